@@ -1,0 +1,1 @@
+"""Bundle -> image -> servers, and whether it may go."""

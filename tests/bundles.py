@@ -1,0 +1,55 @@
+"""Bundles for tests, made in milliseconds: real manifests round the null engine."""
+
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from deploy.runtime.engines.null import NullArtifact
+from toolchain.records.bundle import CERTIFY, SAMPLE, Bundle, file_record, write_bundle
+from toolchain.records.files import encoded
+from toolchain.records.manifest import Accuracy, Candidate, DataRecord, Golden, Manifest, Needs
+from toolchain.records.tensors import Preprocessing, TensorSpec
+
+SHAPE, CLASSES = (8, 8, 3), 4
+
+
+def null_bundle(folder: Path, delay_ms: float = 0.0, release: str = "1", **changes: Any) -> Bundle:
+    """A bundle that serves zeros for uint8 [N, 8, 8, 3] pictures of four classes; `changes` go into its manifest."""
+    inputs = (TensorSpec("image", "uint8", (None, *SHAPE)),)
+    outputs = (TensorSpec("logits", "float32", (None, CLASSES)),)
+    making = folder.parent / f"{folder.name}.parts"
+    making.mkdir(parents=True)
+    model, sample, certify = making / "model.null.json", making / SAMPLE, making / CERTIFY
+    model.write_bytes(encoded(NullArtifact(inputs, outputs, delay_ms)))
+    pictures = np.random.default_rng(0).integers(0, 256, (12, *SHAPE), np.uint8)
+    np.savez(sample, inputs=pictures[:4], outputs_fp32=np.zeros((4, CLASSES), np.float32))
+    np.savez(certify, images=pictures, labels=np.zeros(12, np.int64))
+    preprocessing = Preprocessing(*SHAPE)
+    manifest = Manifest(
+        name="null",
+        release=release,
+        target="null",
+        model="null",
+        inputs=inputs,
+        outputs=outputs,
+        labels=("cat", "dog", "frog", "ship"),
+        preprocessing=preprocessing,
+        preprocessing_sha256=sha256(encoded(preprocessing)).hexdigest(),
+        candidates=(Candidate("fp32", "null", (model.name,), model.stat().st_size, 1.0, delay_ms, "chosen"),),
+        chosen="fp32",
+        choice="the only candidate",
+        files=tuple(file_record(path) for path in (model, sample, certify)),
+        golden=Golden({"fp32": 1e-3}, {"fp32": 1.0}),
+        needs=Needs(),
+        data=DataRecord("made", "test", "0" * 64, certify_part="train", certify_indices=tuple(range(12))),
+        accuracy=Accuracy("test", 12, 1.0, 1.0, 0.995),
+        certify_accuracy=1.0,
+        steps=(),
+        parity=(),
+        tools={},
+        recipe="",
+    )
+    return write_bundle(folder, msgspec.structs.replace(manifest, **changes), (model, sample, certify))

@@ -1,0 +1,40 @@
+"""ONNX -> artifact, one device family a file. The table is read by eye; a module is imported when asked for."""
+
+from importlib import import_module
+from pathlib import Path
+from typing import Protocol
+
+from toolchain.errors import UsageError
+from toolchain.records.manifest import Candidate, Precision
+from toolchain.records.tensors import Array
+
+from toolchain.backends.calibration import Calibration  # isort: skip
+
+TABLE = {
+    "openvino": "toolchain.backends.openvino",
+    "onnxruntime": "toolchain.backends.onnxruntime",
+    "null": "toolchain.backends.null",
+}
+
+
+class Backend(Protocol):
+    """A module of this shape. A new one: one file, one line in TABLE, one call of the contract test."""
+
+    NAME: str
+    PRECISIONS: tuple[Precision, ...]
+
+    def build(self, onnx: Path, folder: Path, precision: Precision, calibration: Calibration | None) -> Candidate:
+        """Write the artifact's files into `folder`; the Candidate names them, nothing is measured yet."""
+
+    def missing(self) -> str | None:
+        """Why this back end cannot run here, in words for a person; None when it can."""
+
+
+def backend(name: str) -> Backend:
+    """The back end `name`; UsageError with the known names."""
+    if name not in TABLE:
+        raise UsageError(f"no target '{name}'; there are: {', '.join(TABLE)}")
+    return import_module(TABLE[name])
+
+
+__all__ = ["TABLE", "Array", "Backend", "Calibration", "backend"]

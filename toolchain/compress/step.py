@@ -1,0 +1,52 @@
+"""What a compression step is: a frozen struct whose fields are its options and whose apply() does it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+from torch import nn
+
+from toolchain.data import DataSet
+from toolchain.records.tensors import Preprocessing
+
+
+class Quantization(msgspec.Struct, frozen=True):
+    """How a backend is to quantize after export: handed on by the `quantize` step, done by the backend (one graph a
+    device: OpenVINO likes asymmetric activations, TensorRT refuses them)."""
+
+    samples: int = 300
+    preset: str = "mixed"  # symmetric weights, asymmetric activations; or "performance": symmetric both
+    fast_bias_correction: bool = True
+    smooth: bool = False
+
+
+@dataclass(frozen=True)
+class Net:
+    """The model on its way through the recipe: float32 [N, C, H, W], normalized, in; logits out."""
+
+    module: nn.Module
+    quantization: Quantization | None = None
+    history: tuple[dict[str, float], ...] = ()  # what the last step recorded, an epoch or round an entry
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a step may use. `folder` is its own and survives an interruption: a step resumes from what it finds there."""
+
+    data: DataSet
+    preprocessing: Preprocessing
+    folder: Path
+    seed: int = 0
+    say: Callable[[str], None] = field(default=lambda _: None)
+
+
+class Step(Protocol):
+    """A step's options are its fields; it changes nothing in the Net that it is given, it returns another.
+
+    check() refuses options that cannot work on this data and model, before any training starts (RecipeError).
+    """
+
+    def check(self, context: Context) -> None: ...
+    def apply(self, net: Net, context: Context) -> Net: ...

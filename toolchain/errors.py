@@ -1,0 +1,70 @@
+"""What can go wrong, as one tree. Every message says what was found, what was expected and what to type next.
+
+ToolchainError            exit 1
+├── UsageError            exit 2: the command line
+├── RecipeError           exit 2: a recipe's key, type, step or order, with file and place
+├── DataError             a data set that is missing, corrupt or does not fit the model
+├── ModelError            a checkpoint or module that cannot be loaded, or whose weights are not finite
+├── ExportError           torch -> ONNX failed, or the ONNX answers differently
+├── BackendError          ONNX -> artifact failed, or the back end is not installed here
+├── AccuracyError         no candidate keeps the accuracy floor
+├── ParityError           two ways of running the model disagree
+├── RecordError           a manifest, report or bundle that cannot be trusted: wrong format, changed byte
+├── DeviceError           this device cannot run this bundle
+├── RequestError          a client's request that does not fit the model (HTTP 400)
+└── DockerError           no engine, no such image, port in use, container died, disk full
+"""
+
+
+class ToolchainError(Exception):
+    """One line for a person: found, expected, what to type next."""
+
+    exit_code = 1
+
+
+class UsageError(ToolchainError):
+    exit_code = 2
+
+
+class RecipeError(ToolchainError):
+    exit_code = 2
+
+
+class DataError(ToolchainError):
+    pass
+
+
+class ModelError(ToolchainError):
+    pass
+
+
+class ExportError(ToolchainError):
+    pass
+
+
+class BackendError(ToolchainError):
+    pass
+
+
+class AccuracyError(ToolchainError):
+    pass
+
+
+class ParityError(ToolchainError):
+    pass
+
+
+class RecordError(ToolchainError):
+    pass
+
+
+class DeviceError(ToolchainError):
+    pass
+
+
+class RequestError(ToolchainError):
+    pass
+
+
+class DockerError(ToolchainError):
+    pass

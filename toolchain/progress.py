@@ -1,0 +1,32 @@
+"""What long work shows on stderr: lines for a log, one line that is rewritten for a terminal."""
+
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sized
+from typing import TypeVar
+
+ItemT = TypeVar("ItemT")
+EVERY_S = 10.0
+
+
+def say(text: str) -> None:
+    """A line on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def counted(items: Iterable[ItemT], what: str, total: int | None = None) -> Iterator[ItemT]:
+    """Yield `items`, showing how many of `total` are done: in place on a terminal, every ten seconds in a log."""
+    if total is None:
+        total = len(items) if isinstance(items, Sized) else 0
+    live, began = sys.stderr.isatty(), time.monotonic()
+    shown, pause = began, 0.1 if live else EVERY_S
+    for done, item in enumerate(items, 1):
+        yield item
+        now = time.monotonic()
+        if now - shown >= pause:
+            shown = now
+            left = (now - began) / done * (total - done) if total else 0.0
+            line = f"  {what}: {done}/{total}, {left:.0f} s left"
+            print(f"\r\033[K{line}" if live else line, end="" if live else "\n", file=sys.stderr, flush=True)
+    if live:
+        print("\r\033[K", end="", file=sys.stderr, flush=True)

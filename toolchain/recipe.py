@@ -1,0 +1,75 @@
+"""A recipe: which model, which data, which steps, for a TOML file read into frozen structs.
+
+Knows the shape of a recipe and where its files lie; knows nothing of what a step does (compress/ does).
+"""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from toolchain.errors import RecipeError
+from toolchain.records.manifest import Precision
+from toolchain.records.tensors import Preprocessing
+
+
+class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """source: `torchvision:NAME`, `file.py:function`, `file.pt2` or `file.onnx`.
+
+    weights: "official" (torchvision's, by name), "random", a `.safetensors` or weights-only `.pt` file, or "own": what
+    the function, program or graph already holds.
+    """
+
+    source: str
+    weights: str = "own"
+    labels: str | None = None  # a text file, one class a line; else the data's class names
+    options: dict[str, bool | int | float | str] = {}
+
+
+class DataSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """name: cifar10, svhn, fashion-mnist, folder or imagenet-photos; path: the folder of `folder`."""
+
+    name: str
+    path: str | None = None
+
+
+class CalibrationSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Pictures for calibration from another data set than [data]: for data too small to spare any."""
+
+    data: DataSpec
+
+
+class BuildSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """max_accuracy_loss: points of top-1 (0.3 = 0.3 %) that a candidate may lose against fp32 torch."""
+
+    precisions: tuple[Precision, ...] = ("fp32", "bf16", "int8")
+    max_accuracy_loss: float = 0.5
+    threads: int | None = None  # None: what the cgroup quota allows
+    seed: int = 0
+
+
+class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A recipe file. `step` keeps each step's name and options as written; compress/ makes steps of them."""
+
+    name: str
+    model: ModelSpec
+    input: Preprocessing
+    data: DataSpec
+    calibration: CalibrationSpec | None = None
+    step: tuple[dict[str, dict[str, Any]], ...] = ()
+    build: BuildSpec = BuildSpec()
+
+
+def read_recipe(path: Path) -> Recipe:
+    """The recipe in `path`; RecipeError with file and place for what does not fit."""
+    try:
+        text = path.read_text()
+    except OSError as error:
+        raise RecipeError(f"{path}: no recipe here ({error.strerror}); see recipes/ for examples") from error
+    try:
+        return msgspec.convert(tomllib.loads(text), type=Recipe)
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"{path}: not TOML: {error}") from error
+    except msgspec.ValidationError as error:
+        raise RecipeError(f"{path}: {error}") from error

@@ -1,0 +1,97 @@
+"""Records on disk: written whole or not at all, read strictly.
+
+Knows nothing of what a record means.
+"""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+from shutil import rmtree
+from typing import Protocol, TypeVar
+
+import msgspec
+
+from toolchain.errors import RecordError
+
+
+class Numbered(Protocol):
+    """A record that carries the number of its format."""
+
+    @property
+    def format(self) -> int: ...
+
+
+RecordT = TypeVar("RecordT", bound=Numbered)
+
+
+def digest_of(path: Path) -> str:
+    """sha256 of a file, as 64 hex digits."""
+    running = sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            running.update(block)
+    return running.hexdigest()
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write to a temporary name beside `path`, then rename: a reader sees the old file or the new one, never half."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+            os.fchmod(file.fileno(), 0o644)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def folder_made_whole(folder: Path) -> Iterator[Path]:
+    """A temporary folder beside `folder` that takes its place when the block ends well, else vanishes."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    temporary.chmod(0o755)
+    try:
+        yield temporary
+        if folder.exists():
+            rmtree(folder)
+        temporary.replace(folder)
+    finally:
+        rmtree(temporary, ignore_errors=True)
+
+
+def encoded(record: object) -> bytes:
+    """A record as indented JSON with a final newline: the same record gives the same bytes."""
+    return msgspec.json.format(msgspec.json.encode(record, order="deterministic"), indent=1) + b"\n"
+
+
+def decoded(content: bytes, kind: type[RecordT], place: str, newest: int) -> RecordT:
+    """Read a record; RecordError names `place` and what does not fit. `newest` is the highest format known here."""
+    try:
+        number = msgspec.json.decode(content, type=dict[str, object]).get("format")
+    except msgspec.MsgspecError as error:
+        raise RecordError(f"{place}: not a {kind.__name__} in JSON: {error}") from error
+    if not isinstance(number, int) or not 1 <= number <= newest:
+        raise RecordError(
+            f"{place}: {kind.__name__} format {number!r}, this toolchain reads 1 to {newest}; update the toolchain"
+        )
+    try:
+        return msgspec.json.decode(content, type=kind)
+    except msgspec.MsgspecError as error:
+        raise RecordError(f"{place}: {error}") from error
+
+
+def read_record(path: Path, kind: type[RecordT], newest: int) -> RecordT:
+    """The record in `path`."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise RecordError(f"{path}: cannot be read ({error.strerror}); expected a {kind.__name__} file") from error
+    return decoded(content, kind, str(path), newest)

@@ -1,0 +1,70 @@
+"""A benchmark's report: every raw latency is kept, percentiles are computed when asked.
+
+Format history
+1  first (0.1.0)
+"""
+
+from collections.abc import Sequence
+from math import ceil
+
+import msgspec
+
+from toolchain.records.fingerprint import Fingerprint
+
+FORMAT = 1
+
+# MLPerf inference rules: queries that a percentile needs at 99 % confidence and a twentieth of its tail as margin.
+SAMPLES_FOR = {50.0: 8, 90.0: 64, 99.0: 662, 99.9: 6636}
+
+
+def percentile(latencies: Sequence[float], percent: float) -> float | None:
+    """The nearest-rank percentile; None where there are too few samples to speak of it."""
+    if len(latencies) < SAMPLES_FOR[percent]:
+        return None
+    ordered = sorted(latencies)
+    return ordered[ceil(percent / 100 * len(ordered)) - 1]
+
+
+class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An MLPerf LoadGen scenario. latencies_ms: one a query, in order; throughput_per_s: pictures a second."""
+
+    scenario: str
+    latencies_ms: tuple[float, ...]
+    throughput_per_s: float
+    seconds: float
+    valid: bool
+    note: str = ""
+
+    def percentile_ms(self, percent: float) -> float | None:
+        return percentile(self.latencies_ms, percent)
+
+
+class Duet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Contestants measured in turn, in one run: latencies_ms[contestant][round] are one slice's latencies."""
+
+    threads: int
+    latencies_ms: dict[str, tuple[tuple[float, ...], ...]]
+
+
+class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a container measured of itself. cold_start_s: container start to first answer, told by the host."""
+
+    bundle: str
+    name: str
+    release: str
+    target: str
+    precision: str
+    backend: str
+    engine: str
+    threads: int
+    fingerprint: Fingerprint
+    scenarios: tuple[Scenario, ...]
+    peak_memory_bytes: int
+    throttled_periods: int
+    measured_at: str
+    cold_start_s: float | None = None
+    duet: Duet | None = None
+    format: int = FORMAT
+
+    def scenario(self, name: str) -> Scenario:
+        return next(scenario for scenario in self.scenarios if scenario.scenario == name)

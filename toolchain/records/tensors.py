@@ -1,0 +1,70 @@
+"""The shape and type of what goes into a model and comes out of it, and of how a picture becomes that."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from toolchain.errors import RequestError
+
+Array = NDArray[Any]
+Feeds = Mapping[str, Array]
+DType = Literal["uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64", "bool"]
+
+
+class TensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A named tensor; None in `shape` is a free axis (the batch)."""
+
+    name: str
+    dtype: DType
+    shape: tuple[int | None, ...]
+
+    def __str__(self) -> str:
+        axes = ", ".join("N" if axis is None else str(axis) for axis in self.shape)
+        return f"{self.dtype} [{axes}]"
+
+    def fits(self, array: Array) -> bool:
+        return (
+            array.dtype == np.dtype(self.dtype)
+            and array.ndim == len(self.shape)
+            and all(want is None or want == have for want, have in zip(self.shape, array.shape, strict=True))
+        )
+
+
+def check_feeds(specs: Sequence[TensorSpec], feeds: Feeds) -> None:
+    """RequestError that names the tensor, what was expected and what was found."""
+    for spec in specs:
+        if spec.name not in feeds:
+            got = ", ".join(feeds) or "no inputs"
+            raise RequestError(f"input '{spec.name}' is missing: expected {spec}; got {got}")
+        array = feeds[spec.name]
+        if not spec.fits(array):
+            raise RequestError(f"input '{spec.name}': expected {spec}, got {array.dtype} {list(array.shape)}")
+    for name in feeds:
+        if all(name != spec.name for spec in specs):
+            raise RequestError(f"no input '{name}': the model has {', '.join(spec.name for spec in specs)}")
+
+
+class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """From a picture to the network's input; one meaning for training, calibration, the graph and the server.
+
+    A picture is decoded, converted to `channels` (3: RGB, 1: grey), resized so that it covers `resize` (shorter side,
+    pixels; None: stretched to height x width when the size differs) and centre-cropped to uint8 [height, width,
+    channels]. The rest is in the ONNX graph: channel order, (x / 255 - mean) / std, NHWC -> NCHW.
+    """
+
+    height: int
+    width: int
+    channels: int = 3
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+    order: Literal["rgb", "bgr"] = "rgb"
+    resize: int | None = None
+    filter: Literal["bilinear", "bicubic"] = "bilinear"
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Height, width, channels: one picture as the bundle takes it."""
+        return self.height, self.width, self.channels
