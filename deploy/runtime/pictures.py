@@ -91,9 +91,9 @@ def fitted(image: Image.Image, preprocessing: Preprocessing) -> Picture:
 def crop_box(width: int, height: int, preprocessing: Preprocessing) -> tuple[float, float, float, float]:
     """The part of a width x height picture that is kept: left, top, right, bottom in its own pixels.
 
-    Resizing just this box equals resizing the whole and cropping, without ever making the whole: a picture of one by a
-    million pixels costs no more than another. Where the crop would not fit into the resized picture (a shape wider
-    than `resize` allows for), the picture is enlarged until it does.
+    Resizing just this box is resizing the whole and cropping (to a rounding), without ever making the whole: a picture
+    of one by a million pixels costs no more than another. Where the crop would not fit into the resized picture (a
+    shape wider than `resize` allows for), the picture is enlarged until it does.
     """
     if preprocessing.resize is None:
         return 0.0, 0.0, float(width), float(height)
