@@ -45,8 +45,11 @@ class Context:
 class Step(Protocol):
     """A step's options are its fields; it changes nothing in the Net that it is given, it returns another.
 
-    check() refuses options that cannot work on this data and model, before any training starts (RecipeError).
+    Before any training starts (compress.check_steps), both RecipeError without the place, which the caller knows:
+    check() refuses options that cannot work on this data; rehearse() returns a Net of the shape that apply() would
+    return, untrained, and refuses what cannot work on this model (a layer that does not exist or would be emptied).
     """
 
     def check(self, context: Context) -> None: ...
+    def rehearse(self, net: Net, context: Context) -> Net: ...
     def apply(self, net: Net, context: Context) -> Net: ...

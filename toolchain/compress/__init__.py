@@ -1,0 +1,88 @@
+"""The compression steps: which there are, and a recipe's [[step]] tables read into them.
+
+Knows step names, options and orders; imports a step's module (and so torch) only when a recipe asks for that step.
+"""
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from toolchain.errors import RecipeError
+
+if TYPE_CHECKING:
+    from toolchain.compress.step import Context, Net, Step
+
+# A new step: one file, one line here, one call of the contract test in tests/compress/contract.py.
+TABLE = {
+    "finetune": "toolchain.compress.finetune:Finetune",
+    "prune_channels": "toolchain.compress.prune_channels:PruneChannels",
+    "quantize": "toolchain.compress.quantize:Quantize",
+}
+
+NamedSteps = Sequence[tuple[str, "Step"]]
+
+
+def steps_from(raw: tuple[dict[str, dict[str, Any]], ...], place: str) -> tuple[tuple[str, "Step"], ...]:
+    """The steps of a recipe's [[step]] tables, in order; RecipeError with place, step and option for what does not fit."""
+    return tuple(_step(table, f"{place}: step {number}") for number, table in enumerate(raw, 1))
+
+
+def check_order(steps: NamedSteps, place: str) -> None:
+    """RecipeError for an order that cannot work: `quantize` only says how the exported graph is quantized, so it is last."""
+    names = [name for name, _ in steps]
+    if "quantize" not in names:
+        return
+    first = names.index("quantize")
+    for number, name in enumerate(names[first + 1 :], first + 2):
+        if name == "quantize":
+            raise RecipeError(f"{place}: step {number}, quantize: step {first + 1} quantizes already; remove one of them")
+        raise RecipeError(
+            f"{place}: step {number}, {name}: comes after quantize (step {first + 1}), whose result it would undo; "
+            "move quantize to the end"
+        )
+
+
+def check_steps(steps: NamedSteps, net: "Net", context: "Context", place: str) -> None:
+    """Everything that can be known before any training: the order, each step's options against the data, and a
+    rehearsal of the whole chain on copies of the model (widths change, weights are not trained). RecipeError."""
+    check_order(steps, place)
+    for number, (name, step) in enumerate(steps, 1):
+        try:
+            step.check(context)
+            net = step.rehearse(net, context)
+        except RecipeError as error:
+            raise RecipeError(f"{place}: step {number}, {name}: {error}") from error
+
+
+def calibration_samples(steps: NamedSteps) -> int:
+    """How many calibration pictures the recipe asks for; 0: it does not quantize."""
+    return next((int(getattr(step, "samples")) for name, step in steps if name == "quantize"), 0)  # noqa: B009
+
+
+def _step(table: dict[str, dict[str, Any]], place: str) -> tuple[str, "Step"]:
+    if len(table) != 1:
+        found = ", ".join(table) or "nothing"
+        raise RecipeError(f"{place}: expected one step in a [[step]] table, found {found}; write a [[step]] for each")
+    [(name, options)] = table.items()
+    if name not in TABLE:
+        near = get_close_matches(name, TABLE, 1)
+        guess = f"; did you mean {near[0]}?" if near else "."
+        raise RecipeError(f"{place}: no step '{name}'{guess} There are: {', '.join(TABLE)}")
+    module, _, kind = TABLE[name].partition(":")
+    return name, _filled(getattr(import_module(module), kind), options, f"{place}, {name}")
+
+
+def _filled(kind: type["Step"], options: dict[str, Any], place: str) -> "Step":
+    known = [field.name for field in msgspec.structs.fields(kind)]
+    for option in options:
+        if option not in known:
+            raise RecipeError(f"{place}: no option '{option}'; it has: {', '.join(known)}")
+    try:
+        return msgspec.convert(options, type=kind)
+    except msgspec.ValidationError as error:
+        reason, _, where = str(error).partition(" - at ")
+        option = where.strip("`").removeprefix("$.")
+        raise RecipeError(f"{place}{', ' + option if option else ''}: {reason[0].lower() + reason[1:]}") from error
