@@ -1,0 +1,208 @@
+"""MLPerf LoadGen's scenarios, run against an engine: SingleStream and Offline.
+
+LoadGen decides when the next query is issued, which pictures are in it, how long the run must be and whether it was
+valid; throughput, duration, validity and the Offline latency are its figures. Its Python module does not hand out the
+single latencies and its trace of them takes 0.7 kB a query, so SingleStream's are measured here, round the call that
+LoadGen makes; they are 3-4 us shorter than its own, and a median that is further from its own makes the run invalid.
+
+Reddi et al., MLPerf Inference Benchmark, ISCA 2020. Knows nothing about bundles or reports.
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from statistics import median
+from time import perf_counter_ns
+from typing import Any
+
+import mlperf_loadgen as lg
+import numpy as np
+
+from deploy.runtime.engines import Engine
+from toolchain.errors import DeviceError
+from toolchain.records.report import SAMPLES_FOR, Scenario
+from toolchain.records.tensors import Array
+
+BATCH = 8
+WARM_UP_NS = 200_000_000
+QUERIES = SAMPLES_FOR[90.0]  # SingleStream's figure is the 90th percentile
+PATIENCE = 4  # a slow model's run ends, invalid, at so many times the seconds asked for
+# LoadGen makes its queries beforehand, from the speed that it is told to expect: too few, and the run is invalid. The
+# speed is what the warm-up saw; so much faster is promised, and the second only if the first was not enough. Offline
+# answers all that was made, so that its headroom costs time.
+HEADROOM, OFFLINE_HEADROOM = (2.0, 8.0), (1.2, 3.0)
+Log = dict[str, Any]
+Answer = Callable[[Sequence[Any]], None]
+
+
+def single_stream(engine: Engine, pictures: Array, seconds: float) -> Scenario:
+    """One picture at a time, the next when the last is answered, for `seconds` and at least 64 queries."""
+    feeds = [{engine.inputs[0].name: pictures[index : index + 1]} for index in range(len(pictures))]
+    fastest_ns = _warm_up([partial(engine.infer, feed) for feed in feeds])
+    latencies_ms: list[float] = []
+
+    def answer(samples: Sequence[Any]) -> None:
+        began = perf_counter_ns()
+        engine.infer(feeds[samples[0].index])
+        latencies_ms.append((perf_counter_ns() - began) / 1e6)
+
+    log: Log = {}
+    for headroom in HEADROOM:
+        latencies_ms.clear()
+        settings = _settings(lg.TestScenario.SingleStream, seconds)
+        settings.min_query_count = QUERIES
+        settings.max_duration_ms = round(PATIENCE * seconds * 1000)
+        settings.single_stream_expected_latency_ns = round(fastest_ns / headroom)
+        log = _run(settings, len(pictures), _Guarded(answer))
+        if log["result_min_duration_met"]:
+            break
+    note = _note(log, len(latencies_ms)) or _disagreement(log, latencies_ms)
+    return _scenario(
+        "SingleStream", tuple(latencies_ms), log["result_qps_with_loadgen_overhead"], len(latencies_ms), note
+    )
+
+
+def offline(engine: Engine, pictures: Array, seconds: float, batch: int = BATCH) -> Scenario:
+    """All pictures in one query, answered in batches from `engine.requests` threads, for about `seconds`.
+
+    latencies_ms holds the one query's. The last batch is filled up, so that the engine sees one shape only.
+    """
+    name = engine.inputs[0].name
+    filled = {name: np.resize(pictures, (batch, *pictures.shape[1:]))}
+
+    def answer(samples: Sequence[Any]) -> None:
+        chosen = [sample.index for sample in samples]
+        engine.infer({name: pictures[np.resize(chosen, batch)]})
+
+    log: Log = {}
+    with ThreadPoolExecutor(engine.requests) as pool:
+        batch_ns = _warm_up([lambda: _at_once(pool, engine.requests, partial(engine.infer, filled))])
+        for headroom in OFFLINE_HEADROOM:
+            settings = _settings(lg.TestScenario.Offline, seconds)
+            settings.min_query_count = 1
+            settings.offline_expected_qps = headroom * 1e9 * batch * engine.requests / batch_ns
+            log = _run(settings, len(pictures), _Guarded(answer), (pool, batch))
+            if log["result_min_duration_met"]:
+                break
+    latency_ms, rate = log["result_max_latency_ns"] / 1e6, log["result_samples_per_second"]
+    return _scenario("Offline", (latency_ms,), rate, rate * latency_ms / 1e3, _note(log, None))
+
+
+def _at_once(pool: ThreadPoolExecutor, times: int, call: Callable[[], object]) -> None:
+    for done in [pool.submit(call) for _ in range(times)]:
+        done.result()
+
+
+class _Guarded:
+    """What LoadGen calls. It is C++: an exception must not cross it. The first is kept, what remains is answered at
+    once so that the run ends, and _run raises it."""
+
+    def __init__(self, answer: Answer) -> None:
+        self._answer = answer
+        self.error: BaseException | None = None
+
+    def __call__(self, samples: Sequence[Any]) -> None:
+        try:
+            if self.error is None:
+                self._answer(samples)
+        except BaseException as error:  # kept, and raised by _run
+            self.error = error
+        lg.QuerySamplesComplete([lg.QuerySampleResponse(sample.id, 0, 0) for sample in samples])
+
+    def spread(self, samples: Sequence[Any], pool: ThreadPoolExecutor, batch: int) -> None:
+        batches = [pool.submit(self, samples[start : start + batch]) for start in range(0, len(samples), batch)]
+        try:
+            wait(batches)
+        except BaseException as error:  # Ctrl-C: the workers see it and pass over what is left
+            self.error = error
+            wait(batches)
+
+
+def _run(settings: Any, pictures: int, guarded: _Guarded, spread: tuple[ThreadPoolExecutor, int] | None = None) -> Log:
+    """Run LoadGen; its detail log as a dict. Raises what the engine raised."""
+    issue = guarded if spread is None else lambda samples: guarded.spread(samples, *spread)
+    with log_folder() as folder:
+        output, logging = lg.LogOutputSettings(), lg.LogSettings()
+        output.outdir, output.copy_summary_to_stdout = str(folder), False
+        logging.log_output, logging.log_mode = output, lg.LoggingMode.EndOfTestOnly
+        system = lg.ConstructSUT(issue, lambda: None)
+        library = lg.ConstructQSL(pictures, pictures, lambda _: None, lambda _: None)
+        try:
+            lg.StartTestWithLogSettings(system, library, settings, logging, "")
+        finally:
+            lg.DestroyQSL(library)
+            lg.DestroySUT(system)
+        if guarded.error is not None:
+            raise guarded.error
+        return read_log(folder / "mlperf_log_detail.txt")
+
+
+def read_log(path: Path) -> Log:
+    """LoadGen's detail log: the last value of each key, and `errors`: what it complained of, in order."""
+    log: Log = {"errors": []}
+    for line in path.read_text().splitlines():
+        if line.startswith(":::MLLOG "):
+            entry = json.loads(line.removeprefix(":::MLLOG "))
+            log[entry["key"]] = entry["value"]
+            if entry["metadata"]["is_error"]:
+                log["errors"].append(entry["value"])
+    return log
+
+
+@contextmanager
+def log_folder() -> Iterator[Path]:
+    """A folder for LoadGen's log, gone afterwards: memory before disk, for the root may be read-only."""
+    tried = [place for place in (os.environ.get("TMPDIR"), "/dev/shm", "/tmp") if place]
+    for place in tried:
+        try:
+            folder = tempfile.TemporaryDirectory(prefix="loadgen-", dir=place)
+        except OSError:
+            continue
+        with folder as name:
+            yield Path(name)
+        return
+    raise DeviceError(
+        f"nowhere to write LoadGen's log (tried {', '.join(tried)}); give the container a writable one: --tmpfs /tmp"
+    )
+
+
+def _settings(scenario: Any, seconds: float) -> Any:
+    settings = lg.TestSettings()
+    settings.scenario, settings.mode = scenario, lg.TestMode.PerformanceOnly
+    settings.min_duration_ms = round(seconds * 1000)
+    return settings
+
+
+def _warm_up(calls: Sequence[Callable[[], object]]) -> int:
+    """Call each in turn for 0.2 s, three times at least; the fastest, ns: caches, clocks and kernels settle here."""
+    began = perf_counter_ns()
+    taken: list[int] = []
+    while len(taken) < 3 or perf_counter_ns() - began < WARM_UP_NS:
+        before = perf_counter_ns()
+        calls[len(taken) % len(calls)]()
+        taken.append(perf_counter_ns() - before)
+    return max(min(taken), 1000)
+
+
+def _note(log: Log, queries: int | None) -> str:
+    """Why the run does not count; "" when it does."""
+    reasons = [] if log["result_validity"] == "VALID" else [str(log.get("result_invalid_reason", "LoadGen: INVALID"))]
+    if queries is not None and queries < QUERIES:
+        reasons.append(f"{queries} queries; the 90th percentile needs {QUERIES}: run longer")
+    return "; ".join(reason.strip() for reason in [*reasons, *log["errors"]])
+
+
+def _disagreement(log: Log, latencies_ms: Sequence[float]) -> str:
+    ours, theirs = median(latencies_ms), log["result_50.00_percentile_latency_ns"] / 1e6
+    if abs(theirs - ours) <= 0.05 + 0.05 * ours:
+        return ""
+    return f"median {ours:.3f} ms measured here, {theirs:.3f} ms by LoadGen: something else held this process up"
+
+
+def _scenario(name: str, latencies_ms: tuple[float, ...], rate: float, pictures: float, note: str) -> Scenario:
+    return Scenario(name, latencies_ms, rate, pictures / rate if rate else 0.0, not note, note)
