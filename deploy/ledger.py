@@ -1,0 +1,175 @@
+"""Every release, device, report and certificate in one database: an SQLite file by default, PostgreSQL by URL.
+
+Keeps and lists; judges nothing. Rows are named by the digest of what they hold, so recording twice changes nothing.
+"""
+
+import os
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import sqlalchemy as sql
+from sqlalchemy.dialects import postgresql, sqlite
+
+from deploy.database import database_url, engine_for, prepare, shown, transaction
+from deploy.history import Row, history_query
+from deploy.latencies import joined, parted
+from deploy.schema import certificates, devices, releases, reports
+from toolchain.errors import RecordError
+from toolchain.home import home
+from toolchain.records.bundle import Bundle
+from toolchain.records.certificate import Certificate
+from toolchain.records.files import decoded, encoded
+from toolchain.records.fingerprint import Fingerprint
+from toolchain.records.report import FORMAT as REPORT_FORMAT
+from toolchain.records.report import Report
+
+VARIABLE = "TOOLCHAIN_LEDGER"
+
+
+def default_place() -> str:
+    """$TOOLCHAIN_LEDGER, else a file in the toolchain's own folder."""
+    return os.environ.get(VARIABLE) or str(home() / "ledger.sqlite")
+
+
+class Ledger:
+    """An open ledger; `with Ledger() as ledger`. Every method raises RecordError for what the database refuses."""
+
+    def __init__(self, place: str | Path | None = None) -> None:
+        self._engine = engine_for(database_url(place or default_place()))
+
+    def __enter__(self) -> Self:
+        try:
+            prepare(self._engine)
+        except BaseException:
+            self._engine.dispose()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._engine.dispose()
+
+    def record_release(self, bundle: Bundle, image_bytes: int | None = None) -> str:
+        """Keep a bundle's manifest; returns its digest. image_bytes: unpacked; may be told later, by a second call."""
+        manifest, accuracy = bundle.manifest, bundle.manifest.accuracy
+        values = {
+            "bundle": bundle.digest,
+            "name": manifest.name,
+            "release": manifest.release,
+            "target": manifest.target,
+            "model": manifest.model,
+            "precision": manifest.chosen,
+            "accuracy_fp32": accuracy and accuracy.fp32,
+            "accuracy": accuracy and accuracy.chosen,
+            "size_bytes": manifest.serving.size_bytes,
+            "image_bytes": image_bytes,
+            "manifest": encoded(manifest).decode(),
+            "recorded_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        with transaction(self._engine, writes=True) as connection:
+            self._keep(connection, releases, values)
+            if image_bytes is not None:
+                this = releases.c.bundle == bundle.digest
+                connection.execute(releases.update().where(this).values(image_bytes=image_bytes))
+        return bundle.digest
+
+    def record_report(self, report: Report) -> str:
+        """Keep a report with every latency; returns its digest."""
+        content = encoded(report)
+        bare, latencies = parted(report)
+        p50, p90 = _percentiles_ms(report)
+        values = {
+            "report": sha256(content).hexdigest(),
+            "bundle": report.bundle,
+            "name": report.name,
+            "release": report.release,
+            "target": report.target,
+            "precision": report.precision,
+            "threads": report.threads,
+            "p50_ms": p50,
+            "p90_ms": p90,
+            "throughput_per_s": _throughput_per_s(report),
+            "peak_memory_bytes": report.peak_memory_bytes,
+            "cold_start_s": report.cold_start_s,
+            "measured_at": report.measured_at,
+            "document": encoded(bare).decode(),
+            "latencies": latencies,
+        }
+        with transaction(self._engine, writes=True) as connection:
+            device = self._device(connection, report.fingerprint)
+            self._keep(connection, reports, values | {"device": device})
+        return str(values["report"])
+
+    def record_certificate(self, certificate: Certificate) -> str:
+        """Keep a certificate, passed or not; returns its digest."""
+        content = encoded(certificate)
+        values = {
+            "certificate": sha256(content).hexdigest(),
+            "bundle": certificate.bundle,
+            "precision": certificate.precision,
+            "passed": certificate.passed,
+            "accuracy": certificate.accuracy,
+            "accuracy_low": certificate.accuracy_low,
+            "accuracy_high": certificate.accuracy_high,
+            "issued_at": certificate.issued_at,
+            "document": content.decode(),
+        }
+        with transaction(self._engine, writes=True) as connection:
+            device = self._device(connection, certificate.fingerprint)
+            self._keep(connection, certificates, values | {"device": device})
+        return str(values["certificate"])
+
+    def history(self, name: str | None = None, limit: int = 50) -> tuple[Row, ...]:
+        """Releases x devices, newest first: a row for each report, and one for each release without any."""
+        with transaction(self._engine, writes=False) as connection:
+            found = connection.execute(history_query(name).limit(limit)).mappings().all()
+        return tuple(Row(**row) for row in found)
+
+    def reports(self, bundle: str) -> tuple[Report, ...]:
+        """All reports on a bundle, oldest first, as they were recorded."""
+        asked = sql.select(reports.c.report, reports.c.document, reports.c.latencies)
+        asked = asked.where(reports.c.bundle == bundle).order_by(reports.c.measured_at, reports.c.report)
+        with transaction(self._engine, writes=False) as connection:
+            found = connection.execute(asked).all()
+        return tuple(self._whole(*row) for row in found)
+
+    def _whole(self, digest: str, document: str, latencies: bytes) -> Report:
+        place = f"{shown(self._engine.url)}: report {digest[:12]}"
+        report = joined(decoded(document.encode(), Report, place, REPORT_FORMAT), latencies)
+        if sha256(encoded(report)).hexdigest() != digest:
+            raise RecordError(
+                f"{place}: changed since it was recorded (digest differs); measure again: toolchain bench"
+            )
+        return report
+
+    def _device(self, connection: sql.Connection, fingerprint: Fingerprint) -> str:
+        content = encoded(fingerprint)
+        device = sha256(content).hexdigest()
+        values = {"device": device, "label": device_label(fingerprint), "fingerprint": content.decode()}
+        self._keep(connection, devices, values)
+        return device
+
+    def _keep(self, connection: sql.Connection, table: sql.Table, values: Mapping[str, Any]) -> None:
+        """Insert, unless a row of this digest is there already."""
+        insert = postgresql.insert if self._engine.dialect.name == "postgresql" else sqlite.insert
+        connection.execute(insert(table).values(**values).on_conflict_do_nothing())
+
+
+def device_label(fingerprint: Fingerprint) -> str:
+    """A device in a table's cell."""
+    cpus = fingerprint.cpu_quota or fingerprint.cpus_allowed
+    return f"{fingerprint.gpu or fingerprint.cpu_model or fingerprint.architecture}, {cpus:g} CPUs"
+
+
+def _percentiles_ms(report: Report) -> tuple[float | None, float | None]:
+    single = next((one for one in report.scenarios if one.scenario == "SingleStream"), None)
+    return (single.percentile_ms(50.0), single.percentile_ms(90.0)) if single else (None, None)
+
+
+def _throughput_per_s(report: Report) -> float | None:
+    return next((one.throughput_per_s for one in report.scenarios if one.scenario == "Offline"), None)

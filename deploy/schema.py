@@ -1,0 +1,78 @@
+"""The ledger's tables. Only their shape; ledger.py fills and reads them.
+
+Format history
+1  first (0.1.0)
+"""
+
+import sqlalchemy as sql
+
+FORMAT = 1
+
+DIGEST = sql.String(64)
+
+metadata = sql.MetaData()
+
+# one row: the format's number
+formats = sql.Table("ledger_format", metadata, sql.Column("format", sql.Integer, nullable=False))
+
+releases = sql.Table(
+    "releases",
+    metadata,
+    sql.Column("bundle", DIGEST, primary_key=True),
+    sql.Column("name", sql.Text, nullable=False),
+    sql.Column("release", sql.Text, nullable=False),
+    sql.Column("target", sql.Text, nullable=False),
+    sql.Column("model", sql.Text, nullable=False),
+    sql.Column("precision", sql.Text, nullable=False),
+    sql.Column("accuracy_fp32", sql.Double),  # top-1, share 0..1; null: no labelled test part
+    sql.Column("accuracy", sql.Double),
+    sql.Column("size_bytes", sql.BigInteger, nullable=False),
+    sql.Column("image_bytes", sql.BigInteger),  # null: no image made of it yet
+    sql.Column("manifest", sql.Text, nullable=False),
+    sql.Column("recorded_at", sql.Text, nullable=False),
+)
+
+devices = sql.Table(
+    "devices",
+    metadata,
+    sql.Column("device", DIGEST, primary_key=True),
+    sql.Column("label", sql.Text, nullable=False),
+    sql.Column("fingerprint", sql.Text, nullable=False),
+)
+
+# No foreign key to releases: an edge machine may report on an image whose bundle it never had.
+reports = sql.Table(
+    "reports",
+    metadata,
+    sql.Column("report", DIGEST, primary_key=True),
+    sql.Column("bundle", DIGEST, nullable=False, index=True),
+    sql.Column("device", sql.ForeignKey(devices.c.device), nullable=False, index=True),
+    sql.Column("name", sql.Text, nullable=False),
+    sql.Column("release", sql.Text, nullable=False),
+    sql.Column("target", sql.Text, nullable=False),
+    sql.Column("precision", sql.Text, nullable=False),
+    sql.Column("threads", sql.Integer, nullable=False),
+    sql.Column("p50_ms", sql.Double),  # SingleStream; null: too few samples
+    sql.Column("p90_ms", sql.Double),
+    sql.Column("throughput_per_s", sql.Double),  # Offline
+    sql.Column("peak_memory_bytes", sql.BigInteger, nullable=False),
+    sql.Column("cold_start_s", sql.Double),
+    sql.Column("measured_at", sql.Text, nullable=False),
+    sql.Column("document", sql.Text, nullable=False),  # the report's JSON without its latencies
+    sql.Column("latencies", sql.LargeBinary, nullable=False),  # all of them, exactly: zlib of msgpack
+)
+
+certificates = sql.Table(
+    "certificates",
+    metadata,
+    sql.Column("certificate", DIGEST, primary_key=True),
+    sql.Column("bundle", DIGEST, nullable=False, index=True),
+    sql.Column("device", sql.ForeignKey(devices.c.device), nullable=False),
+    sql.Column("precision", sql.Text, nullable=False),
+    sql.Column("passed", sql.Boolean, nullable=False),
+    sql.Column("accuracy", sql.Double),
+    sql.Column("accuracy_low", sql.Double),
+    sql.Column("accuracy_high", sql.Double),
+    sql.Column("issued_at", sql.Text, nullable=False),
+    sql.Column("document", sql.Text, nullable=False),
+)

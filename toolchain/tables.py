@@ -1,0 +1,42 @@
+"""Rows as an aligned table of plain text, for stdout. Knows nothing of what the rows are about."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from io import StringIO
+
+WIDTH = 100
+NOTHING = "-"
+
+
+def table(rows: Iterable[Sequence[object]], columns: Mapping[str, str] | Sequence[str]) -> str:
+    """`rows` under `columns`: headings (with their units), mapped to a format of their numbers (`{"p50, ms": ".2f"}`).
+
+    Columns of numbers are right-aligned, None is shown as a dash, text is wrapped where a line would be longer than
+    100 characters. No colour and no final newline. ValueError for a row with more or fewer cells than columns.
+    """
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    formats = dict(columns) if isinstance(columns, Mapping) else dict.fromkeys(columns, "")
+    cells = [list(row) for row in rows]
+    drawn = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    for place, heading in enumerate(formats):
+        numeric = _all_numbers([row[place] for row in cells if len(row) > place])
+        drawn.add_column(heading, justify="right" if numeric else "left", no_wrap=numeric, overflow="fold")
+    for row in cells:
+        texts = [_text(cell, form) for cell, form in zip(row, formats.values(), strict=True)]
+        drawn.add_row(*texts)
+    page = StringIO()
+    Console(file=page, width=WIDTH, color_system=None, markup=False, highlight=False, emoji=False).print(drawn)
+    return "\n".join(line.rstrip() for line in page.getvalue().splitlines())
+
+
+def _all_numbers(cells: Sequence[object]) -> bool:
+    present = [cell for cell in cells if cell is not None]
+    return bool(present) and all(isinstance(cell, int | float) and not isinstance(cell, bool) for cell in present)
+
+
+def _text(cell: object, form: str) -> str:
+    if cell is None:
+        return NOTHING
+    return format(cell, form) if isinstance(cell, int | float) and not isinstance(cell, bool) else str(cell)
