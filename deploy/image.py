@@ -1,0 +1,133 @@
+"""A bundle -> an image: lays out the build's context, runs the build without a network, weighs the result.
+
+Knows nothing of what the model computes. What goes in besides the bundle is listed below, and nothing else does.
+"""
+
+import os
+import re
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from shutil import copyfile, copytree
+
+import docker.errors
+from docker import DockerClient
+from docker.models.images import Image as EngineImage
+
+from deploy import Say
+from deploy.base import base_image
+from deploy.engine import builder, connect, explained
+from deploy.labels import RECIPE, image_labels
+from deploy.sitepackages import set_times
+from deploy.wheelhouse import wheelhouse
+from toolchain.errors import DockerError
+from toolchain.records.bundle import Bundle
+
+ROOT = Path(__file__).parents[1]
+DOCKERFILE = ROOT / "Dockerfile.cpu"
+LOCK, INSTALLER_LOCK = ROOT / "requirements" / "runtime-cpu.txt", ROOT / "requirements" / "uv.txt"
+APP = ("deploy/__init__.py", "deploy/runtime", "toolchain/__init__.py", "toolchain/errors.py", "toolchain/records")
+TAG = re.compile(r"[^a-z0-9_.-]+")
+
+
+@dataclass(frozen=True)
+class Image:
+    """id: `sha256:…`; size_bytes: unpacked, with the base; built: False when it was here already."""
+
+    id: str
+    tag: str
+    size_bytes: int
+    base: str
+    built: bool
+
+
+def default_tag(bundle: Bundle) -> str:
+    """`edge-<name>:<release>-<target>`, in the letters that Docker allows."""
+    name, release, target = (
+        TAG.sub("-", part.lower()).strip("-.")
+        for part in (bundle.manifest.name, bundle.manifest.release, bundle.manifest.target)
+    )
+    return f"edge-{name}:{release}-{target}"
+
+
+def build_image(bundle: Bundle, tag: str | None, say: Say) -> Image:
+    """The image of `bundle`; not built again when nothing that goes in has changed. DockerError says why not."""
+    client = connect()
+    base = base_image(client, say)
+    tag = tag or default_tag(bundle)
+    inputs = _digest_of_inputs(bundle, base.id)
+    found = find_image(client, tag)
+    if found and found.labels.get(RECIPE) == inputs:
+        return Image(str(found.id), tag, found.attrs["Size"], base.source, built=False)
+    wheels = wheelhouse([LOCK, INSTALLER_LOCK], say)
+    say(f"image: building {tag} on {base.source}")
+    with tempfile.TemporaryDirectory(prefix="edge-image-") as context:
+        lay_out(Path(context), bundle, wheels)
+        _build(Path(context), tag, base.tag, {**image_labels(bundle), RECIPE: inputs})
+    made = find_image(client, tag)
+    if not made:
+        raise DockerError(f"{tag}: built, but the engine does not have it; are the docker command and DOCKER_HOST one?")
+    return Image(str(made.id), tag, made.attrs["Size"], base.source, built=True)
+
+
+def find_image(client: DockerClient, image: str) -> EngineImage | None:
+    try:
+        return client.images.get(image)
+    except docker.errors.ImageNotFound:
+        return None
+    except docker.errors.APIError as error:
+        raise explained(error, image) from error
+
+
+def app_files() -> Iterator[Path]:
+    """Every file of ours that goes into the image, relative to the repository's root."""
+    for name in APP:
+        path = ROOT / name
+        files = [path] if path.is_file() else sorted(path.rglob("*.py"))
+        yield from (file.relative_to(ROOT) for file in files)
+
+
+def lay_out(context: Path, bundle: Bundle, wheels: Path) -> None:
+    """Fill the build's context as Dockerfile.cpu expects it; modes and times are the same on every machine."""
+    for folder in ("making", "app"):
+        (context / folder).mkdir()
+    for file in app_files():
+        target = context / "app" / file
+        target.parent.mkdir(parents=True, exist_ok=True)
+        copyfile(ROOT / file, target)
+    copyfile(DOCKERFILE, context / "Dockerfile")
+    copyfile(LOCK, context / "making" / "lock.txt")
+    copyfile(ROOT / "deploy" / "sitepackages.py", context / "making" / "sitepackages.py")
+    copytree(wheels, context / "wheels", copy_function=copyfile)
+    copytree(bundle.folder, context / "bundle", copy_function=copyfile)
+    for path in context.rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    set_times(context, 0)
+
+
+def _digest_of_inputs(bundle: Bundle, base_id: str) -> str:
+    files = [DOCKERFILE, LOCK, INSTALLER_LOCK, ROOT / "deploy/sitepackages.py", ROOT / "deploy/labels.py"]
+    running = sha256(f"{bundle.digest} {base_id}".encode())
+    for file in (*files, *(ROOT / name for name in app_files())):
+        running.update(f"{file.relative_to(ROOT)} ".encode() + sha256(file.read_bytes()).digest())
+    return running.hexdigest()
+
+
+def _build(context: Path, tag: str, base: str, labels: dict[str, str]) -> None:
+    command, environment = builder()
+    said = [f"--label={name}={value}" for name, value in sorted(labels.items())]
+    done = subprocess.run(
+        [*command, "--network=none", f"--build-arg=BASE={base}", f"--tag={tag}", *said, os.fspath(context)],
+        capture_output=True, text=True, env=environment, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        raise explained(_reason(done.stderr), f"{tag}: the build failed")
+
+
+def _reason(log: str) -> str:
+    """The last words of what ran (`#6 1.25 …`), else BuildKit's own."""
+    said = re.findall(r"^#\d+ \d+\.\d+ (.+)$", log, re.MULTILINE)
+    return " ".join(said[-2:] or log.splitlines()[-2:])
