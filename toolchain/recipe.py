@@ -41,9 +41,12 @@ class CalibrationSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class BuildSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """max_accuracy_loss: points of top-1 (0.3 = 0.3 %) that a candidate may lose against fp32 torch."""
+    """max_accuracy_loss: points of top-1 (0.3 = 0.3 %) that a candidate may lose against fp32 torch.
 
-    precisions: tuple[Precision, ...] = ("fp32", "bf16", "int8")
+    precisions: what is built and measured; None: all that the back end has, int8 when a `quantize` step says how.
+    """
+
+    precisions: tuple[Precision, ...] | None = None
     max_accuracy_loss: float = 0.5
     threads: int | None = None  # None: what the cgroup quota allows
     seed: int = 0

@@ -1,0 +1,107 @@
+"""A small client of the Open Inference Protocol v2 (binary tensors over HTTP), for our own checks of a container.
+
+Knows the wire, nothing of data sets. Users take tritonclient or any other client of the protocol.
+"""
+
+import http.client
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from toolchain.errors import DeviceError
+
+HEADER_LENGTH = "Inference-Header-Content-Length"
+
+
+class _Tensor(msgspec.Struct):
+    name: str
+    datatype: str
+    shape: list[int]
+
+
+class _Metadata(msgspec.Struct):
+    name: str
+    inputs: list[_Tensor]
+    outputs: list[_Tensor]
+
+
+class _Page(msgspec.Struct):
+    """What the container says of itself at `/`."""
+
+    model: str
+
+
+@dataclass(frozen=True)
+class Client:
+    """One connection to one model. Build it with `connected`."""
+
+    connection: http.client.HTTPConnection
+    model: str
+    input: str
+    output: str
+
+    def infer(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """uint8 [N, height, width, channels] -> float32 logits [N, classes]; DeviceError with the server's words."""
+        head, payload = request_parts(self.input, self.output, images)
+        self.connection.request(
+            "POST", f"/v2/models/{self.model}/infer", body=head + payload, headers={HEADER_LENGTH: str(len(head))}
+        )
+        reply = self.connection.getresponse()
+        content = reply.read()
+        if reply.status != http.HTTPStatus.OK:
+            raise DeviceError(f"the server answered {reply.status}: {content[:300].decode(errors='replace')}")
+        at = int(reply.headers[HEADER_LENGTH])
+        shape = msgspec.json.decode(content[:at])["outputs"][0]["shape"]
+        return np.frombuffer(content[at:], np.float32).reshape(shape)
+
+
+def request_parts(name: str, output: str, images: NDArray[np.uint8]) -> tuple[bytes, bytes]:
+    """The JSON head and the raw bytes of an infer request with one binary tensor."""
+    tensor = {
+        "name": name,
+        "datatype": "UINT8",
+        "shape": list(images.shape),
+        "parameters": {"binary_data_size": images.nbytes},
+    }
+    wanted = {"name": output, "parameters": {"binary_data": True}}
+    return msgspec.json.encode({"inputs": [tensor], "outputs": [wanted]}), images.tobytes()
+
+
+@contextmanager
+def connected(url: str, model: str, timeout_s: float = 60.0) -> Iterator[Client]:
+    """A client of `model` on the server at `url`; DeviceError when nothing answers there."""
+    address = urlsplit(url)
+    connection = http.client.HTTPConnection(address.hostname or "", address.port or 80, timeout=timeout_s)
+    try:
+        metadata = msgspec.json.decode(_got(connection, f"/v2/models/{model}"), type=_Metadata)
+        yield Client(connection, model, metadata.inputs[0].name, metadata.outputs[0].name)
+    except (OSError, http.client.HTTPException) as error:
+        raise DeviceError(f"{url}: no answer ({error}); is the container running? docker ps") from error
+    finally:
+        connection.close()
+
+
+def served_model(url: str) -> str:
+    """The name of the one model that the container at `url` serves."""
+    address = urlsplit(url)
+    connection = http.client.HTTPConnection(address.hostname or "", address.port or 80, timeout=10)
+    try:
+        return msgspec.json.decode(_got(connection, "/"), type=_Page).model
+    except (OSError, http.client.HTTPException) as error:
+        raise DeviceError(f"{url}: no answer ({error}); is the container running? docker ps") from error
+    finally:
+        connection.close()
+
+
+def _got(connection: http.client.HTTPConnection, path: str) -> bytes:
+    connection.request("GET", path)
+    reply = connection.getresponse()
+    content = reply.read()
+    if reply.status != http.HTTPStatus.OK:
+        raise DeviceError(f"GET {path}: {reply.status} {content[:300].decode(errors='replace')}")
+    return content

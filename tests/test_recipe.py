@@ -1,0 +1,59 @@
+"""A recipe is read strictly: what does not fit is named with its place."""
+
+from pathlib import Path
+
+import pytest
+
+from toolchain.errors import RecipeError
+from toolchain.recipe import read_recipe
+
+GOOD = """
+name = "x"
+[model]
+source = "net.py:make"
+[input]
+height = 8
+width = 8
+[data]
+name = "cifar10"
+"""
+
+
+def written(folder: Path, text: str) -> Path:
+    place = folder / "x.toml"
+    place.write_text(text)
+    return place
+
+
+def test_a_small_recipe_is_enough(tmp_path: Path) -> None:
+    recipe = read_recipe(written(tmp_path, GOOD))
+    assert recipe.input.shape == (8, 8, 3)
+    assert recipe.build.precisions is None
+    assert recipe.step == ()
+
+
+def test_steps_keep_their_order_and_options(tmp_path: Path) -> None:
+    text = GOOD + "[[step]]\nprune_channels = { ratio = 0.3 }\n[[step]]\nquantize = {}\n"
+    assert read_recipe(written(tmp_path, text)).step == ({"prune_channels": {"ratio": 0.3}}, {"quantize": {}})
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (("[input]", "[inptu]"), "unknown field `inptu`"),
+        (("height = 8", "height = 'tall'"), "Expected `int`, got `str` - at `$.input.height`"),
+        (('name = "cifar10"', ""), "missing required field `name` - at `$.data`"),
+        (("[data]", "[data"), "not TOML"),
+    ],
+)
+def test_what_does_not_fit_is_named_with_its_place(tmp_path: Path, change: tuple[str, str], words: str) -> None:
+    place = written(tmp_path, GOOD.replace(*change))
+    with pytest.raises(RecipeError, match="x.toml") as found:
+        read_recipe(place)
+    assert words in str(found.value)
+    assert "\n" not in str(found.value)
+
+
+def test_a_missing_recipe_points_at_the_examples(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="no recipe here .* see recipes/"):
+        read_recipe(tmp_path / "none.toml")

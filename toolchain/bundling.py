@@ -1,0 +1,150 @@
+"""What was made and measured -> a bundle with its samples, under a release name.
+
+Knows what a bundle holds and how releases are numbered; measures nothing but the bundle's own golden answers.
+"""
+
+import re
+import tempfile
+from hashlib import sha256
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from deploy.runtime.engines import Settings
+from toolchain.choose import needed_isa
+from toolchain.home import home
+from toolchain.judging import Made, engine_answers, gathered
+from toolchain.making import Making, Measured, Reference, quantization
+from toolchain.records.bundle import CERTIFY, MANIFEST, SAMPLE, Bundle, file_record, open_bundle, write_bundle
+from toolchain.records.files import encoded
+from toolchain.records.manifest import Accuracy, DataRecord, Golden, Manifest, Needs, StepRecord
+from toolchain.records.tensors import TensorSpec
+from toolchain.samples import calibration_pictures, certify_pictures, golden_pictures
+from toolchain.stages import tool_versions
+
+TOOLS = ("torch", "torchvision", "torch-pruning", "nncf", "onnx", "onnxscript", "onnxruntime", "openvino", "numpy")
+
+# A device with other instructions rounds otherwise: fp32 by the order of sums, int8 by saturation (no VNNI) and by a
+# value that falls on the other side of a rounding step; a wrong file or a wrong preprocessing is off by far more.
+GOLDEN_RELATIVE = {"fp32": 1e-3, "fp16": 2e-2, "bf16": 5e-2, "int8": 1.5e-1}
+GOLDEN_AGREEMENT = {"fp32": 1.0, "fp16": 0.93, "bf16": 0.87, "int8": 0.87}
+
+
+def bundled(
+    making: Making,
+    reference: Reference,
+    records: tuple[StepRecord, ...],
+    made: Made,
+    measured: Measured,
+    release: str | None,
+) -> Bundle:
+    """Write the bundle below home()/bundles, or give back the one that already says the same."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        gathered(made, folder)
+        certified = _write_samples(making, measured, folder)
+        manifest = _manifest(making, reference, records, measured, folder, certified)
+        return _written(manifest, folder, release)
+
+
+def _write_samples(making: Making, measured: Measured, folder: Path) -> DataRecord:
+    settings, golden = Settings(making.threads), golden_pictures(making.pictures)
+    answers = {
+        f"outputs_{candidate.precision}": engine_answers(folder, candidate, settings, golden)
+        for candidate in measured.candidates
+    }
+    np.savez(folder / SAMPLE, allow_pickle=False, inputs=golden, **answers)
+    images, labels, indices = certify_pictures(making.data)
+    if len(images):
+        np.savez(folder / CERTIFY, allow_pickle=False, images=images, labels=labels)
+    how = quantization(making)
+    calibrated = calibration_pictures(making.pictures, how.samples, making.recipe.build.seed)[1] if how else ()
+    return DataRecord(
+        making.data.name,
+        making.data.source,
+        making.data.sha256,
+        making.pictures.name if how else "",
+        calibrated,
+        "train" if len(images) else "",
+        indices,
+    )
+
+
+def _certify_accuracy(making: Making, measured: Measured, folder: Path) -> float | None:
+    """What the chosen candidate gets right of certify.npz on this machine: the figure that a device must reproduce."""
+    images, labels, _ = certify_pictures(making.data)
+    if not len(images):
+        return None
+    chosen = next(one for one in measured.candidates if one.precision == measured.chosen)
+    answers = engine_answers(folder, chosen, Settings(making.threads), images)
+    return float((answers.argmax(1) == labels).mean())
+
+
+def _manifest(
+    making: Making,
+    reference: Reference,
+    records: tuple[StepRecord, ...],
+    measured: Measured,
+    folder: Path,
+    data: DataRecord,
+) -> Manifest:
+    recipe, shape = making.recipe, making.recipe.input
+    chosen = next(one for one in measured.candidates if one.precision == measured.chosen)
+    files = sorted(file_record(path) for path in folder.iterdir())
+    accuracy = None
+    if reference.accuracy is not None and chosen.accuracy is not None:
+        floor = reference.accuracy - recipe.build.max_accuracy_loss / 100
+        accuracy = Accuracy("test", reference.images, reference.accuracy, chosen.accuracy, floor)
+    return Manifest(
+        name=recipe.name,
+        release="",
+        target=making.target,
+        model=reference.description,
+        inputs=(TensorSpec("image", "uint8", (None, *shape.shape)),),
+        outputs=(TensorSpec("logits", "float32", (None, len(reference.labels))),),
+        labels=reference.labels,
+        preprocessing=shape,
+        preprocessing_sha256=sha256(encoded(shape)).hexdigest(),
+        candidates=measured.candidates,
+        chosen=measured.chosen,
+        choice=measured.choice,
+        files=tuple(files),
+        golden=Golden(GOLDEN_RELATIVE, GOLDEN_AGREEMENT),
+        needs=Needs(cpu_isa=needed_isa(chosen)),
+        data=data,
+        accuracy=accuracy,
+        certify_accuracy=_certify_accuracy(making, measured, folder),
+        steps=records,
+        parity=measured.parity,
+        tools=tool_versions(*TOOLS),
+        recipe=making.place.read_text(),
+    )
+
+
+def _written(manifest: Manifest, folder: Path, release: str | None) -> Bundle:
+    """Under the release's name; without one, under the next number, unless an earlier number already says the same."""
+    earlier = _numbered(manifest.name, manifest.target)
+    if release is None:
+        release = str(max(earlier, default=0) + 1)
+        for number in sorted(earlier, reverse=True):
+            named = msgspec.structs.replace(manifest, release=str(number))
+            if (earlier[number] / MANIFEST).read_bytes() == encoded(named):
+                release = str(number)
+                break
+    named = msgspec.structs.replace(manifest, release=release)
+    place = _place(manifest, release)
+    if place.is_dir() and (place / MANIFEST).read_bytes() == encoded(named):
+        return open_bundle(place)
+    return write_bundle(place, named, sorted(folder.iterdir()))
+
+
+def _place(manifest: Manifest, release: str) -> Path:
+    return home() / "bundles" / f"{manifest.name}-{release}-{manifest.target}.bundle"
+
+
+def _numbered(name: str, target: str) -> dict[int, Path]:
+    """The bundles of this name and target whose release is a plain number."""
+    pattern = re.compile(rf"{re.escape(name)}-(\d+)-{re.escape(target)}\.bundle")
+    found = ((pattern.fullmatch(path.name), path) for path in sorted((home() / "bundles").glob("*.bundle")))
+    return {int(match[1]): path for match, path in found if match and (path / MANIFEST).is_file()}

@@ -1,0 +1,220 @@
+"""The verbs of `toolchain`. One thin function a verb; each imports its room inside itself, so that --help is quick.
+
+Results go to stdout, progress to stderr; the last line of every verb that measures or makes something is one JSON
+document.
+"""
+
+import sys
+from pathlib import Path
+
+from toolchain.arguments import run as run_arguments
+
+
+def doctor(*, json: bool = False) -> None:
+    """Say what this machine has and lacks: engine, CPU features, quota, GPU, versions, disk.
+
+    Args:
+        json: print one JSON line instead of the table
+    """
+    from toolchain.doctor import examined, sound
+    from toolchain.printing import as_json, findings_page
+
+    found = examined()
+    print(as_json({"findings": found}) if json else findings_page(found))
+    if not sound(found):
+        raise SystemExit(1)
+
+
+def data_fetch(name: str, *, source: str = "auto") -> None:
+    """Fetch a data set, check it and unpack it.
+
+    Args:
+        name: cifar10, svhn, fashion-mnist or imagenet-photos
+        source: official, mirror, or auto (official first)
+    """
+    from toolchain.data import fetch
+    from toolchain.printing import as_json
+
+    print(as_json({"data": name, "folder": str(fetch(name, source))}))
+
+
+def build(recipe: Path, *, target: str = "openvino", release: str | None = None) -> None:
+    """Make a bundle: data, model, steps, ONNX, artifacts, parity, choice.
+
+    Args:
+        recipe: a TOML file; see recipes/
+        target: openvino, onnxruntime or null
+        release: the release's name; without it the next number, or the old one when nothing changed
+    """
+    from toolchain.pipeline import build as built
+    from toolchain.printing import as_json, bundle_summary, candidates_table, parity_table, steps_table
+    from toolchain.progress import say
+
+    bundle = built(recipe, target, release, say)
+    for part in (steps_table, candidates_table, parity_table):
+        print(part(bundle.manifest), end="\n\n")
+    print(as_json(bundle_summary(bundle)))
+
+
+def evaluate(where: str, *, recipe: Path | None = None) -> None:
+    """Top-1 accuracy over the whole test part, by a running container, a bundle's engine or the torch model.
+
+    Args:
+        where: http://HOST:PORT of a container, a bundle's folder, or a recipe (the trained model in fp32 torch)
+        recipe: whose data to ask with; a URL or a bundle needs it
+    """
+    from toolchain.evaluation import evaluated
+    from toolchain.printing import as_json
+    from toolchain.progress import say
+
+    print(as_json(evaluated(where, recipe, say)))
+
+
+def image(bundle: Path, *, tag: str | None = None) -> None:
+    """Pack a bundle into its device's container image.
+
+    Args:
+        bundle: the folder that `build` made
+        tag: the image's name; without it edge-NAME:RELEASE-TARGET
+    """
+    from deploy.image import build_image
+    from toolchain.printing import as_json
+    from toolchain.progress import say
+    from toolchain.records.bundle import open_bundle
+
+    print(as_json(build_image(open_bundle(bundle), tag, say)))
+
+
+def run(image: str, *, port: int = 8080, name: str | None = None, cpus: float | None = None) -> None:
+    """Start a container, wait until it is ready, and say how long its first answer took.
+
+    Args:
+        image: the image's tag
+        port: where it serves on this machine
+        name: the container's name; without it the image's
+        cpus: CPU quota
+    """
+    from deploy.containers import run as started
+    from toolchain.printing import as_json
+    from toolchain.progress import say
+
+    print(as_json(started(image, port, name=name, cpus=cpus, say=say)))
+
+
+def stop(name: str) -> None:
+    """Stop and remove a container that `run` or `deploy` started; requests in flight are finished first.
+
+    Args:
+        name: the container's name
+    """
+    from deploy.containers import stop as stopped
+    from toolchain.printing import as_json
+
+    stopped(name)
+    print(as_json({"stopped": name}))
+
+
+def certify(image: str) -> None:
+    """Let an image check itself on this machine, with no network: golden answers, accuracy on its held-out sample.
+
+    Args:
+        image: the image's tag
+    """
+    from toolchain.deployment import certified
+    from toolchain.printing import as_json, certificate_table
+    from toolchain.progress import say
+
+    certificate = certified(image, say)
+    print(certificate_table(certificate), end="\n\n")
+    print(as_json(certificate))
+    if not certificate.passed:
+        raise SystemExit(1)
+
+
+def bench(image: str, *, seconds: float = 5.0) -> None:
+    """Let an image measure itself by MLPerf LoadGen: SingleStream and Offline; the report goes to the ledger.
+
+    Args:
+        image: the image's tag
+        seconds: how long each scenario runs
+    """
+    from toolchain.deployment import benched
+    from toolchain.printing import as_json, report_summary, report_table
+    from toolchain.progress import say
+
+    report = benched(image, seconds, say)
+    print(report_table(report), end="\n\n")
+    print(as_json(report_summary(report)))
+
+
+def deploy(recipe: Path, *, target: str = "openvino", release: str | None = None, port: int = 8080) -> None:
+    """The main job: build, image, container, certificate, benchmark, ledger; ends with the container serving.
+
+    Args:
+        recipe: a TOML file; see recipes/
+        target: openvino, onnxruntime or null
+        release: the release's name; without it the next number, or the old one when nothing changed
+        port: where the container serves on this machine
+    """
+    from toolchain.deployment import deployed
+    from toolchain.printing import as_json, outcome_page
+    from toolchain.progress import say
+
+    outcome = deployed(recipe, target, release, port, say)
+    print(outcome_page(outcome), end="\n\n")
+    print(as_json(outcome.summary))
+
+
+def history(name: str | None = None, *, limit: int = 20, ledger: str | None = None) -> None:
+    """Releases by device with their accuracy, latency and size, newest first.
+
+    Args:
+        name: a model's name; without it all of them
+        limit: how many rows
+        ledger: a database URL; without it $TOOLCHAIN_LEDGER, else .toolchain/ledger.sqlite
+    """
+    from deploy.ledger import Ledger
+    from toolchain.printing import as_json, history_table
+
+    with Ledger(ledger) as book:
+        rows = book.history(name, limit)
+    print(history_table(rows), end="\n\n")
+    print(as_json({"rows": rows}))
+
+
+def show(what: str) -> None:
+    """Describe a bundle or an image: model, candidates, accuracy, samples, needs, versions.
+
+    Args:
+        what: a bundle's folder or an image's tag
+    """
+    from toolchain.deployment import described
+    from toolchain.printing import as_json, manifest_page
+
+    manifest = described(what)
+    print(manifest_page(manifest), end="\n\n")
+    print(as_json(manifest))
+
+
+COMMANDS = {
+    "deploy": deploy,
+    "build": build,
+    "eval": evaluate,
+    "image": image,
+    "run": run,
+    "stop": stop,
+    "certify": certify,
+    "bench": bench,
+    "history": history,
+    "show": show,
+    "data": {"fetch": data_fetch},
+    "doctor": doctor,
+}
+
+
+def main() -> None:
+    raise SystemExit(run_arguments(COMMANDS, sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,212 @@
+"""The main job on one page: build, image, container, certificate, benchmark, ledger.
+
+Knows the order, and what need not be done again: a certificate and a report are kept for one image on one device.
+"""
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from deploy.containers import Container, duet_command, run, run_once
+from deploy.duet import ContainerContestant, Contestant
+from deploy.duet import ratio as duet_ratio
+from deploy.duet import run as run_duet
+from deploy.image import Image, build_image, image_manifest
+from deploy.ledger import Ledger
+from deploy.runtime.probe import fingerprint
+from deploy.statistics import median
+from toolchain.baselines import OPENVINO, TORCH, baselines
+from toolchain.errors import DeviceError
+from toolchain.home import home
+from toolchain.making import Making, prepared
+from toolchain.pipeline import build
+from toolchain.records import certificate, report
+from toolchain.records.bundle import MANIFEST, Bundle, open_bundle
+from toolchain.records.certificate import Certificate
+from toolchain.records.files import decoded, write_whole
+from toolchain.records.manifest import Manifest
+from toolchain.records.report import Report
+from toolchain.stages import code_digest, keep, kept
+
+BENCH_SECONDS, ROUNDS, QUERIES = 5.0, 12, 64
+Say = Callable[[str], None]
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What the main job ended with; `summary` is its last line."""
+
+    bundle: Bundle
+    image: Image
+    container: Container
+    certificate: Certificate
+    report: Report
+    summary: "Summary"
+    curl: str
+
+
+class Summary(msgspec.Struct, frozen=True):
+    """latency_ms: median, batch 1, in the container; the two baselines beside it were measured in the same run, in
+    turn. speedup: torch fp32 over the container, with its 95 % interval. None: that baseline cannot run here."""
+
+    release: str
+    target: str
+    bundle: str
+    url: str
+    precision: str
+    accuracy_fp32: float | None
+    accuracy: float | None
+    latency_ms: float
+    latency_ms_torch_fp32: float | None
+    latency_ms_openvino_fp32: float | None
+    speedup: float | None
+    speedup_low: float | None
+    speedup_high: float | None
+    speedup_over_openvino_fp32: float | None
+    single_stream_p90_ms: float | None
+    offline_per_s: float
+    size_bytes: int
+    size_bytes_fp32: int | None
+    image: str
+    image_bytes: int
+    cold_start_s: float | None
+    peak_memory_bytes: int
+    certified: bool
+
+
+def deployed(recipe: Path, target: str, release: str | None, port: int, say: Say) -> Outcome:
+    """Do all of it; what is unchanged since the last time is not done again."""
+    bundle = build(recipe, target, release, say)
+    say(f"image: {bundle.manifest.name} {bundle.manifest.release}")
+    image = build_image(bundle, None, say)
+    making = prepared(recipe, target, lambda _: None)
+    given = _certificate(making, image, say)
+    if not given.passed:
+        failed = next(check for check in given.checks if not check.passed)
+        raise DeviceError(
+            f"{image.tag} is not certified on this device: {failed.name}: {failed.found}, expected {failed.expected}"
+        )
+    say(f"container: {image.tag} on port {port}")
+    container = run(image.tag, port, name=f"edge-{bundle.manifest.name}", say=say)
+    measured = _report(making, image, bundle, container, say)
+    with Ledger() as ledger:
+        ledger.record_release(bundle, image.size_bytes)
+        ledger.record_certificate(given)
+        ledger.record_report(measured)
+    return Outcome(
+        bundle,
+        image,
+        container,
+        given,
+        measured,
+        _summary(bundle, image, container, given, measured),
+        _curl(bundle, container),
+    )
+
+
+def certified(image: str, say: Say) -> Certificate:
+    """Run the image's own check, with no network and nothing writable."""
+    say(f"certify: {image}")
+    words = run_once(image, ["certify"], say=say)
+    return decoded(_last_line(words), Certificate, image, certificate.FORMAT)
+
+
+def benched(image: str, seconds: float, say: Say) -> Report:
+    """Run the image's own benchmark and write it into the ledger."""
+    found = _benched(image, seconds, say)
+    with Ledger() as ledger:
+        ledger.record_report(found)
+    return found
+
+
+def described(what: str) -> Manifest:
+    """The manifest of a bundle's folder, else of an image."""
+    return open_bundle(Path(what)).manifest if (Path(what) / MANIFEST).is_file() else image_manifest(what)
+
+
+def _benched(image: str, seconds: float, say: Say) -> Report:
+    say(f"bench: {image}, MLPerf LoadGen SingleStream and Offline")
+    words = run_once(image, ["bench", f"--seconds={seconds}"], say=say)
+    return decoded(_last_line(words), Report, image, report.FORMAT)
+
+
+def _last_line(words: str) -> bytes:
+    return words.strip().rpartition("\n")[2].encode()
+
+
+def _judged_by(making: Making, image: Image) -> dict[str, object]:
+    return {"image": image.id, "device": msgspec.to_builtins(fingerprint()), "threads": making.threads}
+
+
+def _certificate(making: Making, image: Image, say: Say) -> Certificate:
+    folder = making.made(
+        "certificate",
+        "certificate: the container checks itself",
+        _judged_by(making, image),
+        lambda folder, _: keep(folder, certified(image.tag, say)),
+    )
+    return kept(folder, Certificate)
+
+
+def _report(making: Making, image: Image, bundle: Bundle, container: Container, say: Say) -> Report:
+    def make(folder: Path, _: Path) -> None:
+        found = _benched(image.tag, BENCH_SECONDS, say)
+        command = duet_command(image.tag, threads=making.threads)
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+            served: Contestant = ContainerContestant(process, bundle.manifest.chosen)
+            with baselines(making) as others:
+                duet = run_duet((*others, served), ROUNDS, QUERIES, say, making.threads)
+        keep(folder, msgspec.structs.replace(found, duet=duet, cold_start_s=container.cold_start_s))
+
+    inputs = {**_judged_by(making, image), "code": code_digest("toolchain/baselines.py", "deploy/duet.py")}
+    return kept(making.made("report", "benchmark: the container measures itself", inputs, make), Report)
+
+
+def _summary(bundle: Bundle, image: Image, container: Container, given: Certificate, found: Report) -> Summary:
+    manifest, duet = bundle.manifest, found.duet
+    assert duet is not None  # _report always plays one
+    medians = {name: median([one for slice_ in slices for one in slice_]) for name, slices in duet.latencies_ms.items()}
+    over_torch = duet_ratio(duet, TORCH, manifest.chosen) if TORCH in medians else None
+    over_openvino = duet_ratio(duet, OPENVINO, manifest.chosen) if OPENVINO in medians else None
+    single, offline = found.scenario("SingleStream"), found.scenario("Offline")
+    return Summary(
+        release=manifest.release,
+        target=manifest.target,
+        bundle=str(bundle.folder),
+        url=container.url,
+        precision=manifest.chosen,
+        accuracy_fp32=manifest.accuracy.fp32 if manifest.accuracy else None,
+        accuracy=manifest.accuracy.chosen if manifest.accuracy else None,
+        latency_ms=medians[manifest.chosen],
+        latency_ms_torch_fp32=medians.get(TORCH),
+        latency_ms_openvino_fp32=medians.get(OPENVINO),
+        speedup=over_torch[0] if over_torch else None,
+        speedup_low=over_torch[1] if over_torch else None,
+        speedup_high=over_torch[2] if over_torch else None,
+        speedup_over_openvino_fp32=over_openvino[0] if over_openvino else None,
+        single_stream_p90_ms=single.percentile_ms(90.0),
+        offline_per_s=offline.throughput_per_s,
+        size_bytes=manifest.serving.size_bytes,
+        size_bytes_fp32=manifest.steps[0].size_bytes if manifest.steps else None,
+        image=image.tag,
+        image_bytes=image.size_bytes,
+        cold_start_s=found.cold_start_s,
+        peak_memory_bytes=found.peak_memory_bytes,
+        certified=given.passed,
+    )
+
+
+def _curl(bundle: Bundle, container: Container) -> str:
+    """A line that works when pasted: it sends a held-out picture, written beside the bundle as PNG."""
+    from io import BytesIO
+
+    from PIL import Image as Picture
+
+    pixels = bundle.arrays("sample.npz")["inputs"][0]
+    picture, content = home() / f"{bundle.manifest.name}.png", BytesIO()
+    Picture.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels).save(content, "png")
+    write_whole(picture, content.getvalue())
+    place = picture.relative_to(Path.cwd()) if picture.is_relative_to(Path.cwd()) else picture
+    address = f"{container.url}/v2/models/{bundle.manifest.name}/infer"
+    return f"curl -s --data-binary @{place} -H 'Content-Type: image/png' {address}"

@@ -1,0 +1,138 @@
+"""One build: what was asked for, refused early where it cannot work, and what its stages share.
+
+Knows the recipe and what the trained model depends on; makes nothing.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from toolchain.backends import Backend, backend
+from toolchain.compress import check_order, steps_from
+from toolchain.compress.step import Quantization, Step
+from toolchain.data import DataSet, load
+from toolchain.errors import BackendError, RecipeError
+from toolchain.home import home
+from toolchain.models import LoadedModel, load_model
+from toolchain.recipe import Recipe, read_recipe
+from toolchain.records.files import digest_of
+from toolchain.records.manifest import Candidate, ParityRecord, Precision
+from toolchain.stages import Stages, code_digest, tool_versions
+
+MAKING = ("toolchain/compress", "toolchain/models", "toolchain/data")
+
+
+class Reference(msgspec.Struct, frozen=True):
+    """What the model was before anything was done to it. accuracy: fp32, share of the `images` test pictures."""
+
+    description: str
+    labels: tuple[str, ...]
+    accuracy: float | None
+    images: int
+
+
+class Measured(msgspec.Struct, frozen=True):
+    """All candidates with their figures and verdicts, and how the engines' answers compare with torch's."""
+
+    candidates: tuple[Candidate, ...]
+    chosen: Precision
+    choice: str
+    parity: tuple[ParityRecord, ...]
+
+
+@dataclass(frozen=True)
+class Making:
+    """One build: what was asked for, and what its stages share."""
+
+    place: Path
+    recipe: Recipe
+    target: str
+    data: DataSet
+    pictures: DataSet  # where calibration draws from
+    steps: tuple[tuple[str, Step], ...]
+    threads: int
+    stages: Stages
+
+    @property
+    def base(self) -> Path:
+        """What the recipe's relative paths are relative to."""
+        return self.place.parent
+
+    def made(self, name: str, title: str, inputs: dict[str, Any], make: Callable[[Path, Path], None]) -> Path:
+        return self.stages.made(name, title, {"seed": self.recipe.build.seed, **inputs}, make)
+
+
+def prepared(place: Path, target: str, say: Callable[[str], None]) -> Making:
+    """Read the recipe and look at everything that can be refused before any work is done."""
+    from deploy.runtime.probe import threads
+
+    recipe = read_recipe(place)
+    room = backend(target)
+    if reason := room.missing():
+        raise BackendError(f"target {target}: {reason}")
+    steps = steps_from(recipe.step, str(place))
+    check_order(steps, str(place))
+    if recipe.model.source.endswith(".onnx") and any(name != "quantize" for name, _ in steps):
+        raise RecipeError(
+            f"{place}: model.source is an ONNX file, which enters after export: only quantize works on it"
+        )
+    say(f"data: {recipe.data.name}")
+    data = load(recipe.data, recipe.input, place.parent)
+    pictures = load(recipe.calibration.data, recipe.input, place.parent) if recipe.calibration else data
+    making = Making(
+        place, recipe, target, data, pictures, steps, recipe.build.threads or threads(), Stages(home() / "cache", say)
+    )
+    wanted_precisions(making, room)
+    return making
+
+
+def wanted_precisions(making: Making, room: Backend) -> tuple[Precision, ...]:
+    """What is to be built: what the recipe names, else all that the back end has and the recipe says how to make."""
+    quantizes = quantization(making) is not None
+    asked = making.recipe.build.precisions
+    if asked is None:
+        return tuple(one for one in room.PRECISIONS if quantizes or one != "int8")
+    for one in asked:
+        if one not in room.PRECISIONS:
+            known = ", ".join(room.PRECISIONS)
+            raise RecipeError(f"{making.place}: build.precisions: {making.target} has no {one}; it has: {known}")
+    if "int8" in asked and not quantizes:
+        raise RecipeError(
+            f"{making.place}: build.precisions names int8, but no step says how; add [[step]] quantize = {{}}"
+        )
+    return asked
+
+
+def quantization(making: Making) -> Quantization | None:
+    """How the recipe wants int8 made; None when no step says."""
+    from toolchain.compress.quantize import Quantize
+
+    found = [step.quantization for _, step in making.steps if isinstance(step, Quantize)]
+    return found[0] if found else None
+
+
+def trained_model(making: Making) -> LoadedModel:
+    """The model that the recipe starts from."""
+    recipe = making.recipe
+    replaces = any(getattr(step, "replace_head", False) for _, step in making.steps)
+    return load_model(recipe.model, recipe.input, len(making.data.classes), making.base, other_head=replaces)
+
+
+def source(making: Making) -> dict[str, Any]:
+    """What the trained model depends on: the spec, and the bytes of every file that it names."""
+    spec = making.recipe.model
+    source = (making.base / spec.source.partition(":")[0]).resolve()
+    files = [source, (making.base / spec.weights).resolve()]
+    if source.suffix == ".py":
+        files += sorted(source.parent.glob("*.py"))
+    return {
+        "model": msgspec.to_builtins(spec),
+        "input": msgspec.to_builtins(making.recipe.input),
+        "files": [digest_of(file) for file in files if file.is_file()],
+        "data": making.data.sha256,
+        "code": code_digest(*MAKING),
+        "tools": tool_versions("torch", "torchvision", "torch-pruning"),
+    }

@@ -1,0 +1,195 @@
+"""The making on one page: a recipe and a target go in, a bundle comes out.
+
+    data -> model -> steps -> ONNX -> artifacts -> measured and compared -> chosen -> bundle
+
+Every stage is kept by the digest of its inputs, options and code, so that an unchanged build takes seconds and an
+interrupted one goes on. Knows the order of the rooms and what each stage depends on; each room knows its own work.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from toolchain.backends import Calibration, backend
+from toolchain.making import (
+    Making,
+    Measured,
+    Reference,
+    prepared,
+    quantization,
+    source,
+    trained_model,
+    wanted_precisions,
+)
+from toolchain.records.bundle import Bundle
+from toolchain.records.manifest import Candidate, Precision, StepRecord
+from toolchain.samples import calibration_pictures, trial_pictures
+from toolchain.stages import code_digest, keep, kept, tool_versions
+
+if TYPE_CHECKING:
+    from toolchain.compress.step import Net, Step
+
+NET = "net.pt"
+
+
+def build(place: Path, target: str, release: str | None, say: Callable[[str], None]) -> Bundle:
+    """Build the recipe at `place` for `target` into a bundle below home(); the room at fault raises its own error."""
+    from toolchain.bundling import bundled
+
+    making = prepared(place, target, say)
+    reference = _reference(making)
+    net, records = _compressed(making)
+    onnx = exported(making, net)
+    wanted = wanted_precisions(making, backend(target))
+    artifacts = tuple(artifact(making, target, onnx, precision) for precision in wanted)
+    measured = _measured(making, net, onnx, artifacts, reference)
+    say(f"chosen: {measured.choice}")
+    return bundled(making, reference, records, artifacts, measured, release)
+
+
+def _reference(making: Making) -> Reference:
+    """The trained model's own accuracy, in fp32, on the whole test part: what every candidate is held against."""
+
+    def make(folder: Path, _: Path) -> None:
+        from toolchain.compress.measured import accuracy
+        from toolchain.export import ort_accuracy
+
+        loaded, test = trained_model(making), making.data.part("test")
+        figure = None
+        # a model whose head is still to be replaced has no accuracy on these classes
+        if len(test) and loaded.fits:
+            if loaded.module is not None:
+                figure = accuracy(loaded.module, test, making.recipe.input, "fp32 torch, test")
+            elif loaded.onnx is not None:
+                figure = ort_accuracy(loaded.onnx, making.recipe.input, test)
+        record = Reference(loaded.description, loaded.labels or making.data.classes, figure, len(test))
+        keep(folder, record)
+
+    folder = making.made("reference", "model: fp32 accuracy on the test part", source(making), make)
+    return kept(folder, Reference)
+
+
+def trained(making: Making) -> Path | None:
+    """The folder of the net as the recipe starts from it; None for an ONNX model, which has no torch net."""
+    if making.recipe.model.source.endswith(".onnx"):
+        return None
+
+    def make(folder: Path, _: Path) -> None:
+        from toolchain.compress import Net, save_net, step_record
+
+        net = Net(trained_model(making).module_or_refusal())
+        save_net(net, folder / NET)
+        keep(folder, step_record("model", {}, net, making.data, making.recipe.input, 0.0))
+
+    return making.made("model", "model: load and check", source(making), make)
+
+
+def _compressed(making: Making) -> tuple[Path | None, tuple[StepRecord, ...]]:
+    """The folder of the net after the last step, and the record of every step."""
+    folder = trained(making)
+    if folder is None:
+        return None, ()
+    folders = [folder]
+    for number, (name, step) in enumerate(making.steps, 1):
+        title = f"step {number}/{len(making.steps)}: {name}"
+        folders.append(_stepped(making, title, name, step, folders[-1]))
+    return folders[-1], tuple(kept(one, StepRecord) for one in folders)
+
+
+def _stepped(making: Making, title: str, name: str, step: "Step", before: Path) -> Path:
+    def make(folder: Path, work: Path) -> None:
+        from toolchain.compress import apply_step, save_net
+        from toolchain.compress.step import Context
+
+        context = Context(making.data, making.recipe.input, work, making.recipe.build.seed, making.stages.say)
+        net, record = apply_step(name, step, net_in(making, before), context)
+        save_net(net, folder / NET)
+        keep(folder, record)
+
+    return making.made(name, title, {"before": before.name, "options": msgspec.to_builtins(step)}, make)
+
+
+def net_in(making: Making, folder: Path) -> "Net":
+    """The net that a stage left in `folder`; a user's own classes are imported first."""
+    from toolchain.compress import load_net
+    from toolchain.models import import_user_file
+
+    source, _, function = making.recipe.model.source.rpartition(":")
+    if function and source.endswith(".py"):
+        import_user_file(making.base / source)
+    return load_net(folder / NET)
+
+
+def exported(making: Making, net: Path | None) -> Path:
+    """The folder of `model.onnx`, preprocessing folded in, checked against torch on pictures outside the test part."""
+
+    def make(folder: Path, _: Path) -> None:
+        from toolchain.export import check_onnx, onnx_from_onnx, onnx_from_torch
+
+        shape, path = making.recipe.input, folder / "model.onnx"
+        if net is None:
+            onnx_from_onnx(trained_model(making).graph_or_refusal(), shape, path)
+            return
+        module = net_in(making, net).module
+        onnx_from_torch(module, shape, path)
+        check_onnx(path, module, shape, trial_pictures(making.pictures))
+
+    inputs = {
+        "net": net.name if net else source(making),
+        "code": code_digest("toolchain/export"),
+        "tools": tool_versions("onnx", "onnxscript", "onnxruntime", "torch"),
+    }
+    return making.made("onnx", "export: ONNX, checked by ONNX Runtime against torch", inputs, make)
+
+
+def artifact(making: Making, target: str, onnx: Path, precision: Precision) -> tuple[Path, Candidate]:
+    """The folder of one artifact, and the candidate that it is; int8 is calibrated on the train part alone."""
+    room, how = backend(target), quantization(making) if precision == "int8" else None
+
+    def make(folder: Path, _: Path) -> None:
+        calibration = None
+        if how is not None:
+            images, _indices = calibration_pictures(making.pictures, how.samples, making.recipe.build.seed)
+            calibration = Calibration(images, how.preset, how.fast_bias_correction, how.smooth)
+        keep(folder, room.build(onnx / "model.onnx", folder, precision, calibration))
+
+    inputs = {
+        "onnx": onnx.name,
+        "target": target,
+        "precision": precision,
+        "quantization": msgspec.to_builtins(how),
+        "pictures": making.pictures.sha256 if how else "",
+        "code": code_digest("toolchain/backends"),
+        "tools": tool_versions("openvino", "nncf", "onnxruntime"),
+    }
+    folder = making.made(f"{target}-{precision}", f"{target}: {precision}", inputs, make)
+    return folder, kept(folder, Candidate)
+
+
+def _measured(
+    making: Making, net: Path | None, onnx: Path, artifacts: tuple[tuple[Path, Candidate], ...], reference: Reference
+) -> Measured:
+    """Every candidate on this machine: same answers, accuracy, latency; then the choice."""
+    from deploy.runtime.probe import fingerprint
+
+    def make(folder: Path, work: Path) -> None:
+        from toolchain.judging import judged
+
+        module = net_in(making, net).module if net else None
+        keep(folder, judged(making, module, onnx, artifacts, reference, work))
+
+    inputs = {
+        "artifacts": [folder.name for folder, _ in artifacts],
+        "data": making.data.sha256,
+        "reference": reference.accuracy,
+        "loss": making.recipe.build.max_accuracy_loss,
+        "threads": making.threads,
+        "device": msgspec.to_builtins(fingerprint()),
+        "code": code_digest(
+            "toolchain/judging.py", "toolchain/choose.py", "toolchain/parity", "deploy/runtime/engines"
+        ),
+    }
+    folder = making.made("measured", "candidates: parity, accuracy and latency on this machine", inputs, make)
+    return kept(folder, Measured)

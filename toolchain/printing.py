@@ -1,0 +1,243 @@
+"""What a person sees of a record on stdout: tables and pages of plain text, and the last line of JSON.
+
+Knows how records look; computes nothing but shares and ratios of what they hold.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from toolchain.records.bundle import Bundle
+from toolchain.records.certificate import Certificate
+from toolchain.records.manifest import Manifest
+from toolchain.records.report import SAMPLES_FOR, Report
+from toolchain.tables import table
+
+if TYPE_CHECKING:
+    from deploy.history import Row
+    from toolchain.deployment import Outcome
+    from toolchain.doctor import Finding
+
+MB = 1e6
+
+
+def as_json(record: object) -> str:
+    """One line."""
+    return msgspec.json.encode(record).decode()
+
+
+def percent(share: float | None) -> str | None:
+    return None if share is None else f"{share:.2%}"
+
+
+def steps_table(manifest: Manifest) -> str:
+    """What the model was after each step."""
+    rows = [
+        (step.step, step.parameters, step.macs, step.size_bytes / MB, percent(step.accuracy_validate), step.seconds)
+        for step in manifest.steps
+    ]
+    return table(
+        rows,
+        {
+            "step": "",
+            "parameters": ",",
+            "MACs": ",",
+            "fp32 weights, MB": ".2f",
+            "validation top-1": "",
+            "took, s": ".1f",
+        },
+    )
+
+
+def candidates_table(manifest: Manifest) -> str:
+    """Every precision that was built, what was measured with it here, and why it serves or not."""
+    rows = [
+        (one.precision, percent(one.accuracy), one.latency_ms, one.size_bytes / MB, one.verdict)
+        for one in manifest.candidates
+    ]
+    return table(
+        rows, {manifest.target: "", "test top-1": "", "p50, ms (batch 1)": ".3f", "file, MB": ".2f", "verdict": ""}
+    )
+
+
+def parity_table(manifest: Manifest) -> str:
+    """Do two ways of running the model agree?"""
+    rows = [
+        (
+            f"{row.candidate} against {row.reference}",
+            row.max_abs,
+            row.relative,
+            percent(row.top1_agreement),
+            row.worst_index,
+            "agrees" if row.passed else "DIFFERS",
+        )
+        for row in manifest.parity
+    ]
+    columns = {"answers": "", "max |diff|": ".2e", "relative": ".2e", "same top-1": "", "worst picture": "d", "": ""}
+    return table(rows, columns)
+
+
+def certificate_table(certificate: Certificate) -> str:
+    """What the device checked of itself."""
+    rows = [
+        (check.name, "passed" if check.passed else "FAILED", check.found, check.expected)
+        for check in certificate.checks
+    ]
+    return table(rows, ("check", "", "found", "expected"))
+
+
+def report_table(report: Report) -> str:
+    """Percentiles only where there are samples enough (MLPerf's counts)."""
+    rows = [
+        (
+            scenario.scenario,
+            len(scenario.latencies_ms),
+            *(scenario.percentile_ms(percent) for percent in SAMPLES_FOR),
+            scenario.throughput_per_s,
+            scenario.note or ("valid" if scenario.valid else "INVALID"),
+        )
+        for scenario in report.scenarios
+    ]
+    percentiles = {f"p{percent:g}, ms": ".3f" for percent in SAMPLES_FOR}
+    return table(rows, {"LoadGen": "", "samples": "d", **percentiles, "pictures/s": ",.0f", "": ""})
+
+
+def report_summary(report: Report) -> dict[str, object]:
+    """The report without its raw latencies (the ledger keeps those)."""
+    return {
+        "bundle": report.bundle,
+        "release": report.release,
+        "precision": report.precision,
+        "threads": report.threads,
+        "peak_memory_bytes": report.peak_memory_bytes,
+        "throttled_periods": report.throttled_periods,
+        "scenarios": {
+            scenario.scenario: {
+                **{f"p{percent:g}_ms": scenario.percentile_ms(percent) for percent in SAMPLES_FOR},
+                "throughput_per_s": scenario.throughput_per_s,
+                "valid": scenario.valid,
+            }
+            for scenario in report.scenarios
+        },
+    }
+
+
+def bundle_summary(bundle: Bundle) -> dict[str, object]:
+    """What `build` ends with."""
+    manifest = bundle.manifest
+    return {
+        "bundle": str(bundle.folder),
+        "digest": bundle.digest,
+        "release": manifest.release,
+        "target": manifest.target,
+        "precision": manifest.chosen,
+        "choice": manifest.choice,
+        "accuracy_fp32": manifest.accuracy.fp32 if manifest.accuracy else None,
+        "accuracy": manifest.accuracy.chosen if manifest.accuracy else None,
+        "latency_ms": manifest.serving.latency_ms,
+        "size_bytes": manifest.serving.size_bytes,
+    }
+
+
+def manifest_page(manifest: Manifest) -> str:
+    """A release on one page."""
+    data = manifest.data
+    shape = manifest.preprocessing
+    facts = (
+        ("release", f"{manifest.name} {manifest.release} for {manifest.target}"),
+        ("model", manifest.model),
+        ("serves", f"{manifest.chosen}: {manifest.choice}"),
+        ("input", f"{manifest.inputs[0].name}: {manifest.inputs[0]}, {shape.height}x{shape.width}x{shape.channels}"),
+        ("output", f"{manifest.outputs[0].name}: {manifest.outputs[0]}"),
+        ("labels", shortened(manifest.labels)),
+        ("data", f"{data.name} ({data.source}, sha256 {data.sha256[:12]})"),
+        ("calibrated on", f"{len(data.calibration_indices)} pictures of {data.calibration_name or 'nothing'}"),
+        ("certified on", f"{len(data.certify_indices)} held-out pictures"),
+        ("needs", f"{manifest.needs.architecture} {' '.join(manifest.needs.cpu_isa)}"),
+        ("tools", ", ".join(f"{name} {version}" for name, version in manifest.tools.items() if version)),
+    )
+    parts = [table(facts, ("bundle", ""))]
+    parts += [part(manifest) for part in (steps_table, candidates_table, parity_table)]
+    return "\n\n".join(parts)
+
+
+def shortened(labels: tuple[str, ...], most: int = 10) -> str:
+    shown = ", ".join(labels[:most])
+    return f"{len(labels)}: {shown}" + (", ..." if len(labels) > most else "")
+
+
+def findings_page(findings: "Sequence[Finding]") -> str:
+    """What `doctor` found."""
+    return table(
+        [(one.name, one.state, one.found, one.advice) for one in findings], ("", "state", "found", "what to do")
+    )
+
+
+def history_table(rows: "Sequence[Row]") -> str:
+    """The ledger's releases by device, newest first."""
+    shown = [
+        (
+            f"{row.name} {row.release}",
+            f"{row.target} {row.precision}",
+            row.device or "not measured",
+            percent(row.accuracy),
+            row.p50_ms,
+            row.throughput_per_s,
+            None if row.size_bytes is None else row.size_bytes / MB,
+            row.at[:16].replace("T", " "),
+        )
+        for row in rows
+    ]
+    columns = {
+        "release": "",
+        "target": "",
+        "device": "",
+        "top-1": "",
+        "p50, ms": ".3f",
+        "pictures/s": ",.0f",
+        "model, MB": ".2f",
+        "measured (UTC)": "",
+    }
+    return table(shown, columns)
+
+
+def outcome_page(outcome: "Outcome") -> str:
+    """What the main job ends with: candidates, certificate, benchmark, before and after, and a line to paste."""
+    manifest, summary = outcome.bundle.manifest, outcome.summary
+    accuracy, fp32 = manifest.accuracy, next((one for one in manifest.candidates if one.precision == "fp32"), None)
+    before = accuracy.fp32 if accuracy else None
+    openvino = _ratio(summary.latency_ms_torch_fp32, summary.latency_ms_openvino_fp32)
+    rows = [
+        ("before: PyTorch fp32, eager", percent(before), summary.latency_ms_torch_fp32, 1.0, summary.size_bytes_fp32),
+        (
+            "OpenVINO fp32",
+            percent(fp32.accuracy) if fp32 else None,
+            summary.latency_ms_openvino_fp32,
+            openvino,
+            fp32.size_bytes if fp32 else None,
+        ),
+        (
+            f"after: container, {manifest.target} {manifest.chosen}",
+            percent(summary.accuracy),
+            summary.latency_ms,
+            summary.speedup,
+            summary.size_bytes,
+        ),
+    ]
+    shown = [(*row[:4], None if row[4] is None else row[4] / MB) for row in rows if row[2] is not None]
+    columns = {"": "", "test top-1": "", "p50, ms (batch 1)": ".3f", "times faster": ".2f", "model, MB": ".2f"}
+    parts = [
+        steps_table(manifest),
+        candidates_table(manifest),
+        f"chosen: {manifest.choice}",
+        certificate_table(outcome.certificate),
+        report_table(outcome.report),
+        table(shown, columns),
+        f"serving {manifest.name} {manifest.release} on {summary.url}; try it:\n  {outcome.curl}",
+    ]
+    return "\n\n".join(parts)
+
+
+def _ratio(slow: float | None, fast: float | None) -> float | None:
+    return slow / fast if slow and fast else None

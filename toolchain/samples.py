@@ -1,0 +1,59 @@
+"""Which pictures are used for what: calibration, parity and golden samples, the certificate. Never the test part."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolchain.data import DataSet, Part
+from toolchain.data.splits import shuffled
+from toolchain.errors import DataError
+
+CERTIFY_PICTURES, CERTIFY_BYTES = 1000, 64 << 20
+TRIAL_PICTURES, GOLDEN_PICTURES = 64, 16
+
+Images = NDArray[np.uint8]
+Indices = tuple[int, ...]
+
+
+def calibration_pictures(data: DataSet, samples: int, seed: int) -> tuple[Images, Indices]:
+    """`samples` pictures of the train part, and their indices in the source; DataError when there are too few."""
+    part = data.part("train")
+    if len(part) < samples:
+        raise DataError(
+            f"{data.name}: {samples} calibration samples were asked for, its train part has {len(part)}; "
+            "lower quantize.samples, or name another data set under [calibration]"
+        )
+    return _taken(part, shuffled(len(part), seed)[:samples])
+
+
+def trial_pictures(data: DataSet) -> Images:
+    """Pictures on which two ways of running the model are compared."""
+    return _first(data, TRIAL_PICTURES)[0]
+
+
+def golden_pictures(data: DataSet) -> Images:
+    """Pictures whose answers travel in the bundle."""
+    return _first(data, GOLDEN_PICTURES)[0]
+
+
+def certify_pictures(data: DataSet) -> tuple[Images, NDArray[np.int64], Indices]:
+    """The held-out labelled sample that travels in the bundle, bounded in size; empty where the data has none."""
+    part = data.part("certify")
+    each = int(np.prod(part.images.shape[1:])) or 1
+    count = min(len(part), CERTIFY_PICTURES, max(1, CERTIFY_BYTES // each))
+    images, indices = _taken(part, list(range(count)))
+    return images, part.labels[:count], indices
+
+
+def _first(data: DataSet, count: int) -> tuple[Images, Indices]:
+    part = next((data.part(name) for name in ("validate", "train") if len(data.part(name))), None)
+    if part is None:
+        raise DataError(
+            f"{data.name}: no pictures beside its test part, and that is kept for the figure; "
+            'name another data set: [calibration] data = { name = "cifar10" }'
+        )
+    return _taken(part, list(range(min(count, len(part)))))
+
+
+def _taken(part: Part, positions: list[int]) -> tuple[Images, Indices]:
+    picked = np.array(positions, np.int64)
+    return np.ascontiguousarray(part.images[picked]), tuple(int(index) for index in part.indices[picked])
