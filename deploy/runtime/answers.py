@@ -1,0 +1,101 @@
+"""Arrays -> bytes of an Open Inference Protocol v2 reply, and the readable reply to a picture. Pure functions.
+
+Values that are not finite become null in JSON (JSON has no NaN); ask for binary to get them. Knows nothing of HTTP.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from deploy.runtime.arrays import DATATYPES
+from deploy.runtime.wire import Call, Wanted
+from toolchain.records.tensors import Array
+
+encode = msgspec.json.encode
+
+
+def best(scores: Array, count: int) -> list[int]:
+    """Indices of the `count` highest of a row, highest first; of equals the first."""
+    return [int(index) for index in np.argsort(-scores.astype(np.float64), kind="stable")[:count]]
+
+
+def probabilities(scores: Array) -> Array:
+    """Softmax of a row of logits; a row that sums to one and has no negative is taken for probabilities."""
+    scores = scores.astype(np.float64)
+    if scores.min() >= 0.0 and abs(scores.sum() - 1.0) < 1e-3:
+        return scores
+    powers = np.exp(scores - scores.max())
+    shares: Array = powers / powers.sum()
+    return shares
+
+
+def label_of(index: int, labels: Sequence[str]) -> str:
+    return labels[index] if index < len(labels) else ""
+
+
+def classes_of(output: Array, count: int, labels: Sequence[str]) -> list[list[str]]:
+    """'score:index:label' of the best of each row (classification extension)."""
+    rows = output.reshape(output.shape[0], -1)
+    return [
+        [f"{row[index]:f}:{index}:{label_of(index, labels)}".rstrip(":") for index in best(row, count)] for row in rows
+    ]
+
+
+def bytes_of(elements: Sequence[str]) -> bytes:
+    """A BYTES tensor: each element after its length in four little-endian bytes."""
+    encoded = [element.encode() for element in elements]
+    return b"".join(len(element).to_bytes(4, "little") + element for element in encoded)
+
+
+def described(wanted: Wanted, output: Array, labels: Sequence[str]) -> tuple[dict[str, Any], bytes]:
+    """An output's JSON and, when asked for as binary, its bytes."""
+    if wanted.classes:
+        rows = classes_of(output, wanted.classes, labels)
+        flat = [element for row in rows for element in row]
+        record: dict[str, Any] = {"name": wanted.name, "datatype": "BYTES", "shape": [len(rows), len(rows[0])]}
+        raw, data = (bytes_of(flat), None) if wanted.binary else (b"", flat)
+    else:
+        record = {"name": wanted.name, "datatype": DATATYPES[output.dtype.name], "shape": list(output.shape)}
+        raw, data = (output.tobytes(), None) if wanted.binary else (b"", output.ravel().tolist())
+    if data is None:
+        record["parameters"] = {"binary_data_size": len(raw)}
+    else:
+        record["data"] = data
+    return record, raw
+
+
+def answer_body(
+    call: Call, outputs: Mapping[str, Array], model: str, version: str, labels: Sequence[str]
+) -> tuple[bytes, int | None]:
+    """The reply's body and the length of its JSON header (None: it is all JSON)."""
+    parts = [described(wanted, outputs[wanted.name], labels) for wanted in call.wanted]
+    record = {"model_name": model, "model_version": version, "outputs": [part for part, _ in parts]}
+    if call.id:
+        record["id"] = call.id
+    header = encode(record)
+    if not any(wanted.binary for wanted in call.wanted):
+        return header, None
+    return b"".join([header, *(raw for _, raw in parts)]), len(header)
+
+
+def picture_body(
+    outputs: Mapping[str, Array], model: str, version: str, labels: Sequence[str], times_ms: Mapping[str, float]
+) -> bytes:
+    """What a person gets for a picture: the five best with probabilities, then the outputs; a line each."""
+    scores = next(iter(outputs.values()))[0].ravel()
+    shares = probabilities(scores)
+    top = [
+        {"label": label_of(index, labels), "index": index, "probability": round(float(shares[index]), 6)}
+        for index in best(scores, 5)
+    ]
+    parts = [described(Wanted(name), output, labels)[0] for name, output in outputs.items()]
+    lines = [
+        b' "model_name": ' + encode(model),
+        b' "model_version": ' + encode(version),
+        b' "top5": [\n  ' + b",\n  ".join(encode(one) for one in top) + b"\n ]",
+        b' "times_ms": ' + encode(times_ms),
+        b' "outputs": [\n  ' + b",\n  ".join(encode(part) for part in parts) + b"\n ]",
+    ]
+    return b"{\n" + b",\n".join(lines) + b"\n}\n"

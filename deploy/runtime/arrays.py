@@ -1,0 +1,161 @@
+"""One tensor of a request -> an array: JSON or binary, checked against the model's spec. Pure functions.
+
+Knows nothing of the request round it. Nothing is rounded, wrapped or guessed: what does not fit is a RequestError that
+names the tensor, what was expected and what was found.
+"""
+
+import base64
+import binascii
+from collections.abc import Sequence
+from functools import lru_cache
+from math import prod
+from typing import Annotated, Any
+
+import msgspec
+import numpy as np
+
+from toolchain.errors import RequestError
+from toolchain.records.tensors import Array, TensorSpec
+
+DATATYPES = {
+    "uint8": "UINT8",
+    "int8": "INT8",
+    "int16": "INT16",
+    "int32": "INT32",
+    "int64": "INT64",
+    "float16": "FP16",
+    "float32": "FP32",
+    "float64": "FP64",
+    "bool": "BOOL",
+}
+DTYPES = {datatype: dtype for dtype, datatype in DATATYPES.items()}
+# What the protocol knows and no model of ours takes: named, so that the message is about the model, not the word.
+OTHERS = ("UINT16", "UINT32", "UINT64", "BF16", "BYTES")
+ALIGNMENT = 64  # a cache line: engines read aligned tensors in place
+
+Parameters = dict[str, Any]
+
+
+class Tensor(msgspec.Struct):
+    """An input as the JSON names it; `data` is parsed once the model has said what to expect."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+    data: msgspec.Raw = msgspec.Raw()
+    parameters: Parameters = {}
+
+
+def aligned_buffer(size: int, offset: int = 0) -> memoryview:
+    """`size` writable bytes whose byte `offset` is aligned; pages that are never written cost no memory."""
+    block = np.empty(size + ALIGNMENT, np.uint8)
+    first = -(block.ctypes.data + offset) % ALIGNMENT
+    return memoryview(block[first : first + size].data)
+
+
+def array_from(tensor: Tensor, raw: memoryview | None, spec: TensorSpec) -> Array:
+    """The tensor as an array that fits `spec`; its bytes are used in place when aligned, else copied."""
+    dtype = DTYPES.get(tensor.datatype)
+    if dtype is None and tensor.datatype not in OTHERS:
+        raise RequestError(
+            f"input '{tensor.name}': unknown datatype '{words(tensor.datatype)}'; expected {DATATYPES[spec.dtype]}"
+        )
+    if dtype != spec.dtype or not _fits(spec, tensor.shape):
+        found = f"{dtype or tensor.datatype} {words(tensor.shape)}"
+        raise RequestError(f"input '{tensor.name}': expected {spec}, got {found}")
+    if raw is None:
+        return _array_from_json(tensor, spec)
+    expected = prod(tensor.shape) * np.dtype(dtype).itemsize
+    if len(raw) != expected:
+        raise RequestError(
+            f"input '{tensor.name}': {spec.dtype} {tensor.shape} is {expected} bytes, got binary_data_size {len(raw)}"
+        )
+    array = np.frombuffer(raw, np.uint8)
+    if array.ctypes.data % ALIGNMENT:
+        aligned = aligned_buffer(len(raw))
+        aligned[:] = raw
+        array = np.frombuffer(aligned, np.uint8)
+    return array.view(dtype).reshape(tensor.shape)
+
+
+def _fits(spec: TensorSpec, shape: Sequence[int]) -> bool:
+    return len(shape) == len(spec.shape) and all(
+        (0 < have < 1 << 31) if want is None else want == have for want, have in zip(spec.shape, shape, strict=True)
+    )
+
+
+@lru_cache
+def _numbers(dtype: str, depth: int) -> Any:
+    """The type of `depth` nested lists of what `dtype` can hold."""
+    kind: Any = {"f": float, "b": bool}.get(np.dtype(dtype).kind)
+    if kind is None:
+        kind = Annotated[
+            int, msgspec.Meta(ge=int(np.iinfo(dtype).min), le=min(int(np.iinfo(dtype).max), (1 << 63) - 1))
+        ]
+    for _ in range(depth):
+        kind = list[kind]
+    return kind
+
+
+def _array_from_json(tensor: Tensor, spec: TensorSpec) -> Array:
+    """Numbers, nested as the shape or flat, row-major."""
+    text = bytes(tensor.data)
+    opening = text[:1024].translate(None, b" \t\r\n")
+    depth = len(opening) - len(opening.lstrip(b"["))
+    if depth not in (1, len(tensor.shape)):
+        raise RequestError(f"input '{tensor.name}': expected data as a list, flat or nested as {tensor.shape}")
+    try:
+        array = np.asarray(msgspec.json.decode(text, type=_numbers(spec.dtype, depth)))
+    except msgspec.MsgspecError as error:
+        raise RequestError(f"input '{tensor.name}': data does not fit {spec.dtype}: {error}") from error
+    except ValueError as error:
+        raise RequestError(f"input '{tensor.name}': data is not an even list of {spec.dtype} numbers") from error
+    if array.size != prod(tensor.shape) or (depth > 1 and array.shape != tuple(tensor.shape)):
+        raise RequestError(
+            f"input '{tensor.name}': shape {tensor.shape} has {prod(tensor.shape)} elements, "
+            f"got data of {array.size} in {list(array.shape)}"
+        )
+    with np.errstate(over="ignore"):
+        array = array.astype(spec.dtype).reshape(tensor.shape)
+    if not np.isfinite(array).all():
+        raise RequestError(f"input '{tensor.name}': data has numbers that {spec.dtype} cannot hold")
+    return array
+
+
+def pictures_from(tensor: Tensor, raw: memoryview | None) -> tuple[bytes, ...]:
+    """The elements of a BYTES tensor [N] or [N, 1]: length-prefixed in binary, base64 in JSON."""
+    shape = tensor.shape
+    if not 1 <= len(shape) <= 2 or shape[0] < 1 or (len(shape) == 2 and shape[1] != 1):
+        raise RequestError(f"input '{tensor.name}': expected BYTES [N] of JPEG or PNG, got BYTES {words(shape)}")
+    found = _elements_from_json(tensor) if raw is None else elements_from_bytes(tensor.name, raw)
+    if len(found) != shape[0]:
+        raise RequestError(f"input '{tensor.name}': BYTES {shape} has {shape[0]} elements, got {len(found)}")
+    return found
+
+
+def elements_from_bytes(name: str, raw: memoryview) -> tuple[bytes, ...]:
+    """Elements that each follow their length in four little-endian bytes."""
+    found: list[bytes] = []
+    at = 0
+    while at < len(raw):
+        start = at + 4
+        at = start + int.from_bytes(raw[at:start], "little")
+        if at > len(raw) or start > len(raw):
+            raise RequestError(f"input '{name}': element {len(found)} ends {at} bytes in, of {len(raw)}")
+        found.append(bytes(raw[start:at]))
+    return tuple(found)
+
+
+def _elements_from_json(tensor: Tensor) -> tuple[bytes, ...]:
+    try:
+        return tuple(base64.b64decode(item, validate=True) for item in msgspec.json.decode(tensor.data, type=list[str]))
+    except msgspec.MsgspecError as error:
+        raise RequestError(f"input '{tensor.name}': expected BYTES data as a list of base64 strings") from error
+    except (binascii.Error, ValueError) as error:
+        raise RequestError(f"input '{tensor.name}': BYTES data is not base64 ({error})") from error
+
+
+def words(value: object) -> str:
+    """A stranger's value, short enough for a message."""
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

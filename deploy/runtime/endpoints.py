@@ -1,0 +1,145 @@
+"""Which URL is answered by what: the Open Inference Protocol v2, health, metrics. Knows no sockets."""
+
+from collections.abc import Callable
+from urllib.parse import unquote
+
+import msgspec
+
+from deploy.runtime import metadata
+from deploy.runtime.cgroup import throttled_periods
+from deploy.runtime.exchange import Desk
+from deploy.runtime.http import Connection
+from deploy.runtime.messages import Reply, Request, Send, error_reply
+from deploy.runtime.metrics import family, gauges_text, process_text, sample, served_text
+
+PLAIN = "text/plain; version=0.0.4; charset=utf-8"
+Get = Callable[[], Reply]
+
+
+def json_reply(value: object, status: int = 200) -> Reply:
+    return Reply(status, msgspec.json.encode(value))
+
+
+class Endpoints:
+    """The App of every connection: a table of paths, and the desk for inference."""
+
+    def __init__(self, desk: Desk, max_batch: int) -> None:
+        self._desk, self._max_batch = desk, max_batch
+        self._bundle, self._health = desk.bundle, desk.health
+        self.connections: set[Connection] = set()
+        name, release = self._bundle.manifest.name, self._bundle.manifest.release
+        self._model = f"/v2/models/{name}"
+        bases = (self._model, f"{self._model}/versions/{release}")
+        self._infer = {f"{base}/infer" for base in bases}
+        self._gets: dict[str, tuple[str, Get]] = self._server_gets()
+        for base in bases:
+            self._gets |= self._model_gets(base)
+
+    def _server_gets(self) -> dict[str, tuple[str, Get]]:
+        return {
+            "/": ("about", self._about),
+            "/v2": ("server", lambda: json_reply(metadata.server())),
+            "/v2/health/live": ("live", lambda: json_reply({"live": True})),
+            "/v2/health/ready": ("ready", self._ready),
+            "/healthz": ("ready", self._ready),
+            "/metrics": ("metrics", lambda: Reply(200, self.metrics_text().encode(), PLAIN)),
+        }
+
+    def _model_gets(self, base: str) -> dict[str, tuple[str, Get]]:
+        manifest = self._bundle.manifest
+        return {
+            base: ("model", lambda: json_reply(metadata.model(manifest))),
+            f"{base}/ready": ("ready", self._ready),
+            f"{base}/config": ("config", lambda: json_reply(metadata.config(manifest, self._max_batch))),
+        }
+
+    @property
+    def draining(self) -> bool:
+        return self._health.draining
+
+    def answer(self, request: Request, send: Send) -> None:
+        """Route a request; a path that is not known gets one more look with its percent signs undone."""
+        path = request.path if len(request.path) == 1 else request.path.rstrip("/")
+        if path not in self._infer and path not in self._gets:
+            path = unquote(path)
+        if path in self._infer:
+            self._post(request, self._counted("infer", request, send))
+        elif path in self._gets:
+            endpoint, get = self._gets[path]
+            send = self._counted(endpoint, request, send)
+            allowed = request.method in ("GET", "HEAD")
+            send(get() if allowed else self._not_allowed(request, "GET, HEAD"))
+        else:
+            self._counted("unknown", request, send)(error_reply(404, self._unknown(path)))
+
+    def refused(self, status: int, reason: str) -> None:
+        """A connection's request was refused before it had a path."""
+        self._desk.metrics.rejections[reason] += 1
+        self._desk.metrics.requests["refused", str(status)] += 1
+
+    def _post(self, request: Request, send: Send) -> None:
+        if request.method == "POST":
+            self._desk.answer(request, send)
+        else:
+            send(self._not_allowed(request, "POST"))
+
+    def _not_allowed(self, request: Request, allowed: str) -> Reply:
+        return error_reply(405, f"{request.method} is not answered here; expected {allowed}", (("Allow", allowed),))
+
+    def _counted(self, endpoint: str, request: Request, send: Send) -> Send:
+        def count_and_send(reply: Reply) -> None:
+            self._desk.metrics.requests[endpoint, str(reply.status)] += 1
+            if self._desk.log.wants("debug"):
+                self._desk.log.write("debug", "request", method=request.method, path=request.path, status=reply.status)
+            send(reply)
+
+        return count_and_send
+
+    def _unknown(self, path: str) -> str:
+        manifest = self._bundle.manifest
+        if path.startswith("/v2/models/") and not path.startswith(f"{self._model}/"):
+            return f"no model '{path.split('/')[3][:60]}' here; this server has '{manifest.name}'"
+        if path.startswith(f"{self._model}/versions/"):
+            return f"no version '{path.split('/')[5][:60]}' of '{manifest.name}' here; it is '{manifest.release}'"
+        return f"nothing at {path[:80]}; GET / tells what is here"
+
+    def _ready(self) -> Reply:
+        health = self._health
+        if health.ready:
+            return json_reply({"name": self._bundle.manifest.name, "ready": True})
+        return json_reply({"name": self._bundle.manifest.name, "ready": False, "error": health.reason}, 503)
+
+    def _about(self) -> Reply:
+        value = msgspec.json.encode(metadata.about(self._bundle, self._health.phase))
+        return Reply(200, msgspec.json.format(value, indent=1) + b"\n")
+
+    def metrics_text(self) -> str:
+        """All families, in Prometheus text."""
+        manifest, service = self._bundle.manifest, self._health.service
+        facts = {
+            "model": manifest.name,
+            "release": manifest.release,
+            "bundle": self._bundle.digest,
+            "precision": manifest.chosen,
+            "backend": manifest.serving.backend,
+            "engine": service.engine.version if service else "",
+        }
+        checks = (sample("edge_check_passed", int(check.passed), check=check.name) for check in self._health.checks)
+        throttled = "edge_cpu_throttled_periods_total"
+        return "".join(
+            [
+                served_text(self._desk.metrics),
+                gauges_text(
+                    {
+                        "edge_ready": ("1 when every check passed here.", int(self._health.ready)),
+                        "edge_queue_depth": ("Requests admitted, not yet inferred.", service.depth if service else 0),
+                        "edge_requests_in_flight": ("Requests not yet answered.", self._desk.in_flight),
+                        "edge_connections": ("Open connections.", len(self.connections)),
+                    }
+                ),
+                family("edge_build_info", "gauge", "What serves here.", [sample("edge_build_info", 1, **facts)]),
+                family("edge_check_passed", "gauge", "Golden checks of this device: 1 passed, 0 failed.", checks),
+                family(throttled, "counter", "nr_throttled of the cgroup.", [sample(throttled, throttled_periods())]),
+                process_text(),
+            ]
+        )

@@ -1,0 +1,101 @@
+"""HTTP/1.1 messages as values: the head of a request (parsed by httptools), a reply and its bytes. No sockets here."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import lru_cache
+from http import HTTPStatus
+
+import httptools
+import msgspec
+
+VERSIONS = ("1.0", "1.1")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """`path` as sent, without the query; header names in lower case."""
+
+    method: str
+    path: str
+    headers: dict[bytes, bytes]
+    body: memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    status: int
+    body: bytes
+    content_type: str = "application/json"
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+Send = Callable[[Reply], None]
+
+
+class Refusal(Exception):
+    """A request that ends its connection: HTTP status, a word for counting, a sentence for the client."""
+
+    def __init__(self, status: int, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.status, self.reason = status, reason
+
+
+def error_reply(status: int, message: str, headers: tuple[tuple[str, str], ...] = ()) -> Reply:
+    return Reply(status, msgspec.json.encode({"error": message}), headers=headers)
+
+
+@lru_cache
+def _status_line(status: int) -> str:
+    return f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"
+
+
+def reply_bytes(reply: Reply, close: bool, body: bool = True) -> bytes:
+    """A reply on the wire; `body` is False for HEAD, whose length is told all the same."""
+    lines = [_status_line(reply.status), f"Content-Type: {reply.content_type}\r\nContent-Length: {len(reply.body)}\r\n"]
+    lines += [f"{name}: {value}\r\n" for name, value in reply.headers]
+    lines.append("Connection: close\r\n\r\n" if close else "Connection: keep-alive\r\n\r\n")
+    head = "".join(lines).encode("latin-1")
+    return head + reply.body if body else head
+
+
+@dataclass(slots=True)
+class Head:
+    """What httptools calls back for one request, and the chunks of its body when it comes in chunks."""
+
+    url: bytes = b""
+    headers: dict[bytes, bytes] = field(default_factory=dict)
+    chunks: bytearray = field(default_factory=bytearray)
+    headers_done: bool = False
+    message_done: bool = False
+
+    def on_url(self, url: bytes) -> None:
+        self.url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers[name.lower()] = value
+
+    def on_headers_complete(self) -> None:
+        self.headers_done = True
+
+    def on_body(self, body: bytes) -> None:
+        self.chunks += body
+
+    def on_message_complete(self) -> None:
+        self.message_done = True
+
+
+def parsed_head(block: memoryview) -> tuple[Head, httptools.HttpRequestParser]:
+    """The head in `block`, which ends with an empty line; Refusal 400 or 505."""
+    head = Head()
+    parser = httptools.HttpRequestParser(head)
+    try:
+        parser.feed_data(block)
+    except httptools.HttpParserUpgrade:
+        pass  # an offer that a server may ignore (curl --http2): the body, if any, is read by its length
+    except httptools.HttpParserError as error:
+        raise Refusal(400, "malformed", f"not an HTTP/1.1 request: {error}") from error
+    if not head.headers_done:
+        raise Refusal(400, "malformed", "not an HTTP/1.1 request: the head has no end")
+    if parser.get_http_version() not in VERSIONS:
+        raise Refusal(505, "malformed", f"HTTP/{parser.get_http_version()} is not spoken here; expected HTTP/1.1")
+    return head, parser

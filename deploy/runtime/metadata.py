@@ -1,0 +1,76 @@
+"""What the Open Inference Protocol tells of the server and of its model: manifest -> plain dictionaries. No HTTP."""
+
+from typing import Any
+
+from deploy.runtime.arrays import DATATYPES
+from toolchain import __version__
+from toolchain.records.bundle import Bundle
+from toolchain.records.manifest import Manifest
+from toolchain.records.tensors import TensorSpec
+
+EXTENSIONS = ("binary_tensor_data", "classification", "model_configuration")
+
+
+def server() -> dict[str, Any]:
+    return {"name": "edge-toolchain", "version": __version__, "extensions": EXTENSIONS}
+
+
+def _tensor(spec: TensorSpec) -> dict[str, Any]:
+    shape = [-1 if axis is None else axis for axis in spec.shape]
+    return {"name": spec.name, "datatype": DATATYPES[spec.dtype], "shape": shape}
+
+
+def model(manifest: Manifest) -> dict[str, Any]:
+    return {
+        "name": manifest.name,
+        "versions": [manifest.release],
+        "platform": f"{manifest.serving.backend}_{manifest.chosen}",
+        "inputs": [_tensor(spec) for spec in manifest.inputs],
+        "outputs": [_tensor(spec) for spec in manifest.outputs],
+    }
+
+
+def _configured(spec: TensorSpec, batched: bool) -> dict[str, Any]:
+    axes = spec.shape[1:] if batched else spec.shape
+    dims = [-1 if axis is None else axis for axis in axes]
+    return {"name": spec.name, "data_type": f"TYPE_{DATATYPES[spec.dtype]}", "dims": dims}
+
+
+def config(manifest: Manifest, max_batch: int) -> dict[str, Any]:
+    """Triton's model configuration, as perf_analyzer asks for it: with a batch size, `dims` leave the batch out."""
+    batched = all(spec.shape and spec.shape[0] is None for spec in manifest.inputs)
+    return {
+        "name": manifest.name,
+        "platform": f"{manifest.serving.backend}_{manifest.chosen}",
+        "backend": manifest.serving.backend,
+        "version_policy": {"latest": {"num_versions": 1}},
+        "max_batch_size": max_batch if batched else 0,
+        "input": [_configured(spec, batched) for spec in manifest.inputs],
+        "output": [_configured(spec, batched) for spec in manifest.outputs],
+    }
+
+
+def about(bundle: Bundle, phase: str) -> dict[str, Any]:
+    """What stands at `/` for a person with curl."""
+    manifest, base = bundle.manifest, f"/v2/models/{bundle.manifest.name}"
+    return {
+        "model": manifest.name,
+        "release": manifest.release,
+        "bundle": bundle.digest,
+        "precision": manifest.chosen,
+        "backend": manifest.serving.backend,
+        "state": phase,
+        "inputs": [f"{spec.name}: {spec}" for spec in manifest.inputs],
+        "outputs": [f"{spec.name}: {spec}" for spec in manifest.outputs],
+        "labels": len(manifest.labels),
+        "try": f"curl -s --data-binary @picture.jpg -H 'Content-Type: image/jpeg' http://HOST:PORT{base}/infer",
+        "endpoints": [
+            "/v2",
+            "/v2/health/live",
+            "/v2/health/ready",
+            base,
+            f"{base}/config",
+            f"{base}/infer",
+            "/metrics",
+        ],
+    }

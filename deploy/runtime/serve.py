@@ -1,0 +1,132 @@
+"""The server's life: listen, load, check, serve, drain. What it answers is the other files' business.
+
+It listens before the engine is loaded, so that health can be asked from the first moment.
+"""
+
+import asyncio
+import signal
+import time
+from pathlib import Path
+
+import msgspec
+
+from deploy.runtime.certify import golden_checks
+from deploy.runtime.endpoints import Endpoints
+from deploy.runtime.engines import Engine, Settings, serving_engine
+from deploy.runtime.exchange import Desk
+from deploy.runtime.health import Health
+from deploy.runtime.http import Connection, Limits
+from deploy.runtime.logs import Log
+from deploy.runtime.metrics import Metrics
+from deploy.runtime.service import Service
+from toolchain.errors import DeviceError
+from toolchain.records.bundle import Bundle
+from toolchain.records.certificate import Check
+
+SETTLE_S = 0.2  # unready is visible, and requests on their way still find us, before the door closes
+
+
+class Options(msgspec.Struct, frozen=True):
+    """See `python -m deploy.runtime serve --help`."""
+
+    host: str
+    port: int
+    threads: int
+    queue: int
+    max_batch: int
+    timeout_s: float
+    grace_s: float
+    limits: Limits
+    cache: Path | None = None
+
+
+class Server:
+    """One run; `began` is on the clock of time.perf_counter."""
+
+    def __init__(self, bundle: Bundle, options: Options, log: Log, began: float) -> None:
+        self._bundle, self._options, self._log, self._began = bundle, options, log, began
+        self._loop = asyncio.get_running_loop()
+        self._health = Health()
+        self._desk = Desk(bundle, self._health, Metrics(), log, options.timeout_s)
+        self._app = Endpoints(self._desk, options.max_batch)
+        self._stop = asyncio.Event()
+
+    async def run(self) -> bool:
+        """Serve until told to stop; whether every request was answered. DeviceError when it cannot start."""
+        self._loop.set_exception_handler(self._tell)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._stop.set)
+        door = await self._listen()
+        sweeping = asyncio.create_task(self._sweep())
+        loading = asyncio.create_task(self._load())
+        stopping = asyncio.create_task(self._stop.wait())
+        await asyncio.wait({loading, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if loading.done():
+            loading.result()  # raises what kept the engine from loading
+        await stopping
+        answered = await self._drain(door)
+        sweeping.cancel()
+        return answered
+
+    async def _listen(self) -> asyncio.Server:
+        options = self._options
+        try:
+            door = await self._loop.create_server(
+                lambda: Connection(self._app, options.limits, self._loop.time), options.host, options.port, backlog=512
+            )
+        except OSError as error:
+            raise DeviceError(
+                f"cannot listen on {options.host}:{options.port} ({error.strerror}); choose another: --port or PORT"
+            ) from error
+        self._log.write("info", "listening", host=options.host, port=door.sockets[0].getsockname()[1])
+        return door
+
+    async def _load(self) -> None:
+        service, checks = await asyncio.to_thread(self._opened)
+        self._health.judge(service, checks)
+        facts = {"seconds": round(time.perf_counter() - self._began, 3), "release": self._bundle.manifest.release}
+        if self._health.phase == "failed":
+            self._log.write("error", "not ready", reason=self._health.reason, **facts)
+        elif self._health.ready:
+            self._log.write("info", "ready", checks=len(checks), requests_at_once=service.engine.requests, **facts)
+
+    def _opened(self) -> tuple[Service, tuple[Check, ...]]:
+        options = self._options
+        settings = Settings(options.threads, "latency", options.cache)
+        engine: Engine = serving_engine(self._bundle, settings).__enter__()
+        checks = golden_checks(self._bundle, engine)
+        return Service(engine, options.queue, options.max_batch), checks
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(min(1.0, self._options.limits.sender_s / 4))
+            now = self._loop.time()
+            for connection in tuple(self._app.connections):
+                connection.sweep(now)
+
+    async def _drain(self, door: asyncio.Server) -> bool:
+        """Unready first, then the door, then what is in flight; idle connections are closed at the end."""
+        self._health.drain()
+        self._log.write("info", "draining", in_flight=self._desk.in_flight)
+        limit = self._loop.time() + self._options.grace_s
+        await asyncio.sleep(min(SETTLE_S, self._options.grace_s))
+        door.close()
+        while self._app.connections and self._loop.time() < limit:
+            for connection in tuple(self._app.connections):
+                connection.close_if_idle()
+            await asyncio.sleep(0.02)
+        left = self._desk.in_flight
+        self._log.write("warning" if left else "info", "stopped", unanswered=left)
+        return not left
+
+    def _tell(self, loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:  # noqa: ARG002
+        self._log.write("error", "unexpected", message=context.get("message"), error=repr(context.get("exception")))
+
+
+def serve(bundle: Bundle, options: Options, log: Log, began: float) -> bool:
+    """Serve `bundle` until SIGTERM; whether every request was answered."""
+
+    async def run() -> bool:
+        return await Server(bundle, options, log, began).run()
+
+    return asyncio.run(run())
