@@ -1,0 +1,103 @@
+"""A container that does one thing and ends: certify, bench, describe, duet. The `docker` command as a value.
+
+Such a container has no network, a read-only root, no capabilities; what it says on stderr is progress for a person.
+Knows nothing of what the verbs mean.
+"""
+
+import subprocess
+import sys
+import threading
+import uuid
+from collections.abc import Mapping, Sequence
+from tempfile import TemporaryFile
+from typing import IO
+
+from deploy.engine import client_command, connect, explained
+from deploy.image import find_image
+from deploy.labels import ROLE
+from toolchain.errors import DockerError
+
+WALL = (
+    "--network=none", "--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges:true", "--pids-limit=512",
+    "--tmpfs=/tmp:rw,nosuid,nodev,size=256m",
+)  # fmt: skip
+
+
+def once_command(
+    image: str,
+    arguments: Sequence[str],
+    cpus: float | None = None,
+    name: str = "",
+    environment: Mapping[str, str] | None = None,
+) -> list[str]:
+    """argv of `docker run -i --rm` for `image` with `arguments`, behind the wall. cpus: a quota; None: all."""
+    limits = [f"--cpus={cpus:g}"] if cpus else []
+    named = [f"--name={name}"] if name else []
+    settings = [f"--env={key}={value}" for key, value in (environment or {}).items()]
+    labels = [f"--label={ROLE}=once"]
+    return [client_command(), "run", "-i", "--rm", *named, *labels, *WALL, *limits, *settings, image, *arguments]
+
+
+def duet_command(image: str, threads: int, cpus: float | None = None) -> list[str]:
+    """argv of a contestant in a duet (deploy/runtime/duet.py): lines of JSON in and out."""
+    return once_command(image, ["duet", f"--threads={threads}"], cpus)
+
+
+def run_once(
+    image: str,
+    arguments: Sequence[str],
+    stdin: bytes = b"",
+    cpus: float | None = None,
+    timeout_s: float = 1800,
+    environment: Mapping[str, str] | None = None,
+) -> bytes:
+    """What the container wrote on stdout; its stderr goes to ours as it comes. DockerError when it fails."""
+    if not find_image(connect(), image):
+        raise DockerError(f"{image}: no such image on this engine; make it: toolchain image")
+    name = f"edge-once-{uuid.uuid4().hex[:12]}"
+    command = once_command(image, arguments, cpus, name, environment)
+    with TemporaryFile() as given, TemporaryFile() as written:
+        given.write(stdin)
+        given.seek(0)
+        status, last = _watched(command, name, given, written, timeout_s)
+        if status:
+            raise _failed(f"{image} {' '.join(arguments)}", status, last, timeout_s)
+        written.seek(0)
+        return written.read()
+
+
+def _watched(command: list[str], name: str, given: IO[bytes], written: IO[bytes], timeout_s: float) -> tuple[int, str]:
+    """(exit status, last line on stderr); each line goes to our stderr when it comes. Interrupted: the container goes."""
+    last = ""
+    process = subprocess.Popen(
+        command, stdin=given, stdout=written, stderr=subprocess.PIPE, text=True, errors="replace"
+    )
+    late = threading.Timer(timeout_s, _remove, [command[0], name])
+    late.start()
+    try:
+        for line in process.stderr or ():
+            sys.stderr.write(line)
+            last = line.strip() or last
+        return process.wait(), last
+    finally:
+        late.cancel()
+        if process.poll() is None:
+            _remove(command[0], name)
+            process.kill()
+            process.wait()
+        if process.stderr:
+            process.stderr.close()
+
+
+def _remove(client: str, name: str) -> None:
+    subprocess.run([client, "rm", "--force", name], capture_output=True, check=False)
+
+
+def _failed(what: str, status: int, last: str, timeout_s: float) -> DockerError:
+    if status == 125:  # docker's own: the container did not start
+        return explained(last, what)
+    if status == 137:
+        return DockerError(
+            f"{what}: killed (out of memory, by someone, or not done after {timeout_s:.0f} s): {last[:300]}"
+        )
+    return DockerError(f"{what}: failed (exit {status}): {last[:400] or 'it said nothing'}")
