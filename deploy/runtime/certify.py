@@ -30,8 +30,11 @@ def golden_checks(bundle: Bundle, engine: Engine, precision: str | None = None) 
     if f"outputs_{precision}" not in sample:
         held = ", ".join(sorted(sample)) or "nothing"
         return *checks, Check("golden", False, f"{SAMPLE} holds {held}", f"outputs_{precision} in {SAMPLE}")
-    answers = infer_all(engine, sample["inputs"])
     golden = bundle.manifest.golden
+    if not (precision in golden.relative and precision in golden.top1_agreement):
+        held = ", ".join(sorted(golden.relative)) or "nothing"
+        return *checks, Check("golden", False, f"the manifest has limits for {held}", f"a limit for {precision}")
+    answers = infer_all(engine, sample["inputs"])
     limits = golden.relative[precision], golden.top1_agreement[precision]
     return checks + compare(answers, sample[f"outputs_{precision}"], *limits)
 

@@ -1,0 +1,153 @@
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import pytest
+from msgspec.structs import replace
+
+from deploy.runtime.certify import check_accuracy, check_throttling, golden_checks, run_certify
+from deploy.runtime.engines import Engine, Settings, serving_engine
+from tests.bundles import null_bundle
+from toolchain.records.bundle import CERTIFY, Bundle
+from toolchain.records.certificate import FORMAT, Certificate, Check
+from toolchain.records.files import decoded, encoded
+from toolchain.records.manifest import Golden, Needs
+from toolchain.records.tensors import Array, Feeds
+
+
+class Skewed:
+    """The null engine with its answers changed: a fault of the device."""
+
+    def __init__(self, bundle: Bundle, fault: Callable[[Array], Array]) -> None:
+        self._engine: Engine = serving_engine(bundle, Settings(1))
+        self._fault = fault
+        self.inputs, self.outputs = self._engine.inputs, self._engine.outputs
+        self.version, self.requests = "skewed", 1
+
+    def infer(self, feeds: Feeds) -> dict[str, Array]:
+        return {name: self._fault(answer) for name, answer in self._engine.infer(feeds).items()}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+
+def failed(bundle: Bundle, fault: Callable[[Array], Array]) -> list[Check]:
+    with Skewed(bundle, fault) as engine:
+        return [check for check in golden_checks(bundle, engine) if not check.passed]
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Bundle:
+    return null_bundle(tmp_path / "null.bundle")
+
+
+def test_a_sound_bundle_is_certified(bundle: Bundle) -> None:
+    certificate = run_certify(bundle, threads=1)
+    assert certificate.passed
+    names = [check.name for check in certificate.checks]
+    assert names == [
+        *("needs", "preprocessing", "golden finite", "golden distance", "golden top-1", "accuracy", "throttling"),
+    ]
+    assert (certificate.images, certificate.accuracy, certificate.bundle) == (12, 1.0, bundle.digest)
+    assert certificate.accuracy_low == pytest.approx(0.7575, abs=1e-4)
+    assert (certificate.engine, certificate.precision) == ("null 1", "fp32")
+    assert decoded(encoded(certificate), Certificate, "here", FORMAT) == certificate
+
+
+def test_two_certificates_differ_in_their_date_alone(bundle: Bundle) -> None:
+    first, second = run_certify(bundle, 1), run_certify(bundle, 1)
+    throttled = first.checks[-1]
+    assert replace(first, issued_at="", checks=(*first.checks[:-1], throttled)) == replace(
+        second, issued_at="", checks=(*second.checks[:-1], throttled)
+    )
+
+
+def test_a_wrong_golden_answer_fails_with_its_picture(bundle: Bundle) -> None:
+    def wrong(answers: Array) -> Array:
+        answers[2, 3] = 0.5
+        return answers
+
+    assert failed(bundle, wrong) == [
+        Check("golden distance", False, "0.5 of the largest answer, at picture 2", "at most 0.001"),
+        Check("golden top-1", False, "75.0% agree", "at least 100.0%"),
+    ]
+
+
+def test_answers_that_are_not_numbers_fail(bundle: Bundle) -> None:
+    checks = failed(bundle, lambda answers: np.full_like(answers, np.nan))
+    assert checks == [Check("golden finite", False, "16 of 16 answers are NaN or infinite", "all finite")]
+
+
+def test_answers_of_another_shape_fail(bundle: Bundle) -> None:
+    assert failed(bundle, lambda answers: answers[:, :2]) == [Check("golden shape", False, "[4, 2]", "[4, 4]")]
+
+
+def test_a_precision_without_golden_answers_fails_by_name(bundle: Bundle) -> None:
+    with serving_engine(bundle, Settings(1)) as engine:
+        check = golden_checks(bundle, engine, "int8")[-1]
+    assert check == Check("golden", False, "sample.npz holds inputs, outputs_fp32", "outputs_int8 in sample.npz")
+
+
+def test_a_precision_without_a_golden_limit_fails_by_name(tmp_path: Path) -> None:
+    bundle = null_bundle(tmp_path / "null.bundle", golden=Golden({}, {}))
+    with serving_engine(bundle, Settings(1)) as engine:
+        check = golden_checks(bundle, engine)[-1]
+    assert check == Check("golden", False, "the manifest has limits for nothing", "a limit for fp32")
+
+
+def test_preprocessing_that_was_changed_fails(tmp_path: Path) -> None:
+    certificate = run_certify(null_bundle(tmp_path / "b", preprocessing_sha256="0" * 64), 1)
+    (check,) = [check for check in certificate.checks if not check.passed]
+    assert (check.name, check.expected) == ("preprocessing", "sha256 000000000000")
+
+
+def test_a_device_that_lacks_what_is_needed_opens_no_engine(tmp_path: Path) -> None:
+    certificate = run_certify(null_bundle(tmp_path / "b", needs=Needs(cpu_isa=("avx9",))), 1)
+    (check,) = certificate.checks
+    assert not certificate.passed
+    assert "lacks avx9, which the bundle needs" in check.found
+    assert (certificate.engine, certificate.accuracy, certificate.images) == ("not opened", None, 0)
+
+
+def test_a_bundle_without_labelled_pictures_says_so(bundle: Bundle) -> None:
+    files = tuple(file for file in bundle.manifest.files if file.path != CERTIFY)
+    unlabelled = Bundle(bundle.folder, replace(bundle.manifest, files=files), bundle.digest)
+    certificate = run_certify(unlabelled, 1)
+    assert certificate.passed
+    assert (certificate.accuracy, certificate.accuracy_low, certificate.images) == (None, None, 0)
+    assert certificate.checks[-2].found == "not measured: no labelled pictures in the bundle (certify.npz)"
+
+
+def test_accuracy_lost_on_the_way_fails(tmp_path: Path) -> None:
+    bundle = null_bundle(tmp_path / "b")
+    np.savez(bundle.path(CERTIFY), images=np.zeros((12, 8, 8, 3), np.uint8), labels=np.arange(12) % 2)
+    certificate = run_certify(bundle, 1)
+    check = certificate.checks[-2]
+    assert not check.passed
+    assert check.found == "6 of 12 right (50.00%)"
+    assert check.expected == "at least 11: 12 on the build machine (100.00%) less 1"
+
+
+@pytest.mark.parametrize(
+    ("right", "images", "built", "passed"),
+    [(905, 1000, 0.915, True), (904, 1000, 0.915, False), (950, 1000, 0.915, True), (18, 20, 0.95, True)]
+    + [(17, 20, 0.95, False), (3, 20, None, True)],
+)
+def test_one_point_or_one_picture_may_be_lost(right: int, images: int, built: float | None, passed: bool) -> None:
+    assert check_accuracy((right, images), built).passed is passed
+
+
+def test_throttling_is_told_and_fails_nothing() -> None:
+    assert check_throttling(0).found == "none"
+    told = check_throttling(12)
+    assert (told.passed, told.found) == (
+        True,
+        "throttled in 12 CPU periods: latencies measured now would mislead",
+    )
