@@ -1,0 +1,86 @@
+"""What torch says when it cannot export -> one line: the operation, and the user's file and line.
+
+Knows how torch's exceptions are built (2.15); knows nothing of models.
+"""
+
+import re
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from toolchain.errors import ExportError
+
+PLACE = re.compile(r'File "([^"]+)", line (\d+), in')
+OPERATION = re.compile(r"OpOverload\(op='([^']+)'")
+NOT_THE_USERS = (str(Path(torch.__file__).parent), str(Path(__file__).parent), "<")
+ADVICE = {
+    "GuardOnDataDependentSymNode": "control flow that depends on the picture; use torch.where or torch.cond",
+    "GuardOnDataDependentSymNodeError": "control flow that depends on the picture; use torch.where or torch.cond",
+}
+
+
+def capture_refusal(error: BaseException) -> ExportError:
+    """When torch.export could not trace the model's forward()."""
+    if "specialized it to be a constant" in str(error):
+        return ExportError(
+            "the model cannot be exported: it works for one batch size only (a reshape or view with the number written "
+            "in?); write x.flatten(1) or x.reshape(x.shape[0], ...)"
+        )
+    name = type(error).__name__
+    reason = ADVICE.get(name) or f"{name}: {_first_line(error)}"
+    return ExportError(f"{_raised_at(error)}the model cannot be exported: {reason}")
+
+
+def translation_refusal(error: BaseException) -> ExportError:
+    """When the traced model holds an operation that has no ONNX form."""
+    text = "\n".join(str(one) for one in _chain(error))
+    node = next((node for one in _chain(error) for node in _nodes(one)), None)
+    found = OPERATION.search(text)
+    operation = found.group(1) if found else str(node.target) if node is not None else ""
+    place = _written_at(node.meta.get("stack_trace") or "") if node is not None else ""
+    if "No ONNX function found" in text or "No decompositions registered" in text:
+        reason = f"operation {operation} has no ONNX form; write it with others"
+    else:
+        last = list(_chain(error))[-1]
+        reason = f"operation {operation or 'unknown'}: {type(last).__name__}: {_first_line(last)}"
+    return ExportError(f"{place}the model cannot be exported: {reason}")
+
+
+def _raised_at(error: BaseException) -> str:
+    frames = [
+        frame
+        for one in _chain(error)
+        for frame in traceback.extract_tb(one.__traceback__)
+        if not frame.filename.startswith(NOT_THE_USERS)
+    ]
+    inside = [frame for frame in frames if frame.name == "forward"] or frames[-1:]
+    if not inside:
+        return ""
+    # the deepest frame of the model's own code: below forward() there may be helpers of hers
+    last = frames[-1] if frames[-1] in frames[frames.index(inside[-1]) :] else inside[-1]
+    return f"{last.filename}:{last.lineno}: `{(last.line or '').strip()}`: "
+
+
+def _written_at(stack: str) -> str:
+    places = [place for place in PLACE.findall(stack) if not place[0].startswith(NOT_THE_USERS)]
+    return f"{places[-1][0]}:{places[-1][1]}: " if places else ""
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    one: BaseException | None = error
+    while one is not None:
+        yield one
+        one = one.__cause__ or one.__context__
+
+
+def _nodes(error: BaseException) -> Iterator[torch.fx.Node]:
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        node = frame.f_locals.get("node")
+        if isinstance(node, torch.fx.Node):
+            yield node
+
+
+def _first_line(error: BaseException) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), "")

@@ -1,0 +1,73 @@
+"""A torch network -> one ONNX file: uint8 pictures in, logits out, any batch size.
+
+torch.export captures, torch.onnx translates and folds (BatchNorms into convolutions); the file is the same, byte for
+byte, for the same network. Knows nothing of what the file is for.
+"""
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.export import Dim, ExportedProgram
+
+from toolchain.errors import ExportError
+from toolchain.export.blame import capture_refusal, translation_refusal
+from toolchain.export.preprocess import INPUT, OUTPUT, Preprocessed
+from toolchain.export.tidy import tidied
+from toolchain.records.files import write_whole
+from toolchain.records.tensors import Preprocessing
+
+OPSET = 18
+TRACED_BATCH = 2  # torch.export takes a batch of 0 or 1 for a constant
+
+
+def onnx_from_torch(module: nn.Module, preprocessing: Preprocessing, path: Path) -> Path:
+    """Write `path`: input `image` uint8 [N, H, W, C], output `logits` float32 [N, classes].
+
+    module: float32 [N, C, H, W] -> logits; it is left as it is. ExportError names the operation that cannot be
+    exported, and its line.
+    """
+    whole = Preprocessed(_ready(module), preprocessing).eval()
+    image = torch.zeros((TRACED_BATCH, *preprocessing.shape), dtype=torch.uint8)
+    with _quiet(), torch.no_grad():
+        program = _captured(whole, image)
+        try:
+            made = torch.onnx.export(
+                program, (), input_names=[INPUT], output_names=[OUTPUT], opset_version=OPSET, verbose=False
+            )
+        except Exception as error:  # the exporter wraps whatever its translation functions raise
+            raise translation_refusal(error) from error
+    if made is None or len(made.model_proto.graph.output) != 1:
+        raise ExportError("the model answers with several tensors; expected logits [N, classes] alone")
+    write_whole(path, tidied(made.model_proto))
+    return path
+
+
+def _ready(module: nn.Module) -> nn.Module:
+    copied = deepcopy(module).cpu()
+    return copied.eval()
+
+
+def _captured(whole: nn.Module, image: torch.Tensor) -> ExportedProgram:
+    try:
+        return torch.export.export(whole, (image,), dynamic_shapes=({0: Dim("batch")},), strict=False)
+    except Exception as error:  # whatever the user's forward raises while it is traced
+        raise capture_refusal(error) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter logs graphs, tracebacks and deprecations of its own; what matters is raised."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

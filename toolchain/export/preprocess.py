@@ -1,0 +1,52 @@
+"""The part of preprocessing that is in the graph: uint8 NHWC -> channel order -> (x / 255 - mean) / std -> NCHW.
+
+Knows nothing of decoding, resizing and cropping: what comes in has its final size.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from toolchain.errors import ExportError
+from toolchain.records.tensors import Preprocessing
+
+INPUT, OUTPUT = "image", "logits"
+Constants = tuple[tuple[float, ...], tuple[float, ...]]
+
+
+def offset_and_scale(preprocessing: Preprocessing) -> Constants:
+    """For each channel what is subtracted from a byte and what the rest is multiplied by: 255 mean, 1 / (255 std).
+
+    ExportError unless mean and std have one value, or one a channel, and no std is zero.
+    """
+    channels = preprocessing.channels
+    for name, values in (("mean", preprocessing.mean), ("std", preprocessing.std)):
+        if len(values) not in (1, channels):
+            raise ExportError(f"[input] {name} has {len(values)} values; expected 1 or {channels}, one a channel")
+    if any(value <= 0 for value in preprocessing.std):
+        raise ExportError(f"[input] std {list(preprocessing.std)}; expected values above zero")
+    mean, std = (values * (channels // len(values)) for values in (preprocessing.mean, preprocessing.std))
+    return tuple(255 * value for value in mean), tuple(1 / (255 * value) for value in std)
+
+
+def normalized(images: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """uint8 [N, H, W, C] -> float32 [N, C, H, W], as the network takes it."""
+    return Preprocessed(nn.Identity(), preprocessing).to(images.device).forward(images)
+
+
+class Preprocessed(nn.Module):
+    """A network with its preprocessing before it: uint8 [N, H, W, C] in, what the network answers out."""
+
+    def __init__(self, module: nn.Module, preprocessing: Preprocessing) -> None:
+        super().__init__()
+        self.module, self.bgr = module, preprocessing.order == "bgr"
+        offset, scale = offset_and_scale(preprocessing)
+        self.register_buffer("offset", torch.tensor(offset).view(1, -1, 1, 1))
+        self.register_buffer("scale", torch.tensor(scale).view(1, -1, 1, 1))
+        self.register_buffer("reverse", torch.arange(preprocessing.channels - 1, -1, -1))
+
+    def forward(self, image: Tensor) -> Tensor:
+        if self.bgr:
+            image = image.index_select(3, self.get_buffer("reverse"))
+        x = image.permute(0, 3, 1, 2).float()  # transposed while a value is still one byte
+        answer: Tensor = self.module((x - self.get_buffer("offset")) * self.get_buffer("scale"))
+        return answer

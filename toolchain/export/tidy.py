@@ -1,0 +1,60 @@
+"""An ONNX graph as it is kept: one file, checked, and without what differs from machine to machine.
+
+Exporters leave stack traces with paths in every node; two builds of one model would not be the same bytes.
+"""
+
+from typing import Any
+
+import onnx
+
+from toolchain.errors import ExportError
+
+BATCH = "batch"
+LIMIT_BYTES = 2 << 30  # protobuf's, and so ONNX's for one file
+
+
+def tidied(model: onnx.ModelProto) -> bytes:
+    """The bytes of `model`, whose first axes become free; ExportError when ONNX's checker refuses it."""
+    clean = onnx.ModelProto()
+    clean.CopyFrom(model)
+    _without_notes(clean)
+    del clean.graph.value_info[:]  # engines infer shapes themselves; the exporter's name its own symbols
+    for value in (*clean.graph.input, *clean.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = BATCH
+    if clean.ByteSize() >= LIMIT_BYTES:
+        raise ExportError(f"the model is {clean.ByteSize() >> 20} MiB; one ONNX file holds at most 2 GiB")
+    try:
+        onnx.checker.check_model(clean, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ExportError(f"the exported graph is not valid ONNX: {str(error).splitlines()[0]}") from error
+    return bytes(clean.SerializeToString(deterministic=True))
+
+
+def _without_notes(model: onnx.ModelProto) -> None:
+    model.doc_string = ""
+    del model.metadata_props[:]
+    for function in model.functions:
+        _bare(function)
+        _bare_nodes(function.node)
+    _bare_graph(model.graph)
+
+
+def _bare_graph(graph: onnx.GraphProto) -> None:
+    _bare(graph)
+    for value in (*graph.input, *graph.output, *graph.initializer):
+        _bare(value)
+    _bare_nodes(graph.node)
+
+
+def _bare_nodes(nodes: Any) -> None:
+    for node in nodes:
+        _bare(node)
+        for attribute in node.attribute:
+            attribute.doc_string = ""
+            for graph in (*((attribute.g,) if attribute.HasField("g") else ()), *attribute.graphs):
+                _bare_graph(graph)
+
+
+def _bare(described: Any) -> None:
+    described.doc_string = ""
+    del described.metadata_props[:]

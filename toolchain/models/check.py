@@ -1,0 +1,81 @@
+"""What is checked of every torch model before anything is done with it: finite weights, and logits of the right width.
+
+Knows nothing of where the model came from beyond the words that name it.
+"""
+
+import traceback
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from toolchain.errors import ModelError
+from toolchain.recipe import ModelSpec
+from toolchain.records.tensors import Preprocessing
+
+TRIAL = 2  # pictures in the trial batch: a model that was made for one picture at a time shows itself
+
+
+def check_finite(state: Mapping[str, Tensor], source: str) -> None:
+    """ModelError naming the first tensor with NaN or infinite values, and how many tensors have them."""
+    counts = {
+        name: int(tensor.numel() - tensor.isfinite().sum())
+        for name, tensor in state.items()
+        if isinstance(tensor, Tensor) and tensor.is_floating_point()
+    }
+    bad = {name: count for name, count in counts.items() if count}
+    if bad:
+        name, count = next(iter(bad.items()))
+        more = f" ({len(bad)} such tensors)" if len(bad) > 1 else ""
+        raise ModelError(
+            f"{source}: weights that are not finite: '{name}' has {count} NaN or infinite of "
+            f"{state[name].numel()} values{more}; take an earlier checkpoint"
+        )
+
+
+def classes_of(module: nn.Module, preprocessing: Preprocessing, source: str) -> int:
+    """The width of the logits for pictures of the recipe's [input]; ModelError when there are none."""
+    height, width, channels = preprocessing.shape
+    shape = [TRIAL, channels, height, width]
+    try:
+        with torch.no_grad():
+            answer = module(torch.zeros(shape))
+    except Exception as error:  # a user's own forward can raise anything
+        first = (str(error).splitlines() or [""])[0]
+        raise ModelError(
+            f"{source}: fails on an input of float32 {shape}{_place(error, module)}: {type(error).__name__}: {first}; "
+            "check the recipe's [input]"
+        ) from error
+    if not isinstance(answer, Tensor):
+        raise ModelError(
+            f"{source}: answers with a {type(answer).__name__}; expected one tensor of logits [N, classes]: "
+            "wrap it in a module that returns the logits alone"
+        )
+    if answer.ndim != 2 or answer.shape[0] != TRIAL:
+        raise ModelError(
+            f"{source}: answers {list(answer.shape)} to {TRIAL} pictures; expected logits [{TRIAL}, classes]"
+        )
+    return answer.shape[1]
+
+
+def check_head(found: int, classes: int, source: str, spec: ModelSpec, other_head: bool) -> None:
+    """ModelError when the head's width is not the data's class count, unless a step is going to replace it."""
+    if found == classes or other_head:
+        return
+    way = "or let a step replace the head: finetune = { replace_head = true }"
+    if spec.source.endswith(".onnx"):
+        way = "or export a graph with the data's classes"
+    raise ModelError(
+        f"{source}: {found} classes, but the data has {classes}; choose the data that it was trained on, {way}"
+    )
+
+
+def _place(error: Exception, module: nn.Module) -> str:
+    """Which layer failed: the innermost module of the traceback, by its name in the model."""
+    names = {id(layer): name for name, layer in module.named_modules() if name}
+    inside = ""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        layer = frame.f_locals.get("self")
+        if isinstance(layer, nn.Module) and id(layer) in names:
+            inside = f" in layer '{names[id(layer)]}'"
+    return inside

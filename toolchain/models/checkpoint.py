@@ -1,0 +1,142 @@
+"""Weights from a local file into a module: safetensors, or a .pt that torch reads without running code.
+
+Knows the wrappers that training scripts put round a state dict; knows nothing of where the module came from.
+"""
+
+import pickle
+import warnings
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from toolchain.errors import ModelError
+
+WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
+PREFIXES = ("module.", "_orig_mod.")  # nn.DataParallel's and torch.compile's
+SECOND_HEADS = ("AuxLogits.", "aux1.", "aux2.")  # of Inception-v3 and GoogLeNet: for training only
+SAFE = (
+    'where you trust the file, convert it: python -c "import torch; from safetensors.torch import save_file; '
+    "m = torch.load('{0}', map_location='cpu', weights_only=False); m = m if isinstance(m, dict) else m.state_dict(); "
+    "save_file({{k: v.contiguous() for k, v in m.items()}}, '{1}')\""
+)
+State = dict[str, Tensor]
+SHOWN = 3
+
+
+def read_state(path: Path) -> tuple[State, tuple[str, ...]]:
+    """The tensors in `path` by name, and what was stripped on the way in words. No code in the file is ever run."""
+    if path.suffix not in (".safetensors", ".pt", ".pth"):
+        raise ModelError(
+            f'model.weights "{path.name}": expected official, random, own, or a .safetensors, .pt or .pth file'
+        )
+    if not path.is_file():
+        raise ModelError(f"{path}: no such file; model.weights names a .safetensors or weights-only .pt file")
+    return _unwrapped(_safetensors(path) if path.suffix == ".safetensors" else _weights_only(path), path)
+
+
+def fill(module: nn.Module, state: Mapping[str, Tensor], path: Path, source: str) -> tuple[str, ...]:
+    """Copy `state` into `module`, every tensor of it; ModelError names what is missing, left over or of another shape.
+
+    Returns in words what was left out: the auxiliary heads, when the module has none.
+    """
+    wanted = module.state_dict()
+    second = [key for key in state if key.startswith(SECOND_HEADS) and key not in wanted]
+    state = {key: value for key, value in state.items() if key not in second}
+    missing = [key for key in wanted if key not in state and not key.endswith("num_batches_tracked")]
+    extra = [key for key in state if key not in wanted]
+    other = [key for key in wanted if key in state and wanted[key].shape != state[key].shape]
+    complaints = (
+        _listed("missing", [_with_nearest(key, extra) for key in missing]),
+        _listed("unexpected", [f"'{key}'" for key in extra]),
+        _listed("other shape", [f"'{key}' {_shape(state[key])}, model {_shape(wanted[key])}" for key in other]),
+    )
+    found = "; ".join(filter(None, complaints))
+    if found:
+        raise ModelError(f"{path}: does not fit {source}: {found}; check model.source and model.options")
+    module.load_state_dict(dict(state), strict=False)
+    return ("auxiliary heads left out",) if second else ()
+
+
+def head_size(state: Mapping[str, Tensor], module: nn.Module, classes: int) -> int | None:
+    """How many classes the checkpoint's head has, judged by the tensors whose first axis alone differs from a module
+    with `classes`; None when they do not agree on one number."""
+    wanted = module.state_dict()
+    sizes = {
+        state[key].shape[0]
+        for key, tensor in wanted.items()
+        if key in state and state[key].shape != tensor.shape
+        if tensor.ndim and state[key].ndim == tensor.ndim
+        if tensor.shape[0] == classes and tensor.shape[1:] == state[key].shape[1:]
+    }
+    return sizes.pop() if len(sizes) == 1 else None
+
+
+def _safetensors(path: Path) -> object:
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path}: not a whole .safetensors file ({error}); copy it again") from error
+
+
+def _weights_only(path: Path) -> object:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's hint that a TorchScript file has its own loader
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ModelError(
+            f"{path}: loading it would run code from the file, so it is refused; "
+            + SAFE.format(path.name, path.with_suffix(".safetensors").name)
+        ) from error
+    except (RuntimeError, EOFError, LookupError, ValueError, OSError) as error:
+        if "TorchScript" in str(error):
+            raise ModelError(
+                f"{path}: a TorchScript program, which holds code; save its weights: "
+                f"safetensors.torch.save_file(torch.jit.load('{path.name}').state_dict(), 'weights.safetensors')"
+            ) from error
+        raise ModelError(f"{path}: not a whole checkpoint file that torch can read; copy it again") from error
+
+
+def _unwrapped(content: object, path: Path) -> tuple[State, tuple[str, ...]]:
+    notes: list[str] = []
+    while isinstance(content, Mapping) and (wrapper := _wrapper(content)):
+        content = content[wrapper]
+        notes.append(f"'{wrapper}' unwrapped")
+    if not isinstance(content, Mapping) or not content or not all(isinstance(one, Tensor) for one in content.values()):
+        found = type(content).__name__
+        inside = f" with {', '.join(map(str, list(content)[:5]))}" if isinstance(content, Mapping) else ""
+        raise ModelError(
+            f"{path}: expected a state dict (tensors by name), found a {found}{inside}; save model.state_dict()"
+        )
+    state = {str(key): value for key, value in content.items()}
+    for prefix in PREFIXES:
+        if all(key.startswith(prefix) for key in state):
+            state = {key.removeprefix(prefix): value for key, value in state.items()}
+            notes.append(f"'{prefix}' stripped")
+    return state, tuple(notes)
+
+
+def _wrapper(content: Mapping[Any, object]) -> str | None:
+    return next((key for key in WRAPPERS if isinstance(content.get(key), Mapping)), None)
+
+
+def _with_nearest(key: str, extra: list[str]) -> str:
+    near = get_close_matches(key, extra, 1)
+    return f"'{key}' (nearest: '{near[0]}')" if near else f"'{key}'"
+
+
+def _listed(what: str, items: list[str]) -> str:
+    if not items:
+        return ""
+    more = f" and {len(items) - SHOWN} more" if len(items) > SHOWN else ""
+    return f"{len(items)} {what}: {', '.join(items[:SHOWN])}{more}"
+
+
+def _shape(tensor: Tensor) -> str:
+    return str(list(tensor.shape))

@@ -1,0 +1,35 @@
+"""A user's ONNX file, as far as a recipe must know it before export: whole, finite, and how many classes.
+
+Its input is looked at by export/, which prepends the preprocessing.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # protobuf ships no types
+from onnx import numpy_helper
+
+from toolchain.errors import ModelError
+
+
+def classes_of_graph(path: Path) -> int | None:
+    """The width of the single output [N, classes]; None when the file leaves it open. ModelError when the file is not
+    a whole ONNX model, has several outputs or weights that are not finite."""
+    try:
+        model = onnx.load(path)
+        onnx.checker.check_model(model)
+    except (DecodeError, onnx.checker.ValidationError, OSError, ValueError) as error:
+        first = (str(error).splitlines() or [""])[0]
+        raise ModelError(f"{path}: not a valid ONNX model ({first}); export it again") from error
+    outputs = [output.name for output in model.graph.output]
+    if len(outputs) != 1:
+        raise ModelError(f"{path}: {len(outputs)} outputs ({', '.join(outputs)}); expected one, logits [N, classes]")
+    for tensor in model.graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        if np.issubdtype(values.dtype, np.floating) and not np.isfinite(values).all():
+            raise ModelError(f"{path}: weights that are not finite: '{tensor.name}'; take an earlier checkpoint")
+    axes = model.graph.output[0].type.tensor_type.shape.dim
+    if len(axes) != 2:
+        raise ModelError(f"{path}: output '{outputs[0]}' has {len(axes)} axes; expected logits [N, classes]")
+    return axes[1].dim_value or None

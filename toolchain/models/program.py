@@ -1,0 +1,94 @@
+"""A torch.export program (.pt2) -> a module that answers, can be copied and pickled, and is never trained.
+
+A .pt2 may carry pickles; they are read without running code, or refused.
+"""
+
+import logging
+import os
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from toolchain.errors import ModelError
+
+FORCE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+SAVE = (
+    "torch.export.save(torch.export.export(model.eval(), (pictures,), "
+    "dynamic_shapes=({0: torch.export.Dim('batch')},)), 'model.pt2')"
+)
+# aten.batch_norm(input, weight, bias, running_mean, running_var, training, ...) and aten.dropout(input, p, train)
+TRAINING_FLAG = {"aten.batch_norm.default": 5, "aten.dropout.default": 2}
+
+
+class Program(nn.Module):
+    """An exported program as a module. It is rebuilt from its file's bytes when copied or unpickled, because torch's
+    own module of a program can be neither; train() and eval() leave it as it was exported."""
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__()
+        self.training = False
+        self._content = content
+        self.program = torch.export.load(BytesIO(content)).module()
+
+    def forward(self, x: Tensor) -> Tensor:
+        answer: Tensor = self.program(x)
+        return answer
+
+    def train(self, mode: bool = True) -> "Program":  # noqa: ARG002  # the signature is torch's
+        return self
+
+    def __reduce__(self) -> tuple[type["Program"], tuple[bytes]]:
+        return Program, (self._content,)
+
+
+def load_program(path: Path) -> Program:
+    """The program in `path`; ModelError when it is not one, holds code, or was exported in training mode."""
+    content = path.read_bytes()
+    try:
+        with zipfile.ZipFile(BytesIO(content)) as archive:
+            names = archive.namelist()
+    except zipfile.BadZipFile as error:
+        raise ModelError(f"{path}: not a whole torch.export program; save it again: {SAVE}") from error
+    if any("custom_obj" in name for name in names):
+        raise ModelError(f"{path}: holds custom objects, which run code when read; export plain tensors: {SAVE}")
+    try:
+        with _no_code():
+            program = Program(content)
+    except Exception as error:  # torch raises what its unpickler, its schema or its assertions happen to raise
+        first = (str(error).splitlines() or [""])[0]
+        raise ModelError(
+            f"{path}: torch.export cannot read it ({type(error).__name__}: {first}); save it: {SAVE}"
+        ) from error
+    _check_mode(program, path)
+    return program
+
+
+def _check_mode(program: Program, path: Path) -> None:
+    graph = program.program.graph
+    for node in graph.nodes:
+        position = TRAINING_FLAG.get(str(node.target))
+        if position is not None and len(node.args) > position and node.args[position] is True:
+            raise ModelError(f"{path}: was exported in training mode ({node.target}); call model.eval() first: {SAVE}")
+
+
+@contextmanager
+def _no_code() -> Iterator[None]:
+    """Pickles inside the archive are read by torch's weights-only unpickler, and its tracebacks are not logged."""
+    before, loggers = os.environ.get(FORCE), [logging.getLogger(f"torch.{name}") for name in ("export", "_export")]
+    levels = [logger.level for logger in loggers]
+    os.environ[FORCE] = "1"
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        os.environ.pop(FORCE)
+        if before is not None:
+            os.environ[FORCE] = before
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,84 @@
+"""A user's own `file.py:function` -> the module that it builds.
+
+The file runs with the rights of whoever builds: it is her own code. Knows nothing of weights.
+"""
+
+import importlib.util
+import inspect
+import sys
+import traceback
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from torch import nn
+
+from toolchain.errors import ModelError
+
+
+def import_user_file(path: Path) -> ModuleType:
+    """Import a Python file under a name that depends only on where it lies, so that modules made by its classes can
+    be pickled in one process and loaded in another that calls this first.
+
+    Its folder joins the end of sys.path (files beside it can be imported, and shadow nothing). ModelError with the
+    file and line of what goes wrong inside it.
+    """
+    path = path.resolve()
+    name = f"user_{path.stem}_{sha256(str(path).encode()).hexdigest()[:12]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    if not path.is_file():
+        raise ModelError(f"{path}: no such file; model.source expects path/to/file.py:function")
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ModelError(f"{path}: not a Python file; model.source expects path/to/file.py:function")
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise _refusal(path, error, "cannot be imported") from error
+    return module
+
+
+def user_module(path: Path, function: str, options: Mapping[str, Any]) -> nn.Module:
+    """What `function` of the file returns when called with `options`; ModelError unless that is an nn.Module."""
+    module = import_user_file(path)
+    build = getattr(module, function, None)
+    if not callable(build):
+        there = ", ".join(sorted(_functions(module))) or "no functions"
+        raise ModelError(f"{path}: no function '{function}'; it has: {there}")
+    try:
+        inspect.signature(build).bind(**options)
+    except TypeError as error:
+        raise ModelError(f"{path.name}:{function}{inspect.signature(build)}: model.options: {error}") from error
+    try:
+        made = build(**options)
+    except ModelError:
+        raise
+    except Exception as error:
+        raise _refusal(path, error, f"{function}() failed") from error
+    if not isinstance(made, nn.Module):
+        raise ModelError(f"{path.name}:{function} returned {type(made).__name__}; expected a torch.nn.Module")
+    return made
+
+
+def _functions(module: ModuleType) -> list[str]:
+    return [name for name, value in vars(module).items() if callable(value) and value.__module__ == module.__name__]
+
+
+def _refusal(path: Path, error: Exception, what: str) -> ModelError:
+    """One line that points into the user's file: the last frame there, or the place of a syntax error."""
+    lines = [
+        frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path.resolve())
+    ]
+    line = error.lineno if isinstance(error, SyntaxError) and not lines else (lines or [None])[-1]
+    place = f"{path}:{line}" if line else str(path)
+    text = error.msg if isinstance(error, SyntaxError) else str(error)
+    first = (text.splitlines() or [""])[0]
+    return ModelError(f"{place}: {what}: {type(error).__name__}: {first}")
