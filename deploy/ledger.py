@@ -4,6 +4,7 @@ Keeps and lists; judges nothing. Rows are named by the digest of what they hold,
 """
 
 import os
+import zlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -11,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import msgspec
 import sqlalchemy as sql
 from sqlalchemy.dialects import postgresql, sqlite
 
@@ -140,7 +142,13 @@ class Ledger:
 
     def _whole(self, digest: str, document: str, latencies: bytes) -> Report:
         place = f"{shown(self._engine.url)}: report {digest[:12]}"
-        report = joined(decoded(document.encode(), Report, place, REPORT_FORMAT), latencies)
+        bare = decoded(document.encode(), Report, place, REPORT_FORMAT)
+        try:
+            report = joined(bare, latencies)
+        except (zlib.error, msgspec.MsgspecError, ValueError) as error:
+            raise RecordError(
+                f"{place}: its latencies cannot be read ({error}); measure again: toolchain bench"
+            ) from error
         if sha256(encoded(report)).hexdigest() != digest:
             raise RecordError(
                 f"{place}: changed since it was recorded (digest differs); measure again: toolchain bench"

@@ -15,11 +15,11 @@ from functools import wraps
 from math import isfinite
 from pathlib import Path
 
-from toolchain import __doc__ as about
 from toolchain import __version__
 from toolchain.commands import Command, Commands, Function, Parameter, command_from, manual, overview
 from toolchain.errors import ToolchainError, UsageError
 
+ABOUT = "Trained PyTorch image classifier in, certified container on an edge server out."
 HELP = ("-h", "--help")
 INTERRUPTED, BROKEN_PIPE = 130, 141
 # what the machine refuses and a person can cure: no traceback for these
@@ -85,7 +85,7 @@ def read(commands: Commands, argv: Sequence[str], name: str = "toolchain") -> Ca
     group: Commands = commands
     while True:
         if not left or left[0] in HELP:
-            return overview(group, name, words, "" if words else (about or ""))
+            return overview(group, name, words, "" if words else ABOUT)
         if left == ["--version"] and not words:
             return f"{name} {__version__}"
         word = left.pop(0)

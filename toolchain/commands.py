@@ -47,7 +47,13 @@ class Parameter:
             return f"[{self.shown}...]"
         if self.required:
             return self.shown if self.positional else f"{self.flag}={WORDS[self.kind]}"
-        return f"[{self.flag}={WORDS[self.kind]}]" if WORDS[self.kind] else f"[{self.flag}]"
+        if self.kind is bool:
+            return f"[{self.off if self.default else self.flag}]"
+        return f"[{self.flag}={WORDS[self.kind]}]"
+
+    @property
+    def off(self) -> str:
+        return f"--no-{self.flag[2:]}"
 
 
 @dataclass(frozen=True)
@@ -130,12 +136,16 @@ def manual(command: Command) -> str:
 def _left(parameter: Parameter) -> str:
     if not parameter.shown.startswith("--"):
         return parameter.shown
-    return f"{parameter.flag}={WORDS[parameter.kind]}" if WORDS[parameter.kind] else parameter.flag
+    if parameter.kind is bool:
+        return f"{parameter.flag}, {parameter.off}" if parameter.default else parameter.flag
+    return f"{parameter.flag}={WORDS[parameter.kind]}"
 
 
 def _right(parameter: Parameter) -> str:
-    given = parameter.default not in (None, "", False) and not parameter.many
-    return f"{parameter.about} (default: {parameter.default})".strip() if given else parameter.about
+    if parameter.default is None or parameter.default is False or parameter.default == "" or parameter.many:
+        return parameter.about
+    default = "on" if parameter.kind is bool else parameter.default
+    return f"{parameter.about} (default: {default})".strip()
 
 
 def overview(commands: Commands, program: str, words: tuple[str, ...] = (), about: str = "") -> str:

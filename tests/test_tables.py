@@ -1,0 +1,30 @@
+"""Tables on stdout."""
+
+import pytest
+
+from toolchain.tables import table
+
+
+def test_numbers_are_right_aligned_and_what_is_not_known_is_a_dash() -> None:
+    rows = [("torch", 1.234, None), ("openvino [int8]", 22.5, 1234567)]
+    assert table(rows, {"engine": "", "p50, ms": ".2f", "size, bytes": ",d"}).splitlines() == [
+        "engine           p50, ms  size, bytes",
+        "─────────────────────────────────────",
+        "torch               1.23            -",
+        "openvino [int8]    22.50    1,234,567",
+    ]
+
+
+def test_long_text_is_wrapped_and_no_line_is_longer_than_100_characters() -> None:
+    text = table([("name", "word " * 60, 1), ("f" * 64, "b" * 200, None)], ("a", "b", "c"))
+    assert max(map(len, text.splitlines())) <= 100
+    assert text.count("word") == 60
+
+
+def test_no_rows_still_have_headings() -> None:
+    assert table([], ("a", "b")).splitlines()[0] == "a  b"
+
+
+def test_a_row_that_does_not_fit_is_the_programmers_error() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        table([(1, 2, 3)], ("a", "b"))
