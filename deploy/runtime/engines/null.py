@@ -48,5 +48,5 @@ class NullEngine:
         return None
 
 
-def open_engine(folder: Path, candidate: Candidate, settings: Settings) -> NullEngine:
+def open_engine(folder: Path, candidate: Candidate, settings: Settings) -> NullEngine:  # noqa: ARG001
     return NullEngine(msgspec.json.decode((folder / candidate.files[0]).read_bytes(), type=NullArtifact))

@@ -1,0 +1,162 @@
+"""OpenVINO on the CPU: an IR file in, arrays out.
+
+Knows nothing of HTTP, batching or bundles. Uses the core library, the CPU plugin and the IR front end, nothing else of
+OpenVINO's package. Why it is as it is (measured with 2026.4.1 on an AVX512-VNNI Xeon, interleaved; docs/lab.md):
+- A graph with a free batch answers one picture 7 to 20 % slower than the same graph reshaped to batch 1, so batch 1 has
+  a form of its own; the free one is compiled when another batch first comes (0.1 to 0.7 s, with weights of its own).
+- Copying a picture into the request's tensor costs 10 us and lifts every demand on its memory (alignment, writeable).
+- int8 computes what was not quantized in f32: exact, and 8 to 24 % faster than bf16 for the rest on a CPU without AMX.
+- Pinning is off: processes that pin choose the same core and halve each other's speed.
+"""
+
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from queue import SimpleQueue
+from threading import Lock
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from deploy.runtime.engines import Settings
+from toolchain.errors import DeviceError
+from toolchain.records.manifest import Candidate
+from toolchain.records.tensors import Array, Feeds, TensorSpec
+
+HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
+ONE, ANY = "batch 1", "any batch"
+Requests = dict[str, Any]  # an InferRequest for each form that was needed so far
+
+
+class OpenVinoEngine:
+    """See Engine. At most `requests` calls run at once, whatever their batch; the next one waits for its turn."""
+
+    def __init__(self, core: Any, model: Path, properties: Mapping[str, Any], version: str) -> None:
+        self._core, self._model, self._properties = core, model, properties
+        graph = core.read_model(model)
+        self.inputs, self.outputs = _specs(graph.inputs), _specs(graph.outputs)
+        self.version = version
+        self._specialised = all(spec.shape.count(None) == 1 and spec.shape[0] is None for spec in self.inputs)
+        self._forms: dict[str, Any] = {}
+        self._compiling = Lock()
+        first = self._compiled(ONE if self._specialised else ANY)
+        streams = first.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
+        # One more than streams: while an answer is copied out, the stream has the next picture already.
+        self.requests = streams + 1 if properties["PERFORMANCE_HINT"] == "THROUGHPUT" else streams
+        self._free: SimpleQueue[Requests | None] = SimpleQueue()
+        for _ in range(self.requests):
+            self._free.put({})
+
+    def infer(self, feeds: Feeds) -> dict[str, Array]:
+        alone = self._specialised and all(feeds[spec.name].shape[0] == 1 for spec in self.inputs)
+        form = ONE if alone else ANY
+        with self._turn() as requests:
+            if form not in requests:
+                requests[form] = self._compiled(form).create_infer_request()
+            request = requests[form]
+            for index, spec in enumerate(self.inputs):
+                tensor = request.get_input_tensor(index)
+                if form == ANY:
+                    tensor.shape = feeds[spec.name].shape
+                np.copyto(tensor.data, feeds[spec.name])
+            request.start_async()
+            request.wait()
+            return {spec.name: request.get_output_tensor(index).data.copy() for index, spec in enumerate(self.outputs)}
+
+    @contextmanager
+    def _turn(self) -> Iterator[Requests]:
+        requests = self._free.get()
+        try:
+            if requests is None:
+                raise DeviceError("the engine is closed: infer() was called after its `with` block")
+            yield requests
+        finally:
+            self._free.put(requests)
+
+    def _compiled(self, form: str) -> Any:
+        with self._compiling:
+            if form not in self._forms:
+                graph = self._core.read_model(self._model)
+                if form == ONE:
+                    graph.reshape({spec.name: [1, *spec.shape[1:]] for spec in self.inputs})
+                self._forms[form] = self._core.compile_model(graph, "CPU", dict(self._properties))
+            return self._forms[form]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for _ in range(self.requests):  # waits for the calls that are still running
+            self._free.get()
+        self._free.put(None)
+        self._forms.clear()
+
+
+def open_engine(folder: Path, candidate: Candidate, settings: Settings) -> OpenVinoEngine:
+    """The engine of `candidate`; DeviceError when this CPU or this OpenVINO cannot run it."""
+    openvino = _openvino()
+    core = openvino.Core()
+    _check_precision(core, candidate)
+    model = folder / candidate.files[0]
+    try:
+        return OpenVinoEngine(core, model, _properties(candidate, settings), f"openvino {_release(openvino)}")
+    except RuntimeError as error:
+        raise DeviceError(
+            f"{model.name}: OpenVINO {_release(openvino)} cannot run it here: {_last_line(error)}; build it again"
+        ) from error
+
+
+def _openvino() -> Any:
+    """The package, its telemetry kept from loading (importing it reports the import, where that is installed)."""
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None: Python's way to bar an import
+    try:
+        import openvino
+    except ImportError as error:
+        raise DeviceError(f"no OpenVINO here ({error}); this bundle needs the image for target openvino") from error
+    return openvino
+
+
+def _release(openvino: Any) -> str:
+    return str(openvino.get_version()).split("-")[0]
+
+
+def _check_precision(core: Any, candidate: Candidate) -> None:
+    """OpenVINO computes in f32, silently, where it has no bf16: a measured latency would then be that of fp32."""
+    able = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    if candidate.precision not in HINTS:
+        raise DeviceError(f"engine openvino runs {', '.join(HINTS)}; not {candidate.precision}; build it again")
+    if candidate.precision == "bf16" and "BF16" not in able:
+        raise DeviceError(
+            f"{candidate.files[0]} is to run in bf16; this CPU has {', '.join(sorted(able))}; serve fp32 or int8 here"
+        )
+
+
+def _properties(candidate: Candidate, settings: Settings) -> dict[str, Any]:
+    properties: dict[str, Any] = {
+        "INFERENCE_PRECISION_HINT": HINTS[candidate.precision],
+        "INFERENCE_NUM_THREADS": settings.threads,
+        "PERFORMANCE_HINT": settings.hint.upper(),
+        "ENABLE_CPU_PINNING": False,
+    }
+    return properties if settings.cache is None else properties | {"CACHE_DIR": str(settings.cache)}
+
+
+def _specs(ports: Any) -> tuple[TensorSpec, ...]:
+    return tuple(
+        TensorSpec(
+            port.any_name,
+            np.dtype(port.element_type.to_dtype()).name,
+            tuple(None if axis.is_dynamic else axis.get_length() for axis in port.partial_shape),
+        )
+        for port in ports
+    )
+
+
+def _last_line(error: RuntimeError) -> str:
+    """OpenVINO's messages are a stack of source places; the last line that says something is the cause."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else "no reason given"

@@ -1,0 +1,61 @@
+"""What every back end promises; a new back end's test calls this with its name and precisions."""
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from deploy.runtime.engines import Settings, open_engine
+from tests.backends.tiny import CLASSES, SHAPE, pictures, tiny_onnx
+from toolchain.backends import Calibration, backend
+from toolchain.errors import BackendError
+from toolchain.parity import compare
+from toolchain.records.manifest import Precision
+from toolchain.records.tensors import TensorSpec
+
+
+def check_backend(name: str, precision: Precision, folder: Path, answers: bool = True) -> None:
+    """Build from an ONNX, open with the engine of the same name, answer like ONNX Runtime (when it `answers`)."""
+    module = backend(name)
+    assert name == module.NAME
+    assert precision in module.PRECISIONS
+    assert module.missing() is None
+    onnx = tiny_onnx(folder / "model-in.onnx")
+    made = folder / "made"
+    candidate = module.build(onnx, made, precision, Calibration(pictures(40, seed=2)))
+    assert (candidate.precision, candidate.backend) == (precision, name)
+    assert (candidate.accuracy, candidate.latency_ms, candidate.verdict) == (None, None, "")
+    assert sorted(path.name for path in made.iterdir()) == sorted(candidate.files)
+    assert candidate.size_bytes == sum((made / file).stat().st_size for file in candidate.files)
+    again = module.build(onnx, folder / "again", precision, Calibration(pictures(40, seed=2)))
+    assert again == candidate
+    for file in candidate.files:
+        content = (made / file).read_bytes()
+        assert content == (folder / "again" / file).read_bytes(), f"{file} differs between two builds"
+        assert str(folder).encode() not in content, f"{file} holds a path of the build machine"
+    reference = onnxruntime.InferenceSession(str(onnx), providers=["CPUExecutionProvider"])
+    with open_engine(made, candidate, Settings(threads=1)) as engine:
+        assert engine.inputs == (TensorSpec("image", "uint8", (None, *SHAPE)),)
+        assert engine.outputs == (TensorSpec("logits", "float32", (None, CLASSES)),)
+        for count in (1, 5, 40):
+            found = engine.infer({"image": pictures(count)})["logits"]
+            (expected,) = reference.run(None, {"image": pictures(count)})
+            assert found.shape == (count, CLASSES)
+            assert found.dtype == np.float32
+            if answers and count == 40:
+                record = compare(expected, found, ("onnxruntime", name), precision)
+                assert record.passed, record
+
+
+def check_refusals(name: str, folder: Path) -> None:
+    """A precision it does not build, and a file that is no ONNX, are refused in one line."""
+    module = backend(name)
+    with pytest.raises(BackendError, match=f"target '{name}' builds .*; not fp16; change `precisions` under"):
+        module.build(tiny_onnx(folder / "model-in.onnx"), folder / "made", "fp16", None)
+    broken = folder / "broken.onnx"
+    broken.write_bytes(b"this is no graph")
+    with pytest.raises(BackendError, match=r"broken\.onnx: .*") as caught:
+        module.build(broken, folder / "made", "fp32", None)
+    assert "\n" not in str(caught.value)
+    assert not (folder / "made").exists() or not list((folder / "made").iterdir())

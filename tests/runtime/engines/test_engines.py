@@ -1,0 +1,136 @@
+"""Every engine of the table against one contract: threads, batches, read-only feeds, closing, what cannot run here."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from deploy.runtime.engines import TABLE, Settings, open_engine, serving_engine
+from deploy.runtime.engines.openvino import OpenVinoEngine
+from tests.backends.tiny import CLASSES, SHAPE, pictures, tiny_onnx
+from tests.bundles import null_bundle
+from toolchain.backends import backend
+from toolchain.errors import DeviceError
+from toolchain.records.manifest import Candidate
+
+COUNT = 12
+
+
+@pytest.fixture(params=TABLE)
+def made(request, tmp_path) -> tuple[Path, Candidate]:
+    """A folder and the fp32 candidate in it, one for each engine."""
+    folder = tmp_path / "made"
+    return folder, backend(request.param).build(tiny_onnx(tmp_path / "in.onnx"), folder, "fp32", None)
+
+
+@pytest.mark.parametrize("hint", ["latency", "throughput"])
+def test_many_threads_get_the_answers_of_one(made, hint):
+    images = pictures(COUNT)
+    with open_engine(*made, Settings(threads=2, hint=hint)) as engine, ThreadPoolExecutor(4) as pool:
+        assert engine.requests >= 1
+        batch = engine.infer({"image": images})["logits"]
+        rows = range(COUNT)
+        alone = list(pool.map(lambda row: engine.infer({"image": images[row : row + 1]})["logits"], list(rows) * 4))
+    for row, answer in zip(list(rows) * 4, alone, strict=True):
+        np.testing.assert_allclose(answer, batch[row : row + 1], rtol=1e-4, atol=1e-4)
+
+
+def test_an_answer_is_the_callers_own(made):
+    with open_engine(*made, Settings(threads=1)) as engine:
+        first = engine.infer({"image": pictures(1, seed=1)})["logits"]
+        kept = first.copy()
+        engine.infer({"image": pictures(1, seed=9)})
+        np.testing.assert_array_equal(first, kept)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_read_only_unaligned_and_strided_pictures_are_taken_as_they_are(made, count):
+    images = pictures(count)
+    unaligned = np.frombuffer(b"x" + images.tobytes(), np.uint8, offset=1).reshape(images.shape)
+    strided = np.ascontiguousarray(images[:, :, ::-1])[:, :, ::-1]
+    with open_engine(*made, Settings(threads=1)) as engine:
+        expected = engine.infer({"image": images})["logits"]
+        for feed in (unaligned, strided):
+            np.testing.assert_array_equal(engine.infer({"image": feed})["logits"], expected)
+
+
+def test_changing_batch_sizes_never_mix(made):
+    images = pictures(COUNT)
+    with open_engine(*made, Settings(threads=1)) as engine:
+        whole = engine.infer({"image": images})["logits"]
+        for count in (1, 5, 2, 1, COUNT, 3, 1):
+            found = engine.infer({"image": images[:count]})["logits"]
+            assert found.shape == (count, CLASSES)
+            np.testing.assert_allclose(found, whole[:count], rtol=1e-4, atol=1e-4)
+
+
+def test_the_version_names_engine_and_release(made):
+    with open_engine(*made, Settings(threads=1)) as engine:
+        name, number = engine.version.split(" ")
+    assert name == made[1].backend
+    assert number[0].isdigit()
+    assert "-" not in number
+
+
+@pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
+def test_a_broken_model_file_is_refused_in_one_line(name, tmp_path):
+    candidate = backend(name).build(tiny_onnx(tmp_path / "in.onnx"), tmp_path, "fp32", None)
+    (tmp_path / candidate.files[0]).write_text("not a model")
+    with pytest.raises(DeviceError, match=f"{candidate.files[0]}: .* cannot run it") as caught:
+        open_engine(tmp_path, candidate, Settings(threads=1))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
+def test_a_closed_engine_says_so(name, tmp_path):
+    candidate = backend(name).build(tiny_onnx(tmp_path / "in.onnx"), tmp_path, "fp32", None)
+    with open_engine(tmp_path, candidate, Settings(threads=1)) as engine:
+        pass
+    for _ in range(2):
+        with pytest.raises(DeviceError, match="the engine is closed"):
+            engine.infer({"image": pictures(1)})
+
+
+def test_an_engine_that_the_container_lacks_is_answered_with_those_it_has(tmp_path):
+    with pytest.raises(DeviceError, match="no engine 'tensorrt' in this container; it has: openvino, "):
+        open_engine(tmp_path, Candidate("fp32", "tensorrt", ("model.plan",), 0), Settings(threads=1))
+
+
+def test_a_precision_that_openvino_does_not_know_is_refused(tmp_path):
+    candidate = backend("openvino").build(tiny_onnx(tmp_path / "in.onnx"), tmp_path, "fp32", None)
+    with pytest.raises(DeviceError, match="engine openvino runs fp32, bf16, int8; not fp16"):
+        open_engine(tmp_path, msgspec.structs.replace(candidate, precision="fp16"), Settings(threads=1))
+
+
+def test_a_model_of_fixed_batch_keeps_it(tmp_path):
+    candidate = backend("openvino").build(tiny_onnx(tmp_path / "in.onnx", batch=2), tmp_path, "fp32", None)
+    with open_engine(tmp_path, candidate, Settings(threads=1)) as engine:
+        assert engine.inputs[0].shape == (2, *SHAPE)
+        assert engine.infer({"image": pictures(2)})["logits"].shape == (2, CLASSES)
+
+
+def test_what_openvino_compiles_is_kept_in_the_cache_folder(tmp_path):
+    candidate = backend("openvino").build(tiny_onnx(tmp_path / "in.onnx"), tmp_path, "fp32", None)
+    cache = tmp_path / "cache"
+    for _ in range(2):
+        with open_engine(tmp_path, candidate, Settings(threads=1, cache=cache)) as engine:
+            answer = engine.infer({"image": pictures(1)})["logits"]
+            assert answer.shape == (1, CLASSES)
+    assert list(cache.glob("*.blob"))
+
+
+def test_the_other_batch_is_compiled_only_when_it_comes(tmp_path):
+    candidate = backend("openvino").build(tiny_onnx(tmp_path / "in.onnx"), tmp_path, "fp32", None)
+    with open_engine(tmp_path, candidate, Settings(threads=1)) as engine:
+        assert isinstance(engine, OpenVinoEngine)
+        engine.infer({"image": pictures(1)})
+        assert list(engine._forms) == ["batch 1"]
+        engine.infer({"image": pictures(2)})
+        assert list(engine._forms) == ["batch 1", "any batch"]
+
+
+def test_a_bundle_opens_the_engine_of_its_chosen_candidate(tmp_path):
+    with serving_engine(null_bundle(tmp_path / "null.bundle"), Settings(threads=1)) as engine:
+        assert not engine.infer({"image": np.zeros((2, 8, 8, 3), np.uint8)})["logits"].any()

@@ -1,0 +1,133 @@
+"""The choice among candidates: pure judgements on given figures, then real measurements on a small net."""
+
+import msgspec
+import numpy as np
+import pytest
+
+from deploy.runtime.engines import Settings, open_engine
+from tests.backends.tiny import pictures, tiny_onnx
+from toolchain import measuring
+from toolchain.backends import Calibration, backend
+from toolchain.choose import AGREEMENT, choose, measure_candidates
+from toolchain.data.sets import Part
+from toolchain.errors import AccuracyError
+from toolchain.records.manifest import Candidate, Precision
+
+
+def measured(precision: Precision, accuracy: float | None, latency_ms: float | None) -> Candidate:
+    return Candidate(precision, "openvino", ("model.xml",), 1, accuracy, latency_ms)
+
+
+FP32, BF16, INT8 = measured("fp32", 0.9205, 4.0), measured("bf16", 0.9203, 2.4), measured("int8", 0.9190, 1.7)
+
+
+def verdicts(candidates, reference=0.9205, points=0.3):
+    choice = choose(candidates, reference, points)
+    return {candidate.precision: candidate.verdict for candidate in choice.candidates}
+
+
+def test_the_fastest_that_keeps_the_floor_is_chosen():
+    candidates, chosen, sentence = choose([FP32, BF16, INT8], 0.9205, 0.3)
+    assert chosen == "int8"
+    assert [candidate.precision for candidate in candidates] == ["fp32", "bf16", "int8"]
+    assert sentence == ("int8: 1.70 ms, 91.90% top-1; fastest of 3 measured that keeps the floor (0.15 points lost)")
+    assert verdicts([FP32, BF16, INT8]) == {
+        "fp32": "slower than int8: 4.00 ms against 1.70 ms",
+        "bf16": "slower than int8: 2.40 ms against 1.70 ms",
+        "int8": "chosen: fastest above the floor",
+    }
+
+
+def test_one_that_loses_too_much_is_passed_over_with_the_figures():
+    lossy = msgspec.structs.replace(INT8, accuracy=0.9153)
+    assert choose([FP32, BF16, lossy], 0.9205, 0.3).chosen == "bf16"
+    assert verdicts([FP32, BF16, lossy])["int8"] == "loses 0.52 points, floor allows 0.30"
+
+
+def test_a_loss_of_exactly_the_floor_is_kept():
+    assert choose([FP32, msgspec.structs.replace(INT8, accuracy=0.9175)], 0.9205, 0.3).chosen == "int8"
+
+
+def test_where_int8_is_slower_the_sentence_says_so():
+    slow = msgspec.structs.replace(INT8, latency_ms=3.1)
+    choice = choose([FP32, BF16, slow], 0.9205, 0.3)
+    assert choice.chosen == "bf16"
+    assert choice.sentence.endswith("; int8 is slower than bf16 here, 3.10 against 2.40 ms")
+
+
+def test_within_noise_the_more_precise_is_taken():
+    near = msgspec.structs.replace(INT8, latency_ms=2.35)
+    choice = choose([FP32, BF16, near], 0.9205, 0.3)
+    assert choice.chosen == "bf16"
+    assert "int8 is within 3 % of it, so the more precise is taken" in choice.sentence
+    found = verdicts([FP32, BF16, near])
+    assert found["bf16"] == "chosen: within 3 % of int8 (2.35 ms), and more precise"
+    assert found["int8"] == "no faster than bf16 beyond noise: 2.35 ms against 2.40 ms"
+
+
+def test_a_candidate_that_cannot_run_here_keeps_its_reason():
+    refused = msgspec.structs.replace(BF16, accuracy=None, latency_ms=None, verdict="cannot run here: no bf16")
+    assert verdicts([FP32, refused, INT8])["bf16"] == "cannot run here: no bf16"
+
+
+def test_when_none_keeps_the_floor_all_figures_stand_in_one_line():
+    refused = msgspec.structs.replace(BF16, accuracy=None, latency_ms=None, verdict="cannot run here: no bf16")
+    with pytest.raises(AccuracyError, match=r"floor of 0.30 points: fp32 loses 2.95 points \(4.00 ms\), bf16 cannot "):
+        choose([FP32, refused, INT8], 0.95, 0.3)
+
+
+def test_without_labels_agreement_with_fp32_is_the_measure_and_the_sentence_says_so():
+    fp32, int8 = (
+        msgspec.structs.replace(candidate, accuracy=None, options={AGREEMENT: share})
+        for candidate, share in ((FP32, 1.0), (INT8, 0.999))
+    )
+    choice = choose([fp32, int8], None, 0.3)
+    assert choice.chosen == "int8"
+    assert "99.90% top-1 agreement with fp32 (no labelled test part)" in choice.sentence
+
+
+@pytest.fixture
+def built(tmp_path, monkeypatch):
+    """A folder with fp32 and int8 candidates of the tiny net; short slices, since no figure is judged here."""
+    monkeypatch.setattr(measuring.latencies_ms, "__defaults__", (0.005, 2))
+    onnx, module = tiny_onnx(tmp_path / "in.onnx"), backend("openvino")
+    calibration = Calibration(pictures(40, seed=2))
+    return tmp_path, [module.build(onnx, tmp_path, precision, calibration) for precision in ("fp32", "int8")]
+
+
+def test_candidates_are_measured_with_the_engine_that_serves(built):
+    folder, candidates = built
+    images, lines = pictures(150), []
+    with open_engine(folder, candidates[0], Settings(threads=1)) as engine:
+        labels = engine.infer({"image": images})["logits"].argmax(1)
+    labels[:15] = 3 - labels[:15]  # fifteen wrong labels: fp32 is right on the others
+    part = Part(images, labels, np.arange(150))
+    found = measure_candidates(folder, candidates, part, Settings(threads=2), lines.append)
+    assert found[0].accuracy == pytest.approx(0.9)
+    assert 0.7 < found[1].accuracy < 1
+    assert all(candidate.latency_ms > 0 for candidate in found)
+    assert [line.split(":")[0].strip() for line in lines] == ["fp32", "int8"]
+
+
+def test_without_a_test_part_agreement_is_measured_on_pictures(built):
+    folder, candidates = built
+    found = measure_candidates(folder, candidates, None, Settings(threads=1), print, pictures(70))
+    assert [candidate.accuracy for candidate in found] == [None, None]
+    assert found[0].options == {AGREEMENT: 1.0}
+    assert 0.7 < found[1].options[AGREEMENT] <= 1
+
+
+def test_one_that_this_machine_cannot_run_is_told_and_the_rest_measured(built):
+    folder, candidates = built
+    strange = msgspec.structs.replace(candidates[1], precision="fp16")
+    found = measure_candidates(folder, [candidates[0], strange], None, Settings(threads=1), print, pictures(8))
+    assert found[1].verdict.startswith("cannot run here: engine openvino runs fp32, bf16, int8; not fp16")
+    assert found[1].latency_ms is None
+
+
+def test_nothing_to_measure_on_is_said(built):
+    folder, candidates = built
+    with pytest.raises(AccuracyError, match="no pictures to measure candidates on"):
+        measure_candidates(folder, candidates, None, Settings(threads=1), print)
+    with pytest.raises(AccuracyError, match="no fp32 to agree with; add fp32 to `precisions`"):
+        measure_candidates(folder, candidates[1:], None, Settings(threads=1), print, pictures(8))

@@ -1,0 +1,44 @@
+"""ONNX -> the null engine's file: the graph's inputs and outputs, and how long to pretend to work.
+
+Knows nothing of recipes or bundles. For journeys with no hardware, and for a release that is slower on purpose.
+"""
+
+from pathlib import Path
+
+import msgspec
+
+from toolchain.backends.calibration import Calibration
+from toolchain.backends.graph import graph_specs, refuse_other_precisions
+from toolchain.records.files import encoded, write_whole
+from toolchain.records.manifest import Candidate, Precision
+from toolchain.records.tensors import TensorSpec
+
+NAME = "null"
+PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "int8")
+FILE = "model.null.json"
+
+
+class Zeros(msgspec.Struct, frozen=True):
+    """What deploy.runtime.engines.null reads (NullArtifact); kept apart since making may not import deploy."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    delay_ms: float = 0.0
+
+
+def missing() -> str | None:
+    return None
+
+
+def build(
+    onnx: Path,
+    folder: Path,
+    precision: Precision,
+    calibration: Calibration | None,  # noqa: ARG001  # Backend's shape
+    delay_ms: float = 0.0,
+) -> Candidate:
+    """Write model.null.json; BackendError when `onnx` is no ONNX file. All precisions share the file."""
+    refuse_other_precisions(NAME, PRECISIONS, precision)
+    content = encoded(Zeros(*graph_specs(onnx), delay_ms))
+    write_whole(folder / FILE, content)
+    return Candidate(precision, NAME, (FILE,), len(content), options={"delay_ms": delay_ms})

@@ -1,0 +1,183 @@
+"""Which precision serves: every candidate is measured here, and the fastest that keeps the accuracy floor is chosen.
+
+`choose` is pure: it judges the figures that `measure_candidates` wrote into the candidates. Knows nothing of recipes,
+of files or of how a candidate was made.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from deploy.runtime.engines import Engine, Settings, open_engine
+from toolchain.errors import AccuracyError, DeviceError
+from toolchain.measuring import latencies_ms, top1_of
+from toolchain.records.manifest import Candidate, Precision
+
+if TYPE_CHECKING:
+    from toolchain.data.sets import ImageSource, Part
+
+NOISE = 1.03  # latencies closer than 3 % are one latency
+AGREEMENT = "top1_agreement"  # in Candidate.options, where no labels tell an accuracy
+PRECISE_FIRST: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "int8")
+
+
+class Choice(NamedTuple):
+    """candidates: with a verdict each, in the order given; sentence: why `chosen`, for the manifest and the table."""
+
+    candidates: tuple[Candidate, ...]
+    chosen: Precision
+    sentence: str
+
+
+def measure_candidates(
+    folder: Path,
+    candidates: Sequence[Candidate],
+    test: "Part | None",
+    settings: Settings,
+    say: Callable[[str], None],
+    pictures: "ImageSource | None" = None,
+) -> tuple[Candidate, ...]:
+    """Fill latency_ms (batch 1) and accuracy (top-1, all of `test`); a candidate that cannot run here says so.
+
+    Without labels (`test` is None), top-1 agreement with the fp32 candidate on `pictures` goes into `options` as
+    `top1_agreement`. AccuracyError when there is neither, or no fp32 candidate to agree with.
+    """
+    images = test.images if test is not None else pictures
+    if images is None or len(images) == 0:
+        raise AccuracyError("no pictures to measure candidates on; give the recipe's [data] a test part or pictures")
+    if test is None and all(candidate.precision != "fp32" for candidate in candidates):
+        raise AccuracyError("no labelled test part, and no fp32 to agree with; add fp32 to `precisions` under [build]")
+    able, refused = _timed(folder, candidates, images, msgspec.structs.replace(settings, hint="latency"))
+    throughput = msgspec.structs.replace(settings, hint="throughput")
+    answers: dict[Precision, NDArray[np.int64]] = {}
+    for candidate in able.values():
+        with open_engine(folder, candidate, throughput) as engine:
+            answers[candidate.precision] = top1_of(engine, images, f"{candidate.precision}: batches of pictures")
+        say(f"  {candidate.precision}: {candidate.latency_ms:.2f} ms; {len(images)} pictures answered")
+    truth = test.labels if test is not None else answers.get("fp32")
+    if truth is None:
+        raise AccuracyError(f"no labelled test part, and fp32 to agree with {refused['fp32'].verdict}")
+    scored = {name: _scored(found, answers[name], truth, test is not None) for name, found in able.items()}
+    return tuple((scored | refused)[candidate.precision] for candidate in candidates)
+
+
+def _timed(
+    folder: Path, candidates: Sequence[Candidate], images: "ImageSource", settings: Settings
+) -> tuple[dict[Precision, Candidate], dict[Precision, Candidate]]:
+    """Those that run here, with latency_ms, and those that do not, with the reason as verdict; by precision."""
+    able: dict[Precision, Candidate] = {}
+    refused: dict[Precision, Candidate] = {}
+    engines: dict[str, Engine] = {}
+    with ExitStack() as stack:
+        for candidate in candidates:
+            try:
+                engines[candidate.precision] = stack.enter_context(open_engine(folder, candidate, settings))
+                able[candidate.precision] = candidate
+            except DeviceError as error:
+                verdict = f"cannot run here: {error}"
+                refused[candidate.precision] = msgspec.structs.replace(candidate, verdict=verdict)
+        found = latencies_ms(engines, images) if engines else {}
+    return {
+        name: msgspec.structs.replace(candidate, latency_ms=found[name]) for name, candidate in able.items()
+    }, refused
+
+
+def _scored(candidate: Candidate, answers: NDArray[np.int64], truth: NDArray[np.int64], labelled: bool) -> Candidate:
+    share = float(np.mean(answers == truth))
+    if labelled:
+        return msgspec.structs.replace(candidate, accuracy=share)
+    return msgspec.structs.replace(candidate, options=candidate.options | {AGREEMENT: share})
+
+
+def choose(
+    candidates: Sequence[Candidate], accuracy_fp32_torch: float | None, max_accuracy_loss_points: float
+) -> Choice:
+    """The fastest candidate whose loss is within the floor; among those within 3 % of it, the most precise.
+
+    accuracy_fp32_torch: share 0..1; None: no labels, the floor is on top-1 agreement with fp32.
+    max_accuracy_loss_points: 0.3 lets 92.05 % fall to 91.75 %. AccuracyError, with all figures in one line, when none
+    keeps the floor.
+    """
+    reference = 1.0 if accuracy_fp32_torch is None else accuracy_fp32_torch
+    losses = {
+        found.precision: (reference - _share(found)) * 100 for found in candidates if found.latency_ms is not None
+    }
+    kept = [found for found in candidates if losses.get(found.precision, 1e9) <= max_accuracy_loss_points + 1e-9]
+    if not kept:
+        raise AccuracyError(_none_kept(candidates, losses, max_accuracy_loss_points))
+    fastest = min(kept, key=_latency)
+    level = [found for found in kept if _latency(found) <= _latency(fastest) * NOISE]
+    winner = min(level, key=lambda found: PRECISE_FIRST.index(found.precision))
+    judged = tuple(
+        msgspec.structs.replace(
+            found, verdict=_verdict(found, winner, fastest, losses.get(found.precision), max_accuracy_loss_points)
+        )
+        for found in candidates
+    )
+    return Choice(judged, winner.precision, _sentence(candidates, winner, fastest, losses, accuracy_fp32_torch))
+
+
+def _share(candidate: Candidate) -> float:
+    return candidate.options.get(AGREEMENT, 0.0) if candidate.accuracy is None else candidate.accuracy
+
+
+def _latency(candidate: Candidate) -> float:
+    return float("inf") if candidate.latency_ms is None else candidate.latency_ms
+
+
+def _verdict(found: Candidate, winner: Candidate, fastest: Candidate, loss: float | None, max_points: float) -> str:
+    if loss is None:
+        return found.verdict or "not measured"
+    if loss > max_points + 1e-9:
+        return f"loses {loss:.2f} points, floor allows {max_points:.2f}"
+    times = f"{_latency(found):.2f} ms against {_latency(winner):.2f} ms"
+    if found.precision == winner.precision:
+        if winner is fastest:
+            return "chosen: fastest above the floor"
+        return f"chosen: within 3 % of {fastest.precision} ({_latency(fastest):.2f} ms), and more precise"
+    if _latency(found) <= _latency(fastest) * NOISE:
+        return f"no faster than {winner.precision} beyond noise: {times}"
+    return f"slower than {winner.precision}: {times}"
+
+
+def _sentence(
+    candidates: Sequence[Candidate],
+    winner: Candidate,
+    fastest: Candidate,
+    losses: dict[Precision, float],
+    accuracy_fp32_torch: float | None,
+) -> str:
+    """One or more clauses, joined by semicolons."""
+    measure = "top-1" if accuracy_fp32_torch is not None else "top-1 agreement with fp32 (no labelled test part)"
+    clauses = [f"{winner.precision}: {_latency(winner):.2f} ms, {_share(winner):.2%} {measure}"]
+    if winner is fastest:
+        clauses.append(f"fastest of {len(losses)} measured that keeps the floor ({_loss(losses[winner.precision])})")
+    else:
+        clauses.append(f"{fastest.precision} is within 3 % of it, so the more precise is taken")
+    slower = [found for found in candidates if found.precision == "int8" and found.precision in losses]
+    if winner.precision != "int8" and slower and _latency(slower[0]) > _latency(winner) * NOISE:
+        times = f"{_latency(slower[0]):.2f} against {_latency(winner):.2f} ms"
+        clauses.append(f"int8 is slower than {winner.precision} here, {times}")
+    return "; ".join(clauses)
+
+
+def _loss(points: float) -> str:
+    return f"{points:.2f} points lost" if points >= 0.005 else "nothing lost"
+
+
+def _none_kept(candidates: Sequence[Candidate], losses: dict[Precision, float], max_points: float) -> str:
+    rows = [
+        f"{found.precision} loses {losses[found.precision]:.2f} points ({_latency(found):.2f} ms)"
+        if found.precision in losses
+        else f"{found.precision} {found.verdict or 'was not measured'}"
+        for found in candidates
+    ]
+    return (
+        f"no candidate keeps the floor of {max_points:.2f} points: {', '.join(rows)}; "
+        "raise `max_accuracy_loss` under [build], or add a finetune step"
+    )
