@@ -26,19 +26,21 @@ NamedSteps = Sequence[tuple[str, "Step"]]
 
 
 def steps_from(raw: tuple[dict[str, dict[str, Any]], ...], place: str) -> tuple[tuple[str, "Step"], ...]:
-    """The steps of a recipe's [[step]] tables, in order; RecipeError with place, step and option for what does not fit."""
+    """The steps of a recipe's [[step]] tables, in order; RecipeError names place, step and option."""
     return tuple(_step(table, f"{place}: step {number}") for number, table in enumerate(raw, 1))
 
 
 def check_order(steps: NamedSteps, place: str) -> None:
-    """RecipeError for an order that cannot work: `quantize` only says how the exported graph is quantized, so it is last."""
+    """RecipeError for an order that cannot work: `quantize` says how the exported graph is quantized, so it is last."""
     names = [name for name, _ in steps]
     if "quantize" not in names:
         return
     first = names.index("quantize")
     for number, name in enumerate(names[first + 1 :], first + 2):
         if name == "quantize":
-            raise RecipeError(f"{place}: step {number}, quantize: step {first + 1} quantizes already; remove one of them")
+            raise RecipeError(
+                f"{place}: step {number}, quantize: step {first + 1} quantizes already; remove one of them"
+            )
         raise RecipeError(
             f"{place}: step {number}, {name}: comes after quantize (step {first + 1}), whose result it would undo; "
             "move quantize to the end"
@@ -76,7 +78,7 @@ def _step(table: dict[str, dict[str, Any]], place: str) -> tuple[str, "Step"]:
 
 
 def _filled(kind: type["Step"], options: dict[str, Any], place: str) -> "Step":
-    known = [field.name for field in msgspec.structs.fields(kind)]
+    known = [field.name for field in msgspec.structs.fields(kind)]  # type: ignore[arg-type]  # steps are Structs; a Protocol cannot say so
     for option in options:
         if option not in known:
             raise RecipeError(f"{place}: no option '{option}'; it has: {', '.join(known)}")

@@ -33,7 +33,7 @@ class Net:
 
 @dataclass(frozen=True)
 class Context:
-    """What a step may use. `folder` is its own and survives an interruption: a step resumes from what it finds there."""
+    """What a step may use. `folder` is its own and survives an interruption: a step resumes from it."""
 
     data: DataSet
     preprocessing: Preprocessing

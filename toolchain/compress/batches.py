@@ -1,0 +1,89 @@
+"""Pictures of a part, as batches for a network: normalized, and for training cropped and mirrored at random.
+
+Knows nothing of what a batch is for. All randomness comes from the generator that is handed in.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from toolchain.data import Part
+from toolchain.records.tensors import Preprocessing
+
+RESIDENT_BYTES = 8 << 30  # arrays up to this size are moved to the GPU once, whole
+EVALUATION_PIXELS = 1 << 19  # a batch for evaluation: 512 pictures of 32x32, 10 of 224x224
+
+
+def normalized(images: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """uint8 [N, H, W, C] -> float32 [N, C, H, W], channels last in memory: what Preprocessing says the graph does."""
+    if preprocessing.order == "bgr":
+        images = images.flip(-1)
+    mean = torch.tensor(preprocessing.mean, device=images.device).view(1, -1, 1, 1) * 255
+    std = torch.tensor(preprocessing.std, device=images.device).view(1, -1, 1, 1) * 255
+    return ((images.permute(0, 3, 1, 2).float() - mean) / std).contiguous(memory_format=torch.channels_last)
+
+
+def augmented(images: Tensor, augment: tuple[str, ...], random: torch.Generator) -> Tensor:
+    """Pictures shifted by up to an eighth of their size over reflected borders ("crop"), half mirrored ("flip").
+
+    uint8 [N, H, W, C], same shape out (He et al. 2016, section 4.2). One gather: no padded copy is made.
+    """
+    count, height, width, _ = images.shape
+    rows = _line(count, height, "crop" in augment, random)
+    columns = _line(count, width, "crop" in augment, random)
+    if "flip" in augment:
+        mirrored = torch.rand((count, 1), generator=random) < 0.5
+        columns = torch.where(mirrored, columns.flip(1), columns)
+    picture = torch.arange(count)[:, None, None]
+    rows, columns, picture = (index.to(images.device) for index in (rows, columns, picture))
+    return images[picture, rows[:, :, None], columns[:, None, :]]
+
+
+def _line(count: int, size: int, shift: bool, random: torch.Generator) -> Tensor:
+    """For each picture, which `size` pixels of an axis are seen: shifted at random, reflected at the borders."""
+    line = torch.arange(size).expand(count, size)
+    room = size // 8 if shift else 0
+    if not room:
+        return line
+    line = line + torch.randint(-room, room + 1, (count, 1), generator=random)
+    line = line.abs()
+    return torch.where(line < size, line, 2 * (size - 1) - line)
+
+
+class Batches:
+    """The pictures of `part` on `device`, to be gone through as often as one likes."""
+
+    def __init__(self, part: Part, preprocessing: Preprocessing, device: torch.device) -> None:
+        self.part, self.preprocessing, self.device = part, preprocessing, device
+        images = part.images
+        fits = device.type == "cuda" and isinstance(images, np.ndarray) and images.nbytes <= RESIDENT_BYTES
+        self.resident = torch.tensor(images, device=device) if fits else None
+
+    def in_order(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Every picture once, in order, for evaluation: (float32 [N, C, H, W], int64 [N])."""
+        for indices in torch.split(torch.arange(len(self.part)), self.evaluation_size):
+            images, labels = self._taken(indices)
+            yield normalized(images, self.preprocessing), labels
+
+    def shuffled(self, size: int, augment: tuple[str, ...], random: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        """Whole batches of `size` in a random order; what does not fill the last one waits for another epoch."""
+        order = torch.randperm(len(self.part), generator=random)[: self.count(size) * size]
+        for indices in torch.split(order, size):
+            images, labels = self._taken(indices)
+            yield normalized(augmented(images, augment, random), self.preprocessing), labels
+
+    def count(self, size: int) -> int:
+        """Batches an epoch; a part smaller than a batch is one."""
+        return max(1, len(self.part) // size)
+
+    @property
+    def evaluation_size(self) -> int:
+        return max(1, EVALUATION_PIXELS // (self.preprocessing.height * self.preprocessing.width))
+
+    def _taken(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        labels = torch.from_numpy(self.part.labels[indices.numpy()]).to(self.device)
+        if self.resident is not None:
+            return self.resident[indices.to(self.device)], labels
+        return torch.from_numpy(self.part.images[indices.numpy()]).to(self.device), labels

@@ -1,0 +1,93 @@
+"""Channels that must go together, ranked and cut (DepGraph, Fang et al. 2023, by Torch-Pruning).
+
+Knows nothing of options or data. The ranking is ours and not the library's pruner, which rounds widths down, leaves out
+without a word a layer that it would empty, and cannot say which.
+"""
+
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch_pruning as tp
+from torch import Tensor, nn
+
+from toolchain.errors import RecipeError
+
+Scorer = Callable[[Any], Tensor | None]
+
+
+@dataclass(frozen=True)
+class Coupled:
+    """A group of coupled channels. name: the layer that the group starts from; scores: one a channel, of each of
+    `repeat` equal parts (a grouped convolution loses the same channels in each part)."""
+
+    name: str
+    scores: Tensor
+    repeat: int
+    layer: nn.Module
+    handler: Any
+
+    @property
+    def width(self) -> int:
+        return len(self.scores)
+
+
+def graph_of(module: nn.Module, picture: Tensor) -> tp.DependencyGraph:
+    """Which layers' channels depend on which; traced with one picture, in evaluation mode."""
+    return tp.DependencyGraph().build_dependency(module, example_inputs=picture)
+
+
+def coupled(graph: tp.DependencyGraph, module: nn.Module, kept: Collection[nn.Module], score: Scorer) -> list[Coupled]:
+    """Every group that may be cut: none with an output of a `kept` layer in it, and none that cannot be scored."""
+    names = {layer: name for name, layer in module.named_modules()}
+    found = []
+    for group in graph.get_all_groups(ignored_layers=list(kept), root_module_types=[nn.Conv2d, nn.Linear]):
+        scores = score(group)
+        if scores is not None:
+            root, repeat = group[0].dep.target.module, _parts(group)
+            averaged = scores.detach().cpu().view(repeat, -1).mean(0)
+            found.append(Coupled(names[root], averaged, repeat, root, group[0].dep.handler))
+    return found
+
+
+def _parts(group: Any) -> int:
+    """How many equal parts the group's channels fall into; a depthwise convolution just follows its input."""
+    layers = [dependency.target.module for dependency, _ in group]
+    convolutions = [one.groups for one in layers if isinstance(one, nn.Conv2d) and one.groups != one.out_channels]
+    return max([1, *convolutions, *(one.num_groups for one in layers if isinstance(one, nn.GroupNorm))])
+
+
+def removals(groups: Sequence[Coupled], initial: Mapping[str, int], ratio: float, together: bool) -> list[int]:
+    """How many channels each group should lose, so that `ratio` of the `initial` ones are gone: ranked over all groups
+    `together`, or group by group."""
+    if not together:
+        return [max(0, group.width - math.ceil(initial[group.name] * (1 - ratio))) for group in groups]
+    gone = sum(group.width for group in groups) - math.ceil(sum(initial.values()) * (1 - ratio))
+    if gone <= 0:
+        return [0] * len(groups)
+    worst = torch.cat([group.scores for group in groups]).argsort(stable=True)[:gone]
+    owner = torch.cat([torch.full((group.width,), number) for number, group in enumerate(groups)])
+    return [int(count) for count in torch.bincount(owner[worst], minlength=len(groups))]
+
+
+def rounded(group: Coupled, removed: int, round_to: int) -> int:
+    """The width to keep: the nearest multiple of `round_to` (over all parts). A layer no wider than that stays."""
+    unit = math.lcm(round_to, group.repeat) // group.repeat
+    if group.width <= unit:
+        return group.width
+    if removed >= group.width:
+        raise RecipeError(
+            f"would remove all {group.width * group.repeat} channels of {group.name}; lower ratio, "
+            "or set global_pruning = false"
+        )
+    return min(group.width, unit * max(1, math.floor((group.width - removed) / unit + 0.5)))
+
+
+def cut(graph: tp.DependencyGraph, group: Coupled, keep: int) -> None:
+    """Remove all but the `keep` best channels of each part, everywhere in the group."""
+    worst = group.scores.argsort(stable=True)[: group.width - keep]
+    if len(worst):
+        indices = [int(index) + part * group.width for part in range(group.repeat) for index in worst.sort().values]
+        graph.get_pruning_group(group.layer, group.handler, indices).prune()
