@@ -1,11 +1,17 @@
-"""What a data set is to the rest of the toolchain, and the table of those there are."""
+"""What a data set is to the rest of the toolchain, and what a module must fill to add one.
 
-from collections.abc import Mapping
+Knows no data set by name (loading.py has the table) and fetches nothing.
+"""
+
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from toolchain.records.tensors import Preprocessing
 
 Images = NDArray[np.uint8]
 Labels = NDArray[np.int64]
@@ -36,7 +42,8 @@ class Part:
 class DataSet:
     """parts: train, validate, certify (disjoint, cut from the source's training part) and test (the source's own).
 
-    source: `official`, `mirror` or a path: where the bytes came from. sha256 names the bytes.
+    source: `official`, `mirror` or a path: where the bytes came from. sha256 names the pixels and labels, whichever
+    source they came from.
     """
 
     name: str
@@ -47,3 +54,32 @@ class DataSet:
 
     def part(self, name: str) -> Part:
         return self.parts[name]
+
+
+class Obtainable(Protocol):
+    """Archives that can be had somewhere: see downloads.py and packages.py."""
+
+    def obtain(self, folder: Path) -> dict[str, str]:
+        """Put the archives into `folder`, each checked; their digests by name. DataError says why it cannot."""
+        ...
+
+
+@dataclass(frozen=True)
+class Source:
+    """One place to fetch a data set from. unpack(archives, into) writes what `opened` will read."""
+
+    archives: Obtainable
+    unpack: Callable[[Path, Path], None]
+
+
+class Room(Protocol):
+    """A module of this folder, one data set each: one line in loading.py names it, tests/data/contract.py tests it.
+
+    SOURCES: `official`, `mirror` or both, tried in this order; empty: the user's own files, at DataSpec.path.
+    """
+
+    SOURCES: Mapping[str, Source]
+
+    def opened(self, folder: Path, preprocessing: Preprocessing | None) -> DataSet:
+        """The data set in `folder`; DataError names the file that is missing, corrupt or unfit."""
+        ...

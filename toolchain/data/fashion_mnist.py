@@ -1,0 +1,85 @@
+"""Fashion-MNIST (Xiao et al. 2017): 60,000 + 10,000 grey pictures of 28x28 pixels in ten classes; MIT licence.
+
+official: gzipped idx files (LeCun's format: a big-endian header, then bytes). mirror: the same files, compressed anew,
+in Debian's package dataset-fashion-mnist.
+"""
+
+import gzip
+import zlib
+from pathlib import Path
+from struct import unpack_from
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolchain.data.arrays import Arrays, array_set, write_arrays
+from toolchain.data.downloads import Downloads, RemoteFile
+from toolchain.data.packages import DebianFiles
+from toolchain.data.sets import DataSet, Source
+from toolchain.errors import DataError
+from toolchain.records.tensors import Preprocessing
+
+CLASSES = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
+OFFICIAL = {
+    "train-images-idx3-ubyte.gz": "md5:8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+    "train-labels-idx1-ubyte.gz": "md5:25c81989df183df01b3e8a0aad5dffbe",
+    "t10k-images-idx3-ubyte.gz": "md5:bef4ecab320f06d8554ea6380940ec79",
+    "t10k-labels-idx1-ubyte.gz": "md5:bb300cfdad3c16e7a12a480ee83cd310",
+}
+MIRROR = {
+    "train-images-idx3-ubyte.gz": "sha256:b0564c3eedabfbf835052cff8503ea422014ce006caf5b757f851416ee8300c7",
+    "train-labels-idx1-ubyte.gz": "sha256:0ae29f65d86684f32d1b9c85147786c547b9c6aebcaf235f0400a0cce308b056",
+    "t10k-images-idx3-ubyte.gz": "sha256:cc1d090a38ace84dfa1aa66e3ada7c336ef481a96936906477e6dd344da56eaa",
+    "t10k-labels-idx1-ubyte.gz": "sha256:8d3605d196f4be44669e46906da9733c8131fef761fdbfec72c424d5222f1a05",
+}
+HOST = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"
+
+
+def opened(folder: Path, preprocessing: Preprocessing | None) -> DataSet:
+    return array_set("fashion-mnist", CLASSES, folder, preprocessing)
+
+
+def unpack(archives: Path, into: Path) -> None:
+    write_arrays(into, CLASSES, _pair(archives, "train"), _pair(archives, "t10k"))
+
+
+def read_idx(path: Path, axes: int) -> NDArray[np.uint8]:
+    """The bytes of a gzipped idx file with `axes` axes; DataError when it is none."""
+    try:
+        content = gzip.decompress(path.read_bytes())
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path.name}: not a whole gzip file ({error})") from error
+    header = 4 + 4 * axes
+    if len(content) < header or content[:4] != bytes((0, 0, 8, axes)):
+        raise DataError(
+            f"{path.name}: starts with {content[:4].hex()}; expected an idx file of bytes, 000008{axes:02x}"
+        )
+    shape = unpack_from(f">{axes}I", content, 4)
+    if len(content) - header != np.prod(shape, dtype=np.int64):
+        raise DataError(f"{path.name}: {len(content) - header} bytes; its header promises {list(shape)}")
+    return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
+
+
+def _pair(archives: Path, stem: str) -> Arrays:
+    images = read_idx(archives / f"{stem}-images-idx3-ubyte.gz", 3)
+    labels = read_idx(archives / f"{stem}-labels-idx1-ubyte.gz", 1)
+    return Arrays(images[:, :, :, None], labels.astype(np.int64))
+
+
+SOURCES = {
+    "official": Source(
+        Downloads(tuple(RemoteFile(f"{HOST}/{name}", digest) for name, digest in OFFICIAL.items())), unpack
+    ),
+    "mirror": Source(DebianFiles("dataset-fashion-mnist", "/usr/share/datasets/fashion-mnist", MIRROR), unpack),
+}

@@ -1,0 +1,134 @@
+"""One's own pictures: a folder a class, named after it.
+
+    PATH/train/CLASS/*.jpg with PATH/test/CLASS/*.jpg (or val; where both are, val is the validation part)
+    PATH/CLASS/*.jpg       a fifth becomes the test part; all indices count the files of PATH, sorted by class and name
+
+Classes are numbered in the order of their sorted names, as torchvision's ImageFolder does. Each load reads every byte,
+for the digest that names the data (about a second a gigabyte).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+
+from toolchain.data.photos import Photos, required
+from toolchain.data.sets import DataSet, Part, Source
+from toolchain.data.splits import cut, shuffled
+from toolchain.errors import DataError
+from toolchain.progress import counted
+from toolchain.records.tensors import Preprocessing
+
+SOURCES: dict[str, Source] = {}
+SUFFIXES = (".jpg", ".jpeg", ".png")
+SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
+TEST_SHARE = 5
+
+
+@dataclass(frozen=True)
+class Listed:
+    """Files of one part, sorted by class and name, with the class index of each."""
+
+    paths: tuple[Path, ...]
+    labels: tuple[int, ...]
+
+    def part(self, places: Sequence[int], preprocessing: Preprocessing) -> Part:
+        paths, labels = tuple(self.paths[place] for place in places), [self.labels[place] for place in places]
+        return Part(Photos(paths, preprocessing), np.array(labels, np.int64), np.array(places, np.int64))
+
+
+def opened(folder: Path, preprocessing: Preprocessing | None) -> DataSet:
+    sizes = required(preprocessing, "folder")
+    if not folder.is_dir():
+        raise DataError(
+            f"{folder}: no such folder; [data] path must hold a folder a class, or train/ and test/ of such"
+        )
+    inner = folder / "train" if (folder / "train").is_dir() else folder
+    classes = _class_names(inner)
+    digest = sha256()
+    parts = _parts(folder, classes, sizes) if inner != folder else _cut_parts(folder, classes, sizes)
+    for path in counted(sorted({path for part in parts.values() for path in _paths(part)}), f"checking {folder.name}"):
+        digest.update(f"{path.relative_to(folder)} {_digest(path)}\n".encode())
+    return DataSet("folder", classes, str(folder), digest.hexdigest(), parts)
+
+
+def listed(folder: Path, classes: Sequence[str]) -> Listed:
+    """The pictures of `folder`; DataError names an empty or unknown class folder, or a file that is no picture."""
+    unknown = set(_class_names(folder)) - set(classes)
+    if unknown:
+        raise DataError(f"{folder / min(unknown)}: no such class in train/, which has {_some(classes)}")
+    found = [
+        (path, label)
+        for label, name in enumerate(classes)
+        if (folder / name).is_dir()
+        for path in _pictures(folder / name)
+    ]
+    return Listed(tuple(path for path, _ in found), tuple(label for _, label in found))
+
+
+def _parts(folder: Path, classes: tuple[str, ...], preprocessing: Preprocessing) -> dict[str, Part]:
+    held = [folder / name for name in ("test", "val") if (folder / name).is_dir()]
+    if not held:
+        raise DataError(
+            f"{folder}: has train/, but neither test/ nor val/ beside it; accuracy needs pictures of its own"
+        )
+    train, test = listed(folder / "train", classes), listed(held[0], classes)
+    places = cut(shuffled(len(train.paths), 0))
+    if len(held) == 2:
+        places["train"] = sorted(places["train"] + places.pop("validate"))
+    parts = {name: train.part(some, preprocessing) for name, some in places.items()}
+    if len(held) == 2:
+        validate = listed(held[1], classes)
+        parts["validate"] = validate.part(range(len(validate.paths)), preprocessing)
+    return parts | {"test": test.part(range(len(test.paths)), preprocessing)}
+
+
+def _cut_parts(folder: Path, classes: tuple[str, ...], preprocessing: Preprocessing) -> dict[str, Part]:
+    everything = listed(folder, classes)
+    order = shuffled(len(everything.paths), 0)
+    count = len(order) // TEST_SHARE
+    places = {"test": sorted(order[:count]), **cut(order[count:])}
+    return {name: everything.part(some, preprocessing) for name, some in places.items()}
+
+
+def _class_names(folder: Path) -> tuple[str, ...]:
+    entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    stray = next((path for path in entries if path.is_file() and path.suffix.lower() in SUFFIXES), None)
+    if stray is not None:
+        raise DataError(f"{stray}: lies outside a class folder; move it into {folder}/CLASS/")
+    names = tuple(path.name for path in entries if path.is_dir())
+    if not names:
+        raise DataError(f"{folder}: no class folders in it; expected {folder}/CLASS/*.jpg or *.png")
+    return names
+
+
+def _pictures(folder: Path) -> list[Path]:
+    paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    for path in paths:
+        if path.suffix.lower() not in SUFFIXES or not path.is_file():
+            raise DataError(f"{path}: not a picture; a class folder holds {', '.join(SUFFIXES)} files only; remove it")
+    if not paths:
+        raise DataError(f"{folder}: an empty class folder; put pictures into it, or remove it")
+    return paths
+
+
+def _digest(path: Path) -> str:
+    """The digest of a file that at least begins as a picture does."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    if not content.startswith(SIGNATURES):
+        raise DataError(f"{path}: not a JPEG or PNG picture (starts with {content[:8]!r}); replace or remove it")
+    return sha256(content).hexdigest()
+
+
+def _paths(part: Part) -> tuple[Path, ...]:
+    assert isinstance(part.images, Photos)
+    return part.images.paths
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

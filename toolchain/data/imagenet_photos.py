@@ -1,0 +1,63 @@
+"""Twenty ImageNet photographs with their classes, out of the PyPI package foolbox (Rauber et al. 2020).
+
+Enough to see whether a 1000-class network still tells a cat from a teapot, far too few for an accuracy: all are the
+test part. ImageNet's terms allow research use: they are fetched, never shipped. The class index is in each file's name.
+"""
+
+import json
+import re
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from toolchain.data.arrays import check_labels
+from toolchain.data.kept import checked
+from toolchain.data.packages import PypiWheel
+from toolchain.data.photos import Photos, required
+from toolchain.data.sets import DataSet, Part, Source
+from toolchain.errors import DataError
+from toolchain.records.tensors import Preprocessing
+
+WHEEL = PypiWheel("foolbox", "3.3.4", "sha256:11049d515d38e765e206a73ace9cc648b81a0d6d1da9ad9057e149ee117989cb")
+NAMES = "classes.json"
+PHOTO = re.compile(r"imagenet_(\d+)_(\d+)\.jpg")
+
+
+def opened(folder: Path, preprocessing: Preprocessing | None) -> DataSet:
+    sizes = required(preprocessing, "imagenet-photos")
+    kept = checked(folder, "imagenet-photos")
+    paths = tuple(folder / file.path for file in kept.files if PHOTO.fullmatch(file.path))
+    labels = np.array([_class_in(path) for path in paths], np.int64)
+    classes = tuple(json.loads((folder / NAMES).read_bytes()))
+    check_labels(labels, classes, str(folder))
+    everything = Part(Photos(paths, sizes), labels, np.arange(len(paths), dtype=np.int64))
+    nothing = Part(Photos((), sizes), labels[:0], labels[:0])
+    parts = {"train": nothing, "validate": nothing, "certify": nothing, "test": everything}
+    return DataSet("imagenet-photos", classes, kept.source, kept.sha256, parts)
+
+
+def unpack(archives: Path, into: Path) -> None:
+    """The photos, and the names of the classes so that a load needs no torchvision."""
+    from torchvision.models._meta import _IMAGENET_CATEGORIES
+
+    path = archives / f"{WHEEL.name}-{WHEEL.version}-py3-none-any.whl"
+    try:
+        with zipfile.ZipFile(path) as wheel:
+            found = {Path(name).name: wheel.read(name) for name in wheel.namelist() if PHOTO.fullmatch(Path(name).name)}
+    except (zipfile.BadZipFile, OSError) as error:
+        raise DataError(f"{path.name}: not a whole wheel ({error})") from error
+    if not found:
+        raise DataError(f"{path.name}: holds no imagenet_<number>_<class>.jpg")
+    for name, content in found.items():
+        (into / name).write_bytes(content)
+    (into / NAMES).write_text(json.dumps(_IMAGENET_CATEGORIES))
+
+
+def _class_in(path: Path) -> int:
+    match = PHOTO.fullmatch(path.name)
+    assert match is not None
+    return int(match[2])
+
+
+SOURCES = {"mirror": Source(WHEEL, unpack)}

