@@ -5,6 +5,7 @@ the machine's mood and are not independent. Knows nothing of how a container is 
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from math import exp, log
 from subprocess import Popen
@@ -63,6 +64,8 @@ class ContainerContestant:
         except OSError:
             answer = ""
         if not answer:
+            with suppress(OSError):  # else the unsent line is tried again when the pipe is closed for good
+                self.process.stdin.close()
             code = self.process.wait(timeout=10)
             raise DockerError(
                 f"{self.name}: the container ended (exit code {code}) in the middle of a duet; see its log"

@@ -137,8 +137,10 @@ def test_accuracy_lost_on_the_way_fails(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("right", "images", "built", "passed"),
-    [(905, 1000, 0.915, True), (904, 1000, 0.915, False), (950, 1000, 0.915, True), (18, 20, 0.95, True)]
-    + [(17, 20, 0.95, False), (3, 20, None, True)],
+    [
+        *((905, 1000, 0.915, True), (904, 1000, 0.915, False), (950, 1000, 0.915, True)),
+        *((18, 20, 0.95, True), (17, 20, 0.95, False), (3, 20, None, True)),
+    ],
 )
 def test_one_point_or_one_picture_may_be_lost(right: int, images: int, built: float | None, passed: bool) -> None:
     assert check_accuracy((right, images), built).passed is passed
