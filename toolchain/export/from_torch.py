@@ -7,8 +7,9 @@ byte, for the same network. Knows nothing of what the file is for.
 import logging
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from copy import deepcopy
+from io import StringIO
 from pathlib import Path
 
 import torch
@@ -62,11 +63,11 @@ def _captured(whole: nn.Module, image: torch.Tensor) -> ExportedProgram:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter logs graphs, tracebacks and deprecations of its own; what matters is raised."""
+    """The exporter logs and prints graphs, tracebacks and deprecations of its own; what matters is raised."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), redirect_stderr(StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
