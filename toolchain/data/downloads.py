@@ -80,7 +80,8 @@ def _receive(file: RemoteFile, part: Path) -> None:
             part.unlink()
         raise DataError(f"{file.url}: HTTP {error.code} {error.reason}") from error
     except (OSError, HTTPException) as error:
-        raise DataError(f"{file.url}: {getattr(error, 'reason', None) or error}") from error
+        cause = getattr(error, "reason", error)  # URLError wraps what happened
+        raise DataError(f"{file.url}: {getattr(cause, 'strerror', None) or cause}") from error
 
 
 def _store(reply: HTTPResponse, part: Path, resumed: bool) -> None:

