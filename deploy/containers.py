@@ -5,28 +5,30 @@ the manifest and the sample in the image.
 """
 
 import io
-import tarfile
 import time
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import cast
 
 import docker.errors
 import numpy as np
 from docker import DockerClient
 from docker.models.containers import Container as EngineContainer
+from docker.types import LogConfig
+from numpy.typing import NDArray
 
 from deploy import Say
+from deploy.client import connected
 from deploy.engine import connect, explained
-from deploy.firstanswer import first_answer, ready, wait_until_ready
-from deploy.image import find_image
+from deploy.image import bundle_files, find_image, manifest_from
 from deploy.labels import BUNDLE, ROLE
+from deploy.oneshot import duet_command, run_once
 from deploy.ports import holder_of
+from deploy.readiness import ready, wait_until_ready
 from toolchain.errors import DockerError
 from toolchain.records.bundle import MANIFEST, SAMPLE
-from toolchain.records.files import decoded
-from toolchain.records.manifest import FORMAT, Manifest
-from toolchain.records.tensors import Array
+from toolchain.records.manifest import Manifest
+
+__all__ = ["Container", "duet_command", "find", "logs", "run", "run_once", "stop"]
 
 INSIDE = "8080/tcp"
 MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
@@ -48,35 +50,43 @@ class Container:
 def run(
     image: str,
     port: int,
-    name: str,
+    name: str | None = None,
+    *,
     say: Say,
     cpus: float | None = None,
     memory_bytes: int = MEMORY_BYTES,
     timeout_s: float = 60,
 ) -> Container:
-    """Serve `image` on `port` (0: any free one) and wait for its first answer; replaces our own container `name`.
+    """Serve `image` on `port` (0: any free one) and wait for its first answer.
 
-    cpus: a quota in CPUs, None for all. DockerError: image missing or for another CPU, port in use, container died.
+    Our own container of that name stays when it already does just this, else it is replaced. cpus: a quota in CPUs,
+    None for all. DockerError: image missing or for another CPU, port in use, container died or not ready in time.
     """
     client = connect()
-    _check_image(client, image)
-    _make_room(client, name, say)
+    image_id = _checked_image(client, image)
+    name = name or image.rpartition("/")[2].partition(":")[0]
+    kept, sample = bundle_files(client, image, MANIFEST, SAMPLE)
+    manifest, picture = manifest_from(kept, image), _picture(sample)
+    older = _ours(client, name)
+    if older and _serves(older, image_id, port, cpus):
+        say(f"container: {name} runs already on {_url(older)}")
+        _answer(_url(older), manifest, picture)
+        return _described(older)
+    if older:
+        say(f"container: replacing our {name} ({older.status})")
+        stop(name)
     created = _create(client, image, port, name, cpus, memory_bytes)
     try:
-        manifest = decoded(_file_in(created, MANIFEST), Manifest, f"{image}:/bundle/{MANIFEST}", FORMAT)
-        picture = _picture(created)
-        say(f"container: starting {name}")
         began = time.monotonic()
         _start(client, created, port)
-        url = _url(created)
-        wait_until_ready(url, timeout_s, lambda: _check_alive(created))
-        first_answer(url, manifest, picture)
+        wait_until_ready(_url(created), timeout_s, lambda: _check_alive(created))
+        _answer(_url(created), manifest, picture)
         cold_start_s = time.monotonic() - began
     except BaseException:
         created.remove(force=True)  # half a server is worse than none
         raise
-    say(f"container: {name} answers on {url} after {cold_start_s:.2f} s")
-    return Container(name, str(created.id), url, image, created.labels.get(BUNDLE, ""), cold_start_s)
+    say(f"container: {name} answers on {_url(created)}, {cold_start_s:.2f} s after its start")
+    return _described(created, cold_start_s)
 
 
 def find(name: str) -> Container | None:
@@ -84,9 +94,7 @@ def find(name: str) -> Container | None:
     found = _ours(connect(), name)
     if not found or found.status != "running":
         return None
-    url = _url(found)
-    image = str(found.attrs["Config"]["Image"])
-    return Container(name, str(found.id), url, image, found.labels.get(BUNDLE, "")) if ready(url)[0] else None
+    return _described(found) if ready(_url(found))[0] else None
 
 
 def stop(name: str, timeout_s: int = 15) -> bool:
@@ -110,13 +118,20 @@ def logs(name: str, lines: int = 100) -> str:
     return found.logs(tail=lines).decode(errors="replace")
 
 
-def _check_image(client: DockerClient, image: str) -> None:
+def _described(container: EngineContainer, cold_start_s: float | None = None) -> Container:
+    image, bundle = str(container.attrs["Config"]["Image"]), container.labels.get(BUNDLE, "")
+    return Container(str(container.name), str(container.id), _url(container), image, bundle, cold_start_s)
+
+
+def _checked_image(client: DockerClient, image: str) -> str:
+    """The image's id; DockerError when this engine has no such image, or cannot run it."""
     found = find_image(client, image)
     if not found:
         raise DockerError(f"{image}: no such image on this engine; make it: toolchain image")
     built, here = found.attrs["Architecture"], client.info()["Architecture"]
     if MACHINES.get(built, built) != MACHINES.get(here, here):
         raise DockerError(f"{image} is for {built}; this engine runs on {here}; build it for that: toolchain build")
+    return str(found.id)
 
 
 def _ours(client: DockerClient, name: str) -> EngineContainer | None:
@@ -133,11 +148,13 @@ def _ours(client: DockerClient, name: str) -> EngineContainer | None:
     return found
 
 
-def _make_room(client: DockerClient, name: str, say: Say) -> None:
-    older = _ours(client, name)
-    if older:
-        say(f"container: replacing our {name} ({older.status})")
-        stop(name)
+def _serves(container: EngineContainer, image_id: str, port: int, cpus: float | None) -> bool:
+    """Whether it is just what was asked for, and ready."""
+    if container.status != "running" or container.attrs["Image"] != image_id:
+        return False
+    same_quota = container.attrs["HostConfig"]["NanoCpus"] == int((cpus or 0) * 1e9)
+    same_port = not port or _url(container).endswith(f":{port}")
+    return same_quota and same_port and ready(_url(container))[0]
 
 
 def _create(
@@ -158,7 +175,7 @@ def _create(
             memswap_limit=memory,
             nano_cpus=int(cpus * 1e9) if cpus else None,
             tmpfs={"/tmp": "rw,nosuid,nodev,noexec,size=256m"},
-            log_config=docker.types.LogConfig(type="json-file", config={"max-size": "10m", "max-file": "3"}),
+            log_config=LogConfig(type="json-file", config={"max-size": "10m", "max-file": "3"}),
         )
     except docker.errors.APIError as error:
         raise explained(error, f"container '{name}'") from error
@@ -192,19 +209,12 @@ def _check_alive(container: EngineContainer) -> None:
     raise DockerError(f"container '{container.name}' died ({how}): {last}")
 
 
-def _file_in(container: EngineContainer, name: str) -> bytes:
-    """A file of the bundle in the container, which need not run."""
-    try:
-        stream, _ = container.get_archive(str(PurePosixPath("/bundle", name)))
-    except docker.errors.NotFound as error:
-        raise DockerError(
-            f"{container.name}: the image holds no /bundle/{name}; it was not made by `toolchain image`"
-        ) from error
-    with tarfile.open(fileobj=io.BytesIO(b"".join(stream))) as archive:
-        file = archive.extractfile(name)
-        return file.read() if file else b""
+def _picture(sample: bytes) -> NDArray[np.uint8]:
+    """The first golden input, as a batch of one."""
+    with np.load(io.BytesIO(sample), allow_pickle=False) as arrays:
+        return cast("NDArray[np.uint8]", arrays["inputs"][:1])
 
 
-def _picture(container: EngineContainer) -> Array:
-    with np.load(io.BytesIO(_file_in(container, SAMPLE)), allow_pickle=False) as arrays:
-        return cast("Array", arrays["inputs"][:1])
+def _answer(url: str, manifest: Manifest, picture: NDArray[np.uint8]) -> None:
+    with connected(url, manifest.name) as server:
+        server.infer(picture)

@@ -3,9 +3,11 @@
 Knows nothing of what the model computes. What goes in besides the bundle is listed below, and nothing else does.
 """
 
+import io
 import os
 import re
 import subprocess
+import tarfile
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +17,7 @@ from shutil import copyfile, copytree
 
 import docker.errors
 from docker import DockerClient
+from docker.models.containers import Container
 from docker.models.images import Image as EngineImage
 
 from deploy import Say
@@ -24,7 +27,9 @@ from deploy.labels import RECIPE, image_labels
 from deploy.sitepackages import set_times
 from deploy.wheelhouse import wheelhouse
 from toolchain.errors import DockerError
-from toolchain.records.bundle import Bundle
+from toolchain.records.bundle import MANIFEST, Bundle
+from toolchain.records.files import decoded
+from toolchain.records.manifest import FORMAT, Manifest
 
 ROOT = Path(__file__).parents[1]
 DOCKERFILE = ROOT / "Dockerfile.cpu"
@@ -80,6 +85,39 @@ def find_image(client: DockerClient, image: str) -> EngineImage | None:
         return None
     except docker.errors.APIError as error:
         raise explained(error, image) from error
+
+
+def image_manifest(image: str) -> Manifest:
+    """The manifest of the bundle in `image`; DockerError when there is no such image or no bundle in it."""
+    (content,) = bundle_files(connect(), image, MANIFEST)
+    return manifest_from(content, image)
+
+
+def manifest_from(content: bytes, image: str) -> Manifest:
+    return decoded(content, Manifest, f"{image}:/bundle/{MANIFEST}", FORMAT)
+
+
+def bundle_files(client: DockerClient, image: str, *names: str) -> list[bytes]:
+    """Files of the bundle in `image`, read without running it."""
+    try:
+        created = client.containers.create(image)
+    except docker.errors.ImageNotFound as error:
+        raise DockerError(f"{image}: no such image on this engine; make it: toolchain image") from error
+    except docker.errors.APIError as error:
+        raise explained(error, image) from error
+    try:
+        return [_file_in(created, name) for name in names]
+    except docker.errors.NotFound as error:
+        raise DockerError(f"{image} holds no /bundle: `toolchain image` did not make it") from error
+    finally:
+        created.remove(force=True)
+
+
+def _file_in(container: Container, name: str) -> bytes:
+    stream, _ = container.get_archive(f"/bundle/{name}")
+    with tarfile.open(fileobj=io.BytesIO(b"".join(stream))) as archive:
+        file = archive.extractfile(name)
+        return file.read() if file else b""
 
 
 def app_files() -> Iterator[Path]:

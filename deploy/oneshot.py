@@ -5,13 +5,14 @@ Knows nothing of what the verbs mean.
 """
 
 import subprocess
-import sys
 import threading
 import uuid
 from collections.abc import Mapping, Sequence
+from os import SEEK_END
 from tempfile import TemporaryFile
 from typing import IO
 
+from deploy import Say
 from deploy.engine import client_command, connect, explained
 from deploy.image import find_image
 from deploy.labels import ROLE
@@ -46,12 +47,17 @@ def duet_command(image: str, threads: int, cpus: float | None = None) -> list[st
 def run_once(
     image: str,
     arguments: Sequence[str],
+    *,
+    say: Say,
     stdin: bytes = b"",
     cpus: float | None = None,
     timeout_s: float = 1800,
     environment: Mapping[str, str] | None = None,
-) -> bytes:
-    """What the container wrote on stdout; its stderr goes to ours as it comes. DockerError when it fails."""
+) -> str:
+    """What the container wrote on stdout; its stderr goes to `say` as it comes.
+
+    Exit 1 with something on stdout is an answer too: a certificate that failed. DockerError: anything else went wrong.
+    """
     if not find_image(connect(), image):
         raise DockerError(f"{image}: no such image on this engine; make it: toolchain image")
     name = f"edge-once-{uuid.uuid4().hex[:12]}"
@@ -59,15 +65,18 @@ def run_once(
     with TemporaryFile() as given, TemporaryFile() as written:
         given.write(stdin)
         given.seek(0)
-        status, last = _watched(command, name, given, written, timeout_s)
-        if status:
+        status, last = _watched(command, name, given, written, timeout_s, say)
+        answered = status == 1 and written.seek(0, SEEK_END)
+        if status and not answered:
             raise _failed(f"{image} {' '.join(arguments)}", status, last, timeout_s)
         written.seek(0)
-        return written.read()
+        return written.read().decode()
 
 
-def _watched(command: list[str], name: str, given: IO[bytes], written: IO[bytes], timeout_s: float) -> tuple[int, str]:
-    """(exit status, last line on stderr); each line goes to our stderr when it comes. Interrupted: the container goes."""
+def _watched(
+    command: list[str], name: str, given: IO[bytes], written: IO[bytes], timeout_s: float, say: Say
+) -> tuple[int, str]:
+    """(exit status, last line on stderr); interrupted: the container goes too."""
     last = ""
     process = subprocess.Popen(
         command, stdin=given, stdout=written, stderr=subprocess.PIPE, text=True, errors="replace"
@@ -76,7 +85,7 @@ def _watched(command: list[str], name: str, given: IO[bytes], written: IO[bytes]
     late.start()
     try:
         for line in process.stderr or ():
-            sys.stderr.write(line)
+            say(line.rstrip("\n"))
             last = line.strip() or last
         return process.wait(), last
     finally:

@@ -1,0 +1,47 @@
+"""Is the server at this address ready? The host's side of a cold start. Knows nothing of Docker or of models."""
+
+import http.client
+import time
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+from toolchain.errors import DockerError
+
+POLL_S = 0.02
+
+
+def ready(url: str) -> tuple[bool, str]:
+    """(whether it is ready, else what it said or why it did not answer)."""
+    try:
+        status, body = _asked(url, "/v2/health/ready")
+    except (OSError, http.client.HTTPException) as error:
+        return False, f"no answer yet ({type(error).__name__})"
+    return status == 200, " ".join(body.decode(errors="replace").split())[:300]
+
+
+def wait_until_ready(url: str, timeout_s: float, check_alive: Callable[[], None]) -> None:
+    """Poll until ready; `check_alive` raises when there is nobody left to wait for. DockerError after `timeout_s`."""
+    deadline, look = time.monotonic() + timeout_s, 0.0
+    while True:
+        is_ready, said = ready(url)
+        if is_ready:
+            return
+        if "failed: " in said:  # a golden sample or a need of the device: it will never be ready
+            raise DockerError(f"{url} refuses to serve here: {said}")
+        now = time.monotonic()
+        if now > deadline:
+            raise DockerError(f"{url} was not ready within {timeout_s:.0f} s; it said: {said}")
+        if now > look:
+            check_alive()
+            look = now + 0.25
+        time.sleep(POLL_S)
+
+
+def _asked(url: str, path: str) -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=10)
+    try:
+        connection.request("GET", path)
+        reply = connection.getresponse()
+        return reply.status, reply.read()
+    finally:
+        connection.close()
