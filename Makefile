@@ -1,0 +1,48 @@
+# `make` prints the targets. Set-up is done by whatever needs it, once; deploy/setup.sh says what it does.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+RECIPE ?= recipes/cifar10-resnet20.toml
+RELEASE ?=
+PORT ?= 8080
+TESTS ?=
+LOCK := requirements/dev.txt
+STAMP := .venv/.complete
+UV := .venv/bin/uv
+COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
+
+help:  ## print this
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+deploy-cpu: setup  ## trained model -> certified container: RECIPE=$(RECIPE) RELEASE= PORT=8080
+	@.venv/bin/toolchain deploy $(RECIPE) --target=openvino $(if $(RELEASE),--release=$(RELEASE)) --port=$(PORT)
+
+setup: $(STAMP) engine  ## virtual environment and Docker Engine, where missing
+
+engine:
+	@deploy/setup.sh engine
+
+$(STAMP): $(LOCK) requirements/uv.txt pyproject.toml
+	@deploy/setup.sh packages
+	@deploy/setup.sh venv $(LOCK)
+	@touch $@
+
+test: setup  ## every test, Docker journeys too; TESTS='tests/deploy -k port' for some
+	@.venv/bin/python -m pytest $(TESTS)
+
+check: $(STAMP)  ## ruff, mypy, house tests
+	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy && .venv/bin/python -m pytest tests/house
+
+bench-main: setup  ## measure and print every figure that must hold
+	@.venv/bin/python -m benchmarks.main
+
+lock: $(STAMP)  ## write requirements/*.txt again from *.in; LOCKFLAGS=--upgrade for newer versions
+	@$(COMPILE) $(LOCKFLAGS) requirements/uv.in -o requirements/uv.txt
+	@$(COMPILE) $(LOCKFLAGS) requirements/dev.in -o requirements/dev.txt
+	@$(COMPILE) -c requirements/dev.txt requirements/build.in -o requirements/build.txt
+	@$(COMPILE) -c requirements/dev.txt requirements/runtime-cpu.in -o requirements/runtime-cpu.txt
+
+clean:  ## remove what can be made again, except .venv and data: caches, bundles, wheelhouse
+	@rm -rf .toolchain/cache .toolchain/bundles .toolchain/wheelhouse .mypy_cache .ruff_cache .pytest_cache build *.egg-info
+	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+
+.PHONY: help deploy-cpu setup engine test check bench-main lock clean
