@@ -13,7 +13,7 @@ COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generat
 help:  ## print this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-deploy-cpu: setup  ## trained model -> certified container: RECIPE=$(RECIPE) RELEASE= PORT=8080
+deploy-cpu: setup  ## trained model -> certified container: RECIPE=… RELEASE=… PORT=… for your own
 	@.venv/bin/toolchain deploy $(RECIPE) --target=openvino $(if $(RELEASE),--release=$(RELEASE)) --port=$(PORT)
 
 setup: $(STAMP) engine  ## virtual environment and Docker Engine, where missing

@@ -81,11 +81,10 @@ engine() {
     fi
     permitted || stop "no permission to use Docker; type: sudo usermod -aG docker $USER, log in again, then run make again"
     [ -z "${DOCKER_HOST:-}" ] || stop "no Docker Engine answers at DOCKER_HOST=$DOCKER_HOST; start it, or unset the variable"
-    if ! command -v dockerd >/dev/null; then
-        local wanted=(docker.io iptables mmdebstrap debian-archive-keyring)
-        # Clients from 23 on build through a plug-in, which Debian 12 does not have and does not need.
-        [ -z "$(apt-cache --quiet=0 search --names-only '^docker-buildx$' 2>/dev/null)" ] || wanted+=(docker-buildx)
-        install_packages "${wanted[@]}"
+    command -v dockerd >/dev/null || install_packages docker.io iptables mmdebstrap debian-archive-keyring
+    # Clients from 23 on build through a plug-in, which Debian 12 does not have and does not need.
+    if [ "$(id -u)" -eq 0 ] && apt-cache show docker-buildx >/dev/null 2>&1 && ! docker buildx version >/dev/null 2>&1; then
+        install_packages docker-buildx
     fi
     [ "$(id -u)" -eq 0 ] || stop "the Docker Engine is installed but does not answer; type: sudo systemctl start docker"
     answers || start_engine
