@@ -156,6 +156,6 @@ def _elements_from_json(tensor: Tensor) -> tuple[bytes, ...]:
 
 
 def words(value: object) -> str:
-    """A stranger's value, short enough for a message."""
-    text = str(value)
+    """A stranger's value, short and plain enough for a message of one line."""
+    text = "".join(letter if letter.isprintable() else "?" for letter in str(value)[:61])
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -4,6 +4,7 @@ It listens before the engine is loaded, so that health can be asked from the fir
 """
 
 import asyncio
+import os
 import signal
 import time
 from pathlib import Path
@@ -76,7 +77,7 @@ class Server:
             )
         except OSError as error:
             raise DeviceError(
-                f"cannot listen on {options.host}:{options.port} ({error.strerror}); choose another: --port or PORT"
+                f"cannot listen on {options.host}:{options.port} ({os.strerror(error.errno or 0)}); choose another: --port or PORT"
             ) from error
         self._log.write("info", "listening", host=options.host, port=door.sockets[0].getsockname()[1])
         return door
