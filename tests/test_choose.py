@@ -86,13 +86,19 @@ def test_without_labels_agreement_with_fp32_is_the_measure_and_the_sentence_says
     assert "99.90% top-1 agreement with fp32 (no labelled test part)" in choice.sentence
 
 
-@pytest.fixture
-def built(tmp_path, monkeypatch):
-    """A folder with fp32 and int8 candidates of the tiny net; short slices, since no figure is judged here."""
-    monkeypatch.setattr(measuring.latencies_ms, "__defaults__", (0.005, 2))
-    onnx, module = tiny_onnx(tmp_path / "in.onnx"), backend("openvino")
-    calibration = Calibration(pictures(40, seed=2))
-    return tmp_path, [module.build(onnx, tmp_path, precision, calibration) for precision in ("fp32", "int8")]
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """A folder with fp32 and int8 candidates of the tiny net."""
+    folder, module = tmp_path_factory.mktemp("candidates"), backend("openvino")
+    onnx, calibration = tiny_onnx(folder / "in.onnx"), Calibration(pictures(40, seed=2))
+    return folder, [module.build(onnx, folder, precision, calibration) for precision in ("fp32", "int8")]
+
+
+@pytest.fixture(autouse=True)
+def short_slices(monkeypatch):
+    """No latency is judged here."""
+    monkeypatch.setattr(measuring, "SLICE_S", 0.005)
+    monkeypatch.setattr(measuring, "ROUNDS", 2)
 
 
 def test_candidates_are_measured_with_the_engine_that_serves(built):

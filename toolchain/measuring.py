@@ -42,20 +42,18 @@ def top1_of(engine: Engine, images: "ImageSource", what: str) -> NDArray[np.int6
         pool.shutdown(cancel_futures=True)
 
 
-def latencies_ms(
-    engines: Mapping[str, Engine], images: "ImageSource", slice_s: float = SLICE_S, rounds: int = ROUNDS
-) -> dict[str, float]:
+def latencies_ms(engines: Mapping[str, Engine], images: "ImageSource") -> dict[str, float]:
     """Median latency of one picture, for each engine.
 
-    All engines take turns, in slices of `slice_s` seconds and in alternating order, so that a machine that slows down
-    slows all of them (duet, arXiv 2001.05811). The first round warms up. The result is the median of the slices'
+    All engines take turns, in slices of a quarter of a second and in alternating order, so that a machine that slows
+    down slows all of them (duet, arXiv 2001.05811). The first round warms up. The result is the median of the slices'
     medians: the slice is the unit, since calls within one are not independent.
     """
     pictures = [np.ascontiguousarray(images[index : index + 1]) for index in range(min(PICTURES, len(images)))]
     slices: dict[str, list[float]] = {name: [] for name in engines}
-    for number in counted(range(rounds + 1), "latency: rounds"):
+    for number in counted(range(ROUNDS + 1), "latency: rounds"):
         for name in sorted(engines, reverse=number % 2 == 1):
-            slices[name].append(_slice_ms(_caller(engines[name], pictures), slice_s))
+            slices[name].append(_slice_ms(_caller(engines[name], pictures)))
     return {name: median(found[1:]) for name, found in slices.items()}
 
 
@@ -64,9 +62,9 @@ def _caller(engine: Engine, pictures: list[NDArray[np.uint8]]) -> Callable[[int]
     return lambda call: engine.infer(feeds[call % len(feeds)])
 
 
-def _slice_ms(call: Callable[[int], object], slice_s: float) -> float:
+def _slice_ms(call: Callable[[int], object]) -> float:
     taken: list[float] = []
-    end = time.perf_counter() + slice_s
+    end = time.perf_counter() + SLICE_S
     while len(taken) < LEAST_CALLS or time.perf_counter() < end:
         began = time.perf_counter()
         call(len(taken))

@@ -27,7 +27,32 @@ from toolchain.records.tensors import Array, Feeds, TensorSpec
 
 HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 ONE, ANY = "batch 1", "any batch"
-Requests = dict[str, Any]  # an InferRequest for each form that was needed so far
+
+
+class _Request:
+    """An InferRequest and its memory, which is looked up once where the form has fixed shapes."""
+
+    def __init__(self, request: Any, fixed: bool) -> None:
+        self._request, self._fixed = request, fixed
+        self._inputs = [tensor.data for tensor in request.input_tensors] if fixed else []
+        self._outputs = [tensor.data for tensor in request.output_tensors] if fixed else []
+
+    def answer(self, arrays: list[Array]) -> list[Array]:
+        for view, array in zip(self._inputs if self._fixed else self._shaped(arrays), arrays, strict=True):
+            np.copyto(view, array)
+        self._request.start_async()
+        self._request.wait()
+        outputs = self._outputs if self._fixed else [tensor.data for tensor in self._request.output_tensors]
+        return [view.copy() for view in outputs]
+
+    def _shaped(self, arrays: list[Array]) -> list[Array]:
+        tensors = self._request.input_tensors
+        for tensor, array in zip(tensors, arrays, strict=True):
+            tensor.shape = array.shape
+        return [tensor.data for tensor in tensors]
+
+
+Requests = dict[str, _Request]  # one for each form that was needed so far
 
 
 class OpenVinoEngine:
@@ -41,7 +66,7 @@ class OpenVinoEngine:
         self._specialised = all(spec.shape.count(None) == 1 and spec.shape[0] is None for spec in self.inputs)
         self._forms: dict[str, Any] = {}
         self._compiling = Lock()
-        first = self._compiled(ONE if self._specialised else ANY)
+        first = self._compiled(ONE if self._specialised else ANY, graph)
         streams = first.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
         # One more than streams: while an answer is copied out, the stream has the next picture already.
         self.requests = streams + 1 if properties["PERFORMANCE_HINT"] == "THROUGHPUT" else streams
@@ -54,16 +79,9 @@ class OpenVinoEngine:
         form = ONE if alone else ANY
         with self._turn() as requests:
             if form not in requests:
-                requests[form] = self._compiled(form).create_infer_request()
-            request = requests[form]
-            for index, spec in enumerate(self.inputs):
-                tensor = request.get_input_tensor(index)
-                if form == ANY:
-                    tensor.shape = feeds[spec.name].shape
-                np.copyto(tensor.data, feeds[spec.name])
-            request.start_async()
-            request.wait()
-            return {spec.name: request.get_output_tensor(index).data.copy() for index, spec in enumerate(self.outputs)}
+                requests[form] = _Request(self._compiled(form).create_infer_request(), fixed=form == ONE)
+            found = requests[form].answer([feeds[spec.name] for spec in self.inputs])
+        return {spec.name: array for spec, array in zip(self.outputs, found, strict=True)}
 
     @contextmanager
     def _turn(self) -> Iterator[Requests]:
@@ -72,13 +90,17 @@ class OpenVinoEngine:
             if requests is None:
                 raise DeviceError("the engine is closed: infer() was called after its `with` block")
             yield requests
+        except BaseException:
+            # an interrupted request may still be running: never use it again
+            requests = None if requests is None else {}
+            raise
         finally:
             self._free.put(requests)
 
-    def _compiled(self, form: str) -> Any:
+    def _compiled(self, form: str, graph: Any = None) -> Any:
         with self._compiling:
             if form not in self._forms:
-                graph = self._core.read_model(self._model)
+                graph = self._core.read_model(self._model) if graph is None else graph
                 if form == ONE:
                     graph.reshape({spec.name: [1, *spec.shape[1:]] for spec in self.inputs})
                 self._forms[form] = self._core.compile_model(graph, "CPU", dict(self._properties))
