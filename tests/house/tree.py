@@ -1,0 +1,76 @@
+"""The repository as the house tests see it: tracked files, modules, who imports whom. Imports nothing."""
+
+import ast
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent.parent
+OURS = ("toolchain", "deploy")
+
+
+@dataclass(frozen=True)
+class Import:
+    """module: `deploy.ledger`; target: a module of ours or of anyone; line: where; top: not inside a function."""
+
+    module: str
+    target: str
+    line: int
+    top: bool
+
+    def __str__(self) -> str:
+        return f"{self.module}, line {self.line}: imports {self.target}"
+
+
+@cache
+def tracked() -> tuple[Path, ...]:
+    """Files that git knows and that are there, relative to the root."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return tuple(path for name in listed.split("\0") if name and (ROOT / (path := Path(name))).is_file())
+
+
+@cache
+def modules() -> dict[str, Path]:
+    """Our modules by name: `deploy.runtime` -> deploy/runtime/__init__.py."""
+    found = {}
+    for package in OURS:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+@cache
+def imports() -> tuple[Import, ...]:
+    """Every import statement in our modules, but those that only a type checker runs."""
+    return tuple(
+        one for name, path in modules().items() for one in _imports_of(name, ast.parse(path.read_text()), True)
+    )
+
+
+def _imports_of(module: str, node: ast.AST, top: bool) -> Iterator[Import]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+            continue
+        if isinstance(child, ast.Import):
+            yield from (Import(module, alias.name, child.lineno, top) for alias in child.names)
+        elif isinstance(child, ast.ImportFrom):
+            yield from (Import(module, _target(child, alias.name), child.lineno, top) for alias in child.names)
+        else:
+            inside = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+            yield from _imports_of(module, child, top and not inside)
+
+
+def _target(statement: ast.ImportFrom, name: str) -> str:
+    """`from toolchain.records import files` imports the module toolchain.records.files."""
+    if statement.level:
+        raise AssertionError(f"line {statement.lineno}: a relative import; write the module's whole name")
+    inner = f"{statement.module}.{name}"
+    return inner if inner in modules() else str(statement.module)
+
+
+def below(name: str, room: str) -> bool:
+    """Is `name` the module `room`, or in it?"""
+    return name == room or name.startswith(f"{room}.")
