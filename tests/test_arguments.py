@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from toolchain import __version__
 from toolchain.arguments import run
@@ -95,6 +97,14 @@ def refused(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
 )
 def test_text_stays_as_it_was_typed(text: str) -> None:
     assert called("build", "r.toml", f"--release={text}") == (Path("r.toml"), "openvino", text, 8080, 0.5)
+
+
+@given(text=st.text().filter(lambda text: "\0" not in text))
+def test_any_text_that_argv_can_hold_arrives_unchanged(text: str) -> None:
+    CALLS.clear()
+    assert called("build", f"--release={text}", "--", "r.toml")[2] == text
+    CALLS.clear()
+    assert called("show", "--", text)[:2] == (text,)
 
 
 @pytest.mark.parametrize("text", ["1.10", "-", "-1", "a=b"])
