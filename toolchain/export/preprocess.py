@@ -47,6 +47,8 @@ class Preprocessed(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         if self.bgr:
             image = image.index_select(3, self.get_buffer("reverse"))
-        x = image.permute(0, 3, 1, 2).float()  # transposed while a value is still one byte
+        # Transposed while a value is still one byte. contiguous(), or torch takes the pictures for channels-last and
+        # pools them by as_strided, which turns into a chain of Range and Gather in the graph.
+        x = image.permute(0, 3, 1, 2).contiguous().float()
         answer: Tensor = self.module((x - self.get_buffer("offset")) * self.get_buffer("scale"))
         return answer
