@@ -38,10 +38,13 @@ class Played(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
 def run_duet(bundle: Bundle, threads: int, lines_in: Iterable[str], lines_out: TextIO) -> None:
     """Answer each line until there are no more; engines are opened when first asked for, and stay open."""
     pictures = real_pictures(bundle)
+    lacking = missing_needs(bundle.manifest.needs)
     with ExitStack() as opened:
         engines: dict[str, Engine] = {}
         for line in lines_in:
             try:
+                if lacking:
+                    raise DeviceError(lacking)
                 turn = _turn(line, bundle)
                 if turn.precision not in engines:
                     settings = Settings(threads, "latency")
@@ -76,7 +79,4 @@ def _turn(line: str, bundle: Bundle) -> Turn:
         raise RequestError(f"no candidate '{turn.precision}' in this bundle; it has: {', '.join(held)}")
     if turn.queries < 1:
         raise RequestError(f"queries: expected at least 1, got {turn.queries}")
-    lacking = missing_needs(bundle.manifest.needs)
-    if lacking:
-        raise DeviceError(lacking)
     return turn

@@ -81,11 +81,11 @@ def test_offline_answers_one_query_in_equal_batches() -> None:
     engine = Watched(delay_ms=4)
     scenario = offline(engine, PICTURES, 0.3)
     assert (scenario.scenario, scenario.valid, scenario.note) == ("Offline", True, "")
-    assert {fed.shape for fed in engine.fed} == {(8, 2, 2, 3)}
+    assert {fed.shape for fed in engine.fed} == {(16, 2, 2, 3)}
     assert len(scenario.latencies_ms) == 1
     assert scenario.seconds >= 0.3
     assert scenario.latencies_ms[0] / 1e3 == pytest.approx(scenario.seconds, rel=0.01)
-    assert 500 < scenario.throughput_per_s <= 2000
+    assert 500 < scenario.throughput_per_s <= 4000
 
 
 def test_offline_keeps_as_many_requests_going_as_the_engine_likes() -> None:

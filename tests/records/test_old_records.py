@@ -1,0 +1,38 @@
+"""Files that earlier releases wrote: a fleet keeps them for years, so they go on loading for ever."""
+
+from pathlib import Path
+
+import pytest
+
+from toolchain.errors import RecordError
+from toolchain.records import certificate, report
+from toolchain.records.certificate import Certificate
+from toolchain.records.files import decoded, read_record
+from toolchain.records.report import Report
+
+OLD = Path(__file__).parent / "old"
+
+
+def test_a_report_of_format_1_loads_with_every_latency() -> None:
+    old = read_record(OLD / "report-1.json", Report, report.FORMAT)
+    stream = old.scenario("SingleStream")
+    assert (old.format, old.name, old.threads, old.cold_start_s) == (1, "null", 2, 0.87)
+    assert len(stream.latencies_ms) >= 64
+    assert stream.percentile_ms(90) is not None
+    assert stream.percentile_ms(99) is None
+    assert old.duet is not None
+    assert old.duet.latencies_ms["torch"] == ((9.0, 8.8), (9.1, 9.3))
+    assert (old.fingerprint.cpu_quota, old.fingerprint.memory_limit_bytes) == (0.5, 512 * 2**20)
+
+
+def test_a_certificate_of_format_1_loads_with_its_checks() -> None:
+    old = read_record(OLD / "certificate-1.json", Certificate, certificate.FORMAT)
+    assert old.passed
+    assert (old.format, old.accuracy, old.images) == (1, 1.0, 12)
+    assert [check.name for check in old.checks][:2] == ["needs", "preprocessing"]
+
+
+@pytest.mark.parametrize("kind", [Report, Certificate])
+def test_a_record_from_the_future_is_refused_with_what_to_do(kind: type[Report] | type[Certificate]) -> None:
+    with pytest.raises(RecordError, match=f"there: {kind.__name__} format 99, this toolchain reads 1 to 1; update"):
+        decoded(b'{"format": 99}', kind, "there", 1)
