@@ -1,0 +1,104 @@
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.compress.nets import context, tiny
+from toolchain.compress import TABLE, calibration_samples, check_order, check_steps, steps_from
+from toolchain.compress.finetune import Finetune
+from toolchain.compress.prune_channels import PruneChannels
+from toolchain.compress.quantize import Quantize
+from toolchain.compress.step import Net
+from toolchain.errors import RecipeError
+
+PLACE = "recipes/x.toml"
+
+
+def refused(*raw: dict[str, dict[str, Any]]) -> str:
+    with pytest.raises(RecipeError) as error:
+        steps_from(raw, PLACE)
+    return str(error.value)
+
+
+def test_a_recipes_steps_are_read_in_their_order() -> None:
+    raw: tuple[dict[str, dict[str, Any]], ...] = (
+        {"prune_channels": {"ratio": 0.5}},
+        {"finetune": {"epochs": 2, "lr": 1}},
+        {"quantize": {}},
+    )
+    assert steps_from(raw, PLACE) == (
+        ("prune_channels", PruneChannels(ratio=0.5)),
+        ("finetune", Finetune(epochs=2, lr=1.0)),
+        ("quantize", Quantize()),
+    )
+
+
+def test_every_step_of_the_table_can_be_read_without_options() -> None:
+    for name in TABLE:
+        assert [found for found, _ in steps_from(({name: {}},), PLACE)] == [name]
+
+
+def test_an_unknown_step_is_named_with_its_place() -> None:
+    assert refused({"quantize": {}}, {"prune_chanels": {}}) == (
+        "recipes/x.toml: step 2: no step 'prune_chanels'; did you mean prune_channels? "
+        "There are: finetune, prune_channels, quantize"
+    )
+    assert refused({"zzz": {}}).startswith("recipes/x.toml: step 1: no step 'zzz'. There are: finetune,")
+
+
+def test_an_unknown_option_is_named_with_those_there_are() -> None:
+    assert refused({"prune_channels": {"ration": 0.3}}) == (
+        "recipes/x.toml: step 1, prune_channels: no option 'ration'; it has: ratio, importance, global_pruning, "
+        "round_to, iterative_steps, ignore, samples"
+    )
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        ({"prune_channels": {"ratio": 1.5}}, "step 1, prune_channels, ratio: expected `float` < 1.0"),
+        ({"prune_channels": {"ratio": "half"}}, "step 1, prune_channels, ratio: expected `float`, got `str`"),
+        ({"prune_channels": {"importance": "l3"}}, "step 1, prune_channels, importance: invalid enum value 'l3'"),
+        ({"finetune": {"epochs": 0}}, "step 1, finetune, epochs: expected `int` >= 1"),
+        ({"finetune": {"augment": ["flip", "blur"]}}, "step 1, finetune, augment[1]: invalid enum value 'blur'"),
+        ({"quantize": {}, "finetune": {}}, "step 1: expected one step in a [[step]] table, found quantize, finetune"),
+        ({}, "step 1: expected one step in a [[step]] table, found nothing"),
+    ],
+)
+def test_what_does_not_fit_is_said_with_its_place(raw: dict[str, dict[str, Any]], message: str) -> None:
+    assert refused(raw).startswith(f"recipes/x.toml: {message}")
+
+
+def test_nothing_may_come_after_quantize() -> None:
+    twice = steps_from(({"quantize": {}}, {"quantize": {}}), PLACE)
+    with pytest.raises(RecipeError, match=r"^recipes/x.toml: step 2, quantize: step 1 quantizes already; remove one"):
+        check_order(twice, PLACE)
+    trained = steps_from(({"quantize": {}}, {"finetune": {}}), PLACE)
+    with pytest.raises(RecipeError, match=r"step 2, finetune: comes after quantize \(step 1\), whose result it would"):
+        check_order(trained, PLACE)
+    check_order(steps_from(({"finetune": {}}, {"quantize": {}}), PLACE), PLACE)
+
+
+def test_a_chain_is_rehearsed_before_any_training(tmp_path: Path) -> None:
+    steps = (
+        ("prune_channels", PruneChannels(ratio=0.5, round_to=8)),
+        ("finetune", Finetune(epochs=1000, freeze=("boddy",))),
+    )
+    with pytest.raises(RecipeError) as error:
+        check_steps(steps, Net(tiny()), context(tmp_path), PLACE)
+    assert str(error.value).startswith(
+        "recipes/x.toml: step 2, finetune: freeze: no layer 'boddy'; the nearest are: body"
+    )
+    assert not list(tmp_path.iterdir())
+
+
+def test_calibration_pictures_are_counted_from_the_steps() -> None:
+    assert calibration_samples((("finetune", Finetune()), ("quantize", Quantize(samples=77)))) == 77
+    assert calibration_samples((("finetune", Finetune()),)) == 0
+
+
+def test_reading_the_table_needs_no_torch() -> None:
+    code = "import sys, toolchain.compress; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
