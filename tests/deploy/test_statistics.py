@@ -15,9 +15,9 @@ def test_the_interval_holds_the_true_median_as_often_as_it_says() -> None:
     truth = float(np.exp(1.0))  # of a log-normal: skewed, as latencies are
     held = [
         low <= truth <= high
-        for low, high in (bootstrap_median(random.lognormal(1.0, 0.5, 21).tolist(), resamples=500) for _ in range(400))
+        for low, high in (bootstrap_median(random.lognormal(1.0, 0.5, 21).tolist(), resamples=300) for _ in range(200))
     ]
-    assert 0.91 <= np.mean(held) <= 0.99
+    assert 0.9 <= np.mean(held) <= 0.99
 
 
 def test_the_interval_repeats_and_narrows_with_more_rounds() -> None:
