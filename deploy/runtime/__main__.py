@@ -110,6 +110,16 @@ def engine_threads(asked: int | None) -> int:
     return asked or threads()
 
 
+def _check_numbers(options: argparse.Namespace) -> None:
+    if not 0 <= options.port <= 65535:
+        raise UsageError(f"--port {options.port}: expected 0 to 65535")
+    for name in ("queue", "max_batch", "timeout", "sender_timeout", "max_body", "connections"):
+        if not 0 < getattr(options, name) < 1 << 40:
+            raise UsageError(f"--{name.replace('_', '-')} {getattr(options, name)}: expected more than 0")
+    if not 0 <= options.grace < 1 << 40:
+        raise UsageError(f"--grace {options.grace}: expected seconds, 0 or more")
+
+
 def _serve(options: argparse.Namespace, bundle: "Bundle") -> int:
     from deploy.runtime.http import Limits
     from deploy.runtime.logs import LEVELS, Log
@@ -118,6 +128,7 @@ def _serve(options: argparse.Namespace, bundle: "Bundle") -> int:
 
     if options.log_level not in LEVELS:
         raise UsageError(f"--log-level {options.log_level}: expected {', '.join(LEVELS)}")
+    _check_numbers(options)
     missing = missing_needs(bundle.manifest.needs)
     if missing:
         raise DeviceError(missing)

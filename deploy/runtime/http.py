@@ -166,7 +166,7 @@ class Connection(asyncio.BufferedProtocol):
     def _begin_body(self, headers: dict[bytes, bytes]) -> None:
         coding, size = headers.get(b"transfer-encoding"), int(headers.get(b"content-length", b"0"))
         if coding is not None and (coding.lower() != b"chunked" or b"upgrade" in headers):
-            raise Refusal(501, "malformed", "the only Transfer-Encoding spoken here is chunked")
+            raise Refusal(400, "malformed", "the only Transfer-Encoding spoken here is chunked")
         if size > self._limits.body_bytes:
             raise self._too_large(f"{size} bytes")
         self.deadline = self._clock() + self._limits.sender_s + size / SLOWEST_BYTES_PER_S

@@ -85,7 +85,7 @@ class Head:
 
 
 def parsed_head(block: memoryview) -> tuple[Head, httptools.HttpRequestParser]:
-    """The head in `block`, which ends with an empty line; Refusal 400 or 505."""
+    """The head in `block`, which ends with an empty line; Refusal 400."""
     head = Head()
     parser = httptools.HttpRequestParser(head)
     try:
@@ -97,5 +97,5 @@ def parsed_head(block: memoryview) -> tuple[Head, httptools.HttpRequestParser]:
     if not head.headers_done:
         raise Refusal(400, "malformed", "not an HTTP/1.1 request: the head has no end")
     if parser.get_http_version() not in VERSIONS:
-        raise Refusal(505, "malformed", f"HTTP/{parser.get_http_version()} is not spoken here; expected HTTP/1.1")
+        raise Refusal(400, "malformed", f"HTTP/{parser.get_http_version()} is not spoken here; expected HTTP/1.1")
     return head, parser

@@ -75,9 +75,10 @@ class Server:
             door = await self._loop.create_server(
                 lambda: Connection(self._app, options.limits, self._loop.time), options.host, options.port, backlog=512
             )
-        except OSError as error:
+        except OSError as error:  # asyncio words it at length; a name that is unknown has no number of the system's
+            reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
             raise DeviceError(
-                f"cannot listen on {options.host}:{options.port} ({os.strerror(error.errno or 0)}); choose another: --port or PORT"
+                f"cannot listen on {options.host}:{options.port} ({reason}); choose another: --port or PORT"
             ) from error
         self._log.write("info", "listening", host=options.host, port=door.sockets[0].getsockname()[1])
         return door

@@ -3,6 +3,7 @@
 import json
 import socket
 import time
+from contextlib import suppress
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -80,13 +81,13 @@ def test_a_client_that_sends_a_too_large_body_all_the_same_can_read_why(server: 
     ("sent", "status", "message"),
     [
         (b"nonsense\r\n\r\n", 400, "not an HTTP/1.1 request"),
-        (b"GET / HTTP/2.0\r\n\r\n", 505, "HTTP/2.0 is not spoken here"),
+        (b"GET / HTTP/2.0\r\n\r\n", 400, "HTTP/2.0 is not spoken here"),
         (b"GET / HTTP/1.1\r\nA: " + b"x" * 20_000 + b"\r\n\r\n", 431, "the head is larger than 16384 bytes"),
         (b"GET / HTTP/1.1\r\nA: " + b"x" * 40_000, 431, "the head is larger than 16384 bytes"),
         (b"POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n", 400, "not an HTTP/1.1 request"),
         (b"POST / HTTP/1.1\r\nContent-Length: 99999999999999999999999\r\n\r\n", 400, "not an HTTP/1.1 request"),
         (b"POST / HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n", 400, "not an HTTP/1.1"),
-        (b"POST / HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", 501, "the only Transfer-Encoding"),
+        (b"POST / HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", 400, "the only Transfer-Encoding"),
         (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n", 400, "a malformed chunk"),
     ],
 )
@@ -121,18 +122,15 @@ def test_a_client_that_closes_its_half_is_still_answered(server: Running) -> Non
         assert connection.recv(1) == b""
 
 
-def test_a_client_that_reads_nothing_is_cut_off_and_costs_no_memory(server: Running) -> None:
+def test_a_client_that_reads_nothing_is_cut_off(server: Running) -> None:
+    limit = time.monotonic() + 20
     with server.connect() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.settimeout(0.5)
-        block = request("GET", "/metrics") * 200
-        with pytest.raises(OSError):
-            for _ in range(10_000):
-                connection.sendall(block)
-        time.sleep(2.5)
         with pytest.raises(ConnectionError):
-            while True:
-                connection.sendall(block)
+            while time.monotonic() < limit:
+                with suppress(TimeoutError):
+                    connection.sendall(request("GET", "/metrics") * 200)
     assert server.ask("GET", "/v2/health/live")[0] == 200
 
 
@@ -177,4 +175,4 @@ def test_mutated_requests_get_only_answers_below_500(server: Running, data: st.D
         connection.sendall(sent)
         connection.shutdown(socket.SHUT_WR)
         reply = connection.recv(1 << 16)
-    assert not reply or int(reply.split()[1]) in (*range(100, 500), 501, 505), bytes(sent)
+    assert not reply or int(reply.split()[1]) in range(100, 500), bytes(sent)

@@ -160,6 +160,17 @@ def test_a_wrong_command_line_is_one_line_and_exit_2(arguments: list[str], messa
     assert message in line
 
 
+def test_a_wrong_number_is_one_line_and_exit_2(tmp_path: Path) -> None:
+    bundle = null_bundle(tmp_path / "null.bundle").folder
+    for flag, value, message in (
+        ("--port", 70000, "--port 70000: expected 0 to 65535"),
+        ("--queue", 0, "--queue 0: expected more than 0"),
+        ("--timeout", "nan", "--timeout nan: expected more than 0"),
+        ("--log-level", "loud", "--log-level loud: expected debug, info, warning, error"),
+    ):
+        assert failed("serve", "--bundle", bundle, flag, value) == (2, f"deploy.runtime: {message}")
+
+
 def test_describe_and_certify_print_one_json_document(tmp_path: Path) -> None:
     bundle = null_bundle(tmp_path / "null.bundle").folder
     for verb, key in (("describe", "manifest"), ("certify", "checks")):
