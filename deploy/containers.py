@@ -6,6 +6,7 @@ the manifest and the sample in the image.
 
 import io
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from typing import cast
 
@@ -33,6 +34,7 @@ __all__ = ["Container", "duet_command", "find", "logs", "run", "run_once", "stop
 INSIDE = "8080/tcp"
 MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 MEMORY_BYTES = 4 << 30
+DRAIN_S = 15  # the server gives itself 10 s for what is in flight
 
 
 @dataclass(frozen=True)
@@ -62,60 +64,66 @@ def run(
     Our own container of that name stays when it already does just this, else it is replaced. cpus: a quota in CPUs,
     None for all. DockerError: image missing or for another CPU, port in use, container died or not ready in time.
     """
-    client = connect()
-    image_id = _checked_image(client, image)
     name = name or image.rpartition("/")[2].partition(":")[0]
-    kept, sample = bundle_files(client, image, MANIFEST, SAMPLE)
-    manifest, picture = manifest_from(kept, image), _picture(sample)
-    older = _ours(client, name)
-    if older and _serves(older, image_id, port, cpus):
-        say(f"container: {name} runs already on {_url(older)}")
-        _answer(_url(older), manifest, picture)
-        return _described(older)
-    if older:
-        say(f"container: replacing our {name} ({older.status})")
-        stop(name)
-    created = _create(client, image, port, name, cpus, memory_bytes)
-    try:
-        began = time.monotonic()
-        _start(client, created, port)
-        wait_until_ready(_url(created), timeout_s, lambda: _check_alive(created))
-        _answer(_url(created), manifest, picture)
-        cold_start_s = time.monotonic() - began
-    except BaseException:
-        created.remove(force=True)  # half a server is worse than none
-        raise
-    say(f"container: {name} answers on {_url(created)}, {cold_start_s:.2f} s after its start")
-    return _described(created, cold_start_s)
+    with closing(connect()) as client:
+        image_id = _checked_image(client, image)
+        kept, sample = bundle_files(client, image, MANIFEST, SAMPLE)
+        manifest, picture = manifest_from(kept, image), _picture(sample)
+        older = _ours(client, name)
+        if older and _serves(older, image_id, port, cpus):
+            say(f"container: {name} runs already on {_url(older)}")
+            _answer(_url(older), manifest, picture)
+            return _described(older)
+        if older:
+            say(f"container: replacing our {name} ({older.status})")
+            _stop(older)
+        created = _create(client, image, port, name, cpus, memory_bytes)
+        try:
+            began = time.monotonic()
+            _start(client, created, port)
+            wait_until_ready(_url(created), timeout_s, lambda: _check_alive(created))
+            _answer(_url(created), manifest, picture)
+            cold_start_s = time.monotonic() - began
+        except BaseException:
+            created.remove(force=True)  # half a server is worse than none
+            raise
+        say(f"container: {name} answers on {_url(created)}, {cold_start_s:.2f} s after its start")
+        return _described(created, cold_start_s)
 
 
 def find(name: str) -> Container | None:
     """Our container `name` when it runs and is ready now, else None."""
-    found = _ours(connect(), name)
-    if not found or found.status != "running":
-        return None
-    return _described(found) if ready(_url(found))[0] else None
+    with closing(connect()) as client:
+        found = _ours(client, name)
+        if not found or found.status != "running":
+            return None
+        return _described(found) if ready(_url(found))[0] else None
 
 
-def stop(name: str, timeout_s: int = 15) -> bool:
+def stop(name: str) -> bool:
     """Let `name` drain, then remove it; False when there is no such container. DockerError when it is not ours."""
-    found = _ours(connect(), name)
-    if not found:
-        return False
-    try:
-        found.stop(timeout=timeout_s)
-        found.remove(force=True)
-    except docker.errors.APIError as error:
-        raise explained(error, f"container '{name}'") from error
-    return True
+    with closing(connect()) as client:
+        found = _ours(client, name)
+        if found:
+            _stop(found)
+        return bool(found)
 
 
 def logs(name: str, lines: int = 100) -> str:
     """The last lines that `name` wrote; DockerError when there is no such container."""
-    found = _ours(connect(), name)
-    if not found:
-        raise DockerError(f"no container '{name}'; start one: toolchain run")
-    return found.logs(tail=lines).decode(errors="replace")
+    with closing(connect()) as client:
+        found = _ours(client, name)
+        if not found:
+            raise DockerError(f"no container '{name}'; start one: toolchain run")
+        return found.logs(tail=lines).decode(errors="replace")
+
+
+def _stop(container: EngineContainer) -> None:
+    try:
+        container.stop(timeout=DRAIN_S)
+        container.remove(force=True)
+    except docker.errors.APIError as error:
+        raise explained(error, f"container '{container.name}'") from error
 
 
 def _described(container: EngineContainer, cold_start_s: float | None = None) -> Container:

@@ -30,15 +30,16 @@ KNOWN = (
 
 def connect() -> DockerClient:
     """A client whose engine has answered; DockerError says what to install or start."""
+    place = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
+    if place.startswith("unix://") and not Path(place.removeprefix("unix://")).exists():
+        raise DockerError(f"no Docker Engine at {place} (there is no such socket); {INSTALL}")
     try:
         client = docker.from_env(timeout=120)
         client.ping()
     except (DockerException, OSError) as error:
-        place = os.environ.get("DOCKER_HOST", "/var/run/docker.sock")
         if "permission denied" in str(error).lower():
             raise explained(error, place) from error
-        found = "its socket does not answer" if Path(place).exists() else "there is no socket"
-        raise DockerError(f"no Docker Engine at {place} ({found}); {INSTALL}") from error
+        raise DockerError(f"no Docker Engine at {place} (it does not answer: {str(error)[:120]}); {INSTALL}") from error
     return client
 
 

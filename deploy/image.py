@@ -10,6 +10,7 @@ import subprocess
 import tarfile
 import tempfile
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -60,22 +61,24 @@ def default_tag(bundle: Bundle) -> str:
 
 def build_image(bundle: Bundle, tag: str | None, say: Say) -> Image:
     """The image of `bundle`; not built again when nothing that goes in has changed. DockerError says why not."""
-    client = connect()
-    base = base_image(client, say)
-    tag = tag or default_tag(bundle)
-    inputs = _digest_of_inputs(bundle, base.id)
-    found = find_image(client, tag)
-    if found and found.labels.get(RECIPE) == inputs:
-        return Image(str(found.id), tag, found.attrs["Size"], base.source, built=False)
-    wheels = wheelhouse([LOCK, INSTALLER_LOCK], say)
-    say(f"image: building {tag} on {base.source}")
-    with tempfile.TemporaryDirectory(prefix="edge-image-") as context:
-        lay_out(Path(context), bundle, wheels)
-        _build(Path(context), tag, base.tag, {**image_labels(bundle), RECIPE: inputs})
-    made = find_image(client, tag)
-    if not made:
-        raise DockerError(f"{tag}: built, but the engine does not have it; are the docker command and DOCKER_HOST one?")
-    return Image(str(made.id), tag, made.attrs["Size"], base.source, built=True)
+    with closing(connect()) as client:
+        base = base_image(client, say)
+        tag = tag or default_tag(bundle)
+        inputs = _digest_of_inputs(bundle, base.id)
+        found = find_image(client, tag)
+        if found and found.labels.get(RECIPE) == inputs:
+            return Image(str(found.id), tag, found.attrs["Size"], base.source, built=False)
+        wheels = wheelhouse([LOCK, INSTALLER_LOCK], say)
+        say(f"image: building {tag} on {base.source}")
+        with tempfile.TemporaryDirectory(prefix="edge-image-") as context:
+            lay_out(Path(context), bundle, wheels)
+            _build(Path(context), tag, base.tag, {**image_labels(bundle), RECIPE: inputs})
+        made = find_image(client, tag)
+        if not made:
+            raise DockerError(
+                f"{tag}: built, but the engine does not have it; do `docker` and DOCKER_HOST name one engine?"
+            )
+        return Image(str(made.id), tag, made.attrs["Size"], base.source, built=True)
 
 
 def find_image(client: DockerClient, image: str) -> EngineImage | None:
@@ -89,7 +92,8 @@ def find_image(client: DockerClient, image: str) -> EngineImage | None:
 
 def image_manifest(image: str) -> Manifest:
     """The manifest of the bundle in `image`; DockerError when there is no such image or no bundle in it."""
-    (content,) = bundle_files(connect(), image, MANIFEST)
+    with closing(connect()) as client:
+        (content,) = bundle_files(client, image, MANIFEST)
     return manifest_from(content, image)
 
 

@@ -8,6 +8,7 @@ import subprocess
 import threading
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from os import SEEK_END
 from tempfile import TemporaryFile
 from typing import IO
@@ -58,8 +59,9 @@ def run_once(
 
     Exit 1 with something on stdout is an answer too: a certificate that failed. DockerError: anything else went wrong.
     """
-    if not find_image(connect(), image):
-        raise DockerError(f"{image}: no such image on this engine; make it: toolchain image")
+    with closing(connect()) as client:
+        if not find_image(client, image):
+            raise DockerError(f"{image}: no such image on this engine; make it: toolchain image")
     name = f"edge-once-{uuid.uuid4().hex[:12]}"
     command = once_command(image, arguments, cpus, name, environment)
     with TemporaryFile() as given, TemporaryFile() as written:

@@ -1,0 +1,31 @@
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from docker import DockerClient
+
+from deploy.engine import connect
+from deploy.image import Image, build_image
+from tests.bundles import null_bundle
+from toolchain.records.bundle import Bundle
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[DockerClient]:
+    with closing(connect()) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    folder: Path = tmp_path_factory.mktemp("image")
+    return null_bundle(folder / "null.bundle")
+
+
+@pytest.fixture(scope="session")
+def image(engine: DockerClient, bundle: Bundle) -> Iterator[Image]:
+    """The image of a null bundle, really built."""
+    made = build_image(bundle, "edge-test:session", print)
+    yield made
+    engine.images.remove(made.tag, force=True)

@@ -1,0 +1,67 @@
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from deploy.readiness import ready, wait_until_ready
+from toolchain.errors import DockerError
+
+STARTING = b'{"ready":false,"error":"the engine is loading"}'
+FAILED = b'{"ready":false,"error":"check \'golden top-1\' failed: 50% agree, expected 100%"}'
+
+
+@contextmanager
+def server(*replies: tuple[int, bytes]) -> Iterator[str]:
+    """Gives `replies` in turn, then the last one for ever."""
+    left = list(replies)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            status, body = left.pop(0) if len(left) > 1 else left[0]
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as http:
+        thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{http.server_port}"
+        finally:
+            http.shutdown()
+            thread.join()
+
+
+def test_a_server_that_becomes_ready_is_waited_for() -> None:
+    with server((503, STARTING), (503, STARTING), (200, b"")) as url:
+        wait_until_ready(url, 5, lambda: None)
+
+
+def test_a_server_that_never_gets_ready_is_quoted() -> None:
+    with (
+        server((503, STARTING)) as url,
+        pytest.raises(DockerError, match=r"not ready within 0 s; it said: .*is loading"),
+    ):
+        wait_until_ready(url, 0.1, lambda: None)
+
+
+def test_a_failed_golden_sample_ends_the_wait_at_once() -> None:
+    with server((503, FAILED)) as url, pytest.raises(DockerError, match=r"refuses to serve here: .*golden top-1"):
+        wait_until_ready(url, 60, lambda: None)
+
+
+def test_nobody_there_is_not_ready() -> None:
+    assert ready("http://127.0.0.1:9") == (False, "no answer yet (ConnectionRefusedError)")
+
+
+def test_the_wait_ends_when_the_container_has_died() -> None:
+    def died() -> None:
+        raise DockerError("container 'x' died (exit 1): no such bundle")
+
+    with pytest.raises(DockerError, match="died"):
+        wait_until_ready("http://127.0.0.1:9", 60, died)
