@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from math import exp, log
-from subprocess import Popen
+from subprocess import Popen, TimeoutExpired
 from time import perf_counter_ns
 from typing import Generic, Protocol, TypeVar
 
@@ -66,7 +66,9 @@ class ContainerContestant:
         if not answer:
             with suppress(OSError):  # else the unsent line is tried again when the pipe is closed for good
                 self.process.stdin.close()
-            code = self.process.wait(timeout=10)
+            with suppress(TimeoutExpired):  # it closed its output, yet may hang: then its code is not known
+                self.process.wait(timeout=10)
+            code = self.process.returncode
             raise DockerError(
                 f"{self.name}: the container ended (exit code {code}) in the middle of a duet; see its log"
             )
