@@ -37,6 +37,7 @@ bench-main: setup  ## measure and print every figure that must hold
 
 lock: $(STAMP)  ## write requirements/*.txt again from *.in; LOCKFLAGS=--upgrade for newer versions
 	@$(COMPILE) $(LOCKFLAGS) requirements/uv.in -o requirements/uv.txt
+	@$(COMPILE) $(LOCKFLAGS) requirements/pip.in -o requirements/pip.txt
 	@$(COMPILE) $(LOCKFLAGS) requirements/dev.in -o requirements/dev.txt
 	@$(COMPILE) -c requirements/dev.txt requirements/build.in -o requirements/build.txt
 	@$(COMPILE) -c requirements/dev.txt requirements/runtime-cpu.in -o requirements/runtime-cpu.txt

@@ -34,7 +34,7 @@ from toolchain.records.manifest import FORMAT, Manifest
 
 ROOT = Path(__file__).parents[1]
 DOCKERFILE = ROOT / "Dockerfile.cpu"
-LOCK, INSTALLER_LOCK = ROOT / "requirements" / "runtime-cpu.txt", ROOT / "requirements" / "uv.txt"
+LOCK, INSTALLER_LOCK = ROOT / "requirements" / "runtime-cpu.txt", ROOT / "requirements" / "pip.txt"
 APP = ("deploy/__init__.py", "deploy/runtime", "toolchain/__init__.py", "toolchain/errors.py", "toolchain/records")
 TAG = re.compile(r"[^a-z0-9_.-]+")
 

@@ -46,7 +46,7 @@ venv() {
         say "uv could not install them; trying pip, which reads its own configuration"
         "${pip[@]}" install --require-hashes --no-deps --progress-bar off -r "$lock"
     fi
-    "${pip[@]}" install -q --no-deps --no-build-isolation -e .
+    PYTHONWARNINGS=ignore "${pip[@]}" install -q --no-deps --no-build-isolation -e .
     say "Python packages are there"
 }
 

@@ -1,3 +1,5 @@
+"""A real engine, and the image of a null bundle built on it, once for all tests of delivering."""
+
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
