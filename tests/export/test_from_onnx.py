@@ -1,0 +1,108 @@
+"""Users' own graphs, made by hand: what is put before them, what is freed, what is refused."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+
+from toolchain.data import Part
+from toolchain.errors import ExportError
+from toolchain.export import normalized, onnx_from_onnx, ort_accuracy, ort_answers
+from toolchain.records.tensors import Preprocessing
+
+SHAPE = Preprocessing(4, 6, 3, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
+WEIGHTS = np.random.default_rng(0).normal(size=(72, 5)).astype(np.float32)
+PICTURES = np.random.default_rng(1).integers(0, 256, (7, 4, 6, 3), np.uint8)
+
+
+def graph(
+    path: Path,
+    axes: tuple[int | str, ...] = ("n", 3, 4, 6),
+    kind: int = TensorProto.FLOAT,
+    reshape: tuple[int, ...] = (0, -1),
+    names: tuple[str, str] = ("x", "y"),
+    opset: int = 17,
+) -> Path:
+    """(cast ->) reshape -> matrix product: logits [N, 5]."""
+    x, y = names
+    nodes = [helper.make_node("Reshape", ["f", "shape"], ["flat"]), helper.make_node("MatMul", ["flat", "w"], [y])]
+    nodes.insert(0, helper.make_node("Cast", [x], ["f"], to=TensorProto.FLOAT))
+    stored = [numpy_helper.from_array(WEIGHTS, "w"), numpy_helper.from_array(np.array(reshape), "shape")]
+    inputs = [helper.make_tensor_value_info(x, kind, axes)]
+    outputs = [helper.make_tensor_value_info(y, TensorProto.FLOAT, [axes[0], 5])]
+    made = helper.make_graph(nodes, "g", inputs, outputs, stored)
+    onnx.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", opset)], ir_version=8), path)
+    return path
+
+
+def refused(tmp_path: Path, shape: Preprocessing = SHAPE, **how: Any) -> str:
+    source, path = graph(tmp_path / "user.onnx", **how), tmp_path / "model.onnx"
+    with pytest.raises(ExportError) as caught:
+        onnx_from_onnx(source, shape, path)
+    assert not path.exists()
+    assert "\n" not in str(caught.value)
+    return str(caught.value).removeprefix(f"{source}: ")
+
+
+@pytest.mark.parametrize("order", ["rgb", "bgr"])
+@pytest.mark.parametrize("names", [("x", "y"), ("image", "logits"), ("logits", "image"), ("normalized_image", "flat_")])
+def test_preprocessing_is_put_before_a_graph_of_any_names(names: tuple[str, str], order: str, tmp_path: Path) -> None:
+    shape = Preprocessing(4, 6, 3, SHAPE.mean, SHAPE.std, order)
+    path = onnx_from_onnx(graph(tmp_path / "user.onnx", names=names), shape, tmp_path / "model.onnx")
+    model = onnx.load(path).graph
+    assert [one.name for one in (*model.input, *model.output)] == ["image", "logits"]
+    expected = normalized(torch.from_numpy(PICTURES), shape).numpy().reshape(7, 72) @ WEIGHTS
+    assert np.allclose(ort_answers(path, PICTURES, (1, 2, 4)), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("reshape", [(1, -1), (1, 72), (-1, 72)])
+def test_a_batch_size_that_was_written_down_is_freed(reshape: tuple[int, ...], tmp_path: Path) -> None:
+    source = graph(tmp_path / "user.onnx", axes=(1, 3, 4, 6), reshape=reshape)
+    path = onnx_from_onnx(source, SHAPE, tmp_path / "model.onnx")
+    assert ort_answers(path, PICTURES).shape == (7, 5)
+
+
+def test_a_batch_size_that_cannot_be_freed_is_refused(tmp_path: Path) -> None:
+    text = refused(tmp_path, axes=("n", 3, 4, 6), reshape=(1, 72))
+    assert text.startswith("cannot take batches of 1 and 3: ")
+    assert "export it with a free batch" in text
+
+
+def test_a_graph_that_takes_bytes_already_passes_through(tmp_path: Path) -> None:
+    source = graph(tmp_path / "user.onnx", axes=(1, 4, 6, 3), kind=TensorProto.UINT8)
+    path = onnx_from_onnx(source, SHAPE, tmp_path / "model.onnx")
+    assert "Transpose" not in [node.op_type for node in onnx.load(path).graph.node]
+    assert np.allclose(ort_answers(path, PICTURES), PICTURES.reshape(7, 72).astype(np.float32) @ WEIGHTS, rtol=1e-4)
+
+
+def test_other_inputs_are_refused_with_what_was_expected(tmp_path: Path) -> None:
+    expected = "expected float32 [N, 3, 4, 6], or uint8 [N, 4, 6, 3]"
+    assert refused(tmp_path, axes=("n", 4, 6, 3)).startswith(f"input 'x' is float32 [?, 4, 6, 3]; {expected}")
+    assert "input 'x' is float16" in refused(tmp_path, kind=TensorProto.FLOAT16)
+    assert "input 'x' is float32 [?, 3, 8, 6]" in refused(tmp_path, axes=("n", 3, 8, 6))
+    assert "opset 6, expected 7 or later" in refused(tmp_path, opset=6)
+
+
+def test_the_same_graph_gives_the_same_bytes(tmp_path: Path) -> None:
+    source = graph(tmp_path / "user.onnx")
+    first = onnx_from_onnx(source, SHAPE, tmp_path / "a.onnx").read_bytes()
+    assert onnx_from_onnx(source, SHAPE, tmp_path / "b.onnx").read_bytes() == first
+
+
+def test_accuracy_of_a_users_graph_is_that_of_its_answers(tmp_path: Path) -> None:
+    source = graph(tmp_path / "user.onnx")
+    answers = ort_answers(onnx_from_onnx(source, SHAPE, tmp_path / "model.onnx"), PICTURES).argmax(1)
+    labels = np.where(np.arange(7) < 5, answers, (answers + 1) % 5).astype(np.int64)
+    assert ort_accuracy(source, SHAPE, Part(PICTURES, labels, np.arange(7))) == pytest.approx(5 / 7)
+
+
+def test_a_file_that_is_no_graph_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"junk")
+    with pytest.raises(ExportError, match="ONNX Runtime cannot load it"):
+        ort_answers(tmp_path / "model.onnx", PICTURES)
+    with pytest.raises(ExportError, match="no pictures to compare"):
+        ort_answers(onnx_from_onnx(graph(tmp_path / "u.onnx"), SHAPE, tmp_path / "m.onnx"), PICTURES[:0])
