@@ -47,7 +47,7 @@ def coupled(graph: tp.DependencyGraph, module: nn.Module, kept: Collection[nn.Mo
         scores = score(group)
         if scores is not None:
             root, repeat = group[0].dep.target.module, _parts(group)
-            averaged = scores.detach().cpu().view(repeat, -1).mean(0)
+            averaged = scores.detach().cpu().view(repeat, -1).mean(0).nan_to_num(0.0)  # a dead layer: 0 / 0
             found.append(Coupled(names[root], averaged, repeat, root, group[0].dep.handler))
     return found
 

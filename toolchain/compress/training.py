@@ -106,6 +106,7 @@ def train(training: Training) -> tuple[nn.Module, tuple[dict[str, float], ...]]:
         left = (time.monotonic() - began) / (epoch + 1 - first) * (plan.epochs - epoch - 1)
         context.say(f"{_sentence(state.history[-1], plan.epochs)}, {left:.0f} s left")
     module.load_state_dict(state.best or state.ema or state.model)
+    module.zero_grad(set_to_none=True)
     return module.cpu().eval(), tuple(state.history)
 
 
