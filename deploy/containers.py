@@ -25,6 +25,7 @@ from deploy.labels import BUNDLE, ROLE
 from deploy.oneshot import duet_command, run_once
 from deploy.ports import holder_of
 from deploy.readiness import ready, wait_until_ready
+from toolchain import progress
 from toolchain.errors import DockerError
 from toolchain.records.bundle import MANIFEST, SAMPLE
 from toolchain.records.manifest import Manifest
@@ -53,8 +54,7 @@ def run(
     image: str,
     port: int,
     name: str | None = None,
-    *,
-    say: Say,
+    say: Say = progress.say,
     cpus: float | None = None,
     memory_bytes: int = MEMORY_BYTES,
     timeout_s: float = 60,

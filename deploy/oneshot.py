@@ -17,6 +17,7 @@ from deploy import Say
 from deploy.engine import client_command, connect, explained
 from deploy.image import find_image
 from deploy.labels import ROLE
+from toolchain import progress
 from toolchain.errors import DockerError
 
 WALL = (
@@ -48,12 +49,11 @@ def duet_command(image: str, threads: int, cpus: float | None = None) -> list[st
 def run_once(
     image: str,
     arguments: Sequence[str],
-    *,
-    say: Say,
     stdin: bytes = b"",
     cpus: float | None = None,
     timeout_s: float = 1800,
     environment: Mapping[str, str] | None = None,
+    say: Say = progress.say,
 ) -> str:
     """What the container wrote on stdout; its stderr goes to `say` as it comes.
 
