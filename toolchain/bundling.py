@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from deploy.runtime.engines import Settings
-from toolchain.choose import needed_isa
+from toolchain.backends.isa import needed_isa
 from toolchain.home import home
 from toolchain.judging import Made, engine_answers, gathered
 from toolchain.making import Making, Measured, Reference, quantization
@@ -53,6 +53,7 @@ def _write_samples(making: Making, measured: Measured, folder: Path) -> DataReco
     answers = {
         f"outputs_{candidate.precision}": engine_answers(folder, candidate, settings, golden)
         for candidate in measured.candidates
+        if candidate.latency_ms is not None  # one that cannot run here has no answers
     }
     np.savez(folder / SAMPLE, allow_pickle=False, inputs=golden, **answers)
     images, labels, indices = certify_pictures(making.data)
@@ -91,7 +92,7 @@ def _manifest(
 ) -> Manifest:
     recipe, shape = making.recipe, making.recipe.input
     chosen = next(one for one in measured.candidates if one.precision == measured.chosen)
-    files = sorted(file_record(path) for path in folder.iterdir())
+    files = [file_record(path) for path in sorted(folder.iterdir())]
     accuracy = None
     if reference.accuracy is not None and chosen.accuracy is not None:
         floor = reference.accuracy - recipe.build.max_accuracy_loss / 100

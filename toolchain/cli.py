@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from toolchain.arguments import run as run_arguments
+from toolchain.commands import Commands
 
 
 def doctor(*, json: bool = False) -> None:
@@ -91,14 +92,14 @@ def run(image: str, *, port: int = 8080, name: str | None = None, cpus: float | 
     Args:
         image: the image's tag
         port: where it serves on this machine
-        name: the container's name; without it the image's
+        name: the container's name; without it the image's; our older one of that name is replaced
         cpus: CPU quota
     """
     from deploy.containers import run as started
     from toolchain.printing import as_json
     from toolchain.progress import say
 
-    print(as_json(started(image, port, name=name, cpus=cpus, say=say)))
+    print(as_json(started(image, port, name, say=say, cpus=cpus)))
 
 
 def stop(name: str) -> None:
@@ -110,8 +111,7 @@ def stop(name: str) -> None:
     from deploy.containers import stop as stopped
     from toolchain.printing import as_json
 
-    stopped(name)
-    print(as_json({"stopped": name}))
+    print(as_json({"name": name, "stopped": stopped(name)}))
 
 
 def certify(image: str) -> None:
@@ -190,13 +190,14 @@ def show(what: str) -> None:
     """
     from toolchain.deployment import described
     from toolchain.printing import as_json, manifest_page
+    from toolchain.progress import say
 
-    manifest = described(what)
+    manifest = described(what, say)
     print(manifest_page(manifest), end="\n\n")
     print(as_json(manifest))
 
 
-COMMANDS = {
+COMMANDS: Commands = {
     "deploy": deploy,
     "build": build,
     "eval": evaluate,

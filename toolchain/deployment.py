@@ -9,12 +9,13 @@ from pathlib import Path
 
 import msgspec
 
-from deploy.containers import Container, duet_command, run, run_once
+from deploy.containers import Container, run
 from deploy.duet import ContainerContestant, Contestant
 from deploy.duet import ratio as duet_ratio
 from deploy.duet import run as run_duet
-from deploy.image import Image, build_image, image_manifest
+from deploy.image import Image, build_image
 from deploy.ledger import Ledger
+from deploy.oneshot import duet_command, run_once
 from deploy.runtime.probe import fingerprint
 from deploy.statistics import median
 from toolchain.baselines import OPENVINO, TORCH, baselines
@@ -22,7 +23,7 @@ from toolchain.errors import DeviceError
 from toolchain.home import home
 from toolchain.making import Making, prepared
 from toolchain.pipeline import build
-from toolchain.records import certificate, report
+from toolchain.records import certificate, manifest, report
 from toolchain.records.bundle import MANIFEST, Bundle, open_bundle
 from toolchain.records.certificate import Certificate
 from toolchain.records.files import decoded, write_whole
@@ -88,7 +89,7 @@ def deployed(recipe: Path, target: str, release: str | None, port: int, say: Say
             f"{image.tag} is not certified on this device: {failed.name}: {failed.found}, expected {failed.expected}"
         )
     say(f"container: {image.tag} on port {port}")
-    container = run(image.tag, port, name=f"edge-{bundle.manifest.name}", say=say)
+    container = run(image.tag, port, f"edge-{bundle.manifest.name}", say=say)
     measured = _report(making, image, bundle, container, say)
     with Ledger() as ledger:
         ledger.record_release(bundle, image.size_bytes)
@@ -108,8 +109,7 @@ def deployed(recipe: Path, target: str, release: str | None, port: int, say: Say
 def certified(image: str, say: Say) -> Certificate:
     """Run the image's own check, with no network and nothing writable."""
     say(f"certify: {image}")
-    words = run_once(image, ["certify"], say=say)
-    return decoded(_last_line(words), Certificate, image, certificate.FORMAT)
+    return decoded(_last_line(run_once(image, ["certify"], say=say)), Certificate, image, certificate.FORMAT)
 
 
 def benched(image: str, seconds: float, say: Say) -> Report:
@@ -120,9 +120,11 @@ def benched(image: str, seconds: float, say: Say) -> Report:
     return found
 
 
-def described(what: str) -> Manifest:
+def described(what: str, say: Say) -> Manifest:
     """The manifest of a bundle's folder, else of an image."""
-    return open_bundle(Path(what)).manifest if (Path(what) / MANIFEST).is_file() else image_manifest(what)
+    if (Path(what) / MANIFEST).is_file():
+        return open_bundle(Path(what)).manifest
+    return decoded(_last_line(run_once(what, ["describe"], say=say)), Manifest, what, manifest.FORMAT)
 
 
 def _benched(image: str, seconds: float, say: Say) -> Report:
@@ -156,7 +158,7 @@ def _report(making: Making, image: Image, bundle: Bundle, container: Container, 
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
             served: Contestant = ContainerContestant(process, bundle.manifest.chosen)
             with baselines(making) as others:
-                duet = run_duet((*others, served), ROUNDS, QUERIES, say, making.threads)
+                duet = run_duet((*others, served), ROUNDS, QUERIES, say, threads=making.threads)
         keep(folder, msgspec.structs.replace(found, duet=duet, cold_start_s=container.cold_start_s))
 
     inputs = {**_judged_by(making, image), "code": code_digest("toolchain/baselines.py", "deploy/duet.py")}
@@ -164,21 +166,21 @@ def _report(making: Making, image: Image, bundle: Bundle, container: Container, 
 
 
 def _summary(bundle: Bundle, image: Image, container: Container, given: Certificate, found: Report) -> Summary:
-    manifest, duet = bundle.manifest, found.duet
+    made, duet = bundle.manifest, found.duet
     assert duet is not None  # _report always plays one
     medians = {name: median([one for slice_ in slices for one in slice_]) for name, slices in duet.latencies_ms.items()}
-    over_torch = duet_ratio(duet, TORCH, manifest.chosen) if TORCH in medians else None
-    over_openvino = duet_ratio(duet, OPENVINO, manifest.chosen) if OPENVINO in medians else None
+    over_torch = duet_ratio(duet, TORCH, made.chosen) if TORCH in medians else None
+    over_openvino = duet_ratio(duet, OPENVINO, made.chosen) if OPENVINO in medians else None
     single, offline = found.scenario("SingleStream"), found.scenario("Offline")
     return Summary(
-        release=manifest.release,
-        target=manifest.target,
+        release=made.release,
+        target=made.target,
         bundle=str(bundle.folder),
         url=container.url,
-        precision=manifest.chosen,
-        accuracy_fp32=manifest.accuracy.fp32 if manifest.accuracy else None,
-        accuracy=manifest.accuracy.chosen if manifest.accuracy else None,
-        latency_ms=medians[manifest.chosen],
+        precision=made.chosen,
+        accuracy_fp32=made.accuracy.fp32 if made.accuracy else None,
+        accuracy=made.accuracy.chosen if made.accuracy else None,
+        latency_ms=medians[made.chosen],
         latency_ms_torch_fp32=medians.get(TORCH),
         latency_ms_openvino_fp32=medians.get(OPENVINO),
         speedup=over_torch[0] if over_torch else None,
@@ -187,8 +189,8 @@ def _summary(bundle: Bundle, image: Image, container: Container, given: Certific
         speedup_over_openvino_fp32=over_openvino[0] if over_openvino else None,
         single_stream_p90_ms=single.percentile_ms(90.0),
         offline_per_s=offline.throughput_per_s,
-        size_bytes=manifest.serving.size_bytes,
-        size_bytes_fp32=manifest.steps[0].size_bytes if manifest.steps else None,
+        size_bytes=made.serving.size_bytes,
+        size_bytes_fp32=made.steps[0].size_bytes if made.steps else None,
         image=image.tag,
         image_bytes=image.size_bytes,
         cold_start_s=found.cold_start_s,

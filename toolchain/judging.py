@@ -3,6 +3,7 @@
 Knows which answers are compared with which; parity/ knows how, choose.py knows what is chosen.
 """
 
+from contextlib import suppress
 from pathlib import Path
 from shutil import copy2
 from typing import TYPE_CHECKING
@@ -13,13 +14,12 @@ from numpy.typing import NDArray
 
 from deploy.runtime.engines import Settings, open_engine
 from toolchain.choose import choose, measure_candidates
-from toolchain.errors import BackendError
+from toolchain.errors import BackendError, DeviceError
 from toolchain.export import ort_answers, torch_answers
 from toolchain.making import Making, Measured, Reference
-from toolchain.parity import compare, require
+from toolchain.parity import require, three_way
 from toolchain.records.files import digest_of
-from toolchain.records.manifest import Candidate, ParityRecord
-from toolchain.records.tensors import Array
+from toolchain.records.manifest import Candidate, Precision
 from toolchain.samples import trial_pictures
 
 if TYPE_CHECKING:
@@ -31,30 +31,30 @@ Made = tuple[tuple[Path, Candidate], ...]
 def judged(
     making: Making, module: "nn.Module | None", onnx: Path, made: Made, reference: Reference, work: Path
 ) -> Measured:
-    """All of `made` compared, measured and one chosen; `module` is the compressed torch net (None: an ONNX model)."""
+    """All of `made` compared, measured and one chosen; `module` is the compressed torch net (None: an ONNX model).
+
+    A candidate that answers otherwise than the net is refused by name; ParityError when none is left.
+    """
     folder = gathered(made, work / "candidates")
-    pictures = trial_pictures(making.pictures)
-    settings = Settings(making.threads)
-    answers, parity = _references(making, module, onnx, pictures)
-    engines = [
-        _compared(folder, candidate, settings, pictures, answers, "torch" if module is not None else "onnxruntime")
-        for _, candidate in made
-    ]
-    require(parity)
-    agreeing = [candidate for (_, candidate), row in zip(made, engines, strict=True) if row.passed]
-    if not agreeing:
-        require(engines)
+    pictures, settings = trial_pictures(making.pictures), Settings(making.threads)
+    torch = None if module is None else torch_answers(module, making.recipe.input, pictures)
+    answers = _answered(folder, made, settings, pictures)
+    parity = three_way(torch, ort_answers(onnx / "model.onnx", pictures), answers, making.target)
+    differing = {
+        precision for precision in answers for row in parity if row.candidate.endswith(precision) and not row.passed
+    }
+    if len(differing) == len(answers) or not all(row.passed for row in parity if row.candidate.startswith("onnx")):
+        require(parity)
+    agreeing = tuple(candidate for _, candidate in made if candidate.precision not in differing)
     test = making.data.part("test")
-    measured = measure_candidates(
-        folder, tuple(agreeing), test if len(test) else None, settings, making.stages.say, pictures
-    )
-    judged_candidates, chosen, choice = choose(measured, reference.accuracy, making.recipe.build.max_accuracy_loss)
+    measured = measure_candidates(folder, agreeing, test if len(test) else None, settings, making.stages.say, pictures)
+    choice = choose(measured, reference.accuracy, making.recipe.build.max_accuracy_loss)
     refused = tuple(
-        msgspec.structs.replace(candidate, verdict=f"refused: answers differ from {row.reference}'s")
-        for (_, candidate), row in zip(made, engines, strict=True)
-        if not row.passed
+        msgspec.structs.replace(candidate, verdict="refused: answers otherwise than the net, see parity")
+        for _, candidate in made
+        if candidate.precision in differing
     )
-    return Measured((*judged_candidates, *refused), chosen, choice, (*parity, *engines))
+    return Measured((*choice.candidates, *refused), choice.chosen, choice.sentence, parity)
 
 
 def gathered(made: Made, folder: Path) -> Path:
@@ -79,18 +79,12 @@ def engine_answers(
         )
 
 
-def _references(
-    making: Making, module: "nn.Module | None", onnx: Path, pictures: NDArray[np.uint8]
-) -> tuple[Array, list[ParityRecord]]:
-    ort = ort_answers(onnx / "model.onnx", pictures)
-    if module is None:
-        return ort, []
-    torch = torch_answers(module, making.recipe.input, pictures)
-    return torch, [compare(torch, ort, ("torch", "onnxruntime"), "fp32")]
-
-
-def _compared(
-    folder: Path, candidate: Candidate, settings: Settings, pictures: NDArray[np.uint8], answers: Array, name: str
-) -> ParityRecord:
-    found = engine_answers(folder, candidate, settings, pictures)
-    return compare(answers, found, (name, f"{candidate.backend} {candidate.precision}"), candidate.precision)
+def _answered(
+    folder: Path, made: Made, settings: Settings, pictures: NDArray[np.uint8]
+) -> dict[Precision, NDArray[np.float32]]:
+    """Each precision's answers; one that this machine cannot run is left out, and told so where it is measured."""
+    found: dict[Precision, NDArray[np.float32]] = {}
+    for _, candidate in made:
+        with suppress(DeviceError):
+            found[candidate.precision] = engine_answers(folder, candidate, settings, pictures)
+    return found

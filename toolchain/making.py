@@ -118,7 +118,9 @@ def trained_model(making: Making) -> LoadedModel:
     """The model that the recipe starts from."""
     recipe = making.recipe
     replaces = any(getattr(step, "replace_head", False) for _, step in making.steps)
-    return load_model(recipe.model, recipe.input, len(making.data.classes), making.base, other_head=replaces)
+    return load_model(
+        recipe.model, recipe.input, len(making.data.classes), making.base, other_head=replaces, seed=recipe.build.seed
+    )
 
 
 def source(making: Making) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from toolchain.samples import calibration_pictures, trial_pictures
 from toolchain.stages import code_digest, keep, kept, tool_versions
 
 if TYPE_CHECKING:
-    from toolchain.compress.step import Net, Step
+    from toolchain.compress.step import Context, Net, Step
 
 NET = "net.pt"
 
@@ -77,7 +77,9 @@ def trained(making: Making) -> Path | None:
         return None
 
     def make(folder: Path, _: Path) -> None:
-        from toolchain.compress import Net, save_net, step_record
+        from toolchain.compress.measured import step_record
+        from toolchain.compress.saved import save_net
+        from toolchain.compress.step import Net
 
         net = Net(trained_model(making).module_or_refusal())
         save_net(net, folder / NET)
@@ -91,6 +93,7 @@ def _compressed(making: Making) -> tuple[Path | None, tuple[StepRecord, ...]]:
     folder = trained(making)
     if folder is None:
         return None, ()
+    _rehearsed(making, folder)
     folders = [folder]
     for number, (name, step) in enumerate(making.steps, 1):
         title = f"step {number}/{len(making.steps)}: {name}"
@@ -98,13 +101,31 @@ def _compressed(making: Making) -> tuple[Path | None, tuple[StepRecord, ...]]:
     return folders[-1], tuple(kept(one, StepRecord) for one in folders)
 
 
+def _rehearsed(making: Making, before: Path) -> None:
+    """Everything that a step would refuse is refused now, before any of them trains."""
+
+    def make(folder: Path, work: Path) -> None:
+        from toolchain.compress import check_steps
+
+        check_steps(making.steps, net_in(making, before), _context(making, work), str(making.place))
+        keep(folder, True)
+
+    steps = [[name, msgspec.to_builtins(step)] for name, step in making.steps]
+    making.made("rehearsal", "steps: rehearsed", {"before": before.name, "steps": steps}, make)
+
+
+def _context(making: Making, work: Path) -> "Context":
+    from toolchain.compress.step import Context
+
+    return Context(making.data, making.recipe.input, work, making.recipe.build.seed, making.stages.say)
+
+
 def _stepped(making: Making, title: str, name: str, step: "Step", before: Path) -> Path:
     def make(folder: Path, work: Path) -> None:
-        from toolchain.compress import apply_step, save_net
-        from toolchain.compress.step import Context
+        from toolchain.compress.measured import apply_step
+        from toolchain.compress.saved import save_net
 
-        context = Context(making.data, making.recipe.input, work, making.recipe.build.seed, making.stages.say)
-        net, record = apply_step(name, step, net_in(making, before), context)
+        net, record = apply_step(name, step, net_in(making, before), _context(making, work))
         save_net(net, folder / NET)
         keep(folder, record)
 
@@ -113,7 +134,7 @@ def _stepped(making: Making, title: str, name: str, step: "Step", before: Path) 
 
 def net_in(making: Making, folder: Path) -> "Net":
     """The net that a stage left in `folder`; a user's own classes are imported first."""
-    from toolchain.compress import load_net
+    from toolchain.compress.saved import load_net
     from toolchain.models import import_user_file
 
     source, _, function = making.recipe.model.source.rpartition(":")
@@ -188,7 +209,11 @@ def _measured(
         "threads": making.threads,
         "device": msgspec.to_builtins(fingerprint()),
         "code": code_digest(
-            "toolchain/judging.py", "toolchain/choose.py", "toolchain/parity", "deploy/runtime/engines"
+            "toolchain/judging.py",
+            "toolchain/choose.py",
+            "toolchain/measuring.py",
+            "toolchain/parity",
+            "deploy/runtime/engines",
         ),
     }
     folder = making.made("measured", "candidates: parity, accuracy and latency on this machine", inputs, make)

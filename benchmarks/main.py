@@ -1,0 +1,120 @@
+"""`make bench-main`: the main job on a new machine, measured from outside, as a user meets it.
+
+A fresh clone of the last commit, an empty home, and (as root) an empty Docker Engine of its own; packages that apt
+already installed here are the one thing that a new machine would have to fetch besides. Nothing in this file knows the
+toolchain from inside: it runs its commands and reads what they print.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.engine import own_engine
+from benchmarks.rows import Row, print_rows, row
+
+ROOT = Path(__file__).parent.parent
+PORT = 18080
+RECIPE = "recipes/cifar10-resnet20.toml"
+FORBIDDEN = ("torch", "torchvision", "onnx", "nncf", "fire")
+LISTING = "import importlib.metadata as m; print(*(d.metadata['Name'].lower() for d in m.distributions()))"
+
+
+@dataclass(frozen=True)
+class Clone:
+    """A checkout that a stranger has just made, and the environment she types in."""
+
+    folder: Path
+    environment: Mapping[str, str]
+
+    def run(self, *command: str) -> tuple[str, float]:
+        """stdout and seconds; its stderr is ours. CalledProcessError when it fails."""
+        began = time.monotonic()
+        done = subprocess.run(
+            command, cwd=self.folder, env=self.environment, stdout=subprocess.PIPE, text=True, check=True
+        )
+        return done.stdout, time.monotonic() - began
+
+    def toolchain(self, *words: str) -> dict[str, Any]:
+        """The JSON document that a verb ends with."""
+        return document(self.run(".venv/bin/toolchain", *words)[0])
+
+
+def document(printed: str) -> dict[str, Any]:
+    found = json.loads(printed.strip().rpartition("\n")[2])
+    assert isinstance(found, dict)
+    return found
+
+
+@contextmanager
+def clone() -> Iterator[Clone]:
+    with tempfile.TemporaryDirectory(prefix="edge-bench-") as name:
+        folder = Path(name) / "edge-toolchain"
+        subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder)], check=True)
+        environment = {key: value for key, value in os.environ.items() if key not in ("TOOLCHAIN_HOME", "VIRTUAL_ENV")}
+        if os.geteuid():
+            print("not root: the Docker Engine that is here is used, with what it holds", file=sys.stderr)
+            yield Clone(folder, environment)
+            return
+        with own_engine(Path(name) / "engine") as host:
+            yield Clone(folder, {**environment, "DOCKER_HOST": host})
+
+
+def main_job(fresh: Clone) -> Iterator[Row]:
+    """Set-up and first run, second run, accuracy over HTTP, speed, image."""
+    printed, seconds = fresh.run("make", "deploy-cpu", f"PORT={PORT}")
+    first = document(printed)
+    yield row("new machine, make deploy-cpu with all set-up", seconds / 60, "<=", 15, "minutes")
+    _, seconds = fresh.run("make", "deploy-cpu", f"PORT={PORT}")
+    yield row("second run, nothing changed", seconds, "<=", 30, "s")
+    served = fresh.toolchain("eval", f"http://localhost:{PORT}", f"--recipe={RECIPE}")
+    torch = fresh.toolchain("eval", RECIPE)
+    lost = 100 * (torch["accuracy"] - served["accuracy"])
+    note = f"{first['precision']} {served['accuracy']:.2%} by HTTP, torch fp32 {torch['accuracy']:.2%}"
+    yield row(f"CIFAR-10 ResNet-20, {served['images']} test images over HTTP", lost, "<=", 0.3, "points lost", note)
+    note = f"{first['speedup_over_openvino_fp32']:.2f} times OpenVINO fp32"
+    yield row("speed against PyTorch fp32 eager, batch 1", first["speedup"], ">=", 3, "times", note)
+    yield row("image, unpacked", first["image_bytes"] / 1e6, "<=", 260, "MB")
+    yield row("cold start: container start to first answer", first["cold_start_s"], "<", 2, "s")
+    names = fresh.run("docker", "run", "--rm", "--entrypoint", "python3", first["image"], "-c", LISTING)[0].split()
+    found = [name for name in FORBIDDEN if name in names]
+    yield row("of torch, torchvision, onnx, nncf, fire in the image", len(found), "<=", 0, "packages", ", ".join(found))
+
+
+def photos(fresh: Clone) -> Row:
+    """EfficientNet-Lite0: does INT8, calibrated on other pictures, see in the 20 photos what FP32 sees?"""
+    made = fresh.toolchain("build", "recipes/efficientnet-lite0.toml")
+    printed, _ = fresh.run(".venv/bin/python", "-m", "benchmarks.photos", made["bundle"])
+    same = document(printed)
+    note = f"right: fp32 {same['right_fp32']}, int8 {same['right_int8']}; served: {made['precision']}"
+    return row("EfficientNet-Lite0 INT8, same top-1 as FP32", same["same"], ">=", 18, "of 20 photos", note)
+
+
+def own_model(fresh: Clone, recipe: str, what: str) -> Row:
+    """A user's own net goes through to a container that answers."""
+    fresh.run(".venv/bin/python", "examples/own_model/make_data.py")
+    made = fresh.toolchain("deploy", recipe, f"--port={PORT + 1}")
+    answered = fresh.toolchain("eval", made["url"], f"--recipe={recipe}")
+    lost = 100 * (made["accuracy_fp32"] - answered["accuracy"])
+    note = f"{made['precision']}, {answered['accuracy']:.1%} of {answered['images']} by HTTP"
+    return row(what, lost, "<=", 0.5, "points lost", note)
+
+
+def main() -> None:
+    with clone() as fresh:
+        rows = list(main_job(fresh))
+        rows.append(photos(fresh))
+        rows.append(own_model(fresh, "examples/own_model/grey28.toml", "own 1x28x28 net with 7 classes"))
+        rows.append(own_model(fresh, "examples/own_model/wide.toml", "own 3x96x160 net"))
+    print_rows(rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,32 @@
+"""How many of the photos in a bundle's data does its int8 candidate name as its fp32 candidate does?
+
+python -m benchmarks.photos BUNDLE
+"""
+
+import sys
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from deploy.runtime.engines import Settings, serving_engine
+from deploy.runtime.probe import threads
+from toolchain.data import load
+from toolchain.records.bundle import open_bundle
+
+
+def main() -> None:
+    bundle = open_bundle(Path(sys.argv[1]))
+    test = load(bundle.manifest.data.name, bundle.manifest.preprocessing).part("test")
+    images, named = np.ascontiguousarray(test.images[:]), {}
+    for precision in ("fp32", "int8"):
+        with serving_engine(bundle, Settings(threads()), precision) as engine:
+            answers = engine.infer({engine.inputs[0].name: images})
+            named[precision] = answers[engine.outputs[0].name].argmax(1)
+    right = {f"right_{precision}": int((found == test.labels).sum()) for precision, found in named.items()}
+    same = int((named["fp32"] == named["int8"]).sum())
+    print(msgspec.json.encode({"photos": len(test), "same": same, **right}).decode())
+
+
+if __name__ == "__main__":
+    main()
