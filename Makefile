@@ -27,6 +27,7 @@ $(STAMP): $(LOCK) requirements/uv.txt pyproject.toml
 	@touch $@
 
 test: setup  ## every test, Docker journeys too; TESTS='tests/deploy -k port' for some
+	@deploy/setup.sh servers
 	@.venv/bin/python -m pytest $(TESTS)
 
 check: $(STAMP)  ## ruff, mypy, house tests

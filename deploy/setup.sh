@@ -3,6 +3,7 @@
 #   deploy/setup.sh packages     Debian's packages: python3-venv, npm, ca-certificates, git
 #   deploy/setup.sh venv LOCK    .venv from hash-locked requirements, and this project in it
 #   deploy/setup.sh engine       a Docker Engine that answers
+#   deploy/setup.sh servers      what the tests start servers of: PostgreSQL (without it they skip, and say so)
 # As root on Debian or Ubuntu it installs what is missing; elsewhere it says what to install, and stops.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -89,6 +90,15 @@ engine() {
     [ "$(id -u)" -eq 0 ] || stop "the Docker Engine is installed but does not answer; type: sudo systemctl start docker"
     answers || start_engine
     say "Docker Engine $(docker version --format '{{.Server.Version}}') answers"
+}
+
+servers() {
+    compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null && return
+    if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
+        install_packages postgresql
+    else
+        say "no PostgreSQL server here: the ledger's tests on it are skipped"
+    fi
 }
 
 "$@"

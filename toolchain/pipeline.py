@@ -41,6 +41,8 @@ def build(place: Path, target: str, release: str | None, say: Callable[[str], No
     making = prepared(place, target, say)
     reference = _reference(making)
     net, records = _compressed(making)
+    if reference.accuracy is None and net is not None and len(making.data.part("test")):
+        reference = _reference_after(making, net, reference)
     onnx = exported(making, net)
     wanted = wanted_precisions(making, backend(target))
     artifacts = tuple(artifact(making, target, onnx, precision) for precision in wanted)
@@ -69,6 +71,20 @@ def _reference(making: Making) -> Reference:
 
     folder = making.made("reference", "model: fp32 accuracy on the test part", source(making), make)
     return kept(folder, Reference)
+
+
+def _reference_after(making: Making, net: Path, before: Reference) -> Reference:
+    """Transfer learning: the model as it came knew other classes, so the net after its last step is the reference."""
+
+    def make(folder: Path, _: Path) -> None:
+        from toolchain.compress.measured import accuracy
+
+        module, test = net_in(making, net).module, making.data.part("test")
+        figure = accuracy(module, test, making.recipe.input, "fp32 torch after the steps, test")
+        keep(folder, msgspec.structs.replace(before, accuracy=figure))
+
+    title = "net after its steps: fp32 accuracy on the test part"
+    return kept(making.made("reference-after", title, {"net": net.name}, make), Reference)
 
 
 def trained(making: Making) -> Path | None:

@@ -8,7 +8,6 @@ are looked at once, at the end. Interrupted, it goes on from the last whole epoc
 """
 
 import argparse
-import os
 import time
 from pathlib import Path
 
@@ -17,7 +16,7 @@ import torch
 from model import resnet20
 from safetensors.torch import save_file
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn import functional
 
 from toolchain.data import load
 
@@ -61,6 +60,19 @@ def parsed() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def optimizer_of(model: torch.nn.Module, lr: float) -> torch.optim.Optimizer:
+    """Nesterov SGD; norms and biases do not decay."""
+    decayed = [p for p in model.parameters() if p.ndim > 1]
+    plain = [p for p in model.parameters() if p.ndim == 1]
+    groups = [{"params": decayed, "weight_decay": 5e-4}, {"params": plain, "weight_decay": 0.0}]
+    return torch.optim.SGD(groups, lr=lr, momentum=0.9, nesterov=True)
+
+
+def save_whole(state: dict[str, object], path: Path) -> None:
+    torch.save(state, path.with_suffix(".new"))
+    path.with_suffix(".new").replace(path)
+
+
 def main() -> None:
     options = parsed()
     torch.manual_seed(options.seed)
@@ -69,15 +81,7 @@ def main() -> None:
     images, labels = torch.from_numpy(train.images), torch.from_numpy(train.labels)
     padded = torch.from_numpy(np.pad(train.images, ((0, 0), (4, 4), (4, 4), (0, 0)), mode="reflect"))
     model = resnet20().to(memory_format=torch.channels_last)
-    decayed = [p for p in model.parameters() if p.ndim > 1]
-    plain = [p for p in model.parameters() if p.ndim == 1]
-    optimizer = torch.optim.SGD(
-        [{"params": decayed, "weight_decay": 5e-4}, {"params": plain, "weight_decay": 0.0}],
-        lr=options.lr,
-        momentum=0.9,
-        nesterov=True,
-    )
-    steps = len(images) // options.batch
+    optimizer, steps = optimizer_of(model, options.lr), len(images) // options.batch
     total, warmup = options.epochs * steps, 2 * steps
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min((step + 1) / warmup, (total - step) / (total - warmup))
@@ -85,16 +89,15 @@ def main() -> None:
     first, saved = 0, options.out.with_suffix(".partial.pt")
     if saved.exists():
         state = torch.load(saved, weights_only=True)
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        schedule.load_state_dict(state["schedule"])
+        for name, part in (("model", model), ("optimizer", optimizer), ("schedule", schedule)):
+            part.load_state_dict(state[name])
         first = state["epoch"]
     for epoch in range(first, options.epochs):
         random = torch.Generator().manual_seed(options.seed * 1000 + epoch)
         size, began, losses = 24 if epoch < options.small_epochs else 32, time.monotonic(), 0.0
         model.train()
         for indices in torch.randperm(len(images), generator=random)[: steps * options.batch].split(options.batch):
-            loss = F.cross_entropy(
+            loss = functional.cross_entropy(
                 model(augmented(padded, indices, size, random)), labels[indices], label_smoothing=0.05
             )
             optimizer.zero_grad(set_to_none=True)
@@ -103,21 +106,12 @@ def main() -> None:
             schedule.step()
             losses += float(loss.detach())
         shown = accuracy(model, torch.from_numpy(validate.images), torch.from_numpy(validate.labels))
+        took = f"{time.monotonic() - began:.0f} s"
         print(
-            f"epoch {epoch + 1}/{options.epochs}: loss {losses / steps:.4f}, validation {shown:.2%}, "
-            f"{time.monotonic() - began:.0f} s",
-            flush=True,
+            f"epoch {epoch + 1}/{options.epochs}: loss {losses / steps:.4f}, validation {shown:.2%}, {took}", flush=True
         )
-        torch.save(
-            {
-                "model": model.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "schedule": schedule.state_dict(),
-                "epoch": epoch + 1,
-            },
-            saved.with_suffix(".new"),
-        )
-        os.replace(saved.with_suffix(".new"), saved)
+        parts = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()}
+        save_whole({**parts, "epoch": epoch + 1}, saved)
     final = accuracy(model, torch.from_numpy(test.images), torch.from_numpy(test.labels))
     print(f"test, {len(test.labels)} images: {final:.2%}")
     weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
