@@ -1,0 +1,40 @@
+"""The command line in this process, a home of its own for every test, and a user's own nets and pictures."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.journeys.own import make_own
+from tests.journeys.said import Said
+from toolchain.arguments import run
+from toolchain.cli import COMMANDS
+
+Toolchain = Callable[..., Said]
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("TOOLCHAIN_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def toolchain(home: Path, capfd: pytest.CaptureFixture[str]) -> Toolchain:
+    """`toolchain VERB …` as a user types it, without the seconds that a process of its own takes to import torch."""
+
+    def typed(*words: object) -> Said:
+        capfd.readouterr()
+        try:
+            code = run(COMMANDS, [str(word) for word in words])
+        except SystemExit as end:  # how a verb says that what it did has a bad result
+            code = int(end.code or 0)
+        return Said(code, *capfd.readouterr())
+
+    return typed
+
+
+@pytest.fixture(scope="session")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a user: examples/own_model, copied, with its pictures made."""
+    return make_own(tmp_path_factory.mktemp("own"))
