@@ -6,7 +6,7 @@ the manifest and the sample in the image.
 
 import io
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import cast
 
@@ -23,7 +23,7 @@ from deploy.engine import connect, explained
 from deploy.image import bundle_files, find_image, manifest_from
 from deploy.labels import BUNDLE, ROLE
 from deploy.oneshot import duet_command, run_once
-from deploy.ports import holder_of
+from deploy.ports import holder_of, in_use
 from deploy.readiness import ready, wait_until_ready
 from toolchain import progress
 from toolchain.errors import DockerError
@@ -74,6 +74,7 @@ def run(
             say(f"container: {name} runs already on {_url(older)}")
             _answer(_url(older), manifest, picture)
             return _described(older)
+        _check_port(client, port, older)
         if older:
             say(f"container: replacing our {name} ({older.status})")
             _stop(older)
@@ -85,10 +86,17 @@ def run(
             _answer(_url(created), manifest, picture)
             cold_start_s = time.monotonic() - began
         except BaseException:
-            created.remove(force=True)  # half a server is worse than none
+            with suppress(docker.errors.NotFound):
+                created.remove(force=True)  # half a server is worse than none
             raise
         say(f"container: {name} answers on {_url(created)}, {cold_start_s:.2f} s after its start")
         return _described(created, cold_start_s)
+
+
+def check_start(name: str, port: int) -> None:
+    """DockerError when `run` could not start `name` on `port`: no engine, not our container, port in use."""
+    with closing(connect()) as client:
+        _check_port(client, port, _ours(client, name))
 
 
 def find(name: str) -> Container | None:
@@ -195,10 +203,29 @@ def _start(client: DockerClient, created: EngineContainer, port: int) -> None:
     except docker.errors.APIError as error:
         text = str(error.explanation)
         if "already allocated" in text or "already in use" in text:
-            holder = holder_of(port, client)
-            raise DockerError(f"port {port} is in use by {holder}; stop that, or choose another: --port=…") from error
+            raise _taken(client, port) from error
         raise explained(error, f"container '{created.name}'") from error
-    created.reload()
+    _reload(created)
+
+
+def _check_port(client: DockerClient, port: int, older: EngineContainer | None) -> None:
+    """DockerError when someone other than `older`, which makes way, listens on `port`."""
+    ours = older is not None and older.status == "running" and _url(older).endswith(f":{port}")
+    if port and not ours and in_use(port):
+        raise _taken(client, port)
+
+
+def _taken(client: DockerClient, port: int) -> DockerError:
+    return DockerError(f"port {port} is in use by {holder_of(port, client)}; stop that, or choose another: --port=…")
+
+
+def _reload(container: EngineContainer) -> None:
+    try:
+        container.reload()
+    except docker.errors.NotFound as error:
+        raise DockerError(
+            f"container '{container.name}' was removed by someone while it started; start it again: toolchain run"
+        ) from error
 
 
 def _url(container: EngineContainer) -> str:
@@ -207,7 +234,7 @@ def _url(container: EngineContainer) -> str:
 
 
 def _check_alive(container: EngineContainer) -> None:
-    container.reload()
+    _reload(container)
     state = container.attrs["State"]
     if state["Status"] not in ("exited", "dead"):
         return

@@ -8,6 +8,11 @@ from docker import DockerClient
 LISTEN = "0A"
 
 
+def in_use(port: int) -> bool:
+    """Whether anything on this machine listens on `port`."""
+    return bool(_listening(port))
+
+
 def holder_of(port: int, client: DockerClient) -> str:
     """In words: a container's name, a process, or 'another program' when it cannot be told."""
     for container in client.containers.list():

@@ -42,7 +42,7 @@ def test_an_interrupted_stage_leaves_no_result_but_its_work(tmp_path: Path) -> N
 
     with pytest.raises(KeyboardInterrupt):
         stages(tmp_path).made("one", "One", {}, killed)
-    assert not [path for path in tmp_path.rglob("half")]
+    assert not list(tmp_path.rglob("half"))
 
     def goes_on(folder: Path, work: Path) -> None:
         (folder / "whole").write_text((work / "epoch-1").read_text())
@@ -61,3 +61,27 @@ def test_the_code_digest_changes_with_the_code_and_not_with_the_order_of_rooms()
 
 def test_a_tool_that_is_not_installed_has_an_empty_version() -> None:
     assert tool_versions("no-such-tool") == {"no-such-tool": ""}
+
+
+def test_a_failure_leaves_nothing_and_the_next_run_starts_afresh(tmp_path: Path) -> None:
+    def fails(folder: Path, work: Path) -> None:
+        (folder / "half").write_text("x")
+        raise ValueError
+
+    said: list[str] = []
+    for _ in range(2):
+        with pytest.raises(ValueError):
+            stages(tmp_path, said).made("one", "One", {}, fails)
+    assert said == ["One ...", "One ..."]
+    assert [path.suffix for path in tmp_path.iterdir()] == [".lock"]
+
+
+def test_what_a_killed_build_left_half_made_is_swept(tmp_path: Path) -> None:
+    first = stages(tmp_path).made("one", "One", {}, lambda *_: None)
+    half, others = tmp_path / f".{first.name}.x1y2", tmp_path / ".two-0123.x1y2"
+    for folder in (half, others):
+        folder.mkdir()
+        (folder / "half").write_text("x")
+    first.rmdir()
+    stages(tmp_path).made("one", "One", {}, lambda *_: None)
+    assert (half.exists(), others.exists()) == (False, True)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from deploy.containers import Container, run
+from deploy.containers import Container, check_start, run
 from deploy.duet import ContainerContestant, Contestant
 from deploy.duet import ratio as duet_ratio
 from deploy.duet import run as run_duet
@@ -23,6 +23,7 @@ from toolchain.errors import DeviceError
 from toolchain.home import home
 from toolchain.making import Making, prepared
 from toolchain.pipeline import build
+from toolchain.recipe import read_recipe
 from toolchain.records import certificate, manifest, report
 from toolchain.records.bundle import MANIFEST, Bundle, open_bundle
 from toolchain.records.certificate import Certificate
@@ -78,6 +79,8 @@ class Summary(msgspec.Struct, frozen=True):
 
 def deployed(recipe: Path, target: str, release: str | None, port: int, say: Say) -> Outcome:
     """Do all of it; what is unchanged since the last time is not done again."""
+    # what would stop it at the end is said now, not after the minutes of a build
+    check_start(f"edge-{read_recipe(recipe).name}", port)
     bundle = build(recipe, target, release, say)
     say(f"image: {bundle.manifest.name} {bundle.manifest.release}")
     image = build_image(bundle, None, say)

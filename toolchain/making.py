@@ -20,6 +20,7 @@ from toolchain.models import LoadedModel, load_model
 from toolchain.recipe import Recipe, read_recipe
 from toolchain.records.files import digest_of
 from toolchain.records.manifest import Candidate, ParityRecord, Precision
+from toolchain.samples import check_calibration
 from toolchain.stages import Stages, code_digest, tool_versions
 
 MAKING = ("toolchain/compress", "toolchain/models", "toolchain/data")
@@ -85,7 +86,9 @@ def prepared(place: Path, target: str, say: Callable[[str], None]) -> Making:
     making = Making(
         place, recipe, target, data, pictures, steps, recipe.build.threads or threads(), Stages(home() / "cache", say)
     )
-    wanted_precisions(making, room)
+    how = quantization(making)
+    if "int8" in wanted_precisions(making, room) and how is not None:
+        check_calibration(pictures, how.samples)
     return making
 
 

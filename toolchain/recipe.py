@@ -3,9 +3,11 @@
 Knows the shape of a recipe and where its files lie; knows nothing of what a step does (compress/ does).
 """
 
+import re
 import tomllib
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_args
 
 import msgspec
 
@@ -55,7 +57,7 @@ class BuildSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A recipe file. `step` keeps each step's name and options as written; compress/ makes steps of them."""
 
-    name: str
+    name: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9][A-Za-z0-9_.-]*$")]  # it names files and containers
     model: ModelSpec
     input: Preprocessing
     data: DataSpec
@@ -75,4 +77,28 @@ def read_recipe(path: Path) -> Recipe:
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(f"{path}: not TOML: {error}") from error
     except msgspec.ValidationError as error:
-        raise RecipeError(f"{path}: {error}") from error
+        raise RecipeError(f"{path}: {_explained(str(error))}") from error
+
+
+def _explained(error: str) -> str:
+    """msgspec's words (Expected `int`, got `str` - at `$.input.height`), place first; for a key, those there are."""
+    reason, _, where = error.partition(" - at ")
+    place = where.strip("`").removeprefix("$").removeprefix(".")
+    named = re.fullmatch(r"Object (?:contains unknown|missing required) field `(.+)`", reason)
+    table = f"[{place}]" if place else "a recipe"
+    if not named:
+        return f"{place}: {reason[0].lower()}{reason[1:]}"
+    if "missing" in reason:
+        return f"{table} needs `{named[1]}`; add it, see recipes/ for examples"
+    known = _keys(place)
+    near = get_close_matches(named[1], known, 1)
+    return f"{table}: no key `{named[1]}`{f'; did you mean {near[0]}?' if near else '.'} It has: {', '.join(known)}"
+
+
+def _keys(place: str) -> list[str]:
+    """The keys of the table at `place` (`calibration.data`)."""
+    kind: Any = Recipe
+    for key in filter(None, place.split(".")):
+        field = next(field for field in msgspec.structs.fields(kind) if field.name == key)
+        kind = next((one for one in get_args(field.type) if one is not type(None)), field.type)
+    return [field.name for field in msgspec.structs.fields(kind)]

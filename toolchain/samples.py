@@ -16,13 +16,19 @@ Indices = tuple[int, ...]
 
 def calibration_pictures(data: DataSet, samples: int, seed: int) -> tuple[Images, Indices]:
     """`samples` pictures of the train part, and their indices in the source; DataError when there are too few."""
+    check_calibration(data, samples)
     part = data.part("train")
-    if len(part) < samples:
+    return _taken(part, shuffled(len(part), seed)[:samples])
+
+
+def check_calibration(data: DataSet, samples: int) -> None:
+    """DataError when the train part has fewer pictures than calibration is to see."""
+    found = len(data.part("train"))
+    if found < samples:
         raise DataError(
-            f"{data.name}: {samples} calibration samples were asked for, its train part has {len(part)}; "
+            f"{data.name}: {samples} calibration samples were asked for, its train part has {found}; "
             "lower quantize.samples, or name another data set under [calibration]"
         )
-    return _taken(part, shuffled(len(part), seed)[:samples])
 
 
 def trial_pictures(data: DataSet) -> Images:

@@ -6,7 +6,7 @@ unfinished, lies a work folder that survives an interruption. Two builds at once
 
 import fcntl
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
@@ -73,11 +73,22 @@ class Stages:
                 self.say(f"{title}: unchanged")
                 return result
             self.say(f"{title}: going on where it was interrupted" if work.is_dir() else f"{title} ...")
+            self._sweep(result)
             work.mkdir(exist_ok=True)
-            with folder_made_whole(result) as folder:
-                make(folder, work)
+            try:
+                with folder_made_whole(result) as folder:
+                    make(folder, work)
+            except BaseException:
+                with suppress(OSError):  # not empty: what the next run goes on from
+                    work.rmdir()
+                raise
             rmtree(work, ignore_errors=True)
         return result
+
+    def _sweep(self, result: Path) -> None:
+        """Remove what a killed build left half made; its lock is ours, so nobody is still at it."""
+        for half in self.folder.glob(f".{result.name}.*"):
+            rmtree(half)
 
 
 @contextmanager
