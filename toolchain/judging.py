@@ -5,7 +5,7 @@ Knows which answers are compared with which; parity/ knows how, choose.py knows 
 
 from contextlib import suppress
 from pathlib import Path
-from shutil import copy2
+from shutil import copy2, rmtree
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -36,7 +36,7 @@ def judged(
     A candidate that answers otherwise than the net is refused by name; ParityError when none is left.
     """
     folder = gathered(made, work / "candidates")
-    pictures, settings = trial_pictures(making.pictures), Settings(making.threads)
+    pictures, settings = trial_pictures(making.data), Settings(making.threads)
     torch = None if module is None else torch_answers(module, making.recipe.input, pictures)
     answers = _answered(folder, made, settings, pictures)
     parity = three_way(torch, ort_answers(onnx / "model.onnx", pictures), answers, making.target)
@@ -59,7 +59,8 @@ def judged(
 
 def gathered(made: Made, folder: Path) -> Path:
     """All candidates' files in one folder, as they will lie in the bundle; a shared file must be the same file."""
-    folder.mkdir(parents=True, exist_ok=True)
+    rmtree(folder, ignore_errors=True)  # an interrupted run may have left half a file there
+    folder.mkdir(parents=True)
     for source, candidate in made:
         for name in candidate.files:
             if (folder / name).exists() and digest_of(folder / name) != digest_of(source / name):

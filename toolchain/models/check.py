@@ -13,7 +13,8 @@ from toolchain.errors import ModelError
 from toolchain.recipe import ModelSpec
 from toolchain.records.tensors import Preprocessing
 
-TRIAL = 2  # pictures in the trial batch: a model that was made for one picture at a time shows itself
+TRIALS = (2, 3)  # pictures in the trial batches: a model that was made for one batch size shows itself
+ANY_BATCH = "write no batch size into forward(), as in x.flatten(1)"
 
 
 def check_finite(state: Mapping[str, Tensor], source: str) -> None:
@@ -35,8 +36,15 @@ def check_finite(state: Mapping[str, Tensor], source: str) -> None:
 
 def classes_of(module: nn.Module, preprocessing: Preprocessing, source: str) -> int:
     """The width of the logits for pictures of the recipe's [input]; ModelError when there are none."""
+    first, *others = (_width(module, preprocessing, source, count) for count in TRIALS)
+    if any(other != first for other in others):
+        raise ModelError(f"{source}: answers {first} or {others[0]} classes by how many pictures it is given")
+    return first
+
+
+def _width(module: nn.Module, preprocessing: Preprocessing, source: str, count: int) -> int:
     height, width, channels = preprocessing.shape
-    shape = [TRIAL, channels, height, width]
+    shape = [count, channels, height, width]
     try:
         with torch.no_grad():
             answer = module(torch.zeros(shape))
@@ -44,16 +52,16 @@ def classes_of(module: nn.Module, preprocessing: Preprocessing, source: str) -> 
         first = (str(error).splitlines() or [""])[0]
         raise ModelError(
             f"{source}: fails on an input of float32 {shape}{_place(error, module)}: {type(error).__name__}: {first}; "
-            "check the recipe's [input]"
+            + ("check the recipe's [input]" if count == TRIALS[0] else f"it took {TRIALS[0]} pictures: {ANY_BATCH}")
         ) from error
     if not isinstance(answer, Tensor):
         raise ModelError(
             f"{source}: answers with a {type(answer).__name__}; expected one tensor of logits [N, classes]: "
             "wrap it in a module that returns the logits alone"
         )
-    if answer.ndim != 2 or answer.shape[0] != TRIAL:
+    if answer.ndim != 2 or answer.shape[0] != count:
         raise ModelError(
-            f"{source}: answers {list(answer.shape)} to {TRIAL} pictures; expected logits [{TRIAL}, classes]"
+            f"{source}: answers {list(answer.shape)} to {count} pictures; expected logits [{count}, classes]"
         )
     return answer.shape[1]
 
