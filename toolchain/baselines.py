@@ -24,7 +24,7 @@ TORCH, OPENVINO = "torch_fp32", "openvino_fp32"
 @contextmanager
 def baselines(making: Making) -> Iterator[tuple[Contestant, ...]]:
     """The contestants that can run here: PyTorch unless the model came as ONNX, OpenVINO where it is installed."""
-    pictures = trial_pictures(making.pictures)
+    pictures = trial_pictures(making.data)
     net = trained(making)
     found: list[Contestant] = []
     if net is not None:

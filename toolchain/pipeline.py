@@ -171,7 +171,7 @@ def exported(making: Making, net: Path | None) -> Path:
             return
         module = net_in(making, net).module
         onnx_from_torch(module, shape, path)
-        check_onnx(path, module, shape, trial_pictures(making.pictures))
+        check_onnx(path, module, shape, trial_pictures(making.data))
 
     inputs = {
         "net": net.name if net else source(making),

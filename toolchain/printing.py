@@ -231,6 +231,7 @@ def outcome_page(outcome: "Outcome") -> str:
         steps_table(manifest),
         candidates_table(manifest),
         f"chosen: {manifest.choice}",
+        parity_table(manifest),
         certificate_table(outcome.certificate),
         report_table(outcome.report),
         table(shown, columns),

@@ -1,4 +1,7 @@
-"""Which pictures are used for what: calibration, parity and golden samples, the certificate. Never the test part."""
+"""Which pictures are used for what: calibration, parity, golden samples, the certificate.
+
+None of those that decide anything, or that travel, comes from the test part.
+"""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,13 +35,14 @@ def check_calibration(data: DataSet, samples: int) -> None:
 
 
 def trial_pictures(data: DataSet) -> Images:
-    """Pictures on which two ways of running the model are compared."""
-    return _first(data, TRIAL_PICTURES)[0]
+    """Pictures on which two ways of running the model are compared: the data's own, since on strange ones two classes
+    are often level. Their labels are not looked at, so data that is nothing but a test part may give them too."""
+    return _first(data, ("validate", "train", "test"), TRIAL_PICTURES)
 
 
 def golden_pictures(data: DataSet) -> Images:
-    """Pictures whose answers travel in the bundle."""
-    return _first(data, GOLDEN_PICTURES)[0]
+    """Pictures whose answers travel in the bundle; DataError when there are none beside the test part."""
+    return _first(data, ("validate", "train"), GOLDEN_PICTURES)
 
 
 def certify_pictures(data: DataSet) -> tuple[Images, NDArray[np.int64], Indices]:
@@ -50,14 +54,14 @@ def certify_pictures(data: DataSet) -> tuple[Images, NDArray[np.int64], Indices]
     return images, part.labels[:count], indices
 
 
-def _first(data: DataSet, count: int) -> tuple[Images, Indices]:
-    part = next((data.part(name) for name in ("validate", "train") if len(data.part(name))), None)
+def _first(data: DataSet, parts: tuple[str, ...], count: int) -> Images:
+    part = next((data.part(name) for name in parts if len(data.part(name))), None)
     if part is None:
         raise DataError(
             f"{data.name}: no pictures beside its test part, and that is kept for the figure; "
             'name another data set: [calibration] data = { name = "cifar10" }'
         )
-    return _taken(part, list(range(min(count, len(part)))))
+    return _taken(part, list(range(min(count, len(part)))))[0]
 
 
 def _taken(part: Part, positions: list[int]) -> tuple[Images, Indices]:

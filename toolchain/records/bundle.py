@@ -26,7 +26,7 @@ class Bundle(msgspec.Struct, frozen=True):
         return self.folder / name
 
     def arrays(self, name: str) -> dict[str, Array]:
-        """The arrays of sample.npz (`inputs`, and `outputs_<precision>` a candidate) or certify.npz (`images`, `labels`)."""
+        """The arrays of sample.npz (`inputs`, `outputs_<precision>`) or of certify.npz (`images`, `labels`)."""
         with np.load(self.folder / name, allow_pickle=False) as arrays:
             return {key: arrays[key] for key in arrays.files}
 
