@@ -24,6 +24,8 @@ ROOT = Path(__file__).parent.parent
 PORT = 18080
 RECIPE = "recipes/cifar10-resnet20.toml"
 FORBIDDEN = ("torch", "torchvision", "onnx", "nncf", "fire")
+# Not a stranger's: where we keep things, and what makes a make within a make print where it is
+OURS = ("TOOLCHAIN_HOME", "VIRTUAL_ENV", "MAKEFLAGS", "MAKELEVEL", "MFLAGS")
 LISTING = "import importlib.metadata as m; print(*(d.metadata['Name'].lower() for d in m.distributions()))"
 
 
@@ -58,7 +60,7 @@ def clone() -> Iterator[Clone]:
     with tempfile.TemporaryDirectory(prefix="edge-bench-") as name:
         folder = Path(name) / "edge-toolchain"
         subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder)], check=True)
-        environment = {key: value for key, value in os.environ.items() if key not in ("TOOLCHAIN_HOME", "VIRTUAL_ENV")}
+        environment = {key: value for key, value in os.environ.items() if key not in OURS}
         if os.geteuid():
             print("not root: the Docker Engine that is here is used, with what it holds", file=sys.stderr)
             yield Clone(folder, environment)

@@ -180,12 +180,13 @@ def history_table(rows: "Sequence[Row]") -> str:
         (
             f"{row.name} {row.release}",
             f"{row.target} {row.precision}",
-            row.device or "not measured",
+            short_device(row.device),
             percent(row.accuracy),
             row.p50_ms,
             row.throughput_per_s,
             None if row.size_bytes is None else row.size_bytes / MB,
-            row.at[:16].replace("T", " "),
+            None if row.image_bytes is None else row.image_bytes / MB,
+            row.at[:10],
         )
         for row in rows
     ]
@@ -193,13 +194,20 @@ def history_table(rows: "Sequence[Row]") -> str:
         "release": "",
         "target": "",
         "device": "",
-        "top-1": "",
+        "top-1": ".2%",
         "p50, ms": ".3f",
-        "pictures/s": ",.0f",
-        "model, MB": ".2f",
-        "measured (UTC)": "",
+        "img/s": ",.0f",
+        "MB": ".2f",
+        "image, MB": ".0f",
+        "on": "",
     }
     return table(shown, columns)
+
+
+def short_device(label: str | None) -> str:
+    """A processor's name without what every name has."""
+    words = (label or "not measured").replace("(R)", "").replace("(TM)", "").replace(" Processor", "")
+    return words.replace(" CPU ", " ")
 
 
 def outcome_page(outcome: "Outcome") -> str:

@@ -22,7 +22,8 @@ def table(rows: Iterable[Sequence[object]], columns: Mapping[str, str] | Sequenc
     drawn = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     for place, heading in enumerate(formats):
         numeric = _all_numbers([row[place] for row in cells if len(row) > place])
-        drawn.add_column(heading, justify="right" if numeric else "left", no_wrap=numeric, overflow="fold")
+        whole = numeric or place == 0  # a row is found by its name: that is not broken
+        drawn.add_column(heading, justify="right" if numeric else "left", no_wrap=whole, overflow="fold")
     for row in cells:
         texts = [_text(cell, form) for cell, form in zip(row, formats.values(), strict=True)]
         drawn.add_row(*texts)
