@@ -87,6 +87,7 @@ def main_job(fresh: Clone) -> Iterator[Row]:
     yield row("cold start: container start to first answer", first["cold_start_s"], "<", 2, "s")
     names = fresh.run("docker", "run", "--rm", "--entrypoint", "python3", first["image"], "-c", LISTING)[0].split()
     found = [name for name in FORBIDDEN if name in names]
+    fresh.toolchain("stop", first["image"].partition(":")[0])
     yield row("of torch, torchvision, onnx, nncf, fire in the image", len(found), "<=", 0, "packages", ", ".join(found))
 
 
@@ -104,6 +105,7 @@ def own_model(fresh: Clone, recipe: str, what: str) -> Row:
     fresh.run(".venv/bin/python", "examples/own_model/make_data.py")
     made = fresh.toolchain("deploy", recipe, f"--port={PORT + 1}")
     answered = fresh.toolchain("eval", made["url"], f"--recipe={recipe}")
+    fresh.toolchain("stop", made["image"].partition(":")[0])
     lost = 100 * (made["accuracy_fp32"] - answered["accuracy"])
     note = f"{made['precision']}, {answered['accuracy']:.1%} of {answered['images']} by HTTP"
     return row(what, lost, "<=", 0.5, "points lost", note)
