@@ -190,9 +190,8 @@ def show(what: str) -> None:
     """
     from toolchain.deployment import described
     from toolchain.printing import as_json, manifest_page
-    from toolchain.progress import say
 
-    manifest = described(what, say)
+    manifest = described(what)
     print(manifest_page(manifest), end="\n\n")
     print(as_json(manifest))
 

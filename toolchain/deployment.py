@@ -13,7 +13,7 @@ from deploy.containers import Container, check_start, run
 from deploy.duet import ContainerContestant, Contestant
 from deploy.duet import ratio as duet_ratio
 from deploy.duet import run as run_duet
-from deploy.image import Image, build_image
+from deploy.image import Image, build_image, image_manifest
 from deploy.ledger import Ledger
 from deploy.oneshot import duet_command, run_once
 from deploy.runtime.probe import fingerprint
@@ -24,7 +24,7 @@ from toolchain.home import home
 from toolchain.making import Making, prepared
 from toolchain.pipeline import build
 from toolchain.recipe import read_recipe
-from toolchain.records import certificate, manifest, report
+from toolchain.records import certificate, report
 from toolchain.records.bundle import MANIFEST, Bundle, open_bundle
 from toolchain.records.certificate import Certificate
 from toolchain.records.files import decoded, write_whole
@@ -123,11 +123,11 @@ def benched(image: str, seconds: float, say: Say) -> Report:
     return found
 
 
-def described(what: str, say: Say) -> Manifest:
-    """The manifest of a bundle's folder, else of an image."""
+def described(what: str) -> Manifest:
+    """The manifest of a bundle's folder, else of an image, which is read and not run: it may be another device's."""
     if (Path(what) / MANIFEST).is_file():
         return open_bundle(Path(what)).manifest
-    return decoded(_last_line(run_once(what, ["describe"], say=say)), Manifest, what, manifest.FORMAT)
+    return image_manifest(what)
 
 
 def _benched(image: str, seconds: float, say: Say) -> Report:

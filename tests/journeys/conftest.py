@@ -11,6 +11,14 @@ from toolchain.arguments import run
 from toolchain.cli import COMMANDS
 
 Toolchain = Callable[..., Said]
+WHEELHOUSE = Path(__file__).parents[2] / ".toolchain" / "wheelhouse"
+
+
+def lend_wheelhouse(home: Path) -> None:
+    """The image's wheels are downloaded once for all homes."""
+    WHEELHOUSE.mkdir(parents=True, exist_ok=True)
+    home.mkdir(exist_ok=True)
+    (home / "wheelhouse").symlink_to(WHEELHOUSE)
 
 
 @pytest.fixture

@@ -111,7 +111,16 @@ def _saved(graph: Any, folder: Path, stem: str, precision: Precision) -> Candida
     names = (f"{stem}.xml", f"{stem}.bin")
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=f".{stem}.") as making:
-        _openvino().save_model(graph, Path(making) / names[0], compress_to_fp16=False)
+        try:
+            _openvino().save_model(graph, Path(making) / names[0], compress_to_fp16=False)
+            # a C++ stream that loses its last buffer on a full disk says nothing: only reading tells
+            _openvino().Core().read_model(Path(making) / names[0])
+        except RuntimeError as error:
+            first = str(error).strip().splitlines()[-1]
+            raise BackendError(
+                f"{folder}: OpenVINO could not write {' and '.join(names)} whole ({first}); no space left on device? "
+                "free some space and run the same command again to go on"
+            ) from error
         for name in reversed(names):
             (Path(making) / name).replace(folder / name)
     return Candidate(precision, NAME, names, sum((folder / name).stat().st_size for name in names))
