@@ -13,6 +13,7 @@ import numpy as np
 
 from deploy.runtime.engines import Settings
 from toolchain.backends.isa import needed_isa
+from toolchain.errors import UsageError
 from toolchain.home import home
 from toolchain.judging import Made, engine_answers, gathered
 from toolchain.making import Making, Measured, Reference, quantization
@@ -23,12 +24,19 @@ from toolchain.records.tensors import TensorSpec
 from toolchain.samples import calibration_pictures, certify_pictures, golden_pictures
 from toolchain.stages import tool_versions
 
+RELEASE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")  # it names a folder and an image
 TOOLS = ("torch", "torchvision", "torch-pruning", "nncf", "onnx", "onnxscript", "onnxruntime", "openvino", "numpy")
 
 # A device with other instructions rounds otherwise: fp32 by the order of sums, int8 by saturation (no VNNI) and by a
 # value that falls on the other side of a rounding step; a wrong file or a wrong preprocessing is off by far more.
 GOLDEN_RELATIVE = {"fp32": 1e-3, "fp16": 2e-2, "bf16": 5e-2, "int8": 1.5e-1}
 GOLDEN_AGREEMENT = {"fp32": 1.0, "fp16": 0.93, "bf16": 0.87, "int8": 0.87}
+
+
+def check_release(release: str | None) -> None:
+    """UsageError for a name that no folder or image could bear."""
+    if release is not None and not RELEASE.fullmatch(release):
+        raise UsageError(f"--release: expected letters and digits, with . _ + - between, like 2026.11; got '{release}'")
 
 
 def bundled(

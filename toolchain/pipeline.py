@@ -36,8 +36,9 @@ NET = "net.pt"
 
 def build(place: Path, target: str, release: str | None, say: Callable[[str], None]) -> Bundle:
     """Build the recipe at `place` for `target` into a bundle below home(); the room at fault raises its own error."""
-    from toolchain.bundling import bundled
+    from toolchain.bundling import bundled, check_release
 
+    check_release(release)
     making = prepared(place, target, say)
     reference = _reference(making)
     net, records = _compressed(making)

@@ -96,6 +96,14 @@ def test_a_recipe_that_is_not_there_is_named(tmp_path: Path, toolchain: Toolchai
         assert refusal == f"{tmp_path}/no.toml: no recipe here (No such file or directory); see recipes/ for examples"
 
 
+def test_a_release_that_cannot_name_a_folder_is_refused(recipe: Path, home: Path, toolchain: Toolchain) -> None:
+    for release in ("a/b", "", "../up", "-1"):
+        refusal = toolchain("build", recipe, f"--release={release}").refusal(2)
+        assert refusal.endswith(f"with . _ + - between, like 2026.11; got '{release}'")
+    assert not home.exists()
+    assert toolchain("build", recipe, "--release=2026.11", "--target=onnxruntime").last["release"] == "2026.11"
+
+
 def test_missing_data_is_named_with_what_is_expected(recipe: Path, home: Path, toolchain: Toolchain) -> None:
     refusal = toolchain("build", changed(recipe, ('"pictures"', '"photos"'))).refusal()
     folder = recipe.parent / "photos"
