@@ -1,6 +1,6 @@
 """`make bench-main`: the main job on a new machine, measured from outside, as a user meets it.
 
-A fresh clone of the last commit, an empty home, and (as root) an empty Docker Engine of its own; packages that apt
+A fresh clone of the last commit, an empty home, empty package caches, and (as root) an empty Docker Engine of its own; packages that apt
 already installed here are the one thing that a new machine would have to fetch besides. Nothing in this file knows the
 toolchain from inside: it runs its commands and reads what they print.
 """
@@ -61,6 +61,7 @@ def clone() -> Iterator[Clone]:
         folder = Path(name) / "edge-toolchain"
         subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder)], check=True)
         environment = {key: value for key, value in os.environ.items() if key not in OURS}
+        environment |= {"XDG_CACHE_HOME": f"{name}/cache", "npm_config_cache": f"{name}/npm"}  # everything is fetched
         if os.geteuid():
             print("not root: the Docker Engine that is here is used, with what it holds", file=sys.stderr)
             yield Clone(folder, environment)
