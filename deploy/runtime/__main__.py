@@ -1,11 +1,13 @@
 """The container's command line: serve | bench | certify | describe | duet. Each verb imports its room inside itself.
 
-Exit codes: 0 fine, 1 a check failed or this device cannot run the bundle, 2 the command line. Errors are one line on
-stderr; bench, certify and describe print one JSON document as the last line of stdout.
+Exit codes: 0 fine, 1 a check failed or this device cannot run the bundle, 2 the command line, 143 SIGTERM before
+`serve` could drain. Errors are one line on stderr; bench, certify and describe print one JSON document as the last line
+of stdout.
 """
 
 import argparse
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -18,15 +20,23 @@ if TYPE_CHECKING:
     from toolchain.records.bundle import Bundle
 
 BEGAN = time.perf_counter()
+HELD_BYTES = 512 << 20
 SERVE = (  # flag, environment variable, default, type, help
     ("--host", "HOST", "0.0.0.0", str, "address to listen on"),
     ("--port", "PORT", 8080, int, "port to listen on; 0: any free one, told in the log"),
     ("--log-level", "LOG_LEVEL", "info", str, "debug (logs every request), info, warning or error"),
     ("--queue", "QUEUE", 64, int, "requests that may wait or run; beyond it 503 at once"),
     ("--max-batch", "MAX_BATCH", 256, int, "pictures in one request"),
-    ("--timeout", "TIMEOUT_S", 10.0, float, "seconds a request may wait in the queue before 504"),
+    ("--timeout", "TIMEOUT_S", 10.0, float, "seconds until the engine must have begun on a request; then 504"),
     ("--grace", "GRACE_S", 10.0, float, "seconds to finish what is in flight after SIGTERM"),
     ("--max-body", "MAX_BODY_BYTES", 64 << 20, int, "bytes of a request's body; beyond it 413"),
+    (
+        "--max-held",
+        "MAX_HELD_BYTES",
+        None,
+        int,
+        "bytes of all bodies; default 512 MB, 1/4 of a memory limit",
+    ),
     ("--sender-timeout", "SENDER_TIMEOUT_S", 10.0, float, "seconds for a head (a body: on top of 64 kB/s); then 408"),
     ("--connections", "CONNECTIONS", 512, int, "open connections; beyond it 503"),
     ("--cache", "CACHE_DIR", "", str, "writable folder for what the engine compiles; empty: none"),
@@ -111,9 +121,13 @@ def engine_threads(asked: int | None) -> int:
 
 
 def _check_numbers(options: argparse.Namespace) -> None:
+    from deploy.runtime.cgroup import memory_limit_bytes
+
     if not 0 <= options.port <= 65535:
         raise UsageError(f"--port {options.port}: expected 0 to 65535")
-    for name in ("queue", "max_batch", "timeout", "sender_timeout", "max_body", "connections"):
+    if options.max_held is None:
+        options.max_held = max(options.max_body, min(HELD_BYTES, (memory_limit_bytes() or 4 * HELD_BYTES) // 4))
+    for name in ("queue", "max_batch", "timeout", "sender_timeout", "max_body", "max_held", "connections"):
         if not 0 < getattr(options, name) < 1 << 40:
             raise UsageError(f"--{name.replace('_', '-')} {getattr(options, name)}: expected more than 0")
     if not 0 <= options.grace < 1 << 40:
@@ -121,7 +135,7 @@ def _check_numbers(options: argparse.Namespace) -> None:
 
 
 def _serve(options: argparse.Namespace, bundle: "Bundle") -> int:
-    from deploy.runtime.http import Limits
+    from deploy.runtime.limits import Limits
     from deploy.runtime.logs import LEVELS, Log
     from deploy.runtime.probe import missing_needs
     from deploy.runtime.serve import Options, serve
@@ -132,7 +146,12 @@ def _serve(options: argparse.Namespace, bundle: "Bundle") -> int:
     missing = missing_needs(bundle.manifest.needs)
     if missing:
         raise DeviceError(missing)
-    limits = Limits(body_bytes=options.max_body, sender_s=options.sender_timeout, connections=options.connections)
+    limits = Limits(
+        body_bytes=options.max_body,
+        held_bytes=options.max_held,
+        sender_s=options.sender_timeout,
+        connections=options.connections,
+    )
     settings = Options(
         host=options.host,
         port=options.port,
@@ -204,5 +223,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
+def _terminated(number: int, frame: object) -> None:  # noqa: ARG001
+    """The kernel ignores SIGTERM for a container's first process unless that handles it itself: before `serve` drains,
+    and for the other verbs always, the answer is to end at once."""
+    raise SystemExit(128 + number)
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _terminated)
     sys.exit(main())

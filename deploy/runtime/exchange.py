@@ -65,7 +65,12 @@ class Desk:
 
 def _json_bytes(request: Request) -> int:
     length = request.headers.get(HEADER_LENGTH, b"")
-    return int(length) if length.isdigit() else len(request.body)
+    return int(length) if _is_size(length) else len(request.body)
+
+
+def _is_size(text: bytes) -> bool:
+    """Python refuses to read a number of thousands of digits; no size here has more than eleven."""
+    return text.isdigit() and len(text) < 12
 
 
 def reply_for(error: ToolchainError) -> tuple[Reply, str]:
@@ -87,22 +92,32 @@ class Exchange:
     def __init__(self, desk: Desk, service: Service, request: Request, send: Send) -> None:
         self._desk, self._service, self._request, self._send = desk, service, request, send
         self._started = time.perf_counter()
+        self._deadline = self._started + desk.timeout_s
         self._times: dict[str, float] = {}
         self.is_picture = request.headers.get(b"content-type", b"").startswith(b"image/")
 
     def begin(self) -> None:
         """Parse, decode, submit."""
         try:
+            self._check_time()
             self._call = self._timed("parse", self._parsed)
+            if self._call.timeout_us is not None:
+                self._deadline = min(self._deadline, self._started + self._call.timeout_us / 1e6)
             feeds = self._call.feeds
             if self._call.pictures:
                 feeds = self._timed("decode", self._decoded)
-            timeout_s = min(self._desk.timeout_s, (self._call.timeout_us or 1 << 62) / 1e6)
-            self._service.submit(feeds, self._done, timeout_s)
+            self._service.submit(feeds, self._done, self._deadline - time.perf_counter())
         except Exception as error:  # also a bug of ours: the client must hear of it, its place must be given back
             self._service.release()
             known = error if isinstance(error, ToolchainError) else EngineFault(f"unexpected: {error!r:.300}")
             self._desk.loop.call_soon_threadsafe(self._finish, known, None)
+
+    def _check_time(self) -> None:
+        """Waiting for a thread that decodes counts like waiting for the engine."""
+        now = time.perf_counter()
+        if now > self._deadline:
+            waited_ms = (now - self._started) * 1e3
+            raise Expired(f"waited {waited_ms:.0f} ms to be decoded, past its time; send less, or try again later")
 
     def _timed(self, stage: str, work: Callable[[], ResultT]) -> ResultT:
         began = time.perf_counter()
@@ -116,7 +131,7 @@ class Exchange:
             wanted = tuple(Wanted(spec.name) for spec in manifest.outputs)
             return Call({}, (bytes(self._request.body),), wanted)
         length = self._request.headers.get(HEADER_LENGTH)
-        if length is not None and not (length.isdigit() and len(length) < 12):
+        if length is not None and not _is_size(length):
             raise RequestError("Inference-Header-Content-Length: expected a whole number of bytes")
         header_bytes = None if length is None else int(length)
         return call_from_body(self._request.body, header_bytes, manifest.inputs, manifest.outputs)
@@ -130,7 +145,11 @@ class Exchange:
             raise RequestError("this model does not take pictures; send tensors (GET the model's metadata)")
         if len(pictures) > self._service.max_batch:
             raise RequestError(f"expected at most {self._service.max_batch} pictures, got {len(pictures)}")
-        return {spec.name: np.stack([picture_array(picture, preprocessing) for picture in pictures])}
+        arrays = []
+        for picture in pictures:
+            self._check_time()
+            arrays.append(picture_array(picture, preprocessing))
+        return {spec.name: np.stack(arrays)}
 
     def _done(self, outcome: Outcome) -> None:
         """On a worker's thread: hand the outcome to the loop, a long one by way of the pool."""

@@ -12,24 +12,14 @@ from math import inf
 from typing import Literal, Protocol, cast
 
 import httptools
-import msgspec
 
 from deploy.runtime.arrays import aligned_buffer
-from deploy.runtime.messages import Refusal, Reply, Request, Send, error_reply, parsed_head, reply_bytes
+from deploy.runtime.limits import Limits, check_held, make_place
+from deploy.runtime.messages import Head, Refusal, Reply, Request, Send, error_reply, parsed_head, reply_bytes
 
 BUFFER_BYTES = 32 << 10
 LINGER_S = 1.0  # after a refusal: time for the client to stop sending and read why
 SLOWEST_BYTES_PER_S = 64 << 10
-
-
-class Limits(msgspec.Struct, frozen=True):
-    """What a client may cost. sender_s: to send a head, and a body on top of its size at 64 kB/s."""
-
-    body_bytes: int = 64 << 20
-    head_bytes: int = 16 << 10
-    sender_s: float = 10.0
-    idle_s: float = 75.0
-    connections: int = 512
 
 
 class App(Protocol):
@@ -50,10 +40,11 @@ class Connection(asyncio.BufferedProtocol):
     def __init__(self, app: App, limits: Limits, clock: Callable[[], float]) -> None:
         self._app, self._limits, self._clock = app, limits, clock
         self.state: Literal["head", "body", "chunks", "busy", "closing"] = "head"
-        self.deadline = clock() + limits.idle_s
+        self.deadline = clock() + limits.sender_s
         self._buffer = bytearray(BUFFER_BYTES)
         self._view = memoryview(self._buffer)
-        self._start = self._end = self._received = 0
+        self._start = self._end = self._received = self._overhead = 0
+        self._head, self._body = Head(), memoryview(b"")
         self._advancing = self._choked = self._half_closed = False
 
     # what asyncio calls
@@ -61,8 +52,10 @@ class Connection(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         self._app.connections.add(self)
-        if len(self._app.connections) > self._limits.connections:
-            self._refuse(Refusal(503, "connections", f"more than {self._limits.connections} connections; try later"))
+        try:
+            make_place(self._app.connections, self, self._limits)
+        except Refusal as refusal:
+            self._refuse(refusal)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         self._app.connections.discard(self)
@@ -95,7 +88,16 @@ class Connection(asyncio.BufferedProtocol):
             self._wait_for_head()
         self._advance()
 
-    # what the server calls
+    # what the server and other connections ask
+
+    @property
+    def is_idle(self) -> bool:
+        """Nothing of a request is here, and nothing of an answer is left to send."""
+        return self.state == "head" and self._start == self._end and not self._choked
+
+    @property
+    def held_bytes(self) -> int:
+        return len(self._body) + len(self._head.chunks)
 
     def sweep(self, now: float) -> None:
         """End what has taken too long; called about once a second."""
@@ -109,7 +111,7 @@ class Connection(asyncio.BufferedProtocol):
             self._refuse(Refusal(408, "slow_sender", f"no whole request within {self._limits.sender_s:g} s"))
 
     def close_if_idle(self) -> None:
-        if self.state == "head" and self._start == self._end and not self._choked:
+        if self.is_idle:
             self._transport.close()
 
     # from bytes to requests
@@ -169,11 +171,12 @@ class Connection(asyncio.BufferedProtocol):
             raise Refusal(400, "malformed", "the only Transfer-Encoding spoken here is chunked")
         if size > self._limits.body_bytes:
             raise self._too_large(f"{size} bytes")
+        check_held(self._app.connections, self, size, self._limits)
         self.deadline = self._clock() + self._limits.sender_s + size / SLOWEST_BYTES_PER_S
         if headers.get(b"expect", b"").lower() == b"100-continue" and self._end - self._start < max(size, 1):
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         if coding is not None:
-            self.state = "chunks"
+            self.state, self._overhead = "chunks", 0
         elif size:
             self._begin_sized_body(size, headers.get(b"inference-header-content-length", b""))
         else:
@@ -193,16 +196,27 @@ class Connection(asyncio.BufferedProtocol):
         while self._start < self._end and not self._head.message_done:
             at = self._buffer.find(b"\n", self._start, self._end)
             stop = self._end if at < 0 else at + 1
+            before = len(self._head.chunks)
             try:
                 self._parser.feed_data(self._view[self._start : stop])
             except httptools.HttpParserError as error:
                 raise Refusal(400, "malformed", f"a malformed chunk: {error}") from error
+            self._weigh(stop - self._start, len(self._head.chunks) - before)
             self._start = stop
-            if len(self._head.chunks) > self._limits.body_bytes:
-                raise self._too_large("chunks")
         if self._head.message_done:
             self._dispatch(memoryview(self._head.chunks))
         return self._head.message_done
+
+    def _weigh(self, sent: int, body: int) -> None:
+        """Of a chunked body: `sent` bytes brought `body` of its own. Chunk extensions and trailers bring none."""
+        self._overhead = 0 if body else self._overhead + sent
+        self.deadline += body / SLOWEST_BYTES_PER_S
+        if self._overhead > self._limits.head_bytes:
+            raise Refusal(431, "head_too_large", f"more than {self._limits.head_bytes} bytes round the chunks")
+        if len(self._head.chunks) > self._limits.body_bytes:
+            raise self._too_large("chunks")
+        if body:
+            check_held(self._app.connections, self, 0, self._limits)
 
     def _too_large(self, found: str) -> Refusal:
         return Refusal(413, "body_too_large", f"a body of at most {self._limits.body_bytes} bytes, got {found}")
@@ -218,7 +232,7 @@ class Connection(asyncio.BufferedProtocol):
     def _send(self, reply: Reply) -> None:
         if self.state != "busy" or self._transport.is_closing():
             return
-        self._body = memoryview(b"")
+        self._head, self._body = Head(), memoryview(b"")
         close = not self._keep_alive or self._app.draining
         self._transport.write(reply_bytes(reply, close, self._method != "HEAD"))
         if close:
@@ -237,5 +251,6 @@ class Connection(asyncio.BufferedProtocol):
         self._transport.write(reply_bytes(error_reply(refusal.status, str(refusal)), close=True))
         self.state, self.deadline = "closing", self._clock() + LINGER_S
         self._start = self._end = 0
+        self._head, self._body = Head(), memoryview(b"")
         if self._transport.can_write_eof():
             self._transport.write_eof()

@@ -72,7 +72,11 @@ class Head:
         self.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self.headers[name.lower()] = value
+        """A name that comes twice is one list (RFC 9110, 5.3), never its last part alone: a proxy before us may have
+        gone by the first. Trailers are dropped: what a request means is settled before its body."""
+        if not self.headers_done:
+            name = name.lower()
+            self.headers[name] = b", ".join((self.headers[name], value)) if name in self.headers else value
 
     def on_headers_complete(self) -> None:
         self.headers_done = True

@@ -23,6 +23,9 @@ Picture = NDArray[np.uint8]
 # A picture is refused by what its header says, before its pixels are decoded: a PNG of 200 kB can hold gigabytes.
 MAX_BYTES = 32 << 20
 MAX_PIXELS = 64_000_000
+# A JPEG of some kB can ask for its 64 million pixels to be gone over thousands of times, each time for milliseconds.
+# 0xFF in the data itself is always followed by 0; real progressive files have about ten scans.
+MAX_SCANS, START_OF_SCAN = 200, b"\xff\xda"
 FORMATS = ("JPEG", "PNG")  # also keeps Pillow's rarer, less tested decoders away from a stranger's bytes
 
 FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
@@ -68,6 +71,8 @@ def decoded_picture(content: bytes) -> Image.Image:
             raise RequestError(
                 f"a picture of {width}x{height} pixels: expected at most {MAX_PIXELS}; send a smaller one"
             )
+        if image.format == "JPEG" and (scans := content.count(START_OF_SCAN)) > MAX_SCANS:
+            raise RequestError(f"a JPEG of {scans} scans: expected at most {MAX_SCANS}; save it again as baseline JPEG")
         image.load()
         return _upright(_plain(image), image.getexif().get(ORIENTATION, 1))
     except BOMB as error:

@@ -16,7 +16,8 @@ from deploy.runtime.endpoints import Endpoints
 from deploy.runtime.engines import Engine, Settings, serving_engine
 from deploy.runtime.exchange import Desk
 from deploy.runtime.health import Health
-from deploy.runtime.http import Connection, Limits
+from deploy.runtime.http import Connection
+from deploy.runtime.limits import Limits
 from deploy.runtime.logs import Log
 from deploy.runtime.metrics import Metrics
 from deploy.runtime.service import Service

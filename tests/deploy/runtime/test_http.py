@@ -89,6 +89,21 @@ def test_a_client_that_sends_a_too_large_body_all_the_same_can_read_why(server: 
         (b"POST / HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n", 400, "not an HTTP/1.1"),
         (b"POST / HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", 400, "the only Transfer-Encoding"),
         (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n", 400, "a malformed chunk"),
+        (
+            b"POST / HTTP/1.1\r\nTransfer-Encoding: identity\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            400,
+            "the only Transfer-Encoding",
+        ),
+        (
+            b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n" + b"A: b\r\n" * 4000 + b"\r\n",
+            431,
+            "more than 16384 bytes round the chunks",
+        ),
+        (
+            b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1;" + b"x" * 20_000 + b"\r\na\r\n",
+            431,
+            "more than 16384 bytes round the chunks",
+        ),
     ],
 )
 def test_what_is_not_a_request_is_refused_and_the_connection_closed(
@@ -100,6 +115,30 @@ def test_what_is_not_a_request_is_refused_and_the_connection_closed(
         assert connection.recv(1) == b""
     assert found == status
     assert message in json.loads(body)["error"]
+
+
+def test_trailers_do_not_change_what_the_request_means(server: Running) -> None:
+    sent = chunked(BODY).removesuffix(b"\r\n") + b"Content-Encoding: gzip\r\nInference-Header-Content-Length: 0\r\n\r\n"
+    with server.connect() as connection:
+        connection.sendall(sent)
+        assert answer(connection)[0] == 200
+
+
+def test_a_size_of_thousands_of_digits_costs_no_place_in_the_queue(server: Running) -> None:
+    for _ in range(70):
+        status, _, body = server.ask("POST", INFER, BODY, Inference_Header_Content_Length="9" * 5000)
+        assert (status, json.loads(body)["error"]) == (
+            400,
+            "Inference-Header-Content-Length: expected a whole number of bytes",
+        )
+    assert server.ask("POST", INFER, BODY)[0] == 200
+
+
+def test_a_connection_that_never_asks_is_closed(server: Running) -> None:
+    began = time.monotonic()
+    with server.connect() as connection:
+        assert connection.recv(1) == b""
+    assert time.monotonic() - began < 5
 
 
 def test_slow_senders_are_told_and_closed(server: Running) -> None:

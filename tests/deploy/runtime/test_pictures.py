@@ -147,3 +147,14 @@ def test_too_many_bytes_are_refused_unread(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(pictures, "MAX_BYTES", 10)
     with pytest.raises(RequestError, match="a picture of 11 bytes: expected at most 10"):
         picture_array(bytes(11), SMALL)
+
+
+def test_a_jpeg_that_asks_for_thousands_of_scans_is_refused_unread() -> None:
+    content = bytes_of(noise(64, 64), "JPEG", progressive=True)
+    assert 2 < content.count(b"\xff\xda") < 20
+    assert picture_array(content, SMALL).shape == (8, 8, 3)
+    scan = content[content.rindex(b"\xff\xda") : -2]
+    with pytest.raises(
+        RequestError, match=r"^a JPEG of \d+ scans: expected at most 200; save it again as baseline JPEG$"
+    ):
+        picture_array(content[:-2] + scan * 5000 + content[-2:], SMALL)

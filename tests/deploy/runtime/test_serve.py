@@ -1,14 +1,19 @@
 """The server's life: start, readiness, overload, drain; and the command line's one-line errors."""
 
 import json
+import os
+import signal
 import subprocess
 import threading
 import time
+from base64 import b64encode
+from io import BytesIO
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.bundles import null_bundle
 from tests.deploy.runtime.server import CAT, INFER, ROOT, Running, answer, command, request, serving
@@ -71,6 +76,18 @@ def test_a_request_that_waits_past_its_own_timeout_gets_504(tmp_path: Path) -> N
         assert answer(first)[0] == 200
 
 
+def test_pictures_that_take_too_long_to_decode_get_504(tmp_path: Path) -> None:
+    """Decoding counts like waiting: else some requests full of large pictures would shut all others out."""
+    content = BytesIO()
+    Image.new("RGB", (4000, 4000)).save(content, "JPEG")
+    pictures = [b64encode(content.getvalue()).decode()] * 40
+    tensor = {"name": "image", "datatype": "BYTES", "shape": [40], "data": pictures}
+    with serving(null_bundle(tmp_path / "null.bundle").folder, "--timeout", 0.5) as server:
+        status, found = server.infer(tensor)
+        assert status == 504
+        assert "to be decoded, past its time" in found["error"]
+
+
 def test_sigterm_under_load_answers_all_that_was_asked_and_ends_with_0(tmp_path: Path) -> None:
     bundle = null_bundle(tmp_path / "null.bundle", delay_ms=20)
     statuses: list[int] = []
@@ -101,6 +118,19 @@ def test_sigterm_under_load_answers_all_that_was_asked_and_ends_with_0(tmp_path:
         assert server.wait_for("stopped")["unanswered"] == 0
     assert set(statuses) == {200}
     assert len(statuses) > 8
+
+
+def test_sigterm_before_it_listens_ends_it_at_once(tmp_path: Path) -> None:
+    """The interpreter's handler, not the kernel's default, which a container's first process does not have."""
+    bundle = null_bundle(tmp_path / "null.bundle").folder
+    fifo = bundle / "manifest.json"
+    fifo.unlink()
+    os.mkfifo(fifo)
+    with subprocess.Popen(command("serve", "--bundle", bundle), cwd=ROOT, stderr=subprocess.PIPE) as process:
+        with fifo.open("wb"):  # it is reading the manifest now, and waits for its end
+            process.terminate()
+            assert process.wait(10) == 128 + signal.SIGTERM
+        assert process.stderr and process.stderr.read() == b""
 
 
 def test_what_outlasts_the_grace_time_is_told_and_ends_with_1(tmp_path: Path) -> None:
