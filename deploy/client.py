@@ -5,8 +5,9 @@ Knows the wire, nothing of data sets. Users take tritonclient or any other clien
 
 import http.client
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from toolchain.errors import DeviceError
 
+ToldT = TypeVar("ToldT")
 HEADER_LENGTH = "Inference-Header-Content-Length"
 
 
@@ -73,35 +75,42 @@ def request_parts(name: str, output: str, images: NDArray[np.uint8]) -> tuple[by
 
 
 @contextmanager
-def connected(url: str, model: str, timeout_s: float = 60.0) -> Iterator[Client]:
-    """A client of `model` on the server at `url`; DeviceError when nothing answers there."""
-    address = urlsplit(url)
-    connection = http.client.HTTPConnection(address.hostname or "", address.port or 80, timeout=timeout_s)
+def opened(url: str, timeout_s: float) -> Iterator[http.client.HTTPConnection]:
+    """A connection to the server at `url`; DeviceError when nothing answers there, or stops to within the block."""
     try:
-        metadata = msgspec.json.decode(_got(connection, f"/v2/models/{model}"), type=_Metadata)
-        yield Client(connection, model, metadata.inputs[0].name, metadata.outputs[0].name)
+        with closing(http.client.HTTPConnection(urlsplit(url).netloc, timeout=timeout_s)) as connection:
+            yield connection
     except (OSError, http.client.HTTPException) as error:
-        raise DeviceError(f"{url}: no answer ({error}); is the container running? docker ps") from error
-    finally:
-        connection.close()
+        why = str(error) or type(error).__name__
+        raise DeviceError(f"{url}: no answer ({why}); is the container running? docker ps") from error
+
+
+def asked(connection: http.client.HTTPConnection, path: str) -> tuple[int, bytes]:
+    """Status and body of a GET."""
+    connection.request("GET", path)
+    reply = connection.getresponse()
+    return reply.status, reply.read()
+
+
+@contextmanager
+def connected(url: str, model: str, timeout_s: float = 60.0) -> Iterator[Client]:
+    """A client of `model` on the server at `url`; DeviceError when it does not serve that."""
+    with opened(url, timeout_s) as connection:
+        metadata = _told(connection, f"/v2/models/{model}", _Metadata)
+        yield Client(connection, model, metadata.inputs[0].name, metadata.outputs[0].name)
 
 
 def served_model(url: str) -> str:
     """The name of the one model that the container at `url` serves."""
-    address = urlsplit(url)
-    connection = http.client.HTTPConnection(address.hostname or "", address.port or 80, timeout=10)
+    with opened(url, timeout_s=10) as connection:
+        return _told(connection, "/", _Page).model
+
+
+def _told(connection: http.client.HTTPConnection, path: str, kind: type[ToldT]) -> ToldT:
+    status, content = asked(connection, path)
+    if status != http.HTTPStatus.OK:
+        raise DeviceError(f"GET {path}: {status} {content[:300].decode(errors='replace')}")
     try:
-        return msgspec.json.decode(_got(connection, "/"), type=_Page).model
-    except (OSError, http.client.HTTPException) as error:
-        raise DeviceError(f"{url}: no answer ({error}); is the container running? docker ps") from error
-    finally:
-        connection.close()
-
-
-def _got(connection: http.client.HTTPConnection, path: str) -> bytes:
-    connection.request("GET", path)
-    reply = connection.getresponse()
-    content = reply.read()
-    if reply.status != http.HTTPStatus.OK:
-        raise DeviceError(f"GET {path}: {reply.status} {content[:300].decode(errors='replace')}")
-    return content
+        return msgspec.json.decode(content, type=kind)
+    except msgspec.MsgspecError as error:
+        raise DeviceError(f"GET {path}: not a container of this toolchain ({error}); check the address") from error

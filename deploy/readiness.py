@@ -1,11 +1,10 @@
 """Is the server at this address ready? The host's side of a cold start. Knows nothing of Docker or of models."""
 
-import http.client
 import time
 from collections.abc import Callable
-from urllib.parse import urlsplit
 
-from toolchain.errors import DockerError
+from deploy.client import asked, opened
+from toolchain.errors import DeviceError, DockerError
 
 POLL_S = 0.02
 
@@ -13,9 +12,10 @@ POLL_S = 0.02
 def ready(url: str) -> tuple[bool, str]:
     """(whether it is ready, else what it said or why it did not answer)."""
     try:
-        status, body = _asked(url, "/v2/health/ready")
-    except (OSError, http.client.HTTPException) as error:
-        return False, f"no answer yet ({type(error).__name__})"
+        with opened(url, timeout_s=10) as connection:
+            status, body = asked(connection, "/v2/health/ready")
+    except DeviceError as error:
+        return False, str(error)
     return status == 200, " ".join(body.decode(errors="replace").split())[:300]
 
 
@@ -35,13 +35,3 @@ def wait_until_ready(url: str, timeout_s: float, check_alive: Callable[[], None]
             check_alive()
             look = now + 0.25
         time.sleep(POLL_S)
-
-
-def _asked(url: str, path: str) -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=10)
-    try:
-        connection.request("GET", path)
-        reply = connection.getresponse()
-        return reply.status, reply.read()
-    finally:
-        connection.close()
