@@ -19,22 +19,19 @@ from numpy.typing import NDArray
 
 from deploy import Say
 from deploy.client import connected
-from deploy.engine import connect, explained
+from deploy.engine import builder, connect, explained
 from deploy.image import bundle_files, find_image, manifest_from
 from deploy.labels import BUNDLE, ROLE
-from deploy.oneshot import duet_command, run_once
 from deploy.ports import holder_of, in_use
 from deploy.readiness import ready, wait_until_ready
+from deploy.wall import MEMORY_BYTES, wall_settings
 from toolchain import progress
 from toolchain.errors import DockerError
 from toolchain.records.bundle import MANIFEST, SAMPLE
 from toolchain.records.manifest import Manifest
 
-__all__ = ["Container", "duet_command", "find", "logs", "run", "run_once", "stop"]
-
 INSIDE = "8080/tcp"
 MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
-MEMORY_BYTES = 4 << 30
 DRAIN_S = 15  # the server gives itself 10 s for what is in flight
 
 
@@ -94,18 +91,11 @@ def run(
 
 
 def check_start(name: str, port: int) -> None:
-    """DockerError when `run` could not start `name` on `port`: no engine, not our container, port in use."""
+    """DockerError for what would stop an image and its container: no engine, no BuildKit, not our container, port in
+    use."""
+    builder()
     with closing(connect()) as client:
         _check_port(client, port, _ours(client, name))
-
-
-def find(name: str) -> Container | None:
-    """Our container `name` when it runs and is ready now, else None."""
-    with closing(connect()) as client:
-        found = _ours(client, name)
-        if not found or found.status != "running":
-            return None
-        return _described(found) if ready(_url(found))[0] else None
 
 
 def stop(name: str) -> bool:
@@ -115,15 +105,6 @@ def stop(name: str) -> bool:
         if found:
             _stop(found)
         return bool(found)
-
-
-def logs(name: str, lines: int = 100) -> str:
-    """The last lines that `name` wrote; DockerError when there is no such container."""
-    with closing(connect()) as client:
-        found = _ours(client, name)
-        if not found:
-            raise DockerError(f"no container '{name}'; start one: toolchain run")
-        return found.logs(tail=lines).decode(errors="replace")
 
 
 def _stop(container: EngineContainer) -> None:
@@ -183,15 +164,9 @@ def _create(
             name=name,
             labels={ROLE: "server"},
             ports={INSIDE: port or None},
-            read_only=True,
-            cap_drop=["ALL"],
-            security_opt=["no-new-privileges:true"],
-            pids_limit=512,
-            mem_limit=memory,
-            memswap_limit=memory,
             nano_cpus=int(cpus * 1e9) if cpus else None,
-            tmpfs={"/tmp": "rw,nosuid,nodev,noexec,size=256m"},
             log_config=LogConfig(type="json-file", config={"max-size": "10m", "max-file": "3"}),
+            **wall_settings(memory),
         )
     except docker.errors.APIError as error:
         raise explained(error, f"container '{name}'") from error

@@ -1,0 +1,37 @@
+"""What a container of ours may not have, said once: for the engine's API and for the `docker` command.
+
+Knows nothing of what runs behind it.
+"""
+
+from typing import Any
+
+PIDS = 512
+MEMORY_BYTES = 4 << 30
+TMP = "rw,nosuid,nodev,noexec,size=256m"
+NO_NEW_PRIVILEGES = "no-new-privileges:true"
+
+
+def wall_settings(memory_bytes: int = MEMORY_BYTES) -> dict[str, Any]:
+    """Keywords of the SDK's `containers.create`: read-only root, no capabilities, bounded memory and processes."""
+    return {
+        "read_only": True,
+        "cap_drop": ["ALL"],
+        "security_opt": [NO_NEW_PRIVILEGES],
+        "pids_limit": PIDS,
+        "mem_limit": memory_bytes,
+        "memswap_limit": memory_bytes,
+        "tmpfs": {"/tmp": TMP},
+    }
+
+
+def wall_flags(memory_bytes: int = MEMORY_BYTES) -> list[str]:
+    """The same for `docker run`."""
+    return [
+        "--read-only",
+        "--cap-drop=ALL",
+        f"--security-opt={NO_NEW_PRIVILEGES}",
+        f"--pids-limit={PIDS}",
+        f"--memory={memory_bytes}",
+        f"--memory-swap={memory_bytes}",
+        f"--tmpfs=/tmp:{TMP}",
+    ]
