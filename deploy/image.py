@@ -72,7 +72,7 @@ def build_image(bundle: Bundle, tag: str | None, say: Say) -> Image:
         say(f"image: building {tag} on {base.source}")
         with tempfile.TemporaryDirectory(prefix="edge-image-") as context:
             lay_out(Path(context), bundle, wheels)
-            _build(Path(context), tag, base.tag, {**image_labels(bundle), RECIPE: inputs})
+            _build(Path(context), tag, base.tag, {**image_labels(bundle, base.source), RECIPE: inputs})
         made = find_image(client, tag)
         if not made:
             raise DockerError(

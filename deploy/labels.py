@@ -8,8 +8,8 @@ BUNDLE, NAME, RELEASE, RECIPE = f"{PREFIX}bundle", f"{PREFIX}name", f"{PREFIX}re
 ROLE = f"{PREFIX}role"  # on containers: "server"
 
 
-def image_labels(bundle: Bundle) -> dict[str, str]:
-    """OCI annotations and our own, all of them words that `docker inspect` shows."""
+def image_labels(bundle: Bundle, base: str) -> dict[str, str]:
+    """OCI annotations and our own, all of them words that `docker inspect` shows. base: what the image stands on."""
     manifest = bundle.manifest
     spec = manifest.inputs[0]
     labels = {
@@ -25,6 +25,7 @@ def image_labels(bundle: Bundle) -> dict[str, str]:
         f"{PREFIX}input": f"{spec.name}: {spec}",
         f"{PREFIX}labels": str(len(manifest.labels)),
         f"{PREFIX}model": manifest.model,
+        f"{PREFIX}base": base,
         f"{PREFIX}needs": " ".join((manifest.needs.architecture, *manifest.needs.cpu_isa)),
     }
     if manifest.accuracy:
