@@ -47,4 +47,6 @@ clean:  ## remove what can be made again, except .venv and data: caches, bundles
 	@rm -rf .toolchain/cache .toolchain/bundles .toolchain/wheelhouse .mypy_cache .ruff_cache .pytest_cache build *.egg-info
 	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
+# Both halves of set-up call apt-get, which takes one caller at a time: no -j.
+.NOTPARALLEL:
 .PHONY: help deploy-cpu setup engine test check bench-main lock clean
