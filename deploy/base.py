@@ -97,7 +97,7 @@ def from_debian(client: DockerClient, tag: str, say: Say) -> None:
     if not which("mmdebstrap"):
         raise DockerError(
             "no registry can be reached, and mmdebstrap, which makes a base image from Debian's packages, is missing; "
-            "install it: apt-get install mmdebstrap debian-archive-keyring"
+            "install it as root: apt-get install mmdebstrap debian-archive-keyring uidmap"
         )
     say(f"base image: making one from Debian {SUITE} packages (about half a minute)")
     with tempfile.TemporaryDirectory(prefix="edge-base-") as temporary:

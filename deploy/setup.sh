@@ -7,20 +7,28 @@
 # As root on Debian or Ubuntu it installs what is missing; elsewhere it says what to install, and stops.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin # dockerd is there, and not on every user's path
 
 say() { echo "set-up: $*" >&2; }
 stop() { echo "set-up: $*" >&2; exit 1; }
 
 # Install Debian packages, or say that a person has to.
 install_packages() {
-    if ! command -v apt-get >/dev/null; then
+    command -v apt-get >/dev/null ||
         stop "missing: $*; install them with this system's package manager, then run make again"
-    elif [ "$(id -u)" -ne 0 ]; then
-        stop "missing: $*; type: sudo apt-get install --no-install-recommends $*, then run make again"
-    fi
-    say "installing $*"
     export DEBIAN_FRONTEND=noninteractive
-    apt-get update -qq >&2
+    [ "$(id -u)" -ne 0 ] || apt-get update -qq >&2
+    # Debian 13 and Ubuntu have docker-cli, docker-buildx or both as packages of their own; Debian 12 has neither.
+    local package offered=()
+    for package; do
+        case $package in docker-cli | docker-buildx) apt-cache show "$package" >/dev/null 2>&1 || continue ;; esac
+        offered+=("$package")
+    done
+    [ ${#offered[@]} -gt 0 ] || return 0
+    set -- "${offered[@]}"
+    [ "$(id -u)" -eq 0 ] ||
+        stop "missing: $*; type: sudo apt-get install --no-install-recommends $*, then run make again"
+    say "installing $*"
     apt-get install -y -qq --no-install-recommends "$@" >&2
 }
 
@@ -61,32 +69,57 @@ wait_for_engine() {
         answers && return
         sleep 0.5
     done
-    stop "the Docker Engine did not answer within a minute; its log: /var/log/dockerd.log, or journalctl -u docker"
+    stop "the Docker Engine did not answer within a minute; its log (/var/log/dockerd.log, or journalctl -u docker)" \
+        "ends: $(tail -n 1 /var/log/dockerd.log 2>/dev/null | cut -c 1-400)"
+}
+
+# A pid file that outlived its daemon (this machine is a container that was started again, say) keeps a new one from
+# starting as soon as any other process has that number.
+forget_stale_pids() {
+    local file
+    for file in /var/run/docker.pid /var/run/docker/containerd/containerd.pid; do
+        [ -e "$file" ] || continue
+        case "$(cat "/proc/$(tr -dc 0-9 <"$file")/comm" 2>/dev/null)" in
+            dockerd | containerd) ;;
+            *) say "removing $file, whose daemon is gone" && rm -f "$file" ;;
+        esac
+    done
 }
 
 start_engine() {
     if [ -d /run/systemd/system ]; then
         systemctl enable --now docker >&2
     else
+        forget_stale_pids
         say "no systemd here: starting dockerd by itself (log: /var/log/dockerd.log)"
         setsid nohup dockerd >/var/log/dockerd.log 2>&1 </dev/null &
     fi
     wait_for_engine
 }
 
+# As deploy/engine.py finds it: through buildx, or by a client of 20.10 to 22 itself.
+can_build() {
+    local client
+    for client in $(type -ap docker); do
+        "$client" buildx version >/dev/null 2>&1 && return
+        [[ $("$client" --version) =~ ^Docker\ version\ (18|19|20|21|22)\. ]] && return
+    done
+    return 1
+}
+
 engine() {
     if answers; then
-        [ "$(id -u)" -ne 0 ] || [ ! -e /etc/debian_version ] || command -v mmdebstrap >/dev/null ||
-            install_packages mmdebstrap debian-archive-keyring
+        if [ "$(id -u)" -eq 0 ] && [ -e /etc/debian_version ]; then
+            command -v mmdebstrap >/dev/null || install_packages mmdebstrap debian-archive-keyring
+            can_build || install_packages docker-buildx
+        fi
         return
     fi
-    permitted || stop "no permission to use Docker; type: sudo usermod -aG docker $USER, log in again, then run make again"
+    permitted ||
+        stop "no permission to use Docker; type: sudo usermod -aG docker $(id -un), log in again, then run make again"
     [ -z "${DOCKER_HOST:-}" ] || stop "no Docker Engine answers at DOCKER_HOST=$DOCKER_HOST; start it, or unset the variable"
-    command -v dockerd >/dev/null || install_packages docker.io iptables mmdebstrap debian-archive-keyring
-    # Clients from 23 on build through a plug-in, which Debian 12 does not have and does not need.
-    if [ "$(id -u)" -eq 0 ] && apt-cache show docker-buildx >/dev/null 2>&1 && ! docker buildx version >/dev/null 2>&1; then
-        install_packages docker-buildx
-    fi
+    command -v dockerd >/dev/null && command -v docker >/dev/null ||
+        install_packages docker.io docker-cli docker-buildx iptables mmdebstrap debian-archive-keyring
     [ "$(id -u)" -eq 0 ] || stop "the Docker Engine is installed but does not answer; type: sudo systemctl start docker"
     answers || start_engine
     say "Docker Engine $(docker version --format '{{.Server.Version}}') answers"
