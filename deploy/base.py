@@ -103,7 +103,8 @@ def from_debian(client: DockerClient, tag: str, say: Say) -> None:
     with tempfile.TemporaryDirectory(prefix="edge-base-") as temporary:
         archive, hook = Path(temporary) / "base.tar", Path(temporary) / "hook"
         hook.write_text(f"#!/bin/sh\n{DEBIAN_HOOK}")
-        hook.chmod(0o755)
+        for path in (Path(temporary), hook):  # for another user than root it runs as one of her subordinate users
+            path.chmod(0o755)
         _debootstrap(archive, hook)
         repository, _, name = tag.partition(":")
         changes = ["ENV PATH=/usr/local/bin:/usr/bin:/bin", "ENV LANG=C.UTF-8"]
@@ -124,8 +125,9 @@ def _debootstrap(archive: Path, hook: Path) -> None:
     )  # fmt: skip
     if done.returncode:
         errors = [line for line in done.stderr.splitlines() if line.startswith(("E:", "Err"))] or ["no reason given"]
+        hint = "" if os.getuid() == 0 else "; not being root, are you in /etc/subuid, with uidmap installed?"
         raise explained(
-            " ".join(errors[-2:]), "mmdebstrap could not make the base image (is Debian's archive reachable?)"
+            " ".join(errors[-2:]), f"mmdebstrap could not make the base image (is Debian's archive reachable?{hint})"
         )
 
 
