@@ -50,6 +50,14 @@ def test_steps_keep_their_order_and_options(tmp_path: Path) -> None:
         (('name = "cifar10"', ""), "[data] needs `name`; add it"),
         (('name = "x"', 'name = "a/b"'), "x.toml: name: expected `str` matching regex"),
         (("[data]", "[data"), "not TOML"),
+        (("width = 8", "width = 8\nmean = [0.5, 0.5]"), "x.toml: input: mean has 2 values; expected 1, or 3, one a ch"),
+        (("width = 8", "width = 8\nchannels = 1\nstd = [1, 1, 1]"), "input: std has 3 values; expected 1"),
+        (("width = 8", "width = 8\nstd = [0.2, 0.0, 0.2]"), "input: std = [0.2, 0.0, 0.2]; expected values above zero"),
+        (("width = 8", "width = 8\nchannels = 2"), "input: channels = 2; expected 3 (RGB) or 1 (grey)"),
+        (("width = 8", "width = 0"), "input: width = 0; expected at least 1 pixel"),
+        (("[data]", "[build]\nthreads = 0\n[data]"), "build.threads: expected `int` >= 1"),
+        (("[data]", "[build]\nprecisions = []\n[data]"), "build.precisions: expected `array` of length >= 1"),
+        (("[data]", "[build]\nmax_accuracy_loss = -1\n[data]"), "build.max_accuracy_loss: expected `float` >= 0"),
     ],
 )
 def test_what_does_not_fit_is_named_with_its_place(tmp_path: Path, change: tuple[str, str], words: str) -> None:

@@ -48,10 +48,10 @@ class BuildSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     precisions: what is built and measured; None: all that the back end has, int8 when a `quantize` step says how.
     """
 
-    precisions: tuple[Precision, ...] | None = None
-    max_accuracy_loss: float = 0.5
-    threads: int | None = None  # None: what the cgroup quota allows
-    seed: int = 0
+    precisions: Annotated[tuple[Precision, ...], msgspec.Meta(min_length=1)] | None = None
+    max_accuracy_loss: Annotated[float, msgspec.Meta(ge=0)] = 0.5
+    threads: Annotated[int, msgspec.Meta(ge=1)] | None = None  # None: what the cgroup quota allows
+    seed: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
 class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -64,6 +64,20 @@ class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     resize: int | None = None
     filter: Literal["bilinear", "bicubic"] = "bilinear"
 
+    def __post_init__(self) -> None:
+        """ValueError (read from a file: the reader's own error, with the place) for numbers that no graph can have."""
+        for name, size in (("height", self.height), ("width", self.width), ("resize", self.resize)):
+            if size is not None and size < 1:
+                raise ValueError(f"{name} = {size}; expected at least 1 pixel")
+        if self.channels not in (1, 3):
+            raise ValueError(f"channels = {self.channels}; expected 3 (RGB) or 1 (grey)")
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) not in (1, self.channels):
+                expected = "1" if self.channels == 1 else "1, or 3, one a channel"
+                raise ValueError(f"{name} has {len(values)} values; expected {expected}")
+        if not all(value > 0 for value in self.std):
+            raise ValueError(f"std = {list(self.std)}; expected values above zero")
+
     @property
     def shape(self) -> tuple[int, int, int]:
         """Height, width, channels: one picture as the bundle takes it."""
