@@ -43,7 +43,7 @@ def baselines(making: Making) -> Iterator[tuple[Contestant, ...]]:
 def _torch(making: Making, net: Path, pictures: NDArray[np.uint8]) -> Contestant:
     import torch
 
-    from toolchain.export import normalized
+    from toolchain.models.preprocess import normalized
 
     torch.set_num_threads(making.threads)
     module = net_in(making, net).module.eval()

@@ -6,9 +6,10 @@ from pathlib import Path
 import torch
 
 from tests.compress.nets import context, tiny
-from toolchain.compress.measured import apply_step, classes_of, one_picture
+from toolchain.compress.measured import apply_step, one_picture
 from toolchain.compress.saved import load_net, save_net, weights_digest
 from toolchain.compress.step import Net, Step
+from toolchain.models.check import classes_of
 
 
 def keeps_the_contract(name: str, step: Step, folder: Path) -> None:

@@ -4,11 +4,8 @@ import torch
 from torch import nn
 
 from tests.compress.nets import PREPROCESSING, data, part, tiny
-from toolchain.compress.batches import normalized
 from toolchain.compress.measured import (
     accuracy,
-    classes_of,
-    evaluating,
     macs,
     parameters,
     step_record,
@@ -17,6 +14,9 @@ from toolchain.compress.measured import (
 from toolchain.compress.step import Net
 from toolchain.data import Part
 from toolchain.errors import ModelError
+from toolchain.models.check import classes_of
+from toolchain.models.modes import evaluating
+from toolchain.models.preprocess import normalized
 
 
 def test_parameters_bytes_and_multiply_accumulates_are_those_of_paper_and_pencil() -> None:
@@ -59,8 +59,10 @@ def test_a_net_of_other_classes_has_no_accuracy() -> None:
 
 def test_a_model_that_does_not_fit_the_input_is_refused() -> None:
     with pytest.raises(
-        ModelError, match=r"the model cannot take float32 \[1, 3, 8, 8\]: .*; check the recipe's \[input"
+        ModelError, match=r"the model: fails on an input of float32 \[2, 3, 8, 8\]: .*; check the recipe's \[input"
     ):
         classes_of(nn.Conv2d(1, 4, 3), PREPROCESSING)
-    with pytest.raises(ModelError, match=r"the model answers with \[1, 4, 6, 6\]; expected logits \[N, classes\]"):
+    with pytest.raises(
+        ModelError, match=r"the model: answers \[2, 4, 6, 6\] to 2 pictures; expected logits \[2, classes\]"
+    ):
         classes_of(nn.Conv2d(3, 4, 3), PREPROCESSING)

@@ -11,10 +11,11 @@ from tests.compress.contract import keeps_the_contract
 from tests.compress.nets import context, data, tiny
 from toolchain.compress.groups import Coupled, removals, rounded
 from toolchain.compress.head import head_of
-from toolchain.compress.measured import classes_of, macs
+from toolchain.compress.measured import macs
 from toolchain.compress.prune_channels import PruneChannels
 from toolchain.compress.step import Context, Net, Quantization
 from toolchain.errors import RecipeError
+from toolchain.models.check import classes_of
 from toolchain.records.tensors import Preprocessing
 
 SMALL = Preprocessing(64, 64)

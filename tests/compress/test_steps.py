@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.compress.nets import context, tiny
-from toolchain.compress import TABLE, calibration_samples, check_order, check_steps, steps_from
+from toolchain.compress import TABLE, check_order, check_steps, steps_from
 from toolchain.compress.finetune import Finetune
 from toolchain.compress.prune_channels import PruneChannels
 from toolchain.compress.quantize import Quantize
@@ -92,11 +92,6 @@ def test_a_chain_is_rehearsed_before_any_training(tmp_path: Path) -> None:
         "recipes/x.toml: step 2, finetune: freeze: no layer 'boddy'; the nearest are: body"
     )
     assert not list(tmp_path.iterdir())
-
-
-def test_calibration_pictures_are_counted_from_the_steps() -> None:
-    assert calibration_samples((("finetune", Finetune()), ("quantize", Quantize(samples=77)))) == 77
-    assert calibration_samples((("finetune", Finetune()),)) == 0
 
 
 def test_reading_the_table_needs_no_torch() -> None:

@@ -5,9 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.compress.nets import PREPROCESSING, SHAPE, part
-from toolchain.compress.batches import Batches, augmented, normalized
+from toolchain.compress.batches import Batches, augmented
 from toolchain.compress.finetune import Finetune
 from toolchain.compress.training import learning_rate
+from toolchain.models.preprocess import normalized
 from toolchain.records.tensors import Preprocessing
 
 CPU = torch.device("cpu")

@@ -11,7 +11,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from toolchain.data import Part
 from toolchain.errors import ExportError
-from toolchain.export import normalized, onnx_from_onnx, ort_accuracy, ort_answers
+from toolchain.export import check_classes, onnx_from_onnx, ort_accuracy, ort_answers
+from toolchain.models.preprocess import normalized
 from toolchain.records.tensors import Preprocessing
 
 SHAPE = Preprocessing(4, 6, 3, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
@@ -74,9 +75,22 @@ def test_a_batch_size_that_cannot_be_freed_is_refused(tmp_path: Path) -> None:
 
 def test_a_graph_that_takes_bytes_already_passes_through(tmp_path: Path) -> None:
     source = graph(tmp_path / "user.onnx", axes=(1, 4, 6, 3), kind=TensorProto.UINT8)
-    path = onnx_from_onnx(source, SHAPE, tmp_path / "model.onnx")
+    path = onnx_from_onnx(source, Preprocessing(4, 6), tmp_path / "model.onnx")
     assert "Transpose" not in [node.op_type for node in onnx.load(path).graph.node]
     assert np.allclose(ort_answers(path, PICTURES), PICTURES.reshape(7, 72).astype(np.float32) @ WEIGHTS, rtol=1e-4)
+
+
+def test_preprocessing_is_not_told_twice(tmp_path: Path) -> None:
+    for shape in (SHAPE, Preprocessing(4, 6, order="bgr")):
+        text = refused(tmp_path, shape, axes=(1, 4, 6, 3), kind=TensorProto.UINT8)
+        assert text.startswith("takes bytes, so its preprocessing is in the graph already; take mean, std and order")
+
+
+def test_a_graph_of_other_classes_than_the_datas_is_refused(tmp_path: Path) -> None:
+    path = onnx_from_onnx(graph(tmp_path / "user.onnx"), SHAPE, tmp_path / "model.onnx")
+    check_classes(path, PICTURES, 5)
+    with pytest.raises(ExportError, match="answers 5 classes, but the data has 4; export one"):
+        check_classes(path, PICTURES, 4)
 
 
 def test_other_inputs_are_refused_with_what_was_expected(tmp_path: Path) -> None:

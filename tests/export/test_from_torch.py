@@ -127,10 +127,3 @@ def test_the_worst_picture_is_named_when_answers_differ(tmp_path: Path) -> None:
     path = onnx_from_torch(module, SHAPE, tmp_path / "model.onnx")
     with pytest.raises(ExportError, match=r"answers differently from torch: picture \d+ is off by"):
         check_onnx(path, module, SHAPE, pictures(SHAPE, 8))
-
-
-def test_constants_that_do_not_fit_the_channels_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match="mean has 2 values; expected 1 or 3, one a channel"):
-        onnx_from_torch(nets.Small(), Preprocessing(8, 8, 3, (0.1, 0.2)), tmp_path / "model.onnx")
-    with pytest.raises(ExportError, match=r"std .* expected values above zero"):
-        onnx_from_torch(nets.Small(), Preprocessing(8, 8, 3, std=(0.0,)), tmp_path / "model.onnx")

@@ -59,11 +59,6 @@ def check_steps(steps: NamedSteps, net: "Net", context: "Context", place: str) -
             raise RecipeError(f"{place}: step {number}, {name}: {error}") from error
 
 
-def calibration_samples(steps: NamedSteps) -> int:
-    """How many calibration pictures the recipe asks for; 0: it does not quantize."""
-    return next((int(getattr(step, "samples")) for name, step in steps if name == "quantize"), 0)  # noqa: B009
-
-
 def _step(table: dict[str, dict[str, Any]], place: str) -> tuple[str, "Step"]:
     if len(table) != 1:
         found = ", ".join(table) or "nothing"

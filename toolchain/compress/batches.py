@@ -10,19 +10,11 @@ import torch
 from torch import Tensor
 
 from toolchain.data import Part
+from toolchain.models.preprocess import normalized
 from toolchain.records.tensors import Preprocessing
 
 RESIDENT_BYTES = 8 << 30  # arrays up to this size are moved to the GPU once, whole
 EVALUATION_PIXELS = 1 << 19  # a batch for evaluation: 512 pictures of 32x32, 10 of 224x224
-
-
-def normalized(images: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """uint8 [N, H, W, C] -> float32 [N, C, H, W], channels last in memory: what Preprocessing says the graph does."""
-    if preprocessing.order == "bgr":
-        images = images.flip(-1)
-    mean = torch.tensor(preprocessing.mean, device=images.device).view(1, -1, 1, 1) * 255
-    std = torch.tensor(preprocessing.std, device=images.device).view(1, -1, 1, 1) * 255
-    return ((images.permute(0, 3, 1, 2).float() - mean) / std).contiguous(memory_format=torch.channels_last)
 
 
 def augmented(images: Tensor, augment: tuple[str, ...], random: torch.Generator) -> Tensor:
@@ -65,14 +57,14 @@ class Batches:
         """Every picture once, in order, for evaluation: (float32 [N, C, H, W], int64 [N])."""
         for indices in torch.split(torch.arange(len(self.part)), self.evaluation_size):
             images, labels = self._taken(indices)
-            yield normalized(images, self.preprocessing), labels
+            yield self._ready(images), labels
 
     def shuffled(self, size: int, augment: tuple[str, ...], random: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
         """Whole batches of `size` in a random order; what does not fill the last one waits for another epoch."""
         order = torch.randperm(len(self.part), generator=random)[: self.count(size) * size]
         for indices in torch.split(order, size):
             images, labels = self._taken(indices)
-            yield normalized(augmented(images, augment, random), self.preprocessing), labels
+            yield self._ready(augmented(images, augment, random)), labels
 
     def count(self, size: int) -> int:
         """Batches an epoch; a part smaller than a batch is one."""
@@ -81,6 +73,9 @@ class Batches:
     @property
     def evaluation_size(self) -> int:
         return max(1, EVALUATION_PIXELS // (self.preprocessing.height * self.preprocessing.width))
+
+    def _ready(self, images: Tensor) -> Tensor:
+        return normalized(images, self.preprocessing).contiguous(memory_format=torch.channels_last)
 
     def _taken(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         labels = torch.from_numpy(self.part.labels[indices.numpy()]).to(self.device)

@@ -16,11 +16,12 @@ from torch.nn import functional
 
 from toolchain.compress.frozen import frozen_names, parameter_groups, set_learning
 from toolchain.compress.head import head_of, with_head
-from toolchain.compress.measured import classes_of
 from toolchain.compress.saved import weights_digest
 from toolchain.compress.step import Context, Net
 from toolchain.compress.training import Loss, Training, train
 from toolchain.errors import RecipeError
+from toolchain.models.check import classes_of
+from toolchain.models.program import Program
 from toolchain.records.files import encoded
 
 AUXILIARY_WEIGHT = 0.3  # of an auxiliary classifier's loss (Szegedy et al. 2015)
@@ -78,7 +79,7 @@ class Finetune(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """The head replaced, nothing trained; RecipeError when classes or layer names do not fit."""
         if net.quantization is not None:
             raise RecipeError("training after quantize would undo it; move quantize to the end")
-        if isinstance(net.module, torch.fx.GraphModule):
+        if isinstance(net.module, torch.fx.GraphModule | Program):
             raise RecipeError("an exported program cannot be trained; give the model as path/file.py:function")
         module, classes = deepcopy(net.module), len(context.data.classes)
         found = classes_of(module, context.preprocessing)

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from toolchain.compress.measured import evaluating, one_picture
+from toolchain.compress.measured import one_picture
 from toolchain.errors import RecipeError
+from toolchain.models.modes import evaluating
 from toolchain.records.tensors import Preprocessing
 
 AUXILIARY = ("AuxLogits.fc", "aux1.fc2", "aux2.fc2")  # torchvision's Inception-v3 and GoogLeNet

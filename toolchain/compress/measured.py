@@ -4,8 +4,6 @@ Knows nothing of engines: latency is measured where the artifact runs.
 """
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import msgspec
 import torch
@@ -15,56 +13,17 @@ from torch.utils.flop_counter import FlopCounterMode
 from toolchain.compress.batches import Batches
 from toolchain.compress.step import Context, Net, Step
 from toolchain.data import DataSet, Part
-from toolchain.errors import ModelError
+from toolchain.models.check import classes_of
+from toolchain.models.modes import device_of, evaluating
 from toolchain.progress import counted
 from toolchain.records.manifest import StepRecord
 from toolchain.records.tensors import Preprocessing
-
-
-@contextmanager
-def evaluating(module: nn.Module) -> Iterator[nn.Module]:
-    """`module` in evaluation mode, and each part of it back in its own mode after. An exported program has only one
-    mode, evaluation, and refuses to be asked."""
-    modes = {part: part.training for part in module.modules()}
-    try:
-        module.eval()
-    except NotImplementedError:
-        modes = {}
-    try:
-        yield module
-    finally:
-        for part, training in modes.items():
-            part.training = training
-
-
-def device_of(module: nn.Module) -> torch.device:
-    """Where the module's weights are; a module without any is on the CPU."""
-    return next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
 
 
 def one_picture(module: nn.Module, preprocessing: Preprocessing) -> Tensor:
     """float32 [1, C, H, W] of zeros where the module is: an input to trace or count with."""
     height, width, channels = preprocessing.shape
     return torch.zeros(1, channels, height, width, device=device_of(module))
-
-
-def classes_of(module: nn.Module, preprocessing: Preprocessing) -> int:
-    """How many logits the module answers with; ModelError when it cannot take the recipe's pictures."""
-    picture = one_picture(module, preprocessing)
-    with evaluating(module), torch.no_grad():
-        try:
-            answer = module(picture)
-        except RuntimeError as error:
-            reason = str(error).splitlines()[0]
-            raise ModelError(
-                f"the model cannot take float32 {list(picture.shape)}: {reason}; check the recipe's [input]"
-            ) from error
-    if not isinstance(answer, Tensor) or answer.ndim != 2:
-        found = list(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
-        raise ModelError(
-            f"the model answers with {found}; expected logits [N, classes]: this toolchain is for classifiers"
-        )
-    return answer.shape[1]
 
 
 def parameters(module: nn.Module) -> int:

@@ -17,9 +17,11 @@ from toolchain.compress.batches import Batches
 from toolchain.compress.frozen import matching
 from toolchain.compress.groups import Scorer, coupled, cut, graph_of, removals, rounded
 from toolchain.compress.head import AUXILIARY, head_of
-from toolchain.compress.measured import evaluating, macs, one_picture, parameters
+from toolchain.compress.measured import macs, one_picture, parameters
 from toolchain.compress.step import Context, Net
 from toolchain.errors import RecipeError
+from toolchain.models.modes import evaluating
+from toolchain.models.program import Program
 
 Importance = Literal["l1", "l2", "fpgm", "bn_scale", "taylor"]
 TAYLOR_BATCH = 64
@@ -69,7 +71,7 @@ class PruneChannels(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def _pruned(self, net: Net, context: Context) -> Net:
         if net.quantization is not None:
             raise RecipeError("pruning after quantize would undo it; move quantize to the end")
-        if isinstance(net.module, torch.fx.GraphModule):
+        if isinstance(net.module, torch.fx.GraphModule | Program):
             raise RecipeError("an exported program cannot be pruned; give the model as path/file.py:function")
         module = _without_auxiliary(deepcopy(net.module)).requires_grad_(True)  # it is traced by its gradients
         kept = self._kept(module, context)

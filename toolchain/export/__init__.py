@@ -1,16 +1,12 @@
 """torch -> ONNX, preprocessing folded into the graph, and the check that both answer alike."""
 
-from toolchain.export.answers import check_onnx, ort_accuracy, ort_answers, torch_answers
+from toolchain.export.answers import check_classes, check_onnx, ort_accuracy, ort_answers, torch_answers
 from toolchain.export.from_onnx import onnx_from_onnx
 from toolchain.export.from_torch import onnx_from_torch
-from toolchain.export.preprocess import INPUT, OUTPUT, Preprocessed, normalized
 
 __all__ = [
-    "INPUT",
-    "OUTPUT",
-    "Preprocessed",
+    "check_classes",
     "check_onnx",
-    "normalized",
     "onnx_from_onnx",
     "onnx_from_torch",
     "ort_accuracy",

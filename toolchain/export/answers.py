@@ -18,7 +18,9 @@ from torch import nn
 from toolchain.data import Part
 from toolchain.errors import ExportError
 from toolchain.export.from_onnx import onnx_from_onnx
-from toolchain.export.preprocess import INPUT, OUTPUT, Preprocessed
+from toolchain.export.tidy import INPUT, OUTPUT
+from toolchain.models.modes import device_of, evaluating
+from toolchain.models.preprocess import Preprocessed
 from toolchain.progress import counted
 from toolchain.records.manifest import ParityRecord
 from toolchain.records.tensors import Preprocessing
@@ -32,17 +34,10 @@ Logits = NDArray[np.float32]
 
 def torch_answers(module: nn.Module, preprocessing: Preprocessing, images: Images, batch: int = BATCH) -> Logits:
     """Logits float32 [N, classes] for uint8 [N, H, W, C], in evaluation mode, where the module's weights are."""
-    device = next((weight.device for weight in module.parameters()), torch.device("cpu"))
-    modes = [(part, part.training) for part in module.modules()]
-    whole = Preprocessed(module, preprocessing).to(device).eval()
-    try:
-        with torch.inference_mode():
-            return _batched(
-                lambda part: whole(torch.from_numpy(part).to(device)).float().cpu().numpy(), images, (batch,)
-            )
-    finally:
-        for part, training in modes:
-            part.training = training
+    device = device_of(module)
+    whole = Preprocessed(module, preprocessing).to(device)
+    with evaluating(module), torch.inference_mode():
+        return _batched(lambda part: whole(torch.from_numpy(part).to(device)).float().cpu().numpy(), images, (batch,))
 
 
 def ort_answers(onnx: Path, images: Images, batches: Sequence[int] = (BATCH,)) -> Logits:
@@ -92,6 +87,13 @@ def check_onnx(onnx: Path, module: nn.Module, preprocessing: Preprocessing, imag
             "random numbers, Python numbers made of tensors)?"
         )
     return record
+
+
+def check_classes(onnx: Path, images: Images, classes: int) -> None:
+    """ExportError when the graph answers with another width than the data's class count: a file may leave that open."""
+    found = ort_answers(onnx, images[:1]).shape[1]
+    if found != classes:
+        raise ExportError(f"{onnx}: answers {found} classes, but the data has {classes}; export one with the data's")
 
 
 def ort_accuracy(source: Path, preprocessing: Preprocessing, part: Part) -> float:

@@ -12,8 +12,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from toolchain.errors import ExportError
 from toolchain.export.free_batch import check_batches, free_batch
-from toolchain.export.preprocess import INPUT, OUTPUT, offset_and_scale
-from toolchain.export.tidy import BATCH, tidied
+from toolchain.export.tidy import BATCH, INPUT, OUTPUT, tidied
+from toolchain.models.preprocess import offset_and_scale
 from toolchain.records.files import write_whole
 from toolchain.records.tensors import Array, Preprocessing
 
@@ -40,6 +40,11 @@ def onnx_from_onnx(source: Path, preprocessing: Preprocessing, path: Path) -> Pa
         raise ExportError(
             f"{source}: input '{inputs[0].name}' is {_words(kind, axes)}; expected float32 [N, {channels}, {height}, "
             f"{width}], or uint8 [N, {height}, {width}, {channels}] with the preprocessing in it; see [input]"
+        )
+    if folded and (preprocessing.mean, preprocessing.std, preprocessing.order) != ((0.0,), (1.0,), "rgb"):
+        raise ExportError(
+            f"{source}: takes bytes, so its preprocessing is in the graph already; take mean, std and order out of "
+            "[input], or export the graph without it"
         )
     _rename(graph, graph.output[0].name, OUTPUT)
     free_batch(graph, axes[0])

@@ -18,8 +18,8 @@ from torch.export import Dim, ExportedProgram
 
 from toolchain.errors import ExportError
 from toolchain.export.blame import capture_refusal, translation_refusal
-from toolchain.export.preprocess import INPUT, OUTPUT, Preprocessed
-from toolchain.export.tidy import tidied
+from toolchain.export.tidy import INPUT, OUTPUT, tidied
+from toolchain.models.preprocess import Preprocessed
 from toolchain.records.files import write_whole
 from toolchain.records.tensors import Preprocessing
 

@@ -9,7 +9,7 @@ import onnx
 
 from toolchain.errors import ExportError
 
-BATCH = "batch"
+INPUT, OUTPUT, BATCH = "image", "logits", "batch"
 LIMIT_BYTES = 2 << 30  # protobuf's, and so ONNX's for one file
 
 

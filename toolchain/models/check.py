@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from toolchain.errors import ModelError
+from toolchain.models.modes import evaluating
 from toolchain.recipe import ModelSpec
 from toolchain.records.tensors import Preprocessing
 
@@ -34,9 +35,10 @@ def check_finite(state: Mapping[str, Tensor], source: str) -> None:
         )
 
 
-def classes_of(module: nn.Module, preprocessing: Preprocessing, source: str) -> int:
+def classes_of(module: nn.Module, preprocessing: Preprocessing, source: str = "the model") -> int:
     """The width of the logits for pictures of the recipe's [input]; ModelError when there are none."""
-    first, *others = (_width(module, preprocessing, source, count) for count in TRIALS)
+    with evaluating(module):
+        first, *others = (_width(module, preprocessing, source, count) for count in TRIALS)
     if any(other != first for other in others):
         raise ModelError(f"{source}: answers {first} or {others[0]} classes by how many pictures it is given")
     return first

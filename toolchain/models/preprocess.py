@@ -1,29 +1,20 @@
 """The part of preprocessing that is in the graph: uint8 NHWC -> channel order -> (x / 255 - mean) / std -> NCHW.
 
-Knows nothing of decoding, resizing and cropping: what comes in has its final size.
+One meaning for training, for the exported graph and for the eager baseline. Knows nothing of decoding, resizing and
+cropping: what comes in has its final size.
 """
 
 import torch
 from torch import Tensor, nn
 
-from toolchain.errors import ExportError
 from toolchain.records.tensors import Preprocessing
 
-INPUT, OUTPUT = "image", "logits"
 Constants = tuple[tuple[float, ...], tuple[float, ...]]
 
 
 def offset_and_scale(preprocessing: Preprocessing) -> Constants:
-    """For each channel what is subtracted from a byte and what the rest is multiplied by: 255 mean, 1 / (255 std).
-
-    ExportError unless mean and std have one value, or one a channel, and no std is zero.
-    """
+    """For each channel what is subtracted from a byte and what the rest is multiplied by: 255 mean, 1 / (255 std)."""
     channels = preprocessing.channels
-    for name, values in (("mean", preprocessing.mean), ("std", preprocessing.std)):
-        if len(values) not in (1, channels):
-            raise ExportError(f"[input] {name} has {len(values)} values; expected 1 or {channels}, one a channel")
-    if any(value <= 0 for value in preprocessing.std):
-        raise ExportError(f"[input] std {list(preprocessing.std)}; expected values above zero")
     mean, std = (values * (channels // len(values)) for values in (preprocessing.mean, preprocessing.std))
     return tuple(255 * value for value in mean), tuple(1 / (255 * value) for value in std)
 
