@@ -7,6 +7,7 @@ import re
 import tempfile
 from hashlib import sha256
 from pathlib import Path
+from shutil import copy2
 
 import msgspec
 import numpy as np
@@ -22,15 +23,34 @@ from toolchain.records.files import encoded
 from toolchain.records.manifest import Accuracy, DataRecord, Golden, Manifest, Needs, StepRecord
 from toolchain.records.tensors import TensorSpec
 from toolchain.samples import calibration_pictures, certify_pictures, golden_pictures
-from toolchain.stages import tool_versions
+from toolchain.stages import code_digest, keep, kept, tool_versions
 
 RELEASE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")  # it names a folder and an image
-TOOLS = ("torch", "torchvision", "torch-pruning", "nncf", "onnx", "onnxscript", "onnxruntime", "openvino", "numpy")
+TOOLS = (
+    "torch",
+    "torchvision",
+    "torch-pruning",
+    "nncf",
+    "onnx",
+    "onnxscript",
+    "onnxruntime",
+    "openvino",
+    "numpy",
+    "pillow",
+)
 
 # A device with other instructions rounds otherwise: fp32 by the order of sums, int8 by saturation (no VNNI) and by a
 # value that falls on the other side of a rounding step; a wrong file or a wrong preprocessing is off by far more.
 GOLDEN_RELATIVE = {"fp32": 1e-3, "fp16": 2e-2, "bf16": 5e-2, "int8": 1.5e-1}
 GOLDEN_AGREEMENT = {"fp32": 1.0, "fp16": 0.93, "bf16": 0.87, "int8": 0.87}
+
+
+class Samples(msgspec.Struct, frozen=True):
+    """certify_accuracy: what the chosen candidate gets right of certify.npz on this machine, the figure that a device
+    must reproduce; None where the data has no such pictures."""
+
+    data: DataRecord
+    certify_accuracy: float | None
 
 
 def check_release(release: str | None) -> None:
@@ -48,45 +68,74 @@ def bundled(
     release: str | None,
 ) -> Bundle:
     """Write the bundle below home()/bundles, or give back the one that already says the same."""
+    samples = _sampled(making, made, measured)
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        gathered(made, folder)
-        certified = _write_samples(making, measured, folder)
-        manifest = _manifest(making, reference, records, measured, folder, certified)
+        folder = gathered(made, Path(temporary) / "files")
+        for path in samples.glob("*.npz"):
+            copy2(path, folder / path.name)
+        manifest = _manifest(making, reference, records, measured, folder, kept(samples, Samples))
         return _written(manifest, folder, release)
 
 
-def _write_samples(making: Making, measured: Measured, folder: Path) -> DataRecord:
-    settings, golden = Settings(making.threads), golden_pictures(making.pictures)
-    answers = {
-        f"outputs_{candidate.precision}": engine_answers(folder, candidate, settings, golden)
-        for candidate in measured.candidates
-        if candidate.latency_ms is not None  # one that cannot run here has no answers
+def _sampled(making: Making, made: Made, measured: Measured) -> Path:
+    """The folder of sample.npz and certify.npz. A stage of its own: an engine need not give the same bytes twice, and
+    an unchanged build must end with the same bundle."""
+
+    def make(folder: Path, work: Path) -> None:
+        candidates = gathered(made, work / "candidates")
+        keep(
+            folder,
+            Samples(_write_samples(making, measured, candidates, folder), _certify(making, measured, candidates)),
+        )
+
+    inputs = {
+        "artifacts": [folder.name for folder, _ in made],
+        "measured": measured,
+        "data": making.data.sha256,
+        "pictures": making.pictures.sha256,
+        "quantization": quantization(making),
+        "threads": making.threads,
+        "code": code_digest(
+            "toolchain/bundling.py", "toolchain/judging.py", "toolchain/samples.py", "deploy/runtime/engines"
+        ),
     }
+    return making.made("samples", "samples: golden answers, and the certificate's pictures", inputs, make)
+
+
+def _write_samples(making: Making, measured: Measured, candidates: Path, folder: Path) -> DataRecord:
+    settings, golden = Settings(making.threads), golden_pictures(making.pictures)
+    able = [one for one in measured.candidates if one.latency_ms is not None]  # one that cannot run here has no answers
+    answers = {f"outputs_{one.precision}": engine_answers(candidates, one, settings, golden) for one in able}
     np.savez(folder / SAMPLE, allow_pickle=False, inputs=golden, **answers)
     images, labels, indices = certify_pictures(making.data)
     if len(images):
         np.savez(folder / CERTIFY, allow_pickle=False, images=images, labels=labels)
-    how = quantization(making)
-    calibrated = calibration_pictures(making.pictures, how.samples, making.recipe.build.seed)[1] if how else ()
+    data, calibrated = making.data, _calibrated(making, measured)
     return DataRecord(
-        making.data.name,
-        making.data.source,
-        making.data.sha256,
-        making.pictures.name if how else "",
+        data.name,
+        data.source,
+        data.sha256,
+        making.pictures.name if calibrated else "",
         calibrated,
         "train" if len(images) else "",
         indices,
     )
 
 
-def _certify_accuracy(making: Making, measured: Measured, folder: Path) -> float | None:
-    """What the chosen candidate gets right of certify.npz on this machine: the figure that a device must reproduce."""
+def _calibrated(making: Making, measured: Measured) -> tuple[int, ...]:
+    """The indices that an int8 candidate was calibrated on; none where none was made."""
+    how = quantization(making)
+    if how is None or all(one.precision != "int8" for one in measured.candidates):
+        return ()
+    return calibration_pictures(making.pictures, how.samples, making.recipe.build.seed)[1]
+
+
+def _certify(making: Making, measured: Measured, candidates: Path) -> float | None:
     images, labels, _ = certify_pictures(making.data)
     if not len(images):
         return None
     chosen = next(one for one in measured.candidates if one.precision == measured.chosen)
-    answers = engine_answers(folder, chosen, Settings(making.threads), images)
+    answers = engine_answers(candidates, chosen, Settings(making.threads), images)
     return float((answers.argmax(1) == labels).mean())
 
 
@@ -96,7 +145,7 @@ def _manifest(
     records: tuple[StepRecord, ...],
     measured: Measured,
     folder: Path,
-    data: DataRecord,
+    samples: Samples,
 ) -> Manifest:
     recipe, shape = making.recipe, making.recipe.input
     chosen = next(one for one in measured.candidates if one.precision == measured.chosen)
@@ -121,9 +170,9 @@ def _manifest(
         files=tuple(files),
         golden=Golden(GOLDEN_RELATIVE, GOLDEN_AGREEMENT),
         needs=Needs(cpu_isa=needed_isa(chosen)),
-        data=data,
+        data=msgspec.structs.replace(samples.data, source=making.data.source),
         accuracy=accuracy,
-        certify_accuracy=_certify_accuracy(making, measured, folder),
+        certify_accuracy=samples.certify_accuracy,
         steps=records,
         parity=measured.parity,
         tools=tool_versions(*TOOLS),

@@ -66,9 +66,8 @@ def evaluate(where: str, *, recipe: Path | None = None) -> None:
     """
     from toolchain.evaluation import evaluated
     from toolchain.printing import as_json
-    from toolchain.progress import say
 
-    print(as_json(evaluated(where, recipe, say)))
+    print(as_json(evaluated(where, recipe)))
 
 
 def image(bundle: Path, *, tag: str | None = None) -> None:

@@ -6,6 +6,7 @@ Knows the order, and what need not be done again: a certificate and a report are
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from shlex import quote
 
 import msgspec
 
@@ -214,4 +215,4 @@ def _curl(bundle: Bundle, container: Container) -> str:
     write_whole(picture, content.getvalue())
     place = picture.relative_to(Path.cwd()) if picture.is_relative_to(Path.cwd()) else picture
     address = f"{container.url}/v2/models/{bundle.manifest.name}/infer"
-    return f"curl -s --data-binary @{place} -H 'Content-Type: image/png' {address}"
+    return f"curl -s --data-binary @{quote(str(place))} -H 'Content-Type: image/png' {address}"

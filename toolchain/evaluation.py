@@ -29,10 +29,10 @@ class Evaluation(msgspec.Struct, frozen=True):
     accuracy: float
 
 
-def evaluated(where: str, recipe: Path | None, say: Callable[[str], None]) -> Evaluation:
+def evaluated(where: str, recipe: Path | None) -> Evaluation:
     """Ask `where` (URL, bundle folder, or recipe) for every test picture of the recipe's data."""
     if where.endswith(".toml"):
-        return _by_torch(Path(where), say)
+        return _as_trained(Path(where))
     if recipe is None:
         raise UsageError(f"eval {where}: whose data? Add --recipe=recipes/NAME.toml")
     data = _data(recipe)
@@ -69,14 +69,20 @@ def _by_bundle(folder: Path, data: DataSet) -> Evaluation:
         )
 
 
-def _by_torch(recipe: Path, say: Callable[[str], None]) -> Evaluation:
+def _as_trained(recipe: Path) -> Evaluation:
+    """The model as it came, in fp32: by torch, or by ONNX Runtime where it came as a graph."""
     from toolchain.compress.measured import accuracy
-    from toolchain.making import prepared, trained_model
+    from toolchain.export import ort_accuracy
+    from toolchain.models import load_model
 
-    making = prepared(recipe, "onnxruntime", say)
-    test, module = making.data.part("test"), trained_model(making).module_or_refusal()
-    share = accuracy(module, test, making.recipe.input, "fp32 torch")
-    return Evaluation(f"{recipe.name} fp32 torch", making.data.name, len(test), round(share * len(test)), share)
+    read, data = read_recipe(recipe), _data(recipe)
+    test = data.part("test")
+    model = load_model(read.model, read.input, len(data.classes), recipe.parent, seed=read.build.seed)
+    if model.module is not None:
+        of, share = "fp32 torch", accuracy(model.module, test, read.input, "fp32 torch, test")
+    else:
+        of, share = "fp32 onnxruntime", ort_accuracy(model.graph_or_refusal(), read.input, test)
+    return Evaluation(f"{recipe.name} {of}", data.name, len(test), round(share * len(test)), share)
 
 
 def _counted(of: str, data: DataSet, answer: Answer) -> Evaluation:

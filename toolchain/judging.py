@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.runtime.engines import Settings, open_engine
+from toolchain.backends import backend
 from toolchain.choose import choose, measure_candidates
 from toolchain.errors import BackendError, DeviceError
 from toolchain.export import ort_answers, torch_answers
@@ -25,6 +26,7 @@ from toolchain.samples import trial_pictures
 if TYPE_CHECKING:
     from torch import nn
 
+BATCH_ENDS = (1, 4, 12, 44)  # batches of 1, 3, 8, 32, and the rest
 Made = tuple[tuple[Path, Candidate], ...]
 
 
@@ -33,12 +35,14 @@ def judged(
 ) -> Measured:
     """All of `made` compared, measured and one chosen; `module` is the compressed torch net (None: an ONNX model).
 
-    A candidate that answers otherwise than the net is refused by name; ParityError when none is left.
+    A candidate that answers otherwise than the net is refused by name; ParityError when none is left. Of an engine that
+    computes nothing (null) only the latency is judged.
     """
     folder = gathered(made, work / "candidates")
     pictures, settings = trial_pictures(making.data), Settings(making.threads)
     torch = None if module is None else torch_answers(module, making.recipe.input, pictures)
-    answers = _answered(folder, made, settings, pictures)
+    computes = backend(making.target).COMPUTES
+    answers = _answered(folder, made, settings, pictures) if computes else {}
     parity = three_way(torch, ort_answers(onnx / "model.onnx", pictures), answers, making.target)
     differing = {
         precision for precision in answers for row in parity if row.candidate.endswith(precision) and not row.passed
@@ -47,14 +51,18 @@ def judged(
         require(parity)
     agreeing = tuple(candidate for _, candidate in made if candidate.precision not in differing)
     test = making.data.part("test")
-    measured = measure_candidates(folder, agreeing, test if len(test) else None, settings, making.stages.say, pictures)
-    choice = choose(measured, reference.accuracy, making.recipe.build.max_accuracy_loss)
+    labelled = test if computes and len(test) else None
+    measured = measure_candidates(folder, agreeing, labelled, settings, making.stages.say, pictures)
+    choice = choose(measured, reference.accuracy if labelled else None, making.recipe.build.max_accuracy_loss)
     refused = tuple(
         msgspec.structs.replace(candidate, verdict="refused: answers otherwise than the net, see parity")
         for _, candidate in made
         if candidate.precision in differing
     )
-    return Measured((*choice.candidates, *refused), choice.chosen, choice.sentence, parity)
+    sentence = (
+        choice.sentence if computes else f"{choice.chosen}: {making.target} computes nothing, timing alone counts"
+    )
+    return Measured((*choice.candidates, *refused), choice.chosen, sentence, parity)
 
 
 def gathered(made: Made, folder: Path) -> Path:
@@ -72,12 +80,11 @@ def gathered(made: Made, folder: Path) -> Path:
 def engine_answers(
     folder: Path, candidate: Candidate, settings: Settings, pictures: NDArray[np.uint8]
 ) -> NDArray[np.float32]:
-    """The answers of the engine that will serve, in batches of 16: [N, classes]."""
+    """The answers of the engine that will serve: [N, classes]. Batches of several sizes: each may be computed otherwise."""
     with open_engine(folder, candidate, settings) as engine:
         name, output = engine.inputs[0].name, engine.outputs[0].name
-        return np.concatenate(
-            [engine.infer({name: pictures[at : at + 16]})[output] for at in range(0, len(pictures), 16)]
-        )
+        parts = np.split(pictures, [at for at in BATCH_ENDS if at < len(pictures)])
+        return np.concatenate([engine.infer({name: part})[output] for part in parts])
 
 
 def _answered(

@@ -5,6 +5,7 @@ Knows the recipe and what the trained model depends on; makes nothing.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,22 @@ from toolchain.compress.step import Quantization, Step
 from toolchain.data import DataSet, load
 from toolchain.errors import BackendError, RecipeError
 from toolchain.home import home
-from toolchain.models import LoadedModel, load_model
+from toolchain.models import LoadedModel, files_of, load_model, user_file
 from toolchain.recipe import Recipe, read_recipe
 from toolchain.records.files import digest_of
 from toolchain.records.manifest import Candidate, ParityRecord, Precision
-from toolchain.samples import check_calibration
+from toolchain.samples import check_calibration, check_golden
 from toolchain.stages import Stages, code_digest, tool_versions
 
-MAKING = ("toolchain/compress", "toolchain/models", "toolchain/data")
+# What decides a net, or how its figures are written down
+MAKING = (
+    "toolchain/compress",
+    "toolchain/data",
+    "toolchain/making.py",
+    "toolchain/models",
+    "toolchain/records",
+    "deploy/runtime/pictures.py",
+)
 
 
 class Reference(msgspec.Struct, frozen=True):
@@ -62,6 +71,11 @@ class Making:
         """What the recipe's relative paths are relative to."""
         return self.place.parent
 
+    @cached_property
+    def source(self) -> dict[str, Any]:
+        """What the trained model depends on: see _source."""
+        return _source(self)
+
     def made(self, name: str, title: str, inputs: dict[str, Any], make: Callable[[Path, Path], None]) -> Path:
         return self.stages.made(name, title, {"seed": self.recipe.build.seed, **inputs}, make)
 
@@ -76,20 +90,31 @@ def prepared(place: Path, target: str, say: Callable[[str], None]) -> Making:
         raise BackendError(f"target {target}: {reason}")
     steps = steps_from(recipe.step, str(place))
     check_order(steps, str(place))
-    if recipe.model.source.endswith(".onnx") and any(name != "quantize" for name, _ in steps):
-        raise RecipeError(
-            f"{place}: model.source is an ONNX file, which enters after export: only quantize works on it"
-        )
+    _check_kind(recipe, steps, place)
     say(f"data: {recipe.data.name}")
     data = load(recipe.data, recipe.input, place.parent)
     pictures = load(recipe.calibration.data, recipe.input, place.parent) if recipe.calibration else data
     making = Making(
         place, recipe, target, data, pictures, steps, recipe.build.threads or threads(), Stages(home() / "cache", say)
     )
-    how = quantization(making)
-    if "int8" in wanted_precisions(making, room) and how is not None:
+    how, int8 = quantization(making), "int8" in wanted_precisions(making, room)
+    if how is not None and int8:
         check_calibration(pictures, how.samples)
+    elif how is not None:
+        say(f"{target}: no int8 among its precisions; the quantize step is not used")
+    check_golden(pictures)
     return making
+
+
+def _check_kind(recipe: Recipe, steps: tuple[tuple[str, Step], ...], place: Path) -> None:
+    """RecipeError for a step that works on a torch module, where the model comes as a finished graph."""
+    other = next((name for name, _ in steps if name != "quantize"), None)
+    kind = {".onnx": "an ONNX file", ".pt2": "a torch.export program"}.get(Path(recipe.model.source).suffix)
+    if kind and other:
+        raise RecipeError(
+            f"{place}: model.source is {kind}, on which only quantize works, not {other}; "
+            "give the model as path/file.py:function, or remove the step"
+        )
 
 
 def wanted_precisions(making: Making, room: Backend) -> tuple[Precision, ...]:
@@ -120,24 +145,40 @@ def quantization(making: Making) -> Quantization | None:
 def trained_model(making: Making) -> LoadedModel:
     """The model that the recipe starts from."""
     recipe = making.recipe
-    replaces = any(getattr(step, "replace_head", False) for _, step in making.steps)
     return load_model(
-        recipe.model, recipe.input, len(making.data.classes), making.base, other_head=replaces, seed=recipe.build.seed
+        recipe.model,
+        recipe.input,
+        len(making.data.classes),
+        making.base,
+        other_head=_replaces_head(making),
+        seed=recipe.build.seed,
     )
 
 
-def source(making: Making) -> dict[str, Any]:
-    """What the trained model depends on: the spec, and the bytes of every file that it names."""
+def _replaces_head(making: Making) -> bool:
+    return any(getattr(step, "replace_head", False) for _, step in making.steps)
+
+
+def _source(making: Making) -> dict[str, Any]:
+    """The spec, the bytes of every file that it names, the data and the code. One's own function may read weights from
+    wherever it likes, so it is called and what it returns is looked at. Where its file lies counts too: a net in the
+    cache names its classes by that place."""
+    from toolchain.compress.saved import weights_digest
+
     spec = making.recipe.model
-    source = (making.base / spec.source.partition(":")[0]).resolve()
-    files = [source, (making.base / spec.weights).resolve()]
-    if source.suffix == ".py":
-        files += sorted(source.parent.glob("*.py"))
+    own = user_file(spec, making.base)
+    module = trained_model(making).module if own and spec.weights == "own" else None
+    as_graph = spec.source.endswith(".onnx")
     return {
         "model": msgspec.to_builtins(spec),
+        "other_head": _replaces_head(making),
         "input": msgspec.to_builtins(making.recipe.input),
-        "files": [digest_of(file) for file in files if file.is_file()],
+        "place": str(own or ""),
+        "files": [digest_of(file) for file in files_of(spec, making.base)],
+        "weights": weights_digest(module) if module is not None else "",
         "data": making.data.sha256,
-        "code": code_digest(*MAKING),
-        "tools": tool_versions("torch", "torchvision", "torch-pruning"),
+        "code": code_digest(*MAKING, *(("toolchain/export",) if as_graph else ())),
+        "tools": tool_versions(
+            "torch", "torchvision", "torch-pruning", "pillow", *(("onnxruntime",) if as_graph else ())
+        ),
     }

@@ -19,7 +19,6 @@ from toolchain.making import (
     Reference,
     prepared,
     quantization,
-    source,
     trained_model,
     wanted_precisions,
 )
@@ -70,7 +69,7 @@ def _reference(making: Making) -> Reference:
         record = Reference(loaded.description, loaded.labels or making.data.classes, figure, len(test))
         keep(folder, record)
 
-    folder = making.made("reference", "model: fp32 accuracy on the test part", source(making), make)
+    folder = making.made("reference", "model: fp32 accuracy on the test part", making.source, make)
     return kept(folder, Reference)
 
 
@@ -102,7 +101,7 @@ def trained(making: Making) -> Path | None:
         save_net(net, folder / NET)
         keep(folder, step_record("model", {}, net, making.data, making.recipe.input, 0.0))
 
-    return making.made("model", "model: load and check", source(making), make)
+    return making.made("model", "model: load and check", making.source, make)
 
 
 def _compressed(making: Making) -> tuple[Path | None, tuple[StepRecord, ...]]:
@@ -152,11 +151,10 @@ def _stepped(making: Making, title: str, name: str, step: "Step", before: Path) 
 def net_in(making: Making, folder: Path) -> "Net":
     """The net that a stage left in `folder`; a user's own classes are imported first."""
     from toolchain.compress.saved import load_net
-    from toolchain.models import import_user_file
+    from toolchain.models import import_user_file, user_file
 
-    source, _, function = making.recipe.model.source.rpartition(":")
-    if function and source.endswith(".py"):
-        import_user_file(making.base / source)
+    if own := user_file(making.recipe.model, making.base):
+        import_user_file(own)
     return load_net(folder / NET)
 
 
@@ -164,19 +162,20 @@ def exported(making: Making, net: Path | None) -> Path:
     """The folder of `model.onnx`, preprocessing folded in, checked against torch on pictures outside the test part."""
 
     def make(folder: Path, _: Path) -> None:
-        from toolchain.export import check_onnx, onnx_from_onnx, onnx_from_torch
+        from toolchain.export import check_classes, check_onnx, onnx_from_onnx, onnx_from_torch
 
         shape, path = making.recipe.input, folder / "model.onnx"
         if net is None:
             onnx_from_onnx(trained_model(making).graph_or_refusal(), shape, path)
+            check_classes(path, trial_pictures(making.data), len(making.data.classes))
             return
         module = net_in(making, net).module
         onnx_from_torch(module, shape, path)
         check_onnx(path, module, shape, trial_pictures(making.data))
 
     inputs = {
-        "net": net.name if net else source(making),
-        "code": code_digest("toolchain/export"),
+        "net": net.name if net else making.source,
+        "code": code_digest("toolchain/export", "toolchain/samples.py"),
         "tools": tool_versions("onnx", "onnxscript", "onnxruntime", "torch"),
     }
     return making.made("onnx", "export: ONNX, checked by ONNX Runtime against torch", inputs, make)
@@ -199,7 +198,7 @@ def artifact(making: Making, target: str, onnx: Path, precision: Precision) -> t
         "precision": precision,
         "quantization": msgspec.to_builtins(how),
         "pictures": making.pictures.sha256 if how else "",
-        "code": code_digest("toolchain/backends"),
+        "code": code_digest("toolchain/backends", "toolchain/samples.py"),
         "tools": tool_versions("openvino", "nncf", "onnxruntime"),
     }
     folder = making.made(f"{target}-{precision}", f"{target}: {precision}", inputs, make)
@@ -230,6 +229,7 @@ def _measured(
             "toolchain/choose.py",
             "toolchain/measuring.py",
             "toolchain/parity",
+            "toolchain/samples.py",
             "deploy/runtime/engines",
         ),
     }

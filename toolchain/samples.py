@@ -12,6 +12,7 @@ from toolchain.errors import DataError
 
 CERTIFY_PICTURES, CERTIFY_BYTES = 1000, 64 << 20
 TRIAL_PICTURES, GOLDEN_PICTURES = 64, 16
+GOLDEN_PARTS = ("validate", "train")
 
 Images = NDArray[np.uint8]
 Indices = tuple[int, ...]
@@ -37,12 +38,22 @@ def check_calibration(data: DataSet, samples: int) -> None:
 def trial_pictures(data: DataSet) -> Images:
     """Pictures on which two ways of running the model are compared: the data's own, since on strange ones two classes
     are often level. Their labels are not looked at, so data that is nothing but a test part may give them too."""
-    return _first(data, ("validate", "train", "test"), TRIAL_PICTURES)
+    return _first(data, (*GOLDEN_PARTS, "test"), TRIAL_PICTURES)
 
 
 def golden_pictures(data: DataSet) -> Images:
     """Pictures whose answers travel in the bundle; DataError when there are none beside the test part."""
-    return _first(data, ("validate", "train"), GOLDEN_PICTURES)
+    check_golden(data)
+    return _first(data, GOLDEN_PARTS, GOLDEN_PICTURES)
+
+
+def check_golden(data: DataSet) -> None:
+    """DataError when all that the data has is its test part."""
+    if not any(len(data.part(name)) for name in GOLDEN_PARTS):
+        raise DataError(
+            f"{data.name}: no pictures beside its test part, and that is kept for the figure; "
+            'name another data set: [calibration] data = { name = "cifar10" }'
+        )
 
 
 def certify_pictures(data: DataSet) -> tuple[Images, NDArray[np.int64], Indices]:
@@ -55,12 +66,7 @@ def certify_pictures(data: DataSet) -> tuple[Images, NDArray[np.int64], Indices]
 
 
 def _first(data: DataSet, parts: tuple[str, ...], count: int) -> Images:
-    part = next((data.part(name) for name in parts if len(data.part(name))), None)
-    if part is None:
-        raise DataError(
-            f"{data.name}: no pictures beside its test part, and that is kept for the figure; "
-            'name another data set: [calibration] data = { name = "cifar10" }'
-        )
+    part = next(data.part(name) for name in parts if len(data.part(name)))
     return _taken(part, list(range(min(count, len(part)))))[0]
 
 

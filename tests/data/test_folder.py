@@ -36,7 +36,7 @@ def test_it_keeps_the_contract_with_train_and_test(tmp_path: Path) -> None:
     pictures(tmp_path / "pets" / "test", 4)
     data = opened(tmp_path)
     check_data_set(data, opened(tmp_path))
-    assert data.classes == ("cat", "dog") and data.source == str(tmp_path / "pets")
+    assert data.classes == ("cat", "dog") and data.source == "pets"
     assert {name: len(part) for name, part in data.parts.items()} == {
         "certify": 3,
         "validate": 3,

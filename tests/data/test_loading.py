@@ -39,11 +39,6 @@ def test_load_fetches_what_is_not_here_once(offered: Server, home: Path) -> None
     assert not (home / "data" / ".archives" / "cifar10").exists()
 
 
-def test_load_does_not_fetch_when_told_so(home: Path) -> None:
-    with pytest.raises(DataError, match=r"cifar10: not here yet \(.*\); get it: toolchain data fetch cifar10$"):
-        load("cifar10", fetch_missing=False)
-
-
 def test_fetch_says_which_source_it_used(offered: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = fetch("cifar10", home=tmp_path / "elsewhere")
     assert folder == tmp_path / "elsewhere" / "data" / "cifar10"

@@ -40,7 +40,7 @@ def refused(*arguments: Any, **more: Any) -> str:
 
 def test_a_users_function_is_built_in_eval_mode_with_its_options() -> None:
     loaded = load("nets.py:net", classes=7, options={"classes": 7})
-    assert (loaded.description, loaded.fits, loaded.trainable, loaded.onnx) == ("nets.py:net", True, True, None)
+    assert (loaded.description, loaded.fits, loaded.onnx) == ("nets.py:net", True, None)
     module = loaded.module_or_refusal()
     assert not module.training
     with pytest.raises(ModelError, match="a torch module, not an ONNX file"):
@@ -188,8 +188,17 @@ def test_labels_are_read_and_counted(tmp_path: Path) -> None:
     (tmp_path / "five.txt").write_text("a\nb\nc\nd\ne\n")
     (tmp_path / "two.txt").write_text("a\nb\n")
     assert load("nets.py:net", labels=str(tmp_path / "five.txt")).labels == ("a", "b", "c", "d", "e")
-    assert "2 labels, but the model has 5 classes" in refused("nets.py:net", labels=str(tmp_path / "two.txt"))
+    assert "2 labels, but there are 5 classes" in refused("nets.py:net", labels=str(tmp_path / "two.txt"))
     assert "cannot be read" in refused("nets.py:net", labels=str(tmp_path / "none.txt"))
+
+
+def test_labels_are_those_of_the_head_that_a_step_puts_in(tmp_path: Path) -> None:
+    (tmp_path / "two.txt").write_text("cat\ndog\n")
+    loaded = load("nets.py:net", classes=2, labels=str(tmp_path / "two.txt"), other_head=True)
+    assert (loaded.labels, loaded.fits) == (("cat", "dog"), False)
+    (tmp_path / "five.txt").write_text("a\nb\nc\nd\ne\n")
+    text = refused("nets.py:net", classes=2, labels=str(tmp_path / "five.txt"), other_head=True)
+    assert text.endswith("five.txt: 5 labels, but there are 2 classes; one a line")
 
 
 def exported(module: nn.Module, path: Path, free: bool = True) -> None:
@@ -221,7 +230,7 @@ def test_an_exported_program_answers_and_can_be_copied(tmp_path: Path) -> None:
     module = nets.net().eval()
     exported(module, tmp_path / "m.pt2")
     loaded = load("m.pt2", base=tmp_path)
-    assert (loaded.description, loaded.trainable) == ("m.pt2 (torch.export program)", False)
+    assert loaded.description == "m.pt2 (torch.export program)"
     program, x = loaded.module_or_refusal(), torch.randn(3, 3, 16, 20)
     for one in (program.train(), deepcopy(program), pickle.loads(pickle.dumps(program))):
         assert torch.equal(one.eval()(x), program(x))
@@ -248,7 +257,7 @@ def test_an_onnx_file_is_checked_and_enters_after_export(tmp_path: Path) -> None
     weights = np.ones((960, 5), np.float32)
     graph(tmp_path / "m.onnx", weights)
     loaded = load("m.onnx", base=tmp_path)
-    assert (loaded.module, loaded.graph_or_refusal(), loaded.trainable) == (None, tmp_path / "m.onnx", False)
+    assert (loaded.module, loaded.graph_or_refusal()) == (None, tmp_path / "m.onnx")
     with pytest.raises(ModelError, match="only quantize works on it"):
         loaded.module_or_refusal()
     assert "m.onnx (ONNX): 5 classes, but the data has 9" in refused("m.onnx", classes=9, base=tmp_path)

@@ -49,7 +49,7 @@ def test_a_file_that_no_one_vouches_for_is_named(tmp_path: Path) -> None:
 
 
 def test_no_bundle_says_how_to_make_one(tmp_path: Path) -> None:
-    with pytest.raises(RecordError, match="no bundle here .* toolchain build"):
+    with pytest.raises(RecordError, match=r"no bundle here .* toolchain build"):
         open_bundle(tmp_path)
 
 

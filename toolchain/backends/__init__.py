@@ -4,11 +4,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Protocol
 
+from toolchain.backends.calibration import Calibration
 from toolchain.errors import UsageError
 from toolchain.records.manifest import Candidate, Precision
-from toolchain.records.tensors import Array
-
-from toolchain.backends.calibration import Calibration  # isort: skip
 
 TABLE = {
     "openvino": "toolchain.backends.openvino",
@@ -18,10 +16,14 @@ TABLE = {
 
 
 class Backend(Protocol):
-    """A module of this shape. A new one: one file, one line in TABLE, one call of the contract test."""
+    """A module of this shape. A new one: one file, one line in TABLE, one call of the contract test.
+
+    COMPUTES: its artifacts answer as the model does; False: with anything, and only their timing means something.
+    """
 
     NAME: str
     PRECISIONS: tuple[Precision, ...]
+    COMPUTES: bool
 
     def build(self, onnx: Path, folder: Path, precision: Precision, calibration: Calibration | None) -> Candidate:
         """Write the artifact's files into `folder`; the Candidate names them, nothing is measured yet."""
@@ -37,4 +39,4 @@ def backend(name: str) -> Backend:
     return import_module(TABLE[name])
 
 
-__all__ = ["TABLE", "Array", "Backend", "Calibration", "backend"]
+__all__ = ["TABLE", "Backend", "Calibration", "backend"]

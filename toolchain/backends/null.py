@@ -15,6 +15,7 @@ from toolchain.records.tensors import TensorSpec
 
 NAME = "null"
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "int8")
+COMPUTES = False
 FILE = "model.null.json"
 
 

@@ -13,6 +13,7 @@ from toolchain.records.manifest import Candidate, Precision
 
 NAME = "onnxruntime"
 PRECISIONS: tuple[Precision, ...] = ("fp32",)
+COMPUTES = True
 FILE = "model.onnx"
 
 

@@ -26,6 +26,7 @@ from toolchain.records.tensors import Array
 
 NAME = "openvino"
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "int8")
+COMPUTES = True
 PRESETS = ("mixed", "performance")
 
 

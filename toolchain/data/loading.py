@@ -6,6 +6,7 @@ Knows where a data set is kept; what is in it, its own module knows.
 import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
@@ -35,7 +36,6 @@ def load(
     spec: DataSpec | str,
     preprocessing: Preprocessing | None = None,
     base: Path | None = None,
-    fetch_missing: bool = True,
 ) -> DataSet:
     """The data set, fetched first when it is not here.
 
@@ -49,13 +49,12 @@ def load(
             raise DataError(
                 f'{spec.name}: needs the path of your pictures: data = {{ name = "{spec.name}", path = "…" }}'
             )
-        return room.opened((base or Path()) / spec.path, preprocessing)
+        # named as the recipe does: the same from wherever it is built, and no path of the build machine
+        return replace(room.opened((base or Path()) / spec.path, preprocessing), source=spec.path)
     if spec.path is not None:
         raise DataError(f'{spec.name}: takes no path ({spec.path!r}); remove it, or use name = "folder"')
     folder = _kept_in(spec.name, None)
     if not is_kept(folder):
-        if not fetch_missing:
-            raise DataError(f"{spec.name}: not here yet ({folder}); get it: toolchain data fetch {spec.name}")
         fetch(spec.name)
     return room.opened(folder, preprocessing)
 

@@ -26,15 +26,13 @@ KINDS = "torchvision:NAME, file.py:function, file.pt2 or file.onnx"
 class LoadedModel:
     """module: float32 [N, C, H, W] normalized in, logits [N, classes] out, on the CPU, in eval mode; None when the
     source is an ONNX file (`onnx`), which enters after export. labels: None when neither the recipe nor the weights
-    name them. fits: the head has as many classes as the data. trainable: False for programs and graphs, which have
-    no backward pass in training mode."""
+    name them. fits: the head has as many classes as the data."""
 
     module: nn.Module | None
     onnx: Path | None
     description: str
     labels: tuple[str, ...] | None = None
     fits: bool = True
-    trainable: bool = True
 
     def module_or_refusal(self) -> nn.Module:
         """The torch network; ModelError when there is only a graph."""
@@ -67,13 +65,12 @@ def load_model(
     else:
         found = classes_of_graph(loaded.graph_or_refusal()) or classes
     check_head(found, classes, loaded.description, spec, other_head)
-    labels = labels or loaded.labels
-    if labels is not None and len(labels) != found:
-        if spec.labels is not None:
-            raise ModelError(f"{spec.labels}: {len(labels)} labels, but the model has {found} classes; one a line")
-        labels = None
-    fits = found == classes
-    return LoadedModel(loaded.module, loaded.onnx, loaded.description, labels if fits else None, fits, loaded.trainable)
+    final = classes if other_head else found
+    if labels is not None and len(labels) != final:
+        raise ModelError(f"{spec.labels}: {len(labels)} labels, but there are {final} classes; one a line")
+    if labels is None and not other_head:  # a head that is replaced forgets what its classes were called
+        labels = loaded.labels
+    return LoadedModel(loaded.module, loaded.onnx, loaded.description, labels, found == classes)
 
 
 def _loaded(spec: ModelSpec, classes: int, base: Path, other_head: bool) -> LoadedModel:
@@ -93,8 +90,8 @@ def _loaded(spec: ModelSpec, classes: int, base: Path, other_head: bool) -> Load
             f"{spec.source}: holds its own weights; take model.weights and model.options out of the recipe"
         )
     if kind == ".onnx":
-        return LoadedModel(None, path, f"{path.name} (ONNX)", trainable=False)
-    return LoadedModel(load_program(path), None, f"{path.name} (torch.export program)", trainable=False)
+        return LoadedModel(None, path, f"{path.name} (ONNX)")
+    return LoadedModel(load_program(path), None, f"{path.name} (torch.export program)")
 
 
 def _from_zoo(name: str, spec: ModelSpec, classes: int, base: Path, other_head: bool) -> LoadedModel:
