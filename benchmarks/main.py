@@ -1,8 +1,8 @@
 """`make bench-main`: the main job on a new machine, measured from outside, as a user meets it.
 
-A fresh clone of the last commit, an empty home, empty package caches, and (as root) an empty Docker Engine of its own; packages that apt
-already installed here are the one thing that a new machine would have to fetch besides. Nothing in this file knows the
-toolchain from inside: it runs its commands and reads what they print.
+A fresh clone of the last commit, an empty home, empty package caches, and (as root) an empty Docker Engine of its
+own; packages that apt already installed here are the one thing that a new machine would have to fetch besides.
+Nothing in this file knows the toolchain from inside: it runs its commands and reads what they print.
 """
 
 import json

@@ -80,7 +80,7 @@ def gathered(made: Made, folder: Path) -> Path:
 def engine_answers(
     folder: Path, candidate: Candidate, settings: Settings, pictures: NDArray[np.uint8]
 ) -> NDArray[np.float32]:
-    """The answers of the engine that will serve: [N, classes]. Batches of several sizes: each may be computed otherwise."""
+    """The engine's answers [N, classes], in batches of several sizes: each may be computed otherwise."""
     with open_engine(folder, candidate, settings) as engine:
         name, output = engine.inputs[0].name, engine.outputs[0].name
         parts = np.split(pictures, [at for at in BATCH_ENDS if at < len(pictures)])

@@ -49,6 +49,14 @@ def test_the_presets_differ_and_an_unknown_one_is_named(tmp_path):
         openvino.build(onnx, tmp_path, "int8", Calibration(pictures(8), "fast"))
 
 
+def test_bias_correction_changes_what_is_built(tmp_path):
+    onnx, openvino = tiny_onnx(tmp_path / "in.onnx"), backend("openvino")
+    for fast in (True, False):
+        openvino.build(onnx, tmp_path / str(fast), "int8", Calibration(pictures(32), fast_bias_correction=fast))
+    fast_one, exact_one = ((tmp_path / name / "model-int8.bin").read_bytes() for name in ("True", "False"))
+    assert fast_one != exact_one
+
+
 @pytest.mark.parametrize("calibration", [None, Calibration(np.zeros((0, *SHAPE), np.uint8))])
 def test_int8_without_pictures_says_which_step_is_missing(calibration, tmp_path):
     with pytest.raises(BackendError, match=r"int8 needs calibration pictures and got none; add `quantize = \{\}`"):

@@ -2,8 +2,9 @@
 
 Knows nothing of HTTP, batching or bundles. Uses the core library, the CPU plugin and the IR front end, nothing else of
 OpenVINO's package. Why it is as it is (measured with 2026.4.1 on an AVX512-VNNI Xeon, interleaved; docs/lab.md):
-- A graph with a free batch answers one picture 7 to 20 % slower than the same graph reshaped to batch 1, so batch 1 has
-  a form of its own; the free one is compiled when another batch first comes (0.1 to 0.7 s, with weights of its own).
+- A graph with a free batch is not compiled: it is 7 to 20 % slower than a fixed one, and one in int8 answered wrongly
+  (docs/decisions/0006). There are three fixed forms, for batches of 1, 8 and 32, each
+  compiled when it is first needed (0.1 to 0.7 s, with weights of its own); any batch is answered piece by piece.
 - Copying a picture into the request's tensor costs 10 us and lifts every demand on its memory (alignment, writeable).
 - int8 computes what was not quantized in f32: exact, and 8 to 24 % faster than bf16 for the rest on a CPU without AMX.
 - Pinning is off: processes that pin choose the same core and halve each other's speed.
@@ -26,7 +27,8 @@ from toolchain.records.manifest import Candidate
 from toolchain.records.tensors import Array, Feeds, TensorSpec
 
 HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
-ONE, ANY = "batch 1", "any batch"
+FORMS = (32, 8, 1)  # batches, the largest first; as in TensorRT profiles
+AS_IS = 0  # the form of a graph whose batch is fixed already, or that has other free axes
 
 
 class _Request:
@@ -52,7 +54,7 @@ class _Request:
         return [tensor.data for tensor in tensors]
 
 
-Requests = dict[str, _Request]  # one for each form that was needed so far
+Requests = dict[int, _Request]  # one for each form that was needed so far
 
 
 class OpenVinoEngine:
@@ -64,9 +66,9 @@ class OpenVinoEngine:
         self.inputs, self.outputs = _specs(graph.inputs), _specs(graph.outputs)
         self.version = version
         self._specialised = all(spec.shape.count(None) == 1 and spec.shape[0] is None for spec in self.inputs)
-        self._forms: dict[str, Any] = {}
+        self._forms: dict[int, Any] = {}
         self._compiling = Lock()
-        first = self._compiled(ONE if self._specialised else ANY, graph)
+        first = self._compiled(FORMS[-1] if self._specialised else AS_IS, graph)
         streams = first.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
         # One more than streams: while an answer is copied out, the stream has the next picture already.
         self.requests = streams + 1 if properties["PERFORMANCE_HINT"] == "THROUGHPUT" else streams
@@ -75,13 +77,22 @@ class OpenVinoEngine:
             self._free.put({})
 
     def infer(self, feeds: Feeds) -> dict[str, Array]:
-        alone = self._specialised and all(feeds[spec.name].shape[0] == 1 for spec in self.inputs)
-        form = ONE if alone else ANY
+        arrays = [feeds[spec.name] for spec in self.inputs]
         with self._turn() as requests:
-            if form not in requests:
-                requests[form] = _Request(self._compiled(form).create_infer_request(), fixed=form == ONE)
-            found = requests[form].answer([feeds[spec.name] for spec in self.inputs])
-        return {spec.name: array for spec, array in zip(self.outputs, found, strict=True)}
+            if not self._specialised:
+                found = [self._request(requests, AS_IS).answer(arrays)]
+            else:
+                found = [
+                    self._request(requests, size).answer([array[start : start + size] for array in arrays])
+                    for start, size in pieces(arrays[0].shape[0])
+                ]
+        answers = found[0] if len(found) == 1 else [np.concatenate(parts) for parts in zip(*found, strict=True)]
+        return {spec.name: array for spec, array in zip(self.outputs, answers, strict=True)}
+
+    def _request(self, requests: Requests, form: int) -> _Request:
+        if form not in requests:
+            requests[form] = _Request(self._compiled(form).create_infer_request(), fixed=form != AS_IS)
+        return requests[form]
 
     @contextmanager
     def _turn(self) -> Iterator[Requests]:
@@ -97,12 +108,12 @@ class OpenVinoEngine:
         finally:
             self._free.put(requests)
 
-    def _compiled(self, form: str, graph: Any = None) -> Any:
+    def _compiled(self, form: int, graph: Any = None) -> Any:
         with self._compiling:
             if form not in self._forms:
                 graph = self._core.read_model(self._model) if graph is None else graph
-                if form == ONE:
-                    graph.reshape({spec.name: [1, *spec.shape[1:]] for spec in self.inputs})
+                if form != AS_IS:
+                    graph.reshape({spec.name: [form, *spec.shape[1:]] for spec in self.inputs})
                 self._forms[form] = self._core.compile_model(graph, "CPU", dict(self._properties))
             return self._forms[form]
 
@@ -116,6 +127,15 @@ class OpenVinoEngine:
             self._free.get()
         self._free.put(None)
         self._forms.clear()
+
+
+def pieces(batch: int) -> Iterator[tuple[int, int]]:
+    """(start, size) of the forms that a batch is answered with: 45 is 32, 8 and five times 1."""
+    start = 0
+    for size in FORMS:
+        while batch - start >= size:
+            yield start, size
+            start += size
 
 
 def open_engine(folder: Path, candidate: Candidate, settings: Settings) -> OpenVinoEngine:

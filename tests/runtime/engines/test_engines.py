@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from deploy.runtime.engines import TABLE, Settings, open_engine, serving_engine
-from deploy.runtime.engines.openvino import OpenVinoEngine
+from deploy.runtime.engines.openvino import OpenVinoEngine, pieces
 from tests.backends.tiny import CLASSES, SHAPE, pictures, tiny_onnx
 from tests.bundles import null_bundle
-from toolchain.backends import backend
+from toolchain.backends import Calibration, backend
 from toolchain.errors import DeviceError
 from toolchain.records.manifest import Candidate
 
@@ -121,14 +121,31 @@ def test_what_openvino_compiles_is_kept_in_the_cache_folder(tmp_path):
     assert list(cache.glob("*.blob"))
 
 
-def test_the_other_batch_is_compiled_only_when_it_comes(tmp_path):
+def test_larger_forms_are_compiled_only_when_they_are_needed(tmp_path):
     candidate = backend("openvino").build(tiny_onnx(tmp_path / "in.onnx"), tmp_path, "fp32", None)
     with open_engine(tmp_path, candidate, Settings(threads=1)) as engine:
         assert isinstance(engine, OpenVinoEngine)
         engine.infer({"image": pictures(1)})
-        assert list(engine._forms) == ["batch 1"]
-        engine.infer({"image": pictures(2)})
-        assert list(engine._forms) == ["batch 1", "any batch"]
+        engine.infer({"image": pictures(7)})
+        assert list(engine._forms) == [1]
+        engine.infer({"image": pictures(8)})
+        assert list(engine._forms) == [1, 8]
+
+
+def test_a_batch_is_answered_by_the_largest_forms_that_fit():
+    assert list(pieces(45)) == [(0, 32), (32, 8), (40, 1), (41, 1), (42, 1), (43, 1), (44, 1)]
+    assert list(pieces(1)) == [(0, 1)]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_every_form_answers_as_one_picture_at_a_time_does(precision, tmp_path):
+    calibration = Calibration(pictures(32, seed=2)) if precision == "int8" else None
+    candidate = backend("openvino").build(tiny_onnx(tmp_path / "in.onnx"), tmp_path, precision, calibration)
+    images = pictures(45)
+    with open_engine(tmp_path, candidate, Settings(threads=1)) as engine:
+        whole = engine.infer({"image": images})["logits"]
+        alone = np.concatenate([engine.infer({"image": images[at : at + 1]})["logits"] for at in range(45)])
+    np.testing.assert_allclose(whole, alone, rtol=1e-4, atol=1e-4)
 
 
 def test_a_bundle_opens_the_engine_of_its_chosen_candidate(tmp_path):
