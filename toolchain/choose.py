@@ -58,7 +58,7 @@ def measure_candidates(
     for candidate in able.values():
         with open_engine(folder, candidate, throughput) as engine:
             answers[candidate.precision] = top1_of(engine, images, f"{candidate.precision}: batches of pictures")
-        say(f"  {candidate.precision}: {candidate.latency_ms:.2f} ms; {len(images)} pictures answered")
+        say(f"  {candidate.precision}: {candidate.latency_ms:#.3g} ms; {len(images)} pictures answered")
     truth = test.labels if test is not None else answers.get("fp32")
     if truth is None:
         raise AccuracyError(f"no labelled test part, and fp32 to agree with {refused['fp32'].verdict}")
@@ -135,11 +135,11 @@ def _verdict(found: Candidate, winner: Candidate, fastest: Candidate, loss: floa
         return found.verdict or "not measured"
     if loss > max_points + 1e-9:
         return f"loses {loss:.2f} points, floor allows {max_points:.2f}"
-    times = f"{_latency(found):.2f} ms against {_latency(winner):.2f} ms"
+    times = f"{_latency(found):#.3g} ms against {_latency(winner):#.3g} ms"
     if found.precision == winner.precision:
         if winner is fastest:
             return "chosen: fastest above the floor"
-        return f"chosen: within 3 % of {fastest.precision} ({_latency(fastest):.2f} ms), and more precise"
+        return f"chosen: within 3 % of {fastest.precision} ({_latency(fastest):#.3g} ms), and more precise"
     if _latency(found) <= _latency(fastest) * NOISE:
         return f"no faster than {winner.precision} beyond noise: {times}"
     return f"slower than {winner.precision}: {times}"
@@ -154,14 +154,14 @@ def _sentence(
 ) -> str:
     """One or more clauses, joined by semicolons."""
     measure = "top-1" if accuracy_fp32_torch is not None else "top-1 agreement with fp32 (no labelled test part)"
-    clauses = [f"{winner.precision}: {_latency(winner):.2f} ms, {_share(winner):.2%} {measure}"]
+    clauses = [f"{winner.precision}: {_latency(winner):#.3g} ms, {_share(winner):.2%} {measure}"]
     if winner is fastest:
         clauses.append(f"fastest of {len(losses)} measured that keeps the floor ({_loss(losses[winner.precision])})")
     else:
         clauses.append(f"{fastest.precision} is within 3 % of it, so the more precise is taken")
     slower = [found for found in candidates if found.precision == "int8" and found.precision in losses]
     if winner.precision != "int8" and slower and _latency(slower[0]) > _latency(winner) * NOISE:
-        times = f"{_latency(slower[0]):.2f} against {_latency(winner):.2f} ms"
+        times = f"{_latency(slower[0]):#.3g} against {_latency(winner):#.3g} ms"
         clauses.append(f"int8 is slower than {winner.precision} here, {times}")
     return "; ".join(clauses)
 
@@ -172,7 +172,7 @@ def _loss(points: float) -> str:
 
 def _none_kept(candidates: Sequence[Candidate], losses: dict[Precision, float], max_points: float) -> str:
     rows = [
-        f"{found.precision} loses {losses[found.precision]:.2f} points ({_latency(found):.2f} ms)"
+        f"{found.precision} loses {losses[found.precision]:.2f} points ({_latency(found):#.3g} ms)"
         if found.precision in losses
         else f"{found.precision} {found.verdict or 'was not measured'}"
         for found in candidates

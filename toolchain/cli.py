@@ -119,13 +119,13 @@ def certify(image: str) -> None:
     Args:
         image: the image's tag
     """
-    from toolchain.deployment import certified
+    from deploy.inspection import certified
     from toolchain.printing import as_json, certificate_table
     from toolchain.progress import say
 
     certificate = certified(image, say)
     print(certificate_table(certificate), end="\n\n")
-    print(as_json(certificate))
+    print(as_json({"passed": certificate.passed, "certificate": certificate}))
     if not certificate.passed:
         raise SystemExit(1)
 
@@ -137,11 +137,14 @@ def bench(image: str, *, seconds: float = 5.0) -> None:
         image: the image's tag
         seconds: how long each scenario runs
     """
-    from toolchain.deployment import benched
+    from deploy.inspection import benched
+    from deploy.ledger import Ledger
     from toolchain.printing import as_json, report_summary, report_table
     from toolchain.progress import say
 
     report = benched(image, seconds, say)
+    with Ledger() as book:
+        book.record_report(report)
     print(report_table(report), end="\n\n")
     print(as_json(report_summary(report)))
 
@@ -187,7 +190,7 @@ def show(what: str) -> None:
     Args:
         what: a bundle's folder or an image's tag
     """
-    from toolchain.deployment import described
+    from deploy.inspection import described
     from toolchain.printing import as_json, manifest_page
 
     manifest = described(what)

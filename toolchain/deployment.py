@@ -14,9 +14,10 @@ from deploy.containers import Container, check_start, run
 from deploy.duet import ContainerContestant, Contestant
 from deploy.duet import ratio as duet_ratio
 from deploy.duet import run as run_duet
-from deploy.image import Image, build_image, image_manifest
+from deploy.image import Image, build_image
+from deploy.inspection import benched, certified
 from deploy.ledger import Ledger
-from deploy.oneshot import duet_command, run_once
+from deploy.oneshot import duet_command
 from deploy.runtime.probe import fingerprint
 from deploy.statistics import median
 from toolchain.baselines import OPENVINO, TORCH, baselines
@@ -25,11 +26,9 @@ from toolchain.home import home
 from toolchain.making import Making, prepared
 from toolchain.pipeline import build
 from toolchain.recipe import read_recipe
-from toolchain.records import certificate, report
-from toolchain.records.bundle import MANIFEST, Bundle, open_bundle
+from toolchain.records.bundle import Bundle
 from toolchain.records.certificate import Certificate
-from toolchain.records.files import decoded, write_whole
-from toolchain.records.manifest import Manifest
+from toolchain.records.files import write_whole
 from toolchain.records.report import Report
 from toolchain.stages import code_digest, keep, kept
 
@@ -110,37 +109,6 @@ def deployed(recipe: Path, target: str, release: str | None, port: int, say: Say
     )
 
 
-def certified(image: str, say: Say) -> Certificate:
-    """Run the image's own check, with no network and nothing writable."""
-    say(f"certify: {image}")
-    return decoded(_last_line(run_once(image, ["certify"], say=say)), Certificate, image, certificate.FORMAT)
-
-
-def benched(image: str, seconds: float, say: Say) -> Report:
-    """Run the image's own benchmark and write it into the ledger."""
-    found = _benched(image, seconds, say)
-    with Ledger() as ledger:
-        ledger.record_report(found)
-    return found
-
-
-def described(what: str) -> Manifest:
-    """The manifest of a bundle's folder, else of an image, which is read and not run: it may be another device's."""
-    if (Path(what) / MANIFEST).is_file():
-        return open_bundle(Path(what)).manifest
-    return image_manifest(what)
-
-
-def _benched(image: str, seconds: float, say: Say) -> Report:
-    say(f"bench: {image}, MLPerf LoadGen SingleStream and Offline")
-    words = run_once(image, ["bench", f"--seconds={seconds}"], say=say)
-    return decoded(_last_line(words), Report, image, report.FORMAT)
-
-
-def _last_line(words: str) -> bytes:
-    return words.strip().rpartition("\n")[2].encode()
-
-
 def _judged_by(making: Making, image: Image) -> dict[str, object]:
     return {"image": image.id, "device": msgspec.to_builtins(fingerprint()), "threads": making.threads}
 
@@ -157,7 +125,7 @@ def _certificate(making: Making, image: Image, say: Say) -> Certificate:
 
 def _report(making: Making, image: Image, bundle: Bundle, container: Container, say: Say) -> Report:
     def make(folder: Path, _: Path) -> None:
-        found = _benched(image.tag, BENCH_SECONDS, say)
+        found = benched(image.tag, BENCH_SECONDS, say)
         command = duet_command(image.tag, threads=making.threads)
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
             served: Contestant = ContainerContestant(process, bundle.manifest.chosen)
