@@ -1,7 +1,7 @@
 from pathlib import Path
 
 from deploy.runtime.cgroup import cpu_quota, memory_limit_bytes, peak_memory_bytes, throttled_periods
-from tests.runtime.devices import device
+from tests.deploy.runtime.devices import device
 
 
 def test_a_container_under_version_1_reads_its_own_part_of_the_tree(tmp_path: Path) -> None:

@@ -16,18 +16,26 @@ from toolchain.records.files import decoded, encoded
 from toolchain.records.manifest import Golden, Needs
 from toolchain.records.tensors import Array, Feeds
 
+SAMPLE_PICTURES = 4  # of the null bundle
+
 
 class Skewed:
-    """The null engine with its answers changed: a fault of the device."""
+    """The null engine with its answers changed: a fault of the device. `fault` sees all pictures of the sample, at
+    their places, however many are asked at once."""
 
     def __init__(self, bundle: Bundle, fault: Callable[[Array], Array]) -> None:
         self._engine: Engine = serving_engine(bundle, Settings(1))
         self._fault = fault
         self.inputs, self.outputs = self._engine.inputs, self._engine.outputs
         self.version, self.requests = "skewed", 1
+        self._asked = 0
 
     def infer(self, feeds: Feeds) -> dict[str, Array]:
-        return {name: self._fault(answer) for name, answer in self._engine.infer(feeds).items()}
+        [(name, answer)] = self._engine.infer(feeds).items()
+        first, self._asked = self._asked, self._asked + len(answer)
+        whole = np.zeros((max(SAMPLE_PICTURES, self._asked), *answer.shape[1:]), answer.dtype)
+        whole[first : self._asked] = answer
+        return {name: self._fault(whole)[first : self._asked]}
 
     def __enter__(self) -> Self:
         return self

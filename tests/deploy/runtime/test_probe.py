@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from deploy.runtime.probe import cpus_allowed, fingerprint, missing_needs, threads
-from tests.runtime.devices import device
+from tests.deploy.runtime.devices import device
 from toolchain.records.manifest import Needs
 
 
