@@ -147,14 +147,21 @@ def _run(settings: Any, pictures: int, guarded: _Guarded, spread: tuple[ThreadPo
 
 
 def read_log(path: Path) -> Log:
-    """LoadGen's detail log: the last value of each key, and `errors`: what it complained of, in order."""
+    """LoadGen's detail log: the last value of each key, and `errors`: what it complained of, in order.
+
+    Some of its complaints hold a bare line break inside their JSON string: an entry goes on until the next marker.
+    """
     log: Log = {"errors": []}
-    for line in path.read_text().splitlines():
-        if line.startswith(":::MLLOG "):
-            entry = json.loads(line.removeprefix(":::MLLOG "))
-            log[entry["key"]] = entry["value"]
-            if entry["metadata"]["is_error"]:
-                log["errors"].append(entry["value"])
+    lenient = json.JSONDecoder(strict=False)
+    for text in path.read_text(errors="replace").split(":::MLLOG ")[1:]:
+        try:
+            entry, _ = lenient.raw_decode(text)
+        except json.JSONDecodeError as error:
+            raise DeviceError(f"LoadGen's log cannot be read ({error.msg}): {text[:200]!r}; run it again") from error
+        value = " ".join(entry["value"].split()) if isinstance(entry["value"], str) else entry["value"]
+        log[entry["key"]] = value
+        if entry["metadata"]["is_error"]:
+            log["errors"].append(value)
     return log
 
 

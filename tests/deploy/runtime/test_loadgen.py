@@ -127,5 +127,13 @@ def test_loadgen_s_log_is_read_by_key_and_its_errors_are_kept(tmp_path: Path) ->
         )
 
     log = tmp_path / "detail.txt"
-    log.write_text("\n".join([line("a", 1), "noise", line("a", 2), line("error_runtime", "too slow", True)]))
+    broken = line("error_runtime", "too slow", True).replace("too slow", "too\nslow")
+    log.write_text("\n".join([line("a", 1), "noise", line("a", 2), broken]))
     assert read_log(log) == {"a": 2, "error_runtime": "too slow", "errors": ["too slow"]}
+
+
+def test_a_log_that_was_cut_off_is_told_in_one_line(tmp_path: Path) -> None:
+    log = tmp_path / "detail.txt"
+    log.write_text(':::MLLOG {"key": "a", "value": "hal')
+    with pytest.raises(DeviceError, match="LoadGen's log cannot be read"):
+        read_log(log)
