@@ -189,7 +189,7 @@ def artifact(making: Making, target: str, onnx: Path, precision: Precision) -> t
         calibration = None
         if how is not None:
             images, _indices = calibration_pictures(making.pictures, how.samples, making.recipe.build.seed)
-            calibration = Calibration(images, how.preset, how.fast_bias_correction, how.smooth)
+            calibration = Calibration(images, how.preset, how.bias_correction, how.smooth)
         keep(folder, room.build(onnx / "model.onnx", folder, precision, calibration))
 
     inputs = {

@@ -12,5 +12,5 @@ class Calibration:
 
     images: NDArray[np.uint8]
     preset: str = "mixed"
-    fast_bias_correction: bool = True
+    bias_correction: str = "fast"
     smooth: bool = False

@@ -100,7 +100,10 @@ def quantized(graph: Any, calibration: Calibration) -> Any:
             nncf.Dataset(pictures),
             preset=nncf.QuantizationPreset(calibration.preset),
             subset_size=len(pictures),
-            fast_bias_correction=calibration.fast_bias_correction,
+            fast_bias_correction=calibration.bias_correction == "fast",
+            advanced_parameters=nncf.AdvancedQuantizationParameters(
+                disable_bias_correction=calibration.bias_correction == "off"
+            ),
             # NNCF smooths activations (Xiao et al. 2022) only in what it is told is a transformer
             model_type=nncf.ModelType.TRANSFORMER if calibration.smooth else None,
         )

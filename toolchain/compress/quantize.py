@@ -16,11 +16,13 @@ DEFAULT = Quantization()
 
 class Quantize(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """samples: calibration pictures. preset "mixed": symmetric weights, asymmetric activations; "performance": both
-    symmetric. smooth: SmoothQuant (Xiao et al. 2022), for transformers."""
+    symmetric. bias_correction (Nagel et al. 2019): "exact" is slower; "off" where calibration pictures are of another
+    kind than the data, whose means they would shift wrongly. smooth: SmoothQuant (Xiao et al. 2022), for transformers.
+    """
 
     samples: Annotated[int, msgspec.Meta(ge=1)] = DEFAULT.samples
     preset: Literal["mixed", "performance"] = "mixed"
-    fast_bias_correction: bool = DEFAULT.fast_bias_correction
+    bias_correction: Literal["fast", "exact", "off"] = "fast"
     smooth: bool = DEFAULT.smooth
 
     def check(self, context: Context) -> None:
@@ -38,4 +40,4 @@ class Quantize(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def quantization(self) -> Quantization:
         """The order as the backend's caller takes it."""
-        return Quantization(self.samples, self.preset, self.fast_bias_correction, self.smooth)
+        return Quantization(self.samples, self.preset, self.bias_correction, self.smooth)

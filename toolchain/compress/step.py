@@ -18,7 +18,7 @@ class Quantization(msgspec.Struct, frozen=True):
 
     samples: int = 300
     preset: str = "mixed"  # symmetric weights, asymmetric activations; or "performance": symmetric both
-    fast_bias_correction: bool = True
+    bias_correction: str = "fast"  # or "exact" or "off"
     smooth: bool = False
 
 
