@@ -36,6 +36,10 @@ def unknown_targets(words: list[str]) -> list[str]:
     return [word for word in asked if word not in targets()]
 
 
+def test_nothing_is_left_to_be_filled_in() -> None:
+    assert "@@" not in TEXT
+
+
 def test_the_file_tree_names_only_what_is_there() -> None:
     entries = tree(TEXT)
     if entries is None:
