@@ -134,6 +134,8 @@ def _run(settings: Any, pictures: int, guarded: _Guarded, spread: tuple[ThreadPo
         output, logging = lg.LogOutputSettings(), lg.LogSettings()
         output.outdir, output.copy_summary_to_stdout = str(folder), False
         logging.log_output, logging.log_mode = output, lg.LoggingMode.EndOfTestOnly
+        # 0.7 kB a query: a fast network's trace fills a container's 64 MB of /dev/shm, and cuts the log itself off
+        logging.enable_trace = False
         system = lg.ConstructSUT(issue, lambda: None)
         library = lg.ConstructQSL(pictures, pictures, lambda _: None, lambda _: None)
         try:
@@ -157,7 +159,7 @@ def read_log(path: Path) -> Log:
         try:
             entry, _ = lenient.raw_decode(text)
         except json.JSONDecodeError as error:
-            raise DeviceError(f"LoadGen's log cannot be read ({error.msg}): {text[:200]!r}; run it again") from error
+            raise DeviceError(f"LoadGen's log cannot be read ({error.msg}): {text[:200]!r}; is there room for it?") from error
         value = " ".join(entry["value"].split()) if isinstance(entry["value"], str) else entry["value"]
         log[entry["key"]] = value
         if entry["metadata"]["is_error"]:

@@ -132,6 +132,18 @@ def test_loadgen_s_log_is_read_by_key_and_its_errors_are_kept(tmp_path: Path) ->
     assert read_log(log) == {"a": 2, "error_runtime": "too slow", "errors": ["too slow"]}
 
 
+def test_the_log_stays_small_however_many_queries(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    sizes: list[int] = []
+
+    def measured(path: Path) -> dict[str, object]:
+        sizes.append(sum(file.stat().st_size for file in path.parent.iterdir()))
+        return read_log(path)
+
+    monkeypatch.setattr("deploy.runtime.loadgen.read_log", measured)
+    offline(Watched(0.0), PICTURES, 0.2)
+    assert max(sizes) < 100_000
+
+
 def test_a_log_that_was_cut_off_is_told_in_one_line(tmp_path: Path) -> None:
     log = tmp_path / "detail.txt"
     log.write_text(':::MLLOG {"key": "a", "value": "hal')
