@@ -159,7 +159,9 @@ def read_log(path: Path) -> Log:
         try:
             entry, _ = lenient.raw_decode(text)
         except json.JSONDecodeError as error:
-            raise DeviceError(f"LoadGen's log cannot be read ({error.msg}): {text[:200]!r}; is there room for it?") from error
+            raise DeviceError(
+                f"LoadGen's log cannot be read ({error.msg}): {text[:200]!r}; is there room for it?"
+            ) from error
         value = " ".join(entry["value"].split()) if isinstance(entry["value"], str) else entry["value"]
         log[entry["key"]] = value
         if entry["metadata"]["is_error"]:
