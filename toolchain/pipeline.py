@@ -23,6 +23,7 @@ from toolchain.making import (
     wanted_precisions,
 )
 from toolchain.records.bundle import Bundle
+from toolchain.records.files import digest_of
 from toolchain.records.manifest import Candidate, Precision, StepRecord
 from toolchain.samples import calibration_pictures, trial_pictures
 from toolchain.stages import code_digest, keep, kept, tool_versions
@@ -60,8 +61,8 @@ def _reference(making: Making) -> Reference:
 
         loaded, test = trained_model(making), making.data.part("test")
         figure = None
-        # a model whose head is still to be replaced has no accuracy on these classes
-        if len(test) and loaded.fits:
+        # random weights, and a head that is still to be replaced, have no accuracy on these classes
+        if len(test) and loaded.fits and making.recipe.model.weights != "random":
             if loaded.module is not None:
                 figure = accuracy(loaded.module, test, making.recipe.input, "fp32 torch, test")
             elif loaded.onnx is not None:
@@ -74,7 +75,7 @@ def _reference(making: Making) -> Reference:
 
 
 def _reference_after(making: Making, net: Path, before: Reference) -> Reference:
-    """Transfer learning: the model as it came knew other classes, so the net after its last step is the reference."""
+    """The model as it came knew nothing or other classes, so the net after its last step is the reference."""
 
     def make(folder: Path, _: Path) -> None:
         from toolchain.compress.measured import accuracy
@@ -113,7 +114,7 @@ def _compressed(making: Making) -> tuple[Path | None, tuple[StepRecord, ...]]:
     folders = [folder]
     for number, (name, step) in enumerate(making.steps, 1):
         title = f"step {number}/{len(making.steps)}: {name}"
-        folders.append(_stepped(making, title, name, step, folders[-1]))
+        folders.append(_stepped(making, title, name, step, folders[-1], folder))
     return folders[-1], tuple(kept(one, StepRecord) for one in folders)
 
 
@@ -123,29 +124,47 @@ def _rehearsed(making: Making, before: Path) -> None:
     def make(folder: Path, work: Path) -> None:
         from toolchain.compress import check_steps
 
-        check_steps(making.steps, net_in(making, before), _context(making, work), str(making.place))
+        check_steps(making.steps, net_in(making, before), _context(making, before, work), str(making.place))
         keep(folder, True)
 
-    steps = [[name, msgspec.to_builtins(step)] for name, step in making.steps]
+    steps = [[name, _options(making, step)] for name, step in making.steps]
     making.made("rehearsal", "steps: rehearsed", {"before": before.name, "steps": steps}, make)
 
 
-def _context(making: Making, work: Path) -> "Context":
+def _options(making: Making, step: "Step") -> dict[str, object]:
+    """A step's options, and the bytes of the teachers that they name."""
+    from toolchain.models import files_of
+
+    teachers = [digest_of(file) for spec in getattr(step, "teachers", ()) for file in files_of(spec, making.base)]
+    return {"options": msgspec.to_builtins(step), "teachers": teachers}
+
+
+def _context(making: Making, original: Path, work: Path) -> "Context":
+    """original: the folder of the net as the recipe starts from it."""
     from toolchain.compress.step import Context
 
-    return Context(making.data, making.recipe.input, work, making.recipe.build.seed, making.stages.say)
+    return Context(
+        making.data,
+        making.recipe.input,
+        work,
+        making.recipe.build.seed,
+        making.stages.say,
+        lambda: net_in(making, original).module,
+        making.base,
+    )
 
 
-def _stepped(making: Making, title: str, name: str, step: "Step", before: Path) -> Path:
+def _stepped(making: Making, title: str, name: str, step: "Step", before: Path, original: Path) -> Path:
     def make(folder: Path, work: Path) -> None:
         from toolchain.compress.measured import apply_step
         from toolchain.compress.saved import save_net
 
-        net, record = apply_step(name, step, net_in(making, before), _context(making, work))
+        net, record = apply_step(name, step, net_in(making, before), _context(making, original, work))
         save_net(net, folder / NET)
         keep(folder, record)
 
-    return making.made(name, title, {"before": before.name, "options": msgspec.to_builtins(step)}, make)
+    inputs = {"before": before.name, "original": original.name, **_options(making, step)}
+    return making.made(name, title, inputs, make)
 
 
 def net_in(making: Making, folder: Path) -> "Net":

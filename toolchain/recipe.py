@@ -7,7 +7,7 @@ import re
 import tomllib
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 
@@ -17,7 +17,7 @@ from toolchain.records.tensors import Preprocessing
 
 
 class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """source: `torchvision:NAME`, `file.py:function`, `file.pt2` or `file.onnx`.
+    """source: `torchvision:NAME`, `cifar:NAME`, `file.py:function`, `file.pt2` or `file.onnx`.
 
     weights: "official" (torchvision's, by name), "random", a `.safetensors` or weights-only `.pt` file, or "own": what
     the function, program or graph already holds.
@@ -46,12 +46,16 @@ class BuildSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """max_accuracy_loss: points of top-1 (0.3 = 0.3 %) that a candidate may lose against fp32 torch.
 
     precisions: what is built and measured; None: all that the back end has, int8 when a `quantize` step says how.
+    prefer: what the choice among those above the floor goes by. refuse: stop when a step does not pay (slower, or below
+    the floor after the training that follows it), and say why; else it is only told.
     """
 
     precisions: Annotated[tuple[Precision, ...], msgspec.Meta(min_length=1)] | None = None
     max_accuracy_loss: Annotated[float, msgspec.Meta(ge=0)] = 0.5
     threads: Annotated[int, msgspec.Meta(ge=1)] | None = None  # None: what the cgroup quota allows
     seed: Annotated[int, msgspec.Meta(ge=0)] = 0
+    prefer: Literal["latency", "size"] = "latency"
+    refuse: bool = False
 
 
 class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

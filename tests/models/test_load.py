@@ -65,7 +65,7 @@ def test_what_is_wrong_with_a_users_file_is_named_with_its_line(tmp_path: Path) 
     assert "no function 'nett'; it has: Net, Pair, broken" in refused("nets.py:nett")
     assert "model.options: got an unexpected keyword argument 'width'" in refused("nets.py:net", options={"width": 2})
     assert "nets.py:number returned int; expected a torch.nn.Module" in refused("nets.py:number")
-    assert "expected torchvision:NAME, file.py:function, file.pt2 or file.onnx" in refused("resnet50")
+    assert "expected torchvision:NAME, cifar:NAME, file.py:function, file.pt2 or file.onnx" in refused("resnet50")
 
 
 def test_files_beside_a_users_file_can_be_imported(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 # A new step: one file, one line here, one call of the contract test in tests/compress/contract.py.
 TABLE = {
+    "distill": "toolchain.compress.distill:Distill",
     "finetune": "toolchain.compress.finetune:Finetune",
     "prune_channels": "toolchain.compress.prune_channels:PruneChannels",
     "quantize": "toolchain.compress.quantize:Quantize",

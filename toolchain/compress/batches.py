@@ -44,11 +44,31 @@ def _line(count: int, size: int, shift: bool, random: torch.Generator) -> Tensor
     return torch.where(line < size, line, 2 * (size - 1) - line)
 
 
-class Batches:
-    """The pictures of `part` on `device`, to be gone through as often as one likes."""
+def _window(images: Tensor, random: torch.Generator) -> Tensor:
+    """The same three quarters of every picture of a batch."""
+    height, width = (max(1, 3 * size // 4) for size in images.shape[1:3])
+    top = int(torch.randint(images.shape[1] - height + 1, (1,), generator=random))
+    left = int(torch.randint(images.shape[2] - width + 1, (1,), generator=random))
+    return images[:, top : top + height, left : left + width]
 
-    def __init__(self, part: Part, preprocessing: Preprocessing, device: torch.device) -> None:
+
+class Batches:
+    """The pictures of `part` on `device`, to be gone through as often as one likes; for training only `samples` of
+    them, drawn by `seed`, when given."""
+
+    def __init__(
+        self,
+        part: Part,
+        preprocessing: Preprocessing,
+        device: torch.device,
+        samples: int | None = None,
+        seed: int = 0,
+    ) -> None:
         self.part, self.preprocessing, self.device = part, preprocessing, device
+        self.chosen = torch.arange(len(part))
+        if samples is not None:
+            random = torch.Generator().manual_seed(seed)
+            self.chosen = torch.randperm(len(part), generator=random)[:samples].sort().values
         images = part.images
         fits = device.type == "cuda" and isinstance(images, np.ndarray) and images.nbytes <= RESIDENT_BYTES
         self.resident = torch.tensor(images, device=device) if fits else None
@@ -59,16 +79,20 @@ class Batches:
             images, labels = self._taken(indices)
             yield self._ready(images), labels
 
-    def shuffled(self, size: int, augment: tuple[str, ...], random: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        """Whole batches of `size` in a random order; what does not fill the last one waits for another epoch."""
-        order = torch.randperm(len(self.part), generator=random)[: self.count(size) * size]
-        for indices in torch.split(order, size):
+    def shuffled(
+        self, size: int, augment: tuple[str, ...], random: torch.Generator, small: bool = False
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Whole batches of `size` in a random order; what does not fill the last one waits for another epoch.
+        small: one random window a batch, of three quarters of the height and width."""
+        order = torch.randperm(len(self.chosen), generator=random)[: self.count(size) * size]
+        for indices in torch.split(self.chosen[order], size):
             images, labels = self._taken(indices)
-            yield self._ready(augmented(images, augment, random)), labels
+            images = augmented(images, augment, random)
+            yield self._ready(_window(images, random) if small else images), labels
 
     def count(self, size: int) -> int:
         """Batches an epoch; a part smaller than a batch is one."""
-        return max(1, len(self.part) // size)
+        return max(1, len(self.chosen) // size)
 
     @property
     def evaluation_size(self) -> int:

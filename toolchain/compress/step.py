@@ -22,6 +22,14 @@ class Quantization(msgspec.Struct, frozen=True):
     smooth: bool = False
 
 
+class LearnedQuantization(msgspec.Struct, frozen=True):
+    """What quantization-aware training put into a net's layers: bits of the weights, and of the activations (None: they
+    stay float). The exporter writes such layers with QuantizeLinear and DequantizeLinear."""
+
+    weight_bits: int
+    activation_bits: int | None
+
+
 @dataclass(frozen=True)
 class Net:
     """The model on its way through the recipe: float32 [N, C, H, W], normalized, in; logits out."""
@@ -29,17 +37,23 @@ class Net:
     module: nn.Module
     quantization: Quantization | None = None
     history: tuple[dict[str, float], ...] = ()  # what the last step recorded, an epoch or round an entry
+    learned: LearnedQuantization | None = None
+    sparse: tuple[str, ...] = ()  # parameters whose zeros stay zeros in later training
 
 
 @dataclass(frozen=True)
 class Context:
-    """What a step may use. `folder` is its own and survives an interruption: a step resumes from it."""
+    """What a step may use. `folder` is its own and survives an interruption: a step resumes from it. original: the net
+    as the recipe started from it, which teaches where no other teacher is named. base: what a teacher's relative paths
+    are relative to."""
 
     data: DataSet
     preprocessing: Preprocessing
     folder: Path
     seed: int = 0
     say: Callable[[str], None] = field(default=lambda _: None)
+    original: Callable[[], nn.Module] | None = None
+    base: Path = Path()
 
 
 class Step(Protocol):

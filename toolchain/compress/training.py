@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,53 +18,44 @@ from torch import Tensor, nn
 from toolchain.compress.batches import Batches
 from toolchain.compress.checkpoint import Checkpoint, copied, load_checkpoint, save_checkpoint
 from toolchain.compress.measured import accuracy
-from toolchain.compress.step import Context
-from toolchain.errors import ModelError
+from toolchain.compress.options import TrainingOptions
+from toolchain.compress.step import Context, Net
+from toolchain.errors import ModelError, RecipeError
+from toolchain.models.program import Program
 from toolchain.progress import counted
 
 Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
 
-class Plan(Protocol):
-    """What a training step's options must hold, one a property; see Finetune for what each means."""
-
-    @property
-    def epochs(self) -> int: ...
-    @property
-    def batch_size(self) -> int: ...
-    @property
-    def lr(self) -> float: ...
-    @property
-    def lr_end(self) -> float: ...
-    @property
-    def schedule(self) -> str: ...
-    @property
-    def warmup_epochs(self) -> float: ...
-    @property
-    def momentum(self) -> float: ...
-    @property
-    def nesterov(self) -> bool: ...
-    @property
-    def augment(self) -> tuple[str, ...]: ...
-    @property
-    def ema_decay(self) -> float | None: ...
-    @property
-    def keep_best(self) -> bool: ...
-
-
 @dataclass(frozen=True)
 class Training:
-    """One training. groups: SGD parameter groups, each with its `factor` of the learning rate; ready(module, epoch)
-    sets modes and frozen layers before an epoch; key names everything that decides the outcome."""
+    """One training. module: what learns; called in evaluation mode it gives logits, as a net does (a wrapper that holds
+    more than the student does too). groups: SGD parameter groups, each with its `factor` of the learning rate;
+    ready(module, epoch) sets modes and frozen layers before an epoch; key names everything that decides the outcome;
+    sparse: parameters, by name, whose zeros stay zeros."""
 
     module: nn.Module
-    plan: Plan
+    plan: TrainingOptions
     context: Context
     seed: int
     key: str
     loss: Loss
     groups: list[dict[str, Any]]
     ready: Callable[[nn.Module, int], None]
+    sparse: tuple[str, ...] = ()
+
+
+def check_trainable(net: Net) -> None:
+    """RecipeError for a net that cannot be trained further."""
+    if net.quantization is not None:
+        raise RecipeError("training after quantize would undo it; move quantize to the end")
+    if isinstance(net.module, torch.fx.GraphModule | Program):
+        raise RecipeError("an exported program cannot be trained; give the model as path/file.py:function")
+
+
+def all_learning(module: nn.Module, _: int) -> None:
+    """Training.ready of a step that freezes nothing."""
+    module.train().requires_grad_(True)
 
 
 def accelerator() -> torch.device:
@@ -72,7 +63,7 @@ def accelerator() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def learning_rate(plan: Plan, done: int, epoch_steps: int) -> float:
+def learning_rate(plan: TrainingOptions, done: int, epoch_steps: int) -> float:
     """The rate of the step after `done` steps: a linear warm-up to `lr`, then linear or cosine (Loshchilov & Hutter
     2017) down to `lr_end`, or constant."""
     warmup, total = plan.warmup_epochs * epoch_steps, plan.epochs * epoch_steps
@@ -99,7 +90,8 @@ def train(training: Training) -> tuple[nn.Module, tuple[dict[str, float], ...]]:
         module.load_state_dict(state.model)
         optimizer.load_state_dict(state.optimizer)
         context.say(f"going on after epoch {state.epoch} of {plan.epochs}")
-    batches = Batches(context.data.part("train"), context.preprocessing, device)
+    part = context.data.part("train")
+    batches = Batches(part, context.preprocessing, device, plan.samples, training.seed)
     began, first = time.monotonic(), state.epoch
     for epoch in range(first, plan.epochs):
         _epoch(training, module, optimizer, batches, state)
@@ -135,7 +127,8 @@ def _pass(
     steps = batches.count(plan.batch_size)
     random = torch.Generator().manual_seed(training.seed * 1_000_003 + epoch)
     mixed = batches.device.type == "cuda" and torch.cuda.is_bf16_supported()
-    pairs = batches.shuffled(plan.batch_size, plan.augment, random)
+    pairs = batches.shuffled(plan.batch_size, plan.augment, random, small=epoch < plan.small_epochs)
+    zeros = [(parameter, parameter == 0) for name, parameter in module.named_parameters() if name in training.sparse]
     for step, (images, labels) in enumerate(counted(pairs, f"epoch {epoch + 1}/{plan.epochs}", steps)):
         rate = learning_rate(plan, epoch * steps + step, steps)
         for group in optimizer.param_groups:
@@ -148,6 +141,9 @@ def _pass(
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         optimizer.step()
+        with torch.no_grad():
+            for parameter, zero in zeros:
+                parameter.masked_fill_(zero, 0.0)
         _average(plan.ema_decay, module, state)
         losses += value
     return losses / steps

@@ -12,6 +12,7 @@ from torch import nn
 from toolchain.errors import ModelError
 from toolchain.models.check import check_finite, check_head, classes_of
 from toolchain.models.checkpoint import fill, head_size, read_state
+from toolchain.models.cifar import cifar_net
 from toolchain.models.graph import classes_of_graph
 from toolchain.models.program import load_program
 from toolchain.models.userfile import user_module
@@ -19,7 +20,7 @@ from toolchain.models.zoo import labels_of, official, unfilled
 from toolchain.recipe import ModelSpec
 from toolchain.records.tensors import Preprocessing
 
-KINDS = "torchvision:NAME, file.py:function, file.pt2 or file.onnx"
+KINDS = "torchvision:NAME, cifar:NAME, file.py:function, file.pt2 or file.onnx"
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,8 @@ def _loaded(spec: ModelSpec, classes: int, base: Path, other_head: bool) -> Load
     zoo, _, name = spec.source.partition(":")
     if zoo == "torchvision":
         return _from_zoo(name, spec, classes, base, other_head)
+    if zoo == "cifar":
+        return _from_cifar(name, spec, classes, base)
     file, _, function = spec.source.rpartition(":")
     if file.endswith(".py"):
         return _from_file(base / file, function, spec, base)
@@ -115,6 +118,20 @@ def _from_zoo(name: str, spec: ModelSpec, classes: int, base: Path, other_head: 
         module = unfilled(name, held, spec.options)
     notes += fill(module, state, base / weights, f"torchvision:{name}")
     return LoadedModel(module.eval(), None, f"torchvision:{name} ({'; '.join((Path(weights).name, *notes))})")
+
+
+def _from_cifar(name: str, spec: ModelSpec, classes: int, base: Path) -> LoadedModel:
+    if spec.options or spec.weights in ("own", "official"):
+        raise ModelError(
+            f'{spec.source}: takes no options and has no weights of its own; model.weights = "random", or a '
+            ".safetensors or weights-only .pt file"
+        )
+    if spec.weights == "random":
+        return LoadedModel(cifar_net(name, classes).eval(), None, f"cifar:{name} (random weights)")
+    state, notes = read_state(base / spec.weights)
+    module = cifar_net(name, head_size(state, cifar_net(name, classes), classes) or classes)
+    notes += fill(module, state, base / spec.weights, spec.source)
+    return LoadedModel(module.eval(), None, f"cifar:{name} ({'; '.join((Path(spec.weights).name, *notes))})")
 
 
 def _from_file(path: Path, function: str, spec: ModelSpec, base: Path) -> LoadedModel:

@@ -1,6 +1,7 @@
-"""Train the example's ResNet-20 in plain PyTorch: what a user has before she comes to the toolchain.
+"""Train the example's ResNet-20 (or another net) in plain PyTorch: what a user has before she comes to the toolchain.
 
-    python examples/cifar10_resnet20/train.py --out examples/cifar10_resnet20/resnet20.safetensors
+    python examples/cifar10/train.py --out examples/cifar10/resnet20.safetensors
+    python examples/cifar10/train.py --net vgg11 --epochs 8 --small-epochs 3 --lr 0.1 --out .toolchain/vgg11.safetensors
 
 Sees only the train part (48,000 of the 50,000 training images: the toolchain keeps 1,000 for validation and 1,000 for
 the certificate). The first epochs run on 24x24 crops, which cost half as much (progressive resizing). The test images
@@ -13,12 +14,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from model import resnet20
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
 
 from toolchain.data import load
+from toolchain.models.cifar import NETS
 
 MEAN = torch.tensor((0.4914, 0.4822, 0.4465)).view(1, 3, 1, 1) * 255
 STD = torch.tensor((0.2470, 0.2435, 0.2616)).view(1, 3, 1, 1) * 255
@@ -52,6 +53,7 @@ def accuracy(model: torch.nn.Module, images: Tensor, labels: Tensor) -> float:
 def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--net", choices=NETS, default="resnet20")
     parser.add_argument("--epochs", type=int, default=36)
     parser.add_argument("--small-epochs", type=int, default=16, help="epochs on 24x24 crops, the first ones")
     parser.add_argument("--batch", type=int, default=128)
@@ -80,7 +82,7 @@ def main() -> None:
     train, validate, test = (data.part(name) for name in ("train", "validate", "test"))
     images, labels = torch.from_numpy(train.images), torch.from_numpy(train.labels)
     padded = torch.from_numpy(np.pad(train.images, ((0, 0), (4, 4), (4, 4), (0, 0)), mode="reflect"))
-    model = resnet20().to(memory_format=torch.channels_last)
+    model = NETS[options.net](10).to(memory_format=torch.channels_last)
     optimizer, steps = optimizer_of(model, options.lr), len(images) // options.batch
     total, warmup = options.epochs * steps, 2 * steps
     schedule = torch.optim.lr_scheduler.LambdaLR(
@@ -115,7 +117,13 @@ def main() -> None:
     final = accuracy(model, torch.from_numpy(test.images), torch.from_numpy(test.labels))
     print(f"test, {len(test.labels)} images: {final:.2%}")
     weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    save_file(weights, options.out, metadata={"seed": str(options.seed), "test_accuracy": f"{final:.4f}"})
+    known = {
+        "net": options.net,
+        "seed": str(options.seed),
+        "epochs": str(options.epochs),
+        "test_accuracy": f"{final:.4f}",
+    }
+    save_file(weights, options.out, metadata=known)
     saved.unlink()
 
 

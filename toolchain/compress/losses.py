@@ -1,0 +1,31 @@
+"""Losses on logits, shared by the training steps. Knows nothing of nets."""
+
+from torch import Tensor
+from torch.nn import functional
+
+AUXILIARY_WEIGHT = 0.3  # of an auxiliary classifier's loss (Szegedy et al. 2015)
+
+Answers = Tensor | tuple[Tensor | None, ...]  # in training some networks answer with auxiliary logits too
+
+
+def logits_of(answers: Answers) -> Tensor:
+    """The main classifier's logits [N, classes]."""
+    main = answers[0] if isinstance(answers, tuple) else answers
+    assert main is not None  # the first is the net's own answer
+    return main
+
+
+def labelled(answers: Answers, labels: Tensor, label_smoothing: float) -> Tensor:
+    """Cross-entropy against the labels [N]; auxiliary classifiers, where there are any, count three tenths."""
+    total = functional.cross_entropy(logits_of(answers), labels, label_smoothing=label_smoothing)
+    for answer in answers[1:] if isinstance(answers, tuple) else ():
+        if answer is not None:
+            total = total + AUXILIARY_WEIGHT * functional.cross_entropy(answer, labels)
+    return total
+
+
+def softened_kl(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """T^2 KL(softmax(teacher / T) || softmax(student / T)), the mean over the batch (Hinton et al. 2015)."""
+    wanted = functional.log_softmax(teacher / temperature, 1)
+    found = functional.log_softmax(student / temperature, 1)
+    return temperature**2 * functional.kl_div(found, wanted, reduction="batchmean", log_target=True)

@@ -1,0 +1,78 @@
+"""The options that every training step has, and what is checked of them before any training.
+
+Knows nothing of what a step trains for.
+"""
+
+from hashlib import sha256
+from typing import Annotated, Literal
+
+import msgspec
+from torch import nn
+
+from toolchain.compress.saved import weights_digest
+from toolchain.compress.step import Context
+from toolchain.errors import RecipeError
+from toolchain.records.files import encoded
+
+Positive = Annotated[float, msgspec.Meta(gt=0)]
+NotNegative = Annotated[float, msgspec.Meta(ge=0)]
+Share = Annotated[float, msgspec.Meta(ge=0, lt=1)]
+Count = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class TrainingOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """SGD with a one-cycle schedule (Smith 2018) on the data's train part.
+
+    lr falls to lr_end by `schedule` after warmup_epochs of rising. augment: "flip", "crop". small_epochs: so many first
+    ones see three quarters of each picture's height and width (progressive resizing; half the cost). ema_decay: keep a
+    running average of the weights and use that. keep_best: the epoch best on the validate part, never on test.
+    samples: train on that many pictures only, drawn by the seed. seed: None takes the build's.
+    """
+
+    epochs: Count = 10
+    lr: Positive = 0.02
+    lr_end: NotNegative = 0.0
+    schedule: Literal["linear", "cosine", "constant"] = "cosine"
+    warmup_epochs: NotNegative = 0.0
+    batch_size: Count = 128
+    momentum: Share = 0.9
+    nesterov: bool = True
+    weight_decay: NotNegative = 5e-4
+    label_smoothing: Share = 0.0
+    augment: tuple[Literal["flip", "crop"], ...] = ("flip", "crop")
+    small_epochs: Annotated[int, msgspec.Meta(ge=0)] = 0
+    ema_decay: Annotated[float, msgspec.Meta(gt=0, lt=1)] | None = None
+    keep_best: bool = True
+    samples: Count | None = None
+    seed: Annotated[int, msgspec.Meta(ge=0)] | None = None
+
+
+def check_training(options: TrainingOptions, context: Context) -> None:
+    """RecipeError for data without labelled training pictures, or options that contradict each other."""
+    data = context.data
+    if "train" not in data.parts or not len(data.part("train")):
+        raise RecipeError(f"data '{data.name}' has no training pictures; choose data with a train part")
+    if options.warmup_epochs >= options.epochs:
+        raise RecipeError(f"warmup_epochs = {options.warmup_epochs:g} of {options.epochs} epochs: expected fewer")
+    if options.small_epochs >= options.epochs:
+        raise RecipeError(f"small_epochs = {options.small_epochs} of {options.epochs} epochs: expected fewer")
+    if options.lr_end > options.lr:
+        raise RecipeError(f"lr_end = {options.lr_end:g} is above lr = {options.lr:g}; expected at most lr")
+    if options.nesterov and not options.momentum:
+        raise RecipeError("nesterov needs momentum above 0; set nesterov = false")
+    if options.samples is not None and options.samples > len(data.part("train")):
+        raise RecipeError(
+            f"samples = {options.samples}: data '{data.name}' has {len(data.part('train'))} training pictures"
+        )
+
+
+def seed_of(options: TrainingOptions, context: Context) -> int:
+    return context.seed if options.seed is None else options.seed
+
+
+def training_key(options: TrainingOptions, context: Context, *nets: nn.Module) -> str:
+    """Names everything that decides the weights, so that a checkpoint of other options, data, student or teacher
+    (`nets`) is not taken up."""
+    parts = [options, seed_of(options, context), context.data.sha256, context.preprocessing]
+    digests = [weights_digest(net) for net in nets]
+    return sha256(b"".join(encoded(part) for part in (*parts, digests))).hexdigest()
