@@ -1,6 +1,6 @@
 """What a compression step is: a frozen struct whose fields are its options and whose apply() does it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -45,7 +45,8 @@ class Net:
 class Context:
     """What a step may use. `folder` is its own and survives an interruption: a step resumes from it. original: the net
     as the recipe started from it, which teaches where no other teacher is named. base: what a teacher's relative paths
-    are relative to."""
+    are relative to. latencies_ms: medians at batch 1 on the target's engine, in fp32, of several nets measured in turn in
+    one run; None where no engine is known."""
 
     data: DataSet
     preprocessing: Preprocessing
@@ -54,6 +55,7 @@ class Context:
     say: Callable[[str], None] = field(default=lambda _: None)
     original: Callable[[], nn.Module] | None = None
     base: Path = Path()
+    latencies_ms: Callable[[Sequence[nn.Module]], tuple[float, ...]] | None = None
 
 
 class Step(Protocol):
