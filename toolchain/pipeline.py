@@ -142,6 +142,7 @@ def _options(making: Making, step: "Step") -> dict[str, object]:
 def _context(making: Making, original: Path, work: Path) -> "Context":
     """original: the folder of the net as the recipe starts from it."""
     from toolchain.compress.step import Context
+    from toolchain.trial import latencies
 
     return Context(
         making.data,
@@ -151,6 +152,7 @@ def _context(making: Making, original: Path, work: Path) -> "Context":
         making.stages.say,
         lambda: net_in(making, original).module,
         making.base,
+        lambda modules: latencies(making, modules),
     )
 
 
