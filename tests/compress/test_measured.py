@@ -8,6 +8,7 @@ from toolchain.compress.measured import (
     accuracy,
     macs,
     parameters,
+    sparsity,
     step_record,
     weights_size_bytes,
 )
@@ -25,6 +26,16 @@ def test_parameters_bytes_and_multiply_accumulates_are_those_of_paper_and_pencil
     assert parameters(net) == weights
     assert weights_size_bytes(net) == 4 * (weights + 2 * 16 + 2 * 32)
     assert macs(net, PREPROCESSING) == 64 * 3 * 16 * 9 + 16 * 16 * 32 * 9 + 32 * 4
+
+
+def test_sparsity_is_the_share_of_zero_weights_norms_and_biases_apart() -> None:
+    net = tiny()
+    assert sparsity(net) == 0.0
+    with torch.no_grad():
+        net.head.weight[:, ::2] = 0
+        net.head.bias.zero_()
+    assert sparsity(net) == pytest.approx(32 * 4 / 2 / (3 * 16 * 9 + 16 * 32 * 9 + 32 * 4))
+    assert step_record("model", {}, Net(net), data(), PREPROCESSING, 0.0).sparsity == sparsity(net)
 
 
 def test_accuracy_is_the_share_of_right_answers() -> None:

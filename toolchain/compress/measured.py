@@ -45,6 +45,13 @@ def weights_size_bytes(module: nn.Module) -> int:
     return 4 * (parameters(module) + buffers)
 
 
+def sparsity(module: nn.Module) -> float:
+    """The share of zeros among the weights of convolutions and linear layers: parameters of two axes and more."""
+    weights = [parameter for parameter in module.parameters() if parameter.ndim > 1]
+    total = sum(weight.numel() for weight in weights)
+    return sum(int((weight == 0).sum()) for weight in weights) / total if total else 0.0
+
+
 def accuracy(module: nn.Module, part: Part, preprocessing: Preprocessing, what: str) -> float:
     """Top-1 over every picture of `part`, a share 0..1, in fp32 where the module is; `what` names the progress."""
     batches = Batches(part, preprocessing, device_of(module))
@@ -72,6 +79,7 @@ def step_record(
         accuracy_validate=found,
         seconds=seconds,
         history=net.history,
+        sparsity=sparsity(module),
     )
 
 

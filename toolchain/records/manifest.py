@@ -40,7 +40,8 @@ class Candidate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class StepRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the model was after a compression step. size_bytes: its weights as fp32; macs: for one picture."""
+    """What the model was after a compression step. size_bytes: its weights as fp32; macs: for one picture; sparsity: the
+    share of its layers' weights that are zero."""
 
     step: str
     options: dict[str, object]
@@ -50,6 +51,7 @@ class StepRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     accuracy_validate: float | None
     seconds: float
     history: tuple[dict[str, float], ...] = ()
+    sparsity: float = 0.0
 
 
 class Accuracy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
