@@ -6,7 +6,8 @@ without a word a layer that it would empty, and cannot say which.
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -39,17 +40,30 @@ def graph_of(module: nn.Module, picture: Tensor) -> tp.DependencyGraph:
     return tp.DependencyGraph().build_dependency(module, example_inputs=picture)
 
 
-def coupled(graph: tp.DependencyGraph, module: nn.Module, kept: Collection[nn.Module], score: Scorer) -> list[Coupled]:
-    """Every group that may be cut: none with an output of a `kept` layer in it, and none that cannot be scored."""
+def coupled(
+    graph: tp.DependencyGraph,
+    module: nn.Module,
+    kept: Collection[nn.Module],
+    score: Scorer,
+    residual: bool = True,
+) -> list[Coupled]:
+    """Every group that may be cut: none with an output of a `kept` layer in it, and none that cannot be scored;
+    residual: those too whose channels two branches add up."""
     names = {layer: name for name, layer in module.named_modules()}
     found = []
     for group in graph.get_all_groups(ignored_layers=list(kept), root_module_types=[nn.Conv2d, nn.Linear]):
-        scores = score(group)
+        scores = score(group) if residual or not _added(group) else None
         if scores is not None:
             root, repeat = group[0].dep.target.module, _parts(group)
             averaged = scores.detach().cpu().view(repeat, -1).mean(0).nan_to_num(0.0)  # a dead layer: 0 / 0
             found.append(Coupled(names[root], averaged, repeat, root, group[0].dep.handler))
     return found
+
+
+def _added(group: Any) -> bool:
+    """Whether an addition of two branches ties the group's channels together; a bias or a constant is no branch."""
+    nodes = [dependency.target for dependency, _ in group]
+    return any("AddBackward" in getattr(node.module, "_grad_fn", "") and len(node.inputs) > 1 for node in nodes)
 
 
 def _parts(group: Any) -> int:
@@ -91,3 +105,12 @@ def cut(graph: tp.DependencyGraph, group: Coupled, keep: int) -> None:
     if len(worst):
         indices = [int(index) + part * group.width for part in range(group.repeat) for index in worst.sort().values]
         graph.get_pruning_group(group.layer, group.handler, indices).prune()
+
+
+def narrowed(module: nn.Module, picture: Tensor, groups: Sequence[Coupled], widths: Sequence[int]) -> nn.Module:
+    """A copy of `module` in which each of its `groups` keeps the best `widths` channels (of each part)."""
+    copied = deepcopy(module)
+    graph = graph_of(copied, picture)
+    for group, width in zip(groups, widths, strict=True):
+        cut(graph, replace(group, layer=copied.get_submodule(group.name)), width)
+    return copied
