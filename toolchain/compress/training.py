@@ -32,7 +32,8 @@ class Training:
     """One training. module: what learns; called in evaluation mode it gives logits, as a net does (a wrapper that holds
     more than the student does too). groups: SGD parameter groups, each with its `factor` of the learning rate;
     ready(module, epoch) sets modes and frozen layers before an epoch; key names everything that decides the outcome;
-    sparse: parameters, by name, whose zeros stay zeros."""
+    sparse: parameters, by name, whose zeros stay zeros; before_step(module, steps done, steps an epoch) may zero more of
+    them, and says whether it did; no epoch before best_from can be the best."""
 
     module: nn.Module
     plan: TrainingOptions
@@ -43,6 +44,8 @@ class Training:
     groups: list[dict[str, Any]]
     ready: Callable[[nn.Module, int], None]
     sparse: tuple[str, ...] = ()
+    before_step: Callable[[nn.Module, int, int], bool] | None = None
+    best_from: int = 0
 
 
 def check_trainable(net: Net) -> None:
@@ -128,8 +131,10 @@ def _pass(
     random = torch.Generator().manual_seed(training.seed * 1_000_003 + epoch)
     mixed = batches.device.type == "cuda" and torch.cuda.is_bf16_supported()
     pairs = batches.shuffled(plan.batch_size, plan.augment, random, small=epoch < plan.small_epochs)
-    zeros = [(parameter, parameter == 0) for name, parameter in module.named_parameters() if name in training.sparse]
+    zeros = _zeros(training, module)
     for step, (images, labels) in enumerate(counted(pairs, f"epoch {epoch + 1}/{plan.epochs}", steps)):
+        if training.before_step is not None and training.before_step(module, epoch * steps + step, steps):
+            zeros = _zeros(training, module)
         rate = learning_rate(plan, epoch * steps + step, steps)
         for group in optimizer.param_groups:
             group["lr"] = rate * group["factor"]
@@ -141,12 +146,24 @@ def _pass(
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         optimizer.step()
-        with torch.no_grad():
-            for parameter, zero in zeros:
-                parameter.masked_fill_(zero, 0.0)
         _average(plan.ema_decay, module, state)
+        _keep_zeros(zeros, module, state)
         losses += value
     return losses / steps
+
+
+def _zeros(training: Training, module: nn.Module) -> dict[str, Tensor]:
+    """Where the parameters of training.sparse are zero now."""
+    return {name: parameter == 0 for name, parameter in module.named_parameters() if name in training.sparse}
+
+
+@torch.no_grad()
+def _keep_zeros(zeros: dict[str, Tensor], module: nn.Module, state: Checkpoint) -> None:
+    """In the weights and in their running average, which would only come near zero."""
+    for name, zero in zeros.items():
+        module.get_parameter(name).masked_fill_(zero, 0.0)
+        if state.ema:
+            state.ema[name].masked_fill_(zero, 0.0)
 
 
 def _validated(training: Training, module: nn.Module, state: Checkpoint) -> dict[str, float]:
@@ -159,7 +176,7 @@ def _validated(training: Training, module: nn.Module, state: Checkpoint) -> dict
         judged = deepcopy(module)
         judged.load_state_dict(state.ema)
     found = accuracy(judged, part, training.context.preprocessing, f"epoch {state.epoch + 1}: validate")
-    if training.plan.keep_best and found > state.best_accuracy:
+    if training.plan.keep_best and state.epoch >= training.best_from and found > state.best_accuracy:
         state.best, state.best_accuracy = copied(judged.state_dict()), found
     return {"accuracy_validate": found}
 
