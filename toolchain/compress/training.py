@@ -32,8 +32,8 @@ class Training:
     """One training. module: what learns; called in evaluation mode it gives logits, as a net does (a wrapper that holds
     more than the student does too). groups: SGD parameter groups, each with its `factor` of the learning rate;
     ready(module, epoch) sets modes and frozen layers before an epoch; key names everything that decides the outcome;
-    sparse: parameters, by name, whose zeros stay zeros; before_step(module, steps done, steps an epoch) may zero more of
-    them, and says whether it did; no epoch before best_from can be the best."""
+    sparse: parameters, by name, whose zeros stay zeros; before_step(module, steps done, steps an epoch) may zero more
+    of them, and says whether it did; no epoch before best_from can be the best."""
 
     module: nn.Module
     plan: TrainingOptions
