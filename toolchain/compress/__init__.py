@@ -17,8 +17,16 @@ if TYPE_CHECKING:
 
 # A new step: one file, one line here, one call of the contract test in tests/compress/contract.py.
 TABLE = {
+    "born_again": "toolchain.compress.born_again:BornAgain",
     "distill": "toolchain.compress.distill:Distill",
+    "distill_attention": "toolchain.compress.distill_attention:DistillAttention",
+    "distill_decoupled": "toolchain.compress.distill_decoupled:DistillDecoupled",
+    "distill_hints": "toolchain.compress.distill_hints:DistillHints",
+    "distill_mutual": "toolchain.compress.distill_mutual:DistillMutual",
+    "distill_relation": "toolchain.compress.distill_relation:DistillRelation",
+    "distill_self": "toolchain.compress.distill_self:DistillSelf",
     "finetune": "toolchain.compress.finetune:Finetune",
+    "prune_blocks": "toolchain.compress.prune_blocks:PruneBlocks",
     "prune_channels": "toolchain.compress.prune_channels:PruneChannels",
     "quantize": "toolchain.compress.quantize:Quantize",
 }
@@ -48,16 +56,20 @@ def check_order(steps: NamedSteps, place: str) -> None:
         )
 
 
-def check_steps(steps: NamedSteps, net: "Net", context: "Context", place: str) -> None:
+def check_steps(steps: NamedSteps, net: "Net", context: "Context", place: str) -> "tuple[Net, ...]":
     """Everything that can be known before any training: the order, each step's options against the data, and a
-    rehearsal of the whole chain on copies of the model (widths change, weights are not trained). RecipeError."""
+    rehearsal of the whole chain on copies of the model (widths change, weights are not trained). RecipeError.
+    Returns `net` and the rehearsed net after each step."""
     check_order(steps, place)
+    nets = [net]
     for number, (name, step) in enumerate(steps, 1):
         try:
             step.check(context)
             net = step.rehearse(net, context)
+            nets.append(net)
         except RecipeError as error:
             raise RecipeError(f"{place}: step {number}, {name}: {error}") from error
+    return tuple(nets)
 
 
 def _step(table: dict[str, dict[str, Any]], place: str) -> tuple[str, "Step"]:

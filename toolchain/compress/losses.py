@@ -1,5 +1,6 @@
 """Losses on logits, shared by the training steps. Knows nothing of nets."""
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -29,3 +30,27 @@ def softened_kl(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     wanted = functional.log_softmax(teacher / temperature, 1)
     found = functional.log_softmax(student / temperature, 1)
     return temperature**2 * functional.kl_div(found, wanted, reduction="batchmean", log_target=True)
+
+
+def decoupled_kl(
+    student: Tensor, teacher: Tensor, labels: Tensor, alpha: float, beta: float, temperature: float
+) -> Tensor:
+    """T^2 (alpha TCKD + beta NCKD), the mean over the batch (Zhao et al. 2022): TCKD compares how probable the label's
+    class is against all others together, NCKD how the others share what is left."""
+    right = functional.one_hot(labels, student.shape[1]).bool()
+    found, wanted = (functional.log_softmax(logits.float() / temperature, 1) for logits in (student, teacher))
+    target = functional.kl_div(_binary(found, right), _binary(wanted, right), reduction="batchmean", log_target=True)
+    others = functional.kl_div(_others(found, right), _others(wanted, right), reduction="batchmean", log_target=True)
+    return temperature**2 * (alpha * target + beta * others)
+
+
+def _binary(logs: Tensor, right: Tensor) -> Tensor:
+    """Log-probabilities [N, 2]: of the label's class, and of all others together."""
+    others = logs.masked_fill(right, -torch.inf).logsumexp(1)
+    return torch.stack([logs[right], others], 1)
+
+
+def _others(logs: Tensor, right: Tensor) -> Tensor:
+    """Log-probabilities [N, classes - 1] among the classes that the label does not name."""
+    rest = logs[~right].view(len(logs), -1)
+    return functional.log_softmax(rest, 1)

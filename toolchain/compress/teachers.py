@@ -1,31 +1,54 @@
 """Who teaches: nets named in a recipe, or the net as the recipe started from it; and what they answer together.
 
-Knows nothing of losses.
+Knows nothing of what a student makes of it.
 """
+
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
+from toolchain.compress.onnx_teacher import OnnxTeacher
 from toolchain.compress.step import Context
 from toolchain.errors import RecipeError
 from toolchain.models.check import classes_of
 from toolchain.models.load import load_model
 from toolchain.recipe import ModelSpec
 
+Weighting = Literal["average", "entropy"]
 
-def teachers_of(specs: tuple[ModelSpec, ...], context: Context) -> tuple[nn.Module, ...]:
-    """The teachers in evaluation mode, each telling as many classes apart as the data has; without `specs` the
-    original net. RecipeError for another class count."""
+
+def teachers_of(specs: tuple[ModelSpec, ...], context: Context, *, inner: bool = False) -> tuple[nn.Module, ...]:
+    """The teachers on the CPU in evaluation mode, each telling as many classes apart as the data has (in the same
+    order: that cannot be checked); without `specs` the original net. inner: their layers are looked into.
+
+    RecipeError for another class count, and for a graph (ONNX, torch.export) where layers are needed.
+    """
     if not specs:
         if context.original is None:
             raise RecipeError("no teacher is named and there is no original net; add teachers = [{ source = … }]")
         return (_checked(context.original(), "the net that the recipe starts from", context),)
-    loaded = (load_model(spec, context.preprocessing, len(context.data.classes), context.base) for spec in specs)
-    return tuple(_checked(one.module_or_refusal(), one.description, context) for one in loaded)
+    return tuple(_named(spec, context, inner) for spec in specs)
+
+
+def _named(spec: ModelSpec, context: Context, inner: bool) -> nn.Module:
+    if inner and spec.source.endswith((".onnx", ".pt2")):
+        kind = "an ONNX file" if spec.source.endswith(".onnx") else "a torch.export program"
+        raise RecipeError(
+            f"teacher {spec.source}: {kind} has no inner layers to learn from; use distill or distill_decoupled, or a "
+            "teacher given as torch module"
+        )
+    # other_head: a wrong class count is refused below, in words about teachers
+    loaded = load_model(spec, context.preprocessing, len(context.data.classes), context.base, other_head=True)
+    if loaded.module is None:
+        return _checked(OnnxTeacher(loaded.graph_or_refusal(), context.preprocessing), loaded.description, context)
+    return _checked(loaded.module, loaded.description, context)
 
 
 def _checked(module: nn.Module, description: str, context: Context) -> nn.Module:
-    found, classes = classes_of(module, context.preprocessing), len(context.data.classes)
+    found = classes_of(module, context.preprocessing, f"teacher {description}")
+    classes = len(context.data.classes)
     if found != classes:
         raise RecipeError(
             f"teacher {description} tells {found} classes apart, data '{context.data.name}' has {classes}; "
@@ -34,7 +57,28 @@ def _checked(module: nn.Module, description: str, context: Context) -> nn.Module
     return module.eval().requires_grad_(False)
 
 
-def averaged(teachers: tuple[nn.Module, ...], images: Tensor) -> Tensor:
-    """The mean of the teachers' logits [N, classes] (You et al. 2017)."""
+def placed(teachers: tuple[nn.Module, ...], device: torch.device) -> tuple[nn.Module, ...]:
+    """The teachers where the student learns; an ONNX file stays on the CPU."""
+    return tuple(teacher.to(device).to(memory_format=torch.channels_last) for teacher in teachers)
+
+
+def taught(teachers: tuple[nn.Module, ...], images: Tensor, weighting: Weighting = "average") -> Tensor:
+    """What the teachers answer together, logits [N, classes], without gradients."""
     with torch.no_grad():
-        return torch.stack([teacher(images) for teacher in teachers]).mean(0)
+        answers = torch.stack([teacher(images).float() for teacher in teachers])
+        return answers.mean(0) if weighting == "average" else entropy_weighted(answers)
+
+
+def entropy_weighted(answers: Tensor) -> Tensor:
+    """The mean of logits [teachers, N, classes], the confident counting more, picture by picture: K teachers with
+    entropies H_k have weights (1 - H_k / sum H) / (K - 1) (after Kwon et al. 2020, Adaptive knowledge distillation
+    based on entropy); the plain mean (You et al. 2017) where all are certain."""
+    count = len(answers)
+    if count == 1:
+        return answers[0]
+    logs = functional.log_softmax(answers, 2)
+    entropies = -(logs.exp() * logs).sum(2)
+    total = entropies.sum(0)
+    shares = torch.where(total > 0, entropies / total.clamp(min=1e-12), 1 / count)
+    weights = (1 - shares) / (count - 1)
+    return (weights.unsqueeze(2) * answers).sum(0)

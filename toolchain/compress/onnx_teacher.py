@@ -1,0 +1,80 @@
+"""A teacher that exists only as an ONNX file: answered by ONNX Runtime on the CPU, wherever the student learns.
+
+Takes what a torch net takes: normalized float32 [N, C, H, W]. Knows nothing of inner layers.
+"""
+
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from toolchain.errors import RecipeError
+from toolchain.records.tensors import Array, Preprocessing
+
+
+class OnnxTeacher(nn.Module):
+    """batch: the graph's own, None when it is free; size: its height and width, None when they are free. Smaller
+    pictures (small_epochs) are enlarged to a fixed size. The file's digest is a buffer, so that a digest of weights
+    tells files apart."""
+
+    digest: Tensor
+
+    def __init__(self, path: Path, preprocessing: Preprocessing) -> None:
+        super().__init__()
+        self.path = path
+        self.session = _session(path)
+        self.input, axes = _checked_input(self.session, path, preprocessing)
+        self.batch = axes[0]
+        self.size = (axes[2], axes[3]) if axes[2] is not None and axes[3] is not None else None
+        digest = sha256(path.read_bytes()).digest()
+        self.register_buffer("digest", torch.frombuffer(bytearray(digest), dtype=torch.uint8))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits float32 [N, classes] on the pictures' device."""
+        if self.size is not None and tuple(images.shape[2:]) != self.size:
+            images = functional.interpolate(images, self.size, mode="bilinear", align_corners=False)
+        pictures = images.detach().float().cpu().contiguous().numpy()
+        size = self.batch or len(pictures)
+        answers = [self._run(pictures[at : at + size], size) for at in range(0, len(pictures), size)]
+        return torch.from_numpy(np.concatenate(answers)).to(images.device)
+
+    def _run(self, pictures: Array, size: int) -> Array:
+        """A batch of a fixed size is filled up, and what was asked for is cut out."""
+        missing = size - len(pictures)
+        if missing:
+            pictures = np.concatenate([pictures, np.zeros((missing, *pictures.shape[1:]), np.float32)])
+        found = np.asarray(self.session.run(None, {self.input: pictures})[0], np.float32)
+        return found[: size - missing]
+
+
+def _session(path: Path) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors
+    options.intra_op_num_threads = torch.get_num_threads()
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's own classes, made at run time
+        first = (str(error).splitlines() or [""])[0]
+        raise RecipeError(f"teacher {path.name}: ONNX Runtime cannot load it: {first}; export it again") from error
+
+
+def _checked_input(
+    session: onnxruntime.InferenceSession, path: Path, preprocessing: Preprocessing
+) -> tuple[str, tuple[int | None, ...]]:
+    """The input's name and axes, None where free; RecipeError when pictures of [input] do not fit it."""
+    inputs = session.get_inputs()
+    height, width, channels = preprocessing.shape
+    wanted = (channels, height, width)
+    axes = tuple(axis if isinstance(axis, int) and axis > 0 else None for axis in inputs[0].shape)
+    fits = len(axes) == 4 and all(have in (None, want) for have, want in zip(axes[1:], wanted, strict=True))
+    if len(inputs) != 1 or inputs[0].type != "tensor(float)" or not fits:
+        found = ", ".join(f"{one.name} {one.type} {one.shape}" for one in inputs)
+        raise RecipeError(
+            f"teacher {path.name} takes {found}; expected one input, normalized float32 [N, {channels}, {height}, "
+            f"{width}] (export it without its preprocessing)"
+        )
+    return inputs[0].name, axes
