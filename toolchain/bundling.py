@@ -41,8 +41,19 @@ TOOLS = (
 
 # A device with other instructions rounds otherwise: fp32 by the order of sums, int8 by saturation (no VNNI) and by a
 # value that falls on the other side of a rounding step; a wrong file or a wrong preprocessing is off by far more.
-GOLDEN_RELATIVE = {"fp32": 1e-3, "fp16": 2e-2, "bf16": 5e-2, "int8": 1.5e-1}
-GOLDEN_AGREEMENT = {"fp32": 1.0, "fp16": 0.93, "bf16": 0.87, "int8": 0.87}
+# Weights that are only stored narrow are computed in fp32, so they are held to what fp32 is.
+STORED_NARROW = ("int8w", "int4w", "int2w", "int1w")
+GOLDEN_RELATIVE = {
+    **dict.fromkeys(("fp32", *STORED_NARROW), 1e-3),
+    **dict.fromkeys(("int8", "int8d"), 1.5e-1),
+    "fp16": 2e-2,
+    "bf16": 5e-2,
+}
+GOLDEN_AGREEMENT = {
+    **dict.fromkeys(("fp32", *STORED_NARROW), 1.0),
+    **dict.fromkeys(("bf16", "int8", "int8d"), 0.87),
+    "fp16": 0.93,
+}
 
 
 class Samples(msgspec.Struct, frozen=True):

@@ -1,10 +1,12 @@
 """ONNX -> artifact, one device family a file. The table is read by eye; a module is imported when asked for."""
 
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Protocol
 
 from toolchain.backends.calibration import Calibration
+from toolchain.backends.rounding import Rounding
 from toolchain.errors import UsageError
 from toolchain.records.manifest import Candidate, Precision
 
@@ -19,14 +21,28 @@ class Backend(Protocol):
     """A module of this shape. A new one: one file, one line in TABLE, one call of the contract test.
 
     COMPUTES: its artifacts answer as the model does; False: with anything, and only their timing means something.
+    REASONS: why it has not one or another precision, where there is more to say than that nobody wrote it.
     """
 
     NAME: str
     PRECISIONS: tuple[Precision, ...]
+    REASONS: Mapping[str, str]
     COMPUTES: bool
 
-    def build(self, onnx: Path, folder: Path, precision: Precision, calibration: Calibration | None) -> Candidate:
-        """Write the artifact's files into `folder`; the Candidate names them, nothing is measured yet."""
+    def build(
+        self,
+        onnx: Path,
+        folder: Path,
+        precision: Precision,
+        calibration: Calibration | None,
+        rounding: Rounding | None = None,
+        small: bool = False,
+    ) -> Candidate:
+        """Write the artifact's files into `folder`; the Candidate names them, nothing is measured yet.
+
+        calibration: for int8 and int8d; None where training learned it (the ONNX file holds Q/DQ). rounding: for the
+        weight-only ones; None: per-channel scales at that width. small: as few bytes as can be, for a slower start.
+        """
 
     def missing(self) -> str | None:
         """Why this back end cannot run here, in words for a person; None when it can."""
@@ -39,4 +55,4 @@ def backend(name: str) -> Backend:
     return import_module(TABLE[name])
 
 
-__all__ = ["TABLE", "Backend", "Calibration", "backend"]
+__all__ = ["TABLE", "Backend", "Calibration", "Rounding", "backend"]

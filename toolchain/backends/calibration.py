@@ -5,12 +5,19 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from toolchain.records.tensors import Array
+
 
 @dataclass(frozen=True)
 class Calibration:
-    """images: uint8 [N, height, width, channels]; the rest mirrors compress.step.Quantization."""
+    """images: uint8 [N, height, width, channels], none where ranges are found anew for each picture; the rest mirrors
+    compress.step.Quantization. checked: pictures and labels [N] on which `max_drop` (points of top-1) is measured."""
 
     images: NDArray[np.uint8]
     preset: str = "mixed"
     bias_correction: str = "fast"
     smooth: bool = False
+    per_channel: bool = True
+    ignore: tuple[str, ...] = ()
+    max_drop: float | None = None
+    checked: tuple[Array, Array] | None = None

@@ -1,5 +1,9 @@
 """What every back end asks of an ONNX file or of a request before it starts."""
 
+import re
+from collections.abc import Mapping
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +12,8 @@ from msgspec import convert
 from toolchain.errors import BackendError
 from toolchain.records.manifest import Precision
 from toolchain.records.tensors import DType, TensorSpec
+
+OUTSIDE = re.compile(r"^module\.|\.weight$")  # what the exporter's wrapper and torch put round a module's name
 
 
 def graph_specs(path: Path) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
@@ -35,9 +41,36 @@ def _spec(value: Any) -> TensorSpec:
     return TensorSpec(value.name, dtype, shape)
 
 
-def refuse_other_precisions(name: str, precisions: tuple[Precision, ...], precision: str) -> None:
-    """BackendError that lists what the back end builds."""
+def refuse_other_precisions(
+    name: str, precisions: tuple[Precision, ...], precision: str, reasons: Mapping[str, str]
+) -> None:
+    """BackendError that lists what the back end builds, and why it does not build this one where that is known."""
     if precision not in precisions:
+        why = f" ({reasons[precision]})" if precision in reasons else ""
         raise BackendError(
-            f"target '{name}' builds {', '.join(precisions)}; not {precision}; change `precisions` under [build]"
+            f"target '{name}' builds {', '.join(precisions)}; not {precision}{why}; change `precisions` under [build]"
         )
+
+
+def layer_names(path: Path, patterns: tuple[str, ...]) -> tuple[str, ...]:
+    """Nodes whose weights belong to a module that fits one of `patterns`; BackendError for a pattern that fits none."""
+    import onnx
+
+    model = onnx.load(path, load_external_data=False)
+    weights = {tensor.name: len(tensor.dims) for tensor in model.graph.initializer}
+    found = {
+        OUTSIDE.sub("", name): node.name
+        for node in model.graph.node
+        for name in node.input[1:2]
+        if weights.get(name, 0) > 1
+    }
+    check_patterns(patterns, list(found))
+    return tuple(node for name, node in found.items() if any(fnmatchcase(name, pattern) for pattern in patterns))
+
+
+def check_patterns(patterns: tuple[str, ...], names: list[str]) -> None:
+    """BackendError for a pattern that fits none of the layers `names`, with the nearest of them."""
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            near = get_close_matches(pattern, names, 3, cutoff=0.0)
+            raise BackendError(f"ignore: no layer '{pattern}'; the nearest are: {', '.join(near) or 'none'}")

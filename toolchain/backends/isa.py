@@ -7,6 +7,7 @@ from toolchain.records.manifest import Candidate
 # x86-64 baseline; the null engine computes nothing.
 NEEDS: dict[tuple[str, str], tuple[str, ...]] = {
     ("openvino", "fp32"): ("avx2",),
+    **{("openvino", stored): ("avx2",) for stored in ("fp16", "int8w", "int4w", "int2w", "int1w")},
     ("openvino", "bf16"): ("avx512_bf16",),
     ("openvino", "int8"): ("avx2",),
 }

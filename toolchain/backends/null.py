@@ -9,12 +9,14 @@ import msgspec
 
 from toolchain.backends.calibration import Calibration
 from toolchain.backends.graph import graph_specs, refuse_other_precisions
+from toolchain.backends.rounding import Rounding
 from toolchain.records.files import encoded, write_whole
 from toolchain.records.manifest import Candidate, Precision
 from toolchain.records.tensors import TensorSpec
 
 NAME = "null"
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "int8")
+REASONS: dict[str, str] = {}
 COMPUTES = False
 FILE = "model.null.json"
 
@@ -36,10 +38,12 @@ def build(
     folder: Path,
     precision: Precision,
     calibration: Calibration | None,  # noqa: ARG001  # Backend's shape
+    rounding: Rounding | None = None,  # noqa: ARG001
+    small: bool = False,  # noqa: ARG001
     delay_ms: float = 0.0,
 ) -> Candidate:
     """Write model.null.json; BackendError when `onnx` is no ONNX file. All precisions share the file."""
-    refuse_other_precisions(NAME, PRECISIONS, precision)
+    refuse_other_precisions(NAME, PRECISIONS, precision, REASONS)
     content = encoded(Zeros(*graph_specs(onnx), delay_ms))
     write_whole(folder / FILE, content)
     return Candidate(precision, NAME, (FILE,), len(content), options={"delay_ms": delay_ms})

@@ -1,20 +1,39 @@
-"""ONNX -> the same ONNX, for any CPU that ONNX Runtime runs on; also the reference of every parity check.
+"""ONNX -> ONNX, for any CPU that ONNX Runtime runs on; in fp32 also the reference of every parity check.
 
-Knows nothing of recipes or bundles. fp32 only: its int8 was slower than its fp32 on small nets (serving.md).
+Knows nothing of recipes or bundles. int8 and int8d are made by ONNX Runtime's own quantizer (Quantize ONNX models,
+onnxruntime.ai): int8 with Q/DQ round each layer and ranges from calibration, int8d with ranges found anew for each
+picture (its convolutions are then ConvInteger). fp16 stores weights at 16 bits behind Casts, which the
+engine folds when it loads.
 """
 
+import logging
+import tempfile
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from toolchain.backends.calibration import Calibration
-from toolchain.backends.graph import graph_specs, refuse_other_precisions
+from toolchain.backends.graph import graph_specs, layer_names, refuse_other_precisions
+from toolchain.backends.rounding import Rounding
+from toolchain.errors import BackendError
+from toolchain.progress import counted
 from toolchain.records.files import write_whole
 from toolchain.records.manifest import Candidate, Precision
+from toolchain.records.tensors import Array
 
 NAME = "onnxruntime"
-PRECISIONS: tuple[Precision, ...] = ("fp32",)
+PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8", "int8d")
+NARROW = "ONNX Runtime has no convolution with such weights; --target=openvino stores them"
+REASONS: dict[str, str] = {
+    "bf16": "ONNX Runtime's CPU kernels have no bf16",
+    **dict.fromkeys(("int8w", "int4w", "int2w", "int1w"), NARROW),
+}
 COMPUTES = True
-FILE = "model.onnx"
+FILES = {"fp32": "model.onnx"}  # the others are model-<precision>.onnx
+QUANTIZED_KINDS = ["Conv", "Gemm", "MatMul"]
 
 
 def missing() -> str | None:
@@ -25,11 +44,109 @@ def build(
     onnx: Path,
     folder: Path,
     precision: Precision,
-    calibration: Calibration | None,  # noqa: ARG001  # Backend's shape
+    calibration: Calibration | None,
+    rounding: Rounding | None = None,  # noqa: ARG001  # Backend's shape
+    small: bool = False,  # noqa: ARG001
 ) -> Candidate:
-    """Copy `onnx` as model.onnx; BackendError when it is no ONNX file."""
-    refuse_other_precisions(NAME, PRECISIONS, precision)
+    """Write model.onnx, or model-<precision>.onnx; BackendError: no ONNX file, nothing to quantize."""
+    refuse_other_precisions(NAME, PRECISIONS, precision, REASONS)
     graph_specs(onnx)
-    content = onnx.read_bytes()
-    write_whole(folder / FILE, content)
-    return Candidate(precision, NAME, (FILE,), len(content))
+    content = _made(onnx, precision, calibration)
+    name = FILES.get(precision, f"model-{precision}.onnx")
+    write_whole(folder / name, content)
+    return Candidate(precision, NAME, (name,), len(content))
+
+
+def _made(onnx: Path, precision: Precision, calibration: Calibration | None) -> bytes:
+    if precision == "fp16":
+        return _half(onnx)
+    if precision == "fp32" or (precision == "int8" and _learned(onnx)):
+        return onnx.read_bytes()
+    if calibration is None or (precision == "int8" and len(calibration.images) == 0):
+        raise BackendError(
+            f"{precision} needs calibration pictures and got none; add `quantize = {{}}` to the recipe's steps"
+        )
+    if calibration.max_drop is not None:
+        raise BackendError("ONNX Runtime's quantizer does not look at accuracy; remove max_drop, or --target=openvino")
+    with tempfile.TemporaryDirectory() as made:
+        return _quantized(onnx, Path(made) / "model.onnx", precision, calibration)
+
+
+def _quantized(onnx: Path, made: Path, precision: Precision, calibration: Calibration) -> bytes:
+    from onnxruntime import quantization
+
+    left = layer_names(onnx, calibration.ignore)
+    common: dict[str, Any] = {
+        "nodes_to_exclude": list(left),
+        "per_channel": calibration.per_channel,
+        "op_types_to_quantize": QUANTIZED_KINDS,
+    }
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)  # it recommends its own preprocessing, whose folding our exporter has done
+    try:
+        if precision == "int8d":
+            # ConvInteger takes unsigned weights alone, one scale a layer
+            common |= {"weight_type": quantization.QuantType.QUInt8, "per_channel": False}
+            quantization.quantize_dynamic(onnx, made, **common)
+        else:
+            quantization.quantize_static(onnx, made, _Reader(onnx, calibration.images), **common)
+    finally:
+        logging.disable(before)
+    return _tidied(made, precision)
+
+
+def _tidied(made: Path, precision: str) -> bytes:
+    import onnx
+
+    model = onnx.load(made)
+    if not any(node.op_type in ("QuantizeLinear", "DynamicQuantizeLinear") for node in model.graph.node):
+        raise BackendError(f"{precision} was asked for and ONNX Runtime found nothing to quantize; remove {precision}")
+    return bytes(model.SerializeToString(deterministic=True))
+
+
+class _Reader:
+    """Calibration pictures one at a time, as ONNX Runtime asks for them, with our progress shown."""
+
+    def __init__(self, onnx: Path, images: Array) -> None:
+        self._name = graph_specs(onnx)[0][0].name
+        self._rows: Iterator[int] = iter(counted(range(len(images)), "quantize: calibration pictures", len(images)))
+        self._images = images
+
+    def get_next(self) -> dict[str, Array] | None:
+        row = next(self._rows, None)
+        return None if row is None else {self._name: self._images[row : row + 1]}
+
+    def __iter__(self) -> Iterator[dict[str, Array]]:
+        while (feeds := self.get_next()) is not None:
+            yield feeds
+
+    def __next__(self) -> dict[str, Array]:
+        if (feeds := self.get_next()) is None:
+            raise StopIteration
+        return feeds
+
+
+def _learned(onnx: Path) -> bool:
+    """Whether training put quantization into the graph: it holds Q/DQ already."""
+    import onnx as library
+
+    nodes = library.load(onnx, load_external_data=False).graph.node
+    return any(node.op_type == "DequantizeLinear" for node in nodes)
+
+
+def _half(path: Path) -> bytes:
+    """Float weights of more than one number at 16 bits, each behind a Cast to the 32 bits that are computed with."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    model = onnx.load(path)
+    casts = []
+    for tensor in model.graph.initializer:
+        if tensor.data_type == TensorProto.FLOAT and np.prod(tensor.dims) > 1:
+            half = numpy_helper.to_array(tensor).astype(np.float16)
+            casts.append(helper.make_node("Cast", [f"{tensor.name}.half"], [tensor.name], to=TensorProto.FLOAT))
+            tensor.CopyFrom(numpy_helper.from_array(half, f"{tensor.name}.half"))
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    return bytes(model.SerializeToString(deterministic=True))

@@ -29,8 +29,10 @@ TABLE = {
     "prune_blocks": "toolchain.compress.prune_blocks:PruneBlocks",
     "prune_channels": "toolchain.compress.prune_channels:PruneChannels",
     "quantize": "toolchain.compress.quantize:Quantize",
+    "quantize_weights": "toolchain.compress.quantize_weights:QuantizeWeights",
 }
 
+ORDERS = ("quantize", "quantize_weights")  # done by the back end, after export
 NamedSteps = Sequence[tuple[str, "Step"]]
 
 
@@ -40,20 +42,19 @@ def steps_from(raw: tuple[dict[str, dict[str, Any]], ...], place: str) -> tuple[
 
 
 def check_order(steps: NamedSteps, place: str) -> None:
-    """RecipeError for an order that cannot work: `quantize` says how the exported graph is quantized, so it is last."""
+    """RecipeError for an order that cannot work: the steps of ORDERS say how the exported graph is quantized, so they
+    are last."""
     names = [name for name, _ in steps]
-    if "quantize" not in names:
-        return
-    first = names.index("quantize")
+    first = next((number for number, name in enumerate(names) if name in ORDERS), len(names))
     for number, name in enumerate(names[first + 1 :], first + 2):
-        if name == "quantize":
+        if name == "quantize" and name in names[: number - 1]:
+            before = names.index(name) + 1
+            raise RecipeError(f"{place}: step {number}, quantize: step {before} quantizes already; remove one of them")
+        if name not in ORDERS:
             raise RecipeError(
-                f"{place}: step {number}, quantize: step {first + 1} quantizes already; remove one of them"
+                f"{place}: step {number}, {name}: comes after {names[first]} (step {first + 1}), whose result it would "
+                f"undo; move {names[first]} to the end"
             )
-        raise RecipeError(
-            f"{place}: step {number}, {name}: comes after quantize (step {first + 1}), whose result it would undo; "
-            "move quantize to the end"
-        )
 
 
 def check_steps(steps: NamedSteps, net: "Net", context: "Context", place: str) -> "tuple[Net, ...]":

@@ -20,6 +20,20 @@ class Quantization(msgspec.Struct, frozen=True):
     preset: str = "mixed"  # symmetric weights, asymmetric activations; or "performance": symmetric both
     bias_correction: str = "fast"  # or "exact" or "off"
     smooth: bool = False
+    per_channel: bool = True  # scales of weights; False: one a layer
+    dynamic: bool = False  # activations' ranges found anew for each picture, no calibration
+    ignore: tuple[str, ...] = ()  # layers left in float, by name; `*` stands for anything
+    max_drop: float | None = None  # points of top-1 on the validate part; layers stay float until it holds
+
+
+class WeightRounding(msgspec.Struct, frozen=True):
+    """How a backend is to round weights, and nothing else, after export: handed on by the `quantize_weights` step."""
+
+    bits: int
+    group: int | None = None  # weights of an output channel that share a scale; None: all of them
+    clip: bool = True
+    keep_ends: bool = True  # the first and the last layer at 8 bits
+    ignore: tuple[str, ...] = ()
 
 
 class LearnedQuantization(msgspec.Struct, frozen=True):
@@ -39,6 +53,7 @@ class Net:
     history: tuple[dict[str, float], ...] = ()  # what the last step recorded, an epoch or round an entry
     learned: LearnedQuantization | None = None
     sparse: tuple[str, ...] = ()  # parameters whose zeros stay zeros in later training
+    rounding: tuple[WeightRounding, ...] = ()  # one a width: each is a candidate of its own
 
 
 @dataclass(frozen=True)

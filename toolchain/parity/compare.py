@@ -28,11 +28,18 @@ class Tolerance(NamedTuple):
 # int8: an unusual picture is clipped to the range that calibration saw, so its logits may move by half the span while
 #   the answer stays. Agreement judges, and the relative bound only catches garbage (all zeros have 1.0). 0.85 of 20
 #   pictures: a net that truly agrees on 95 % falls below by chance once in sixty; accuracy judges finer (choose.py).
+# int4w, int2w, int1w: rounding weights untrained to so few bits makes another net, and rightly so; that the file is
+#   what was rounded is seen at 8 bits, which go the same way. At 2 and 1 finiteness alone is asked; accuracy judges.
 TOLERANCES: dict[Precision, Tolerance] = {
     "fp32": Tolerance(1e-3, 0.99),
     "fp16": Tolerance(2e-2, 0.98),
     "bf16": Tolerance(8e-2, 0.95),
     "int8": Tolerance(9e-1, 0.85),
+    "int8d": Tolerance(9e-1, 0.85),
+    "int8w": Tolerance(3e-1, 0.9),
+    "int4w": Tolerance(9e-1, 0.5),
+    "int2w": Tolerance(1e3, 0.0),
+    "int1w": Tolerance(1e3, 0.0),
 }
 
 
@@ -121,7 +128,9 @@ def require(records: Sequence[ParityRecord]) -> None:
 
 
 def _advice(record: ParityRecord) -> str:
-    if record.candidate.endswith("int8"):
+    if record.candidate.endswith(("int8w", "int4w")):
+        return "raise `bits` of quantize_weights, or leave this precision out of `precisions` under [build]"
+    if record.candidate.endswith(("int8", "int8d")):
         return "calibrate on more pictures like the real ones, or leave int8 out of `precisions`"
     if record.candidate.endswith(("bf16", "fp16")):
         return "leave this precision out of `precisions` under [build]"

@@ -2,6 +2,7 @@
 
 Format history
 1  first (0.1.0)
+2  the precisions int8d and intNw; a step's sparsity
 """
 
 from typing import Literal
@@ -10,8 +11,13 @@ import msgspec
 
 from toolchain.records.tensors import Preprocessing, TensorSpec
 
-FORMAT = 1
-Precision = Literal["fp32", "fp16", "bf16", "int8"]
+FORMAT = 2
+# fp16: weights stored at 16 bits, computed in fp32; int8: weights and activations, ranges known beforehand; int8d:
+# ranges found anew for each picture; intNw: weights alone, stored at N bits, computed in fp32 (weight-only)
+Precision = Literal["fp32", "fp16", "bf16", "int8", "int8d", "int8w", "int4w", "int2w", "int1w"]
+WEIGHT_BITS: dict[str, int] = {"int8w": 8, "int4w": 4, "int2w": 2, "int1w": 1}  # the weight-only ones
+STORED_BITS = "weight_bits"  # in Candidate.options: the width at which most weights lie on disk
+FLOAT_LAYERS = "float_layers"  # in Candidate.options: how many layers were left in float to keep the accuracy
 
 
 class File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -37,6 +43,20 @@ class Candidate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     latency_ms: float | None = None
     verdict: str = ""
     options: dict[str, float] = {}
+
+    @property
+    def storage(self) -> str:
+        """How what lies on disk differs from what is computed with; '' where it does not."""
+        bits = int(self.options.get(STORED_BITS, 0))
+        stored = {"fp16": 16, **WEIGHT_BITS}.get(self.precision)
+        if stored is not None:
+            return f"stored, not computed, at {_bits(bits or stored)}"
+        narrow = self.precision == "int8" and 0 < bits < 8
+        return f"stored, not computed, at {_bits(bits)}: computed at 8" if narrow else ""
+
+
+def _bits(count: int) -> str:
+    return f"{count} bit{'s' if count > 1 else ''}"
 
 
 class StepRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

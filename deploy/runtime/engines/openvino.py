@@ -22,11 +22,23 @@ from typing import Any, Self
 import numpy as np
 
 from deploy.runtime.engines import Settings
-from toolchain.errors import DeviceError
+from toolchain.errors import DeviceError, RecordError
 from toolchain.records.manifest import Candidate
+from toolchain.records.packed import unpacked
 from toolchain.records.tensors import Array, Feeds, TensorSpec
 
-HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
+# what the layers that are not int8 are computed in; weights stored at 16, 8, 4, 2 or 1 bits are widened beforehand
+HINTS = {
+    "fp32": "f32",
+    "fp16": "f32",
+    "bf16": "bf16",
+    "int8": "f32",
+    "int8w": "f32",
+    "int4w": "f32",
+    "int2w": "f32",
+    "int1w": "f32",
+}
+PACKED = ".packed"
 FORMS = (32, 8, 1)  # batches, the largest first; as in TensorRT profiles
 AS_IS = 0  # the form of a graph whose batch is fixed already, or that has other free axes
 
@@ -62,7 +74,7 @@ class OpenVinoEngine:
 
     def __init__(self, core: Any, model: Path, properties: Mapping[str, Any], version: str) -> None:
         self._core, self._model, self._properties = core, model, properties
-        graph = core.read_model(model)
+        graph = read_graph(core, model)
         self.inputs, self.outputs = _specs(graph.inputs), _specs(graph.outputs)
         self.version = version
         self._specialised = all(spec.shape.count(None) == 1 and spec.shape[0] is None for spec in self.inputs)
@@ -111,7 +123,7 @@ class OpenVinoEngine:
     def _compiled(self, form: int, graph: Any = None) -> Any:
         with self._compiling:
             if form not in self._forms:
-                graph = self._core.read_model(self._model) if graph is None else graph
+                graph = read_graph(self._core, self._model) if graph is None else graph
                 if form != AS_IS:
                     graph.reshape({spec.name: [form, *spec.shape[1:]] for spec in self.inputs})
                 self._forms[form] = self._core.compile_model(graph, "CPU", dict(self._properties))
@@ -138,6 +150,14 @@ def pieces(batch: int) -> Iterator[tuple[int, int]]:
             start += size
 
 
+def read_graph(core: Any, model: Path) -> Any:
+    """The graph in `model`: an IR's text, its constants beside it, or both packed in one file (unpacked in memory)."""
+    if model.suffix != PACKED:
+        return core.read_model(model)
+    text, constants = unpacked(model.read_bytes(), model.name)
+    return core.read_model(text, _openvino().Tensor(constants))
+
+
 def open_engine(folder: Path, candidate: Candidate, settings: Settings) -> OpenVinoEngine:
     """The engine of `candidate`; DeviceError when this CPU or this OpenVINO cannot run it."""
     openvino = _openvino()
@@ -146,6 +166,8 @@ def open_engine(folder: Path, candidate: Candidate, settings: Settings) -> OpenV
     model = folder / candidate.files[0]
     try:
         return OpenVinoEngine(core, model, _properties(candidate, settings), f"openvino {_release(openvino)}")
+    except RecordError as error:
+        raise DeviceError(str(error)) from error
     except RuntimeError as error:
         raise DeviceError(
             f"{model.name}: OpenVINO {_release(openvino)} cannot run it here: {_last_line(error)}; build it again"
@@ -183,6 +205,7 @@ def _properties(candidate: Candidate, settings: Settings) -> dict[str, Any]:
         "INFERENCE_NUM_THREADS": settings.threads,
         "PERFORMANCE_HINT": settings.hint.upper(),
         "ENABLE_CPU_PINNING": False,
+        "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,  # or integer weights would draw activations to int8, unmeasured
     }
     return properties if settings.cache is None else properties | {"CACHE_DIR": str(settings.cache)}
 

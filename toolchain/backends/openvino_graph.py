@@ -1,0 +1,132 @@
+"""An ONNX file as an OpenVINO graph, its layers by the names that a recipe knows, and their weights rounded.
+
+Knows nothing of calibration, files or engines. A layer's name is that of the torch module whose weights it holds
+(`stages.0.1.conv2`): the exporter keeps it in the constant's name. Reference: OpenVINO, Model representation.
+"""
+
+import re
+import sys
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from toolchain.backends.graph import OUTSIDE, check_patterns
+from toolchain.backends.rounding import Rounding, rounded
+from toolchain.errors import BackendError
+
+COUNTED = re.compile(r"[A-Z]\w*_\d+")  # `Concat_374`: a type and a counter; folding hands such names on
+KINDS = ("Convolution", "GroupConvolution", "MatMul")
+END_BITS = 8
+BETWEEN = ("Multiply", "Subtract", "Convert", "Reshape", "FakeQuantize")  # between a layer and its weights' constant
+
+
+class Layer(NamedTuple):
+    """node: an operation of KINDS; weights: the constant that its second input comes from."""
+
+    name: str
+    node: Any
+    weights: Any
+
+
+def openvino() -> Any:
+    """The package, its telemetry kept from loading (importing it reports the import)."""
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None: Python's way to bar an import
+    import openvino
+
+    return openvino
+
+
+def graph_from_onnx(onnx: Path) -> Any:
+    """An openvino.Model of `onnx`, its constants folded; BackendError in one line.
+
+    Reading alone leaves each bias behind a chain of shape operations, where NNCF finds none to correct and where int8
+    with a free batch answered wrongly (docs/decisions/0006). Integer weights stay integers: they are not folded.
+    """
+    try:
+        graph = openvino().Core().read_model(onnx)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise BackendError(f"{onnx}: OpenVINO cannot read it: {reason}") from error
+    # what openvino.convert_model does to a graph, without its guessing of formats; NNCF calls it by this name too
+    from openvino._offline_transformations import apply_moc_transformations
+
+    apply_moc_transformations(graph, cf=True)
+    name_by_place(graph)
+    return graph
+
+
+def name_by_place(graph: Any) -> None:
+    """OpenVINO names nameless nodes after a counter of the process; their place in the graph is the same each time."""
+    for place, node in enumerate(graph.get_ordered_ops()):
+        if COUNTED.fullmatch(node.get_friendly_name()):
+            node.set_friendly_name(f"{node.get_type_name()}.{place}")
+
+
+def layers(graph: Any) -> tuple[Layer, ...]:
+    """Convolutions and linear layers with constant weights, in the graph's order."""
+    found = []
+    for node in graph.get_ordered_ops():
+        if node.get_type_name() in KINDS and (weights := _constant(node.input_value(1).get_node())) is not None:
+            found.append(Layer(_name(node, weights), node, weights))
+    return tuple(found)
+
+
+def holds_integers(graph: Any) -> bool:
+    """Whether a layer's weights are integers already: training learned them (Q/DQ in the ONNX file)."""
+    return any(layer.weights.get_element_type().is_integral() for layer in layers(graph))
+
+
+def ignored(graph: Any, patterns: tuple[str, ...]) -> tuple[Layer, ...]:
+    """The layers that fit one of `patterns`; BackendError for a pattern that fits none, with the nearest names."""
+    found = layers(graph)
+    check_patterns(patterns, [layer.name for layer in found])
+    return tuple(layer for layer in found if any(fnmatchcase(layer.name, pattern) for pattern in patterns))
+
+
+def round_weights(graph: Any, rounding: Rounding) -> None:
+    """Every layer's float weights become integers x scales, in place; BackendError when there are none."""
+    left = {layer.name for layer in ignored(graph, rounding.ignore)}
+    found = [layer for layer in layers(graph) if layer.weights.get_element_type().to_string() in ("f32", "f16")]
+    if not [layer for layer in found if layer.name not in left]:
+        raise BackendError("quantize_weights found no float weights to round; remove the step, or its `ignore`")
+    ends = {found[0].name, found[-1].name}
+    for layer in found:
+        if layer.name not in left:
+            bits = END_BITS if rounding.keep_ends and layer.name in ends else rounding.bits
+            _round(layer, bits, rounding)
+
+
+def _round(layer: Layer, bits: int, rounding: Rounding) -> None:
+    ops = openvino().opset13
+    weights = np.array(layer.weights.data, np.float32)
+    columns = layer.node.get_type_name() == "MatMul" and not layer.node.get_attributes()["transpose_b"]
+    rows = weights.T if columns else weights
+    lead = 2 if layer.node.get_type_name() == "GroupConvolution" else 1
+    flat = rows.reshape(int(np.prod(rows.shape[:lead])), -1)
+    codes, scales = rounded(flat, bits, None if columns else rounding.group, rounding.clip)
+    if scales.shape[1] == 1:  # one scale a channel: integers of the weights' own shape
+        codes = codes.reshape(rows.shape).T if columns else codes.reshape(rows.shape)
+        scales = scales.reshape(1, -1) if columns else scales.reshape(*rows.shape[:lead], *[1] * (rows.ndim - lead))
+    wide = ops.convert(
+        ops.constant(np.ascontiguousarray(codes), np.int8, name=layer.weights.get_friendly_name()), "f32"
+    )
+    whole = ops.multiply(wide, ops.constant(scales))
+    if scales.ndim == 3 and codes.shape != weights.shape:
+        whole = ops.reshape(whole, ops.constant(np.array(weights.shape, np.int64)), False)
+    layer.node.input(1).replace_source_output(whole.output(0))
+
+
+def _constant(node: Any) -> Any:
+    """The constant behind a weight's input; None when it is computed from the picture."""
+    while node.get_type_name() in BETWEEN:
+        node = node.input_value(0).get_node()
+    return node if node.get_type_name() == "Constant" else None
+
+
+def _name(node: Any, weights: Any) -> str:
+    name = weights.get_friendly_name()
+    if not name.endswith(".weight"):
+        return str(node.get_friendly_name().removesuffix("/WithoutBiases"))
+    return OUTSIDE.sub("", name)

@@ -1,0 +1,116 @@
+"""An OpenVINO graph -> the same in int8, by NNCF's post-training quantization (min-max ranges, bias correction).
+
+Knows nothing of recipes or files. With `max_drop`, the layers that cost most accuracy go back to float, one after
+another, until the loss on labelled pictures is within it (NNCF, Quantizing with accuracy control, docs.openvino.ai).
+"""
+
+import io
+import logging
+from collections.abc import Iterable, Iterator
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from toolchain.backends.calibration import Calibration
+from toolchain.backends.openvino_graph import ignored, layers, name_by_place, openvino
+from toolchain.errors import BackendError
+from toolchain.progress import counted
+from toolchain.records.tensors import Array
+
+PRESETS = ("mixed", "performance")
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Calibration pictures one at a time, as NNCF reads them (perhaps several times), with our progress shown."""
+
+    images: Array
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __iter__(self) -> Iterator[Array]:
+        rows = counted(range(len(self)), "quantize: calibration pictures", len(self))
+        for row in rows:
+            if row == len(self) - 1:
+                next(rows, None)  # NNCF takes exactly len() and asks for no end: end the progress line here
+            yield self.images[row : row + 1]
+
+
+def quantized(graph: Any, calibration: Calibration) -> Any:
+    """A new graph in int8; BackendError for an option that NNCF lacks, or where it finds nothing to quantize."""
+    if calibration.preset not in PRESETS:
+        raise BackendError(f"no quantization preset '{calibration.preset}'; there are: {', '.join(PRESETS)}")
+    ways = _ways(graph, calibration)
+    with redirect_stdout(io.StringIO()):  # NNCF draws its progress bars on stdout, which is ours for results
+        result = (
+            _nncf().quantize(graph, **ways)
+            if calibration.max_drop is None
+            else _controlled(graph, calibration, calibration.max_drop, ways)
+        )
+    if not any(node.get_type_name() == "FakeQuantize" for node in result.get_ops()):
+        raise BackendError("int8 was asked for and NNCF found nothing to quantize; remove int8 from `precisions`")
+    name_by_place(result)
+    return result
+
+
+def left_in_float(graph: Any) -> tuple[str, ...]:
+    """The layers of a quantized graph whose weights are no integers."""
+    return tuple(layer.name for layer in layers(graph) if not layer.weights.get_element_type().is_integral())
+
+
+def _ways(graph: Any, calibration: Calibration) -> dict[str, Any]:
+    nncf = _nncf()
+    pictures = Pictures(calibration.images)
+    left = [layer.node.get_friendly_name() for layer in ignored(graph, calibration.ignore)]
+    whole = None if calibration.per_channel else nncf.QuantizationParameters(per_channel=False)
+    return {
+        "calibration_dataset": nncf.Dataset(pictures),
+        "preset": nncf.QuantizationPreset(calibration.preset),
+        "subset_size": len(pictures),
+        "fast_bias_correction": calibration.bias_correction == "fast",
+        "advanced_parameters": nncf.AdvancedQuantizationParameters(
+            disable_bias_correction=calibration.bias_correction == "off", weights_quantization_params=whole
+        ),
+        # NNCF smooths activations (Xiao et al. 2022) only in what it is told is a transformer
+        "model_type": nncf.ModelType.TRANSFORMER if calibration.smooth else None,
+        "ignored_scope": nncf.IgnoredScope(names=left) if left else None,
+    }
+
+
+def _controlled(graph: Any, calibration: Calibration, max_drop: float, ways: dict[str, Any]) -> Any:
+    """BackendError without labelled pictures, or when no set of layers keeps within `max_drop` points."""
+    nncf = _nncf()
+    if calibration.checked is None or not len(calibration.checked[1]):
+        raise BackendError("max_drop needs labelled pictures to measure on, and got none; remove max_drop")
+    images, labels = calibration.checked
+    items = [(images[row : row + 1], int(labels[row])) for row in range(len(labels))]
+    ways = {**ways, "advanced_quantization_parameters": ways.pop("advanced_parameters")}
+    with redirect_stderr(io.StringIO()):
+        return nncf.quantize_with_accuracy_control(
+            graph,
+            validation_dataset=nncf.Dataset(items),
+            validation_fn=_right,
+            max_drop=max_drop / 100,
+            drop_type=nncf.DropType.ABSOLUTE,
+            advanced_accuracy_restorer_parameters=nncf.AdvancedAccuracyRestorerParameters(num_ranking_workers=1),
+            **ways,
+        )
+
+
+def _right(compiled: Any, items: Iterable[tuple[Array, int]]) -> tuple[float, list[float]]:
+    """Top-1 of a compiled graph, and 1 or 0 for each picture; one at a time, since a free batch may answer wrongly."""
+    hits = [float(int(np.argmax(compiled(image)[0])) == label) for image, label in items]
+    return float(np.mean(hits)), hits
+
+
+def _nncf() -> Any:
+    """NNCF without its telemetry and its chatter (and torch's, which it imports) below errors."""
+    openvino()
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+    import nncf
+
+    nncf.set_log_level(logging.ERROR)
+    return nncf

@@ -1,0 +1,70 @@
+"""Weights rounded to few bits after training, with no calibration: numpy in, integers and scales out.
+
+A weight is code x scale. 8 and 4 bits: codes from -2^(b-1) to 2^(b-1) - 1, the scale chosen for the least squared error
+where `clip` says so (a search over how much of the largest weights to clip; Banner et al. 2019 derive it for given
+distributions, the search needs none). 2 bits: the codes -3, -1, 1, 3, so that all four levels are used; 1 bit: -1 and 1
+times the mean of |w|, which is the least squared error (Rastegari et al. 2016). Knows nothing of graphs or engines.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Float = NDArray[np.float32]
+SHARES = np.linspace(1.0, 0.2, 41)  # of the largest |w|: what the highest code stands for
+WIDTHS = (8, 4, 2, 1)
+
+
+@dataclass(frozen=True)
+class Rounding:
+    """How weights are rounded; the rest mirrors compress.step.WeightRounding. group: weights of one output channel that
+    share a scale; None: all of it. keep_ends: the first and the last layer at 8 bits."""
+
+    bits: int
+    group: int | None = None
+    clip: bool = True
+    keep_ends: bool = True
+    ignore: tuple[str, ...] = ()
+
+
+class Rounded(NamedTuple):
+    """codes: int8 [rows, groups, weights of a group]; scales: float32 [rows, groups, 1]; their product: weights."""
+
+    codes: NDArray[np.int8]
+    scales: Float
+
+
+def rounded(weights: Float, bits: int, group: int | None = None, clip: bool = True) -> Rounded:
+    """weights: [output channels, weights of each]. A `group` that does not divide the row is not used for it."""
+    rows, each = weights.shape
+    size = group if group is not None and each % group == 0 else each
+    parts = weights.reshape(rows, -1, size).astype(np.float32)
+    if bits == 1:
+        return Rounded(np.where(parts < 0, -1, 1).astype(np.int8), _scales(np.abs(parts).mean(2, keepdims=True)))
+    largest = np.abs(parts).max(2, keepdims=True)
+    best, least = _scales(largest / _top(bits)), np.full(largest.shape, np.inf, np.float32)
+    for share in SHARES if clip else SHARES[:1]:
+        scales = _scales(share * largest / _top(bits))
+        error = np.square(_codes(parts / scales, bits) * scales - parts).sum(2, keepdims=True)
+        best, least = np.where(error < least, scales, best), np.minimum(error, least)
+    return Rounded(_codes(parts / best, bits).astype(np.int8), best.astype(np.float32))
+
+
+def _top(bits: int) -> int:
+    """The highest code."""
+    return 3 if bits == 2 else (1 << (bits - 1)) - 1
+
+
+def _codes(parts: Float, bits: int) -> Float:
+    if bits == 2:
+        odd: Float = np.clip(2 * np.floor(parts / 2) + 1, -3, 3)
+        return odd
+    whole: Float = np.clip(np.rint(parts), -_top(bits) - 1, _top(bits))
+    return whole
+
+
+def _scales(found: Float) -> Float:
+    """Channels of nothing but zeros have any scale."""
+    return np.where(found > 0, found, np.float32(1)).astype(np.float32)
