@@ -1,11 +1,10 @@
-import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.compress.nets import PREPROCESSING, SHAPE, part
-from toolchain.compress.batches import Batches, augmented
+from toolchain.compress.batches import Batches
 from toolchain.compress.finetune import Finetune
 from toolchain.compress.training import learning_rate
 from toolchain.models.preprocess import normalized
@@ -36,18 +35,6 @@ def test_normalized_is_what_preprocessing_says() -> None:
     found = normalized(images, preprocessing)
     assert found.shape == (1, 3, 1, 1)
     assert found.flatten().tolist() == pytest.approx([1.0, 0.0, -2.0])
-
-
-def test_augmented_pictures_are_shifts_and_mirrors_over_reflected_borders() -> None:
-    random = torch.Generator().manual_seed(0)
-    image = torch.arange(16, dtype=torch.uint8).reshape(1, 1, 16, 1).expand(64, 8, 16, 1)
-    found = augmented(image, ("crop", "flip"), random)
-    padded = np.pad(np.arange(16), 2, mode="reflect")
-    allowed = {tuple(padded[i : i + 16]) for i in range(5)} | {tuple(padded[i : i + 16][::-1]) for i in range(5)}
-    rows = {tuple(row) for row in found[:, 0, :, 0].tolist()}
-    assert rows <= allowed
-    assert len(rows) == 10
-    assert torch.equal(augmented(image, (), random), image)
 
 
 def test_an_epoch_sees_every_picture_at_most_once_with_its_label() -> None:

@@ -1,4 +1,4 @@
-"""Pictures of a part, as batches for a network: normalized, and for training cropped and mirrored at random.
+"""Pictures of a part, as batches for a network: normalized, and for training changed at random (augment.py).
 
 Knows nothing of what a batch is for. All randomness comes from the generator that is handed in.
 """
@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from toolchain.compress.augment import Drawn, changed, drawn, erased, mixed, soft_labels
 from toolchain.data import Part
 from toolchain.models.preprocess import normalized
 from toolchain.records.tensors import Preprocessing
@@ -17,44 +18,9 @@ RESIDENT_BYTES = 8 << 30  # arrays up to this size are moved to the GPU once, wh
 EVALUATION_PIXELS = 1 << 19  # a batch for evaluation: 512 pictures of 32x32, 10 of 224x224
 
 
-def augmented(images: Tensor, augment: tuple[str, ...], random: torch.Generator) -> Tensor:
-    """Pictures shifted by up to an eighth of their size over reflected borders ("crop"), half mirrored ("flip").
-
-    uint8 [N, H, W, C], same shape out (He et al. 2016, section 4.2). One gather: no padded copy is made.
-    """
-    count, height, width, _ = images.shape
-    rows = _line(count, height, "crop" in augment, random)
-    columns = _line(count, width, "crop" in augment, random)
-    if "flip" in augment:
-        mirrored = torch.rand((count, 1), generator=random) < 0.5
-        columns = torch.where(mirrored, columns.flip(1), columns)
-    picture = torch.arange(count)[:, None, None]
-    rows, columns, picture = (index.to(images.device) for index in (rows, columns, picture))
-    return images[picture, rows[:, :, None], columns[:, None, :]]
-
-
-def _line(count: int, size: int, shift: bool, random: torch.Generator) -> Tensor:
-    """For each picture, which `size` pixels of an axis are seen: shifted at random, reflected at the borders."""
-    line = torch.arange(size).expand(count, size)
-    room = size // 8 if shift else 0
-    if not room:
-        return line
-    line = line + torch.randint(-room, room + 1, (count, 1), generator=random)
-    line = line.abs()
-    return torch.where(line < size, line, 2 * (size - 1) - line)
-
-
-def _window(images: Tensor, random: torch.Generator) -> Tensor:
-    """The same three quarters of every picture of a batch."""
-    height, width = (max(1, 3 * size // 4) for size in images.shape[1:3])
-    top = int(torch.randint(images.shape[1] - height + 1, (1,), generator=random))
-    left = int(torch.randint(images.shape[2] - width + 1, (1,), generator=random))
-    return images[:, top : top + height, left : left + width]
-
-
 class Batches:
     """The pictures of `part` on `device`, to be gone through as often as one likes; for training only `samples` of
-    them, drawn by `seed`, when given."""
+    them, drawn by `seed`, when given. classes: how many there are, for soft labels."""
 
     def __init__(
         self,
@@ -63,8 +29,9 @@ class Batches:
         device: torch.device,
         samples: int | None = None,
         seed: int = 0,
+        classes: int = 0,
     ) -> None:
-        self.part, self.preprocessing, self.device = part, preprocessing, device
+        self.part, self.preprocessing, self.device, self.classes = part, preprocessing, device, classes
         self.chosen = torch.arange(len(part))
         if samples is not None:
             random = torch.Generator().manual_seed(seed)
@@ -80,15 +47,38 @@ class Batches:
             yield self._ready(images), labels
 
     def shuffled(
-        self, size: int, augment: tuple[str, ...], random: torch.Generator, small: bool = False
+        self,
+        size: int,
+        augment: tuple[str, ...],
+        random: torch.Generator,
+        small: bool = False,
+        slice_of: tuple[int, int] = (0, 1),
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Whole batches of `size` in a random order; what does not fill the last one waits for another epoch.
-        small: one random window a batch, of three quarters of the height and width."""
+        """Whole batches of `size` in a random order; what does not fill the last one waits for another epoch. Labels
+        are int64 [N], or with mixup and cutmix float32 [N, classes].
+
+        small: one random window a batch, of three quarters of the height and width. slice_of: (i, n) gives the i-th of
+        n slices of each batch; all slices together are the batch that (0, 1) gives."""
         order = torch.randperm(len(self.chosen), generator=random)[: self.count(size) * size]
+        height, width = self.part.images.shape[1:3]
         for indices in torch.split(self.chosen[order], size):
-            images, labels = self._taken(indices)
-            images = augmented(images, augment, random)
-            yield self._ready(_window(images, random) if small else images), labels
+            plan = drawn(len(indices), (height, width), augment, random, small)
+            own = torch.arange(len(indices)).tensor_split(slice_of[1])[slice_of[0]]
+            yield self._planned(indices, plan, own)
+
+    def _planned(self, indices: Tensor, plan: Drawn, own: Tensor) -> tuple[Tensor, Tensor]:
+        if plan.partner is None:
+            return self._changed(indices, plan, own)
+        others = plan.partner[own]
+        needed, at = torch.unique(torch.cat((own, others)), return_inverse=True)
+        images, labels = self._changed(indices, plan, needed)
+        mine, theirs = at.to(self.device).tensor_split([len(own)])
+        pictures = mixed(images[mine], images[theirs], plan).contiguous(memory_format=torch.channels_last)
+        return pictures, soft_labels(labels[mine], labels[theirs], plan.share, self.classes)
+
+    def _changed(self, indices: Tensor, plan: Drawn, which: Tensor) -> tuple[Tensor, Tensor]:
+        images, labels = self._taken(indices[which])
+        return erased(self._ready(changed(images, plan, which)), plan, which), labels
 
     def count(self, size: int) -> int:
         """Batches an epoch; a part smaller than a batch is one."""

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from toolchain.compress.world import ALONE, World
 from toolchain.records.files import write_whole
 
 NAME = "training.pt"
@@ -40,17 +41,15 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
     write_whole(folder / NAME, content.getvalue())
 
 
-def load_checkpoint(folder: Path, key: str, device: torch.device) -> Checkpoint:
-    """The checkpoint in `folder` when it is this training's; else a new one, at epoch 0."""
+def load_checkpoint(folder: Path, key: str, device: torch.device, world: World = ALONE) -> Checkpoint:
+    """The checkpoint in the first process's `folder` when it is this training's; else a new one, at epoch 0."""
     path = folder / NAME
-    if path.is_file():
-        try:
-            found = Checkpoint(**torch.load(path, map_location=device, weights_only=True))
-        except (RuntimeError, pickle.UnpicklingError, TypeError, EOFError):
-            return Checkpoint(key)  # of another version of this file, or damaged on disk: training starts again
-        if found.key == key:
-            return found
-    return Checkpoint(key)
+    key, content = world.from_first((key, path.read_bytes() if path.is_file() else b""))
+    try:
+        found = Checkpoint(**torch.load(BytesIO(content), map_location=device, weights_only=True))
+    except (RuntimeError, pickle.UnpicklingError, TypeError, EOFError):
+        return Checkpoint(key)  # none, of another version of this file, or damaged on disk: training starts anew
+    return found if found.key == key else Checkpoint(key)
 
 
 def copied(state: State) -> State:

@@ -7,10 +7,13 @@ from hashlib import sha256
 from typing import Annotated, Literal
 
 import msgspec
+import torch
 from torch import nn
 
+from toolchain.compress.augment import Augmentation
 from toolchain.compress.saved import weights_digest
 from toolchain.compress.step import Context
+from toolchain.compress.world import accelerator, joined
 from toolchain.errors import RecipeError
 from toolchain.records.files import encoded
 
@@ -23,10 +26,15 @@ Count = Annotated[int, msgspec.Meta(ge=1)]
 class TrainingOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """SGD with a one-cycle schedule (Smith 2018) on the data's train part.
 
-    lr falls to lr_end by `schedule` after warmup_epochs of rising. augment: "flip", "crop". small_epochs: so many first
-    ones see three quarters of each picture's height and width (progressive resizing; half the cost). ema_decay: keep a
-    running average of the weights and use that. keep_best: the epoch best on the validate part, never on test.
-    samples: train on that many pictures only, drawn by the seed. seed: None takes the build's.
+    lr falls to lr_end by `schedule` after warmup_epochs of rising. batch_size: of all processes together. augment:
+    "flip", "crop", "color", "erase", "mixup", "cutmix" (augment.py). small_epochs: so many first ones see three
+    quarters of each picture's height and width (progressive resizing; half the cost). ema_decay: keep a running
+    average of the weights and use that. keep_best: the epoch best on the validate part, never on test. samples: train
+    on that many pictures only, drawn by the seed. seed: None takes the build's. mixed_precision: bf16 where it can be
+    had ("on"), where it is known to pay ("auto": a GPU, a CPU with AMX), or "off".
+
+    What "auto" comes to is no part of the training's key, as little as the number of threads or processes: a training
+    may go on on another machine, and its result is then the same within noise only.
     """
 
     epochs: Count = 10
@@ -39,12 +47,13 @@ class TrainingOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     nesterov: bool = True
     weight_decay: NotNegative = 5e-4
     label_smoothing: Share = 0.0
-    augment: tuple[Literal["flip", "crop"], ...] = ("flip", "crop")
+    augment: tuple[Augmentation, ...] = ("flip", "crop")
     small_epochs: Annotated[int, msgspec.Meta(ge=0)] = 0
     ema_decay: Annotated[float, msgspec.Meta(gt=0, lt=1)] | None = None
     keep_best: bool = True
     samples: Count | None = None
     seed: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    mixed_precision: Literal["auto", "on", "off"] = "auto"
 
 
 def check_training(options: TrainingOptions, context: Context) -> None:
@@ -64,6 +73,24 @@ def check_training(options: TrainingOptions, context: Context) -> None:
         raise RecipeError(
             f"samples = {options.samples}: data '{data.name}' has {len(data.part('train'))} training pictures"
         )
+    batch, processes = min(options.batch_size, options.samples or len(data.part("train"))), joined().size
+    if batch < processes:
+        raise RecipeError(f"a batch of {batch} for {processes} processes: expected a picture for each; start fewer")
+    if options.mixed_precision == "on" and not has_bf16(accelerator()):
+        raise RecipeError('mixed_precision = "on": this GPU has no bf16; set mixed_precision = "off"')
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Every CPU computes in bf16, if slowly; GPUs do since Ampere."""
+    return device.type == "cpu" or torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def in_bf16(options: TrainingOptions, device: torch.device) -> bool:
+    """Whether the forward pass runs in bf16 here. Without AMX it was slower than fp32 on a CPU (docs/lab.md)."""
+    if options.mixed_precision == "auto":
+        pays = device.type == "cuda" or torch.cpu.get_capabilities().get("amx_bf16", False)
+        return bool(pays and has_bf16(device))
+    return options.mixed_precision == "on"
 
 
 def seed_of(options: TrainingOptions, context: Context) -> int:

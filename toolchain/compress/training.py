@@ -2,13 +2,14 @@
 
 Knows nothing of what the loss means or which layers are frozen: both are handed in, so that fine-tuning, distillation
 and quantization-aware training share it. On a CPU with the same number of threads a resumed run ends with the very
-weights of an uninterrupted one: every epoch draws from random streams of its own, named by seed and epoch.
+weights of an uninterrupted one: every epoch draws from random streams of its own, named by seed and epoch. Under
+torchrun every process takes its slice of each batch, and all end with the same weights.
 """
 
 import math
 import time
-from collections.abc import Callable
-from copy import deepcopy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,21 +17,25 @@ import torch
 from torch import Tensor, nn
 
 from toolchain.compress.batches import Batches
-from toolchain.compress.checkpoint import Checkpoint, copied, load_checkpoint, save_checkpoint
-from toolchain.compress.measured import accuracy
-from toolchain.compress.options import TrainingOptions
+from toolchain.compress.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from toolchain.compress.keeping import average, one_state, validated
+from toolchain.compress.losses import logits_of
+from toolchain.compress.options import TrainingOptions, in_bf16
+from toolchain.compress.parallel import Loss, shared_loss
 from toolchain.compress.step import Context, Net
+from toolchain.compress.world import World, accelerator, joined
 from toolchain.errors import ModelError, RecipeError
 from toolchain.models.program import Program
 from toolchain.progress import counted
 
-Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
+__all__ = ["Loss", "Training", "accelerator", "all_learning", "check_trainable", "learning_rate", "train"]
 
 
 @dataclass(frozen=True)
 class Training:
     """One training. module: what learns; called in evaluation mode it gives logits, as a net does (a wrapper that holds
-    more than the student does too). groups: SGD parameter groups, each with its `factor` of the learning rate;
+    more than the student does too). loss(module, images, labels): labels are int64 [N], or float32 [N, classes] where
+    pictures are mixed. groups: SGD parameter groups, each with its `factor` of the learning rate;
     ready(module, epoch) sets modes and frozen layers before an epoch; key names everything that decides the outcome;
     sparse: parameters, by name, whose zeros stay zeros; before_step(module, steps done, steps an epoch) may zero more
     of them, and says whether it did; no epoch before best_from can be the best."""
@@ -61,11 +66,6 @@ def all_learning(module: nn.Module, _: int) -> None:
     module.train().requires_grad_(True)
 
 
-def accelerator() -> torch.device:
-    """The GPU when there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
 def learning_rate(plan: TrainingOptions, done: int, epoch_steps: int) -> float:
     """The rate of the step after `done` steps: a linear warm-up to `lr`, then linear or cosine (Loshchilov & Hutter
     2017) down to `lr_end`, or constant."""
@@ -79,122 +79,124 @@ def learning_rate(plan: TrainingOptions, done: int, epoch_steps: int) -> float:
     return plan.lr_end + (plan.lr - plan.lr_end) * share
 
 
+@dataclass(frozen=True)
+class _Running:
+    """What the epochs of a training share. learner: (images, labels) -> loss, over all processes."""
+
+    training: Training
+    module: nn.Module
+    learner: nn.Module
+    optimizer: torch.optim.SGD
+    batches: Batches
+    state: Checkpoint
+    world: World
+
+
 def train(training: Training) -> tuple[nn.Module, tuple[dict[str, float], ...]]:
     """Train training.module in place; returns it on the CPU in evaluation mode with the weights to keep (the best by
-    validation, or the last), and an entry an epoch: epoch, loss, accuracy_validate, lr, seconds.
+    validation, or the last), and an entry an epoch: epoch, loss, lr, accuracy_train (top-1 on the batches as they were
+    augmented, while the weights changed), accuracy_validate, seconds.
 
     ModelError when the loss is no longer finite; the checkpoint of the last whole epoch stays in context.folder.
     """
-    device, plan, context = accelerator(), training.plan, training.context
+    device, plan, context, world = accelerator(), training.plan, training.context, joined()
     module = training.module.to(device).to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(training.groups, lr=plan.lr, momentum=plan.momentum, nesterov=plan.nesterov)
-    state = load_checkpoint(context.folder, training.key, device)
+    state = load_checkpoint(context.folder, training.key, device, world)
     if state.epoch:
         module.load_state_dict(state.model)
         optimizer.load_state_dict(state.optimizer)
         context.say(f"going on after epoch {state.epoch} of {plan.epochs}")
-    part = context.data.part("train")
-    batches = Batches(part, context.preprocessing, device, plan.samples, training.seed)
-    began, first = time.monotonic(), state.epoch
-    for epoch in range(first, plan.epochs):
-        _epoch(training, module, optimizer, batches, state)
-        left = (time.monotonic() - began) / (epoch + 1 - first) * (plan.epochs - epoch - 1)
-        context.say(f"{_sentence(state.history[-1], plan.epochs)}, {left:.0f} s left")
+    part, classes = context.data.part("train"), len(context.data.classes)
+    batches = Batches(part, context.preprocessing, device, plan.samples, training.seed, classes)
+    learning = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    with shared_loss(module, training.loss, learning, world, device) as learner:
+        running = _Running(training, module, learner, optimizer, batches, state, world)
+        began, first = time.monotonic(), state.epoch
+        for epoch in range(first, plan.epochs):
+            _epoch(running)
+            left = (time.monotonic() - began) / (epoch + 1 - first) * (plan.epochs - epoch - 1)
+            context.say(f"{_sentence(state.history[-1], plan.epochs)}, {left:.0f} s left")
     module.load_state_dict(state.best or state.ema or state.model)
     module.zero_grad(set_to_none=True)
     return module.cpu().eval(), tuple(state.history)
 
 
-def _epoch(
-    training: Training, module: nn.Module, optimizer: torch.optim.SGD, batches: Batches, state: Checkpoint
-) -> None:
-    """One epoch, validated; `state` is brought up to date and written."""
-    began, epoch = time.monotonic(), state.epoch
-    devices = [batches.device] if batches.device.type == "cuda" else []
-    with torch.random.fork_rng(devices):
-        torch.manual_seed(training.seed * 1_000_003 + epoch)  # dropout's stream; the pictures' own comes below
-        training.ready(module, epoch)
-        loss = _pass(training, module, optimizer, batches, state)
-    entry = {"epoch": float(epoch + 1), "loss": loss, "lr": float(optimizer.param_groups[-1]["lr"])}
-    entry |= _validated(training, module, state)
+def _epoch(running: _Running) -> None:
+    """One epoch, validated; the state is brought up to date and written."""
+    training, state, world = running.training, running.state, running.world
+    began, epoch, device = time.monotonic(), state.epoch, running.batches.device
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        # dropout's stream, each process its own; the pictures' comes below, the same in all
+        torch.manual_seed(training.seed * 1_000_003 + epoch + world.rank * 7_368_787)
+        training.ready(running.module, epoch)
+        found = _pass(running)
+    one_state(running.module, state, world)
+    entry = {"epoch": float(epoch + 1), "lr": float(running.optimizer.param_groups[-1]["lr"]), **found}
+    entry |= validated(running.module, state, training.context, training.plan.keep_best, world)
     state.history.append({**entry, "seconds": time.monotonic() - began})
-    state.epoch, state.model, state.optimizer = epoch + 1, module.state_dict(), optimizer.state_dict()
-    save_checkpoint(state, training.context.folder)
+    state.epoch, state.model, state.optimizer = epoch + 1, running.module.state_dict(), running.optimizer.state_dict()
+    if world.first:
+        save_checkpoint(state, training.context.folder)
 
 
-def _pass(
-    training: Training, module: nn.Module, optimizer: torch.optim.SGD, batches: Batches, state: Checkpoint
-) -> float:
-    """Every batch once; the mean loss."""
-    plan, epoch, losses = training.plan, state.epoch, 0.0
-    steps = batches.count(plan.batch_size)
+def _pass(running: _Running) -> dict[str, float]:
+    """Every batch once; the mean loss and, where the net's logits were seen, the share that was right."""
+    training, plan, module, batches = running.training, running.training.plan, running.module, running.batches
+    world, epoch, optimizer = running.world, running.state.epoch, running.optimizer
+    steps, losses, right, seen = batches.count(plan.batch_size), 0.0, 0.0, 0
+    batch = min(plan.batch_size, len(batches.chosen))
     random = torch.Generator().manual_seed(training.seed * 1_000_003 + epoch)
-    mixed = batches.device.type == "cuda" and torch.cuda.is_bf16_supported()
-    pairs = batches.shuffled(plan.batch_size, plan.augment, random, small=epoch < plan.small_epochs)
-    zeros = _zeros(training, module)
-    for step, (images, labels) in enumerate(counted(pairs, f"epoch {epoch + 1}/{plan.epochs}", steps)):
-        if training.before_step is not None and training.before_step(module, epoch * steps + step, steps):
-            zeros = _zeros(training, module)
-        rate = learning_rate(plan, epoch * steps + step, steps)
-        for group in optimizer.param_groups:
-            group["lr"] = rate * group["factor"]
-        with torch.autocast(batches.device.type, torch.bfloat16, enabled=mixed):
-            loss = training.loss(module, images, labels)
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise ModelError(_not_finite(value, epoch, step, steps, plan.lr))
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        optimizer.step()
-        _average(plan.ema_decay, module, state)
-        _keep_zeros(zeros, module, state)
-        losses += value
-    return losses / steps
+    bf16, small, slice_of = in_bf16(plan, batches.device), epoch < plan.small_epochs, (world.rank, world.size)
+    pairs = batches.shuffled(plan.batch_size, plan.augment, random, small, slice_of)
+    zeros = [(parameter, parameter == 0) for name, parameter in module.named_parameters() if name in training.sparse]
+    with _answers(module) as answers:
+        for step, (images, labels) in enumerate(counted(pairs, f"epoch {epoch + 1}/{plan.epochs}", steps)):
+            rate = learning_rate(plan, epoch * steps + step, steps)
+            for group in optimizer.param_groups:
+                group["lr"] = rate * group["factor"]
+            with torch.autocast(batches.device.type, torch.bfloat16, enabled=bf16):
+                loss = running.learner(images, labels)
+            if world.size > 1:
+                loss = loss * (len(labels) * world.size / batch)  # slices differ by one where they do not divide
+            value, hits, known = _figures(loss, answers, labels, world)
+            if not math.isfinite(value):
+                raise ModelError(_not_finite(value, epoch, step, steps, plan.lr))
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            with torch.no_grad():
+                for parameter, zero in zeros:
+                    parameter.masked_fill_(zero, 0.0)
+            if plan.ema_decay is not None:
+                average(plan.ema_decay, module, running.state)
+            losses, right, seen = losses + value, right + hits, seen + known
+    return {"loss": losses / steps} | ({"accuracy_train": right / seen} if seen else {})
 
 
-def _zeros(training: Training, module: nn.Module) -> dict[str, Tensor]:
-    """Where the parameters of training.sparse are zero now."""
-    return {name: parameter == 0 for name, parameter in module.named_parameters() if name in training.sparse}
+def _figures(loss: Tensor, answers: list[Any], labels: Tensor, world: World) -> tuple[float, float, int]:
+    """The batch's loss, how many of its pictures were named right, and of how many that is known; over all processes.
+    A mixed picture's class is the one that it has more of."""
+    logits = logits_of(answers.pop()) if answers and isinstance(answers[-1], Tensor | tuple) else None
+    answers.clear()
+    if logits is None or logits.ndim != 2 or len(logits) != len(labels):
+        return float(world.summed(loss.detach())) / world.size, 0.0, 0
+    wanted = labels if labels.ndim == 1 else labels.argmax(1)
+    hits = (logits.detach().argmax(1) == wanted).sum()
+    both = world.summed(torch.stack((loss.detach().float(), hits.float(), torch.full_like(hits, len(labels)).float())))
+    total, right, known = both.tolist()
+    return total / world.size, right, int(known)
 
 
-@torch.no_grad()
-def _keep_zeros(zeros: dict[str, Tensor], module: nn.Module, state: Checkpoint) -> None:
-    """In the weights and in their running average, which would only come near zero."""
-    for name, zero in zeros.items():
-        module.get_parameter(name).masked_fill_(zero, 0.0)
-        if state.ema:
-            state.ema[name].masked_fill_(zero, 0.0)
-
-
-def _validated(training: Training, module: nn.Module, state: Checkpoint) -> dict[str, float]:
-    """Validation accuracy of the weights that would be kept now, where there are pictures; the best are noted."""
-    part = training.context.data.parts.get("validate")
-    if part is None or not len(part):
-        return {}
-    judged = module
-    if state.ema:
-        judged = deepcopy(module)
-        judged.load_state_dict(state.ema)
-    found = accuracy(judged, part, training.context.preprocessing, f"epoch {state.epoch + 1}: validate")
-    if training.plan.keep_best and state.epoch >= training.best_from and found > state.best_accuracy:
-        state.best, state.best_accuracy = copied(judged.state_dict()), found
-    return {"accuracy_validate": found}
-
-
-@torch.no_grad()
-def _average(decay: float | None, module: nn.Module, state: Checkpoint) -> None:
-    """Exponential moving average of weights and statistics, over few updates at first (as TensorFlow's)."""
-    if decay is None:
-        return
-    if not state.ema:
-        state.ema = copied(module.state_dict())
-    state.updates += 1
-    weight = 1 - min(decay, (1 + state.updates) / (10 + state.updates))
-    for name, tensor in module.state_dict().items():
-        if tensor.is_floating_point():
-            state.ema[name].lerp_(tensor, weight)
-        else:
-            state.ema[name].copy_(tensor)
+@contextmanager
+def _answers(module: nn.Module) -> Iterator[list[Any]]:
+    """What `module` answers, as long as this lasts: the loss alone does not tell how many it got right."""
+    found: list[Any] = []
+    handle = module.register_forward_hook(lambda _, __, answer: found.append(answer))
+    try:
+        yield found
+    finally:
+        handle.remove()
 
 
 def _sentence(entry: dict[str, float], epochs: int) -> str:

@@ -1,0 +1,146 @@
+"""Random changes of training pictures, drawn for a whole batch and done to any of its pictures.
+
+Drawing for the whole batch lets several processes, each with a slice of it, see what one process would see. Knows
+nothing of parts or networks; all randomness comes from the generator that is handed in.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+Augmentation = Literal["flip", "crop", "color", "erase", "mixup", "cutmix"]
+MIXUP_ALPHA = 0.2  # Zhang et al. 2018 take 0.1 to 0.4 on ImageNet
+CUTMIX_ALPHA = 1.0  # Yun et al. 2019
+COLOR = 0.4  # brightness and contrast by 0.6 to 1.4
+ERASED = 0.5  # of the pictures (Zhong et al. 2020, as is what follows)
+ERASED_AREA, ERASED_ASPECT = (0.02, 0.4), 0.3  # shares of the picture; height to width 0.3 to 1 / 0.3
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What happens to each of N pictures. rows, columns: the pixels seen, int64 [N, H] and [N, W], None: all as they
+    are; factors: brightness and contrast [N, 2]; boxes: what is erased, [N, 4] as top, left, bottom, right.
+
+    partner: whom each is mixed with [N]; share: how much of itself it keeps; patch: where the partner is seen whole
+    (cutmix), None: everywhere a little (mixup)."""
+
+    rows: Tensor | None
+    columns: Tensor | None
+    factors: Tensor | None
+    boxes: Tensor | None
+    partner: Tensor | None
+    share: float = 1.0
+    patch: tuple[int, int, int, int] | None = None
+
+
+def drawn(
+    count: int, size: tuple[int, int], augment: tuple[str, ...], random: torch.Generator, small: bool = False
+) -> Drawn:
+    """Draw for `count` pictures of `size` (height, width). "crop": shifted by up to an eighth over reflected borders;
+    "flip": half are mirrored (He et al. 2016, section 4.2). small: one window of three quarters for the batch."""
+    rows: Tensor | None = None
+    columns: Tensor | None = None
+    if small or "crop" in augment or "flip" in augment:
+        rows = _line(count, size[0], "crop" in augment, random)
+        columns = _line(count, size[1], "crop" in augment, random)
+        if "flip" in augment:
+            columns = torch.where(torch.rand((count, 1), generator=random) < 0.5, columns.flip(1), columns)
+        if small:
+            rows, columns = _window(rows, random), _window(columns, random)
+        size = rows.shape[1], columns.shape[1]
+    factors = 1 - COLOR + 2 * COLOR * torch.rand((count, 2), generator=random) if "color" in augment else None
+    boxes = _erased(count, size, random) if "erase" in augment else None
+    partner, share, patch = _mixing(count, size, augment, random)
+    return Drawn(rows, columns, factors, boxes, partner, share, patch)
+
+
+def _line(count: int, size: int, shift: bool, random: torch.Generator) -> Tensor:
+    """For each picture, which `size` pixels of an axis are seen: shifted at random, reflected at the borders."""
+    line = torch.arange(size).expand(count, size)
+    room = size // 8 if shift else 0
+    if not room:
+        return line
+    line = line + torch.randint(-room, room + 1, (count, 1), generator=random)
+    line = line.abs()
+    return torch.where(line < size, line, 2 * (size - 1) - line)
+
+
+def _window(line: Tensor, random: torch.Generator) -> Tensor:
+    seen = max(1, 3 * line.shape[1] // 4)
+    first = int(torch.randint(line.shape[1] - seen + 1, (1,), generator=random))
+    return line[:, first : first + seen]
+
+
+def _erased(count: int, size: tuple[int, int], random: torch.Generator) -> Tensor:
+    """A box a picture, cut off at the border where it does not fit; an empty one for those that stay whole."""
+    low, high = ERASED_AREA
+    hit, area, aspect, top, left = torch.rand((5, count), generator=random)
+    area = (low + (high - low) * area) * size[0] * size[1]
+    aspect = torch.exp((2 * aspect - 1) * -np.log(ERASED_ASPECT))
+    height = (area * aspect).sqrt().clamp(max=size[0]).round() * (hit < ERASED)
+    width = (area / aspect).sqrt().clamp(max=size[1]).round()
+    top, left = (top * (size[0] - height + 1)).floor(), (left * (size[1] - width + 1)).floor()
+    return torch.stack((top, left, top + height, left + width), 1)
+
+
+def _mixing(
+    count: int, size: tuple[int, int], augment: tuple[str, ...], random: torch.Generator
+) -> tuple[Tensor | None, float, tuple[int, int, int, int] | None]:
+    """Partners, the share that each keeps, and the patch; one of mixup and cutmix by a toss where both are named."""
+    kinds = [kind for kind in ("mixup", "cutmix") if kind in augment]
+    if not kinds:
+        return None, 1.0, None
+    numbers = np.random.default_rng(int(torch.randint(2**31, (1,), generator=random)))
+    partner = torch.randperm(count, generator=random)
+    if kinds[int(numbers.integers(len(kinds)))] == "mixup":
+        return partner, float(numbers.beta(MIXUP_ALPHA, MIXUP_ALPHA)), None
+    side = np.sqrt(1 - numbers.beta(CUTMIX_ALPHA, CUTMIX_ALPHA))
+    middle = [int(numbers.integers(pixels)) for pixels in size]
+    first = [max(0, at - int(side * pixels / 2)) for at, pixels in zip(middle, size, strict=True)]
+    last = [min(pixels, at + int(side * pixels / 2)) for at, pixels in zip(middle, size, strict=True)]
+    share = 1 - (last[0] - first[0]) * (last[1] - first[1]) / (size[0] * size[1])
+    return partner, share, (first[0], first[1], last[0], last[1])
+
+
+def changed(images: Tensor, plan: Drawn, which: Tensor) -> Tensor:
+    """uint8 [n, H, W, C], pictures `which` of the batch, as they are seen: shifted, mirrored, with other light."""
+    if plan.rows is not None and plan.columns is not None:
+        rows, columns = plan.rows[which].to(images.device), plan.columns[which].to(images.device)
+        picture = torch.arange(len(images), device=images.device)[:, None, None]
+        images = images[picture, rows[:, :, None], columns[:, None, :]]  # one gather: no padded copy
+    if plan.factors is not None:
+        brightness, contrast = plan.factors[which].to(images.device)[:, :, None, None, None].unbind(1)
+        light = images.float() * brightness
+        grey = light.mean((1, 2, 3), keepdim=True)
+        images = ((light - grey) * contrast + grey).round_().clamp_(0, 255).to(torch.uint8)
+    return images
+
+
+def erased(images: Tensor, plan: Drawn, which: Tensor) -> Tensor:
+    """Normalized [n, C, H, W]: the boxes become 0, the data's mean colour."""
+    if plan.boxes is None:
+        return images
+    top, left, bottom, right = plan.boxes[which].to(images.device)[:, :, None].unbind(1)
+    row, column = (torch.arange(side, device=images.device) for side in images.shape[2:])
+    inside = ((row >= top) & (row < bottom))[:, None, :, None] & ((column >= left) & (column < right))[:, None, None, :]
+    return images.masked_fill_(inside, 0.0)
+
+
+def mixed(images: Tensor, others: Tensor, plan: Drawn) -> Tensor:
+    """Normalized [n, C, H, W] mixed with their partners."""
+    if plan.patch is None:
+        return torch.lerp(others, images, plan.share)
+    top, left, bottom, right = plan.patch
+    images = images.clone()
+    images[:, :, top:bottom, left:right] = others[:, :, top:bottom, left:right]
+    return images
+
+
+def soft_labels(labels: Tensor, others: Tensor, share: float, classes: int) -> Tensor:
+    """float32 [n, classes]: `share` for the own class, the rest for the partner's."""
+    own, other = (functional.one_hot(one, classes).float() for one in (labels, others))
+    return torch.lerp(other, own, share)
