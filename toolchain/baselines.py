@@ -15,8 +15,9 @@ from deploy.duet import CallableContestant, Contestant
 from deploy.runtime.engines import Settings, open_engine
 from toolchain.backends import backend
 from toolchain.making import Making
-from toolchain.pipeline import artifact, exported, net_in, trained
+from toolchain.pipeline import artifact, exported
 from toolchain.samples import trial_pictures
+from toolchain.stepping import net_in, trained
 
 TORCH, OPENVINO = "torch_fp32", "openvino_fp32"
 

@@ -8,7 +8,6 @@ interrupted one goes on. Knows the order of the rooms and what each stage depend
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -23,15 +22,10 @@ from toolchain.making import (
     wanted_precisions,
 )
 from toolchain.records.bundle import Bundle
-from toolchain.records.files import digest_of
-from toolchain.records.manifest import Candidate, Precision, StepRecord
+from toolchain.records.manifest import Candidate, Precision
 from toolchain.samples import calibration_pictures, trial_pictures
 from toolchain.stages import code_digest, keep, kept, tool_versions
-
-if TYPE_CHECKING:
-    from toolchain.compress.step import Context, Net, Step
-
-NET = "net.pt"
+from toolchain.stepping import net_in, origin, records_of, rehearsed, stepped, taught, trained
 
 
 def build(place: Path, target: str, release: str | None, say: Callable[[str], None]) -> Bundle:
@@ -41,15 +35,16 @@ def build(place: Path, target: str, release: str | None, say: Callable[[str], No
     check_release(release)
     making = prepared(place, target, say)
     reference = _reference(making)
-    net, records = _compressed(making)
-    if reference.accuracy is None and net is not None and len(making.data.part("test")):
-        reference = _reference_after(making, net, reference)
+    folders = _compressed(making)
+    net = folders[-1] if folders else None
+    if reference.accuracy is None and folders and len(making.data.part("test")):
+        reference = _reference_after(making, folders[taught(folders)], reference)
     onnx = exported(making, net)
     wanted = wanted_precisions(making, backend(target))
     artifacts = tuple(artifact(making, target, onnx, precision) for precision in wanted)
     measured = _measured(making, net, onnx, artifacts, reference)
     say(f"chosen: {measured.choice}")
-    return bundled(making, reference, records, artifacts, measured, release)
+    return bundled(making, reference, records_of(folders), artifacts, measured, release)
 
 
 def _reference(making: Making) -> Reference:
@@ -74,109 +69,27 @@ def _reference(making: Making) -> Reference:
     return kept(folder, Reference)
 
 
+def _compressed(making: Making) -> tuple[Path, ...]:
+    """The folders of the net as it came and after each step; none for a model that came as a graph."""
+    original = trained(making)
+    if original is None:
+        return ()
+    rehearsed(making, original)
+    return stepped(making, original)
+
+
 def _reference_after(making: Making, net: Path, before: Reference) -> Reference:
-    """The model as it came knew nothing or other classes, so the net after its last step is the reference."""
+    """The model as it came knew nothing or other classes, so the net after its last training is the reference."""
 
     def make(folder: Path, _: Path) -> None:
         from toolchain.compress.measured import accuracy
 
         module, test = net_in(making, net).module, making.data.part("test")
-        figure = accuracy(module, test, making.recipe.input, "fp32 torch after the steps, test")
+        figure = accuracy(module, test, making.recipe.input, "fp32 torch after training, test")
         keep(folder, msgspec.structs.replace(before, accuracy=figure))
 
-    title = "net after its steps: fp32 accuracy on the test part"
-    return kept(making.made("reference-after", title, {"net": net.name}, make), Reference)
-
-
-def trained(making: Making) -> Path | None:
-    """The folder of the net as the recipe starts from it; None for an ONNX model, which has no torch net."""
-    if making.recipe.model.source.endswith(".onnx"):
-        return None
-
-    def make(folder: Path, _: Path) -> None:
-        from toolchain.compress.measured import step_record
-        from toolchain.compress.saved import save_net
-        from toolchain.compress.step import Net
-
-        net = Net(trained_model(making).module_or_refusal())
-        save_net(net, folder / NET)
-        keep(folder, step_record("model", {}, net, making.data, making.recipe.input, 0.0))
-
-    return making.made("model", "model: load and check", making.source, make)
-
-
-def _compressed(making: Making) -> tuple[Path | None, tuple[StepRecord, ...]]:
-    """The folder of the net after the last step, and the record of every step."""
-    folder = trained(making)
-    if folder is None:
-        return None, ()
-    _rehearsed(making, folder)
-    folders = [folder]
-    for number, (name, step) in enumerate(making.steps, 1):
-        title = f"step {number}/{len(making.steps)}: {name}"
-        folders.append(_stepped(making, title, name, step, folders[-1], folder))
-    return folders[-1], tuple(kept(one, StepRecord) for one in folders)
-
-
-def _rehearsed(making: Making, before: Path) -> None:
-    """Everything that a step would refuse is refused now, before any of them trains."""
-
-    def make(folder: Path, work: Path) -> None:
-        from toolchain.compress import check_steps
-
-        check_steps(making.steps, net_in(making, before), _context(making, before, work), str(making.place))
-        keep(folder, True)
-
-    steps = [[name, _options(making, step)] for name, step in making.steps]
-    making.made("rehearsal", "steps: rehearsed", {"before": before.name, "steps": steps}, make)
-
-
-def _options(making: Making, step: "Step") -> dict[str, object]:
-    """A step's options, and the bytes of the teachers that they name."""
-    from toolchain.models import files_of
-
-    teachers = [digest_of(file) for spec in getattr(step, "teachers", ()) for file in files_of(spec, making.base)]
-    return {"options": msgspec.to_builtins(step), "teachers": teachers}
-
-
-def _context(making: Making, original: Path, work: Path) -> "Context":
-    """original: the folder of the net as the recipe starts from it."""
-    from toolchain.compress.step import Context
-    from toolchain.trial import latencies
-
-    return Context(
-        making.data,
-        making.recipe.input,
-        work,
-        making.recipe.build.seed,
-        making.stages.say,
-        lambda: net_in(making, original).module,
-        making.base,
-        lambda modules: latencies(making, modules),
-    )
-
-
-def _stepped(making: Making, title: str, name: str, step: "Step", before: Path, original: Path) -> Path:
-    def make(folder: Path, work: Path) -> None:
-        from toolchain.compress.measured import apply_step
-        from toolchain.compress.saved import save_net
-
-        net, record = apply_step(name, step, net_in(making, before), _context(making, original, work))
-        save_net(net, folder / NET)
-        keep(folder, record)
-
-    inputs = {"before": before.name, "original": original.name, **_options(making, step)}
-    return making.made(name, title, inputs, make)
-
-
-def net_in(making: Making, folder: Path) -> "Net":
-    """The net that a stage left in `folder`; a user's own classes are imported first."""
-    from toolchain.compress.saved import load_net
-    from toolchain.models import import_user_file, user_file
-
-    if own := user_file(making.recipe.model, making.base):
-        import_user_file(own)
-    return load_net(folder / NET)
+    title = "net after its training: fp32 accuracy on the test part"
+    return kept(making.made("reference-after", title, {"net": origin(net)}, make), Reference)
 
 
 def exported(making: Making, net: Path | None) -> Path:
@@ -195,7 +108,7 @@ def exported(making: Making, net: Path | None) -> Path:
         check_onnx(path, module, shape, trial_pictures(making.data))
 
     inputs = {
-        "net": net.name if net else making.source,
+        "net": origin(net) if net else making.source,
         "code": code_digest("toolchain/export", "toolchain/samples.py"),
         "tools": tool_versions("onnx", "onnxscript", "onnxruntime", "torch"),
     }
