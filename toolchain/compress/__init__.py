@@ -29,6 +29,8 @@ TABLE = {
     "prune_blocks": "toolchain.compress.prune_blocks:PruneBlocks",
     "prune_channels": "toolchain.compress.prune_channels:PruneChannels",
     "quantize": "toolchain.compress.quantize:Quantize",
+    "sparsify": "toolchain.compress.sparsify:Sparsify",
+    "sparsify_gradually": "toolchain.compress.sparsify_gradually:SparsifyGradually",
     "quantize_weights": "toolchain.compress.quantize_weights:QuantizeWeights",
 }
 
