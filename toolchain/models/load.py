@@ -3,7 +3,7 @@
 Knows the four kinds of source and what is checked of each; knows nothing of data beyond the number of its classes.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -15,25 +15,32 @@ from toolchain.models.checkpoint import fill, head_size, read_state
 from toolchain.models.cifar import cifar_net
 from toolchain.models.graph import classes_of_graph
 from toolchain.models.program import load_program
+from toolchain.models.structure import Rebuild, fitted
 from toolchain.models.userfile import user_module
 from toolchain.models.zoo import labels_of, official, unfilled
 from toolchain.recipe import ModelSpec
 from toolchain.records.tensors import Preprocessing
+from toolchain.records.weights import Weights, read_weights
 
+NETWORKS = "torchvision:NAME, cifar:NAME or file.py:function"
 KINDS = "torchvision:NAME, cifar:NAME, file.py:function, file.pt2 or file.onnx"
+WORDS = ("own", "official", "random")  # all other weights are a file, or a name of torchvision's
+OFFICIAL = "IMAGENET1K_"
 
 
 @dataclass(frozen=True)
 class LoadedModel:
     """module: float32 [N, C, H, W] normalized in, logits [N, classes] out, on the CPU, in eval mode; None when the
     source is an ONNX file (`onnx`), which enters after export. labels: None when neither the recipe nor the weights
-    name them. fits: the head has as many classes as the data."""
+    name them. fits: the head has as many classes as the data. written: what the file of weights says of itself, when
+    `toolchain weights` wrote it."""
 
     module: nn.Module | None
     onnx: Path | None
     description: str
     labels: tuple[str, ...] | None = None
     fits: bool = True
+    written: Weights | None = None
 
     def module_or_refusal(self) -> nn.Module:
         """The torch network; ModelError when there is only a graph."""
@@ -49,17 +56,25 @@ class LoadedModel:
 
 
 def load_model(
-    spec: ModelSpec, preprocessing: Preprocessing, classes: int, base: Path, *, other_head: bool = False, seed: int = 0
+    spec: ModelSpec,
+    preprocessing: Preprocessing,
+    classes: int,
+    base: Path,
+    *,
+    other_head: bool = False,
+    seed: int = 0,
+    rebuild: Rebuild | None = None,
 ) -> LoadedModel:
     """The model that `spec` names, relative paths being relative to `base`.
 
     other_head: the head may have another number of classes than `classes`, because a later step replaces it.
-    seed: what random weights are drawn from. ModelError when it cannot be loaded or does not fit.
+    seed: what random weights are drawn from. rebuild: puts back the layers of quantization-aware training, when a file
+    says that it holds some. ModelError when it cannot be loaded or does not fit.
     """
     labels = _labels(spec, base)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        loaded = _loaded(spec, classes, base, other_head)
+        loaded = _loaded(spec, classes, base, other_head, rebuild)
     if loaded.module is not None:
         check_finite(loaded.module.state_dict(), loaded.description)
         found = classes_of(loaded.module, preprocessing, loaded.description)
@@ -71,18 +86,22 @@ def load_model(
         raise ModelError(f"{spec.labels}: {len(labels)} labels, but there are {final} classes; one a line")
     if labels is None and not other_head:  # a head that is replaced forgets what its classes were called
         labels = loaded.labels
-    return LoadedModel(loaded.module, loaded.onnx, loaded.description, labels, found == classes)
+    return replace(loaded, labels=labels, fits=found == classes)
 
 
-def _loaded(spec: ModelSpec, classes: int, base: Path, other_head: bool) -> LoadedModel:
+def _loaded(spec: ModelSpec, classes: int, base: Path, other_head: bool, rebuild: Rebuild | None) -> LoadedModel:
     zoo, _, name = spec.source.partition(":")
+    own = spec.source.rpartition(":")[0].endswith(".py")
+    if zoo not in ("torchvision", "cifar") and not own:
+        return _from_graph(spec, base)
+    if spec.weights not in WORDS and not (zoo == "torchvision" and spec.weights.startswith(OFFICIAL)):
+        return _from_checkpoint(spec, classes, base, other_head, rebuild)
     if zoo == "torchvision":
-        return _from_zoo(name, spec, classes, base, other_head)
-    if zoo == "cifar":
-        return _from_cifar(name, spec, classes, base)
-    file, _, function = spec.source.rpartition(":")
-    if file.endswith(".py"):
-        return _from_file(base / file, function, spec, base)
+        return _from_zoo(name, spec, classes, base)
+    return _from_function(spec, classes, base) if own else _from_cifar(spec, classes, base)
+
+
+def _from_graph(spec: ModelSpec, base: Path) -> LoadedModel:
     path, kind = base / spec.source, Path(spec.source).suffix
     if kind not in (".pt2", ".onnx"):
         raise ModelError(f"model.source '{spec.source}': not a model source; expected {KINDS}")
@@ -97,53 +116,69 @@ def _loaded(spec: ModelSpec, classes: int, base: Path, other_head: bool) -> Load
     return LoadedModel(load_program(path), None, f"{path.name} (torch.export program)")
 
 
-def _from_zoo(name: str, spec: ModelSpec, classes: int, base: Path, other_head: bool) -> LoadedModel:
+def fresh(spec: ModelSpec, classes: int, base: Path) -> nn.Module:
+    """The network that a torch source builds, with the weights that torch's current generator or one's own function
+    gives it; a zoo's with `classes` classes. ModelError for a source that is a finished graph."""
+    zoo, _, name = spec.source.partition(":")
+    if zoo == "torchvision":
+        return unfilled(name, classes, spec.options)
+    if zoo == "cifar":
+        return cifar_net(name, classes)
+    file, _, function = spec.source.rpartition(":")
+    if not file.endswith(".py"):
+        raise ModelError(f"{spec.source}: a finished graph, not a network that takes weights; expected {NETWORKS}")
+    return user_module(base / file, function, spec.options).to("cpu", torch.float32)
+
+
+def _from_zoo(name: str, spec: ModelSpec, classes: int, base: Path) -> LoadedModel:
     weights = spec.weights
     if weights == "own":
         raise ModelError(
             f"{spec.source}: say which weights: model.weights = "
             '"official", "random", or a .safetensors or weights-only .pt file'
         )
-    if weights == "official" or weights.startswith("IMAGENET1K_"):
+    if weights == "official" or weights.startswith(OFFICIAL):
         description = f"torchvision:{name} ({weights} weights)"
         return LoadedModel(official(name, weights, spec.options), None, description, labels_of(name, weights))
-    if weights == "random":
-        description = f"torchvision:{name} (random weights)"
-        return LoadedModel(unfilled(name, classes, spec.options).eval(), None, description)
-    state, notes = read_state(base / weights)
-    module = unfilled(name, classes, spec.options)
-    held = head_size(state, module, classes)
-    if held and held != classes:
-        check_head(held, classes, weights, spec, other_head)
-        module = unfilled(name, held, spec.options)
-    notes += fill(module, state, base / weights, f"torchvision:{name}")
-    return LoadedModel(module.eval(), None, f"torchvision:{name} ({'; '.join((Path(weights).name, *notes))})")
+    return LoadedModel(fresh(spec, classes, base).eval(), None, f"{spec.source} (random weights)")
 
 
-def _from_cifar(name: str, spec: ModelSpec, classes: int, base: Path) -> LoadedModel:
+def _from_cifar(spec: ModelSpec, classes: int, base: Path) -> LoadedModel:
     if spec.options or spec.weights in ("own", "official"):
         raise ModelError(
             f'{spec.source}: takes no options and has no weights of its own; model.weights = "random", or a '
             ".safetensors or weights-only .pt file"
         )
-    if spec.weights == "random":
-        return LoadedModel(cifar_net(name, classes).eval(), None, f"cifar:{name} (random weights)")
-    state, notes = read_state(base / spec.weights)
-    module = cifar_net(name, head_size(state, cifar_net(name, classes), classes) or classes)
-    notes += fill(module, state, base / spec.weights, spec.source)
-    return LoadedModel(module.eval(), None, f"cifar:{name} ({'; '.join((Path(spec.weights).name, *notes))})")
+    return LoadedModel(fresh(spec, classes, base).eval(), None, f"{spec.source} (random weights)")
 
 
-def _from_file(path: Path, function: str, spec: ModelSpec, base: Path) -> LoadedModel:
-    source = f"{path.name}:{function}"
+def _from_function(spec: ModelSpec, classes: int, base: Path) -> LoadedModel:
+    source = Path(spec.source).name
     if spec.weights == "official":
         raise ModelError(f"{source}: no official weights for one's own model; name a .safetensors or .pt file, or own")
-    module = user_module(path, function, spec.options).to("cpu", torch.float32)
-    if spec.weights in ("own", "random"):
-        return LoadedModel(module.eval(), None, source if spec.weights == "own" else f"{source} (random weights)")
-    state, notes = read_state(base / spec.weights)
-    notes += fill(module, state, base / spec.weights, source)
-    return LoadedModel(module.eval(), None, f"{source} ({'; '.join((Path(spec.weights).name, *notes))})")
+    module = fresh(spec, classes, base).eval()
+    return LoadedModel(module, None, source if spec.weights == "own" else f"{source} (random weights)")
+
+
+def _from_checkpoint(
+    spec: ModelSpec, classes: int, base: Path, other_head: bool, rebuild: Rebuild | None
+) -> LoadedModel:
+    """The source's network with the weights of a file; a compressed one's layers are narrowed to them first."""
+    path, source = base / spec.weights, spec.source
+    own = source.rpartition(":")[0].endswith(".py")
+    state, notes = read_state(path)
+    written = read_weights(path) if path.suffix == ".safetensors" else None
+    module = fresh(spec, written.classes if written else classes, base)
+    if written is not None:
+        module = fitted(module, written.structure, state, f"{path}, of {written.source}", rebuild)
+        notes += tuple(f"after {step.step}" for step in written.steps[-1:])
+    elif not own and (held := head_size(state, module, classes)) not in (None, classes):
+        check_head(held, classes, spec.weights, spec, other_head)
+        module = fresh(spec, held, base)
+    named = Path(source).name if own else source
+    notes += fill(module, state, path, named)
+    description = f"{named} ({'; '.join((path.name, *notes))})"
+    return LoadedModel(module.eval(), None, description, written=written)
 
 
 def _labels(spec: ModelSpec, base: Path) -> tuple[str, ...] | None:

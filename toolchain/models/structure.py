@@ -1,0 +1,157 @@
+"""How a compressed net differs from the one that its source builds, written down; and that net built again.
+
+Knows narrowed layers, blocks that became nn.Identity, modules that are gone, and bare parameters of other shapes. What
+quantization-aware training puts in a layer's place is known to compress/ and handed in. Runs no code from a file:
+names, sizes and tensors are all that it takes.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+
+from torch import Tensor, nn
+
+from toolchain.errors import ModelError
+from toolchain.records.weights import Layer, Structure
+
+# Whole numbers that pruning changes in a layer. transform_input: Inception's official weights bring it, no option does.
+SIZES = (
+    *("in_channels", "out_channels", "groups", "in_features", "out_features", "num_features", "num_channels"),
+    *("num_groups", "num_parameters", "normalized_shape", "transform_input"),
+)
+State = Mapping[str, Tensor]
+Rebuild = Callable[[nn.Module, Structure], nn.Module]
+
+
+def structure_of(fresh: nn.Module, net: nn.Module) -> Structure:
+    """What to do to `fresh`, as the source builds it, so that it takes `net`'s weights; `net` has no layers of
+    quantization-aware training. ModelError for a module that cannot be written down."""
+    before, after = dict(fresh.named_modules()), dict(net.named_modules())
+    gone = _topmost([name for name in before if name not in after])
+    passed = [name for name, layer in after.items() if type(layer) is nn.Identity and _was(before, name)]
+    absent = [name for name in gone if not any(_below(name, one) for one in passed)]
+    layers: dict[str, Layer] = {}
+    for name, layer in after.items():
+        if name in passed:
+            continue
+        if name not in before or type(layer) is not type(before[name]):
+            raise ModelError(
+                f"layer '{name}' became a {type(layer).__name__}, which a weights file has no words for; "
+                "write an earlier step: --step=N"
+            )
+        if changed := _changed(before[name], layer):
+            layers[name] = changed
+    shapes = fresh.state_dict()
+    tensors = [
+        name
+        for name, tensor in tensors_of(net).items()
+        if name in shapes and shapes[name].shape != tensor.shape and name.rpartition(".")[0] not in layers
+    ]
+    return Structure(layers, tuple(tensors), tuple(passed), tuple(absent))
+
+
+def tensors_of(module: nn.Module) -> dict[str, Tensor]:
+    """The module's state without what is no tensor."""
+    return {name: one for name, one in module.state_dict().items() if isinstance(one, Tensor)}
+
+
+def fitted(module: nn.Module, structure: Structure, state: State, place: str, rebuild: Rebuild | None) -> nn.Module:
+    """`module` changed as `structure` says, its narrowed layers filled from `state`; ModelError naming `place` when a
+    name is not in the module, or a layer's sizes and its tensors disagree."""
+    modules = dict(module.named_modules())
+    for name in (*structure.layers, *structure.identity, *structure.absent):
+        if name not in modules:
+            raise ModelError(f"{place}: written for a net with '{name}', which this one has not; check model.source")
+    for name in structure.identity:
+        _put(module, name, nn.Identity())
+    for name in structure.absent:
+        _put(module, name, None)
+    for name, sizes in structure.layers.items():
+        _narrow(modules[name], sizes, f"{place}: layer '{name}'")
+        _take(module, [key for key in tensors_of(module) if key.rpartition(".")[0] == name], state)
+        _check(modules[name], f"{place}: layer '{name}'")
+    _take(module, structure.tensors, state)
+    if structure.quantized:
+        if rebuild is None:
+            raise ModelError(f"{place}: holds layers of quantization-aware training, which cannot be used here")
+        module = rebuild(module, structure)
+    return module
+
+
+def _was(before: Mapping[str, nn.Module], name: str) -> bool:
+    return name in before and type(before[name]) is not nn.Identity
+
+
+def _below(name: str, other: str) -> bool:
+    return name.startswith(f"{other}.")
+
+
+def _topmost(names: list[str]) -> list[str]:
+    return [name for name in names if not any(_below(name, other) for other in names)]
+
+
+def _sizes(layer: nn.Module) -> Iterator[tuple[str, int | tuple[int, ...]]]:
+    for name in SIZES:
+        value = getattr(layer, name, None)
+        if isinstance(value, int):
+            yield name, int(value)
+        elif isinstance(value, tuple) and all(isinstance(one, int) for one in value):
+            yield name, tuple(int(one) for one in value)
+
+
+def _changed(before: nn.Module, after: nn.Module) -> Layer:
+    old = dict(_sizes(before))
+    return {name: value for name, value in _sizes(after) if old.get(name) != value}
+
+
+def _put(module: nn.Module, name: str, other: nn.Module | None) -> None:
+    parent, _, last = name.rpartition(".")
+    owner = module.get_submodule(parent)
+    if other is None and isinstance(owner, nn.Sequential | nn.ModuleList | nn.ModuleDict):
+        delattr(owner, last)  # these run what they hold: None cannot be run
+    else:
+        setattr(owner, last, other)
+
+
+def _narrow(layer: nn.Module, sizes: Layer, place: str) -> None:
+    known = dict(_sizes(layer))
+    for name, size in sizes.items():
+        old = known.get(name)
+        if old is None or isinstance(old, int) is not isinstance(size, int):
+            raise ModelError(f"{place}: a {type(layer).__name__} has no such {name}; check model.source")
+        setattr(layer, name, bool(size) if isinstance(getattr(layer, name), bool) else size)
+
+
+def _take(module: nn.Module, names: list[str] | tuple[str, ...], state: State) -> None:
+    """Give the named parameters and buffers the shapes that they have in `state`; fill() fills them, and names those
+    that are missing there."""
+    for name in names:
+        if name not in state:
+            continue
+        parent, _, last = name.rpartition(".")
+        owner, tensor = module.get_submodule(parent), state[name].clone()
+        if isinstance(getattr(owner, last, None), nn.Parameter):
+            setattr(owner, last, nn.Parameter(tensor, requires_grad=tensor.is_floating_point()))
+        elif last in dict(owner.named_buffers(recurse=False)):
+            setattr(owner, last, tensor)
+
+
+def _check(layer: nn.Module, place: str) -> None:
+    """ModelError when the sizes written for a layer are not those of its tensors."""
+    wanted: tuple[int, ...] = ()
+    match layer:
+        case nn.Conv1d() | nn.Conv2d() | nn.Conv3d():
+            wanted = (layer.out_channels, layer.in_channels // max(1, layer.groups))
+        case nn.Linear():
+            wanted = (layer.out_features, layer.in_features)
+        case nn.BatchNorm1d() | nn.BatchNorm2d() | nn.BatchNorm3d():
+            wanted = (layer.num_features,)
+        case nn.GroupNorm():
+            wanted = (layer.num_channels,)
+        case nn.LayerNorm():
+            wanted = tuple(layer.normalized_shape)
+        case nn.PReLU():
+            wanted = (layer.num_parameters,)
+    weight = getattr(layer, "weight", None)
+    if isinstance(weight, Tensor) and tuple(weight.shape[: len(wanted)]) != wanted:
+        raise ModelError(
+            f"{place}: sizes {list(wanted)}, but its tensor is {list(weight.shape)}; damaged: write the file again"
+        )

@@ -1,0 +1,97 @@
+"""What a .safetensors file of ours says of itself: where its net came from, what was done to it, how its layers differ.
+
+Reads the file's header alone, as the format defines it (eight bytes of length, then JSON), without the library; knows
+nothing of tensors. The record is one JSON document under KEY in the header's metadata, whose values are plain strings.
+
+Format history
+1  first (0.2.0)
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+
+from toolchain.errors import RecordError
+from toolchain.records.files import decoded
+from toolchain.records.tensors import Preprocessing
+
+FORMAT = 1
+KEY = "edge-toolchain"
+LENGTH_BYTES = 8
+LARGEST_HEADER = 16 << 20  # bytes; a tensor's entry takes about a hundred
+Name = Annotated[str, msgspec.Meta(max_length=300)]
+Names = Annotated[tuple[Name, ...], msgspec.Meta(max_length=10_000)]
+Size = Annotated[int, msgspec.Meta(ge=0, le=1 << 20)]
+Sizes = Annotated[tuple[Size, ...], msgspec.Meta(max_length=8)]
+Layer = Annotated[dict[Name, Size | Sizes], msgspec.Meta(max_length=16)]
+Bits = Annotated[int, msgspec.Meta(ge=1, le=16)]
+
+
+class Structure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a net differs from what its source builds. layers: the attributes of the layers that are narrower; tensors:
+    bare parameters of another shape; identity: modules that pass their input on; absent: modules that are gone;
+    sparse: parameters whose zeros stay zeros; weight_bits and activation_bits: what quantization-aware training taught
+    the layers `quantized` (None: nothing; activations stay float)."""
+
+    layers: Annotated[dict[Name, Layer], msgspec.Meta(max_length=10_000)] = {}
+    tensors: Names = ()
+    identity: Names = ()
+    absent: Names = ()
+    sparse: Names = ()
+    quantized: Names = ()
+    weight_bits: Bits | None = None
+    activation_bits: Bits | None = None
+
+
+class Applied(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A step that was applied, with its options as the recipe gave them and the defaults."""
+
+    step: Name
+    options: dict[str, object]
+
+
+class Weights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """source and options: the recipe's [model], relative paths as there; classes: how wide the source's head was built;
+    accuracy: top-1 of fp32 torch on the data's `images` test pictures, a share 0..1, None where there are none."""
+
+    source: str
+    options: dict[str, bool | int | float | str]
+    classes: Annotated[int, msgspec.Meta(ge=1, le=1 << 20)]
+    recipe: str
+    input: Preprocessing
+    data: str
+    seed: int
+    steps: tuple[Applied, ...]
+    structure: Structure
+    accuracy: float | None
+    images: int
+    parameters: int
+    macs: int
+    tools: dict[str, str]
+    command: str
+    format: int = FORMAT
+
+
+class _Header(msgspec.Struct):
+    metadata: dict[str, str] = msgspec.field(name="__metadata__", default_factory=dict)
+
+
+def metadata_of(path: Path) -> dict[str, str]:
+    """The metadata of a .safetensors file, {} when it has none; RecordError when it is not one."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(LENGTH_BYTES), "little")
+        if not 2 <= length <= min(LARGEST_HEADER, path.stat().st_size):
+            raise RecordError(f"{path}: not a whole .safetensors file; copy it again")
+        content = file.read(length)
+    try:
+        return msgspec.json.decode(content, type=_Header).metadata
+    except msgspec.MsgspecError as error:
+        raise RecordError(f"{path}: not a whole .safetensors file ({error}); copy it again") from error
+
+
+def read_weights(path: Path) -> Weights | None:
+    """What `path` says of itself; None for a file that is not of `toolchain weights`. RecordError when it is not a
+    .safetensors file, is of a format that is not known here, or says what it cannot mean."""
+    text = metadata_of(path).get(KEY)
+    return None if text is None else decoded(text.encode(), Weights, str(path), FORMAT)
