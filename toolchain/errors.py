@@ -8,6 +8,7 @@ ToolchainError            exit 1
 ├── ExportError           torch -> ONNX failed, or the ONNX answers differently
 ├── BackendError          ONNX -> artifact failed, or the back end is not installed here
 ├── AccuracyError         no candidate keeps the accuracy floor
+├── RefusedError          a step that does not pay, where the recipe says refuse = true
 ├── ParityError           two ways of running the model disagree
 ├── RecordError           a manifest, report or bundle that cannot be trusted: wrong format, changed byte
 ├── DeviceError           this device cannot run this bundle
@@ -47,6 +48,10 @@ class BackendError(ToolchainError):
 
 
 class AccuracyError(ToolchainError):
+    pass
+
+
+class RefusedError(ToolchainError):
     pass
 
 

@@ -66,7 +66,7 @@ def widths_of(module: nn.Module) -> dict[str, int]:
 
 
 def _changes(step: TrainingOptions, before: Net, after: Net) -> bool:
-    """More than training: other bits, more zeros that later training keeps, or fewer parameters (another head aside)."""
+    """More than training: other bits, more zeros that later training keeps, fewer parameters (another head aside)."""
     if after.learned != before.learned or sparsity(after.module) > sparsity(before.module) + LEAST_SPARSITY:
         return True
     return not getattr(step, "replace_head", False) and parameters(after.module) != parameters(before.module)

@@ -2,7 +2,7 @@
 
 Format history
 1  first (0.1.0)
-2  the precisions int8d and intNw; a step's sparsity
+2  the precisions int8d and intNw; a step's sparsity; what a step promised and what was measured of it on the target
 """
 
 from typing import Literal
@@ -61,7 +61,13 @@ def _bits(count: int) -> str:
 
 class StepRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the model was after a compression step. size_bytes: its weights as fp32; macs: for one picture; sparsity: the
-    share of its layers' weights that are zero."""
+    share of its layers' weights that are zero.
+
+    The rest was measured on the build machine by the target's engine, in `precision`, all steps in turn in one run, and
+    is None where it was not: latency_ms of one picture; artifact_bytes on disk; memory_bytes, the peak of a process that
+    opens the artifact and answers; accuracy on the test part. The speed-ups are against the net as it came: predicted by
+    multiply-accumulates, bits and sparsity, and measured. verdict: whether the step pays, or why it does not.
+    """
 
     step: str
     options: dict[str, object]
@@ -72,6 +78,14 @@ class StepRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     seconds: float
     history: tuple[dict[str, float], ...] = ()
     sparsity: float = 0.0
+    precision: Precision = "fp32"
+    predicted_speedup: float | None = None
+    measured_speedup: float | None = None
+    latency_ms: float | None = None
+    accuracy: float | None = None
+    artifact_bytes: int | None = None
+    memory_bytes: int | None = None
+    verdict: str = ""
 
 
 class Accuracy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
