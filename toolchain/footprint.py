@@ -1,6 +1,6 @@
 """The memory that an artifact needs: the peak of a fresh process that opens it and answers one picture at a time.
 
-Run as `python -m toolchain.footprint`: a request on stdin, a number of bytes on stdout. Imports what the container does.
+Run as `python -m toolchain.footprint`: a request on stdin, a number of bytes on stdout. Imports what a container does.
 """
 
 import subprocess

@@ -49,15 +49,21 @@ def latencies_ms(engines: Mapping[str, Engine], images: "ImageSource") -> dict[s
     down slows all of them (duet, arXiv 2001.05811). The first round warms up. The result is the median of the slices'
     medians: the slice is the unit, since calls within one are not independent.
     """
-    pictures = [np.ascontiguousarray(images[index : index + 1]) for index in range(min(PICTURES, len(images)))]
-    slices: dict[str, list[float]] = {name: [] for name in engines}
+    return in_turn_ms({name: caller(engine, images) for name, engine in engines.items()})
+
+
+def in_turn_ms(callers: Mapping[str, Callable[[int], object]]) -> dict[str, float]:
+    """latencies_ms of whatever is called, with the number of the call: engines of nets with other inputs too."""
+    slices: dict[str, list[float]] = {name: [] for name in callers}
     for number in counted(range(ROUNDS + 1), "latency: rounds"):
-        for name in sorted(engines, reverse=number % 2 == 1):
-            slices[name].append(_slice_ms(_caller(engines[name], pictures)))
+        for name in sorted(callers, reverse=number % 2 == 1):
+            slices[name].append(_slice_ms(callers[name]))
     return {name: median(found[1:]) for name, found in slices.items()}
 
 
-def _caller(engine: Engine, pictures: list[NDArray[np.uint8]]) -> Callable[[int], object]:
+def caller(engine: Engine, images: "ImageSource") -> Callable[[int], object]:
+    """Asks `engine` for one picture, each time another one."""
+    pictures = [np.ascontiguousarray(images[index : index + 1]) for index in range(min(PICTURES, len(images)))]
     feeds = [{engine.inputs[0].name: picture} for picture in pictures]
     return lambda call: engine.infer(feeds[call % len(feeds)])
 

@@ -60,13 +60,13 @@ def _bits(count: int) -> str:
 
 
 class StepRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the model was after a compression step. size_bytes: its weights as fp32; macs: for one picture; sparsity: the
-    share of its layers' weights that are zero.
+    """What the model was after a compression step. size_bytes: its weights as fp32; macs: for one picture; sparsity:
+    the share of zeros among its layers' weights.
 
-    The rest was measured on the build machine by the target's engine, in `precision`, all steps in turn in one run, and
-    is None where it was not: latency_ms of one picture; artifact_bytes on disk; memory_bytes, the peak of a process that
-    opens the artifact and answers; accuracy on the test part. The speed-ups are against the net as it came: predicted by
-    multiply-accumulates, bits and sparsity, and measured. verdict: whether the step pays, or why it does not.
+    The rest was measured by the target's engine on the build machine, in `precision`, all steps in turn in one run, and
+    is None where it was not: latency_ms of one picture; artifact_bytes on disk; memory_bytes, the peak of a process
+    that opens the artifact and answers; accuracy on the test part. The speed-ups are against the net as it came:
+    predicted by multiply-accumulates, bits and sparsity; and measured. verdict: whether the step pays, or why not.
     """
 
     step: str
