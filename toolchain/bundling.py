@@ -17,7 +17,8 @@ from toolchain.backends.isa import needed_isa
 from toolchain.errors import UsageError
 from toolchain.home import home
 from toolchain.judging import Made, engine_answers, gathered
-from toolchain.making import Making, Measured, Reference, quantization
+from toolchain.making import Making, Measured, Reference
+from toolchain.orders import quantization, roundings
 from toolchain.records.bundle import CERTIFY, MANIFEST, SAMPLE, Bundle, file_record, open_bundle, write_bundle
 from toolchain.records.files import encoded
 from toolchain.records.manifest import Accuracy, DataRecord, Golden, Manifest, Needs, StepRecord
@@ -105,6 +106,7 @@ def _sampled(making: Making, made: Made, measured: Measured) -> Path:
         "data": making.data.sha256,
         "pictures": making.pictures.sha256,
         "quantization": quantization(making),
+        "roundings": roundings(making),
         "threads": making.threads,
         "code": code_digest(
             "toolchain/bundling.py", "toolchain/judging.py", "toolchain/samples.py", "deploy/runtime/engines"
@@ -136,7 +138,7 @@ def _write_samples(making: Making, measured: Measured, candidates: Path, folder:
 def _calibrated(making: Making, measured: Measured) -> tuple[int, ...]:
     """The indices that an int8 candidate was calibrated on; none where none was made."""
     how = quantization(making)
-    if how is None or all(one.precision != "int8" for one in measured.candidates):
+    if how is None or how.dynamic or all(one.precision != "int8" for one in measured.candidates):
         return ()
     return calibration_pictures(making.pictures, how.samples, making.recipe.build.seed)[1]
 

@@ -1,4 +1,5 @@
-"""Which precision serves: every candidate is measured here, and the fastest that keeps the accuracy floor is chosen.
+"""Which precision serves: every candidate is measured here, and of those above the accuracy floor the fastest is
+chosen, or the smallest.
 
 `choose` is pure: it judges the figures that `measure_candidates` wrote into the candidates. Knows nothing of recipes,
 of files or of how a candidate was made.
@@ -7,7 +8,7 @@ of files or of how a candidate was made.
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -16,14 +17,26 @@ from numpy.typing import NDArray
 from deploy.runtime.engines import Engine, Settings, open_engine
 from toolchain.errors import AccuracyError, DeviceError
 from toolchain.measuring import latencies_ms, top1_of
-from toolchain.records.manifest import Candidate, Precision
+from toolchain.records.manifest import WEIGHT_BITS, Candidate, Precision
 
 if TYPE_CHECKING:
     from toolchain.data.sets import ImageSource, Part
 
 NOISE = 1.03  # latencies closer than 3 % are one latency
 AGREEMENT = "top1_agreement"  # in Candidate.options, where no labels tell an accuracy
-PRECISE_FIRST: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "int8")
+PRECISE_FIRST: tuple[Precision, ...] = (
+    "fp32",
+    "fp16",
+    "int8w",
+    "bf16",
+    "int8d",
+    "int8",
+    "int4w",
+    "int2w",
+    "int1w",
+)
+Prefer = Literal["latency", "size"]
+MB = 1e6
 
 
 class Choice(NamedTuple):
@@ -95,9 +108,13 @@ def _scored(candidate: Candidate, answers: NDArray[np.int64], truth: NDArray[np.
 
 
 def choose(
-    candidates: Sequence[Candidate], accuracy_fp32_torch: float | None, max_accuracy_loss_points: float
+    candidates: Sequence[Candidate],
+    accuracy_fp32_torch: float | None,
+    max_accuracy_loss_points: float,
+    prefer: Prefer = "latency",
 ) -> Choice:
-    """The fastest candidate whose loss is within the floor; among those within 3 % of it, the most precise.
+    """The fastest candidate whose loss is within the floor; among those within 3 % of it, the most precise. With
+    prefer = "size" the smallest on disk; among equals the fastest.
 
     accuracy_fp32_torch: share 0..1; None: no labels, the floor is on top-1 agreement with fp32.
     max_accuracy_loss_points: 0.3 lets 92.05 % fall to 91.75 %. AccuracyError, with all figures in one line, when none
@@ -113,13 +130,20 @@ def choose(
     fastest = min(kept, key=_latency)
     level = [found for found in kept if _latency(found) <= _latency(fastest) * NOISE]
     winner = min(level, key=lambda found: PRECISE_FIRST.index(found.precision))
-    judged = tuple(
-        msgspec.structs.replace(
-            found, verdict=_verdict(found, winner, fastest, losses.get(found.precision), max_accuracy_loss_points)
-        )
+    if prefer == "size":
+        winner = min(kept, key=lambda found: (found.size_bytes, _latency(found)))
+    verdicts = (
+        _unfit(found, losses.get(found.precision), max_accuracy_loss_points)
+        or (_by_size(found, winner) if prefer == "size" else _by_latency(found, winner, fastest))
         for found in candidates
     )
-    return Choice(judged, winner.precision, _sentence(candidates, winner, fastest, losses, accuracy_fp32_torch))
+    judged = tuple(
+        msgspec.structs.replace(found, verdict=verdict) for found, verdict in zip(candidates, verdicts, strict=True)
+    )
+    measure = "top-1" if accuracy_fp32_torch is not None else "top-1 agreement with fp32 (no labelled test part)"
+    clauses = [f"{winner.precision}: {_latency(winner):#.3g} ms, {_share(winner):.2%} {measure}"]
+    clauses += _because_of_size(winner, losses) if prefer == "size" else _because_of_latency(winner, fastest, losses)
+    return Choice(judged, winner.precision, "; ".join((*clauses, *_slower(candidates, winner, losses))))
 
 
 def _share(candidate: Candidate) -> float:
@@ -130,40 +154,60 @@ def _latency(candidate: Candidate) -> float:
     return float("inf") if candidate.latency_ms is None else candidate.latency_ms
 
 
-def _verdict(found: Candidate, winner: Candidate, fastest: Candidate, loss: float | None, max_points: float) -> str:
+def _unfit(found: Candidate, loss: float | None, max_points: float) -> str:
+    """Why it cannot be chosen at all; '' when it can."""
     if loss is None:
         return found.verdict or "not measured"
-    if loss > max_points + 1e-9:
-        return f"loses {loss:.2f} points, floor allows {max_points:.2f}"
+    return f"loses {loss:.2f} points, floor allows {max_points:.2f}" if loss > max_points + 1e-9 else ""
+
+
+def _by_latency(found: Candidate, winner: Candidate, fastest: Candidate) -> str:
     times = f"{_latency(found):#.3g} ms against {_latency(winner):#.3g} ms"
     if found.precision == winner.precision:
         if winner is fastest:
             return "chosen: fastest above the floor"
         return f"chosen: within 3 % of {fastest.precision} ({_latency(fastest):#.3g} ms), and more precise"
+    why = f"; {found.storage}" if found.storage else ""
     if _latency(found) <= _latency(fastest) * NOISE:
-        return f"no faster than {winner.precision} beyond noise: {times}"
-    return f"slower than {winner.precision}: {times}"
+        return f"no faster than {winner.precision} beyond noise: {times}{why}"
+    return f"slower than {winner.precision}: {times}{why}"
 
 
-def _sentence(
-    candidates: Sequence[Candidate],
-    winner: Candidate,
-    fastest: Candidate,
-    losses: dict[Precision, float],
-    accuracy_fp32_torch: float | None,
-) -> str:
-    """One or more clauses, joined by semicolons."""
-    measure = "top-1" if accuracy_fp32_torch is not None else "top-1 agreement with fp32 (no labelled test part)"
-    clauses = [f"{winner.precision}: {_latency(winner):#.3g} ms, {_share(winner):.2%} {measure}"]
-    if winner is fastest:
-        clauses.append(f"fastest of {len(losses)} measured that keeps the floor ({_loss(losses[winner.precision])})")
-    else:
-        clauses.append(f"{fastest.precision} is within 3 % of it, so the more precise is taken")
-    slower = [found for found in candidates if found.precision == "int8" and found.precision in losses]
-    if winner.precision != "int8" and slower and _latency(slower[0]) > _latency(winner) * NOISE:
-        times = f"{_latency(slower[0]):#.3g} against {_latency(winner):#.3g} ms"
-        clauses.append(f"int8 is slower than {winner.precision} here, {times}")
-    return "; ".join(clauses)
+def _by_size(found: Candidate, winner: Candidate) -> str:
+    if found.precision == winner.precision:
+        return "chosen: smallest above the floor"
+    if found.size_bytes == winner.size_bytes:
+        return f"no smaller than {winner.precision}, and slower"
+    return f"larger than {winner.precision}: {_megabytes(found)} against {_megabytes(winner)}"
+
+
+def _because_of_latency(winner: Candidate, fastest: Candidate, losses: dict[Precision, float]) -> list[str]:
+    if winner is not fastest:
+        return [f"{fastest.precision} is within 3 % of it, so the more precise is taken"]
+    return [f"fastest of {len(losses)} measured that keeps the floor ({_loss(losses[winner.precision])})"]
+
+
+def _because_of_size(winner: Candidate, losses: dict[Precision, float]) -> list[str]:
+    kept = f"keeps the floor ({_loss(losses[winner.precision])})"
+    return [f'{_megabytes(winner)}: smallest of {len(losses)} measured that {kept}, as prefer = "size" asks']
+
+
+def _slower(candidates: Sequence[Candidate], winner: Candidate, losses: dict[Precision, float]) -> list[str]:
+    """Of what computes in fewer bits than the winner and was to be faster for it: that it is not, and the figures."""
+    rank = PRECISE_FIRST.index(winner.precision)
+    return [
+        f"{found.precision} is slower than {winner.precision} here, {_latency(found):#.3g} against "
+        f"{_latency(winner):#.3g} ms"
+        for found in candidates
+        if found.precision in losses
+        and found.precision not in ("fp16", *WEIGHT_BITS)
+        and PRECISE_FIRST.index(found.precision) > rank
+        and _latency(found) > _latency(winner) * NOISE
+    ]
+
+
+def _megabytes(candidate: Candidate) -> str:
+    return f"{candidate.size_bytes / MB:#.3g} MB"
 
 
 def _loss(points: float) -> str:

@@ -53,7 +53,12 @@ def judged(
     test = making.data.part("test")
     labelled = test if computes and len(test) else None
     measured = measure_candidates(folder, agreeing, labelled, settings, making.stages.say, pictures)
-    choice = choose(measured, reference.accuracy if labelled else None, making.recipe.build.max_accuracy_loss)
+    choice = choose(
+        measured,
+        reference.accuracy if labelled else None,
+        making.recipe.build.max_accuracy_loss,
+        making.recipe.build.prefer,
+    )
     refused = tuple(
         msgspec.structs.replace(candidate, verdict="refused: answers otherwise than the net, see parity")
         for _, candidate in made

@@ -11,18 +11,21 @@ from typing import Any
 
 import msgspec
 
-from toolchain.backends import Backend, backend
-from toolchain.compress import check_order, steps_from
-from toolchain.compress.step import Quantization, Step
+from toolchain.backends import backend
+from toolchain.compress import ORDERS, check_order, steps_from
+from toolchain.compress.step import Step
+from toolchain.compress.world import joined
 from toolchain.data import DataSet, load
 from toolchain.errors import BackendError, RecipeError
 from toolchain.home import home
 from toolchain.models import LoadedModel, files_of, load_model, user_file
+from toolchain.orders import check_orders
 from toolchain.recipe import Recipe, read_recipe
 from toolchain.records.files import digest_of
 from toolchain.records.manifest import Candidate, ParityRecord, Precision
-from toolchain.samples import check_calibration, check_golden
-from toolchain.stages import Stages, code_digest, tool_versions
+from toolchain.samples import check_golden
+from toolchain.shared_stages import SharedStages
+from toolchain.stages import Make, Stages, code_digest, tool_versions
 
 # What decides a net, or how its figures are written down
 MAKING = (
@@ -76,8 +79,29 @@ class Making:
         """What the trained model depends on: see _source."""
         return _source(self)
 
-    def made(self, name: str, title: str, inputs: dict[str, Any], make: Callable[[Path, Path], None]) -> Path:
-        return self.stages.made(name, title, {"seed": self.recipe.build.seed, **inputs}, make)
+    def made(self, name: str, title: str, inputs: dict[str, Any], make: Make) -> Path:
+        return self.stages.made(name, title, self._seeded(inputs), make)
+
+    @property
+    def shared(self) -> SharedStages | None:
+        """The stages that the processes under torchrun have in common; None for one process."""
+        world = joined()
+        return SharedStages(self.stages, world) if world.size > 1 else None
+
+    def made_by_first(self, name: str, title: str, inputs: dict[str, Any], make: Make) -> Path:
+        """As made(); under torchrun every process gets it."""
+        if shared := self.shared:
+            return shared.made_by_first(name, title, self._seeded(inputs), make)
+        return self.made(name, title, inputs, make)
+
+    def made_by_all(self, name: str, title: str, inputs: dict[str, Any], make: Make) -> Path:
+        """As made(); under torchrun every process makes it together with the others."""
+        if shared := self.shared:
+            return shared.made_by_all(name, title, self._seeded(inputs), make)
+        return self.made(name, title, inputs, make)
+
+    def _seeded(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        return {"seed": self.recipe.build.seed, **inputs}
 
 
 def prepared(place: Path, target: str, say: Callable[[str], None]) -> Making:
@@ -97,49 +121,20 @@ def prepared(place: Path, target: str, say: Callable[[str], None]) -> Making:
     making = Making(
         place, recipe, target, data, pictures, steps, recipe.build.threads or threads(), Stages(home() / "cache", say)
     )
-    how, int8 = quantization(making), "int8" in wanted_precisions(making, room)
-    if how is not None and int8:
-        check_calibration(pictures, how.samples)
-    elif how is not None:
-        say(f"{target}: no int8 among its precisions; the quantize step is not used")
+    check_orders(making, room)
     check_golden(pictures)
     return making
 
 
 def _check_kind(recipe: Recipe, steps: tuple[tuple[str, Step], ...], place: Path) -> None:
     """RecipeError for a step that works on a torch module, where the model comes as a finished graph."""
-    other = next((name for name, _ in steps if name != "quantize"), None)
+    other = next((name for name, _ in steps if name not in ORDERS), None)
     kind = {".onnx": "an ONNX file", ".pt2": "a torch.export program"}.get(Path(recipe.model.source).suffix)
     if kind and other:
         raise RecipeError(
-            f"{place}: model.source is {kind}, on which only quantize works, not {other}; "
+            f"{place}: model.source is {kind}, on which only {' and '.join(ORDERS)} work, not {other}; "
             "give the model as path/file.py:function, or remove the step"
         )
-
-
-def wanted_precisions(making: Making, room: Backend) -> tuple[Precision, ...]:
-    """What is to be built: what the recipe names, else all that the back end has and the recipe says how to make."""
-    quantizes = quantization(making) is not None
-    asked = making.recipe.build.precisions
-    if asked is None:
-        return tuple(one for one in room.PRECISIONS if quantizes or one != "int8")
-    for one in asked:
-        if one not in room.PRECISIONS:
-            known = ", ".join(room.PRECISIONS)
-            raise RecipeError(f"{making.place}: build.precisions: {making.target} has no {one}; it has: {known}")
-    if "int8" in asked and not quantizes:
-        raise RecipeError(
-            f"{making.place}: build.precisions names int8, but no step says how; add [[step]] quantize = {{}}"
-        )
-    return asked
-
-
-def quantization(making: Making) -> Quantization | None:
-    """How the recipe wants int8 made; None when no step says."""
-    from toolchain.compress.quantize import Quantize
-
-    found = [step.quantization for _, step in making.steps if isinstance(step, Quantize)]
-    return found[0] if found else None
 
 
 def trained_model(making: Making) -> LoadedModel:

@@ -8,34 +8,52 @@ interrupted one goes on. Knows the order of the rooms and what each stage depend
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import msgspec
+import numpy as np
 
-from toolchain.backends import Calibration, backend
+from toolchain.backends import Calibration, Rounding, backend
 from toolchain.making import (
     Making,
     Measured,
     Reference,
     prepared,
-    quantization,
     trained_model,
-    wanted_precisions,
 )
+from toolchain.orders import quantization_for, rounding_for, wanted_precisions
 from toolchain.records.bundle import Bundle
-from toolchain.records.manifest import Candidate, Precision
-from toolchain.samples import calibration_pictures, trial_pictures
+from toolchain.records.manifest import FLOAT_LAYERS, Candidate, Precision
+from toolchain.samples import calibration_pictures, trial_pictures, validation_pictures
 from toolchain.stages import code_digest, keep, kept, tool_versions
-from toolchain.stepping import net_in, origin, records_of, rehearsed, stepped, taught, trained
+from toolchain.stepping import helped, net_in, origin, records_of, rehearsed, stepped, taught, trained
+
+if TYPE_CHECKING:
+    from toolchain.compress.step import Quantization
 
 
 def build(place: Path, target: str, release: str | None, say: Callable[[str], None]) -> Bundle:
     """Build the recipe at `place` for `target` into a bundle below home(); the room at fault raises its own error."""
-    from toolchain.bundling import bundled, check_release
+    from toolchain.bundling import check_release
+    from toolchain.compress.world import dismiss, one_voice
 
-    check_release(release)
-    making = prepared(place, target, say)
+    with one_voice() as world:
+        check_release(release)
+        making = prepared(place, target, say)
+        if not world.first:
+            helped(making)
+            dismiss(world)  # this process ends
+        return _built(making, target, release)
+
+
+def _built(making: Making, target: str, release: str | None) -> Bundle:
+    """By the first process; under torchrun the others help with the steps."""
+    from toolchain.bundling import bundled
+    from toolchain.compress.world import dismiss, joined
+
     reference = _reference(making)
     folders = _compressed(making)
+    dismiss(joined())
     net = folders[-1] if folders else None
     if reference.accuracy is None and folders and len(making.data.part("test")):
         reference = _reference_after(making, folders[taught(folders)], reference)
@@ -117,26 +135,43 @@ def exported(making: Making, net: Path | None) -> Path:
 
 def artifact(making: Making, target: str, onnx: Path, precision: Precision) -> tuple[Path, Candidate]:
     """The folder of one artifact, and the candidate that it is; int8 is calibrated on the train part alone."""
-    room, how = backend(target), quantization(making) if precision == "int8" else None
+    room, how, order = backend(target), quantization_for(making, precision), rounding_for(making, precision)
+    small = making.recipe.build.prefer == "size"
 
     def make(folder: Path, _: Path) -> None:
-        calibration = None
-        if how is not None:
-            images, _indices = calibration_pictures(making.pictures, how.samples, making.recipe.build.seed)
-            calibration = Calibration(images, how.preset, how.bias_correction, how.smooth)
-        keep(folder, room.build(onnx / "model.onnx", folder, precision, calibration))
+        calibration = None if how is None else _calibration(making, how)
+        rounding = None if order is None else Rounding(*msgspec.structs.astuple(order))
+        keep(folder, room.build(onnx / "model.onnx", folder, precision, calibration, rounding, small))
 
     inputs = {
         "onnx": onnx.name,
         "target": target,
         "precision": precision,
         "quantization": msgspec.to_builtins(how),
+        "rounding": msgspec.to_builtins(order),
+        "small": small,
         "pictures": making.pictures.sha256 if how else "",
+        "checked": making.data.sha256 if how and how.max_drop is not None else "",
         "code": code_digest("toolchain/backends", "toolchain/samples.py"),
         "tools": tool_versions("openvino", "nncf", "onnxruntime"),
     }
     folder = making.made(f"{target}-{precision}", f"{target}: {precision}", inputs, make)
-    return folder, kept(folder, Candidate)
+    candidate = kept(folder, Candidate)
+    if how is not None and how.max_drop is not None:
+        left = candidate.options.get(FLOAT_LAYERS, 0.0)
+        making.stages.say(f"  {precision}: {left:.0f} layers left in float to lose at most {how.max_drop:g} points")
+    return folder, candidate
+
+
+def _calibration(making: Making, how: "Quantization") -> Calibration:
+    """The pictures that `how` needs: none for ranges that are found anew, labelled ones too to measure a drop on."""
+    ways: dict[str, Any] = {"preset": how.preset, "bias_correction": how.bias_correction, "smooth": how.smooth}
+    ways |= {"per_channel": how.per_channel, "ignore": how.ignore, "max_drop": how.max_drop}
+    if how.dynamic:
+        return Calibration(np.zeros((0, *making.recipe.input.shape), np.uint8), **ways)
+    images, _ = calibration_pictures(making.pictures, how.samples, making.recipe.build.seed)
+    checked = None if how.max_drop is None else validation_pictures(making.data)
+    return Calibration(images, checked=checked, **ways)
 
 
 def _measured(

@@ -11,7 +11,7 @@ from toolchain.data.splits import shuffled
 from toolchain.errors import DataError
 
 CERTIFY_PICTURES, CERTIFY_BYTES = 1000, 64 << 20
-TRIAL_PICTURES, GOLDEN_PICTURES = 64, 16
+TRIAL_PICTURES, GOLDEN_PICTURES, VALIDATION_PICTURES = 64, 16, 1000
 GOLDEN_PARTS = ("validate", "train")
 
 Images = NDArray[np.uint8]
@@ -33,6 +33,21 @@ def check_calibration(data: DataSet, samples: int) -> None:
             f"{data.name}: {samples} calibration samples were asked for, its train part has {found}; "
             "lower quantize.samples, or name another data set under [calibration]"
         )
+
+
+def check_validation(data: DataSet) -> None:
+    """DataError when there are no labelled pictures to measure a loss of accuracy on."""
+    if "validate" not in data.parts or not len(data.part("validate")):
+        raise DataError(
+            f"{data.name}: max_drop is measured on the validate part, and it has none; remove max_drop from quantize"
+        )
+
+
+def validation_pictures(data: DataSet) -> tuple[Images, NDArray[np.int64]]:
+    """Pictures and labels of the validate part, bounded in number: each layer's share of a loss is measured on them."""
+    part = data.part("validate")
+    count = min(len(part), VALIDATION_PICTURES)
+    return _taken(part, list(range(count)))[0], part.labels[:count]
 
 
 def trial_pictures(data: DataSet) -> Images:

@@ -21,12 +21,14 @@ class Backend(Protocol):
     """A module of this shape. A new one: one file, one line in TABLE, one call of the contract test.
 
     COMPUTES: its artifacts answer as the model does; False: with anything, and only their timing means something.
+    CONTROLS_ACCURACY: it can leave layers in float until int8 loses no more than `max_drop`.
     REASONS: why it has not one or another precision, where there is more to say than that nobody wrote it.
     """
 
     NAME: str
     PRECISIONS: tuple[Precision, ...]
     REASONS: Mapping[str, str]
+    CONTROLS_ACCURACY: bool
     COMPUTES: bool
 
     def build(

@@ -17,6 +17,7 @@ from toolchain.records.tensors import TensorSpec
 NAME = "null"
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "int8")
 REASONS: dict[str, str] = {}
+CONTROLS_ACCURACY = False
 COMPUTES = False
 FILE = "model.null.json"
 

@@ -31,6 +31,7 @@ REASONS: dict[str, str] = {
     "bf16": "ONNX Runtime's CPU kernels have no bf16",
     **dict.fromkeys(("int8w", "int4w", "int2w", "int1w"), NARROW),
 }
+CONTROLS_ACCURACY = False
 COMPUTES = True
 FILES = {"fp32": "model.onnx"}  # the others are model-<precision>.onnx
 QUANTIZED_KINDS = ["Conv", "Gemm", "MatMul"]

@@ -29,6 +29,7 @@ from toolchain.records.packed import packed, stored_bits
 NAME = "openvino"
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "int8", "int8w", "int4w", "int2w", "int1w")
 REASONS: dict[str, str] = {"int8d": "OpenVINO's CPU has no convolution whose ranges are found anew for each picture"}
+CONTROLS_ACCURACY = True
 COMPUTES = True
 STEMS = {"fp32": "model", "bf16": "model"}  # one file for both; the others are model-<precision>
 
