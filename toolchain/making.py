@@ -39,12 +39,14 @@ MAKING = (
 
 
 class Reference(msgspec.Struct, frozen=True):
-    """What the model was before anything was done to it. accuracy: fp32, share of the `images` test pictures."""
+    """What the model was before anything was done to it. accuracy: fp32, share of the `images` test pictures.
+    after_training: it came untrained or with other classes, so the figure is of the net after its last training."""
 
     description: str
     labels: tuple[str, ...]
     accuracy: float | None
     images: int
+    after_training: bool = False
 
 
 class Measured(msgspec.Struct, frozen=True):
@@ -139,6 +141,8 @@ def _check_kind(recipe: Recipe, steps: tuple[tuple[str, Step], ...], place: Path
 
 def trained_model(making: Making) -> LoadedModel:
     """The model that the recipe starts from."""
+    from toolchain.compress.started import rebuilt
+
     recipe = making.recipe
     return load_model(
         recipe.model,
@@ -147,6 +151,7 @@ def trained_model(making: Making) -> LoadedModel:
         making.base,
         other_head=_replaces_head(making),
         seed=recipe.build.seed,
+        rebuild=rebuilt,
     )
 
 

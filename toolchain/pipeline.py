@@ -14,19 +14,18 @@ import msgspec
 import numpy as np
 
 from toolchain.backends import Calibration, Rounding, backend
-from toolchain.making import (
-    Making,
-    Measured,
-    Reference,
-    prepared,
-    trained_model,
-)
+from toolchain.errors import AccuracyError
+from toolchain.honest import Tried, measured_steps, refuse, refuse_before_training, terms_of, told
+from toolchain.making import Making, Measured, Reference, prepared, trained_model
 from toolchain.orders import quantization_for, rounding_for, wanted_precisions
+from toolchain.paying import Terms
+from toolchain.paytable import steps_page
 from toolchain.records.bundle import Bundle
-from toolchain.records.manifest import FLOAT_LAYERS, Candidate, Precision
+from toolchain.records.manifest import FLOAT_LAYERS, Candidate, Precision, StepRecord
 from toolchain.samples import calibration_pictures, trial_pictures, validation_pictures
 from toolchain.stages import code_digest, keep, kept, tool_versions
-from toolchain.stepping import helped, net_in, origin, records_of, rehearsed, stepped, taught, trained
+from toolchain.stepping import facts_in, helped, net_in, origin, rehearsed, stepped, taught, trained
+from toolchain.trial import Artifact
 
 if TYPE_CHECKING:
     from toolchain.compress.step import Quantization
@@ -51,18 +50,59 @@ def _built(making: Making, target: str, release: str | None) -> Bundle:
     from toolchain.bundling import bundled
     from toolchain.compress.world import dismiss, joined
 
-    reference = _reference(making)
-    folders = _compressed(making)
+    folders, reference = compressed_and_referenced(making)
     dismiss(joined())
     net = folders[-1] if folders else None
-    if reference.accuracy is None and folders and len(making.data.part("test")):
-        reference = _reference_after(making, folders[taught(folders)], reference)
     onnx = exported(making, net)
     wanted = wanted_precisions(making, backend(target))
     artifacts = tuple(artifact(making, target, onnx, precision) for precision in wanted)
-    measured = _measured(making, net, onnx, artifacts, reference)
-    say(f"chosen: {measured.choice}")
-    return bundled(making, reference, records_of(folders), artifacts, measured, release)
+    terms = terms_of(making, reference, folders)
+    try:
+        measured = _measured(making, net, onnx, artifacts, reference)
+    except AccuracyError:
+        _judged_steps(making, folders, None, (), terms)
+        raise
+    steps = _judged_steps(making, folders, measured, artifacts, terms)
+    making.stages.say(f"chosen: {measured.choice}")
+    return bundled(making, reference, steps, artifacts, measured, release)
+
+
+def _judged_steps(
+    making: Making, folders: tuple[Path, ...], measured: Measured | None, artifacts: tuple[Artifact, ...], terms: Terms
+) -> tuple[StepRecord, ...]:
+    """Every step with what it promised and what was measured of it. RefusedError where one does not pay and the recipe
+    refuses that. Without candidates (none was good enough) the table is told: the release ends there."""
+    if not folders:
+        return ()
+    tried = step_artifacts(making, folders)
+    steps, verdicts = told(tried, measured_steps(tried, measured, artifacts), terms)
+    if measured is None:
+        making.stages.say(steps_page(steps, making.target))
+    else:
+        refuse(making, steps, verdicts)
+    return steps
+
+
+def step_artifacts(making: Making, folders: tuple[Path, ...]) -> Tried:
+    """The net as it came and after each step, each built for the target in the precision that the step is about."""
+    wanted = wanted_precisions(making, backend(making.target))
+
+    def built(folder: Path) -> Artifact | str:
+        precision = facts_in(folder).precision
+        if precision != "fp32" and precision not in wanted:
+            return f"not used: no {precision} among the precisions for {making.target}"
+        return artifact(making, making.target, exported(making, folder), precision)
+
+    return Tried(making, folders, tuple(built(folder) for folder in folders))
+
+
+def compressed_and_referenced(making: Making) -> tuple[tuple[Path, ...], Reference]:
+    """The folders of the net as it came and after each step, and what the release is held against."""
+    reference = _reference(making)
+    folders = _compressed(making)
+    if reference.accuracy is None and folders and len(making.data.part("test")):
+        reference = _reference_after(making, folders[taught(folders)], reference)
+    return folders, reference
 
 
 def _reference(making: Making) -> Reference:
@@ -93,6 +133,7 @@ def _compressed(making: Making) -> tuple[Path, ...]:
     if original is None:
         return ()
     rehearsed(making, original)
+    refuse_before_training(making, original)
     return stepped(making, original)
 
 
@@ -104,7 +145,7 @@ def _reference_after(making: Making, net: Path, before: Reference) -> Reference:
 
         module, test = net_in(making, net).module, making.data.part("test")
         figure = accuracy(module, test, making.recipe.input, "fp32 torch after training, test")
-        keep(folder, msgspec.structs.replace(before, accuracy=figure))
+        keep(folder, msgspec.structs.replace(before, accuracy=figure, after_training=True))
 
     title = "net after its training: fp32 accuracy on the test part"
     return kept(making.made("reference-after", title, {"net": origin(net)}, make), Reference)

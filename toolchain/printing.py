@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from toolchain.paytable import steps_page
 from toolchain.records.bundle import Bundle
 from toolchain.records.certificate import Certificate
 from toolchain.records.manifest import Manifest
@@ -32,22 +33,26 @@ def percent(share: float | None) -> str | None:
 
 
 def steps_table(manifest: Manifest) -> str:
-    """What the model was after each step."""
+    """What the model was after each step; then what each step promised beside what was measured of it."""
     rows = [
-        (step.step, step.parameters, step.macs, step.size_bytes / MB, percent(step.accuracy_validate), step.seconds)
+        (
+            *(step.step, step.parameters, step.macs, step.sparsity, step.size_bytes / MB),
+            *(percent(step.accuracy_validate), step.seconds),
+        )
         for step in manifest.steps
     ]
-    return table(
-        rows,
-        {
-            "step": "",
-            "parameters": ",",
-            "MACs": ",",
-            "fp32 weights, MB": ".2f",
-            "validation top-1": "",
-            "took, s": ".1f",
-        },
-    )
+    columns = {
+        "step": "",
+        "parameters": ",",
+        "MACs": ",",
+        "zeros": ".0%",
+        "fp32 weights, MB": ".2f",
+        "validation top-1": "",
+        "took, s": ".1f",
+    }
+    if all(step.measured_speedup is None for step in manifest.steps):
+        return table(rows, columns)
+    return f"{table(rows, columns)}\n\n{steps_page(manifest.steps, manifest.target)}"
 
 
 def candidates_table(manifest: Manifest) -> str:

@@ -29,14 +29,14 @@ def trained(making: Making) -> Path | None:
         from toolchain.compress.facts import facts_of
         from toolchain.compress.measured import step_record
         from toolchain.compress.saved import save_net
-        from toolchain.compress.step import Net
+        from toolchain.compress.started import net_of
 
-        net = Net(trained_model(making).module_or_refusal())
+        net = net_of(trained_model(making))
         save_net(net, folder / NET)
         (folder / FACTS).write_bytes(encoded(facts_of(None, None, net)))
         keep(folder, step_record("model", {}, net, making.data, making.recipe.input, 0.0))
 
-    return making.made("model", "model: load and check", making.source, make)
+    return making.made_by_first("model", "model: load and check", making.source, make)
 
 
 def stepped(making: Making, original: Path) -> tuple[Path, ...]:
@@ -67,24 +67,26 @@ def taught(folders: tuple[Path, ...]) -> int:
     return max((number for number in full if facts[number].trains), default=full[-1])
 
 
-def rehearsed(making: Making, before: Path) -> "tuple[Net, ...]":
-    """Everything that a step would refuse is refused now, before any of them trains; the nets of the final shapes,
-    untrained, when it was not done before (nothing else is kept of them)."""
-    nets: tuple[Net, ...] = ()
+def rehearsed(making: Making, original: Path) -> None:
+    """Everything that a step would refuse is refused now, before any of them trains."""
 
     def make(folder: Path, work: Path) -> None:
-        from toolchain.compress import check_steps
-
-        nonlocal nets
-        nets = check_steps(making.steps, net_in(making, before), context_of(making, before, work), str(making.place))
+        rehearsed_nets(making, original, work)
         keep(folder, True)
 
-    making.made("rehearsal", "steps: rehearsed", _rehearsal(making, before), make)
-    return nets
+    making.made("rehearsal", "steps: rehearsed", rehearsal_inputs(making, original), make)
 
 
-def _rehearsal(making: Making, before: Path) -> dict[str, object]:
-    return {"before": before.name, "steps": [[name, step_options(making, step)] for name, step in making.steps]}
+def rehearsed_nets(making: Making, original: Path, work: Path) -> "tuple[Net, ...]":
+    """The net as it came, and in the shapes that each step leads to, untrained."""
+    from toolchain.compress import check_steps
+
+    context = context_of(making, original, work)
+    return check_steps(making.steps, net_in(making, original), context, str(making.place))
+
+
+def rehearsal_inputs(making: Making, original: Path) -> dict[str, object]:
+    return {"before": original.name, "steps": [[name, step_options(making, step)] for name, step in making.steps]}
 
 
 def step_options(making: Making, step: "Step") -> dict[str, object]:
@@ -125,7 +127,13 @@ def _stepped(making: Making, title: str, name: str, step: "Step", before: Path, 
         keep(folder, record)
 
     inputs = {"before": before.name, "original": original.name, **step_options(making, step)}
-    return making.made(name, title, inputs, make)
+    return making.made_by_all(name, title, inputs, make)
+
+
+def helped(making: Making) -> None:
+    """What a process that is not the first has to do under torchrun: take part in the steps."""
+    if (original := trained(making)) is not None:
+        stepped(making, original)
 
 
 def origin(folder: Path) -> str:
@@ -136,6 +144,7 @@ def origin(folder: Path) -> str:
 def context_of(making: Making, original: Path, work: Path) -> "Context":
     """What a step may use. original: the folder of the net as the recipe starts from it."""
     from toolchain.compress.step import Context
+    from toolchain.compress.world import joined
     from toolchain.trial import latencies
 
     return Context(
@@ -146,7 +155,7 @@ def context_of(making: Making, original: Path, work: Path) -> "Context":
         making.stages.say,
         lambda: net_in(making, original).module,
         making.base,
-        lambda modules: latencies(making, modules),
+        lambda modules: joined().agreed(lambda: latencies(making, modules)),
     )
 
 

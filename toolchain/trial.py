@@ -1,7 +1,7 @@
-"""A torch net on the target's engine, for a trial: net -> ONNX -> artifact -> engine, and how long one picture takes.
+"""Nets on the target's engine: how long one picture takes, how many are right, what is held in memory and on disk.
 
-What is built for a trial is thrown away or kept as a stage by who asks. Knows nothing of recipes' steps nor of what a
-figure means (paying.py does).
+Measures what it is handed, all of it in turn in one run. Knows nothing of steps, nor of what a figure means (paying.py
+does).
 """
 
 import tempfile
@@ -10,40 +10,102 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deploy.runtime.engines import Settings, open_engine
+import msgspec
+
+from deploy.runtime.engines import Engine, Settings, open_engine
 from toolchain.backends import backend
+from toolchain.errors import DeviceError
+from toolchain.footprint import footprint_bytes
 from toolchain.making import Making
-from toolchain.measuring import latencies_ms
+from toolchain.measuring import caller, in_turn_ms, top1_of
 from toolchain.records.manifest import Candidate
 from toolchain.samples import trial_pictures
 
 if TYPE_CHECKING:
     from torch import nn
 
-Trial = tuple[Path, Candidate]  # a folder, and the artifact whose files lie in it
+Artifact = tuple[Path, Candidate]  # a folder, and the candidate whose files lie in it
+
+
+class Figures(msgspec.Struct, frozen=True):
+    """What was measured of an artifact; None: it was not, `absent` says why. accuracy: share of the test part."""
+
+    latency_ms: float | None = None
+    accuracy: float | None = None
+    artifact_bytes: int | None = None
+    memory_bytes: int | None = None
+    absent: str = ""
 
 
 def latencies(making: Making, modules: "Sequence[nn.Module]") -> tuple[float, ...]:
-    """Median milliseconds of one picture for each of `modules`, in fp32 on the target's engine, in turn in one run."""
+    """Median milliseconds of one picture for each of `modules`, in fp32 on the target's engine, in turn in one run.
+    ExportError, BackendError and DeviceError for one that cannot run there."""
     from toolchain.export import onnx_from_torch
 
-    with tempfile.TemporaryDirectory(prefix="trial.") as temporary:
-        trials: dict[str, Trial] = {}
+    with tempfile.TemporaryDirectory(prefix="trial.") as temporary, ExitStack() as stack:
+        callers = {}
         for number, module in enumerate(modules):
             folder = Path(temporary) / str(number)
             onnx = onnx_from_torch(module, making.recipe.input, folder / "model.onnx")
-            trials[str(number)] = folder, backend(making.target).build(onnx, folder, "fp32", None)
-        found = timed(making, trials)
+            candidate = backend(making.target).build(onnx, folder, "fp32", None)
+            engine = stack.enter_context(open_engine(folder, candidate, Settings(making.threads)))
+            callers[str(number)] = caller(engine, trial_pictures(making.data))
+        found = in_turn_ms(callers) if callers else {}
     return tuple(found[str(number)] for number in range(len(modules)))
 
 
-def timed(making: Making, trials: Mapping[str, Trial]) -> dict[str, float]:
-    """Median milliseconds of one picture for each trial, by its name, all of one run; DeviceError for one that cannot
-    run here."""
-    settings = Settings(making.threads)
+def figures(
+    tried: Mapping[str, tuple[Making, Artifact]], known: Mapping[str, Figures] | None = None
+) -> dict[str, Figures]:
+    """Everything of each artifact, by its name. known: figures that need not be measured again; a latency only where
+    those of all are known, since only latencies of one run may be compared."""
+    known = known or {}
+    timed = all(name in known and known[name].latency_ms is not None for name in tried)
+    found = {name: _unmeasured(*one) for name, one in tried.items()}
+    able = {name: tried[name] for name, one in found.items() if not one.absent}
+    latency = {name: known[name].latency_ms for name in able} if timed else _in_turn(able)
+    for name, (making, artifact) in able.items():
+        accuracy = known[name].accuracy if name in known else None
+        found[name] = msgspec.structs.replace(
+            found[name],
+            latency_ms=latency[name],
+            accuracy=accuracy if accuracy is not None else _accuracy(making, artifact),
+            memory_bytes=footprint_bytes(*artifact, making.threads, making.recipe.input.shape),
+        )
+    return found
+
+
+def _unmeasured(making: Making, artifact: Artifact) -> Figures:
+    """Its bytes on disk, and why it cannot run here if it cannot."""
+    bare = Figures(artifact_bytes=artifact[1].size_bytes)
+    try:
+        with _opened(making, artifact):
+            return bare
+    except DeviceError as error:
+        return msgspec.structs.replace(bare, absent=f"cannot run here: {error}")
+
+
+def _in_turn(tried: Mapping[str, tuple[Making, Artifact]]) -> Mapping[str, float | None]:
     with ExitStack() as stack:
-        engines = {
-            name: stack.enter_context(open_engine(folder, candidate, settings))
-            for name, (folder, candidate) in trials.items()
-        }
-        return latencies_ms(engines, trial_pictures(making.data)) if engines else {}
+        return in_turn_ms(
+            {
+                name: caller(stack.enter_context(_opened(making, artifact)), trial_pictures(making.data))
+                for name, (making, artifact) in tried.items()
+            }
+        )
+
+
+def _accuracy(making: Making, artifact: Artifact) -> float | None:
+    """None without labelled test pictures, and for other classes than the data's (a head that is still to be
+    replaced)."""
+    test = making.data.part("test")
+    if not len(test) or not backend(making.target).COMPUTES:
+        return None
+    with _opened(making, artifact, "throughput") as engine:
+        if engine.outputs[0].shape[-1] != len(making.data.classes):
+            return None
+        return float((top1_of(engine, test.images, f"{artifact[0].name}: test pictures") == test.labels).mean())
+
+
+def _opened(making: Making, artifact: Artifact, hint: str = "latency") -> Engine:
+    return open_engine(*artifact, Settings(making.threads, "throughput" if hint == "throughput" else "latency"))

@@ -38,7 +38,7 @@ RULES: dict[str, tuple[str, ...]] = {
     "toolchain.printing": ALL,
     "toolchain.doctor": ALL,
     # the pipeline and its pages: all that makes, and the engines that will serve
-    "toolchain": (*BASE, *MAKING, *MEASURING, "toolchain.parity", "toolchain.stages"),
+    "toolchain": (*BASE, *MAKING, *MEASURING, "toolchain.parity", "toolchain.stages", "toolchain.tables"),
     # what is in the container
     "deploy.runtime": ("toolchain.errors", "toolchain.records"),
     "deploy": (*LEAVES, "toolchain.records", "deploy.runtime"),

@@ -44,6 +44,17 @@ def facts_of(step: Step | None, before: Net | None, after: Net) -> Facts:
     )
 
 
+def training(step: Step) -> bool:
+    """Whether the step takes the time that training takes."""
+    return isinstance(step, TrainingOptions)
+
+
+def stands_in(name: str, step: Step | None) -> bool:
+    """Whether only the trained or measured net tells what the step takes away: its rehearsal has other widths."""
+    ranked = any(getattr(step, option, None) for option in ("global_pruning", "latency_times_faster"))
+    return ranked or name == "prune_blocks"
+
+
 def _built(before: Net | None, after: Net) -> tuple[Precision, int, int]:
     """The precision that the step's net is built in, bits of a weight as stored, and of the wider of weight and
     activation, in which products are computed."""
@@ -54,7 +65,8 @@ def _built(before: Net | None, after: Net) -> tuple[Precision, int, int]:
         return "int8d" if after.quantization.dynamic else "int8", INT8_BITS, INT8_BITS
     if after.learned is not None:
         weights, activations = after.learned.weight_bits, after.learned.activation_bits
-        return "int8", weights, max(weights, FP32_BITS if activations is None else activations)
+        precision = "int8" if activations else next(one for one, width in WEIGHT_ONLY.items() if width == weights)
+        return precision, weights, max(weights, FP32_BITS if activations is None else activations)
     return "fp32", FP32_BITS, FP32_BITS
 
 

@@ -1,0 +1,51 @@
+"""The honest table as text: a row a step, what it promised beside what was measured.
+
+Knows how the rows look; computes nothing.
+"""
+
+from collections.abc import Sequence
+
+from toolchain.records.manifest import StepRecord
+from toolchain.tables import table
+
+MB = 1e6
+COLUMNS = {
+    "predicted": ".2f",
+    "measured": ".2f",
+    "p50, ms": ".3f",
+    "top-1": ".2%",
+    "file, MB": ".2f",
+    "memory, MB": ".0f",
+    "verdict": "",
+}
+
+
+def steps_page(steps: Sequence[StepRecord], target: str) -> str:
+    """Speed-ups (predicted by MACs, bits and zeros; measured) are against the net as it came."""
+    return table([(number, *_cells(step)) for number, step in enumerate(steps)], {target: "d", "step": "", **columns()})
+
+
+def compared_page(recipes: Sequence[tuple[str, Sequence[StepRecord]]]) -> str:
+    """Several recipes' rows, each against its own start; all measured in one run."""
+    rows = [
+        ("" if number else name, number, *_cells(step)) for name, steps in recipes for number, step in enumerate(steps)
+    ]
+    return table(rows, {"recipe": "", "": "d", "step": "", **columns()})
+
+
+def columns() -> dict[str, str]:
+    return {"in": "", **COLUMNS}
+
+
+def _cells(step: StepRecord) -> tuple[object, ...]:
+    return (
+        step.step,
+        step.precision,
+        step.predicted_speedup,
+        step.measured_speedup,
+        step.latency_ms,
+        step.accuracy,
+        None if step.artifact_bytes is None else step.artifact_bytes / MB,
+        None if step.memory_bytes is None else step.memory_bytes / MB,
+        step.verdict,
+    )
