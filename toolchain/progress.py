@@ -1,5 +1,6 @@
 """What long work shows on stderr: lines for a log, one line that is rewritten for a terminal."""
 
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sized
@@ -9,15 +10,24 @@ ItemT = TypeVar("ItemT")
 EVERY_S = 10.0
 
 
+def silent() -> bool:
+    """Of the processes that torchrun starts on a machine, the first one speaks."""
+    return os.environ.get("LOCAL_RANK", "0") != "0"
+
+
 def say(text: str) -> None:
     """A line on stderr."""
-    print(text, file=sys.stderr, flush=True)
+    if not silent():
+        print(text, file=sys.stderr, flush=True)
 
 
 def counted(items: Iterable[ItemT], what: str, total: int | None = None) -> Iterator[ItemT]:
     """Yield `items`, showing how many of `total` are done: in place on a terminal, every ten seconds in a log."""
     if total is None:
         total = len(items) if isinstance(items, Sized) else 0
+    if silent():
+        yield from items
+        return
     live, began = sys.stderr.isatty(), time.monotonic()
     shown, pause = began, 0.1 if live else EVERY_S
     for done, item in enumerate(items, 1):

@@ -65,10 +65,10 @@ class Stages:
 
     def made(self, name: str, title: str, inputs: dict[str, Any], make: Make) -> Path:
         """The folder of stage `name` for `inputs`; calls make(folder, work) when it is not there yet."""
-        key = sha256(encoded({"stage": name, **inputs})).hexdigest()[:20]
-        result, work = self.folder / f"{name}-{key}", self.folder / f"{name}-{key}.work"
+        result = self.place(name, inputs)
+        work, lock = (self.folder / f"{result.name}.{kind}" for kind in ("work", "lock"))
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with _locked(self.folder / f"{name}-{key}.lock", lambda: self.say(f"{title}: another build is at it, waiting")):
+        with _locked(lock, lambda: self.say(f"{title}: another build is at it, waiting")):
             if result.is_dir():
                 self.say(f"{title}: unchanged")
                 return result
@@ -84,6 +84,10 @@ class Stages:
                 raise
             rmtree(work, ignore_errors=True)
         return result
+
+    def place(self, name: str, inputs: dict[str, Any]) -> Path:
+        """Where the stage's folder is, or would be."""
+        return self.folder / f"{name}-{sha256(encoded({'stage': name, **inputs})).hexdigest()[:20]}"
 
     def _sweep(self, result: Path) -> None:
         """Remove what a killed build left half made; its lock is ours, so nobody is still at it."""
