@@ -39,14 +39,14 @@ class BornAgain(TaughtOptions, frozen=True, forbid_unknown_fields=True):
     def rehearse(self, net: Net, context: Context) -> Net:
         """The same net; RecipeError when it cannot be trained or begin anew, or a teacher does not fit."""
         check_lesson(self, net, context)
-        teachers_of(self.teachers, context)
+        teachers_of(self.teachers, context, small=self.small_epochs > 0)
         self._first(net, 0)
         return replace(net, history=())
 
     def apply(self, net: Net, context: Context) -> Net:
         """The last generation; resumes from context.folder. ModelError when the loss is no longer finite."""
         self.check(context)
-        teachers, history = teachers_of(self.teachers, context), list[dict[str, float]]()
+        teachers, history = teachers_of(self.teachers, context, small=self.small_epochs > 0), list[dict[str, float]]()
         module = net.module
         for generation in range(1, self.generations + 1):
             context.say(f"generation {generation} of {self.generations}")

@@ -30,13 +30,13 @@ class Distill(TaughtOptions, frozen=True, forbid_unknown_fields=True):
     def rehearse(self, net: Net, context: Context) -> Net:
         """The same net; RecipeError when it cannot be trained, or a teacher does not fit."""
         check_lesson(self, net, context)
-        teachers_of(self.teachers, context)
+        teachers_of(self.teachers, context, small=self.small_epochs > 0)
         return replace(net, history=())
 
     def apply(self, net: Net, context: Context) -> Net:
         """The trained student; resumes from context.folder. ModelError when the loss is no longer finite."""
         self.check(context)
-        teachers = teachers_of(self.teachers, context)
+        teachers = teachers_of(self.teachers, context, small=self.small_epochs > 0)
         ready = placed(teachers, accelerator())
         response = Response(ready, self.alpha, self.temperature, self.label_smoothing, self.weighting)
         lesson = Lesson(deepcopy(net.module), response.alone, teachers)

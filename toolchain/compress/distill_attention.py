@@ -43,13 +43,13 @@ class DistillAttention(TaughtOptions, frozen=True, forbid_unknown_fields=True):
     def rehearse(self, net: Net, context: Context) -> Net:
         """The same net; RecipeError when it cannot be trained, a teacher does not fit, or a layer does not exist."""
         check_lesson(self, net, context)
-        self._pairs(net, teachers_of(self.teachers, context, inner=True), context)
+        self._pairs(net, teachers_of(self.teachers, context, inner=True, small=self.small_epochs > 0), context)
         return replace(net, history=())
 
     def apply(self, net: Net, context: Context) -> Net:
         """The trained student; resumes from context.folder. ModelError when the loss is no longer finite."""
         self.check(context)
-        teachers = teachers_of(self.teachers, context, inner=True)
+        teachers = teachers_of(self.teachers, context, inner=True, small=self.small_epochs > 0)
         pairs = self._pairs(net, teachers, context)
         module = Watched(deepcopy(net.module), [pair.student_layer.name for pair in pairs])
         loss = self._loss(teachers, layers_by_teacher(pairs, len(teachers)))

@@ -15,6 +15,7 @@ from toolchain.compress.options import NotNegative, Positive, check_training
 from toolchain.compress.step import Context, Net
 from toolchain.compress.teachers import Weighting, placed, taught, teachers_of
 from toolchain.compress.training import accelerator, all_learning
+from toolchain.errors import RecipeError
 
 
 class DistillDecoupled(TaughtOptions, frozen=True, forbid_unknown_fields=True):
@@ -31,19 +32,21 @@ class DistillDecoupled(TaughtOptions, frozen=True, forbid_unknown_fields=True):
     weighting: Weighting = "average"
 
     def check(self, context: Context) -> None:
-        """RecipeError for options that cannot work on this data."""
+        """RecipeError for options that cannot work on this data, or mix pictures: each must have one label."""
         check_training(self, context)
+        if mixing := [name for name in self.augment if name in ("mixup", "cutmix")]:
+            raise RecipeError(f"augment {mixing[0]} gives pictures two labels, but the loss needs one; use distill")
 
     def rehearse(self, net: Net, context: Context) -> Net:
         """The same net; RecipeError when it cannot be trained, or a teacher does not fit."""
         check_lesson(self, net, context)
-        teachers_of(self.teachers, context)
+        teachers_of(self.teachers, context, small=self.small_epochs > 0)
         return replace(net, history=())
 
     def apply(self, net: Net, context: Context) -> Net:
         """The trained student; resumes from context.folder. ModelError when the loss is no longer finite."""
         self.check(context)
-        teachers = teachers_of(self.teachers, context)
+        teachers = teachers_of(self.teachers, context, small=self.small_epochs > 0)
         loss = _Decoupled(self, placed(teachers, accelerator()))
         module, history = trained(Lesson(deepcopy(net.module), loss, teachers, loss.ready), net, self, context)
         return replace(net, module=module, history=history)

@@ -55,7 +55,7 @@ def stage_ends(module: nn.Module, preprocessing: Preprocessing, whose: str) -> t
     once = [one for one, _ in ran if one.name in units and sum(one.name == other.name for other, _ in ran) == 1]
     ends = [
         one
-        for one, after in zip(once, [*once[1:], None], strict=True)
+        for one, after in zip(once, [*once, None][1:], strict=True)
         if one.height * one.width > 1 and (after is None or after.height * after.width < one.height * one.width)
     ]
     if not ends:

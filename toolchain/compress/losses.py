@@ -11,7 +11,9 @@ Answers = Tensor | tuple[Tensor | None, ...]  # in training some networks answer
 
 def logits_of(answers: Answers) -> Tensor:
     """The main classifier's logits [N, classes]."""
-    main = answers[0] if isinstance(answers, tuple) else answers
+    main: Answers | None = answers
+    while isinstance(main, tuple):  # a wrapper's answers begin with the net's, which may be several
+        main = main[0]
     assert main is not None  # the first is the net's own answer
     return main
 
@@ -36,7 +38,7 @@ def decoupled_kl(
     student: Tensor, teacher: Tensor, labels: Tensor, alpha: float, beta: float, temperature: float
 ) -> Tensor:
     """T^2 (alpha TCKD + beta NCKD), the mean over the batch (Zhao et al. 2022): TCKD compares how probable the label's
-    class is against all others together, NCKD how the others share what is left."""
+    class is against all others together, NCKD how the others share what is left. labels: int64 [N]."""
     right = functional.one_hot(labels, student.shape[1]).bool()
     found, wanted = (functional.log_softmax(logits.float() / temperature, 1) for logits in (student, teacher))
     target = functional.kl_div(_binary(found, right), _binary(wanted, right), reduction="batchmean", log_target=True)

@@ -19,20 +19,26 @@ from toolchain.recipe import ModelSpec
 Weighting = Literal["average", "entropy"]
 
 
-def teachers_of(specs: tuple[ModelSpec, ...], context: Context, *, inner: bool = False) -> tuple[nn.Module, ...]:
+def teachers_of(
+    specs: tuple[ModelSpec, ...], context: Context, *, inner: bool = False, small: bool = False
+) -> tuple[nn.Module, ...]:
     """The teachers on the CPU in evaluation mode, each telling as many classes apart as the data has (in the same
-    order: that cannot be checked); without `specs` the original net. inner: their layers are looked into.
+    order: that cannot be checked); without `specs` the original net. inner: their layers are looked into; small: they
+    are shown smaller pictures too (small_epochs).
 
-    RecipeError for another class count, and for a graph (ONNX, torch.export) where layers are needed.
+    RecipeError for another class count, for a graph (ONNX, torch.export) where layers are needed, and for a net that
+    takes no smaller pictures where it must.
     """
-    if not specs:
-        if context.original is None:
-            raise RecipeError("no teacher is named and there is no original net; add teachers = [{ source = … }]")
-        return (_checked(context.original(), "the net that the recipe starts from", context),)
-    return tuple(_named(spec, context, inner) for spec in specs)
+    if specs:
+        found = [_named(spec, context, inner) for spec in specs]
+    elif context.original is not None:
+        found = [(context.original(), "the net that the recipe starts from")]
+    else:
+        raise RecipeError("no teacher is named and there is no original net; add teachers = [{ source = … }]")
+    return tuple(_checked(module, description, context, small) for module, description in found)
 
 
-def _named(spec: ModelSpec, context: Context, inner: bool) -> nn.Module:
+def _named(spec: ModelSpec, context: Context, inner: bool) -> tuple[nn.Module, str]:
     if inner and spec.source.endswith((".onnx", ".pt2")):
         kind = "an ONNX file" if spec.source.endswith(".onnx") else "a torch.export program"
         raise RecipeError(
@@ -42,19 +48,33 @@ def _named(spec: ModelSpec, context: Context, inner: bool) -> nn.Module:
     # other_head: a wrong class count is refused below, in words about teachers
     loaded = load_model(spec, context.preprocessing, len(context.data.classes), context.base, other_head=True)
     if loaded.module is None:
-        return _checked(OnnxTeacher(loaded.graph_or_refusal(), context.preprocessing), loaded.description, context)
-    return _checked(loaded.module, loaded.description, context)
+        return OnnxTeacher(loaded.graph_or_refusal(), context.preprocessing), f"teacher {loaded.description}"
+    return loaded.module, f"teacher {loaded.description}"
 
 
-def _checked(module: nn.Module, description: str, context: Context) -> nn.Module:
-    found = classes_of(module, context.preprocessing, f"teacher {description}")
-    classes = len(context.data.classes)
+def _checked(module: nn.Module, description: str, context: Context, small: bool) -> nn.Module:
+    found, classes = classes_of(module, context.preprocessing, description), len(context.data.classes)
     if found != classes:
         raise RecipeError(
-            f"teacher {description} tells {found} classes apart, data '{context.data.name}' has {classes}; "
+            f"{description} tells {found} classes apart, data '{context.data.name}' has {classes}; "
             "name a teacher of the same classes"
         )
+    if small:
+        _check_small(module, description, context)
     return module.eval().requires_grad_(False)
+
+
+def _check_small(teacher: nn.Module, description: str, context: Context) -> None:
+    height, width, channels = context.preprocessing.shape
+    shape = (2, channels, max(1, 3 * height // 4), max(1, 3 * width // 4))
+    try:
+        with torch.no_grad():
+            teacher(torch.zeros(shape))
+    except Exception as error:  # a user's own forward can raise anything
+        raise RecipeError(
+            f"{description} takes no pictures of {shape[2]}x{shape[3]}, as small_epochs shows them "
+            f"({(str(error).splitlines() or [''])[0]}); set small_epochs = 0"
+        ) from error
 
 
 def placed(teachers: tuple[nn.Module, ...], device: torch.device) -> tuple[nn.Module, ...]:

@@ -1,0 +1,185 @@
+"""The runs behind benchmarks/distillation.py: one kind of distillation with one seed, trained, judged and kept.
+
+Knows the kinds and the budget; knows nothing of tables.
+"""
+
+import os
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from hashlib import sha256
+from itertools import product
+from multiprocessing import get_context
+from pathlib import Path
+from shutil import rmtree
+from typing import Any
+
+import msgspec
+
+from toolchain.home import home
+from toolchain.progress import say
+from toolchain.records.files import digest_of, encoded, write_whole
+from toolchain.records.tensors import Preprocessing
+from toolchain.stages import code_digest
+
+EXAMPLES = Path(__file__).parent.parent / "examples" / "cifar10"
+PREPROCESSING = Preprocessing(32, 32, mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616))
+TEACHER = {"source": "cifar:resnet20", "weights": str(EXAMPLES / "resnet20.safetensors")}
+SECOND_NETS = ("vgg11", "vgg16", "resnet56", "resnet32")  # of another family, by preference
+STUDENT = "resnet8"
+NONE = "no teacher"
+TEST_IMAGES = 10_000
+KINDS_OF_STEP = "distill distill_attention distill_decoupled distill_hints distill_mutual distill_relation distill_self"
+SHARED = "batches beside born_again finetune fresh inner lesson losses onnx_teacher options pairs teachers training"
+CODE = tuple(f"toolchain/compress/{name}.py" for name in (KINDS_OF_STEP + " " + SHARED).split())
+
+
+class Budget(msgspec.Struct, frozen=True):
+    """What every kind gets; the rest is shared by all."""
+
+    samples: int = 4000
+    epochs: int = 10
+    seeds: int = 3
+    lr: float = 0.1
+    batch_size: int = 64
+    warmup_epochs: float = 0.5
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A line of the table: which step, with which options and teachers ("second": a net of another family; "onnx": the
+    teacher as a file). least_gain: points over no teacher; None: not worse by more than noise. reason: why it may be
+    worse."""
+
+    name: str
+    step: str
+    options: dict[str, Any] = field(default_factory=dict)
+    teachers: tuple[str, ...] = ("first",)
+    least_gain: float | None = None
+    reason: str = ""
+
+
+KINDS = (
+    Kind(NONE, "finetune", teachers=()),
+    Kind("response", "distill", least_gain=0.5),
+    Kind("decoupled", "distill_decoupled", least_gain=0.5),
+    Kind("hints", "distill_hints"),
+    Kind("attention", "distill_attention"),
+    Kind("relation", "distill_relation"),
+    Kind("self", "distill_self", teachers=()),
+    Kind("born again", "born_again"),
+    Kind("mutual", "distill_mutual", teachers=()),
+    Kind("two teachers, averaged", "distill", teachers=("first", "second")),
+    Kind("two teachers, by entropy", "distill", {"weighting": "entropy"}, ("first", "second")),
+    Kind("teacher of another family", "distill", teachers=("second",)),
+    Kind("teacher as ONNX file", "distill", teachers=("onnx",)),
+)
+
+
+class Run(msgspec.Struct, frozen=True):
+    """accuracy: share of the 10,000 test images; seconds: since it was last resumed."""
+
+    kind: str
+    seed: int
+    accuracy: float
+    seconds: float
+
+
+def second_teacher() -> dict[str, str] | None:
+    """The first trained net of another family beside the example's."""
+    for net in SECOND_NETS:
+        if (EXAMPLES / f"{net}.safetensors").is_file():
+            return {"source": f"cifar:{net}", "weights": str(EXAMPLES / f"{net}.safetensors")}
+    return None
+
+
+def teachers_for(kind: Kind, folder: Path) -> list[dict[str, str]] | None:
+    """The specs of the kind's teachers; None when one is not there. `folder` holds the ONNX file."""
+    known = {"first": TEACHER, "second": second_teacher(), "onnx": {"source": str(folder / "resnet20.onnx")}}
+    found = [known[name] for name in kind.teachers]
+    return None if None in found else [one for one in found if one]
+
+
+def write_onnx_teacher(folder: Path) -> None:
+    """The teacher as a graph of normalized float32 [N, 3, 32, 32], any N; kept when it is there."""
+    import torch
+
+    from toolchain.models import load_model
+    from toolchain.recipe import ModelSpec
+
+    path = folder / "resnet20.onnx"
+    if path.is_file():
+        return
+    module = load_model(ModelSpec(TEACHER["source"], TEACHER["weights"]), PREPROCESSING, 10, Path()).module_or_refusal()
+    pictures = torch.zeros(2, 3, 32, 32)
+    program = torch.export.export(module, (pictures,), dynamic_shapes=({0: torch.export.Dim("batch")},), strict=False)
+    made = torch.onnx.export(program, (), opset_version=18, verbose=False)
+    assert made is not None
+    write_whole(path, made.model_proto.SerializeToString())
+
+
+def trained(kind: Kind, seed: int, budget: Budget, folder: Path) -> Run:
+    """One run, or what is kept of it."""
+    teachers = teachers_for(kind, folder)
+    assert teachers is not None
+    shared = {name: value for name, value in msgspec.to_builtins(budget).items() if name != "seeds"}
+    options = {**shared, **kind.options, **({"teachers": teachers} if teachers else {})}
+    files = [digest_of(Path(one.get("weights", one["source"]))) for one in teachers]
+    key = sha256(encoded([STUDENT, kind.step, options, files, seed, code_digest(*CODE)])).hexdigest()[:20]
+    path, work = folder / f"{key}.json", folder / f"{key}.work"
+    if path.is_file():
+        return msgspec.json.decode(path.read_bytes(), type=Run)
+    run = _done(kind, seed, options, work)
+    write_whole(path, encoded(run))
+    rmtree(work, ignore_errors=True)
+    return run
+
+
+def _done(kind: Kind, seed: int, options: dict[str, Any], work: Path) -> Run:
+    import time
+
+    import torch
+
+    from toolchain.compress import check_steps, steps_from
+    from toolchain.compress.measured import accuracy
+    from toolchain.compress.step import Context, Net
+    from toolchain.data import load
+    from toolchain.models.cifar import cifar_net
+
+    began, data = time.monotonic(), load("cifar10")
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        student = cifar_net(STUDENT, 10).eval()
+    title = f"{kind.name}, seed {seed}"
+    context = Context(data, PREPROCESSING, work, seed, lambda text: say(f"{title}: {text}"))
+    steps = steps_from(({kind.step: options},), title)
+    check_steps(steps, Net(student), context, title)
+    module = steps[0][1].apply(Net(student), context).module
+    found = accuracy(module, data.part("test"), PREPROCESSING, f"{title}: test")
+    return Run(kind.name, seed, found, time.monotonic() - began)
+
+
+def _one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def runs(budget: Budget, workers: int, kinds: Sequence[Kind] = KINDS) -> Iterable[Run]:
+    """Every kind whose teachers are there, with every seed, as they come to an end."""
+    folder = home() / "cache" / "distillation"
+    folder.mkdir(parents=True, exist_ok=True)
+    write_onnx_teacher(folder)
+    wanted = [kind for kind in kinds if teachers_for(kind, folder) is not None]
+    os.environ["OMP_NUM_THREADS"] = "1" if workers > 1 else os.environ.get("OMP_NUM_THREADS", str(os.cpu_count()))
+    start = _one_thread if workers > 1 else None
+    with ProcessPoolExecutor(workers, get_context("spawn"), start) as pool:
+        waiting = [
+            pool.submit(trained, kind, seed, budget, folder) for seed, kind in product(range(budget.seeds), wanted)
+        ]
+        try:
+            for done in as_completed(waiting):
+                yield done.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
