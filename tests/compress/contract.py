@@ -1,9 +1,11 @@
 """What every compression step must keep to; called by each step's tests."""
 
+from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from tests.compress.nets import context, tiny
 from toolchain.compress.measured import apply_step, one_picture
@@ -12,10 +14,10 @@ from toolchain.compress.step import Net, Step
 from toolchain.models.check import classes_of
 
 
-def keeps_the_contract(name: str, step: Step, folder: Path) -> None:
+def keeps_the_contract(name: str, step: Step, folder: Path, make: Callable[[], nn.Module] = tiny) -> None:
     """The given net stays as it was; rehearsal has the result's shape; the result answers, is recorded, can be kept,
     and comes out the same when the step is done again in its folder."""
-    net, place = Net(tiny()), context(folder)
+    net, place = Net(make()), context(folder)
     before = weights_digest(net.module)
     step.check(place)
     rehearsed = step.rehearse(deepcopy(net), place)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from toolchain.compress.step import Context
 from toolchain.data import DataSet, Part
+from toolchain.models.cifar import Block
 from toolchain.records.tensors import Preprocessing
 
 SHAPE = (8, 8, 3)
@@ -36,6 +37,27 @@ def tiny(classes: int = len(CLASSES), dropout: float = 0.0) -> Tiny:
     with torch.random.fork_rng([]):
         torch.manual_seed(3)
         return Tiny(classes, dropout).eval()
+
+
+class Residual(nn.Module):
+    """A stem, three residual blocks of 8 channels with a ReLU at their end, and a linear head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1, bias=False), nn.BatchNorm2d(8), nn.ReLU())
+        self.blocks = nn.Sequential(Block(8, 8, 1), Block(8, 8, 1), Block(8, 8, 1))
+        self.head = nn.Linear(8, len(CLASSES))
+
+    def forward(self, x: Tensor) -> Tensor:
+        answer: Tensor = self.head(self.blocks(self.stem(x)).mean((2, 3)))
+        return answer
+
+
+def residual() -> Residual:
+    """The same weights every time."""
+    with torch.random.fork_rng([]):
+        torch.manual_seed(4)
+        return Residual().eval()
 
 
 def part(count: int, seed: int) -> Part:

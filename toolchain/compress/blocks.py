@@ -37,7 +37,7 @@ def without(module: nn.Module, blocks: Collection[str]) -> nn.Module:
     """A copy of `module` in which each of `blocks` hands on what it is given; export leaves nothing of it."""
     copied = deepcopy(module)
     for name in blocks:
-        copied.set_submodule(name, nn.Identity())
+        copied.set_submodule(name, nn.Identity().train(copied.get_submodule(name).training))
     return copied
 
 
