@@ -67,7 +67,8 @@ class PruneChannels(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def check(self, context: Context) -> None:
         """RecipeError for several targets, a ratio outside (0, 1), a latency target without an engine, and where
         training pictures are needed and there are none."""
-        named = [name for name in ("ratio", "macs_times_fewer", "latency_times_faster") if getattr(self, name)]
+        targets = ("ratio", "macs_times_fewer", "latency_times_faster")
+        named = [name for name in targets if getattr(self, name) is not None]
         if len(named) > 1:
             raise RecipeError(f"{' and '.join(named)}: expected one target; remove all but one")
         if self.ratio is not None and not 0 < self.ratio < 1:

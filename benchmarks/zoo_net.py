@@ -1,0 +1,239 @@
+"""One architecture of the zoo: pruned, exported, built for the engine in fp32 and int8, compared and timed.
+
+No net is trained: untrained.py says what stands in for it, so that agreement means something and accuracy nothing.
+"""
+
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from benchmarks.untrained import fitted, normed
+from deploy.runtime.engines import Settings, open_engine
+from toolchain.backends import Calibration, backend
+from toolchain.compress import steps_from
+from toolchain.compress.head import with_head
+from toolchain.compress.measured import macs
+from toolchain.compress.saved import load_net, save_net, weights_digest
+from toolchain.compress.step import Context, Net
+from toolchain.data import DataSet, load
+from toolchain.errors import ModelError, RecipeError
+from toolchain.export import onnx_from_torch, ort_answers, torch_answers
+from toolchain.judging import engine_answers
+from toolchain.measuring import latencies_ms
+from toolchain.models import load_model
+from toolchain.models.preprocess import normalized
+from toolchain.parity import three_way
+from toolchain.recipe import ModelSpec
+from toolchain.records.files import encoded, write_whole
+from toolchain.records.manifest import Candidate, ParityRecord, Precision
+from toolchain.records.tensors import Preprocessing
+from toolchain.stages import Stages, code_digest, keep, kept
+
+ROOT = Path(__file__).parent.parent
+TARGET, THREADS, SEED = "openvino", 1, 0
+FITTED, CALIBRATED, COMPARED = 32, 16, 16  # pictures; those compared are none of the others
+BATCHES = (1, 2, 5, 8)  # ONNX Runtime's, so that a graph made for one batch size shows itself
+IMAGENET: dict[str, Any] = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+LITE = {"mean": (0.4980392156862745,) * 3, "std": (0.5019607843137255,) * 3}
+# by what channels are ranked: every importance at least once; no BatchNorm in vgg16 and squeezenet1_1
+NETS: Mapping[str, str] = {
+    "vgg16": "l1",
+    "inception_v3": "l2",
+    "resnet34": "fpgm",
+    "resnet50": "bn_scale",
+    "mobilenet_v2": "taylor",
+    "mobilenet_v3_large": "l1",
+    "densenet121": "l2",
+    "efficientnet_b0": "fpgm",
+    "squeezenet1_1": "taylor",
+    "efficientnet_lite0": "bn_scale",
+}
+ONNX = "model.onnx"
+Images = NDArray[np.uint8]
+Made = tuple[Path, Candidate, Path]  # an artifact's folder, what it is, and the graph that it was made of
+
+
+class About(msgspec.Struct, frozen=True):
+    """Where the weights come from, and by what channels were ranked."""
+
+    weights: str
+    importance: str
+
+
+class Found(msgspec.Struct, frozen=True):
+    """One net's figures. macs and latency_ms: as it came, pruned, and the latter in int8 too. blocks: what prune_blocks
+    does with the net. seconds: since it last went on."""
+
+    net: str
+    date: str
+    code: str
+    about: About
+    blocks: str
+    macs: tuple[int, int]
+    latency_ms: tuple[float, ...]
+    parity: tuple[ParityRecord, ...]
+    seconds: float
+
+
+class Pictures(NamedTuple):
+    """Of the train part: for the fit and BatchNorm, and others for calibration and comparison."""
+
+    inputs: Tensor
+    labels: Tensor
+    calibration: Images
+    compared: Images
+
+
+def pictures(data: DataSet, shape: Preprocessing) -> Pictures:
+    part = data.part("train")
+    images = np.ascontiguousarray(part.images[: FITTED + CALIBRATED + COMPARED])
+    fitted, calibration, compared = np.split(images, [FITTED, FITTED + CALIBRATED])
+    return Pictures(
+        normalized(torch.from_numpy(fitted), shape), torch.from_numpy(part.labels[:FITTED]), calibration, compared
+    )
+
+
+def architecture(name: str, shape: Preprocessing, classes: int) -> tuple[nn.Module, str]:
+    """The net with a fresh head, and where its weights come from."""
+    if name == "efficientnet_lite0":
+        spec = ModelSpec("examples/efficientnet_lite0/model.py:efficientnet_lite0")
+        module = load_model(spec, shape, classes, ROOT, other_head=True).module_or_refusal()
+        return with_head(module, shape, classes), "ImageNet"
+    for weights in ("official", "random"):
+        try:
+            spec = ModelSpec(f"torchvision:{name}", weights)
+            module = load_model(spec, shape, classes, ROOT, other_head=True, seed=SEED).module_or_refusal()
+        except ModelError:
+            if weights == "random":
+                raise
+            continue
+        return with_head(module, shape, classes), "ImageNet" if weights == "official" else "random"
+    raise AssertionError
+
+
+def pruned(module: nn.Module, context: Context, importance: str) -> nn.Module:
+    options = {"ratio": 0.25, "round_to": 16, "importance": importance, "samples": 32}
+    return stepped(Net(module), context, "prune_channels", options).module
+
+
+def stepped(net: Net, context: Context, name: str, options: dict[str, Any]) -> Net:
+    """A recipe's step on `net`, read as from a recipe, checked and applied."""
+    [(_, step)] = steps_from(({name: options},), "benchmarks.zoo")
+    step.check(context)
+    return step.apply(net, context)
+
+
+def without_a_block(module: nn.Module, context: Context) -> str:
+    """One residual block fewer: what prune_blocks does with this net, or why it will not."""
+    try:
+        after = stepped(
+            Net(module), context, "prune_blocks", {"count": 1, "importance": "influence", "samples": COMPARED}
+        )
+    except RecipeError as error:
+        return f"refused: {error}"
+    shape = context.preprocessing
+    return f"{macs(module, shape) / 1e6:,.0f} -> {macs(after.module, shape) / 1e6:,.0f} M multiply-accumulates"
+
+
+def measured(name: str, stages: Stages) -> Found:
+    """Everything of one net, each stage kept in `stages`; any room may raise its own error."""
+    began, side = time.monotonic(), 299 if name == "inception_v3" else 224
+    shape = Preprocessing(side, side, **(LITE if name == "efficientnet_lite0" else IMAGENET))
+    data = load("cifar10", shape)
+    seen = pictures(data, shape)
+    nets = stages.made(
+        "nets", f"{name}: pruned", {"seed": SEED}, lambda to, work: make_nets(name, data, shape, to, work)
+    )
+    about = msgspec.json.decode((nets / "about.json").read_bytes(), type=About)
+    if name == "efficientnet_lite0":
+        architecture(name, shape, len(data.classes))  # a kept net is read with its classes at hand
+    whole, narrow = (load_net(nets / f"{one}.pt").module for one in ("whole", "narrow"))
+    blocks = stages.made(
+        "blocks",
+        f"{name}: one block fewer",
+        {"seed": SEED},
+        lambda to, work: keep(to, without_a_block(whole, Context(data, shape, work, SEED, say))),
+    )
+    artifacts = [
+        made("whole", whole, shape, stages, None),
+        made("narrow", narrow, shape, stages, None),
+        made("narrow", narrow, shape, stages, Calibration(seen.calibration)),
+    ]
+    parity = compared(narrow, artifacts, shape, seen.compared)
+    times = timed(artifacts, seen.compared)
+    seconds = time.monotonic() - began
+    macs_found = macs(whole, shape), macs(narrow, shape)
+    return Found(
+        name, f"{datetime.now(UTC):%Y-%m-%d}", code(), about, kept(blocks, str), macs_found, times, parity, seconds
+    )
+
+
+def make_nets(name: str, data: DataSet, shape: Preprocessing, folder: Path, work: Path) -> None:
+    """The net as it came, its BatchNorms settled, and the pruned one, able to tell the data's classes apart."""
+    seen, context = pictures(data, shape), Context(data, shape, work, SEED, say)
+    with torch.random.fork_rng([]):
+        torch.manual_seed(SEED)
+        whole, weights = architecture(name, shape, len(data.classes))
+    normed(whole, seen.inputs)
+    narrow = pruned(whole, context, NETS[name])
+    normed(narrow, seen.inputs)
+    fitted(narrow, shape, seen.inputs, seen.labels)
+    save_net(Net(whole), folder / "whole.pt")
+    save_net(Net(narrow), folder / "narrow.pt")
+    write_whole(folder / "about.json", encoded(About(weights, NETS[name])))
+
+
+def made(what: str, module: nn.Module, shape: Preprocessing, stages: Stages, calibration: Calibration | None) -> Made:
+    """An artifact of the net `what`, in int8 when there is a calibration; its graph is a stage of its own."""
+    precision: Precision = "int8" if calibration else "fp32"
+
+    def export(folder: Path, _: Path) -> None:
+        onnx_from_torch(module, shape, folder / ONNX)
+
+    def make(folder: Path, _: Path) -> None:
+        keep(folder, backend(TARGET).build(onnx / ONNX, folder, precision, calibration))
+
+    onnx = stages.made(f"{what}-onnx", f"  {what}: export", {"net": weights_digest(module)}, export)
+    folder = stages.made(f"{what}-{precision}", f"  {what}: {TARGET} {precision}", {"onnx": onnx.name}, make)
+    return folder, kept(folder, Candidate), onnx / ONNX
+
+
+def compared(
+    module: nn.Module, artifacts: list[Made], shape: Preprocessing, images: Images
+) -> tuple[ParityRecord, ...]:
+    """The pruned net by torch, ONNX Runtime and the engine in fp32 and int8."""
+    say("  parity")
+    _, *narrow = artifacts
+    answers = {one.precision: engine_answers(at, one, Settings(THREADS), images) for at, one, _ in narrow}
+    graph = ort_answers(narrow[0][2], images, BATCHES)
+    return three_way(torch_answers(module, shape, images), graph, answers, TARGET)
+
+
+def timed(artifacts: list[Made], images: Images) -> tuple[float, ...]:
+    """Medians of one picture, in turn in one run: whole fp32, pruned fp32, pruned int8."""
+    say("  latency")
+    with ExitStack() as stack:
+        engines = {
+            str(number): stack.enter_context(open_engine(at, one, Settings(THREADS)))
+            for number, (at, one, _) in enumerate(artifacts)
+        }
+        found = latencies_ms(engines, images)
+    return tuple(found[str(number)] for number in range(len(artifacts)))
+
+
+def code() -> str:
+    return code_digest("toolchain/compress", "toolchain/export", "toolchain/backends", "deploy/runtime/engines")
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
