@@ -24,6 +24,7 @@ from toolchain.compress.options import TrainingOptions, in_bf16
 from toolchain.compress.parallel import Loss, shared_loss
 from toolchain.compress.step import Context, Net
 from toolchain.compress.world import World, accelerator, joined
+from toolchain.compress.zeros import Zeros
 from toolchain.errors import ModelError, RecipeError
 from toolchain.models.program import Program
 from toolchain.progress import counted
@@ -133,7 +134,8 @@ def _epoch(running: _Running) -> None:
         found = _pass(running)
     one_state(running.module, state, world)
     entry = {"epoch": float(epoch + 1), "lr": float(running.optimizer.param_groups[-1]["lr"]), **found}
-    entry |= validated(running.module, state, training.context, training.plan.keep_best, world)
+    may_keep = training.plan.keep_best and epoch >= training.best_from
+    entry |= validated(running.module, state, training.context, may_keep, world)
     state.history.append({**entry, "seconds": time.monotonic() - began})
     state.epoch, state.model, state.optimizer = epoch + 1, running.module.state_dict(), running.optimizer.state_dict()
     if world.first:
@@ -149,9 +151,11 @@ def _pass(running: _Running) -> dict[str, float]:
     random = torch.Generator().manual_seed(training.seed * 1_000_003 + epoch)
     bf16, small, slice_of = in_bf16(plan, batches.device), epoch < plan.small_epochs, (world.rank, world.size)
     pairs = batches.shuffled(plan.batch_size, plan.augment, random, small, slice_of)
-    zeros = [(parameter, parameter == 0) for name, parameter in module.named_parameters() if name in training.sparse]
+    zeros = Zeros(module, training.sparse)
     with _answers(module) as answers:
         for step, (images, labels) in enumerate(counted(pairs, f"epoch {epoch + 1}/{plan.epochs}", steps)):
+            if training.before_step is not None and training.before_step(module, epoch * steps + step, steps):
+                zeros.look()
             rate = learning_rate(plan, epoch * steps + step, steps)
             for group in optimizer.param_groups:
                 group["lr"] = rate * group["factor"]
@@ -165,11 +169,9 @@ def _pass(running: _Running) -> dict[str, float]:
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
-            with torch.no_grad():
-                for parameter, zero in zeros:
-                    parameter.masked_fill_(zero, 0.0)
             if plan.ema_decay is not None:
                 average(plan.ema_decay, module, running.state)
+            zeros.keep(running.state.ema)
             losses, right, seen = losses + value, right + hits, seen + known
     return {"loss": losses / steps} | ({"accuracy_train": right / seen} if seen else {})
 
