@@ -1,0 +1,67 @@
+"""The distillation benchmark's arithmetic; the runs themselves are the benchmark's."""
+
+from math import sqrt
+from pathlib import Path
+
+import pytest
+
+from benchmarks.distillation import lines_of, rows, table_of
+from benchmarks.distillation_runs import CODE, KINDS, NONE, Kind, Run, teachers_for
+from toolchain.compress import TABLE
+from toolchain.stages import ROOT
+
+THREE = (Kind(NONE, "finetune", teachers=()), Kind("one", "distill", least_gain=0.5), Kind("two", "distill_hints"))
+
+
+def runs(name: str, *shares: float) -> list[Run]:
+    return [Run(name, seed, share, 1.0) for seed, share in enumerate(shares)]
+
+
+def test_every_kind_of_the_table_is_measured() -> None:
+    steps = {kind.step for kind in KINDS}
+    assert steps >= {name for name in TABLE if name.startswith(("distill", "born"))}
+
+
+def test_the_code_that_decides_a_run_is_there() -> None:
+    assert [name for name in CODE if not (ROOT / name).is_file()] == []
+
+
+def test_a_gain_is_held_against_its_bound_and_its_noise() -> None:
+    found = lines_of([*runs(NONE, 0.70, 0.72), *runs("one", 0.72, 0.74), *runs("two", 0.70, 0.72)], THREE)
+    noise = 200 * sqrt(0.0002 / 2 + 0.0002 / 2)
+    assert [line.gain for line in found] == pytest.approx([0.0, 2.0, 0.0])
+    assert [line.noise for line in found] == pytest.approx([noise] * 3)
+    assert [row.holds for row in rows(found)] == [True, True]
+    assert "one" in table_of(found)
+
+
+def test_a_kind_that_is_worse_beyond_noise_falls_short_unless_it_says_why() -> None:
+    said = (*THREE[:2], Kind("two", "distill_hints", reason="too few epochs"))
+    shares = [*runs(NONE, 0.70, 0.70), *runs("one", 0.704, 0.704), *runs("two", 0.60, 0.60)]
+    assert [row.holds for row in rows(lines_of(shares, THREE))] == [False, False]
+    found = rows(lines_of(shares, said))
+    assert [row.holds for row in found] == [False, True]
+    assert found[1].note == "60.00%; too few epochs"
+
+
+def test_one_seed_has_the_noise_of_the_test_images() -> None:
+    found = lines_of([*runs(NONE, 0.5), *runs("one", 0.5), *runs("two", 0.5)], THREE)
+    assert found[1].noise == pytest.approx(200 * sqrt(2 * 0.25 / 10_000))
+    assert found[1].std is None
+
+
+def test_a_kind_that_was_not_run_falls_short_with_what_to_do() -> None:
+    found = rows(lines_of([*runs(NONE, 0.5), *runs("one", 0.6)], THREE))[1]
+    assert (found.value, found.holds) == (None, False)
+    assert found.note.startswith("no second teacher: python examples/cifar10/train.py --net vgg11")
+
+
+def test_teachers_are_those_that_are_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.distillation_runs.EXAMPLES", tmp_path)
+    assert teachers_for(Kind("", "distill", teachers=("first", "second")), tmp_path) is None
+    (tmp_path / "vgg11.safetensors").touch()
+    found = teachers_for(Kind("", "distill", teachers=("second", "onnx")), tmp_path)
+    assert found == [
+        {"source": "cifar:vgg11", "weights": str(tmp_path / "vgg11.safetensors")},
+        {"source": str(tmp_path / "resnet20.onnx")},
+    ]
