@@ -28,12 +28,14 @@ TABLE = {
     "finetune": "toolchain.compress.finetune:Finetune",
     "prune_blocks": "toolchain.compress.prune_blocks:PruneBlocks",
     "prune_channels": "toolchain.compress.prune_channels:PruneChannels",
+    "qat": "toolchain.compress.qat:Qat",
     "quantize": "toolchain.compress.quantize:Quantize",
     "sparsify": "toolchain.compress.sparsify:Sparsify",
     "sparsify_gradually": "toolchain.compress.sparsify_gradually:SparsifyGradually",
     "quantize_weights": "toolchain.compress.quantize_weights:QuantizeWeights",
 }
 
+UNDONE = ("prune_blocks", "prune_channels", "qat", "quantize", "quantize_weights", "sparsify", "sparsify_gradually")
 ORDERS = ("quantize", "quantize_weights")  # done by the back end, after export
 NamedSteps = Sequence[tuple[str, "Step"]]
 
@@ -47,6 +49,7 @@ def check_order(steps: NamedSteps, place: str) -> None:
     """RecipeError for an order that cannot work: the steps of ORDERS say how the exported graph is quantized, so they
     are last."""
     names = [name for name, _ in steps]
+    _check_after_qat(steps, place)
     first = next((number for number, name in enumerate(names) if name in ORDERS), len(names))
     for number, name in enumerate(names[first + 1 :], first + 2):
         if name == "quantize" and name in names[: number - 1]:
@@ -56,6 +59,21 @@ def check_order(steps: NamedSteps, place: str) -> None:
             raise RecipeError(
                 f"{place}: step {number}, {name}: comes after {names[first]} (step {first + 1}), whose result it would "
                 f"undo; move {names[first]} to the end"
+            )
+
+
+def _check_after_qat(steps: NamedSteps, place: str) -> None:
+    """The grid that qat trained on fits the very weights and layers that it trained; only training may follow."""
+    names = [name for name, _ in steps]
+    first = names.index("qat") + 1 if "qat" in names else len(names)
+    for number, (name, step) in enumerate(steps[first:], first + 1):
+        if name == "qat":
+            raise RecipeError(f"{place}: step {number}, qat: step {first} quantizes already; remove one of them")
+        if name in UNDONE or getattr(step, "replace_head", False):
+            cure = f"remove {name}" if name in ORDERS else "move it before qat"
+            raise RecipeError(
+                f"{place}: step {number}, {name}: comes after qat (step {first}), whose learned grid it would make "
+                f"meaningless; {cure}"
             )
 
 

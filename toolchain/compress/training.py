@@ -58,7 +58,8 @@ def check_trainable(net: Net) -> None:
     """RecipeError for a net that cannot be trained further."""
     if net.quantization is not None:
         raise RecipeError("training after quantize would undo it; move quantize to the end")
-    if isinstance(net.module, torch.fx.GraphModule | Program):
+    made_by_qat = net.learned is not None  # its additions were put into a graph of torch.fx, which learns as any module
+    if isinstance(net.module, torch.fx.GraphModule | Program) and not made_by_qat:
         raise RecipeError("an exported program cannot be trained; give the model as path/file.py:function")
 
 

@@ -1,0 +1,53 @@
+"""Rounding to a grid with gradients for the numbers and for the scale (LSQ: Esser et al. 2020, Learned step size).
+
+torch's own kernels for it (_fake_quantize_learnable_*) go number by number: on a CPU ten times slower than this, and
+quantizers then cost more than the convolutions (docs/lab.md). Knows nothing of nets.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def rounded(x: Tensor, scale: Tensor, zero_point: Tensor, largest: int, factor: float) -> Tensor:
+    """x, any shape, on the grid scale * (0..largest - zero_point); scale and zero_point are [1]. The gradient of x is
+    passed straight through within the grid's range; that of scale is multiplied by `factor`."""
+    if x.is_cuda:  # there the kernel is fast, and numbers need not be fetched from the device
+        made: Tensor = torch._fake_quantize_learnable_per_tensor_affine(x, scale, zero_point, 0, largest, factor)
+        return made
+    offset = float(zero_point)
+    through: Tensor = _Rounded.apply(x, scale, -offset, largest - offset, factor)
+    return through
+
+
+class _Rounded(torch.autograd.Function):
+    """Few passes over memory, which is what this costs: the backward pass needs only input and output."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scale: Tensor, low: float, high: float, factor: float) -> Tensor:
+        step = float(scale)
+        made = x.div(step).round_().clamp_(low, high).mul_(step)
+        ctx.save_for_backward(x, made)
+        ctx.grid = step, low, high, factor
+        return made
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        x, made = ctx.saved_tensors
+        step, low, high, factor = ctx.grid
+        [gradient] = gradients
+        inside = torch.ops.aten.hardtanh_backward(gradient, x, (low - 0.5) * step, (high + 0.5) * step)
+        of_scale = None
+        if ctx.needs_input_grad[1]:
+            # d made / d scale: (made - x) / scale within the range, made / scale outside
+            of_scale = ((_dot(gradient, made) - _dot(inside, x)) * (factor / step)).view(1)
+        return inside, of_scale, None, None, None
+
+
+def _dot(left: Tensor, right: Tensor) -> Tensor:
+    """The sum of products; by BLAS, without a copy, where both lie alike in memory."""
+    dense = left.is_contiguous() or left.is_contiguous(memory_format=torch.channels_last)
+    if dense and left.stride() == right.stride():
+        return torch.dot(*(one.as_strided((one.numel(),), (1,), one.storage_offset()) for one in (left, right)))
+    return (left * right).sum()
