@@ -70,6 +70,25 @@ def evaluate(where: str, *, recipe: Path | None = None) -> None:
     print(as_json(evaluated(where, recipe)))
 
 
+def weights(recipe: Path, *, out: Path, step: int | None = None, target: str = "openvino") -> None:
+    """Write the torch weights of a recipe's net, after its steps, as .safetensors; a recipe can start from them.
+
+    Args:
+        recipe: a TOML file; see recipes/
+        out: the .safetensors file to write
+        step: after which step, 0 being the model as it came; without it the last one on torch
+        target: the engine that steps measure latency on; as for build
+    """
+    from toolchain.printing import as_json
+    from toolchain.progress import say
+    from toolchain.weights import write
+    from toolchain.weightstable import weights_table
+
+    record, written = write(recipe, out, step, target, say)
+    print(weights_table(record), end="\n\n")
+    print(as_json(written))
+
+
 def image(bundle: Path, *, tag: str | None = None) -> None:
     """Pack a bundle into its device's container image.
 
@@ -185,11 +204,14 @@ def history(name: str | None = None, *, limit: int = 20, ledger: str | None = No
 
 
 def show(what: str) -> None:
-    """Describe a bundle or an image: model, candidates, accuracy, samples, needs, versions.
+    """Describe a bundle, an image or a weights file: model, candidates, accuracy, samples, needs, versions.
 
     Args:
-        what: a bundle's folder or an image's tag
+        what: a bundle's folder, an image's tag, or a .safetensors file
     """
+    if what.endswith(".safetensors"):
+        _show_weights(Path(what))
+        return
     from deploy.inspection import described
     from toolchain.printing import as_json, manifest_page
 
@@ -198,10 +220,21 @@ def show(what: str) -> None:
     print(as_json(manifest))
 
 
+def _show_weights(path: Path) -> None:
+    from toolchain.printing import as_json
+    from toolchain.records.weights import told
+    from toolchain.weightstable import weights_table
+
+    record = told(path)
+    print(weights_table(record), end="\n\n")
+    print(as_json(record))
+
+
 COMMANDS: Commands = {
     "deploy": deploy,
     "build": build,
     "eval": evaluate,
+    "weights": weights,
     "image": image,
     "run": run,
     "stop": stop,

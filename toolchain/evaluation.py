@@ -72,12 +72,14 @@ def _by_bundle(folder: Path, data: DataSet) -> Evaluation:
 def _as_trained(recipe: Path) -> Evaluation:
     """The model as it came, in fp32: by torch, or by ONNX Runtime where it came as a graph."""
     from toolchain.compress.measured import accuracy
+    from toolchain.compress.started import rebuilt
     from toolchain.export import ort_accuracy
     from toolchain.models import load_model
 
     read, data = read_recipe(recipe), _data(recipe)
     test = data.part("test")
-    model = load_model(read.model, read.input, len(data.classes), recipe.parent, seed=read.build.seed)
+    seed = read.build.seed
+    model = load_model(read.model, read.input, len(data.classes), recipe.parent, seed=seed, rebuild=rebuilt)
     if model.module is not None:
         of, share = "fp32 torch", accuracy(model.module, test, read.input, "fp32 torch, test")
     else:

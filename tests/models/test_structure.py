@@ -1,6 +1,7 @@
 """Nets narrowed by pruning, blocks passed over, and their weights back in the same source's network."""
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -119,22 +120,30 @@ def test_without_its_record_a_pruned_net_is_refused_as_ever(tmp_path: Path) -> N
 
 
 def test_sizes_that_contradict_the_tensors_are_refused(tmp_path: Path) -> None:
-    fresh, state = nn.Sequential(nn.Conv2d(3, 8, 3)), {"0.weight": torch.zeros(6, 3, 3, 3), "0.bias": torch.zeros(6)}
-    with pytest.raises(ModelError, match=r"w: layer '0': sizes \[5, 3\], but its tensor is \[6, 3, 3, 3\]; damaged"):
-        fitted(fresh, Structure({"0": {"out_channels": 5}}), state, "w", None)
-    with pytest.raises(ModelError, match=r"w: layer '0': a Conv2d has no such num_groups"):
-        fitted(fresh, Structure({"0": {"num_groups": 5}}), state, "w", None)
-    with pytest.raises(ModelError, match=r"w: layer '0': a Conv2d has no such out_channels"):
-        fitted(fresh, Structure({"0": {"out_channels": (6,)}}), state, "w", None)
-    with pytest.raises(ModelError, match=r"w: layer '0': a Conv2d has no such __class__"):
-        fitted(fresh, Structure({"0": {"__class__": 5}}), state, "w", None)
+    state = {"0.weight": torch.zeros(6, 3, 3, 3), "0.bias": torch.zeros(6)}
+
+    def refusal(sizes: dict[str, Any], **tensors: tuple[int, ...]) -> str:
+        fresh = nn.Sequential(nn.Conv2d(3, 8, 3))
+        with pytest.raises(ModelError) as caught:
+            fitted(fresh, Structure({"0": sizes}, {f"0.{name}": shape for name, shape in tensors.items()}), state, "w")
+        return str(caught.value)
+
+    text = refusal({"out_channels": 5}, weight=(6, 3, 3, 3))
+    assert text == "w: layer '0': sizes [5, 3], but its tensor is [6, 3, 3, 3]; damaged: write the file again"
+    text = refusal({"out_channels": 6}, weight=(7, 3, 3, 3))
+    assert text == "w: tensor '0.weight': written as [7, 3, 3, 3], found [6, 3, 3, 3]; damaged: write the file again"
+    state.clear()
+    text = refusal({"out_channels": 6}, weight=(1 << 20, 1 << 20))
+    assert text.endswith("written as [1048576, 1048576], found [8, 3, 3, 3]; damaged: write the file again")
+    for sizes in ({"num_groups": 5}, {"out_channels": (6,)}, {"__class__": 5}):
+        assert refusal(sizes) == f"w: layer '0': a Conv2d has no such {next(iter(sizes))}; check model.source"
 
 
 def test_sizes_that_agree_with_the_tensors_but_not_with_each_other_fail_the_trial(tmp_path: Path) -> None:
     spec = ModelSpec("cifar:resnet8")
     state = net_of(spec).state_dict()
     state["fc.weight"] = torch.zeros(5, 60)
-    text = record(spec, Structure({"fc": {"in_features": 60}}))
+    text = record(spec, Structure({"fc": {"in_features": 60}}, {"fc.weight": (5, 60)}))
     save_file(state, tmp_path / "w.safetensors", {KEY: msgspec.json.encode(text).decode()})
     with pytest.raises(ModelError, match=r"fails on an input of float32 \[2, 3, 32, 32\] in layer 'fc': RuntimeError"):
         back(spec, tmp_path / "w.safetensors")

@@ -170,7 +170,7 @@ def _from_checkpoint(
     written = read_weights(path) if path.suffix == ".safetensors" else None
     module = fresh(spec, written.classes if written else classes, base)
     if written is not None:
-        module = fitted(module, written.structure, state, f"{path}, of {written.source}", rebuild)
+        module = _rebuilt(fitted(module, written.structure, state, f"{path}, of {written.source}"), written, rebuild)
         notes += tuple(f"after {step.step}" for step in written.steps[-1:])
     elif not own and (held := head_size(state, module, classes)) not in (None, classes):
         check_head(held, classes, spec.weights, spec, other_head)
@@ -179,6 +179,14 @@ def _from_checkpoint(
     notes += fill(module, state, path, named)
     description = f"{named} ({'; '.join((path.name, *notes))})"
     return LoadedModel(module.eval(), None, description, written=written)
+
+
+def _rebuilt(module: nn.Module, written: Weights, rebuild: Rebuild | None) -> nn.Module:
+    if (learned := written.structure.learned) is None:
+        return module
+    if rebuild is None:
+        raise ModelError(f"{written.source}: the weights hold quantization-aware layers, which cannot be used here")
+    return rebuild(module.eval(), learned, written.input)
 
 
 def _labels(spec: ModelSpec, base: Path) -> tuple[str, ...] | None:

@@ -5,12 +5,14 @@ quantization-aware training puts in a layer's place is known to compress/ and ha
 names, sizes and tensors are all that it takes.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 
 from torch import Tensor, nn
 
 from toolchain.errors import ModelError
-from toolchain.records.weights import Layer, Structure
+from toolchain.records.tensors import Preprocessing
+from toolchain.records.weights import Layer, Learned, Structure
 
 # Whole numbers that pruning changes in a layer. transform_input: Inception's official weights bring it, no option does.
 SIZES = (
@@ -18,7 +20,7 @@ SIZES = (
     *("num_groups", "num_parameters", "normalized_shape", "transform_input"),
 )
 State = Mapping[str, Tensor]
-Rebuild = Callable[[nn.Module, Structure], nn.Module]
+Rebuild = Callable[[nn.Module, Learned, Preprocessing], nn.Module]
 
 
 def structure_of(fresh: nn.Module, net: nn.Module) -> Structure:
@@ -40,12 +42,12 @@ def structure_of(fresh: nn.Module, net: nn.Module) -> Structure:
         if changed := _changed(before[name], layer):
             layers[name] = changed
     shapes = fresh.state_dict()
-    tensors = [
-        name
+    tensors = {
+        name: tuple(tensor.shape)
         for name, tensor in tensors_of(net).items()
-        if name in shapes and shapes[name].shape != tensor.shape and name.rpartition(".")[0] not in layers
-    ]
-    return Structure(layers, tuple(tensors), tuple(passed), tuple(absent))
+        if name in shapes and shapes[name].shape != tensor.shape
+    }
+    return Structure(layers, tensors, tuple(passed), tuple(absent))
 
 
 def tensors_of(module: nn.Module) -> dict[str, Tensor]:
@@ -53,26 +55,26 @@ def tensors_of(module: nn.Module) -> dict[str, Tensor]:
     return {name: one for name, one in module.state_dict().items() if isinstance(one, Tensor)}
 
 
-def fitted(module: nn.Module, structure: Structure, state: State, place: str, rebuild: Rebuild | None) -> nn.Module:
-    """`module` changed as `structure` says, its narrowed layers filled from `state`; ModelError naming `place` when a
-    name is not in the module, or a layer's sizes and its tensors disagree."""
-    modules = dict(module.named_modules())
+def fitted(module: nn.Module, structure: Structure, state: State, place: str) -> nn.Module:
+    """`module` changed in place as `structure` says, but for quantization-aware training, to take the tensors of
+    `state`; ModelError naming `place` when a name is not in the module, or sizes and tensors disagree."""
+    modules, there = dict(module.named_modules()), tensors_of(module)
     for name in (*structure.layers, *structure.identity, *structure.absent):
         if name not in modules:
             raise ModelError(f"{place}: written for a net with '{name}', which this one has not; check model.source")
+    for name in structure.tensors:
+        if name not in there:
+            raise ModelError(f"{place}: written for a net with '{name}', which this one has not; check model.source")
+    for name, sizes in structure.layers.items():
+        _resize(modules[name], sizes, f"{place}: layer '{name}'")
+    for name, shape in structure.tensors.items():
+        _reshape(module, name, _of_shape(there[name], shape, state.get(name), f"{place}: tensor '{name}'"))
+    for name in structure.layers:
+        _check(modules[name], f"{place}: layer '{name}'")
     for name in structure.identity:
         _put(module, name, nn.Identity())
     for name in structure.absent:
         _put(module, name, None)
-    for name, sizes in structure.layers.items():
-        _narrow(modules[name], sizes, f"{place}: layer '{name}'")
-        _take(module, [key for key in tensors_of(module) if key.rpartition(".")[0] == name], state)
-        _check(modules[name], f"{place}: layer '{name}'")
-    _take(module, structure.tensors, state)
-    if structure.quantized:
-        if rebuild is None:
-            raise ModelError(f"{place}: holds layers of quantization-aware training, which cannot be used here")
-        module = rebuild(module, structure)
     return module
 
 
@@ -111,7 +113,7 @@ def _put(module: nn.Module, name: str, other: nn.Module | None) -> None:
         setattr(owner, last, other)
 
 
-def _narrow(layer: nn.Module, sizes: Layer, place: str) -> None:
+def _resize(layer: nn.Module, sizes: Layer, place: str) -> None:
     known = dict(_sizes(layer))
     for name, size in sizes.items():
         old = known.get(name)
@@ -120,18 +122,24 @@ def _narrow(layer: nn.Module, sizes: Layer, place: str) -> None:
         setattr(layer, name, bool(size) if isinstance(getattr(layer, name), bool) else size)
 
 
-def _take(module: nn.Module, names: list[str] | tuple[str, ...], state: State) -> None:
-    """Give the named parameters and buffers the shapes that they have in `state`; fill() fills them, and names those
-    that are missing there."""
-    for name in names:
-        if name not in state:
-            continue
-        parent, _, last = name.rpartition(".")
-        owner, tensor = module.get_submodule(parent), state[name].clone()
-        if isinstance(getattr(owner, last, None), nn.Parameter):
-            setattr(owner, last, nn.Parameter(tensor, requires_grad=tensor.is_floating_point()))
-        elif last in dict(owner.named_buffers(recurse=False)):
-            setattr(owner, last, tensor)
+def _of_shape(old: Tensor, shape: tuple[int, ...], found: Tensor | None, place: str) -> Tensor:
+    """A tensor of `shape`: the file's own, or where the file has none (a normalization that quantization-aware training
+    folds away) as much of `old`. Nothing is made that is larger than one of them."""
+    if found is not None and tuple(found.shape) == shape:
+        return found.to(old.dtype, copy=True)
+    if found is not None or math.prod(shape) > old.numel():
+        held = list(old.shape if found is None else found.shape)
+        raise ModelError(f"{place}: written as {list(shape)}, found {held}; damaged: write the file again")
+    return old.detach().flatten()[: math.prod(shape)].reshape(shape).clone()
+
+
+def _reshape(module: nn.Module, name: str, tensor: Tensor) -> None:
+    parent, _, last = name.rpartition(".")
+    owner = module.get_submodule(parent)
+    if isinstance(getattr(owner, last), nn.Parameter):
+        setattr(owner, last, nn.Parameter(tensor, requires_grad=tensor.is_floating_point()))
+    else:
+        setattr(owner, last, tensor)
 
 
 def _check(layer: nn.Module, place: str) -> None:

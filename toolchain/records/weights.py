@@ -28,20 +28,27 @@ Layer = Annotated[dict[Name, Size | Sizes], msgspec.Meta(max_length=16)]
 Bits = Annotated[int, msgspec.Meta(ge=1, le=16)]
 
 
+class Learned(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What quantization-aware training put into a net: as the step's options of the same names, learned_scales being
+    scales = "learned"."""
+
+    weight_bits: Bits
+    activation_bits: Bits | None
+    keep_ends: bool
+    learned_scales: bool
+
+
 class Structure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How a net differs from what its source builds. layers: the attributes of the layers that are narrower; tensors:
-    bare parameters of another shape; identity: modules that pass their input on; absent: modules that are gone;
-    sparse: parameters whose zeros stay zeros; weight_bits and activation_bits: what quantization-aware training taught
-    the layers `quantized` (None: nothing; activations stay float)."""
+    """How a net differs from what its source builds. layers: sizes of the layers that are narrower; tensors: shapes of
+    parameters and buffers that are; identity: modules that pass their input on; absent: modules that are gone; learned:
+    after all that, quantization-aware training; sparse: parameters whose zeros stay zeros."""
 
     layers: Annotated[dict[Name, Layer], msgspec.Meta(max_length=10_000)] = {}
-    tensors: Names = ()
+    tensors: Annotated[dict[Name, Sizes], msgspec.Meta(max_length=40_000)] = {}
     identity: Names = ()
     absent: Names = ()
+    learned: Learned | None = None
     sparse: Names = ()
-    quantized: Names = ()
-    weight_bits: Bits | None = None
-    activation_bits: Bits | None = None
 
 
 class Applied(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -95,3 +102,14 @@ def read_weights(path: Path) -> Weights | None:
     .safetensors file, is of a format that is not known here, or says what it cannot mean."""
     text = metadata_of(path).get(KEY)
     return None if text is None else decoded(text.encode(), Weights, str(path), FORMAT)
+
+
+def told(path: Path) -> Weights:
+    """As read_weights; RecordError too for a file that is not there, and for one that is not of `toolchain weights`."""
+    try:
+        found = read_weights(path)
+    except OSError as error:
+        raise RecordError(f"{path}: cannot be read ({error.strerror}); expected a .safetensors file") from error
+    if found is None:
+        raise RecordError(f"{path}: says nothing of itself; expected a file that `toolchain weights` wrote")
+    return found

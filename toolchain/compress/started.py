@@ -1,0 +1,31 @@
+"""What a recipe starts from: a loaded model as a Net, with what its weights' file says of training and zeros.
+
+Knows how the layers of quantization-aware training come back; knows nothing of files.
+"""
+
+from torch import nn
+
+from toolchain.compress.measured import one_picture
+from toolchain.compress.step import LearnedQuantization, Net
+from toolchain.models.load import LoadedModel
+from toolchain.records.tensors import Preprocessing
+from toolchain.records.weights import Learned
+
+
+def rebuilt(module: nn.Module, learned: Learned, preprocessing: Preprocessing) -> nn.Module:
+    """`module` as the qat step quantizes it, its parameters to be filled: load_model's `rebuild`."""
+    from toolchain.compress.quantizable import quantizable
+
+    bits = LearnedQuantization(learned.weight_bits, learned.activation_bits)
+    picture = one_picture(module, preprocessing)
+    return quantizable(module, bits, learned.keep_ends, learned.learned_scales, picture, lambda _: None)
+
+
+def net_of(loaded: LoadedModel) -> Net:
+    """The net that the recipe's first step is given; ModelError for an ONNX file."""
+    module, written = loaded.module_or_refusal(), loaded.written
+    if written is None:
+        return Net(module)
+    found = written.structure.learned
+    learned = LearnedQuantization(found.weight_bits, found.activation_bits) if found else None
+    return Net(module, learned=learned, sparse=written.structure.sparse)
