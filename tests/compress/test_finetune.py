@@ -9,7 +9,9 @@ from torch import Tensor, nn
 
 from tests.compress.contract import keeps_the_contract
 from tests.compress.nets import context, data, tiny
+from toolchain.compress import steps_from
 from toolchain.compress.finetune import Finetune
+from toolchain.compress.frozen import parameter_groups
 from toolchain.compress.measured import accuracy
 from toolchain.compress.saved import weights_digest
 from toolchain.compress.step import Net
@@ -99,6 +101,64 @@ def test_what_is_frozen_by_name_learns_after_unfreeze_after(tmp_path: Path) -> N
     assert not torch.equal(thawed.state_dict()["stem.0.weight"], before["stem.0.weight"])
 
 
+def learning_by_epoch(finetune: Finetune, module: nn.Module) -> list[set[str]]:
+    """The tops of the parameters that learn, epoch by epoch."""
+    ready = finetune._ready(finetune._frozen(module, "head"))
+    found = []
+    for epoch in range(finetune.epochs):
+        ready(module, epoch)
+        found.append({name.split(".")[0] for name, one in module.named_parameters() if one.requires_grad})
+    return found
+
+
+def test_layers_thaw_on_a_schedule(tmp_path: Path) -> None:
+    schedule = step(epochs=4, freeze="backbone", unfreeze={"1": ("body",), "3": ("stem",)})
+    assert learning_by_epoch(schedule, tiny()) == [
+        {"head"},
+        {"body", "head"},
+        {"body", "head"},
+        {"stem", "body", "head"},
+    ]
+    both = step(epochs=4, freeze="backbone", unfreeze={"1": ("body",)}, unfreeze_after=2)
+    assert learning_by_epoch(both, tiny())[1:3] == [{"body", "head"}, {"stem", "body", "head"}]
+    assert len(schedule.apply(Net(tiny()), context(tmp_path)).history) == 4
+
+
+def test_a_schedule_is_written_as_a_table() -> None:
+    [(_, found)] = steps_from(({"finetune": {"freeze": "backbone", "unfreeze": {"3": ["stem"]}}},), "x.toml")
+    assert isinstance(found, Finetune)
+    assert found.unfreeze == {"3": ("stem",)}
+    with pytest.raises(RecipeError, match=r"x\.toml: step 1, finetune, .*unfreeze"):
+        steps_from(({"finetune": {"unfreeze": {"first": ["stem"]}}},), "x.toml")
+
+
+def test_each_stage_towards_the_input_learns_more_slowly() -> None:
+    module = tiny()
+    groups = parameter_groups(module, "head", 1e-4, 0.5, 0.1)
+    name_of = {id(parameter): name for name, parameter in module.named_parameters()}
+    factors = {name_of[id(one)]: group["factor"] for group in groups for one in group["params"]}
+    assert factors["head.weight"] == factors["head.bias"] == 1
+    assert factors["body.0.weight"] == factors["body.1.bias"] == pytest.approx(0.05)
+    assert factors["stem.0.weight"] == factors["stem.1.weight"] == pytest.approx(0.005)
+    assert groups[-1]["factor"] == 1
+    assert len(parameter_groups(module, "head", 1e-4, 0.5)) == 4
+
+
+def test_mixed_pictures_and_mixed_precision_train_too(tmp_path: Path) -> None:
+    every = ("flip", "crop", "color", "erase", "mixup", "cutmix")
+    after = step(epochs=2, augment=every, mixed_precision="on", label_smoothing=0.1).apply(
+        Net(tiny()), context(tmp_path)
+    )
+    assert all(0 <= entry["accuracy_train"] <= 1 for entry in after.history)
+    assert all(parameter.dtype == torch.float32 for parameter in after.module.parameters())
+
+
+def test_the_accuracy_on_the_training_batches_is_recorded(tmp_path: Path) -> None:
+    history = step(epochs=6, augment=()).apply(Net(tiny()), context(tmp_path)).history
+    assert history[-1]["accuracy_train"] > max(0.6, history[0]["accuracy_train"])
+    assert history[-1]["accuracy_train"] * 96 % 1 == 0
+
+
 def test_a_backbone_factor_of_zero_leaves_the_backbones_weights(tmp_path: Path) -> None:
     after = step(backbone_lr_factor=0.0, keep_best=False).apply(Net(tiny()), context(tmp_path)).module.state_dict()
     assert torch.equal(after["body.0.weight"], tiny().state_dict()["body.0.weight"])
@@ -135,6 +195,12 @@ def test_a_diverging_training_stops_and_says_where(tmp_path: Path) -> None:
         (step(momentum=0.0), "nesterov needs momentum above 0; set nesterov = false"),
         (step(unfreeze_after=1), 'unfreeze_after without freeze; say what is frozen: freeze = "backbone"'),
         (step(unfreeze_after=3, freeze="backbone"), "unfreeze_after = 3 of 3 epochs: expected fewer"),
+        (step(unfreeze={"1": ("*",)}), 'unfreeze without freeze; say what is frozen: freeze = "backbone"'),
+        (step(unfreeze={"3": ("*",)}, freeze="backbone"), "unfreeze = 3 of 3 epochs: expected fewer"),
+        (
+            step(unfreeze={"2": ("*",)}, freeze="backbone", unfreeze_after=2),
+            "unfreeze: after 2 epochs all learn already (unfreeze_after = 2)",
+        ),
     ],
 )
 def test_options_that_contradict_each_other_are_refused(finetune: Finetune, message: str, tmp_path: Path) -> None:
@@ -149,6 +215,14 @@ def test_options_that_contradict_each_other_are_refused(finetune: Finetune, mess
         (step(), "the model tells 7 classes apart, data 'made' has 4; set replace_head = true"),
         (step(replace_head=True, freeze=("boddy",)), "freeze: no layer 'boddy'; the nearest are: body, body.2, body.1"),
         (step(replace_head=True, freeze=("*",)), "freeze = ['*'] leaves nothing to learn"),
+        (
+            step(replace_head=True, freeze=("stem",), unfreeze={"1": ("sten",)}),
+            "unfreeze.1: no layer 'sten'; the nearest are: stem, stem.2, stem.1",
+        ),
+        (
+            step(replace_head=True, freeze=("stem",), unfreeze={"1": ("body",)}),
+            "unfreeze.1: 'body' is not frozen; name layers that freeze holds",
+        ),
     ],
 )
 def test_what_does_not_fit_the_model_is_refused(finetune: Finetune, message: str, tmp_path: Path) -> None:

@@ -6,12 +6,13 @@ Knows which options there are and how they become a training; the loop is traini
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
-from typing import Literal
+from typing import Annotated, Literal
 
+import msgspec
 import torch
 from torch import Tensor, nn
 
-from toolchain.compress.frozen import frozen_names, parameter_groups, set_learning
+from toolchain.compress.frozen import Freeze, frozen_names, parameter_groups, set_learning, thawed_names
 from toolchain.compress.head import head_of, with_head
 from toolchain.compress.losses import labelled
 from toolchain.compress.options import Count, NotNegative, TrainingOptions, check_training, seed_of, training_key
@@ -20,23 +21,34 @@ from toolchain.compress.training import Loss, Training, check_trainable, train
 from toolchain.errors import RecipeError
 from toolchain.models.check import classes_of
 
+Epochs = Annotated[str, msgspec.Meta(pattern="^[1-9][0-9]*$")]  # TOML's keys are text
+
 
 class Finetune(TrainingOptions, frozen=True, forbid_unknown_fields=True):
-    """freeze: "none", "backbone", or layer name patterns; all learn again after unfreeze_after epochs.
-    backbone_lr_factor: of the head's rate. The other options are every training's (options.py)."""
+    """freeze: "none", "backbone", or layer name patterns. unfreeze: which of these learn after how many epochs, as
+    { 3 = ["layer4"], 6 = ["layer3"] } (gradual unfreezing, Howard & Ruder 2018); all learn after unfreeze_after epochs.
+    backbone_lr_factor: of the head's rate. layer_lr_decay: each stage of layers towards the input learns at so much of
+    the rate of the one after it (frozen.py says what a stage is). The other options are every training's (options.py).
+    """
 
     replace_head: bool = False
     freeze: Literal["none", "backbone"] | tuple[str, ...] = "none"
+    unfreeze: dict[Epochs, tuple[str, ...]] = msgspec.field(default_factory=dict)
     unfreeze_after: Count | None = None
     backbone_lr_factor: NotNegative = 1.0
+    layer_lr_decay: Annotated[float, msgspec.Meta(gt=0, le=1)] = 1.0
 
     def check(self, context: Context) -> None:
         """RecipeError for data without labelled training pictures, or options that contradict each other."""
         check_training(self, context)
-        if self.unfreeze_after is not None and self.freeze == "none":
-            raise RecipeError('unfreeze_after without freeze; say what is frozen: freeze = "backbone"')
-        if self.unfreeze_after is not None and self.unfreeze_after >= self.epochs:
-            raise RecipeError(f"unfreeze_after = {self.unfreeze_after} of {self.epochs} epochs: expected fewer")
+        last = self.unfreeze_after or self.epochs
+        for option, when in (("unfreeze_after", self.unfreeze_after), *(("unfreeze", int(at)) for at in self.unfreeze)):
+            if when is not None and self.freeze == "none":
+                raise RecipeError(f'{option} without freeze; say what is frozen: freeze = "backbone"')
+            if when is not None and when >= self.epochs:
+                raise RecipeError(f"{option} = {when} of {self.epochs} epochs: expected fewer")
+            if option == "unfreeze" and when is not None and when >= last:
+                raise RecipeError(f"unfreeze: after {when} epochs all learn already (unfreeze_after = {last})")
 
     def rehearse(self, net: Net, context: Context) -> Net:
         """The head replaced, nothing trained; RecipeError when classes or layer names do not fit."""
@@ -52,7 +64,7 @@ class Finetune(TrainingOptions, frozen=True, forbid_unknown_fields=True):
                 f"the model tells {found} classes apart, data '{context.data.name}' has {classes}; "
                 "set replace_head = true"
             )
-        frozen_names(module, self.freeze, head_of(module, context.preprocessing).name)
+        self._frozen(module, head_of(module, context.preprocessing).name)
         return replace(net, module=module, history=())
 
     def apply(self, net: Net, context: Context) -> Net:
@@ -67,17 +79,22 @@ class Finetune(TrainingOptions, frozen=True, forbid_unknown_fields=True):
             seed=seed_of(self, context),
             key=training_key(self, context, module),
             loss=_loss(self.label_smoothing),
-            groups=parameter_groups(module, head, self.weight_decay, self.backbone_lr_factor),
-            ready=self._ready(frozen_names(module, self.freeze, head)),
+            groups=parameter_groups(module, head, self.weight_decay, self.backbone_lr_factor, self.layer_lr_decay),
+            ready=self._ready(self._frozen(module, head)),
             sparse=net.sparse,
         )
         module, history = train(training)
         return replace(net, module=module.requires_grad_(True), history=history)
 
-    def _ready(self, frozen: frozenset[str]) -> Callable[[nn.Module, int], None]:
+    def _frozen(self, module: nn.Module, head: str) -> dict[int, frozenset[str]]:
+        """What is frozen from which epoch on."""
+        freeze: Freeze = self.freeze
+        found = thawed_names(module, frozen_names(module, freeze, head), self.unfreeze)
+        return found if self.unfreeze_after is None else {**found, self.unfreeze_after: frozenset()}
+
+    def _ready(self, frozen: dict[int, frozenset[str]]) -> Callable[[nn.Module, int], None]:
         def ready(module: nn.Module, epoch: int) -> None:
-            thawed = self.unfreeze_after is not None and epoch >= self.unfreeze_after
-            set_learning(module, frozenset() if thawed else frozen)
+            set_learning(module, frozen[max(since for since in frozen if since <= epoch)])
 
         return ready
 
