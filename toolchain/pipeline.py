@@ -60,7 +60,7 @@ def _built(making: Making, target: str, release: str | None) -> Bundle:
     try:
         measured = _measured(making, net, onnx, artifacts, reference)
     except AccuracyError:
-        _judged_steps(making, folders, None, (), terms)
+        _judged_steps(making, folders, None, artifacts, terms)
         raise
     steps = _judged_steps(making, folders, measured, artifacts, terms)
     making.stages.say(f"chosen: {measured.choice}")
@@ -74,7 +74,7 @@ def _judged_steps(
     refuses that. Without candidates (none was good enough) the table is told: the release ends there."""
     if not folders:
         return ()
-    tried = step_artifacts(making, folders)
+    tried = step_artifacts(making, folders, artifacts)
     steps, verdicts = told(tried, measured_steps(tried, measured, artifacts), terms)
     if measured is None:
         making.stages.say(steps_page(steps, making.target))
@@ -83,15 +83,20 @@ def _judged_steps(
     return steps
 
 
-def step_artifacts(making: Making, folders: tuple[Path, ...]) -> Tried:
-    """The net as it came and after each step, each built for the target in the precision that the step is about."""
+def step_artifacts(making: Making, folders: tuple[Path, ...], made: tuple[Artifact, ...] = ()) -> Tried:
+    """The net as it came and after each step, each built for the target in the precision that the step is about; `made`
+    are those of the last net that there are already."""
     wanted = wanted_precisions(making, backend(making.target))
+    known = {(origin(folders[-1]), candidate.precision): (folder, candidate) for folder, candidate in made}
 
     def built(folder: Path) -> Artifact | str:
         precision = facts_in(folder).precision
         if precision != "fp32" and precision not in wanted:
             return f"not used: no {precision} among the precisions for {making.target}"
-        return artifact(making, making.target, exported(making, folder), precision)
+        key = origin(folder), precision
+        if key not in known:
+            known[key] = artifact(making, making.target, exported(making, folder), precision)
+        return known[key]
 
     return Tried(making, folders, tuple(built(folder) for folder in folders))
 
