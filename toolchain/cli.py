@@ -57,6 +57,25 @@ def build(recipe: Path, *, target: str = "openvino", release: str | None = None)
     print(as_json(bundle_summary(bundle)))
 
 
+def compare(*recipes: Path, target: str = "openvino") -> None:
+    """What each step of each recipe promised beside what was measured of it, all in one run: speed, accuracy, size.
+
+    Tells what does not pay and why; stops at nothing, also where a recipe says refuse = true.
+
+    Args:
+        recipes: TOML files; see recipes/
+        target: openvino, onnxruntime or null
+    """
+    from toolchain.comparing import compared
+    from toolchain.paytable import compared_page
+    from toolchain.printing import as_json
+    from toolchain.progress import say
+
+    found = compared(recipes, target, say)
+    print(compared_page([(one.name, one.steps) for one in found]), end="\n\n")
+    print(as_json({"target": target, "recipes": found}))
+
+
 def evaluate(where: str, *, recipe: Path | None = None) -> None:
     """Top-1 accuracy over the whole test part, by a running container, a bundle's engine or the torch model.
 
@@ -233,6 +252,7 @@ def _show_weights(path: Path) -> None:
 COMMANDS: Commands = {
     "deploy": deploy,
     "build": build,
+    "compare": compare,
     "eval": evaluate,
     "weights": weights,
     "image": image,
