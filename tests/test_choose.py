@@ -86,6 +86,50 @@ def test_without_labels_agreement_with_fp32_is_the_measure_and_the_sentence_says
     assert "99.90% top-1 agreement with fp32 (no labelled test part)" in choice.sentence
 
 
+def sized(candidate, size_bytes):
+    return msgspec.structs.replace(candidate, size_bytes=size_bytes)
+
+
+def test_the_smallest_above_the_floor_is_chosen_where_size_is_preferred():
+    lossy = sized(measured("int2w", 0.5, 4.0), 20_000)
+    small = sized(measured("int4w", 0.9195, 4.0), 40_000)
+    candidates = [sized(FP32, 320_000), sized(BF16, 320_000), sized(INT8, 80_000), small, lossy]
+    choice = choose(candidates, 0.9205, 0.3, "size")
+    assert choice.chosen == "int4w"
+    assert choice.sentence == (
+        "int4w: 4.00 ms, 91.95% top-1; 0.0400 MB: smallest of 5 measured that keeps the floor (0.10 points lost), "
+        'as prefer = "size" asks'
+    )
+    assert {one.precision: one.verdict for one in choice.candidates} == {
+        "fp32": "larger than int4w: 0.320 MB against 0.0400 MB",
+        "bf16": "larger than int4w: 0.320 MB against 0.0400 MB",
+        "int8": "larger than int4w: 0.0800 MB against 0.0400 MB",
+        "int4w": "chosen: smallest above the floor",
+        "int2w": "loses 42.05 points, floor allows 0.30",
+    }
+
+
+def test_of_two_that_share_a_file_the_faster_is_chosen_where_size_is_preferred():
+    choice = choose([FP32, BF16], 0.9205, 0.3, "size")
+    assert choice.chosen == "bf16"
+    assert choice.candidates[0].verdict == "no smaller than bf16, and slower"
+
+
+def test_what_only_lies_narrow_on_disk_says_so_beside_its_time():
+    narrow = measured("int4w", 0.9195, 4.1)
+    assert verdicts([FP32, INT8, narrow])["int4w"] == (
+        "slower than int8: 4.10 ms against 1.70 ms; stored, not computed, at 4 bits"
+    )
+
+
+def test_every_precision_that_computes_in_fewer_bits_and_is_slower_is_named():
+    slow = [msgspec.structs.replace(one, latency_ms=5.0) for one in (BF16, INT8)]
+    sentence = choose([FP32, *slow, measured("int4w", 0.92, 9.0)], 0.9205, 0.3).sentence
+    assert sentence.endswith(
+        "; bf16 is slower than fp32 here, 5.00 against 4.00 ms; int8 is slower than fp32 here, 5.00 against 4.00 ms"
+    )
+
+
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
     """A folder with fp32 and int8 candidates of the tiny net."""
@@ -125,9 +169,11 @@ def test_without_a_test_part_agreement_is_measured_on_pictures(built):
 
 def test_one_that_this_machine_cannot_run_is_told_and_the_rest_measured(built):
     folder, candidates = built
-    strange = msgspec.structs.replace(candidates[1], precision="fp16")
+    strange = msgspec.structs.replace(candidates[1], precision="int8d")
     found = measure_candidates(folder, [candidates[0], strange], None, Settings(threads=1), print, pictures(8))
-    assert found[1].verdict.startswith("cannot run here: engine openvino runs fp32, bf16, int8; not fp16")
+    assert found[1].verdict.startswith(
+        "cannot run here: engine openvino runs fp32, fp16, bf16, int8, int8w, int4w, int2w, int1w; not int8d"
+    )
     assert found[1].latency_ms is None
 
 

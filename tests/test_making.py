@@ -81,7 +81,9 @@ def built(place: Path, target: str) -> Manifest:
 @pytest.mark.parametrize("suffix", [".pt2", ".onnx"])
 def test_a_finished_graph_is_neither_trained_nor_pruned(folder: Path, suffix: str) -> None:
     text = RECIPE.replace("nets.py:net", f"net{suffix}")
-    with pytest.raises(RecipeError, match=r"on which only quantize works, not finetune; give the model as path/file"):
+    with pytest.raises(
+        RecipeError, match=r"on which only quantize and quantize_weights work, not finetune; give the model"
+    ):
         made(recipe(folder, "[[step]]\nfinetune = {}\n" + QUANTIZE, text))
 
 
@@ -98,15 +100,25 @@ def test_data_that_is_nothing_but_a_test_part_is_refused_before_the_work(folder:
 
 def test_a_quantize_step_that_the_target_cannot_use_is_told(folder: Path) -> None:
     said: list[str] = []
-    made(recipe(folder, QUANTIZE), said=said)
+    made(recipe(folder, QUANTIZE + '[build]\nprecisions = ["fp32"]\n'), said=said)
     assert "onnxruntime: no int8 among its precisions; the quantize step is not used" in said
+    made(recipe(folder, "[[step]]\nquantize_weights = { bits = 4 }\n"), said=said)
+    assert (
+        "onnxruntime: no int4w among its precisions (ONNX Runtime has no convolution with such weights; "
+        "--target=openvino stores them); the quantize_weights step is not used"
+    ) in said
+    made(recipe(folder, "[[step]]\nquantize = { dynamic = true }\n"), "openvino", said)
+    assert said[-1].startswith(
+        "openvino: no int8d among its precisions (OpenVINO's CPU has no convolution whose ranges "
+    )
 
 
 def test_more_calibration_pictures_than_there_are_is_refused_where_int8_is_built(folder: Path) -> None:
     place = recipe(folder, "[[step]]\nquantize = { samples = 300 }\n")
-    with pytest.raises(DataError, match="300 calibration samples were asked for"):
-        made(place, "openvino")
-    made(place)
+    for target in ("openvino", "onnxruntime"):
+        with pytest.raises(DataError, match="300 calibration samples were asked for"):
+            made(place, target)
+    made(recipe(folder, "[[step]]\nquantize = { samples = 300 }\n[build]\nprecisions = ['fp32']\n"))
 
 
 def test_the_cache_sees_labels_and_weights_that_ones_own_function_reads(folder: Path) -> None:

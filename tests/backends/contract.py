@@ -1,6 +1,7 @@
 """What every back end promises; a new back end's test calls this with its name and precisions."""
 
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import onnxruntime
@@ -51,8 +52,11 @@ def check_backend(name: str, precision: Precision, folder: Path, answers: bool =
 def check_refusals(name: str, folder: Path) -> None:
     """A precision it does not build, and a file that is no ONNX, are refused in one line."""
     module = backend(name)
-    with pytest.raises(BackendError, match=f"target '{name}' builds .*; not fp16; change `precisions` under"):
-        module.build(tiny_onnx(folder / "model-in.onnx"), folder / "made", "fp16", None)
+    absent = next(one for one in get_args(Precision) if one not in module.PRECISIONS)
+    assert all(reason for reason in module.REASONS.values())
+    assert not set(module.REASONS) & set(module.PRECISIONS)
+    with pytest.raises(BackendError, match=f"target '{name}' builds .*; not {absent}.*; change `precisions` under"):
+        module.build(tiny_onnx(folder / "model-in.onnx"), folder / "made", absent, None)
     broken = folder / "broken.onnx"
     broken.write_bytes(b"this is no graph")
     with pytest.raises(BackendError, match=r"broken\.onnx: .*") as caught:

@@ -3,12 +3,14 @@
 import numpy as np
 import pytest
 
+from deploy.runtime.engines import Settings, open_engine
 from deploy.runtime.engines.null import NullArtifact
 from tests.backends.contract import check_backend, check_refusals
 from tests.backends.tiny import SHAPE, pictures, tiny_onnx
 from toolchain.backends import TABLE, Calibration, backend
 from toolchain.backends.isa import needed_isa
 from toolchain.backends.null import Zeros
+from toolchain.backends.openvino_graph import graph_from_onnx, layers
 from toolchain.errors import BackendError, UsageError
 from toolchain.records.manifest import Candidate
 
@@ -74,6 +76,87 @@ def test_the_null_file_is_the_one_that_its_engine_reads(tmp_path):
     candidate = module.build(tiny_onnx(tmp_path / "in.onnx"), tmp_path, "fp32", None, delay_ms=3.0)
     assert candidate.options == {"delay_ms": 3.0}
     assert b'"delay_ms": 3.0' in (tmp_path / "model.null.json").read_bytes()
+
+
+def test_why_a_precision_is_missing_is_said(tmp_path):
+    onnx = tiny_onnx(tmp_path / "in.onnx")
+    with pytest.raises(
+        BackendError, match=r"not int8d \(OpenVINO's CPU has no convolution whose ranges are found anew"
+    ):
+        backend("openvino").build(onnx, tmp_path, "int8d", Calibration(pictures(1)))
+    with pytest.raises(
+        BackendError, match=r"not int4w \(ONNX Runtime has no convolution with such weights; --target=ope"
+    ):
+        backend("onnxruntime").build(onnx, tmp_path, "int4w", None)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_small_is_one_file_with_the_same_answers(precision, tmp_path):
+    onnx, openvino, images = tiny_onnx(tmp_path / "in.onnx"), backend("openvino"), pictures(9)
+    plain = openvino.build(onnx, tmp_path / "plain", precision, None)
+    small = openvino.build(onnx, tmp_path / "small", precision, None, small=True)
+    assert small.files == (f"{plain.files[0].removesuffix('.xml')}.packed",)
+    assert small.size_bytes < 0.5 * plain.size_bytes
+    with (
+        open_engine(tmp_path / "plain", plain, Settings(threads=1)) as one,
+        open_engine(tmp_path / "small", small, Settings(threads=1)) as other,
+    ):
+        np.testing.assert_array_equal(one.infer({"image": images})["logits"], other.infer({"image": images})["logits"])
+
+
+def test_fp16_takes_half_the_bytes_of_the_weights(tmp_path):
+    onnx = tiny_onnx(tmp_path / "in.onnx")
+    for name, file in (("openvino", "model{}.bin"), ("onnxruntime", "model{}.onnx")):
+        for precision in ("fp32", "fp16"):
+            candidate = backend(name).build(onnx, tmp_path, precision, None)
+        assert candidate.storage == "stored, not computed, at 16 bits"
+        whole, half = ((tmp_path / file.format(which)).stat().st_size for which in ("", "-fp16"))
+        assert half < 0.75 * whole
+
+
+@pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
+def test_layers_that_are_ignored_stay_float(name, tmp_path):
+    onnx, module = tiny_onnx(tmp_path / "in.onnx"), backend(name)
+    whole, less = (
+        module.build(onnx, tmp_path / str(place), "int8", Calibration(pictures(8), ignore=ignore))
+        for place, ignore in enumerate(((), ("*",) if name == "none" else (first_layer(onnx, name),)))
+    )
+    assert (tmp_path / "0" / whole.files[-1]).read_bytes() != (tmp_path / "1" / less.files[-1]).read_bytes()
+    with pytest.raises(BackendError, match=r"ignore: no layer 'stem\.conv'; the nearest are: "):
+        module.build(onnx, tmp_path, "int8", Calibration(pictures(8), ignore=("stem.conv",)))
+
+
+def first_layer(onnx, name):
+    return layers(graph_from_onnx(onnx))[1].name if name == "openvino" else "w2"
+
+
+def test_one_scale_a_layer_is_another_file_than_one_a_channel(tmp_path):
+    onnx = tiny_onnx(tmp_path / "in.onnx")
+    for name, file in (("openvino", "model-int8.bin"), ("onnxruntime", "model-int8.onnx")):
+        for per_channel in (True, False):
+            where = tmp_path / f"{name}{per_channel}"
+            backend(name).build(onnx, where, "int8", Calibration(pictures(8), per_channel=per_channel))
+        assert (tmp_path / f"{name}True" / file).read_bytes() != (tmp_path / f"{name}False" / file).read_bytes()
+
+
+def test_layers_go_back_to_float_until_the_drop_is_allowed(tmp_path):
+    onnx, openvino, images = tiny_onnx(tmp_path / "in.onnx"), backend("openvino"), pictures(80)
+    candidate = openvino.build(onnx, tmp_path, "fp32", None)
+    with open_engine(tmp_path, candidate, Settings(threads=1)) as engine:
+        labels = engine.infer({"image": images})["logits"].argmax(1)
+    left = {}
+    for points in (0.0, 100.0):
+        how = Calibration(images[:8], max_drop=points, checked=(images, labels))
+        left[points] = openvino.build(onnx, tmp_path, "int8", how).options["float_layers"]
+    assert left[100.0] == 0 < left[0.0]
+
+
+def test_a_drop_cannot_be_kept_without_labels_nor_by_onnx_runtime(tmp_path):
+    onnx, how = tiny_onnx(tmp_path / "in.onnx"), Calibration(pictures(8), max_drop=0.5)
+    with pytest.raises(BackendError, match="max_drop needs labelled pictures to measure on, and got none"):
+        backend("openvino").build(onnx, tmp_path, "int8", how)
+    with pytest.raises(BackendError, match="ONNX Runtime's quantizer does not look at accuracy; remove max_drop, or"):
+        backend("onnxruntime").build(onnx, tmp_path, "int8", how)
 
 
 def test_only_bf16_needs_more_than_avx2():

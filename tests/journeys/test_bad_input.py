@@ -66,7 +66,11 @@ def recipe(tmp_path: Path) -> Path:
             ("[build]", "[[step]]\nquantize = {}\n[[step]]\nfinetune = {}\n[build]"),
             "step 2, finetune: comes after quantize (step 1), whose result it would undo; move quantize to the end",
         ),
-        (('["fp32"]', '["fp16"]'), "build.precisions: onnxruntime has no fp16; it has: fp32"),
+        (
+            ('["fp32"]', '["bf16"]'),
+            "build.precisions: onnxruntime has no bf16 (ONNX Runtime's CPU kernels have no bf16)",
+        ),
+        (('["fp32"]', '["int4"]'), "build.precisions[0]: invalid enum value 'int4'"),
         (("precisions =", "precisions ="), None),
     ],
 )

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from toolchain.errors import RecordError
-from toolchain.records import certificate, report
+from toolchain.records import certificate, manifest, report
 from toolchain.records.certificate import Certificate
 from toolchain.records.files import decoded, read_record
+from toolchain.records.manifest import Candidate, Manifest, Precision
 from toolchain.records.report import Report
 
 OLD = Path(__file__).parent / "old"
@@ -32,7 +33,26 @@ def test_a_certificate_of_format_1_loads_with_its_checks() -> None:
     assert [check.name for check in old.checks][:2] == ["needs", "preprocessing"]
 
 
+def test_a_manifest_of_format_1_loads_with_its_candidates_and_steps() -> None:
+    old = read_record(OLD / "manifest-1.json", Manifest, manifest.FORMAT)
+    assert (old.format, old.name, old.chosen, old.serving.precision) == (1, "cifar10-resnet20-pruned", "fp32", "fp32")
+    assert [one.precision for one in old.candidates] == ["fp32", "bf16", "int8"]
+    assert {one.storage for one in old.candidates} == {""}
+    assert [step.step for step in old.steps] == ["model", "prune_channels", "finetune", "quantize"]
+
+
 @pytest.mark.parametrize("kind", [Report, Certificate])
 def test_a_record_from_the_future_is_refused_with_what_to_do(kind: type[Report] | type[Certificate]) -> None:
     with pytest.raises(RecordError, match=f"there: {kind.__name__} format 99, this toolchain reads 1 to 1; update"):
         decoded(b'{"format": 99}', kind, "there", 1)
+
+
+def test_what_is_stored_narrower_than_it_is_computed_says_so() -> None:
+    def storage(precision: Precision, **options: float) -> str:
+        return Candidate(precision, "openvino", (), 0, options=options).storage
+
+    assert storage("fp32") == storage("int8") == storage("int8", weight_bits=8.0) == storage("bf16") == ""
+    assert storage("fp16") == "stored, not computed, at 16 bits"
+    assert storage("int4w") == "stored, not computed, at 4 bits"
+    assert storage("int1w", weight_bits=1.0) == "stored, not computed, at 1 bit"
+    assert storage("int8", weight_bits=4.0) == "stored, not computed, at 4 bits: computed at 8"

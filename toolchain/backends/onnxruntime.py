@@ -76,6 +76,7 @@ def _made(onnx: Path, precision: Precision, calibration: Calibration | None) -> 
 def _quantized(onnx: Path, made: Path, precision: Precision, calibration: Calibration) -> bytes:
     from onnxruntime import quantization
 
+    onnx = _named(onnx, made.with_name("named.onnx"))
     left = layer_names(onnx, calibration.ignore)
     common: dict[str, Any] = {
         "nodes_to_exclude": list(left),
@@ -94,6 +95,17 @@ def _quantized(onnx: Path, made: Path, precision: Precision, calibration: Calibr
     finally:
         logging.disable(before)
     return _tidied(made, precision)
+
+
+def _named(path: Path, copy: Path) -> Path:
+    """The same graph with a name for every node: the quantizer leaves nodes out by name."""
+    import onnx
+
+    model = onnx.load(path)
+    for place, node in enumerate(model.graph.node):
+        node.name = node.name or f"{node.op_type}.{place}"
+    onnx.save(model, copy)
+    return copy
 
 
 def _tidied(made: Path, precision: str) -> bytes:

@@ -96,6 +96,7 @@ def round_weights(graph: Any, rounding: Rounding) -> None:
         if layer.name not in left:
             bits = END_BITS if rounding.keep_ends and layer.name in ends else rounding.bits
             _round(layer, bits, rounding)
+    name_by_place(graph)
 
 
 def _round(layer: Layer, bits: int, rounding: Rounding) -> None:

@@ -63,9 +63,11 @@ def left_in_float(graph: Any) -> tuple[str, ...]:
 
 def _ways(graph: Any, calibration: Calibration) -> dict[str, Any]:
     nncf = _nncf()
+    from nncf.quantization.advanced_parameters import QuantizationParameters
+
     pictures = Pictures(calibration.images)
     left = [layer.node.get_friendly_name() for layer in ignored(graph, calibration.ignore)]
-    whole = None if calibration.per_channel else nncf.QuantizationParameters(per_channel=False)
+    whole = None if calibration.per_channel else QuantizationParameters(per_channel=False)
     return {
         "calibration_dataset": nncf.Dataset(pictures),
         "preset": nncf.QuantizationPreset(calibration.preset),
@@ -87,7 +89,7 @@ def _controlled(graph: Any, calibration: Calibration, max_drop: float, ways: dic
         raise BackendError("max_drop needs labelled pictures to measure on, and got none; remove max_drop")
     images, labels = calibration.checked
     items = [(images[row : row + 1], int(labels[row])) for row in range(len(labels))]
-    ways = {**ways, "advanced_quantization_parameters": ways.pop("advanced_parameters")}
+    renamed = {"advanced_parameters": "advanced_quantization_parameters"}
     with redirect_stderr(io.StringIO()):
         return nncf.quantize_with_accuracy_control(
             graph,
@@ -96,7 +98,7 @@ def _controlled(graph: Any, calibration: Calibration, max_drop: float, ways: dic
             max_drop=max_drop / 100,
             drop_type=nncf.DropType.ABSOLUTE,
             advanced_accuracy_restorer_parameters=nncf.AdvancedAccuracyRestorerParameters(num_ranking_workers=1),
-            **ways,
+            **{renamed.get(name, name): value for name, value in ways.items()},
         )
 
 

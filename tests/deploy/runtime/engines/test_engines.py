@@ -100,8 +100,25 @@ def test_an_engine_that_the_container_lacks_is_answered_with_those_it_has(tmp_pa
 
 def test_a_precision_that_openvino_does_not_know_is_refused(tmp_path):
     candidate = backend("openvino").build(tiny_onnx(tmp_path / "in.onnx"), tmp_path, "fp32", None)
-    with pytest.raises(DeviceError, match="engine openvino runs fp32, bf16, int8; not fp16"):
-        open_engine(tmp_path, msgspec.structs.replace(candidate, precision="fp16"), Settings(threads=1))
+    with pytest.raises(DeviceError, match=r"engine openvino runs fp32, fp16, bf16, int8, .*; not int8d"):
+        open_engine(tmp_path, msgspec.structs.replace(candidate, precision="int8d"), Settings(threads=1))
+
+
+@pytest.mark.parametrize("damage", [lambda content: b"x" + content, lambda content: content[:-20]])
+def test_a_broken_packed_file_is_refused_in_one_line(damage, tmp_path):
+    candidate = backend("openvino").build(tiny_onnx(tmp_path / "in.onnx"), tmp_path, "int4w", None)
+    file = tmp_path / candidate.files[0]
+    file.write_bytes(damage(file.read_bytes()))
+    with pytest.raises(DeviceError, match=r"^model-int4w\.packed: .*; build it again$"):
+        open_engine(tmp_path, candidate, Settings(threads=1))
+
+
+def test_weights_that_are_stored_at_few_bits_are_computed_in_float(tmp_path):
+    candidate = backend("openvino").build(tiny_onnx(tmp_path / "in.onnx"), tmp_path, "int4w", None)
+    with open_engine(tmp_path, candidate, Settings(threads=1)) as engine:
+        nodes = [node.get_rt_info() for node in engine._forms[1].get_runtime_model().get_ops()]
+    kinds = {node["layerType"].astype(str): node["runtimePrecision"].astype(str) for node in nodes}
+    assert kinds["Convolution"] == "f32"
 
 
 def test_a_model_of_fixed_batch_keeps_it(tmp_path):
@@ -137,7 +154,7 @@ def test_a_batch_is_answered_by_the_largest_forms_that_fit():
     assert list(pieces(1)) == [(0, 1)]
 
 
-@pytest.mark.parametrize("precision", ["fp32", "int8"])
+@pytest.mark.parametrize("precision", ["fp32", "int8", "int4w"])
 def test_every_form_answers_as_one_picture_at_a_time_does(precision, tmp_path):
     calibration = Calibration(pictures(32, seed=2)) if precision == "int8" else None
     candidate = backend("openvino").build(tiny_onnx(tmp_path / "in.onnx"), tmp_path, precision, calibration)
