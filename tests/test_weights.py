@@ -76,6 +76,31 @@ def test_zeros_stay_zeros_in_the_recipe_that_starts_from_them(folder: Path) -> N
     assert int((net.module.get_parameter("conv.weight") == 0).sum()) == 108
 
 
+QAT = "[[step]]\nqat = { %s, epochs = 1, samples = 16, batch_size = 8, augment = [], calibration_samples = 8 }\n"
+
+
+@pytest.mark.parametrize("how", ["weight_bits = 8", 'weight_bits = 4, scales = "running", activation_bits = 8'])
+def test_a_pruned_and_quantization_aware_net_comes_back(folder: Path, how: str) -> None:
+    nets = folder / "nets.py"
+    adding = "x = self.conv(x).relu(); x = self.norm(self.more(x)) + x; return self.head(x.mean((2, 3)))"
+    more = "self.conv, self.more, self.norm = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 1, bias=False), nn.BatchNorm2d(8); "
+    text = nets.read_text().replace("return self.head(self.conv(x).relu().mean((2, 3)))", adding)
+    nets.write_text(
+        text.replace("self.conv, self.head = nn.Conv2d(3, 8, 3)", f"{more}self.head = ").replace("= , ", "= ")
+    )
+    place = recipe(folder, PRUNE + QAT % how)
+    record = out(place)
+    assert [step.step for step in record.steps] == ["prune_channels", "qat"]
+    assert record.structure.learned is not None
+    net = started(place)
+    assert net.learned is not None
+    assert (net.learned.weight_bits, net.learned.activation_bits) == (record.structure.learned.weight_bits, 8)
+    assert same(net.module, after(place))
+    next_place = place.with_name("next.toml")
+    again, _ = write(next_place, folder / "again.safetensors", None, "onnxruntime", lambda _: None)
+    assert again.structure == record.structure
+
+
 def test_what_the_back_end_does_after_export_is_not_in_the_file(folder: Path) -> None:
     record = out(recipe(folder, PRUNE + QUANTIZE))
     assert [step.step for step in record.steps] == ["prune_channels"]

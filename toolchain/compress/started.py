@@ -6,6 +6,7 @@ Knows how the layers of quantization-aware training come back; knows nothing of 
 from torch import nn
 
 from toolchain.compress.measured import one_picture
+from toolchain.compress.quantizable import quantizable
 from toolchain.compress.step import LearnedQuantization, Net
 from toolchain.models.load import LoadedModel
 from toolchain.records.tensors import Preprocessing
@@ -14,8 +15,6 @@ from toolchain.records.weights import Learned
 
 def rebuilt(module: nn.Module, learned: Learned, preprocessing: Preprocessing) -> nn.Module:
     """`module` as the qat step quantizes it, its parameters to be filled: load_model's `rebuild`."""
-    from toolchain.compress.quantizable import quantizable
-
     bits = LearnedQuantization(learned.weight_bits, learned.activation_bits)
     picture = one_picture(module, preprocessing)
     return quantizable(module, bits, learned.keep_ends, learned.learned_scales, picture, lambda _: None)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from toolchain.compress.onnx_teacher import OnnxTeacher
+from toolchain.compress.started import rebuilt
 from toolchain.compress.step import Context
 from toolchain.errors import RecipeError
 from toolchain.models.check import classes_of
@@ -46,7 +47,8 @@ def _named(spec: ModelSpec, context: Context, inner: bool) -> tuple[nn.Module, s
             "teacher given as torch module"
         )
     # other_head: a wrong class count is refused below, in words about teachers
-    loaded = load_model(spec, context.preprocessing, len(context.data.classes), context.base, other_head=True)
+    classes = len(context.data.classes)
+    loaded = load_model(spec, context.preprocessing, classes, context.base, other_head=True, rebuild=rebuilt)
     if loaded.module is None:
         return OnnxTeacher(loaded.graph_or_refusal(), context.preprocessing), f"teacher {loaded.description}"
     return loaded.module, f"teacher {loaded.description}"
