@@ -140,7 +140,7 @@ def without_a_block(module: nn.Module, context: Context) -> str:
             Net(module), context, "prune_blocks", {"count": 1, "importance": "influence", "samples": COMPARED}
         )
     except RecipeError as error:
-        return f"refused: {error}"
+        return f"refused: {str(error).partition(' (')[0]}"
     shape = context.preprocessing
     return f"{macs(module, shape) / 1e6:,.0f} -> {macs(after.module, shape) / 1e6:,.0f} M multiply-accumulates"
 
