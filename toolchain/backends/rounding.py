@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Float = NDArray[np.float32]
-SHARES = np.linspace(1.0, 0.2, 41)  # of the largest |w|: what the highest code stands for
+SHARES = np.linspace(1.0, 0.2, 25)  # of the largest |w|: what the highest code stands for
 WIDTHS = (8, 4, 2, 1)
 
 

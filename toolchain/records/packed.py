@@ -102,7 +102,7 @@ def stored_bits(content: bytes) -> int:
 def _region(constants: Bytes, place: Place) -> Region:
     offset, size = place
     taken = constants[offset : offset + size]
-    values = np.unique(taken)
+    values = np.flatnonzero(np.bincount(taken, minlength=256)).astype(np.uint8)
     others = values[values != 0]
     bits, fewer = _width(len(values)), _width(len(others))
     nonzero = int(np.count_nonzero(taken))
@@ -120,7 +120,9 @@ def _codes(taken: Bytes, region: Region) -> Bytes:
     if region.bits == 8:
         return taken
     each = 8 // region.bits
-    codes = np.searchsorted(np.frombuffer(region.values, np.uint8), taken).astype(np.uint8)
+    code_of = np.zeros(256, np.uint8)
+    code_of[np.frombuffer(region.values, np.uint8)] = np.arange(len(region.values))
+    codes = code_of[taken]
     rows = np.concatenate([codes, np.zeros(-len(codes) % each, np.uint8)]).reshape(-1, each)
     joined: Bytes = np.bitwise_or.reduce(rows << _shifts(region.bits), axis=1).astype(np.uint8)
     return joined
