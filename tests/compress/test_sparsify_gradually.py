@@ -149,7 +149,7 @@ def test_nets_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     assert message(step(), learned, tmp_path).startswith("zeroing weights after quantization would undo it")
     module = tiny()
     with torch.no_grad():
-        module.stem[0].weight.mul_(1e-3)
+        module.get_parameter("stem.0.weight").mul_(1e-3)
     assert message(step(sparsity=0.9), Net(module), tmp_path).startswith(
         "sparsity = 0.9 over all layers would zero all 432 weights of stem.0.weight"
     )

@@ -33,15 +33,15 @@ def check_zeroable(net: Net) -> None:
 def weights_of(module: nn.Module, ignore: Sequence[str], classifier: bool, preprocessing: Preprocessing) -> Weights:
     """The weights of every convolution and linear layer, without those that `ignore` names, and without the classifier
     unless it is asked for. RecipeError for a pattern that names nothing, and when no layer is left."""
-    layers = {name: layer for name, layer in module.named_modules() if isinstance(layer, Layer)}
     names = [name for name, _ in module.named_modules() if name]
+    layers = [name for name, layer in module.named_modules() if isinstance(layer, Layer)]
     left_out = {name for pattern in ignore for name in matching(pattern, names, "ignore")}
     if not classifier:
         left_out.add(head_of(module, preprocessing).name)
-    found = {f"{name}.weight".lstrip("."): layer.weight for name, layer in layers.items() if name not in left_out}
+    found = [f"{name}.weight".lstrip(".") for name in layers if name not in left_out]
     if not found:
         raise RecipeError("no layer is left to make sparse, besides the classifier and ignored ones")
-    return found
+    return {name: module.get_parameter(name) for name in found}
 
 
 def smallest(weights: Mapping[str, Tensor], sparsity: float, scope: Scope) -> Masks:
@@ -51,7 +51,7 @@ def smallest(weights: Mapping[str, Tensor], sparsity: float, scope: Scope) -> Ma
         return {name: _least(weight.detach().abs(), int(weight.numel() * sparsity)) for name, weight in weights.items()}
     total = sum(weight.numel() for weight in weights.values())
     everything = torch.cat([weight.detach().abs().flatten() for weight in weights.values()])
-    parts = _least(everything, int(total * sparsity)).split([weight.numel() for weight in weights.values()])
+    parts = torch.split(_least(everything, int(total * sparsity)), [weight.numel() for weight in weights.values()])
     masks = {name: part.view_as(weight) for (name, weight), part in zip(weights.items(), parts, strict=True)}
     for name, mask in masks.items():
         if mask.all():

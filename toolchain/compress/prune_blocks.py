@@ -18,7 +18,7 @@ from toolchain.data import Part
 from toolchain.errors import RecipeError
 from toolchain.models.program import Program
 
-REHEARSED = 64  # pictures: enough for a net of the right shape
+REHEARSED = 16  # pictures: enough for a net of the right shape
 
 
 class PruneBlocks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
