@@ -12,6 +12,7 @@ from toolchain.cli import show, weights
 from toolchain.compress.step import Net
 from toolchain.errors import ModelError, RecordError, UsageError
 from toolchain.making import prepared
+from toolchain.orders import learned
 from toolchain.records.files import digest_of, encoded
 from toolchain.records.weights import Weights, metadata_of, read_weights
 from toolchain.stepping import net_in, trained
@@ -97,6 +98,7 @@ def test_a_pruned_and_quantization_aware_net_comes_back(folder: Path, how: str) 
     assert (net.learned.weight_bits, net.learned.activation_bits) == (record.structure.learned.weight_bits, 8)
     assert same(net.module, after(place))
     next_place = place.with_name("next.toml")
+    assert learned(prepared(next_place, "openvino", lambda _: None)) == net.learned
     again, _ = write(next_place, folder / "again.safetensors", None, "onnxruntime", lambda _: None)
     assert again.structure == record.structure
 

@@ -42,11 +42,15 @@ def roundings(making: "Making") -> tuple[WeightRounding, ...]:
 
 
 def learned(making: "Making") -> LearnedQuantization | None:
-    """What quantization the net learns in training; None when no step teaches any."""
+    """What quantization the net learns in training, or had learned before; None when no step teaches any."""
     from toolchain.compress.qat import Qat
+    from toolchain.compress.started import learned_in
+    from toolchain.models import written_weights
 
     found = [step for _, step in making.steps if isinstance(step, Qat)]
-    return LearnedQuantization(found[0].weight_bits, found[0].activation_bits) if found else None
+    if found:
+        return LearnedQuantization(found[0].weight_bits, found[0].activation_bits)
+    return learned_in(written_weights(making.recipe.model, making.base))
 
 
 def quantization_for(making: "Making", precision: Precision) -> Quantization | None:

@@ -10,7 +10,7 @@ from toolchain.compress.quantizable import quantizable
 from toolchain.compress.step import LearnedQuantization, Net
 from toolchain.models.load import LoadedModel
 from toolchain.records.tensors import Preprocessing
-from toolchain.records.weights import Learned
+from toolchain.records.weights import Learned, Weights
 
 
 def rebuilt(module: nn.Module, learned: Learned, preprocessing: Preprocessing) -> nn.Module:
@@ -23,8 +23,10 @@ def rebuilt(module: nn.Module, learned: Learned, preprocessing: Preprocessing) -
 def net_of(loaded: LoadedModel) -> Net:
     """The net that the recipe's first step is given; ModelError for an ONNX file."""
     module, written = loaded.module_or_refusal(), loaded.written
-    if written is None:
-        return Net(module)
-    found = written.structure.learned
-    learned = LearnedQuantization(found.weight_bits, found.activation_bits) if found else None
-    return Net(module, learned=learned, sparse=written.structure.sparse)
+    return Net(module, learned=learned_in(written), sparse=written.structure.sparse if written else ())
+
+
+def learned_in(written: Weights | None) -> LearnedQuantization | None:
+    """The quantization that the weights of a file were trained for; None for plain ones."""
+    found = written.structure.learned if written else None
+    return LearnedQuantization(found.weight_bits, found.activation_bits) if found else None

@@ -11,6 +11,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped] 
 from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
 from toolchain.recipe import ModelSpec
+from toolchain.records.weights import Weights, read_weights
 
 
 def user_file(spec: ModelSpec, base: Path) -> Path | None:
@@ -30,6 +31,12 @@ def files_of(spec: ModelSpec, base: Path) -> tuple[Path, ...]:
     if spec.source.endswith(".onnx"):
         found |= set(_external(base / spec.source))
     return tuple(sorted({path.resolve() for path in found if path.is_file()}))
+
+
+def written_weights(spec: ModelSpec, base: Path) -> Weights | None:
+    """What the file of weights says of itself; None where there is no such file, or not of `toolchain weights`."""
+    path = base / spec.weights
+    return read_weights(path) if path.suffix == ".safetensors" and path.is_file() else None
 
 
 def _external(path: Path) -> Iterator[Path]:

@@ -1,0 +1,98 @@
+"""Every trained checkpoint below examples/, asked again: does it still have the accuracy that it says of itself?
+
+The files of `toolchain weights` say all that is needed; examples/cifar10/train.py's say net and accuracy. Others (one's
+own nets, whose pictures a script draws) are passed over. Quantization-aware nets are asked in torch, and as OpenVINO's
+INT8, which computes what they learned; the record's figure is torch's.
+"""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import msgspec
+from torch import nn
+
+from benchmarks.rows import Row, print_rows
+from deploy.runtime.engines import Settings, open_engine
+from deploy.runtime.probe import threads
+from toolchain.backends import backend
+from toolchain.compress.measured import accuracy
+from toolchain.compress.started import learned_in, rebuilt
+from toolchain.data import Part, load
+from toolchain.export import onnx_from_torch
+from toolchain.measuring import top1_of
+from toolchain.models import load_model
+from toolchain.recipe import DataSpec, ModelSpec
+from toolchain.records.tensors import Preprocessing
+from toolchain.records.weights import metadata_of, read_weights
+
+ROOT = Path(__file__).parent.parent
+CIFAR = Preprocessing(32, 32, mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616))
+TOLERANCE = 0.05  # points: 5 of 10,000 pictures, for another CPU's rounding
+LEARNED_TOLERANCE = 0.3  # points between a quantization-aware net in torch and the integers of an engine
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """What a file says of itself. accuracy: a share 0..1."""
+
+    spec: ModelSpec
+    base: Path
+    data: str
+    input: Preprocessing
+    accuracy: float
+
+
+def claim_of(path: Path) -> Claim | None:
+    """None for a file that claims no accuracy on data that everybody has."""
+    record, metadata = read_weights(path), metadata_of(path)
+    if record is not None and record.accuracy is not None and record.data != "folder":
+        spec = ModelSpec(record.source, str(path), None, record.options)
+        return Claim(spec, path.parent, record.data, record.input, record.accuracy)
+    if "net" in metadata and "test_accuracy" in metadata:
+        spec = ModelSpec(f"cifar:{metadata['net']}", str(path))
+        return Claim(spec, path.parent, "cifar10", CIFAR, float(metadata["test_accuracy"]))
+    return None
+
+
+def rows_of(path: Path) -> Iterator[Row]:
+    """A row for the checkpoint in torch; a second by the engine when it is quantization-aware."""
+    claim = claim_of(path)
+    if claim is None:
+        print(f"{path}: claims no accuracy on public data, passed over", file=sys.stderr)
+        return
+    data = load(DataSpec(claim.data), claim.input, claim.base)
+    loaded = load_model(claim.spec, claim.input, len(data.classes), claim.base, rebuild=rebuilt)
+    module, test = loaded.module_or_refusal(), data.part("test")
+    name = path.name.removesuffix(".safetensors")
+    found = accuracy(module, test, claim.input, name)
+    yield _row(f"{name}, torch fp32", found, claim.accuracy, TOLERANCE, len(test))
+    learned = learned_in(loaded.written)
+    if learned is not None and learned.activation_bits is not None:
+        found = by_engine(module, claim.input, test)
+        yield _row(f"{name}, OpenVINO int8", found, claim.accuracy, LEARNED_TOLERANCE, len(test))
+
+
+def _row(what: str, found: float, claimed: float, tolerance: float, images: int) -> Row:
+    off = round(100 * abs(found - claimed), 6)
+    note = f"{found:.2%} of {images:,} test pictures, the file says {claimed:.2%}"
+    return Row(what, off, f"<= {tolerance:g} points off", off <= tolerance, note)
+
+
+def by_engine(module: nn.Module, shape: Preprocessing, test: Part) -> float:
+    """Top-1 of the OpenVINO artifact whose integers training learned."""
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        onnx_from_torch(module, shape, folder / "model.onnx")
+        candidate = backend("openvino").build(folder / "model.onnx", folder, "int8", None)
+        with open_engine(folder, candidate, Settings(threads(), "throughput")) as engine:
+            return float((top1_of(engine, test.images, "int8 openvino, test") == test.labels).mean())
+
+
+def rows() -> list[Row]:
+    """Every checkpoint of examples/."""
+    return [row for path in sorted((ROOT / "examples").rglob("*.safetensors")) for row in rows_of(path)]
+
+
+if __name__ == "__main__":
+    print_rows(rows())
