@@ -15,7 +15,7 @@ from toolchain.errors import RecipeError
 
 Freeze = str | tuple[str, ...]
 Schedule = dict[str, tuple[str, ...]]
-FEW = 4  # top-level children: VGG and the MobileNets have two, ResNets six
+FEW = 5  # top-level children with weights: VGG and the MobileNets have two, ResNets five and six
 
 
 def frozen_names(module: nn.Module, freeze: Freeze, head: str) -> frozenset[str]:
@@ -79,10 +79,10 @@ def layer_stages(module: nn.Module, head: str) -> list[list[str]]:
     of their Sequentials where there are but a few (`features` and `classifier`). What has no weight matrix of its own
     (a BatchNorm) goes with what stands before it. The head and auxiliary ones are none."""
     children = [(name, child) for name, child in module.named_children() if any(True for _ in child.parameters())]
-    if len(children) < FEW:
+    if sum(any(one.ndim > 1 for one in child.parameters()) for _, child in children) < FEW:
         inner = [
             [(f"{name}.{part}", below) for part, below in child.named_children()]
-            if isinstance(child, nn.Sequential)
+            if isinstance(child, nn.Sequential | nn.ModuleList)
             else [(name, child)]
             for name, child in children
         ]

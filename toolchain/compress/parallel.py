@@ -14,16 +14,18 @@ from torch.nn.parallel import DistributedDataParallel
 from toolchain.compress.world import World
 
 Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
-# it cannot know that layers are frozen and thawed, so it is told to look for unused parameters in every step
-NOISE = ("find_unused_parameters=True was specified", "Grad strides do not match bucket view strides")
 
 
 class LossOf(nn.Module):
-    """The loss as a module: a wrapper with teachers, exits or regressors calls the net as often as it likes."""
+    """The loss as a module: a wrapper with teachers, exits or regressors calls the net as often as it likes.
+
+    idle: DistributedDataParallel must look for parameters without a gradient in every step, since layers are frozen and
+    thawed after it is made; where there never are any it says on stderr that looking is a waste. So there is one."""
 
     def __init__(self, module: nn.Module, loss: Loss) -> None:
         super().__init__()
         self.module, self.loss = module, loss
+        self.idle = nn.Parameter(torch.zeros((), device=next(module.parameters()).device))
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
         return self.loss(self.module, images, labels)
@@ -39,14 +41,13 @@ def shared_loss(
         yield LossOf(module, loss)
         return
     with warnings.catch_warnings(), whole_batch_norms(module, device):
-        for text in NOISE:
-            warnings.filterwarnings("ignore", text)
+        warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
         for parameter in learning:
             parameter.requires_grad_(True)  # DistributedDataParallel never learns of what is frozen when it is made
         yield DistributedDataParallel(
             LossOf(module, loss),
             device_ids=[device] if device.type == "cuda" else None,
-            broadcast_buffers=False,  # statistics are averaged instead, see keeping.py
+            forward_sync_buffers=False,  # statistics are averaged instead, see keeping.py
             find_unused_parameters=True,
         )
 
