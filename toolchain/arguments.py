@@ -12,6 +12,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import wraps
+from inspect import signature
 from math import isfinite
 from pathlib import Path
 
@@ -232,7 +233,9 @@ def _literal(value: object) -> str:
 def _with_paths(command: Command) -> Function:
     """The command's function, taking text where it asks for a Path: Fire hands on literals only."""
     paths = {parameter.name for parameter in command.parameters if parameter.kind is Path}
-    named = [parameter.name for parameter in command.parameters if not parameter.many]
+    # what Fire hands on by place: words after these are *names, though a parameter that only a flag gives comes between
+    placed = [one for one in signature(command.function).parameters.values() if one.kind is one.POSITIONAL_OR_KEYWORD]
+    named = [one.name for one in placed]
     many = next((parameter.name for parameter in command.parameters if parameter.many), "")
 
     def as_asked(name: str, value: object) -> object:

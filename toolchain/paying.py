@@ -11,6 +11,7 @@ from typing import Literal
 from toolchain.records.manifest import Precision
 
 NOISE = 1.03  # latencies closer than 3 % are one latency
+SAME_NOISE = 1.10  # one graph compiled twice may lie otherwise in memory; only other weights must gain more than that
 NAMED = 3  # layers that a sentence names, at most
 
 
@@ -112,8 +113,10 @@ def _judged(rows: Sequence[Row], number: int, before: Row, terms: Terms) -> tupl
     reasons = [reason for reason in (_cost(row, before, terms), loss) if reason]
     if reasons:
         return False, f"does not pay: {'; '.join(reasons)}"
-    known = before.artifact_bytes if terms.prefer == "size" else before.latency_ms
-    return (True, "pays") if known is not None else (None, "not measured")
+    known, mine = (
+        (before.artifact_bytes, row.artifact_bytes) if terms.prefer == "size" else (before.latency_ms, row.latency_ms)
+    )
+    return (True, "pays") if known is not None and mine is not None else (None, "not measured")
 
 
 def _loss(rows: Sequence[Row], number: int, terms: Terms) -> str:
@@ -135,26 +138,29 @@ def _cost(row: Row, before: Row, terms: Terms) -> str:
         if row.artifact_bytes is None or before.artifact_bytes is None or row.artifact_bytes < before.artifact_bytes:
             return ""
         return f"not smaller: {before.artifact_bytes / 1e6:.2f} -> {row.artifact_bytes / 1e6:.2f} MB"
-    if row.latency_ms is None or before.latency_ms is None or before.latency_ms > row.latency_ms * NOISE:
+    noise = SAME_NOISE if _same_shape(row, before) else NOISE
+    if row.latency_ms is None or before.latency_ms is None or before.latency_ms > row.latency_ms * noise:
         return ""
-    reason = _reason(row, before, terms)
-    return (
-        f"{reason}: {_slower(row.latency_ms, before.latency_ms)}"
-        if reason
-        else _slower(row.latency_ms, before.latency_ms)
-    )
+    reason, figures = _reason(row, before, terms), _slower(row.latency_ms, before.latency_ms)
+    if not reason:
+        return figures
+    return f"{reason} ({figures})" if ":" in reason else f"{reason}: {figures}"
+
+
+def _same_shape(row: Row, before: Row) -> bool:
+    return (row.macs, row.widths, row.precision) == (before.macs, before.widths, before.precision)
 
 
 def _slower(after_ms: float, before_ms: float) -> str:
-    share = after_ms / before_ms - 1
-    words = f"{share:.0%} slower" if after_ms > before_ms * NOISE else "no faster"
+    share = (after_ms / before_ms - 1) * 100
+    words = f"{share:.0f} % slower" if after_ms > before_ms * NOISE else "no faster"
     return f"{words}, {before_ms:#.3g} -> {after_ms:#.3g} ms"
 
 
 def _reason(row: Row, before: Row, terms: Terms) -> str:
     """What is known of engines that explains it; '' where the figures must speak for themselves."""
     if row.computed_bits > row.stored_bits:
-        return "weights are widened to fp32 before computing, smaller but not faster"
+        return "weights are widened to fp32 before computing: smaller, not faster"
     if row.sparsity > before.sparsity + 0.01 and row.macs == before.macs:
         pattern = row.options.get("pattern")
         kind = f"{pattern} sparsity" if pattern not in (None, "any") else "unstructured sparsity"

@@ -21,8 +21,11 @@ COLUMNS = {
 
 
 def steps_page(steps: Sequence[StepRecord], target: str) -> str:
-    """Speed-ups (predicted by MACs, bits and zeros; measured) are against the net as it came."""
-    return table([(number, *_cells(step)) for number, step in enumerate(steps)], {target: "d", "step": "", **columns()})
+    """Speed-ups (predicted by MACs, bits and zeros; measured) are against the net as it came; below, what does not pay
+    and why."""
+    rows = [(number, *_cells(step)) for number, step in enumerate(steps)]
+    drawn = table(rows, {target: "d", "step": "", "in": "", **COLUMNS})
+    return "\n".join([drawn, *_reasons(steps, "")])
 
 
 def compared_page(recipes: Sequence[tuple[str, Sequence[StepRecord]]]) -> str:
@@ -30,11 +33,17 @@ def compared_page(recipes: Sequence[tuple[str, Sequence[StepRecord]]]) -> str:
     rows = [
         ("" if number else name, number, *_cells(step)) for name, steps in recipes for number, step in enumerate(steps)
     ]
-    return table(rows, {"recipe": "", "": "d", "step": "", **columns()})
+    drawn = table(rows, {"recipe": "", "": "d", "step": "", "in": "", **COLUMNS})
+    return "\n".join([drawn, *(line for name, steps in recipes for line in _reasons(steps, f"{name}, "))])
 
 
-def columns() -> dict[str, str]:
-    return {"in": "", **COLUMNS}
+def _reasons(steps: Sequence[StepRecord], before: str) -> list[str]:
+    """The verdicts that are longer than a cell."""
+    return [
+        f"{before}step {number}, {step.step}: {step.verdict}"
+        for number, step in enumerate(steps)
+        if ":" in step.verdict
+    ]
 
 
 def _cells(step: StepRecord) -> tuple[object, ...]:
@@ -47,5 +56,5 @@ def _cells(step: StepRecord) -> tuple[object, ...]:
         step.accuracy,
         None if step.artifact_bytes is None else step.artifact_bytes / MB,
         None if step.memory_bytes is None else step.memory_bytes / MB,
-        step.verdict,
+        step.verdict.partition(":")[0],
     )
