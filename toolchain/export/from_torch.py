@@ -18,6 +18,7 @@ from torch.export import Dim, ExportedProgram
 
 from toolchain.errors import ExportError
 from toolchain.export.blame import capture_refusal, translation_refusal
+from toolchain.export.quantized import as_onnx_operators
 from toolchain.export.tidy import INPUT, OUTPUT, tidied
 from toolchain.models.preprocess import Preprocessed
 from toolchain.records.files import write_whole
@@ -50,8 +51,7 @@ def onnx_from_torch(module: nn.Module, preprocessing: Preprocessing, path: Path)
 
 
 def _ready(module: nn.Module) -> nn.Module:
-    copied = deepcopy(module).cpu()
-    return copied.eval()
+    return as_onnx_operators(deepcopy(module).cpu()).eval()
 
 
 def _captured(whole: nn.Module, image: torch.Tensor) -> ExportedProgram:
