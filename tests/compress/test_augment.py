@@ -42,7 +42,7 @@ def test_colour_changes_brightness_and_contrast_of_each_picture_its_own_way() ->
     assert found.dtype == torch.uint8
     means, spreads = found.float().mean((1, 2, 3)), found.float().std((1, 2, 3))
     assert 125 * 0.59 < means.min() < means.max() < 125 * 1.41
-    assert spreads.unique().numel() > 40
+    assert len(set(spreads.tolist())) > 40
 
 
 def test_half_the_pictures_lose_a_box_of_two_to_forty_percent() -> None:

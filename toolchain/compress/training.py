@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from toolchain.compress.batches import Batches
 from toolchain.compress.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from toolchain.compress.keeping import average, one_state, validated
-from toolchain.compress.losses import logits_of
 from toolchain.compress.options import TrainingOptions, in_bf16
 from toolchain.compress.parallel import Loss, shared_loss
 from toolchain.compress.step import Context, Net
@@ -180,9 +179,11 @@ def _pass(running: _Running) -> dict[str, float]:
 def _figures(loss: Tensor, answers: list[Any], labels: Tensor, world: World) -> tuple[float, float, int]:
     """The batch's loss, how many of its pictures were named right, and of how many that is known; over all processes.
     A mixed picture's class is the one that it has more of."""
-    logits = logits_of(answers.pop()) if answers and isinstance(answers[-1], Tensor | tuple) else None
+    logits = answers[-1] if answers else None
     answers.clear()
-    if logits is None or logits.ndim != 2 or len(logits) != len(labels):
+    while isinstance(logits, tuple) and logits:  # auxiliary answers, or a second student's, stand behind
+        logits = logits[0]
+    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(labels):
         return float(world.summed(loss.detach())) / world.size, 0.0, 0
     wanted = labels if labels.ndim == 1 else labels.argmax(1)
     hits = (logits.detach().argmax(1) == wanted).sum()
