@@ -23,6 +23,7 @@ from toolchain.data import Part, load
 from toolchain.export import onnx_from_torch
 from toolchain.measuring import top1_of
 from toolchain.models import load_model
+from toolchain.models.cifar import NETS
 from toolchain.recipe import DataSpec, ModelSpec
 from toolchain.records.tensors import Preprocessing
 from toolchain.records.weights import metadata_of, read_weights
@@ -49,8 +50,9 @@ def claim_of(path: Path) -> Claim | None:
     if record is not None and record.accuracy is not None and record.data != "folder":
         spec = ModelSpec(record.source, str(path), None, record.options)
         return Claim(spec, path.parent, record.data, record.input, record.accuracy)
-    if "net" in metadata and "test_accuracy" in metadata:
-        spec = ModelSpec(f"cifar:{metadata['net']}", str(path))
+    net = metadata.get("net", path.stem)  # the oldest file is named by its net alone
+    if net in NETS and "test_accuracy" in metadata:
+        spec = ModelSpec(f"cifar:{net}", str(path))
         return Claim(spec, path.parent, "cifar10", CIFAR, float(metadata["test_accuracy"]))
     return None
 
@@ -59,7 +61,7 @@ def rows_of(path: Path) -> Iterator[Row]:
     """A row for the checkpoint in torch; a second by the engine when it is quantization-aware."""
     claim = claim_of(path)
     if claim is None:
-        print(f"{path}: claims no accuracy on public data, passed over", file=sys.stderr)
+        print(f"{path.relative_to(ROOT)}: claims no accuracy on public data, passed over", file=sys.stderr)
         return
     data = load(DataSpec(claim.data), claim.input, claim.base)
     loaded = load_model(claim.spec, claim.input, len(data.classes), claim.base, rebuild=rebuilt)
