@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,7 +15,6 @@ from toolchain.orders import check_orders, quantization_for, rounding_for, wante
 __all__ = ["folder"]  # the fixture
 WEIGHTS = "[[step]]\nquantize_weights = { bits = 4 }\n[[step]]\nquantize_weights = { bits = 1 }\n"
 DYNAMIC = "[[step]]\nquantize = { dynamic = true }\n"
-NONE: dict[str, Any] = {"activation_bits": None}
 
 
 @pytest.mark.parametrize(
@@ -76,7 +74,9 @@ def test_a_drop_needs_a_validate_part_and_a_target_that_can_keep_it(folder: Path
         made(place)
 
 
-@pytest.mark.parametrize(("taught", "expected"), [(Qat(weight_bits=4), "int8"), (Qat(weight_bits=1, **NONE), "int1w")])
+@pytest.mark.parametrize(
+    ("taught", "expected"), [(Qat(weight_bits=4), "int8"), (Qat(weight_bits=1, activation_bits=0), "int1w")]
+)
 def test_a_net_that_learns_its_quantization_has_that_precision_alone(folder: Path, taught: Qat, expected: str) -> None:
     making = replace(made(recipe(folder), "openvino"), steps=(("qat", taught),))
     assert wanted_precisions(making, backend("openvino")) == (expected,)
