@@ -102,7 +102,8 @@ def _sampled(making: Making, made: Made, measured: Measured) -> Path:
 
     inputs = {
         "artifacts": [folder.name for folder, _ in made],
-        "measured": measured,
+        "chosen": measured.chosen,
+        "able": [one.precision for one in measured.candidates if one.latency_ms is not None],
         "data": making.data.sha256,
         "pictures": making.pictures.sha256,
         "quantization": quantization(making),
