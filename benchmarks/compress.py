@@ -1,0 +1,175 @@
+"""`make bench-compress`: every compression technique held against its figure.
+
+    make bench-compress            # trains everything: hours on two cores, minutes on a GPU; interrupted, it goes on
+    QUICK=1 make bench-compress    # the committed checkpoints instead of training, and what fits beside them
+
+Each recipe's net is trained by `toolchain weights` (QUICK: taken from examples/cifar10/), then a recipe that starts from
+that file is built, measured and, where speed counts, compared with the unpruned net in one run. Then the other
+benchmarks of this folder: distillation kinds, zoo, resume, two processes, checkpoints.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from benchmarks import checkpoints, ddp, distillation, resume, zoo
+from benchmarks.rows import Row, print_rows, row
+from toolchain.compress import ORDERS
+from toolchain.records.bundle import open_bundle
+from toolchain.records.manifest import Manifest
+from toolchain.records.weights import Weights, told
+
+ROOT = Path(__file__).parent.parent
+EXAMPLES = ROOT / "examples" / "cifar10"
+WORK = ROOT / "build" / "bench-compress"  # nets and recipes made here; what is there is not trained again
+BASE = "cifar10-resnet20"
+TOOLCHAIN = (sys.executable, "-m", "toolchain")
+MACS_TIMES_FEWER, OF_THE_RATIO = 2.1, 0.57  # Torch-Pruning's ResNet-50: 3.85 times fewer MACs give 2.19 times
+
+
+@dataclass(frozen=True)
+class Built:
+    """A net started from its trained weights. budget: how it was trained, in words."""
+
+    recipe: Path
+    weights: Weights
+    manifest: Manifest
+    budget: str
+
+    @property
+    def points(self) -> float:
+        """Top-1 of what serves, on all test images, in percent."""
+        assert self.manifest.accuracy is not None
+        return self.manifest.accuracy.chosen * 100
+
+
+def run(*words: str) -> dict[str, Any]:
+    """The JSON document that the command ends with; its progress goes to stderr. CalledProcessError when it fails."""
+    done = subprocess.run(words, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    found = json.loads(done.stdout.strip().rpartition("\n")[2])
+    assert isinstance(found, dict)
+    return found
+
+
+def trained(name: str, quick: bool) -> Path:
+    """The net of recipes/NAME.toml as a file: the committed one, or trained here and now."""
+    if quick:
+        return EXAMPLES / f"{name.removeprefix('cifar10-')}.safetensors"
+    path = WORK / f"{name}.safetensors"
+    if not path.exists():
+        run(*TOOLCHAIN, "weights", f"recipes/{name}.toml", f"--out={path}")
+    return path
+
+
+def built(name: str, quick: bool) -> Built:
+    """Build what starts from the trained net: only what the back end does after export is left of the steps."""
+    path = trained(name, quick)
+    weights = told(path)
+    recipe = tomllib.loads((ROOT / "recipes" / f"{name}.toml").read_text())
+    recipe["model"] |= {"weights": str(path)}
+    recipe["step"] = [step for step in recipe["step"] if set(step) & set(ORDERS)]
+    recipe["build"] = {**recipe["build"], "refuse": False}
+    place = WORK / f"{name}.toml"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_bytes(msgspec.toml.encode(recipe))
+    made = run(*TOOLCHAIN, "build", str(place))
+    return Built(place, weights, open_bundle(Path(made["bundle"])).manifest, budget_of(weights))
+
+
+def budget_of(weights: Weights) -> str:
+    """`distill 48 epochs`, as the file itself says."""
+    said = [f"{one.step} {one.options['epochs']} epochs" for one in weights.steps if "epochs" in one.options]
+    return f"{', '.join(said) or 'nothing trained'}; seed {weights.seed}"
+
+
+def base() -> Manifest:
+    made = run(*TOOLCHAIN, "build", f"recipes/{BASE}.toml")
+    return open_bundle(Path(made["bundle"])).manifest
+
+
+def quantized(unpruned: Manifest, quick: bool) -> Iterator[Row]:
+    """Post-training and quantization-aware, against fp32 torch."""
+    assert unpruned.accuracy is not None
+    fp32, chosen = unpruned.accuracy.fp32 * 100, unpruned.accuracy.chosen * 100
+    yield row("ResNet-20, INT8 after training", fp32 - chosen, "<=", 0.3, "points lost", f"{chosen:.2f} of {fp32:.2f} %")
+    for name, what, bound in (
+        ("cifar10-resnet20-qat", "ResNet-20, quantization-aware INT8", 0.1),
+        ("cifar10-resnet20-qat4", "ResNet-20, quantization-aware, 4-bit weights", 1.0),
+    ):
+        one = built(name, quick)
+        serving = one.manifest.serving
+        note = f"{one.points:.2f} of {fp32:.2f} %; {serving.size_bytes / 1e3:.0f} kB {serving.storage}; {one.budget}"
+        yield row(what, fp32 - one.points, "<=", bound, "points lost", note)
+
+
+def pruned(unpruned: Manifest, quick: bool) -> Iterator[Row]:
+    """Fewer multiply-accumulates: what they cost in accuracy and give in time, in one run with the unpruned net."""
+    one = built("cifar10-resnet20-pruned", quick)
+    compared = run(*TOOLCHAIN, "compare", f"recipes/{BASE}.toml", str(one.recipe))
+    before, after = (recipe["steps"][0] for recipe in compared["recipes"])
+    fewer, faster = before["macs"] / after["macs"], before["latency_ms"] / after["latency_ms"]
+    lost = (before["accuracy"] - after["accuracy"]) * 100
+    what = "ResNet-20, structured pruning"
+    yield row(f"{what}: MACs", fewer, ">=", MACS_TIMES_FEWER, "times fewer", f"{after['macs'] / 1e6:.1f} M")
+    yield row(f"{what}: accuracy", lost, "<=", 1.0, "points lost", f"{after['accuracy']:.2%}; {one.budget}")
+    note = f"{faster:.2f} times faster on OpenVINO fp32, batch 1, for {fewer:.2f} times fewer MACs"
+    yield row(f"{what}: speed-up by MACs ratio", faster / fewer, ">=", OF_THE_RATIO, "", note)
+
+
+def small(quick: bool) -> Iterator[Row]:
+    one = built("cifar10-resnet8", quick)
+    accuracy = one.weights.accuracy
+    note = f"{one.weights.parameters:,} parameters; served as {one.manifest.chosen}: {one.points:.2f} %; {one.budget}"
+    yield row("ResNet-8 by distillation", accuracy and accuracy * 100, ">=", 87, "% top-1", note)
+
+
+def packed(quick: bool) -> Iterator[Row]:
+    """Pruned, trained on 4-bit grids, packed: a VGG-11 (Han et al. 2016 did so with AlexNet and VGG-16)."""
+    whole = EXAMPLES / "vgg11.safetensors"
+    if not whole.exists() and not quick:
+        command = "--net vgg11 --epochs 8 --small-epochs 3 --lr 0.1"
+        trainer = (sys.executable, str(EXAMPLES / "train.py"), *command.split(), "--out", str(whole))
+        subprocess.run(trainer, cwd=ROOT, stdout=sys.stderr, check=True)
+    one = built("cifar10-vgg11-packed", quick)
+    size = one.manifest.serving.size_bytes
+    before_bytes, before = whole_net()
+    note = f"{before_bytes / 1e6:.1f} MB -> {size / 1e6:.2f} MB, {one.manifest.serving.storage}"
+    yield row("VGG-11, pruned, 4-bit, packed: size", before_bytes / size, ">=", 30, "times smaller", note)
+    lost = None if before is None else before * 100 - one.points
+    told_so = "the whole net (37 MB) is not committed: run without QUICK" if before is None else f"of {before:.2%}"
+    note = f"{one.points:.2f} % {told_so}; {one.budget}"
+    yield row("VGG-11, pruned, 4-bit, packed: accuracy", lost, "<=", 0.5, "points lost", note)
+
+
+def whole_net() -> tuple[int, float | None]:
+    """Bytes of VGG-11's fp32 weights, and its accuracy where its file is there."""
+    from toolchain.compress.measured import weights_size_bytes
+    from toolchain.models.cifar import cifar_net
+    from toolchain.records.weights import metadata_of
+
+    path = EXAMPLES / "vgg11.safetensors"
+    known = float(metadata_of(path)["test_accuracy"]) if path.exists() else None
+    return weights_size_bytes(cifar_net("vgg11", 10)), known
+
+
+def main() -> None:
+    import torch
+
+    quick = bool(os.environ.get("QUICK"))
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
+    print(f"trained on: {device}; {'QUICK: committed checkpoints' if quick else 'everything is trained'}", flush=True)
+    unpruned = base()
+    found = [*quantized(unpruned, quick), *pruned(unpruned, quick), *small(quick), *packed(quick)]
+    print_rows(found)
+
+
+if __name__ == "__main__":
+    main()
