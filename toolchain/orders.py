@@ -49,7 +49,7 @@ def learned(making: "Making") -> LearnedQuantization | None:
 
     found = [step for _, step in making.steps if isinstance(step, Qat)]
     if found:
-        return LearnedQuantization(found[0].weight_bits, found[0].activation_bits)
+        return LearnedQuantization(found[0].weight_bits, found[0].activation_bits or None)
     return learned_in(written_weights(making.recipe.model, making.base))
 
 
