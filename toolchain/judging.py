@@ -18,6 +18,7 @@ from toolchain.choose import choose, measure_candidates
 from toolchain.errors import BackendError, DeviceError
 from toolchain.export import ort_answers, torch_answers
 from toolchain.making import Making, Measured, Reference
+from toolchain.orders import learned
 from toolchain.parity import require, three_way
 from toolchain.records.files import digest_of
 from toolchain.records.manifest import Candidate, Precision
@@ -43,7 +44,9 @@ def judged(
     torch = None if module is None else torch_answers(module, making.recipe.input, pictures)
     computes = backend(making.target).COMPUTES
     answers = _answered(folder, made, settings, pictures) if computes else {}
-    parity = three_way(torch, ort_answers(onnx / "model.onnx", pictures), answers, making.target)
+    parity = three_way(
+        torch, ort_answers(onnx / "model.onnx", pictures), answers, making.target, _learned(making, made)
+    )
     differing = {
         precision for precision in answers for row in parity if row.candidate.endswith(precision) and not row.passed
     }
@@ -68,6 +71,11 @@ def judged(
         choice.sentence if computes else f"{choice.chosen}: {making.target} computes nothing, timing alone counts"
     )
     return Measured((*choice.candidates, *refused), choice.chosen, sentence, parity)
+
+
+def _learned(making: Making, made: Made) -> Precision | None:
+    """The one precision of a net that learned its quantization in training."""
+    return made[0][1].precision if learned(making) is not None else None
 
 
 def gathered(made: Made, folder: Path) -> Path:

@@ -39,7 +39,7 @@ class Qat(TaughtOptions, frozen=True, forbid_unknown_fields=True):
     temperature: Positive = 4.0
     alpha: Share = 0.9
     weighting: Weighting = "average"
-    lr: Positive = 0.005
+    lr: Positive = 5e-4
     weight_decay: NotNegative = 1e-4
 
     def check(self, context: Context) -> None:

@@ -18,6 +18,7 @@ from torch import nn
 from toolchain.data import Part
 from toolchain.errors import ExportError
 from toolchain.export.from_onnx import onnx_from_onnx
+from toolchain.export.quantized import is_learned
 from toolchain.export.tidy import INPUT, OUTPUT
 from toolchain.models.modes import device_of, evaluating
 from toolchain.models.preprocess import Preprocessed
@@ -28,6 +29,9 @@ from toolchain.records.tensors import Preprocessing
 BATCH = 32
 TRIED_BATCHES = (1, 2, 5, 32)  # what a graph that was traced with one batch size must also take
 TOLERANCE = 1e-3  # of the largest logit
+# Where activations are rounded, a sum in another order may fall on the other side of a rounding edge; that moves one
+# value by a whole step, and what follows from it (ResNet-20: half the pictures are exact, the worst is off by 0.02).
+ROUNDED_TOLERANCE = 0.1
 Images = NDArray[np.uint8]
 Logits = NDArray[np.float32]
 
@@ -40,10 +44,12 @@ def torch_answers(module: nn.Module, preprocessing: Preprocessing, images: Image
         return _batched(lambda part: whole(torch.from_numpy(part).to(device)).float().cpu().numpy(), images, (batch,))
 
 
-def ort_answers(onnx: Path, images: Images, batches: Sequence[int] = (BATCH,)) -> Logits:
+def ort_answers(onnx: Path, images: Images, batches: Sequence[int] = (BATCH,), as_written: bool = False) -> Logits:
     """Logits float32 [N, classes] for uint8 [N, H, W, C] by ONNX Runtime on the CPU; `batches` are the sizes of the
-    first batches, the last of them goes on to the end. ExportError when ONNX Runtime refuses the graph or a batch."""
-    session = _session(onnx)
+    first batches, the last of them goes on to the end. as_written: operation by
+    operation, none fused (Q/DQ and convolution become one in integers). ExportError when ONNX Runtime refuses the graph
+    or a batch."""
+    session = _session(onnx, as_written)
 
     def answer(part: Images) -> Logits:
         try:
@@ -58,9 +64,12 @@ def ort_answers(onnx: Path, images: Images, batches: Sequence[int] = (BATCH,)) -
 def check_onnx(onnx: Path, module: nn.Module, preprocessing: Preprocessing, images: Images) -> ParityRecord:
     """How far ONNX Runtime is from torch on `images` (uint8 [N, H, W, C]), in batches of 1, 2, 5 and 32.
 
-    ExportError naming the worst picture when it is more than a thousandth of the largest logit.
+    ExportError naming the worst picture when it is more than a thousandth of the largest logit; a tenth, where training
+    put rounding into the net.
     """
-    expected, found = torch_answers(module, preprocessing, images), ort_answers(onnx, images, TRIED_BATCHES)
+    rounds = is_learned(module)
+    tolerance = ROUNDED_TOLERANCE if rounds else TOLERANCE
+    expected, found = torch_answers(module, preprocessing, images), ort_answers(onnx, images, TRIED_BATCHES, rounds)
     if expected.shape != found.shape:
         raise ExportError(f"{onnx}: ONNX Runtime answers {list(found.shape)}, torch {list(expected.shape)}")
     distance = np.abs(expected - found).max(axis=1)
@@ -76,14 +85,14 @@ def check_onnx(onnx: Path, module: nn.Module, preprocessing: Preprocessing, imag
         relative,
         float((expected.argmax(1) == found.argmax(1)).mean()),
         worst,
-        TOLERANCE,
+        tolerance,
         0.0,
-        bool(relative <= TOLERANCE),
+        bool(relative <= tolerance),
     )
     if not record.passed:
         raise ExportError(
             f"{onnx}: ONNX Runtime answers differently from torch: picture {worst} is off by {record.max_abs:.3g}, "
-            f"{relative:.2g} of the largest logit, at most {TOLERANCE:g} allowed; does forward() leave torch (numpy, "
+            f"{relative:.2g} of the largest logit, at most {tolerance:g} allowed; does forward() leave torch (numpy, "
             "random numbers, Python numbers made of tensors)?"
         )
     return record
@@ -109,10 +118,12 @@ def ort_accuracy(source: Path, preprocessing: Preprocessing, part: Part) -> floa
     return right / len(part)
 
 
-def _session(path: Path) -> onnxruntime.InferenceSession:
+def _session(path: Path, as_written: bool = False) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors
     options.intra_op_num_threads = torch.get_num_threads()
+    if as_written:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own classes, made at run time

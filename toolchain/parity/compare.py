@@ -96,15 +96,20 @@ def _require_finite(name: str, answers: Array) -> None:
 
 
 def three_way(
-    torch: Array | None, onnxruntime: Array, engine: Mapping[Precision, Array], backend: str
+    torch: Array | None,
+    onnxruntime: Array,
+    engine: Mapping[Precision, Array],
+    backend: str,
+    learned: Precision | None = None,
 ) -> tuple[ParityRecord, ...]:
     """torch against ONNX Runtime, then the best reference against each precision of the engine that will serve, and
     ONNX Runtime against its fp32: three sides of a triangle, so that a failure tells which step of the way broke.
 
-    torch is None for a model that came as ONNX: ONNX Runtime is the reference then.
+    torch is None for a model that came as ONNX: ONNX Runtime is the reference then. learned: what training made of the
+    net, so that the graph itself rounds: a sum of another order may fall on the other side of a rounding edge.
     """
-    graph = "onnxruntime fp32"
-    records = [] if torch is None else [compare(torch, onnxruntime, ("torch fp32", graph), "fp32")]
+    graph = f"onnxruntime {learned or 'fp32'}"
+    records = [] if torch is None else [compare(torch, onnxruntime, ("torch fp32", graph), learned or "fp32")]
     for precision, answers in engine.items():
         name = f"{backend} {precision}"
         if torch is not None:
