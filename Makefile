@@ -36,6 +36,9 @@ check: $(STAMP)  ## ruff, mypy, house tests
 bench-main: setup  ## measure and print every figure that must hold
 	@.venv/bin/python -m benchmarks.main
 
+bench-compress: setup  ## every compression technique against its figure; QUICK=1: committed checkpoints, no training
+	@.venv/bin/python -m benchmarks.compress
+
 lock: $(STAMP)  ## write requirements/*.txt again from *.in; LOCKFLAGS=--upgrade for newer versions
 	@$(COMPILE) $(LOCKFLAGS) requirements/uv.in -o requirements/uv.txt
 	@$(COMPILE) $(LOCKFLAGS) requirements/pip.in -o requirements/pip.txt
@@ -49,4 +52,4 @@ clean:  ## remove what can be made again, except .venv and data: caches, bundles
 
 # Both halves of set-up call apt-get, which takes one caller at a time: no -j.
 .NOTPARALLEL:
-.PHONY: help deploy-cpu setup engine test check bench-main lock clean
+.PHONY: help deploy-cpu setup engine test check bench-main bench-compress lock clean

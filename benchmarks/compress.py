@@ -1,10 +1,10 @@
 """`make bench-compress`: every compression technique held against its figure.
 
-    make bench-compress            # trains everything: hours on two cores, minutes on a GPU; interrupted, it goes on
+    make bench-compress            # trains everything: hours on two cores, much less on a GPU; interrupted, it goes on
     QUICK=1 make bench-compress    # the committed checkpoints instead of training, and what fits beside them
 
-Each recipe's net is trained by `toolchain weights` (QUICK: taken from examples/cifar10/), then a recipe that starts from
-that file is built, measured and, where speed counts, compared with the unpruned net in one run. Then the other
+Each recipe's net is trained by `toolchain weights` (QUICK: taken from examples/cifar10/), then a recipe that starts
+from that file is built, measured and, where speed counts, compared with the unpruned net in one run. Then the other
 benchmarks of this folder: distillation kinds, zoo, resume, two processes, checkpoints.
 """
 
@@ -20,7 +20,8 @@ from typing import Any
 
 import msgspec
 
-from benchmarks import checkpoints, ddp, distillation, resume, zoo
+from benchmarks import checkpoints, ddp, resume, zoo
+from benchmarks.distillation import Budget, distillation
 from benchmarks.rows import Row, print_rows, row
 from toolchain.compress import ORDERS
 from toolchain.records.bundle import open_bundle
@@ -32,6 +33,7 @@ EXAMPLES = ROOT / "examples" / "cifar10"
 WORK = ROOT / "build" / "bench-compress"  # nets and recipes made here; what is there is not trained again
 BASE = "cifar10-resnet20"
 TOOLCHAIN = (sys.executable, "-m", "toolchain")
+QUICK_NETS = ("squeezenet1_1", "mobilenet_v2")
 MACS_TIMES_FEWER, OF_THE_RATIO = 2.1, 0.57  # Torch-Pruning's ResNet-50: 3.85 times fewer MACs give 2.19 times
 
 
@@ -99,7 +101,8 @@ def quantized(unpruned: Manifest, quick: bool) -> Iterator[Row]:
     """Post-training and quantization-aware, against fp32 torch."""
     assert unpruned.accuracy is not None
     fp32, chosen = unpruned.accuracy.fp32 * 100, unpruned.accuracy.chosen * 100
-    yield row("ResNet-20, INT8 after training", fp32 - chosen, "<=", 0.3, "points lost", f"{chosen:.2f} of {fp32:.2f} %")
+    note = f"{chosen:.2f} of {fp32:.2f} %"
+    yield row("ResNet-20, INT8 after training", fp32 - chosen, "<=", 0.3, "points lost", note)
     for name, what, bound in (
         ("cifar10-resnet20-qat", "ResNet-20, quantization-aware INT8", 0.1),
         ("cifar10-resnet20-qat4", "ResNet-20, quantization-aware, 4-bit weights", 1.0),
@@ -110,7 +113,7 @@ def quantized(unpruned: Manifest, quick: bool) -> Iterator[Row]:
         yield row(what, fp32 - one.points, "<=", bound, "points lost", note)
 
 
-def pruned(unpruned: Manifest, quick: bool) -> Iterator[Row]:
+def pruned(quick: bool) -> Iterator[Row]:
     """Fewer multiply-accumulates: what they cost in accuracy and give in time, in one run with the unpruned net."""
     one = built("cifar10-resnet20-pruned", quick)
     compared = run(*TOOLCHAIN, "compare", f"recipes/{BASE}.toml", str(one.recipe))
@@ -160,6 +163,21 @@ def whole_net() -> tuple[int, float | None]:
     return weights_size_bytes(cifar_net("vgg11", 10)), known
 
 
+def others(quick: bool) -> Iterator[Row]:
+    """The catalogue's other figures; QUICK leaves out those that train for long, and says so."""
+    yield from checkpoints.rows()
+    yield from resume.rows()
+    if quick:
+        print("QUICK: left out: distillation kinds, two processes, seven of the nine architectures", flush=True)
+        yield from zoo.rows(QUICK_NETS)
+        return
+    yield from zoo.rows(tuple(zoo.NETS))
+    yield ddp.compared()
+    found, shown = distillation(Budget())
+    print(shown, end="\n\n", flush=True)
+    yield from found
+
+
 def main() -> None:
     import torch
 
@@ -167,8 +185,8 @@ def main() -> None:
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
     print(f"trained on: {device}; {'QUICK: committed checkpoints' if quick else 'everything is trained'}", flush=True)
     unpruned = base()
-    found = [*quantized(unpruned, quick), *pruned(unpruned, quick), *small(quick), *packed(quick)]
-    print_rows(found)
+    figures = [*quantized(unpruned, quick), *pruned(quick), *small(quick), *packed(quick)]
+    print_rows([*figures, *others(quick)])
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
 """Nine architectures and EfficientNet-Lite0: pruned, exported, OpenVINO fp32 and int8. Do all answer alike, how fast?
 
-python -m benchmarks.zoo; NETS=vgg16,resnet50 for some, FRESH=1 to measure again what is kept. No net is trained here:
+python -m benchmarks.zoo; NETS=vgg16,resnet50 for some. No net is trained here:
 untrained.py says what stands in for it, so that agreement means something and accuracy nothing. Weights are
 torchvision's own where they can be fetched, else random; the table says which. One net at a time, one thread, batch 1.
 """
 
 import os
 import sys
+from collections.abc import Sequence
 from shutil import rmtree
 
 import msgspec
@@ -35,13 +36,11 @@ COLUMNS = {
 
 
 def result(name: str) -> Found:
-    """Measured now, or kept by an earlier run: an interrupted benchmark goes on."""
+    """Measured now, or kept by an interrupted run, which goes on."""
     folder = home() / "zoo" / name
-    if os.environ.get("FRESH"):
-        rmtree(folder, ignore_errors=True)
     path = folder / "found.json"
-    if path.is_file():
-        return msgspec.json.decode(path.read_bytes(), type=Found)
+    if path.is_file() and (found := msgspec.json.decode(path.read_bytes(), type=Found)).code == code():
+        return found
     found = measured(name, Stages(folder, say))
     write_whole(path, encoded(found))
     return found
@@ -64,16 +63,12 @@ def row(name: str, result: Found | str) -> Row:
     times = f"{result.macs[0] / result.macs[1]:.2f} times fewer MACs, {result.about.importance}"
     whole_ms, *others_ms = result.latency_ms
     faster = "{:.2f} times faster, {:.2f} in int8".format(*(whole_ms / one for one in others_ms))
-    old = [f"of {result.date}, by other code; FRESH=1 measures again"] if result.code != code() else []
     blocks = f"prune_blocks {result.blocks}"
-    return Row(what, len(failed), bound, not failed, "; ".join([*notes, times, faster, blocks, *old]))
+    return Row(what, len(failed), bound, not failed, "; ".join([*notes, times, faster, blocks]))
 
 
-def main() -> None:
-    names = [name for name in os.environ.get("NETS", "").split(",") if name] or list(NETS)
-    unknown = [name for name in names if name not in NETS]
-    if unknown:
-        sys.exit(f"NETS: no net '{unknown[0]}'; there are: {', '.join(NETS)}")
+def rows(names: Sequence[str]) -> list[Row]:
+    """A row a net; the table is printed. What an interrupted run kept goes when all of them are done."""
     torch.set_num_threads(THREADS)
     found: dict[str, Found | str] = {}
     for name in names:
@@ -82,7 +77,17 @@ def main() -> None:
         except ToolchainError as error:
             found[name] = str(error)
     print(table([line(one) for one in found.values() if isinstance(one, Found)], COLUMNS), end="\n\n")
-    print_rows([row(name, one) for name, one in found.items()])
+    for name in names:
+        rmtree(home() / "zoo" / name, ignore_errors=True)
+    return [row(name, one) for name, one in found.items()]
+
+
+def main() -> None:
+    names = [name for name in os.environ.get("NETS", "").split(",") if name] or list(NETS)
+    unknown = [name for name in names if name not in NETS]
+    if unknown:
+        sys.exit(f"NETS: no net '{unknown[0]}'; there are: {', '.join(NETS)}")
+    print_rows(rows(names))
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ def test_each_precision_has_its_own_order(folder: Path) -> None:
     making = made(recipe(folder, QUANTIZE + WEIGHTS), "openvino")
     assert quantization_for(making, "int8").samples == 8  # type: ignore[union-attr]  # None would fail as well
     assert quantization_for(making, "int8d") is quantization_for(making, "fp32") is None
-    assert rounding_for(making, "int4w").bits == 4  # type: ignore[union-attr]
+    assert rounding_for(making, "int4w").bits == 4  # type: ignore[union-attr]  # there is one
     assert rounding_for(making, "int2w") is None
 
 

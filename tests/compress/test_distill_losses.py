@@ -102,7 +102,7 @@ def test_angles_are_those_at_each_picture_between_the_two_others() -> None:
 
 def test_relations_have_slopes_also_where_two_pictures_coincide() -> None:
     same = torch.zeros(3, 2, requires_grad=True)
-    (distance_loss(same, torch.randn(3, 2)) + angle_loss(same, torch.randn(3, 2))).backward()  # type: ignore[no-untyped-call]
+    (distance_loss(same, torch.randn(3, 2)) + angle_loss(same, torch.randn(3, 2))).backward()  # type: ignore[no-untyped-call]  # torch's
     assert same.grad is not None
     assert bool(same.grad.isfinite().all())
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.compress.nets import context, tiny
-from toolchain.compress import TABLE, TABLE, check_order, check_steps, steps_from
+from toolchain.compress import TABLE, check_order, check_steps, steps_from
 from toolchain.compress.finetune import Finetune
 from toolchain.compress.prune_channels import PruneChannels
 from toolchain.compress.quantize import Quantize

@@ -12,6 +12,7 @@ from tests.house.tree import OURS, ROOT, Import, below, imports, modules
 LEAVES = ("toolchain.errors", "toolchain.home", "toolchain.progress")
 BASE = (*LEAVES, "toolchain.records", "toolchain.recipe")
 MAKING = ("toolchain.backends", "toolchain.compress", "toolchain.data", "toolchain.export", "toolchain.models")
+LEARNED = ("toolchain.compress.fake_quantize", "toolchain.compress.quantized_layers")
 MEASURING = ("deploy.runtime.engines", "deploy.runtime.probe", "deploy.runtime.cgroup")
 ALL = ("toolchain", "deploy")
 RULES: dict[str, tuple[str, ...]] = {
@@ -27,10 +28,12 @@ RULES: dict[str, tuple[str, ...]] = {
     "toolchain.data": (*BASE, "deploy.runtime.pictures"),
     "toolchain.models": (*BASE, "toolchain.data"),
     "toolchain.compress": (*BASE, "toolchain.data", "toolchain.models"),
-    "toolchain.export": (*BASE, "toolchain.data", "toolchain.models"),
+    # quantization-aware layers are exported as the integers that they learned
+    "toolchain.export": (*BASE, "toolchain.data", "toolchain.models", *LEARNED),
     "toolchain.backends": BASE,
     "toolchain.parity": BASE,
     # the verbs: they join what was made with what delivers it
+    "toolchain.__main__": ALL,
     "toolchain.cli": ALL,
     "toolchain.deployment": ALL,
     "toolchain.evaluation": ALL,

@@ -60,8 +60,8 @@ class Net:
 class Context:
     """What a step may use. `folder` is its own and survives an interruption: a step resumes from it. original: the net
     as the recipe started from it, which teaches where no other teacher is named. base: what a teacher's relative paths
-    are relative to. latencies_ms: medians at batch 1 on the target's engine, in fp32, of several nets measured in turn in
-    one run; None where no engine is known."""
+    are relative to. latencies_ms: medians at batch 1 on the target's engine, in fp32, of several nets measured in turn
+    in one run; None where no engine is known."""
 
     data: DataSet
     preprocessing: Preprocessing
