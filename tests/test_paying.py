@@ -131,3 +131,10 @@ def test_what_was_not_built_or_not_measured_is_not_judged() -> None:
 
 def test_without_labels_speed_alone_is_judged() -> None:
     assert last(after("prune_channels", accuracy=0.0), terms=replace(TERMS, reference=None)).pays is True
+
+
+def test_steps_one_after_the_other_are_judged_after_the_training_that_follows_them_all() -> None:
+    blocks, channels = after("prune_blocks", 0.7, 700, 0.4), after("prune_channels", 0.5, 500, 0.3)
+    trained = after("distill", 0.5, 500, 0.918, trains=True)
+    assert [one.pays for one in judge((START, blocks, channels, trained), TERMS)] == [None, True, True, None]
+    assert [one.pays for one in judge((START, blocks, channels), TERMS)] == [None, False, False]
