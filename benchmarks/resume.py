@@ -24,7 +24,7 @@ from toolchain.compress.saved import load_net, weights_digest
 from toolchain.models import import_user_file
 
 BIN, EXAMPLE = Path(sys.executable).parent, Path(__file__).parent.parent / "examples" / "own_model"
-COMMON = 'epochs = 8, batch_size = 32, lr = 0.02, ema_decay = 0.99, augment = ["crop", "flip", "mixup"]'
+COMMON = 'epochs = 8, batch_size = 32, lr = 0.02, ema_decay = 0.99, augment = ["crop", "mixup"]'
 STEPS = {
     "finetune": f"finetune = {{ {COMMON} }}",
     "distill": f"distill = {{ {COMMON} }}",

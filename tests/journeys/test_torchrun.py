@@ -35,11 +35,11 @@ name = "folder"
 path = "data/grey28"
 
 [[step]]
-finetune = { epochs = 12, batch_size = 32, lr = 0.05, keep_best = false }
+finetune = { epochs = 12, batch_size = 32, lr = 0.05, keep_best = false, augment = ["crop"] }
 [[step]]
 prune_channels = { ratio = 0.2, round_to = 4 }
 [[step]]
-finetune = { epochs = 4, batch_size = 32, lr = 0.02, keep_best = false }
+finetune = { epochs = 4, batch_size = 32, lr = 0.02, keep_best = false, augment = ["crop"] }
 """
 
 
