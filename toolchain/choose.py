@@ -54,17 +54,20 @@ def measure_candidates(
     settings: Settings,
     say: Callable[[str], None],
     pictures: "ImageSource | None" = None,
+    right: Precision = "fp32",
 ) -> tuple[Candidate, ...]:
     """Fill latency_ms (batch 1) and accuracy (top-1, all of `test`); a candidate that cannot run here says so.
 
-    Without labels (`test` is None), top-1 agreement with the fp32 candidate on `pictures` goes into `options` as
-    `top1_agreement`. AccuracyError when there is neither, or no fp32 candidate to agree with.
+    Without labels (`test` is None), top-1 agreement with the candidate `right` on `pictures` goes into `options` as
+    `top1_agreement`: fp32, or what the net learned in training. AccuracyError when there is neither.
     """
     images = test.images if test is not None else pictures
     if images is None or len(images) == 0:
         raise AccuracyError("no pictures to measure candidates on; give the recipe's [data] a test part or pictures")
-    if test is None and all(candidate.precision != "fp32" for candidate in candidates):
-        raise AccuracyError("no labelled test part, and no fp32 to agree with; add fp32 to `precisions` under [build]")
+    if test is None and all(candidate.precision != right for candidate in candidates):
+        raise AccuracyError(
+            f"no labelled test part, and no {right} to agree with; add {right} to `precisions` under [build]"
+        )
     able, refused = _timed(folder, candidates, images, msgspec.structs.replace(settings, hint="latency"))
     throughput = msgspec.structs.replace(settings, hint="throughput")
     answers: dict[Precision, NDArray[np.int64]] = {}
@@ -72,9 +75,9 @@ def measure_candidates(
         with open_engine(folder, candidate, throughput) as engine:
             answers[candidate.precision] = top1_of(engine, images, f"{candidate.precision}: batches of pictures")
         say(f"  {candidate.precision}: {candidate.latency_ms:#.3g} ms; {len(images)} pictures answered")
-    truth = test.labels if test is not None else answers.get("fp32")
+    truth = test.labels if test is not None else answers.get(right)
     if truth is None:
-        raise AccuracyError(f"no labelled test part, and fp32 to agree with {refused['fp32'].verdict}")
+        raise AccuracyError(f"no labelled test part, and {right} to agree with {refused[right].verdict}")
     scored = {name: _scored(found, answers[name], truth, test is not None) for name, found in able.items()}
     return tuple((scored | refused)[candidate.precision] for candidate in candidates)
 

@@ -44,9 +44,8 @@ def judged(
     torch = None if module is None else torch_answers(module, making.recipe.input, pictures)
     computes = backend(making.target).COMPUTES
     answers = _answered(folder, made, settings, pictures) if computes else {}
-    parity = three_way(
-        torch, ort_answers(onnx / "model.onnx", pictures), answers, making.target, _learned(making, made)
-    )
+    taught = _learned(making, made)
+    parity = three_way(torch, ort_answers(onnx / "model.onnx", pictures), answers, making.target, taught)
     differing = {
         precision for precision in answers for row in parity if row.candidate.endswith(precision) and not row.passed
     }
@@ -55,7 +54,7 @@ def judged(
     agreeing = tuple(candidate for _, candidate in made if candidate.precision not in differing)
     test = making.data.part("test")
     labelled = test if computes and len(test) else None
-    measured = measure_candidates(folder, agreeing, labelled, settings, making.stages.say, pictures)
+    measured = measure_candidates(folder, agreeing, labelled, settings, making.stages.say, pictures, taught or "fp32")
     choice = choose(
         measured,
         reference.accuracy if labelled else None,

@@ -94,7 +94,7 @@ class WeightQuantizer(nn.Module):
             scale, zero_point = self.grid(weight)
             if self.bits == 1:
                 binary = scale.view(-1, *[1] * (weight.ndim - 1)) * signs(weight)
-                return weight + (binary - weight).detach()
+                return binary.detach() + (weight - weight.detach())  # exactly binary, the gradient the weight's
             low, high = WEIGHT_RANGES[self.bits]
             if not self.learned:
                 return torch.fake_quantize_per_channel_affine(weight, scale, zero_point.int(), 0, low, high)
