@@ -69,7 +69,8 @@ def _check_after_qat(steps: NamedSteps, place: str) -> None:
     for number, (name, step) in enumerate(steps[first:], first + 1):
         if name == "qat":
             raise RecipeError(f"{place}: step {number}, qat: step {first} quantizes already; remove one of them")
-        if name in UNDONE or getattr(step, "replace_head", False):
+        anew = getattr(step, "replace_head", False) or getattr(step, "start", "") == "fresh" or hasattr(step, "copies")
+        if name in UNDONE or anew:
             cure = f"remove {name}" if name in ORDERS else "move it before qat"
             raise RecipeError(
                 f"{place}: step {number}, {name}: comes after qat (step {first}), whose learned grid it would make "
