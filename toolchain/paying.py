@@ -120,8 +120,8 @@ def _judged(rows: Sequence[Row], number: int, before: Row, terms: Terms) -> tupl
 
 
 def _loss(rows: Sequence[Row], number: int, terms: Terms) -> str:
-    """Too much accuracy lost when the training that follows the step (perhaps after more steps) is over; '' when not, or
-    where none is known."""
+    """Too much accuracy lost when the training that follows the step (perhaps after more steps) is over; '' when not,
+    or where none is known."""
     end = next((at for at in range(number + 1, len(rows)) if rows[at].trains), number)
     while end + 1 < len(rows) and rows[end + 1].trains:
         end += 1

@@ -73,8 +73,8 @@ def test_quantize_keeps_the_steps_contract(tmp_path: Path) -> None:
 
 def test_quantize_only_writes_its_order_down(tmp_path: Path) -> None:
     module = tiny()
-    after = Quantize(40, "performance", False, True).apply(Net(module), context(tmp_path))
+    after = Quantize(40, "performance", "off", True).apply(Net(module), context(tmp_path))
     assert after.module is module
-    assert after.quantization == Quantization(40, "performance", False, True)
+    assert after.quantization == Quantization(40, "performance", "off", True)
     with pytest.raises(RecipeError, match="the net is quantized already; one quantize step is enough"):
         Quantize().apply(after, context(tmp_path))

@@ -50,7 +50,8 @@ def test_an_unknown_step_is_named_with_its_place() -> None:
 def test_an_unknown_option_is_named_with_those_there_are() -> None:
     assert refused({"prune_channels": {"ration": 0.3}}) == (
         "recipes/x.toml: step 1, prune_channels: no option 'ration'; it has: ratio, importance, global_pruning, "
-        "round_to, iterative_steps, ignore, samples"
+        "round_to, iterative_steps, ignore, samples, macs_times_fewer, latency_times_faster, residual, finetune_epochs, "
+        "lr, batch_size, augment"
     )
 
 
@@ -58,7 +59,7 @@ def test_an_unknown_option_is_named_with_those_there_are() -> None:
     ("raw", "message"),
     [
         ({"prune_channels": {"ratio": 1.5}}, "step 1, prune_channels, ratio: expected `float` < 1.0"),
-        ({"prune_channels": {"ratio": "half"}}, "step 1, prune_channels, ratio: expected `float`, got `str`"),
+        ({"prune_channels": {"ratio": "half"}}, "step 1, prune_channels, ratio: expected `float | null`, got `str`"),
         ({"prune_channels": {"importance": "l3"}}, "step 1, prune_channels, importance: invalid enum value 'l3'"),
         ({"finetune": {"epochs": 0}}, "step 1, finetune, epochs: expected `int` >= 1"),
         ({"finetune": {"augment": ["flip", "blur"]}}, "step 1, finetune, augment[1]: invalid enum value 'blur'"),
