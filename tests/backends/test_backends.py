@@ -159,6 +159,22 @@ def test_a_drop_cannot_be_kept_without_labels_nor_by_onnx_runtime(tmp_path):
         backend("onnxruntime").build(onnx, tmp_path, "int8", how)
 
 
+@pytest.mark.parametrize("option", [{"smooth": True}, {"bias_correction": "exact"}])
+def test_what_onnx_runtimes_quantizer_cannot_do_is_refused(option, tmp_path):
+    onnx, how = tiny_onnx(tmp_path / "in.onnx"), Calibration(pictures(8), **option)
+    with pytest.raises(BackendError, match=f"has no such thing: remove {next(iter(option))}.*, or --target=openvino"):
+        backend("onnxruntime").build(onnx, tmp_path, "int8", how)
+
+
+def test_both_presets_reach_onnx_runtime(tmp_path):
+    onnx = tiny_onnx(tmp_path / "in.onnx")
+    made = []
+    for preset in ("mixed", "performance"):
+        candidate = backend("onnxruntime").build(onnx, tmp_path / preset, "int8", Calibration(pictures(8), preset))
+        made.append((tmp_path / preset / candidate.files[0]).read_bytes())
+    assert made[0] != made[1]
+
+
 def test_only_bf16_needs_more_than_avx2():
     assert needed_isa(Candidate("bf16", "openvino", (), 0)) == ("avx512_bf16",)
     assert needed_isa(Candidate("int8", "openvino", (), 0)) == ("avx2",)

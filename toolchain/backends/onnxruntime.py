@@ -69,6 +69,9 @@ def _made(onnx: Path, precision: Precision, calibration: Calibration | None) -> 
         )
     if calibration.max_drop is not None:
         raise BackendError("ONNX Runtime's quantizer does not look at accuracy; remove max_drop, or --target=openvino")
+    if calibration.smooth or calibration.bias_correction == "exact":
+        option = "smooth" if calibration.smooth else 'bias_correction = "exact"'
+        raise BackendError(f"ONNX Runtime's quantizer has no such thing: remove {option}, or --target=openvino")
     with tempfile.TemporaryDirectory() as made:
         return _quantized(onnx, Path(made) / "model.onnx", precision, calibration)
 
@@ -91,6 +94,7 @@ def _quantized(onnx: Path, made: Path, precision: Precision, calibration: Calibr
             common |= {"weight_type": quantization.QuantType.QUInt8, "per_channel": False}
             quantization.quantize_dynamic(onnx, made, **common)
         else:
+            common |= {"extra_options": {"ActivationSymmetric": calibration.preset == "performance"}}
             quantization.quantize_static(onnx, made, _Reader(onnx, calibration.images), **common)
     finally:
         logging.disable(before)

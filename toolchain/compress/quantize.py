@@ -21,6 +21,7 @@ class Quantize(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """samples: calibration pictures. preset "mixed": symmetric weights, asymmetric activations; "performance": both
     symmetric. bias_correction (Nagel et al. 2019): "exact" is slower; "off" where calibration pictures are of another
     kind than the data, whose means they would shift wrongly. smooth: SmoothQuant (Xiao et al. 2022), for transformers.
+    Both are NNCF's, for openvino: ONNX Runtime's quantizer corrects no bias and refuses "exact" and smooth.
     max_drop: points of top-1 on the validate part that int8 may lose; the layers that cost most stay in float until it
     holds (NNCF's accuracy-aware quantization). per_channel: a scale for each output channel, else one a layer.
     dynamic: activations' ranges are found anew for each picture, with no calibration. ignore: layers left in float.
