@@ -19,6 +19,7 @@ from pathlib import Path
 from toolchain import __version__
 from toolchain.commands import Command, Commands, Function, Parameter, command_from, manual, overview
 from toolchain.errors import ToolchainError, UsageError
+from toolchain.interruption import listening
 
 ABOUT = "Trained PyTorch image classifier in, certified container on an edge server out."
 HELP = ("-h", "--help")
@@ -58,7 +59,8 @@ def run(commands: Commands, argv: Sequence[str], name: str = "toolchain") -> int
         if isinstance(answer, str):
             print(answer)
         else:
-            _fire(answer)
+            with listening():
+                _fire(answer)
         sys.stdout.flush()
     except ToolchainError as error:
         print(f"{name}: {error}", file=sys.stderr)

@@ -6,6 +6,8 @@ import time
 from collections.abc import Iterable, Iterator, Sized
 from typing import TypeVar
 
+from toolchain.interruption import check
+
 ItemT = TypeVar("ItemT")
 EVERY_S = 10.0
 
@@ -31,6 +33,7 @@ def counted(items: Iterable[ItemT], what: str, total: int | None = None) -> Iter
     live, began = sys.stderr.isatty(), time.monotonic()
     shown, pause = began, 0.1 if live else EVERY_S
     for done, item in enumerate(items, 1):
+        check()
         yield item
         now = time.monotonic()
         if now - shown >= pause:

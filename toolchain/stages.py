@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from toolchain.interruption import check
 from toolchain.records.files import digest_of, encoded, folder_made_whole
 
 RECORD = "record.json"
@@ -65,6 +66,7 @@ class Stages:
 
     def made(self, name: str, title: str, inputs: dict[str, Any], make: Make) -> Path:
         """The folder of stage `name` for `inputs`; calls make(folder, work) when it is not there yet."""
+        check()
         result = self.place(name, inputs)
         work, lock = (self.folder / f"{result.name}.{kind}" for kind in ("work", "lock"))
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -9,7 +9,7 @@ import pytest
 from tests.house.tree import OURS, ROOT, Import, below, imports, modules
 
 # A room and what of ours it may import, beside itself. The first row that holds a module counts.
-LEAVES = ("toolchain.errors", "toolchain.home", "toolchain.progress")
+LEAVES = ("toolchain.errors", "toolchain.home", "toolchain.interruption", "toolchain.progress")
 BASE = (*LEAVES, "toolchain.records", "toolchain.recipe")
 MAKING = ("toolchain.backends", "toolchain.compress", "toolchain.data", "toolchain.export", "toolchain.models")
 LEARNED = ("toolchain.compress.fake_quantize", "toolchain.compress.quantized_layers")
@@ -18,10 +18,11 @@ ALL = ("toolchain", "deploy")
 RULES: dict[str, tuple[str, ...]] = {
     "toolchain.errors": (),
     "toolchain.home": (),
-    "toolchain.progress": (),
+    "toolchain.interruption": (),
+    "toolchain.progress": ("toolchain.interruption",),
     "toolchain.tables": (),
     "toolchain.commands": (),
-    "toolchain.arguments": ("toolchain.commands", "toolchain.errors"),
+    "toolchain.arguments": ("toolchain.commands", "toolchain.errors", "toolchain.interruption"),
     "toolchain.records": ("toolchain.errors",),
     "toolchain.recipe": ("toolchain.errors", "toolchain.records"),
     "toolchain.stages": (*LEAVES, "toolchain.records"),
