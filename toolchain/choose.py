@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from deploy.runtime.engines import Engine, Settings, open_engine
 from toolchain.errors import AccuracyError, DeviceError
 from toolchain.measuring import latencies_ms, top1_of
+from toolchain.paying import NOISE
 from toolchain.records.manifest import WEIGHT_BITS, Candidate, Precision
 
 if TYPE_CHECKING:
     from toolchain.data.sets import ImageSource, Part
 
-NOISE = 1.03  # latencies closer than 3 % are one latency
 AGREEMENT = "top1_agreement"  # in Candidate.options, where no labels tell an accuracy
 PRECISE_FIRST: tuple[Precision, ...] = (
     "fp32",

@@ -5,20 +5,18 @@ Knows no architecture by name: with all its parameters zero, a residual block ha
 shortcut, and for transformers'; not for blocks that change the shape, nor for any block of VGG, Inception or DenseNet.
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Sequence
 from copy import deepcopy
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.hooks import RemovableHandle
 
 from toolchain.compress.batches import Batches
 from toolchain.compress.losses import logits_of
 from toolchain.data import Part
-from toolchain.models.modes import device_of, evaluating
+from toolchain.models.modes import device_of, evaluating, hooked
 from toolchain.progress import counted
 from toolchain.records.tensors import Preprocessing
 
@@ -62,7 +60,7 @@ def influences(module: nn.Module, blocks: Sequence[str], part: Part, preprocessi
 
         return hook
 
-    with _hooked([module.get_submodule(name).register_forward_hook(measure(name)) for name in blocks]):
+    with hooked([module.get_submodule(name).register_forward_hook(measure(name)) for name in blocks]):
         _loss(module, part, preprocessing)
     return {name: 1 - totals[name] / max(1, seen[name]) for name in blocks}
 
@@ -89,18 +87,9 @@ def _inputs(module: nn.Module, preprocessing: Preprocessing) -> dict[str, Tensor
     for name, part in module.named_modules():
         if name and any(True for _ in part.children()) and any(True for _ in part.parameters()):
             handles += [part.register_forward_pre_hook(before(name)), part.register_forward_hook(after(name))]
-    with _hooked(handles), evaluating(module), torch.no_grad():
+    with hooked(handles), evaluating(module), torch.no_grad():
         module(picture)
     return {name: kept[name] for name in given if name in kept}
-
-
-@contextmanager
-def _hooked(handles: Sequence[RemovableHandle]) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _one(args: tuple[Any, ...]) -> bool:

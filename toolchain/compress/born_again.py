@@ -12,10 +12,10 @@ from typing import Literal
 from torch import nn
 
 from toolchain.compress.fresh import fresh
-from toolchain.compress.lesson import History, Lesson, Response, TaughtOptions, check_lesson, trained
+from toolchain.compress.lesson import History, Lesson, Response, TaughtOptions, check_lesson, teachers_for, trained
 from toolchain.compress.options import Count, Positive, Share, check_training, seed_of
 from toolchain.compress.step import Context, Net
-from toolchain.compress.teachers import Weighting, placed, teachers_of
+from toolchain.compress.teachers import Weighting, placed
 from toolchain.compress.training import accelerator
 
 SEEDS_APART = 101  # between generations: other first weights, and other shuffles
@@ -39,14 +39,14 @@ class BornAgain(TaughtOptions, frozen=True, forbid_unknown_fields=True):
     def rehearse(self, net: Net, context: Context) -> Net:
         """The same net; RecipeError when it cannot be trained or begin anew, or a teacher does not fit."""
         check_lesson(self, net, context)
-        teachers_of(self.teachers, context, small=self.small_epochs > 0)
+        teachers_for(self, context)
         self._first(net, 0)
         return replace(net, history=())
 
     def apply(self, net: Net, context: Context) -> Net:
         """The last generation; resumes from context.folder. ModelError when the loss is no longer finite."""
         self.check(context)
-        teachers, history = teachers_of(self.teachers, context, small=self.small_epochs > 0), list[dict[str, float]]()
+        teachers, history = teachers_for(self, context), list[dict[str, float]]()
         module = net.module
         for generation in range(1, self.generations + 1):
             context.say(f"generation {generation} of {self.generations}")

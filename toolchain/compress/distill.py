@@ -6,10 +6,10 @@ Knows the loss; who teaches is teachers.py's, the loop training.py's.
 from copy import deepcopy
 from dataclasses import replace
 
-from toolchain.compress.lesson import Lesson, Response, TaughtOptions, check_lesson, trained
+from toolchain.compress.lesson import Lesson, Response, TaughtOptions, check_lesson, teachers_for, trained
 from toolchain.compress.options import Positive, Share, check_training
 from toolchain.compress.step import Context, Net
-from toolchain.compress.teachers import Weighting, placed, teachers_of
+from toolchain.compress.teachers import Weighting, placed
 from toolchain.compress.training import accelerator
 
 
@@ -30,13 +30,13 @@ class Distill(TaughtOptions, frozen=True, forbid_unknown_fields=True):
     def rehearse(self, net: Net, context: Context) -> Net:
         """The same net; RecipeError when it cannot be trained, or a teacher does not fit."""
         check_lesson(self, net, context)
-        teachers_of(self.teachers, context, small=self.small_epochs > 0)
+        teachers_for(self, context)
         return replace(net, history=())
 
     def apply(self, net: Net, context: Context) -> Net:
         """The trained student; resumes from context.folder. ModelError when the loss is no longer finite."""
         self.check(context)
-        teachers = teachers_of(self.teachers, context, small=self.small_epochs > 0)
+        teachers = teachers_for(self, context)
         ready = placed(teachers, accelerator())
         response = Response(ready, self.alpha, self.temperature, self.label_smoothing, self.weighting)
         lesson = Lesson(deepcopy(net.module), response.alone, teachers)

@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
-from toolchain.compress.lesson import Lesson, TaughtOptions, check_lesson, trained
+from toolchain.compress.lesson import Lesson, TaughtOptions, check_lesson, teachers_for, trained
 from toolchain.compress.losses import decoupled_kl, labelled, logits_of
 from toolchain.compress.options import NotNegative, Positive, check_training
 from toolchain.compress.step import Context, Net
-from toolchain.compress.teachers import Weighting, placed, taught, teachers_of
+from toolchain.compress.teachers import Weighting, placed, taught
 from toolchain.compress.training import accelerator, all_learning
 from toolchain.errors import RecipeError
 
@@ -40,13 +40,13 @@ class DistillDecoupled(TaughtOptions, frozen=True, forbid_unknown_fields=True):
     def rehearse(self, net: Net, context: Context) -> Net:
         """The same net; RecipeError when it cannot be trained, or a teacher does not fit."""
         check_lesson(self, net, context)
-        teachers_of(self.teachers, context, small=self.small_epochs > 0)
+        teachers_for(self, context)
         return replace(net, history=())
 
     def apply(self, net: Net, context: Context) -> Net:
         """The trained student; resumes from context.folder. ModelError when the loss is no longer finite."""
         self.check(context)
-        teachers = teachers_of(self.teachers, context, small=self.small_epochs > 0)
+        teachers = teachers_for(self, context)
         loss = _Decoupled(self, placed(teachers, accelerator()))
         module, history = trained(Lesson(deepcopy(net.module), loss, teachers, loss.ready), net, self, context)
         return replace(net, module=module, history=history)

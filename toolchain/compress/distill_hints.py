@@ -14,11 +14,11 @@ from torch.nn import functional
 
 from toolchain.compress.beside import Seen, Watched
 from toolchain.compress.inner import seen
-from toolchain.compress.lesson import Lesson, Response, TaughtOptions, check_lesson, trained
+from toolchain.compress.lesson import Lesson, Response, TaughtOptions, check_lesson, teachers_for, trained
 from toolchain.compress.options import NotNegative, Positive, Share, check_training, seed_of
 from toolchain.compress.pairs import Pair, alike, layers_by_teacher, pairs_of
 from toolchain.compress.step import Context, Net
-from toolchain.compress.teachers import placed, teachers_of
+from toolchain.compress.teachers import placed
 from toolchain.compress.training import accelerator, all_learning
 from toolchain.errors import RecipeError
 
@@ -47,14 +47,14 @@ class DistillHints(TaughtOptions, frozen=True, forbid_unknown_fields=True):
     def rehearse(self, net: Net, context: Context) -> Net:
         """The same net; RecipeError when it cannot be trained, a teacher does not fit, or a layer does not exist."""
         check_lesson(self, net, context)
-        self._pairs(net, teachers_of(self.teachers, context, inner=True, small=self.small_epochs > 0), context)
+        self._pairs(net, teachers_for(self, context, inner=True), context)
         return replace(net, history=())
 
     def apply(self, net: Net, context: Context) -> Net:
         """The trained student without its regressors; resumes from context.folder. ModelError when the loss is no
         longer finite."""
         self.check(context)
-        teachers = teachers_of(self.teachers, context, inner=True, small=self.small_epochs > 0)
+        teachers = teachers_for(self, context, inner=True)
         pairs = self._pairs(net, teachers, context)
         with torch.random.fork_rng([]):
             torch.manual_seed(seed_of(self, context))

@@ -15,10 +15,10 @@ from torch.nn import functional
 from toolchain.compress.beside import Watched
 from toolchain.compress.head import head_of
 from toolchain.compress.inner import seen
-from toolchain.compress.lesson import Lesson, Response, TaughtOptions, check_lesson, trained
+from toolchain.compress.lesson import Lesson, Response, TaughtOptions, check_lesson, teachers_for, trained
 from toolchain.compress.options import NotNegative, Positive, Share, check_training
 from toolchain.compress.step import Context, Net
-from toolchain.compress.teachers import placed, teachers_of
+from toolchain.compress.teachers import placed
 from toolchain.compress.training import Loss, accelerator
 from toolchain.errors import RecipeError
 
@@ -41,14 +41,14 @@ class DistillRelation(TaughtOptions, frozen=True, forbid_unknown_fields=True):
     def rehearse(self, net: Net, context: Context) -> Net:
         """The same net; RecipeError when it cannot be trained, a teacher does not fit, or has no classifier."""
         check_lesson(self, net, context)
-        for one in (net.module, *teachers_of(self.teachers, context, inner=True, small=self.small_epochs > 0)):
+        for one in (net.module, *teachers_for(self, context, inner=True)):
             head_of(one, context.preprocessing)
         return replace(net, history=())
 
     def apply(self, net: Net, context: Context) -> Net:
         """The trained student; resumes from context.folder. ModelError when the loss is no longer finite."""
         self.check(context)
-        teachers = teachers_of(self.teachers, context, inner=True, small=self.small_epochs > 0)
+        teachers = teachers_for(self, context, inner=True)
         heads = [head_of(teacher, context.preprocessing).name for teacher in teachers]
         module = Watched(deepcopy(net.module), [head_of(net.module, context.preprocessing).name], side="input")
         wrapper, history = trained(Lesson(module, self._loss(teachers, heads), teachers), net, self, context)

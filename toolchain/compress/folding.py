@@ -10,7 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from toolchain.errors import RecipeError
-from toolchain.models.modes import evaluating
+from toolchain.models.modes import evaluating, hooked
 
 CLOSE = 1e-3  # of the largest answer
 
@@ -69,12 +69,8 @@ def _pairs(module: nn.Module, picture: Tensor) -> list[Pair]:
     names = {layer: name for name, layer in module.named_modules()}
     hooks = [layer.register_forward_hook(convolved) for layer in names if type(layer) is nn.Conv2d]
     hooks += [layer.register_forward_pre_hook(normalized) for layer in names if _folds(layer)]
-    try:
-        with evaluating(module), torch.no_grad():
-            module(picture)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with hooked(hooks), evaluating(module), torch.no_grad():
+        module(picture)
     return [(layer, name) for layer, name in pairs if runs[layer] == 1 and runs[module.get_submodule(name)] == 1]
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from toolchain.compress.measured import one_picture
 from toolchain.errors import RecipeError
-from toolchain.models.modes import evaluating
+from toolchain.models.modes import evaluating, hooked
 from toolchain.records.tensors import Preprocessing
 
 AUXILIARY = ("AuxLogits.fc", "aux1.fc2", "aux2.fc2")  # torchvision's Inception-v3 and GoogLeNet
@@ -31,17 +31,13 @@ def head_of(module: nn.Module, preprocessing: Preprocessing) -> Head:
     """The last Linear or Conv2d that runs and is as wide as the output: `fc` of a ResNet, `classifier.1` of a
     MobileNet, the convolution in SqueezeNet's classifier. RecipeError when there is none."""
     ran: list[tuple[str, Layer]] = []
-    with evaluating(module), torch.no_grad():
-        hooks = [
-            layer.register_forward_hook(lambda *_, at=(name, layer): ran.append(at))
-            for name, layer in module.named_modules()
-            if isinstance(layer, Layer)
-        ]
-        try:
-            answer: Tensor = module(one_picture(module, preprocessing))
-        finally:
-            for hook in hooks:
-                hook.remove()
+    hooks = [
+        layer.register_forward_hook(lambda *_, at=(name, layer): ran.append(at))
+        for name, layer in module.named_modules()
+        if isinstance(layer, Layer)
+    ]
+    with hooked(hooks), evaluating(module), torch.no_grad():
+        answer: Tensor = module(one_picture(module, preprocessing))
     for name, layer in reversed(ran):
         if width(layer) == answer.shape[1]:
             return Head(name, layer, width(layer))

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from toolchain.compress.losses import Answers
 from toolchain.compress.measured import one_picture
 from toolchain.errors import RecipeError
-from toolchain.models.modes import evaluating
+from toolchain.models.modes import evaluating, hooked
 from toolchain.records.tensors import Preprocessing
 
 Side = Literal["input", "output"]
@@ -91,12 +91,8 @@ def _ran(module: nn.Module, preprocessing: Preprocessing) -> list[tuple[Inner, i
         return note
 
     hooks = [layer.register_forward_hook(hook(name)) for name, layer in module.named_modules() if name]
-    try:
-        with evaluating(module), torch.no_grad():
-            module(one_picture(module, preprocessing))
-    finally:
-        for one in hooks:
-            one.remove()
+    with hooked(hooks), evaluating(module), torch.no_grad():
+        module(one_picture(module, preprocessing))
     return ran
 
 
@@ -113,9 +109,6 @@ def seen(
         return note
 
     hooks = [module.get_submodule(name).register_forward_hook(hook(name)) for name in set(names)]
-    try:
+    with hooked(hooks):
         answers: Answers = module(images)
-    finally:
-        for one in hooks:
-            one.remove()
     return answers, tuple(found[name] for name in names)

@@ -14,7 +14,7 @@ from toolchain.compress.head import head_of
 from toolchain.compress.losses import Answers, labelled, logits_of, softened_kl
 from toolchain.compress.options import TrainingOptions, check_training, seed_of, training_key
 from toolchain.compress.step import Context, Net
-from toolchain.compress.teachers import Weighting, taught
+from toolchain.compress.teachers import Weighting, taught, teachers_of
 from toolchain.compress.training import Loss, Training, all_learning, check_trainable, train
 from toolchain.recipe import ModelSpec
 
@@ -37,6 +37,11 @@ class Lesson:
     loss: Loss
     teachers: tuple[nn.Module, ...] = ()
     ready: Ready = all_learning
+
+
+def teachers_for(options: TaughtOptions, context: Context, *, inner: bool = False) -> tuple[nn.Module, ...]:
+    """The options' teachers, shown smaller pictures where the student is; see teachers_of."""
+    return teachers_of(options.teachers, context, inner=inner, small=options.small_epochs > 0)
 
 
 def check_lesson(options: TrainingOptions, net: Net, context: Context) -> None:

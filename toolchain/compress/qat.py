@@ -14,12 +14,12 @@ from torch import nn
 
 from toolchain.compress.batches import Batches
 from toolchain.compress.fake_quantize import observing
-from toolchain.compress.lesson import Lesson, Response, TaughtOptions, check_lesson, trained
+from toolchain.compress.lesson import Lesson, Response, TaughtOptions, check_lesson, teachers_for, trained
 from toolchain.compress.measured import one_picture
 from toolchain.compress.options import Count, NotNegative, Positive, Share, check_training, seed_of
 from toolchain.compress.quantizable import quantizable
 from toolchain.compress.step import Context, LearnedQuantization, Net
-from toolchain.compress.teachers import Weighting, placed, teachers_of
+from toolchain.compress.teachers import Weighting, placed
 from toolchain.compress.training import accelerator
 from toolchain.errors import RecipeError
 from toolchain.models.modes import evaluating
@@ -62,7 +62,7 @@ class Qat(TaughtOptions, frozen=True, forbid_unknown_fields=True):
         if self.weight_bits == 1 and net.sparse:
             raise RecipeError("one-bit weights have no zero, so sparsify would be undone; weight_bits = 2 has one")
         if self.distill:
-            teachers_of(self.teachers, context)
+            teachers_for(self, context)
         learned = LearnedQuantization(self.weight_bits, self.activation_bits or None)
         copied = deepcopy(net.module).eval()
         picture = one_picture(copied, context.preprocessing)
@@ -73,7 +73,7 @@ class Qat(TaughtOptions, frozen=True, forbid_unknown_fields=True):
         """The trained net; resumes from context.folder. ModelError when the loss is no longer finite."""
         self.check(context)
         made = self.rehearse(net, context)
-        teachers = teachers_of(self.teachers, context) if self.distill else ()
+        teachers = teachers_for(self, context) if self.distill else ()
         self._calibrate(made.module, context)
         ready = placed(teachers, accelerator())
         alpha = self.alpha if self.distill else 0.0

@@ -18,7 +18,7 @@ from toolchain.compress.folding import fold_norms
 from toolchain.compress.quantized_layers import SLOTS, QuantizedAdd, QuantizedConv2d, QuantizedLinear, quantized_layer
 from toolchain.compress.step import LearnedQuantization
 from toolchain.errors import RecipeError
-from toolchain.models.modes import evaluating
+from toolchain.models.modes import evaluating, hooked
 
 ADDITIONS = (operator.add, operator.iadd, torch.add)
 END_BITS = 8  # of the first and the last layer
@@ -57,12 +57,8 @@ def _ran(module: nn.Module, picture: Tensor) -> list[nn.Conv2d | nn.Linear]:
         for layer in module.modules()
         if type(layer) in (nn.Conv2d, nn.Linear)
     ]
-    try:
-        with evaluating(module), torch.no_grad():
-            module(picture)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with hooked(hooks), evaluating(module), torch.no_grad():
+        module(picture)
     return list(ran)
 
 
@@ -140,11 +136,7 @@ def _give_quantizers(module: nn.Module, picture: Tensor, learned_scales: bool) -
 
     kinds = (QuantizedConv2d, QuantizedLinear, QuantizedAdd)
     hooks = [layer.register_forward_pre_hook(give) for layer in module.modules() if isinstance(layer, kinds)]
-    try:
-        with evaluating(module), torch.no_grad():
-            module(picture)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with hooked(hooks), evaluating(module), torch.no_grad():
+        module(picture)
     for quantizer in found.values():
         quantizer.settle()

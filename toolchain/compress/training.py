@@ -25,6 +25,7 @@ from toolchain.compress.step import Context, Net
 from toolchain.compress.world import World, accelerator, joined
 from toolchain.compress.zeros import Zeros
 from toolchain.errors import ModelError, RecipeError
+from toolchain.models.modes import hooked
 from toolchain.models.program import Program
 from toolchain.progress import counted
 
@@ -196,11 +197,8 @@ def _figures(loss: Tensor, answers: list[Any], labels: Tensor, world: World) -> 
 def _answers(module: nn.Module) -> Iterator[list[Any]]:
     """What `module` answers, as long as this lasts: the loss alone does not tell how many it got right."""
     found: list[Any] = []
-    handle = module.register_forward_hook(lambda _, __, answer: found.append(answer))
-    try:
+    with hooked([module.register_forward_hook(lambda _, __, answer: found.append(answer))]):
         yield found
-    finally:
-        handle.remove()
 
 
 def _sentence(entry: dict[str, float], epochs: int) -> str:

@@ -1,10 +1,11 @@
 """A network for a while in evaluation mode, and where its weights are. Knows nothing of what is asked of it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 
 @contextmanager
@@ -21,6 +22,16 @@ def evaluating(module: nn.Module) -> Iterator[nn.Module]:
     finally:
         for part, training in modes.items():
             part.training = training
+
+
+@contextmanager
+def hooked(handles: Iterable[RemovableHandle]) -> Iterator[None]:
+    """With the hooks that are registered; they are removed at the end, come what may."""
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def device_of(module: nn.Module) -> torch.device:
