@@ -3,11 +3,10 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from tests.journeys.said import Said
+from tests.pictures import write_pictures
 from toolchain.arguments import run
 from toolchain.cli import COMMANDS
 from toolchain.errors import RefusedError
@@ -48,12 +47,7 @@ REFUSE = "[build]\nmax_accuracy_loss = 100\nrefuse = true\n"
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("TOOLCHAIN_HOME", str(tmp_path / "home"))
-    random = np.random.default_rng(0)
-    for label in "abcd":
-        (tmp_path / "pictures" / label).mkdir(parents=True)
-        for number in range(10):
-            pixels = random.integers(0, 256, (16, 16, 3), np.uint8)
-            Image.fromarray(pixels).save(tmp_path / "pictures" / label / f"{number}.png")
+    write_pictures(tmp_path, 16)
     (tmp_path / "nets.py").write_text(NETS)
     return tmp_path
 

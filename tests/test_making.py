@@ -3,12 +3,11 @@
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import save_file
 
+from tests.pictures import write_pictures
 from toolchain.data import Part
 from toolchain.errors import DataError, RecipeError
 from toolchain.evaluation import evaluated
@@ -55,12 +54,7 @@ QUANTIZE = "[[step]]\nquantize = { samples = 8 }\n"
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Four classes of ten random pictures, and a net with random weights."""
     monkeypatch.setenv("TOOLCHAIN_HOME", str(tmp_path / "home"))
-    random = np.random.default_rng(0)
-    for label in "abcd":
-        (tmp_path / "pictures" / label).mkdir(parents=True)
-        for number in range(10):
-            pixels = random.integers(0, 256, (8, 8, 3), np.uint8)
-            Image.fromarray(pixels).save(tmp_path / "pictures" / label / f"{number}.png")
+    write_pictures(tmp_path, 8)
     (tmp_path / "nets.py").write_text(NETS)
     return tmp_path
 

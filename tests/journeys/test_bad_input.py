@@ -6,16 +6,15 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import save_file
 
 from tests.export.nets import Small
 from tests.journeys.conftest import Toolchain
 from tests.journeys.own import changed
 from tests.journeys.said import half_written
+from tests.pictures import write_pictures
 
 pytestmark = pytest.mark.slow
 NETS = Path(__file__).parents[1] / "export" / "nets.py"
@@ -38,12 +37,7 @@ QUANTIZED = ("[build]", "[[step]]\nquantize = { samples = 20 }\n[build]")
 @pytest.fixture
 def recipe(tmp_path: Path) -> Path:
     """Random weights and random pictures, four classes of ten: everything works."""
-    random = np.random.default_rng(0)
-    for label in "abcd":
-        (tmp_path / "pictures" / label).mkdir(parents=True)
-        for number in range(10):
-            pixels = random.integers(0, 256, (8, 8, 3), np.uint8)
-            Image.fromarray(pixels).save(tmp_path / "pictures" / label / f"{number}.png")
+    write_pictures(tmp_path, 8)
     (tmp_path / "small.toml").write_text(RECIPE)
     return tmp_path / "small.toml"
 
