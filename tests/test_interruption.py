@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -42,3 +44,25 @@ def test_an_interrupt_is_forgotten_when_nobody_listens_any_more() -> None:
         swallowed()
     check()
     assert signal.getsignal(signal.SIGINT) is before
+
+
+OUT_OF_TURN = """
+import os, signal
+import openvino
+from toolchain.interruption import listening
+
+cores = [openvino.Core(), openvino.Core()]
+for core in cores:
+    core.get_property("CPU", "FULL_DEVICE_NAME")
+del core, cores[0], cores[0]
+try:
+    with listening():
+        os.kill(os.getpid(), signal.SIGINT)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_an_interrupt_survives_the_signal_stack_that_openvino_leaves_freed() -> None:
+    done = subprocess.run([sys.executable, "-c", OUT_OF_TURN], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr
