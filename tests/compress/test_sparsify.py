@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from tests.compress.contract import keeps_the_contract
 from tests.compress.nets import context, residual, tiny
+from toolchain.compress import check_order, steps_from
 from toolchain.compress.distill import Distill
 from toolchain.compress.finetune import Finetune
 from toolchain.compress.magnitude import smallest, two_of_four
@@ -183,4 +184,16 @@ def test_nets_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     odd = nn.Sequential(nn.Conv2d(3, 6, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 4))
     assert message(Sparsify(pattern="2:4"), Net(odd), tmp_path) == (
         'pattern = "2:4" fits no layer: none has input channels in multiples of 4; use "any"'
+    )
+
+
+def test_channels_cut_after_groups_of_four_are_refused_before_any_work() -> None:
+    four, cut = {"sparsify": {"pattern": "2:4"}}, {"prune_channels": {}}
+    check_order(steps_from((cut, four), "x.toml"), "x.toml")
+    check_order(steps_from(({"sparsify": {}}, cut), "x.toml"), "x.toml")
+    with pytest.raises(RecipeError) as error:
+        check_order(steps_from((four, cut), "x.toml"), "x.toml")
+    assert str(error.value) == (
+        "x.toml: step 2, prune_channels: comes after sparsify (step 1), whose groups of four channels it would shift; "
+        "move prune_channels before it"
     )

@@ -50,6 +50,7 @@ def check_order(steps: NamedSteps, place: str) -> None:
     are last."""
     names = [name for name, _ in steps]
     _check_after_qat(steps, place)
+    _check_groups_of_four(steps, place)
     first = next((number for number, name in enumerate(names) if name in ORDERS), len(names))
     for number, name in enumerate(names[first + 1 :], first + 2):
         if name == "quantize" and name in names[: number - 1]:
@@ -75,6 +76,19 @@ def _check_after_qat(steps: NamedSteps, place: str) -> None:
             raise RecipeError(
                 f"{place}: step {number}, {name}: comes after qat (step {first}), whose learned grid it would make "
                 f"meaningless; {cure}"
+            )
+
+
+def _check_groups_of_four(steps: NamedSteps, place: str) -> None:
+    """An engine skips two of every four input channels in their order: one channel cut later shifts the groups."""
+    groups = None
+    for number, (name, step) in enumerate(steps, 1):
+        if getattr(step, "pattern", "") == "2:4":
+            groups = number
+        elif name == "prune_channels" and groups is not None:
+            raise RecipeError(
+                f"{place}: step {number}, {name}: comes after {steps[groups - 1][0]} (step {groups}), whose groups of four "
+                f"channels it would shift; move {name} before it"
             )
 
 

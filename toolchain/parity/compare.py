@@ -108,12 +108,12 @@ def three_way(
     torch is None for a model that came as ONNX: ONNX Runtime is the reference then. learned: what training made of the
     net, so that the graph itself rounds: a sum of another order may fall on the other side of a rounding edge.
     """
-    graph = f"onnxruntime {learned or 'fp32'}"
-    records = [] if torch is None else [compare(torch, onnxruntime, ("torch fp32", graph), learned or "fp32")]
+    net, graph = (f"{room} {learned or 'fp32'}" for room in ("torch", "onnxruntime"))
+    records = [] if torch is None else [compare(torch, onnxruntime, (net, graph), learned or "fp32")]
     for precision, answers in engine.items():
         name = f"{backend} {precision}"
         if torch is not None:
-            records.append(compare(torch, answers, ("torch fp32", name), precision))
+            records.append(compare(torch, answers, (net, name), precision))
         if torch is None or precision == "fp32":
             records.append(compare(onnxruntime, answers, (graph, name), precision))
     return tuple(records)
