@@ -87,8 +87,8 @@ def _check_groups_of_four(steps: NamedSteps, place: str) -> None:
             groups = number
         elif name == "prune_channels" and groups is not None:
             raise RecipeError(
-                f"{place}: step {number}, {name}: comes after {steps[groups - 1][0]} (step {groups}), whose groups of four "
-                f"channels it would shift; move {name} before it"
+                f"{place}: step {number}, {name}: comes after {steps[groups - 1][0]} (step {groups}), whose groups of "
+                f"four channels it would shift; move {name} before it"
             )
 
 
