@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from tests.test_making import folder, recipe
@@ -97,10 +98,22 @@ def test_a_pruned_and_quantization_aware_net_comes_back(folder: Path, how: str) 
     assert net.learned is not None
     assert (net.learned.weight_bits, net.learned.activation_bits) == (record.structure.learned.weight_bits, 8)
     assert same(net.module, after(place))
+    kept = load_file(folder / "w.safetensors")["more.weight"]
+    assert kept.dtype == (torch.int8 if "running" not in how else torch.float32)  # a running grid is its weights' own
     next_place = place.with_name("next.toml")
     assert learned(prepared(next_place, "openvino", lambda _: None)) == net.learned
     again, _ = write(next_place, folder / "again.safetensors", None, "onnxruntime", lambda _: None)
     assert again.structure == record.structure
+
+
+def test_integers_without_their_scales_are_refused(folder: Path) -> None:
+    place, file = recipe(folder, QAT % "weight_bits = 4"), folder / "w.safetensors"
+    out(place)
+    state, said = load_file(file), metadata_of(file)
+    state["conv.weight_quantizer.scale"] = state["conv.weight_quantizer.scale"][:2].clone()
+    save_file(state, file, said)
+    with pytest.raises(ModelError, match=r"no scales for the integers of 'conv\.weight'; damaged"):
+        started(place)
 
 
 def test_what_the_back_end_does_after_export_is_not_in_the_file(folder: Path) -> None:

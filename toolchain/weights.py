@@ -40,7 +40,7 @@ class Written(msgspec.Struct, frozen=True):
 def write(place: Path, out: Path, step: int | None, target: str, say: Callable[[str], None]) -> tuple[Weights, Written]:
     """Run the steps of the recipe at `place`, up to number `step` (None: the last one on torch), and write the net to
     `out`, whole or not at all. UsageError or ModelError for what cannot be written."""
-    from toolchain.compress.started import rebuilt
+    from toolchain.compress.started import rebuilt, stored
     from toolchain.models.written import write_weights
 
     check_out(out)
@@ -54,7 +54,7 @@ def write(place: Path, out: Path, step: int | None, target: str, say: Callable[[
     folders = folders[: 1 + max((number for number, one in enumerate(folders) if not facts_in(one).same), default=0)]
     record = _record(making, folders, _command(place, out, step))
     module = net_in(making, folders[-1]).module
-    write_weights(module, record, making.recipe.model, making.base, out, rebuilt)
+    write_weights(module, stored(module), record, making.recipe.model, making.base, out, rebuilt)
     return record, Written(str(out), digest_of(out), record.accuracy, record.parameters, record.macs)
 
 

@@ -7,6 +7,7 @@ import msgspec
 from torch import nn
 
 from toolchain.models import LoadedModel, load_model
+from toolchain.models.structure import tensors_of
 from toolchain.models.written import structure_from, write_weights
 from toolchain.recipe import ModelSpec
 from toolchain.records.tensors import Preprocessing
@@ -39,7 +40,7 @@ def written(spec: ModelSpec, module: nn.Module, folder: Path, base: Path = Path(
     """`module` as a file in `folder`; changes: of the structure, on top of what is found."""
     structure = msgspec.structs.replace(structure_from(spec, base, module, 5), **changes)
     path = folder / "w.safetensors"
-    write_weights(module, record(spec, structure), spec, base, path, None)
+    write_weights(module, tensors_of(module), record(spec, structure), spec, base, path, None)
     return path
 
 

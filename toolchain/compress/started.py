@@ -1,14 +1,16 @@
 """What a recipe starts from: a loaded model as a Net, with what its weights' file says of training and zeros.
 
-Knows how the layers of quantization-aware training come back; knows nothing of files.
+Knows what is kept of the layers of quantization-aware training and how they come back; knows nothing of files.
 """
 
-from torch import nn
+from torch import Tensor, nn
 
+from toolchain.compress.fake_quantize import WeightQuantizer
 from toolchain.compress.measured import one_picture
 from toolchain.compress.quantizable import quantizable
 from toolchain.compress.step import LearnedQuantization, Net
 from toolchain.models.load import LoadedModel
+from toolchain.models.structure import tensors_of
 from toolchain.records.tensors import Preprocessing
 from toolchain.records.weights import Learned, Weights
 
@@ -18,6 +20,19 @@ def rebuilt(module: nn.Module, learned: Learned, preprocessing: Preprocessing) -
     bits = LearnedQuantization(learned.weight_bits, learned.activation_bits)
     picture = one_picture(module, preprocessing)
     return quantizable(module, bits, learned.keep_ends, learned.learned_scales, picture, lambda _: None)
+
+
+def stored(module: nn.Module) -> dict[str, Tensor]:
+    """What a file keeps of `module`: its tensors, weights on a learned grid as that grid's integers (int8): a
+    quarter of the bytes, the same answers."""
+    tensors = tensors_of(module)
+    for name, layer in module.named_modules():
+        quantizer = getattr(layer, "weight_quantizer", None)
+        if isinstance(quantizer, WeightQuantizer) and quantizer.learned:
+            weight = layer.get_parameter("weight")
+            tensors[f"{name}.weight"] = quantizer.integers(weight)
+            tensors[f"{name}.weight_quantizer.scale"] = quantizer.grid(weight).scale
+    return tensors
 
 
 def net_of(loaded: LoadedModel) -> Net:

@@ -40,6 +40,19 @@ def read_state(path: Path) -> tuple[State, tuple[str, ...]]:
     return _unwrapped(_safetensors(path) if path.suffix == ".safetensors" else _weights_only(path), path)
 
 
+def widened(state: State, path: Path) -> State:
+    """Weights that were kept as the integers (int8) of a learned grid, times the scales beside them, one an output
+    channel: NAME.weight and NAME.weight_quantizer.scale. ModelError without them."""
+    wide = {}
+    for name, integers in state.items():
+        if integers.dtype == torch.int8:
+            scale = state.get(f"{name}_quantizer.scale")
+            if scale is None or scale.shape != integers.shape[:1]:
+                raise ModelError(f"{path}: no scales for the integers of '{name}'; damaged: write the file again")
+            wide[name] = integers.float() * scale.view(-1, *[1] * (integers.ndim - 1))
+    return state | wide
+
+
 def fill(module: nn.Module, state: Mapping[str, Tensor], path: Path, source: str) -> tuple[str, ...]:
     """Copy `state` into `module`, every tensor of it; ModelError names what is missing, left over or of another shape.
 

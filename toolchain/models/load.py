@@ -11,7 +11,7 @@ from torch import nn
 
 from toolchain.errors import ModelError
 from toolchain.models.check import check_finite, check_head, classes_of
-from toolchain.models.checkpoint import fill, head_size, read_state
+from toolchain.models.checkpoint import fill, head_size, read_state, widened
 from toolchain.models.cifar import cifar_net
 from toolchain.models.graph import classes_of_graph
 from toolchain.models.program import load_program
@@ -170,6 +170,7 @@ def _from_checkpoint(
     written = read_weights(path) if path.suffix == ".safetensors" else None
     module = fresh(spec, written.classes if written else classes, base)
     if written is not None:
+        state = widened(state, path)
         module = _rebuilt(fitted(module, written.structure, state, f"{path}, of {written.source}"), written, rebuild)
         notes += tuple(f"after {step.step}" for step in written.steps[-1:])
     elif not own and (held := head_size(state, module, classes)) not in (None, classes):

@@ -3,18 +3,19 @@
 Knows nothing of steps and accuracies: their record is handed in.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import msgspec
 import torch
 from safetensors.torch import save
-from torch import nn
+from torch import Tensor, nn
 
 from toolchain.errors import ModelError
 from toolchain.models.load import fresh, load_model
 from toolchain.models.modes import evaluating
-from toolchain.models.structure import Rebuild, structure_of, tensors_of
+from toolchain.models.structure import Rebuild, structure_of
 from toolchain.recipe import ModelSpec
 from toolchain.records.files import write_whole
 from toolchain.records.tensors import Preprocessing
@@ -31,12 +32,18 @@ def structure_from(spec: ModelSpec, base: Path, module: nn.Module, classes: int)
 
 
 def write_weights(
-    module: nn.Module, record: Weights, spec: ModelSpec, base: Path, path: Path, rebuild: Rebuild | None
+    module: nn.Module,
+    tensors: Mapping[str, Tensor],
+    record: Weights,
+    spec: ModelSpec,
+    base: Path,
+    path: Path,
+    rebuild: Rebuild | None,
 ) -> None:
-    """Write `module`'s tensors and `record` to `path`, whole or not at all. ModelError when a net that is loaded from
-    the file would not answer as `module` does."""
+    """Write `tensors`, what is to be kept of `module`, and `record` to `path`, whole or not at all. ModelError when a
+    net that is loaded from the file would not answer as `module` does."""
     metadata = {KEY: msgspec.json.encode(record, order="deterministic").decode()}
-    content = save({name: one.detach().clone().contiguous() for name, one in tensors_of(module).items()}, metadata)
+    content = save({name: one.detach().clone().contiguous() for name, one in tensors.items()}, metadata)
     with TemporaryDirectory() as folder:
         trial = Path(folder) / path.name
         trial.write_bytes(content)
