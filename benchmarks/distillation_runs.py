@@ -37,8 +37,8 @@ CODE = tuple(f"toolchain/compress/{name}.py" for name in (KINDS_OF_STEP + " " + 
 class Budget(msgspec.Struct, frozen=True):
     """What every kind gets; the rest is shared by all."""
 
-    samples: int = 4000
-    epochs: int = 10
+    samples: int = 2000
+    epochs: int = 12
     seeds: int = 3
     lr: float = 0.1
     batch_size: int = 64
