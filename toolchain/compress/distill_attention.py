@@ -27,8 +27,8 @@ class DistillAttention(TaughtOptions, frozen=True, forbid_unknown_fields=True):
     answers' loss of `distill` (alpha = 0: labels alone).
 
     beta: 1000 in the paper, over 200 epochs; in 12 that cost ResNet-8 more than 6 points, and 100 gained more than 5
-    (docs/lab.md). layers, teacher_layers: names in the student and in the teacher; none: where their stages end. Several
-    teachers' losses are averaged.
+    (docs/lab.md). layers, teacher_layers: names in the student and in the teacher; none: where their stages end.
+    Several teachers' losses are averaged.
     """
 
     beta: NotNegative = 100.0
