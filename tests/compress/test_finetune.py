@@ -38,6 +38,14 @@ def test_finetune_keeps_the_steps_contract(tmp_path: Path) -> None:
     keeps_the_contract("finetune", step(ema_decay=0.9, augment=("flip", "crop"), label_smoothing=0.1), tmp_path)
 
 
+def test_of_equally_good_epochs_the_last_is_kept(tmp_path: Path) -> None:
+    still = {"lr": 1e-6, "lr_end": 1e-6, "schedule": "constant"}  # weights move, answers do not: all epochs are equally good
+    bare = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 6 * 6, 4)).eval()
+    last = step(keep_best=False, **still).apply(Net(bare), context(tmp_path / "a"))
+    assert len({entry["accuracy_validate"] for entry in last.history}) == 1
+    assert digest(step(**still), tmp_path / "b", Net(bare)) == weights_digest(last.module)
+
+
 def test_training_learns_and_records_every_epoch(tmp_path: Path) -> None:
     said: list[str] = []
     place = context(tmp_path, say=said.append)

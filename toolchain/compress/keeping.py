@@ -38,7 +38,8 @@ def one_state(module: nn.Module, state: Checkpoint, world: World) -> None:
 def validated(
     module: nn.Module, state: Checkpoint, context: Context, keep_best: bool, world: World
 ) -> dict[str, float]:
-    """Validation accuracy of the weights that would be kept now, where there are pictures; the best are noted."""
+    """Validation accuracy of the weights that would be kept now, where there are pictures; the best are noted,
+    of equals the last: it was trained at the smaller rate."""
     part = context.data.parts.get("validate")
     if part is None or not len(part):
         return {}
@@ -48,6 +49,6 @@ def validated(
         judged.load_state_dict(state.ema)
     title = f"epoch {state.epoch + 1}: validate"
     found = world.agreed(lambda: accuracy(judged, part, context.preprocessing, title))
-    if keep_best and found > state.best_accuracy:
+    if keep_best and found >= state.best_accuracy:
         state.best, state.best_accuracy = copied(judged.state_dict()), found
     return {"accuracy_validate": found}

@@ -28,10 +28,10 @@ class TrainingOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     lr falls to lr_end by `schedule` after warmup_epochs of rising. batch_size: of all processes together. augment:
     "flip", "crop", "color", "erase", "mixup", "cutmix" (augment.py). small_epochs: so many first ones see three
-    quarters of each picture's height and width (progressive resizing; half the cost). ema_decay: keep a running
-    average of the weights and use that. keep_best: the epoch best on the validate part, never on test. samples: train
-    on that many pictures only, drawn by the seed. seed: None takes the build's. mixed_precision: bf16 where it can be
-    had ("on"), where it is known to pay ("auto": a GPU, a CPU with AMX), or "off".
+    quarters of each picture's height and width (progressive resizing; half the cost). ema_decay: keep a running average
+    of the weights and use that. keep_best: the epoch best on the validate part, never on test; of equals the last.
+    samples: train on that many pictures only, drawn by the seed. seed: None takes the build's. mixed_precision: bf16
+    where it can be had ("on"), where it is known to pay ("auto": a GPU, a CPU with AMX), or "off".
 
     What "auto" comes to is no part of the training's key, as little as the number of threads or processes: a training
     may go on on another machine, and its result is then the same within noise only.
