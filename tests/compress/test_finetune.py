@@ -39,7 +39,7 @@ def test_finetune_keeps_the_steps_contract(tmp_path: Path) -> None:
 
 
 def test_of_equally_good_epochs_the_last_is_kept(tmp_path: Path) -> None:
-    still = {"lr": 1e-6, "lr_end": 1e-6, "schedule": "constant"}  # weights move, answers do not: all epochs are equally good
+    still = {"lr": 1e-6, "lr_end": 1e-6, "schedule": "constant"}  # weights move, answers do not
     bare = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 6 * 6, 4)).eval()
     last = step(keep_best=False, **still).apply(Net(bare), context(tmp_path / "a"))
     assert len({entry["accuracy_validate"] for entry in last.history}) == 1
