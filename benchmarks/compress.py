@@ -10,6 +10,7 @@ benchmarks of this folder: distillation kinds, zoo, resume, two processes, check
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -17,8 +18,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import msgspec
 
 from benchmarks import checkpoints, ddp, resume, zoo
 from benchmarks.distillation import Budget, distillation
@@ -86,16 +85,20 @@ def recipe_of(name: str) -> Path:
 def built(name: str, quick: bool) -> Built:
     """Build what starts from the trained net: only what the back end does after export is left of the steps."""
     path = trained(name, quick)
-    weights = told(path)
-    recipe = tomllib.loads(recipe_of(name).read_text())
-    recipe["model"] |= {"weights": str(path)}
-    recipe["step"] = [step for step in recipe["step"] if set(step) & set(ORDERS)]
-    recipe["build"] = {**recipe["build"], "refuse": False}
     place = WORK / f"{name}.toml"
     place.parent.mkdir(parents=True, exist_ok=True)
-    place.write_bytes(msgspec.toml.encode(recipe))
+    place.write_text(started(recipe_of(name).read_text(), path))
     made = run(*TOOLCHAIN, "build", str(place))
-    return Built(place, weights, open_bundle(Path(made["bundle"])).manifest, budget_of(weights))
+    return Built(place, told(path), open_bundle(Path(made["bundle"])).manifest, budget_of(told(path)))
+
+
+def started(text: str, weights: Path) -> str:
+    """The recipe in `text` with other weights, without the steps on torch, refusing nothing."""
+    head, build = text.split("[build]")
+    model, *steps = head.split("[[step]]\n")
+    left = [step for step in steps if set(tomllib.loads(f"[[step]]\n{step}")["step"][0]) & set(ORDERS)]
+    model = re.sub(r'(?m)^weights = ".*"', f'weights = "{weights}"', model)
+    return "[[step]]\n".join((model, *left)) + "[build]" + build.replace("refuse = true", "refuse = false")
 
 
 def budget_of(weights: Weights) -> str:
