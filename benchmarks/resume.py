@@ -18,6 +18,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from shutil import copy2
+from typing import Any
 
 from benchmarks.rows import Row, print_rows, row
 from toolchain.compress.saved import load_net, weights_digest
@@ -45,7 +46,7 @@ def recipe_of(folder: Path, name: str) -> Path:
     text = (EXAMPLE / "grey28.toml").read_text()
     head = text[: text.index("[[step]]")]
     place = folder / f"{name}.toml"
-    place.write_text(f'{head}[[step]]\n{STEPS[name]}\n\n[build]\nprecisions = ["fp32"]\nmax_accuracy_loss = 50\n')
+    place.write_text(f"{head}[[step]]\n{STEPS[name]}\n")
     return place
 
 
@@ -59,26 +60,28 @@ def digest(recipe: Path, home: Path, step: str) -> str:
     return weights_digest(load_net(place).module)
 
 
-def build(recipe: Path) -> list[str]:
-    return [str(BIN / "toolchain"), "build", str(recipe), "--target=null"]
+def training(recipe: Path, home: Path) -> dict[str, Any]:
+    """The step alone, by the command line; its progress on a pipe."""
+    command = [str(BIN / "toolchain"), "weights", str(recipe), f"--out={recipe.with_suffix('.safetensors')}"]
+    return {"args": command, "env": environment(home), "stdout": subprocess.DEVNULL, "text": True}
 
 
 def straight(recipe: Path, home: Path) -> float:
-    """Build it; the seconds that its epochs took."""
+    """Train it; the seconds that its epochs took."""
     times = []
-    with subprocess.Popen(build(recipe), env=environment(home), stderr=subprocess.PIPE, text=True) as job:
+    with subprocess.Popen(**training(recipe, home), stderr=subprocess.PIPE) as job:
         assert job.stderr is not None
         for line in job.stderr:
             if line.startswith(EPOCH):
                 times.append(time.monotonic())
     if job.returncode:
-        raise subprocess.CalledProcessError(job.returncode, build(recipe))
+        raise subprocess.CalledProcessError(job.returncode, job.args)
     return times[-1] - times[0]
 
 
 def killed(recipe: Path, home: Path, after_s: float) -> int:
-    """Kill a build so long after it told of an epoch; how many it had told by then."""
-    with subprocess.Popen(build(recipe), env=environment(home), stderr=subprocess.PIPE, text=True) as job:
+    """Kill it so long after it told of an epoch; how many it had told by then."""
+    with subprocess.Popen(**training(recipe, home), stderr=subprocess.PIPE) as job:
         assert job.stderr is not None
         epochs = int(any(line.startswith(EPOCH) for line in job.stderr))
         time.sleep(after_s)
@@ -90,7 +93,7 @@ def resumed(folder: Path, name: str, kills: int, moment: random.Random) -> Row:
     recipe, homes = recipe_of(folder, name), (folder / name / "straight", folder / name / "killed")
     seconds = straight(recipe, homes[0])
     told = [killed(recipe, homes[1], moment.uniform(0, 0.8 * seconds / kills)) for _ in range(kills)]
-    subprocess.run(build(recipe), env=environment(homes[1]), check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(**training(recipe, homes[1]), check=True)
     wanted, found = (digest(recipe, home, name) for home in homes)
     note = f"killed after {' and '.join(map(str, told))} told epochs of 8; digest {found[:12]}, straight {wanted[:12]}"
     what = f"{name}: killed at a random epoch, restarted: same weights digest as the straight run"
