@@ -165,3 +165,9 @@ def test_nets_and_data_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     assert message(step, Net(residual(), learned=LearnedQuantization(8, 8)), tmp_path) == undone
     program = torch.export.export(tiny(), (torch.zeros(2, 3, 8, 8),)).module()
     assert message(step, Net(program), tmp_path).startswith("an exported program cannot be pruned")
+
+
+def test_a_block_that_is_given_more_than_its_input_can_be_taken_out() -> None:
+    taken = without(nn.Sequential(nn.Linear(4, 4)), ["0"]).get_submodule("0")
+    x = torch.ones(1, 4)
+    assert torch.equal(taken(x, 1, rate=0.1), x)

@@ -73,7 +73,7 @@ def test_a_block_that_was_passed_over_stays_so(tmp_path: Path) -> None:
     found = structure_from(spec, Path(), module, 5)
     assert (found.identity, found.absent) == (("stages.1.2",), ())
     loaded = back(spec, written(spec, module, tmp_path)).module_or_refusal()
-    assert type(loaded.get_submodule("stages.1.2")) is nn.Identity
+    assert isinstance(loaded.get_submodule("stages.1.2"), nn.Identity)
     same(module, loaded)
 
 

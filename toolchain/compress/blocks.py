@@ -17,6 +17,7 @@ from toolchain.compress.batches import Batches
 from toolchain.compress.losses import logits_of
 from toolchain.data import Part
 from toolchain.models.modes import device_of, evaluating, hooked
+from toolchain.models.structure import PassedOn
 from toolchain.progress import counted
 from toolchain.records.tensors import Preprocessing
 
@@ -35,7 +36,7 @@ def without(module: nn.Module, blocks: Collection[str]) -> nn.Module:
     """A copy of `module` in which each of `blocks` hands on what it is given; export leaves nothing of it."""
     copied = deepcopy(module)
     for name in blocks:
-        copied.set_submodule(name, nn.Identity().train(copied.get_submodule(name).training))
+        copied.set_submodule(name, PassedOn().train(copied.get_submodule(name).training))
     return copied
 
 

@@ -28,7 +28,7 @@ def structure_of(fresh: nn.Module, net: nn.Module) -> Structure:
     quantization-aware training. ModelError for a module that cannot be written down."""
     before, after = dict(fresh.named_modules()), dict(net.named_modules())
     gone = _topmost([name for name in before if name not in after])
-    passed = [name for name, layer in after.items() if type(layer) is nn.Identity and _was(before, name)]
+    passed = [name for name, layer in after.items() if isinstance(layer, nn.Identity) and _was(before, name)]
     absent = [name for name in gone if not any(_below(name, one) for one in passed)]
     layers: dict[str, Layer] = {}
     for name, layer in after.items():
@@ -48,6 +48,13 @@ def structure_of(fresh: nn.Module, net: nn.Module) -> Structure:
         if name in shapes and shapes[name].shape != tensor.shape
     }
     return Structure(layers, tensors, tuple(passed), tuple(absent))
+
+
+class PassedOn(nn.Identity):
+    """In the place of a block that was taken out: its input goes on, whatever else the block was given."""
+
+    def forward(self, x: Tensor, *_: object, **__: object) -> Tensor:  # type: ignore[override]  # it takes more
+        return x
 
 
 def tensors_of(module: nn.Module) -> dict[str, Tensor]:
@@ -72,14 +79,14 @@ def fitted(module: nn.Module, structure: Structure, state: State, place: str) ->
     for name in structure.layers:
         _check(modules[name], f"{place}: layer '{name}'")
     for name in structure.identity:
-        _put(module, name, nn.Identity())
+        _put(module, name, PassedOn())
     for name in structure.absent:
         _put(module, name, None)
     return module
 
 
 def _was(before: Mapping[str, nn.Module], name: str) -> bool:
-    return name in before and type(before[name]) is not nn.Identity
+    return name in before and not isinstance(before[name], nn.Identity)
 
 
 def _below(name: str, other: str) -> bool:
