@@ -85,11 +85,12 @@ def recipe_of(name: str) -> Path:
 def built(name: str, quick: bool) -> Built:
     """Build what starts from the trained net: only what the back end does after export is left of the steps."""
     path = trained(name, quick)
+    weights = told(path)
     place = WORK / f"{name}.toml"
     place.parent.mkdir(parents=True, exist_ok=True)
     place.write_text(started(recipe_of(name).read_text(), path))
     made = run(*TOOLCHAIN, "build", str(place))
-    return Built(place, told(path), open_bundle(Path(made["bundle"])).manifest, budget_of(told(path)))
+    return Built(place, weights, open_bundle(Path(made["bundle"])).manifest, budget_of(weights))
 
 
 def started(text: str, weights: Path) -> str:

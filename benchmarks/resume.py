@@ -61,7 +61,7 @@ def digest(recipe: Path, home: Path, step: str) -> str:
 
 
 def training(recipe: Path, home: Path) -> dict[str, Any]:
-    """The step alone, by the command line; its progress on a pipe."""
+    """The step alone, by the command line, its results thrown away; the progress is on stderr."""
     command = [str(BIN / "toolchain"), "weights", str(recipe), f"--out={recipe.with_suffix('.safetensors')}"]
     return {"args": command, "env": environment(home), "stdout": subprocess.DEVNULL, "text": True}
 

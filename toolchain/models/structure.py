@@ -53,8 +53,8 @@ def structure_of(fresh: nn.Module, net: nn.Module) -> Structure:
 class PassedOn(nn.Identity):
     """In the place of a block that was taken out: its input goes on, whatever else the block was given."""
 
-    def forward(self, x: Tensor, *_: object, **__: object) -> Tensor:  # type: ignore[override]  # it takes more
-        return x
+    def forward(self, input: Tensor, *_: object, **__: object) -> Tensor:
+        return input
 
 
 def tensors_of(module: nn.Module) -> dict[str, Tensor]:
