@@ -82,21 +82,25 @@ def reached(net: Net, place: Context) -> float:
     return accuracy(net.module, place.data.part("validate"), place.preprocessing, "validate")
 
 
+# Measured on six students, the distance is at most 0.42, 0.11 and 0.62 of that of one without. Ten times the weight and
+# five times the rate gave attention 0.43 to 3.95: its steps were too long to come near anything
 FAR: dict[str, dict[str, Any]] = {
     "distill_hints": {"beta": 10.0},
-    "distill_attention": {"beta": 10000.0},
+    "distill_attention": {"beta": 1000.0},
     "distill_relation": {"distance_weight": 25.0, "angle_weight": 50.0},
 }
+RATE = {"distill_attention": 0.02}
 
 
 @pytest.mark.parametrize("kind", FAR)
 def test_what_a_teacher_gives_inside_reaches_the_student(kind: str, teacher: torch.nn.Module, tmp_path: Path) -> None:
     """The student comes nearer to the teacher, by the measure of its kind, than one that learns without."""
     place = taught(tmp_path / "with", original=lambda: teacher)
-    options = dict.fromkeys(FAR[kind], 0.0)
+    training: dict[str, Any] = {"epochs": 8, "keep_best": False, "lr": RATE.get(kind, 0.1)}
     student = Net(fresh(Net(tiny()), 8).eval())
-    near = step(kind, epochs=8, keep_best=False, **FAR[kind]).apply(student, place).module
-    alone = step(kind, epochs=8, keep_best=False, **options).apply(student, replace(place, folder=tmp_path)).module
+    near = step(kind, **training, **FAR[kind]).apply(student, place).module
+    place = replace(place, folder=tmp_path / "alone")
+    alone = step(kind, **training, **dict.fromkeys(FAR[kind], 0.0)).apply(student, place).module
     assert distance(kind, near, teacher, place) < 0.8 * distance(kind, alone, teacher, place)
 
 
