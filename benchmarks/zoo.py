@@ -1,8 +1,9 @@
 """Nine architectures and EfficientNet-Lite0: pruned, exported, OpenVINO fp32 and int8. Do all answer alike, how fast?
 
-python -m benchmarks.zoo; NETS=vgg16,resnet50 for some. No net is trained here:
-untrained.py says what stands in for it, so that agreement means something and accuracy nothing. Weights are
-torchvision's own where they can be fetched, else random; the table says which. One net at a time, one thread, batch 1.
+python -m benchmarks.zoo; NETS=vgg16,resnet50 for some. What stands in for a training, so that agreement means something
+and accuracy nothing: untrained.py and, for three nets, zoo_net.py ("taught": so many epochs of 32 pictures). Weights
+are torchvision's own where they can be fetched, else random; the table says which. One net at a time, one thread, batch
+1.
 """
 
 import os
@@ -24,6 +25,7 @@ from toolchain.tables import table
 COLUMNS = {
     "net": "",
     "weights": "",
+    "taught": "",
     "MACs, M": ",.0f",
     "pruned": ",.0f",
     "fp32, ms": ".2f",
@@ -50,7 +52,7 @@ def line(found: Found) -> tuple[object, ...]:
     fp32 = max(one.relative for one in found.parity if not one.candidate.endswith("int8"))
     int8 = min(one.top1_agreement for one in found.parity if one.candidate.endswith("int8"))
     millions = [count / 1e6 for count in found.macs]
-    return (found.net, found.about.weights, *millions, *found.latency_ms, fp32, int8, found.seconds)
+    return (found.net, found.about.weights, found.about.epochs, *millions, *found.latency_ms, fp32, int8, found.seconds)
 
 
 def row(name: str, result: Found | str) -> Row:
