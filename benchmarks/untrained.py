@@ -14,7 +14,7 @@ from toolchain.models.modes import evaluating
 from toolchain.records.tensors import Preprocessing
 
 BATCH = 16
-RIDGE = 0.1  # of the mean diagonal
+RIDGE = 0.02  # of the mean diagonal; at 0.1 one odd picture left the others near ties (Inception-v3)
 SPAN = 10.0  # of the fitted logits: that of the wanted class, all others zero
 
 

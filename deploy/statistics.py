@@ -5,15 +5,31 @@ of them mislead, so medians and the bootstrap are used throughout.
 """
 
 from collections.abc import Sequence
+from itertools import product
+from math import comb
 
 import numpy as np
+from numpy.typing import NDArray
 
 from deploy.runtime.proportion import wilson
 from toolchain.records.report import SAMPLES_FOR, percentile
 
-__all__ = ["SAMPLES_FOR", "bootstrap_median", "median", "percentile", "wilson"]
+__all__ = [
+    "SAMPLES_FOR",
+    "bootstrap_median",
+    "holm",
+    "mcnemar",
+    "median",
+    "noise_floor",
+    "percentile",
+    "sign_flip",
+    "wilson",
+]
 
 RESAMPLES = 4000
+FLIPS = 20_000
+EXACT = 14  # so many values have 2**14 ways to flip, and all of them are counted
+LEAST_EFFECTS = 8  # quartiles of fewer say nothing
 
 
 def median(values: Sequence[float]) -> float:
@@ -38,3 +54,59 @@ def bootstrap_median(
     medians = np.median(sample[picks], axis=1)
     low, high = np.quantile(medians, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def sign_flip(values: Sequence[float], seed: int = 0) -> float:
+    """p-value of "the values lie round 0 or below it", against "above 0", for independent values that are symmetric
+    round their centre.
+
+    Flipping signs at random gives the distribution under the hypothesis (Fisher's randomization test); the statistic is
+    the sum of signed ranks (Wilcoxon 1945), which one round gone wrong cannot carry. Exact up to 14 values, else from
+    20,000 flips, counted with the observed one, so that it is never 0. ValueError of nothing.
+    """
+    if not len(values):
+        raise ValueError("no test of nothing")
+    sample = np.asarray(values, np.float64)
+    ranks = _ranks(np.abs(sample))
+    observed = float(np.sum(ranks * np.sign(sample)))
+    if len(sample) <= EXACT:
+        signs = np.array(list(product((-1, 1), repeat=len(sample))), np.float64)
+        return float(np.mean(signs @ ranks >= observed - 1e-9))
+    signs = np.random.default_rng(seed).choice((-1.0, 1.0), (FLIPS, len(sample)))
+    return float((1 + np.sum(signs @ ranks >= observed - 1e-9)) / (FLIPS + 1))
+
+
+def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """1 for the smallest; equal values share the mean of their ranks."""
+    _, where, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    return np.asarray((last - (counts - 1) / 2)[where], np.float64)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values adjusted for how many there are, so that the chance of any false one stays below the level asked for
+    (Holm 1979)."""
+    order = np.argsort(p_values)
+    adjusted, running = [1.0] * len(p_values), 0.0
+    for place, index in enumerate(order):
+        running = max(running, min(1.0, (len(p_values) - place) * p_values[index]))
+        adjusted[index] = running
+    return adjusted
+
+
+def noise_floor(effects: Sequence[float]) -> float | None:
+    """How far two measurements of the same thing may lie apart: Q3 + 3 IQR of |log-ratios| seen where nothing changed
+    (rustc-perf's significance threshold). None for fewer than 8."""
+    if len(effects) < LEAST_EFFECTS:
+        return None
+    q1, q3 = np.quantile(np.abs(np.asarray(effects, np.float64)), (0.25, 0.75))
+    return float(q3 + 3 * (q3 - q1))
+
+
+def mcnemar(lost: int, won: int) -> float:
+    """One-sided p-value of "as often lost as won", of pictures that only one of two nets has right: an exact binomial
+    (McNemar 1947)."""
+    total = lost + won
+    if not total:
+        return 1.0
+    return float(sum(comb(total, count) for count in range(lost, total + 1)) / 2**total)
