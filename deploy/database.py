@@ -10,7 +10,7 @@ from pathlib import Path
 import sqlalchemy as sql
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-from deploy.schema import FORMAT, formats, metadata
+from deploy.schema import FORMAT, MIGRATIONS, formats, metadata
 from toolchain.errors import RecordError
 
 WAIT_S = 30
@@ -62,7 +62,8 @@ def engine_for(url: sql.URL) -> sql.Engine:
 
 
 def prepare(engine: sql.Engine) -> None:
-    """Make the tables where there are none; RecordError when they are of a newer format. One process at a time."""
+    """Make the tables where there are none, bring older ones up to date; RecordError when they are of a newer format.
+    One process at a time."""
     if engine.url.get_backend_name() == "sqlite":
         Path(engine.url.database or "").parent.mkdir(parents=True, exist_ok=True)
     with transaction(engine, writes=True) as connection:
@@ -75,6 +76,10 @@ def prepare(engine: sql.Engine) -> None:
         if found is None or found > FORMAT:
             place = shown(engine.url)
             raise RecordError(f"{place}: ledger format {found}, this toolchain reads {FORMAT}; update the toolchain")
+        for older in range(found, FORMAT):
+            MIGRATIONS[older](connection)
+        if found < FORMAT:
+            connection.execute(formats.update().values(format=FORMAT))
 
 
 @contextmanager

@@ -16,6 +16,7 @@ import msgspec
 
 from deploy.statistics import bootstrap_median, median
 from toolchain.errors import DeviceError, DockerError, RecordError, UsageError
+from toolchain.records.duet import Played, Turn
 from toolchain.records.report import Duet
 
 WARM_CALLS = 5
@@ -45,14 +46,18 @@ class ContainerContestant:
 
     def slice(self, queries: int) -> list[float]:
         """DockerError when the container is gone, DeviceError when it says that it cannot."""
-        answer = self._asked(msgspec.json.encode({"precision": self.precision, "queries": queries}).decode())
+        return list(self.play(Turn(self.precision, queries)).latencies_ms)
+
+    def play(self, turn: Turn) -> Played:
+        """Any turn; errors as slice()."""
+        answer = self._asked(msgspec.json.encode(turn).decode())
         try:
-            played = msgspec.json.decode(answer, type=_Played)
+            played = msgspec.json.decode(answer, type=Played)
         except msgspec.MsgspecError as error:
             raise DockerError(f"{self.name}: the container answered {answer.strip()[:80]!r}, not a slice") from error
         if played.error:
             raise DeviceError(f"{self.name}: {played.error}")
-        return played.latencies_ms
+        return played
 
     def _asked(self, line: str) -> str:
         if self.process.stdin is None or self.process.stdout is None:
@@ -91,11 +96,6 @@ class CallableContestant(Generic[InputT]):
             self.call(given)
             latencies_ms.append((perf_counter_ns() - began) / 1e6)
         return latencies_ms[WARM_CALLS:]
-
-
-class _Played(msgspec.Struct, frozen=True):
-    latencies_ms: list[float] = []
-    error: str = ""
 
 
 def run(

@@ -1,9 +1,11 @@
-"""A report in two parts: JSON that a person can read in the database, and every latency, exactly, as packed bytes."""
+"""Reports and gates in two parts: JSON that a person can read in the database, and every latency, exactly, as packed
+bytes."""
 
 from zlib import compress, decompress
 
 import msgspec
 
+from toolchain.records.gate import Gate, Round
 from toolchain.records.report import Duet, Report
 
 
@@ -35,3 +37,16 @@ def joined(bare: Report, packed: bytes) -> Report:
     scenarios = tuple(replace(scenario, latencies_ms=values) for scenario, values in pairs)
     duet = bare.duet and replace(bare.duet, latencies_ms=latencies.duet or {})
     return replace(bare, scenarios=scenarios, duet=duet)
+
+
+def parted_gate(gate: Gate) -> tuple[Gate, bytes]:
+    """The gate without its rounds, and they."""
+    bare = msgspec.structs.replace(gate, rounds=(), confirming=())
+    return bare, compress(msgspec.msgpack.encode((gate.rounds, gate.confirming)))
+
+
+def joined_gate(bare: Gate, packed: bytes) -> Gate:
+    """What parted_gate() took apart."""
+    kind = tuple[tuple[Round, ...], tuple[Round, ...]]
+    rounds, confirming = msgspec.msgpack.decode(decompress(packed), type=kind)
+    return msgspec.structs.replace(bare, rounds=rounds, confirming=confirming)

@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from hashlib import sha256
+from math import log1p
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -18,14 +19,16 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from deploy.database import database_url, engine_for, prepare, shown, transaction
 from deploy.history import Row, history_query
-from deploy.latencies import joined, parted
-from deploy.schema import certificates, devices, releases, reports
+from deploy.latencies import joined, joined_gate, parted, parted_gate
+from deploy.schema import certificates, devices, gates, releases, reports
 from toolchain.errors import RecordError
 from toolchain.home import home
 from toolchain.records.bundle import Bundle
 from toolchain.records.certificate import Certificate
 from toolchain.records.files import decoded, encoded
 from toolchain.records.fingerprint import Fingerprint
+from toolchain.records.gate import BASELINE, CANDIDATE, Gate
+from toolchain.records.gate import FORMAT as GATE_FORMAT
 from toolchain.records.report import FORMAT as REPORT_FORMAT
 from toolchain.records.report import Report
 
@@ -71,7 +74,7 @@ class Ledger:
             "size_bytes": manifest.serving.size_bytes,
             "image_bytes": image_bytes,
             "manifest": encoded(manifest).decode(),
-            "recorded_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "recorded_at": datetime.now(UTC).isoformat(timespec="microseconds"),  # several in a second keep order
         }
         with transaction(self._engine, writes=True) as connection:
             self._keep(connection, releases, values)
@@ -126,6 +129,65 @@ class Ledger:
             self._keep(connection, certificates, values | {"device": device})
         return str(values["certificate"])
 
+    def record_gate(self, gate: Gate) -> str:
+        """Keep a gate with every round; returns its digest."""
+        content = encoded(gate)
+        bare, rounds = parted_gate(gate)
+        values = {
+            "gate": sha256(content).hexdigest(),
+            "candidate": gate.sides[CANDIDATE].bundle,
+            "baseline": gate.sides[BASELINE].bundle,
+            "name": gate.sides[CANDIDATE].name,
+            "threads": gate.threads,
+            "verdict": gate.verdict,
+            "slower": gate.slower,
+            "judged_at": gate.judged_at,
+            "document": encoded(bare).decode(),
+            "rounds": rounds,
+        }
+        with transaction(self._engine, writes=True) as connection:
+            device = self._device(connection, gate.fingerprint) if gate.fingerprint else None
+            self._keep(connection, gates, values | {"device": device})
+        return str(values["gate"])
+
+    def gates(self, candidate: str) -> tuple[Gate, ...]:
+        """All gates of a bundle, oldest first, as they were recorded."""
+        asked = sql.select(gates.c.gate, gates.c.document, gates.c.rounds).where(gates.c.candidate == candidate)
+        with transaction(self._engine, writes=False) as connection:
+            found = connection.execute(asked.order_by(gates.c.judged_at, gates.c.gate)).all()
+        return tuple(self._whole_gate(*row) for row in found)
+
+    def noise(self, name: str, precision: str, fingerprint: Fingerprint, threads: int) -> dict[str, list[float]]:
+        """Log-ratios by metric that gates of a release of that model against itself found on that device."""
+        device = sha256(encoded(fingerprint)).hexdigest()
+        asked = sql.select(gates.c.document).where(gates.c.candidate == gates.c.baseline, gates.c.slower == 0)
+        asked = asked.where(gates.c.name == name, gates.c.device == device, gates.c.threads == threads)
+        with transaction(self._engine, writes=False) as connection:
+            found = connection.execute(asked).scalars().all()
+        effects: dict[str, list[float]] = {}
+        for document in found:
+            gate = decoded(document.encode(), Gate, shown(self._engine.url), GATE_FORMAT)
+            for one in gate.findings if gate.sides[CANDIDATE].precision == precision else ():
+                if one.against == BASELINE and one.low is not None and one.change is not None:
+                    effects.setdefault(one.metric, []).append(log1p(one.change))
+        return effects
+
+    def others(self, bundle: str, name: str, target: str) -> tuple[tuple[str, str, str], ...]:
+        """The other releases of a model for a target, newest first: digest, release, and the verdict of its last gate
+        against another ("" where there was none)."""
+        last = (
+            sql.select(gates.c.verdict)
+            .where(gates.c.candidate == releases.c.bundle, gates.c.baseline != gates.c.candidate, gates.c.slower == 0)
+            .order_by(gates.c.judged_at.desc())
+            .limit(1)
+            .scalar_subquery()
+        )
+        asked = sql.select(releases.c.bundle, releases.c.release, sql.func.coalesce(last, ""))
+        asked = asked.where(releases.c.name == name, releases.c.target == target, releases.c.bundle != bundle)
+        with transaction(self._engine, writes=False) as connection:
+            found = connection.execute(asked.order_by(releases.c.recorded_at.desc(), releases.c.bundle)).all()
+        return tuple((row[0], row[1], row[2]) for row in found)
+
     def history(self, name: str | None = None, limit: int = 50) -> tuple[Row, ...]:
         """Releases x devices, newest first: a row for each report, and one for each release without any."""
         with transaction(self._engine, writes=False) as connection:
@@ -154,6 +216,13 @@ class Ledger:
                 f"{place}: changed since it was recorded (digest differs); measure again: toolchain bench"
             )
         return report
+
+    def _whole_gate(self, digest: str, document: str, rounds: bytes) -> Gate:
+        place = f"{shown(self._engine.url)}: gate {digest[:12]}"
+        gate = joined_gate(decoded(document.encode(), Gate, place, GATE_FORMAT), rounds)
+        if sha256(encoded(gate)).hexdigest() != digest:
+            raise RecordError(f"{place}: changed since it was recorded (digest differs); judge again: toolchain gate")
+        return gate
 
     def _device(self, connection: sql.Connection, fingerprint: Fingerprint) -> str:
         content = encoded(fingerprint)

@@ -40,9 +40,9 @@ def once_command(
     return [client_command(), "run", "-i", "--rm", *named, *labels, *WALL, *limits, *settings, image, *arguments]
 
 
-def duet_command(image: str, threads: int, cpus: float | None = None) -> list[str]:
+def duet_command(image: str, threads: int, cpus: float | None = None, name: str = "") -> list[str]:
     """argv of a contestant in a duet (deploy/runtime/duet.py): lines of JSON in and out."""
-    return once_command(image, ["duet", f"--threads={threads}"], cpus)
+    return once_command(image, ["duet", f"--threads={threads}"], cpus, name)
 
 
 def run_once(
@@ -82,7 +82,7 @@ def _watched(
     process = subprocess.Popen(
         command, stdin=given, stdout=written, stderr=subprocess.PIPE, text=True, errors="replace"
     )
-    late = threading.Timer(timeout_s, _remove, [command[0], name])
+    late = threading.Timer(timeout_s, remove, [command[0], name])
     late.start()
     try:
         for line in process.stderr or ():
@@ -92,14 +92,15 @@ def _watched(
     finally:
         late.cancel()
         if process.poll() is None:
-            _remove(command[0], name)
+            remove(command[0], name)
             process.kill()
             process.wait()
         if process.stderr:
             process.stderr.close()
 
 
-def _remove(client: str, name: str) -> None:
+def remove(client: str, name: str) -> None:
+    """End and remove a container of ours by its name; nothing when it is gone already."""
     subprocess.run([client, "rm", "--force", name], capture_output=True, check=False)
 
 

@@ -2,11 +2,14 @@
 
 Format history
 1  first (0.1.0)
+2  gates (0.2.0)
 """
+
+from collections.abc import Callable, Mapping
 
 import sqlalchemy as sql
 
-FORMAT = 1
+FORMAT = 2
 
 DIGEST = sql.String(64)
 
@@ -76,3 +79,23 @@ certificates = sql.Table(
     sql.Column("issued_at", sql.Text, nullable=False),
     sql.Column("document", sql.Text, nullable=False),
 )
+
+# No foreign key to releases here either. A gate of a release against itself tells how much noise this device makes.
+gates = sql.Table(
+    "gates",
+    metadata,
+    sql.Column("gate", DIGEST, primary_key=True),
+    sql.Column("candidate", DIGEST, nullable=False, index=True),
+    sql.Column("baseline", DIGEST, nullable=False),
+    sql.Column("device", sql.ForeignKey(devices.c.device)),  # null: the containers did not tell
+    sql.Column("name", sql.Text, nullable=False),
+    sql.Column("threads", sql.Integer, nullable=False),
+    sql.Column("verdict", sql.Text, nullable=False),
+    sql.Column("slower", sql.Double, nullable=False),  # on purpose, by the self-test; 0: as it is
+    sql.Column("judged_at", sql.Text, nullable=False),
+    sql.Column("document", sql.Text, nullable=False),  # the gate's JSON without its rounds
+    sql.Column("rounds", sql.LargeBinary, nullable=False),  # all of them, exactly: zlib of msgpack
+)
+
+# from a format to the next
+MIGRATIONS: Mapping[int, Callable[[sql.Connection], None]] = {1: gates.create}

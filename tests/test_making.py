@@ -107,6 +107,24 @@ def test_a_quantize_step_that_the_target_cannot_use_is_told(folder: Path) -> Non
     )
 
 
+def test_an_option_of_a_target_is_its_own(folder: Path) -> None:
+    for more, error in (
+        ("[target.nil]\ndelay_ms = 1\n", r"\[target.nil\]: no such target; there are: openvino, onnxruntime, null"),
+        ("[target.null]\ndelay = 1\n", r"\[target.null\]: no option `delay`; it has: delay_ms"),
+        ("[target.openvino]\ndelay_ms = 1\n", r"\[target.openvino\]: no option `delay_ms`; it has none"),
+        ("[target.null]\ndelay_ms = -1\n", r"target\[...\]\[...\]: expected `float` >= 0.0"),
+    ):
+        with pytest.raises(RecipeError, match=error):
+            made(recipe(folder, more))
+
+
+def test_a_null_release_takes_as_long_as_its_recipe_says(folder: Path) -> None:
+    plain, slow = (built(recipe(folder, f"[target.null]\ndelay_ms = {delay}\n"), "null") for delay in (0, 4))
+    assert [one.serving.options["delay_ms"] for one in (plain, slow)] == [0.0, 4.0]
+    assert slow.serving.latency_ms is not None and slow.serving.latency_ms >= 4
+    assert plain.release != slow.release
+
+
 def test_more_calibration_pictures_than_there_are_is_refused_where_int8_is_built(folder: Path) -> None:
     place = recipe(folder, "[[step]]\nquantize = { samples = 300 }\n")
     for target in ("openvino", "onnxruntime"):

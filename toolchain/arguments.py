@@ -91,7 +91,8 @@ def read(commands: Commands, argv: Sequence[str], name: str = "toolchain") -> Ca
             return overview(group, name, words, "" if words else ABOUT)
         if left == ["--version"] and not words:
             return f"{name} {__version__}"
-        word = left.pop(0)
+        count = 2 if " ".join(left[:2]) in group else 1  # a verb may have two words: `gate selftest`, beside `gate`
+        word, left = " ".join(left[:count]), left[count:]
         if word not in group:
             raise UsageError(_unknown_command(group, word, " ".join((name, *words))))
         entry, words = group[word], (*words, word)

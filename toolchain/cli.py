@@ -9,6 +9,7 @@ from pathlib import Path
 
 from toolchain.arguments import run as run_arguments
 from toolchain.commands import Commands
+from toolchain.gateverbs import gate, gate_selftest
 
 
 def doctor(*, json: bool = False) -> None:
@@ -260,6 +261,8 @@ COMMANDS: Commands = {
     "stop": stop,
     "certify": certify,
     "bench": bench,
+    "gate": gate,
+    "gate selftest": gate_selftest,
     "history": history,
     "show": show,
     "data": {"fetch": data_fetch},

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from toolchain.backends import TABLE as TARGETS
 from toolchain.backends import backend
 from toolchain.compress import ORDERS, check_order, steps_from
 from toolchain.compress.step import Step
@@ -117,6 +118,7 @@ def prepared(place: Path, target: str, say: Callable[[str], None]) -> Making:
     steps = steps_from(recipe.step, str(place))
     check_order(steps, str(place))
     _check_kind(recipe, steps, place)
+    _check_options(recipe, place)
     say(f"data: {recipe.data.name}")
     data = load(recipe.data, recipe.input, place.parent)
     pictures = load(recipe.calibration.data, recipe.input, place.parent) if recipe.calibration else data
@@ -137,6 +139,18 @@ def _check_kind(recipe: Recipe, steps: tuple[tuple[str, Step], ...], place: Path
             f"{place}: model.source is {kind}, on which only {' and '.join(ORDERS)} work, not {other}; "
             "give the model as path/file.py:function, or remove the step"
         )
+
+
+def _check_options(recipe: Recipe, place: Path) -> None:
+    """RecipeError for a back end that there is not, or an option that it has not."""
+    for name, options in recipe.target.items():
+        if name not in TARGETS:
+            raise RecipeError(f"{place}: [target.{name}]: no such target; there are: {', '.join(TARGETS)}")
+        known = backend(name).OPTIONS
+        for option in options:
+            if option not in known:
+                held = f"it has: {', '.join(sorted(known))}" if known else "it has none"
+                raise RecipeError(f"{place}: [target.{name}]: no option `{option}`; {held}")
 
 
 def trained_model(making: Making) -> LoadedModel:

@@ -182,12 +182,12 @@ def exported(making: Making, net: Path | None) -> Path:
 def artifact(making: Making, target: str, onnx: Path, precision: Precision) -> tuple[Path, Candidate]:
     """The folder of one artifact, and the candidate that it is; int8 is calibrated on the train part alone."""
     room, how, order = backend(target), quantization_for(making, precision), rounding_for(making, precision)
-    small = making.recipe.build.prefer == "size"
+    small, options = making.recipe.build.prefer == "size", making.recipe.target.get(target, {})
 
     def make(folder: Path, _: Path) -> None:
         calibration = None if how is None else _calibration(making, how)
         rounding = None if order is None else Rounding(*msgspec.structs.astuple(order))
-        keep(folder, room.build(onnx / "model.onnx", folder, precision, calibration, rounding, small))
+        keep(folder, room.build(onnx / "model.onnx", folder, precision, calibration, rounding, small, options))
 
     inputs = {
         "onnx": onnx.name,
@@ -196,6 +196,7 @@ def artifact(making: Making, target: str, onnx: Path, precision: Precision) -> t
         "quantization": msgspec.to_builtins(how),
         "rounding": msgspec.to_builtins(order),
         "small": small,
+        "options": options,
         "pictures": making.pictures.sha256 if how else "",
         "checked": making.data.sha256 if how and how.max_drop is not None else "",
         "code": code_digest("toolchain/backends", "toolchain/samples.py"),

@@ -59,7 +59,8 @@ class BuildSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A recipe file. `step` keeps each step's name and options as written; compress/ makes steps of them."""
+    """A recipe file. `step` keeps each step's name and options as written; compress/ makes steps of them. target: what
+    one back end alone understands, by its name: [target.null] delay_ms = 5.0."""
 
     name: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9][A-Za-z0-9_.-]*$")]  # it names files and containers
     model: ModelSpec
@@ -68,6 +69,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     calibration: CalibrationSpec | None = None
     step: tuple[dict[str, dict[str, Any]], ...] = ()
     build: BuildSpec = BuildSpec()
+    target: dict[str, dict[str, Annotated[float, msgspec.Meta(ge=0)]]] = {}
 
 
 def read_recipe(path: Path) -> Recipe:

@@ -146,6 +146,12 @@ def check_throttling(periods: int) -> Check:
 
 def count_right(bundle: Bundle, engine: Engine) -> tuple[int, int] | None:
     """Right answers and pictures of certify.npz; None where the bundle has none with labels."""
+    right = answered_right(bundle, engine)
+    return None if right is None else (int(np.sum(right)), len(right))
+
+
+def answered_right(bundle: Bundle, engine: Engine) -> Array | None:
+    """Whether each picture of certify.npz is answered right, bool [N]; None where the bundle has none with labels."""
     if not bundle.holds(CERTIFY):
         return None
     sample = bundle.arrays(CERTIFY)
@@ -153,7 +159,8 @@ def count_right(bundle: Bundle, engine: Engine) -> tuple[int, int] | None:
         return None
     answers = infer_all(engine, sample["images"])
     finite = np.all(np.isfinite(answers), axis=1)  # NaN is never right, whatever argmax makes of it
-    return int(np.sum((top1(answers) == sample["labels"]) & finite)), len(answers)
+    right: Array = (top1(answers) == sample["labels"]) & finite
+    return right
 
 
 def infer_all(engine: Engine, images: Array, batch: int = BATCH) -> Array:

@@ -5,34 +5,25 @@ A line of JSON in, `{"precision": "int8", "queries": 64}`; a line of JSON out, `
 """
 
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from time import perf_counter_ns
+from time import perf_counter_ns, sleep
 from typing import TextIO
 
 import msgspec
+import numpy as np
 
 from deploy.runtime.bench import real_pictures
-from deploy.runtime.engines import Engine, Settings, serving_engine
-from deploy.runtime.probe import missing_needs
+from deploy.runtime.certify import answered_right
+from deploy.runtime.cgroup import peak_memory_bytes, throttled_periods
+from deploy.runtime.engines import Engine, Hint, Settings, serving_engine
+from deploy.runtime.probe import fingerprint, missing_needs
 from toolchain.errors import DeviceError, RequestError, ToolchainError
 from toolchain.records.bundle import Bundle
+from toolchain.records.duet import BATCH, Played, Turn
 from toolchain.records.tensors import Array
 
 WARM_QUERIES = 5  # the other contestants have used the caches since this one's last slice
-
-
-class Turn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the host asks for."""
-
-    precision: str
-    queries: int
-
-
-class Played(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What the host gets: batch-1 latencies in order, or why not."""
-
-    latencies_ms: tuple[float, ...] = ()
-    error: str = ""
 
 
 def run_duet(bundle: Bundle, threads: int, lines_in: Iterable[str], lines_out: TextIO) -> None:
@@ -40,24 +31,43 @@ def run_duet(bundle: Bundle, threads: int, lines_in: Iterable[str], lines_out: T
     pictures = real_pictures(bundle)
     lacking = missing_needs(bundle.manifest.needs)
     with ExitStack() as opened:
-        engines: dict[str, Engine] = {}
+        engines: dict[tuple[str, str], Engine] = {}
         for line in lines_in:
             try:
                 if lacking:
                     raise DeviceError(lacking)
                 turn = _turn(line, bundle)
-                if turn.precision not in engines:
-                    settings = Settings(threads, "latency")
-                    engines[turn.precision] = opened.enter_context(serving_engine(bundle, settings, turn.precision))
-                played = Played(latencies_ms=slice_of(engines[turn.precision], pictures, turn.queries))
+                hint: Hint = "throughput" if turn.what == "throughput" else "latency"
+                kind = turn.precision, hint
+                if kind not in engines:
+                    settings = Settings(threads, hint)
+                    engines[kind] = opened.enter_context(serving_engine(bundle, settings, turn.precision))
+                played = _played(bundle, engines[kind], pictures, turn)
             except ToolchainError as error:
                 played = Played(error=str(error))
             lines_out.write(msgspec.json.encode(played).decode() + "\n")
             lines_out.flush()
 
 
-def slice_of(engine: Engine, pictures: Array, queries: int) -> tuple[float, ...]:
-    """Latencies in ms of `queries` batch-1 calls, after some that do not count."""
+def _played(bundle: Bundle, engine: Engine, pictures: Array, turn: Turn) -> Played:
+    before = throttled_periods()
+    if turn.what == "pictures":
+        right = answered_right(bundle, engine)
+        found = Played(right=() if right is None else tuple(map(bool, right)), device=fingerprint())
+    elif turn.what == "throughput":
+        found = Played(throughput_per_s=throughput_of(engine, pictures, turn.queries, turn.slower))
+    else:
+        found = Played(latencies_ms=slice_of(engine, pictures, turn.queries, turn.slower))
+    return msgspec.structs.replace(
+        found,
+        throttled_periods=throttled_periods() - before,
+        peak_memory_bytes=peak_memory_bytes(),
+        engine=engine.version,
+    )
+
+
+def slice_of(engine: Engine, pictures: Array, queries: int, slower: float = 0.0) -> tuple[float, ...]:
+    """Latencies in ms of `queries` batch-1 calls, after some that do not count; slower: see Turn."""
     name = engine.inputs[0].name
     latencies_ms = []
     for query in range(-WARM_QUERIES, queries):
@@ -65,8 +75,35 @@ def slice_of(engine: Engine, pictures: Array, queries: int) -> tuple[float, ...]
         feeds = {name: pictures[index : index + 1]}
         began = perf_counter_ns()
         engine.infer(feeds)
-        latencies_ms.append((perf_counter_ns() - began) / 1e6)
+        taken_ns = perf_counter_ns() - began
+        latencies_ms.append((_spun(began, taken_ns, slower) if slower else taken_ns) / 1e6)
     return tuple(latencies_ms[WARM_QUERIES:])
+
+
+def _spun(began_ns: int, taken_ns: int, slower: float) -> int:
+    """Keep the core busy for so much of the time taken, as a slower net would; all the time, ns."""
+    end = began_ns + round(taken_ns * (1 + slower))
+    while perf_counter_ns() < end:
+        pass
+    return perf_counter_ns() - began_ns
+
+
+def throughput_of(engine: Engine, pictures: Array, queries: int, slower: float = 0.0) -> float:
+    """Pictures a second of `queries` batches, from as many threads as keep the engine busy, after one each that does
+    not count; slower: see Turn."""
+    feeds = {engine.inputs[0].name: np.resize(pictures, (BATCH, *pictures.shape[1:]))}
+
+    def answer(_: int) -> None:
+        began = perf_counter_ns()
+        engine.infer(feeds)
+        if slower:
+            sleep((perf_counter_ns() - began) / 1e9 * slower)  # spinning would hold up the other threads too
+
+    with ThreadPoolExecutor(engine.requests) as pool:
+        list(pool.map(answer, range(engine.requests)))
+        began = perf_counter_ns()
+        list(pool.map(answer, range(queries)))
+        return BATCH * queries * 1e9 / (perf_counter_ns() - began)
 
 
 def _turn(line: str, bundle: Bundle) -> Turn:

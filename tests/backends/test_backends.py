@@ -73,7 +73,7 @@ def test_calibration_shows_our_progress_on_stderr_and_nothing_on_stdout(tmp_path
 def test_the_null_file_is_the_one_that_its_engine_reads(tmp_path):
     assert Zeros.__struct_fields__ == NullArtifact.__struct_fields__
     module = backend("null")
-    candidate = module.build(tiny_onnx(tmp_path / "in.onnx"), tmp_path, "fp32", None, delay_ms=3.0)
+    candidate = module.build(tiny_onnx(tmp_path / "in.onnx"), tmp_path, "fp32", None, options={"delay_ms": 3.0})
     assert candidate.options == {"delay_ms": 3.0}
     assert b'"delay_ms": 3.0' in (tmp_path / "model.null.json").read_bytes()
 

@@ -1,108 +1,18 @@
 """The ledger, on SQLite and on a real PostgreSQL server."""
 
-import os
-import pwd
-import shutil
-import socket
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import msgspec
 import pytest
 import sqlalchemy as sql
 
 from deploy.ledger import Ledger
-from deploy.schema import metadata
 from tests.bundles import null_bundle
+from tests.deploy.ledgers import certificate, free_port, report
 from toolchain.errors import RecordError
-from toolchain.records.certificate import Certificate, Check
-from toolchain.records.fingerprint import Fingerprint
-from toolchain.records.report import Duet, Report, Scenario
-
-DEVICE = Fingerprint("x86_64", "Xeon", ("avx2",), 8, 8, 2.0, "performance", "6.1", False, 1 << 34, None)
-
-
-def report(bundle: str = "b" * 64, **changes: Any) -> Report:
-    latencies = tuple(1 + number / 7 for number in range(100))
-    whole = Report(
-        bundle=bundle,
-        name="null",
-        release="1",
-        target="null",
-        precision="fp32",
-        backend="null",
-        engine="null 1",
-        threads=2,
-        fingerprint=DEVICE,
-        scenarios=(
-            Scenario("SingleStream", latencies, 90.0, 1.0, True),
-            Scenario("Offline", (3.3,), 123.0, 1.0, True, "short"),
-        ),
-        peak_memory_bytes=5_000_000_000,
-        throttled_periods=0,
-        measured_at="2026-01-02T03:04:05+00:00",
-        cold_start_s=0.7,
-        duet=Duet(2, {"torch": ((1.5, 2.5), (1.25,)), "openvino": ((0.1,), ())}),
-    )
-    return msgspec.structs.replace(whole, **changes)
-
-
-def certificate(bundle: str, issued_at: str = "2026-01-02T03:04:06+00:00", accuracy: float = 0.75) -> Certificate:
-    checks = (Check("accuracy", True, "75 %", "74 %"),)
-    return Certificate(
-        bundle, "null", "1", "fp32", "null 1", DEVICE, checks, 100, accuracy, 0.65, 0.83, issued_at=issued_at
-    )
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@pytest.fixture(scope="session")
-def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server of our own, on loopback, in a temporary folder; the URL of its database."""
-    binaries = max(Path("/usr/lib/postgresql").glob("*/bin"), default=None, key=lambda path: int(path.parent.name))
-    found = shutil.which("initdb") or (binaries and str(binaries / "initdb"))
-    if not found:
-        pytest.skip("no PostgreSQL server here: apt-get install postgresql")
-    as_root = os.geteuid() == 0
-    if as_root and "postgres" not in {user.pw_name for user in pwd.getpwall()}:
-        pytest.skip("PostgreSQL does not run as root, and there is no user postgres")
-    # not below tmp_path_factory: the user postgres may not enter pytest's folders
-    folder = Path(subprocess.check_output(["mktemp", "-d", "/tmp/ledger-pg-XXXXXX"], text=True).strip())
-    user: Any = {"user": "postgres", "group": "postgres", "extra_groups": [], "cwd": folder} if as_root else {}
-    if as_root:
-        shutil.chown(folder, "postgres", "postgres")
-    port, data, control = _free_port(), folder / "data", str(Path(found).parent / "pg_ctl")
-    try:
-        options = ["--username=judge", "--auth=trust", "--no-sync", "--encoding=UTF8", "--locale=C"]
-        subprocess.run([found, "-D", str(data), *options], check=True, capture_output=True, **user)
-        server = f"-c listen_addresses=127.0.0.1 -c port={port} -c unix_socket_directories={folder} -c fsync=off"
-        log = str(folder / "log")
-        start = [control, "-D", str(data), "-w", "-l", log, "-o", server, "start"]
-        subprocess.run(start, check=True, capture_output=True, **user)
-        yield f"postgresql://judge:secret@127.0.0.1:{port}/postgres"
-    finally:
-        subprocess.run([control, "-D", str(data), "-m", "immediate", "stop"], check=False, capture_output=True, **user)
-        shutil.rmtree(folder)
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty ledger's place, one of each kind."""
-    if request.param == "sqlite":
-        return str(tmp_path / "below" / "ledger.sqlite")
-    url: str = request.getfixturevalue("postgresql")
-    engine = sql.create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
-    metadata.drop_all(engine)
-    engine.dispose()
-    return url
+from toolchain.records.report import Scenario
 
 
 def test_history_joins_release_device_accuracy_latency_and_size(place: str, tmp_path: Path) -> None:
@@ -169,7 +79,7 @@ def test_too_few_latencies_have_no_percentiles(place: str) -> None:
 WRITER = """
 import sys
 from deploy.ledger import Ledger
-from tests.deploy.test_ledger import report
+from tests.deploy.ledgers import report
 place, writer = sys.argv[1], int(sys.argv[2])
 for number in range(5):
     with Ledger(place) as ledger:
@@ -189,9 +99,9 @@ def test_several_writers_begin_one_ledger_and_lose_nothing(place: str) -> None:
 
 def test_a_ledger_of_a_newer_format_is_refused(place: str) -> None:
     with Ledger(place) as ledger, ledger._engine.begin() as connection:
-        connection.execute(sql.text("UPDATE ledger_format SET format = 2"))
+        connection.execute(sql.text("UPDATE ledger_format SET format = 3"))
     with (
-        pytest.raises(RecordError, match="ledger format 2, this toolchain reads 1; update the toolchain"),
+        pytest.raises(RecordError, match="ledger format 3, this toolchain reads 2; update the toolchain"),
         Ledger(place),
     ):
         pass
@@ -243,7 +153,7 @@ def test_a_place_that_is_no_ledgers_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_server_that_does_not_answer_is_named_without_its_password() -> None:
-    port = _free_port()
+    port = free_port()
     with pytest.raises(RecordError) as caught, Ledger(f"postgresql://judge:secret@127.0.0.1:{port}/ledger"):
         pass
     said = str(caught.value)

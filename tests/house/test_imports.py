@@ -36,6 +36,8 @@ RULES: dict[str, tuple[str, ...]] = {
     # the verbs: they join what was made with what delivers it
     "toolchain.__main__": ALL,
     "toolchain.cli": ALL,
+    "toolchain.gateverbs": ALL,
+    "toolchain.gatepage": ALL,
     "toolchain.deployment": ALL,
     "toolchain.evaluation": ALL,
     "toolchain.baselines": ALL,

@@ -15,6 +15,7 @@ TABLE = {
     "onnxruntime": "toolchain.backends.onnxruntime",
     "null": "toolchain.backends.null",
 }
+NO_OPTIONS: Mapping[str, float] = {}
 
 
 class Backend(Protocol):
@@ -23,6 +24,7 @@ class Backend(Protocol):
     COMPUTES: its artifacts answer as the model does; False: with anything, and only their timing means something.
     CONTROLS_ACCURACY: it can leave layers in float until int8 loses no more than `max_drop`.
     REASONS: why it has not one or another precision, where there is more to say than that nobody wrote it.
+    OPTIONS: what a recipe may set of it under [target.NAME].
     """
 
     NAME: str
@@ -30,6 +32,7 @@ class Backend(Protocol):
     REASONS: Mapping[str, str]
     CONTROLS_ACCURACY: bool
     COMPUTES: bool
+    OPTIONS: frozenset[str]
 
     def build(
         self,
@@ -39,6 +42,7 @@ class Backend(Protocol):
         calibration: Calibration | None,
         rounding: Rounding | None = None,
         small: bool = False,
+        options: Mapping[str, float] = NO_OPTIONS,
     ) -> Candidate:
         """Write the artifact's files into `folder`; the Candidate names them, nothing is measured yet.
 

@@ -3,6 +3,7 @@
 Knows nothing of recipes or bundles. For journeys with no hardware, and for a release that is slower on purpose.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -19,6 +20,8 @@ PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "int8")
 REASONS: dict[str, str] = {}
 CONTROLS_ACCURACY = False
 COMPUTES = False
+DELAY = "delay_ms"
+OPTIONS = frozenset({DELAY})
 FILE = "model.null.json"
 
 
@@ -41,10 +44,12 @@ def build(
     calibration: Calibration | None,  # noqa: ARG001  # Backend's shape
     rounding: Rounding | None = None,  # noqa: ARG001
     small: bool = False,  # noqa: ARG001
-    delay_ms: float = 0.0,
+    options: Mapping[str, float] = {},  # never changed
 ) -> Candidate:
-    """Write model.null.json; BackendError when `onnx` is no ONNX file. All precisions share the file."""
+    """Write model.null.json; BackendError when `onnx` is no ONNX file. All precisions share the file. options:
+    delay_ms, how long each call pretends to work, whatever its batch."""
+    delay_ms = options.get(DELAY, 0.0)
     refuse_other_precisions(NAME, PRECISIONS, precision, REASONS)
     content = encoded(Zeros(*graph_specs(onnx), delay_ms))
     write_whole(folder / FILE, content)
-    return Candidate(precision, NAME, (FILE,), len(content), options={"delay_ms": delay_ms})
+    return Candidate(precision, NAME, (FILE,), len(content), options={DELAY: delay_ms})

@@ -8,7 +8,7 @@ engine folds when it loads.
 
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ REASONS: dict[str, str] = {
 }
 CONTROLS_ACCURACY = False
 COMPUTES = True
+OPTIONS: frozenset[str] = frozenset()
 FILES = {"fp32": "model.onnx"}  # the others are model-<precision>.onnx
 QUANTIZED_KINDS = ["Conv", "Gemm", "MatMul"]
 
@@ -48,6 +49,7 @@ def build(
     calibration: Calibration | None,
     rounding: Rounding | None = None,  # noqa: ARG001  # Backend's shape
     small: bool = False,  # noqa: ARG001
+    options: Mapping[str, float] = {},  # noqa: ARG001  # has none
 ) -> Candidate:
     """Write model.onnx, or model-<precision>.onnx; BackendError: no ONNX file, nothing to quantize."""
     refuse_other_precisions(NAME, PRECISIONS, precision, REASONS)

@@ -9,6 +9,7 @@ counter are replaced by the node's place in the graph, and no path is in the fil
 """
 
 import tempfile
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "int8", "int8w", "i
 REASONS: dict[str, str] = {"int8d": "OpenVINO's CPU has no convolution whose ranges are found anew for each picture"}
 CONTROLS_ACCURACY = True
 COMPUTES = True
+OPTIONS: frozenset[str] = frozenset()
 STEMS = {"fp32": "model", "bf16": "model"}  # one file for both; the others are model-<precision>
 
 
@@ -47,6 +49,7 @@ def build(
     calibration: Calibration | None,
     rounding: Rounding | None = None,
     small: bool = False,
+    options: Mapping[str, float] = {},  # noqa: ARG001  # has none
 ) -> Candidate:
     """Write model.xml and model.bin (fp32, bf16), or model-<precision>.xml and .bin, or model-<precision>.packed.
 
@@ -54,12 +57,12 @@ def build(
     """
     refuse_other_precisions(NAME, PRECISIONS, precision, REASONS)
     graph = graph_from_onnx(onnx)
-    options: dict[str, float] = {}
+    told: dict[str, float] = {}
     if precision == "int8" and not holds_integers(graph):
-        graph, options = _calibrated(graph, calibration)
+        graph, told = _calibrated(graph, calibration)
     elif precision in WEIGHT_BITS and not holds_integers(graph):
         round_weights(graph, rounding or Rounding(WEIGHT_BITS[precision]))
-    return _saved(graph, folder, precision, small, options)
+    return _saved(graph, folder, precision, small, told)
 
 
 def _calibrated(graph: Any, calibration: Calibration | None) -> tuple[Any, dict[str, float]]:

@@ -17,6 +17,7 @@ TABLE = {
     "onnxruntime": "deploy.runtime.engines.onnxruntime",
     "null": "deploy.runtime.engines.null",
 }
+Hint = Literal["latency", "throughput"]
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -26,7 +27,7 @@ class Settings(msgspec.Struct, frozen=True):
     """
 
     threads: int
-    hint: Literal["latency", "throughput"] = "latency"
+    hint: Hint = "latency"
     cache: Path | None = None
 
 

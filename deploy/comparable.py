@@ -1,0 +1,54 @@
+"""May two measurements be compared? Which facts of a device must be the same, as one table; a mismatch is a sentence.
+
+Knows nothing of latencies.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from toolchain.errors import UsageError
+from toolchain.records.fingerprint import Fingerprint
+
+# field of Fingerprint -> what a person calls it. What is not listed may differ: a host's memory limit for a container,
+# since neither release is held back by it unless it is killed.
+MUST_MATCH = {
+    "architecture": "architecture",
+    "cpu_model": "CPU",
+    "cpu_isa": "CPU features",
+    "cores": "number of CPUs",
+    "cpus_allowed": "number of CPUs that it may use",
+    "cpu_quota": "CPU quota",
+    "governor": "frequency governor",
+    "kernel": "kernel",
+    "hypervisor": "virtualization",
+    "memory_bytes": "memory",
+    "gpu": "GPU",
+    "gpu_driver": "GPU driver",
+}
+ENGINE = "engine"  # of a release, not of a device
+ACROSS = (*MUST_MATCH, ENGINE)
+
+
+def mismatches(
+    one: Fingerprint, other: Fingerprint, engines: tuple[str, str] = ("", ""), across: Sequence[str] = ()
+) -> Iterator[str]:
+    """A sentence for each fact that differs and may not. engines: their versions; across: facts that may differ."""
+    for field, words in MUST_MATCH.items():
+        mine, theirs = getattr(one, field), getattr(other, field)
+        if mine != theirs and field not in across:
+            yield f"{words}: {_shown(mine)} against {_shown(theirs)}"
+    if engines[0] != engines[1] and ENGINE not in across:
+        yield f"engine: {engines[0] or 'none'} against {engines[1] or 'none'}; to judge that too: --across=engine"
+
+
+def checked_across(words: Sequence[str]) -> tuple[str, ...]:
+    """UsageError for a word that is no fact of a device."""
+    for word in words:
+        if word not in ACROSS:
+            raise UsageError(f"--across={word}: expected some of {', '.join(ACROSS)}")
+    return tuple(words)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, tuple):
+        return " ".join(map(str, value)) or "none"
+    return "not known" if value in ("", None) else str(value)

@@ -1,0 +1,232 @@
+"""The A/B gate: is a candidate release slower, bigger or less accurate than the one before it, on this device?
+
+The baseline is run again beside the candidate, never read from a record, in rounds (match.py) that are judged as they
+come (judge.py), until all is known or the time is up. What looks regressed is played once more in new containers: two
+processes of one release may differ for as long as they live, by where their memory lies. Knows no ledger.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from time import monotonic
+
+import msgspec
+
+from deploy import Say
+from deploy.judge import (
+    ACCURACY,
+    BUDGETS,
+    IMAGE,
+    LEAST_ROUNDS,
+    MEMORY,
+    METRICS,
+    PROVEN,
+    accuracy,
+    grown,
+    said,
+    timed,
+    verdict_of,
+)
+from deploy.match import Containers, Entrant, Facts, Match, NotComparable, Player
+from toolchain.records.fingerprint import Fingerprint
+from toolchain.records.gate import ANCHOR, BASELINE, CANDIDATE, Finding, Gate, Round, Side
+
+# Rounds after which it is asked whether all is known: few looks, since each is one more chance to be wrong
+LOOKS = (LEAST_ROUNDS, 14, 20, 28, 40, 56, 80)
+MINUTES = 5.0
+ANCHOR_TIMES = 2  # so many times the margin may a release lie behind the anchor: small losses must not add up
+THROTTLED_SHARE = 0.1  # of the rounds
+Open = Callable[[Mapping[str, Entrant], int], AbstractContextManager[Mapping[str, Player]]]
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A release that takes part; certify: digest of its held-out pictures."""
+
+    image: str
+    image_bytes: int
+    bundle: str
+    name: str
+    release: str
+    precision: str
+    certify: str = ""
+
+
+@dataclass(frozen=True)
+class Terms:
+    """threads: of each engine. minutes: for each of at most two runs. budgets: changes allowed, as shares, by metric;
+    floors: what was learned of this device's noise, by metric; across: facts that may differ (comparable.py). slower:
+    the candidate, on purpose."""
+
+    threads: int
+    minutes: float = MINUTES
+    budgets: Mapping[str, float] = field(default_factory=dict)
+    floors: Mapping[str, float] = field(default_factory=dict)
+    across: tuple[str, ...] = ()
+    slower: float = 0.0
+
+    def margin(self, metric: str, against: str) -> float:
+        """What the candidate's figure may be worse by."""
+        allowed = max(self.budgets.get(metric, BUDGETS[metric]), self.floors.get(metric, 0.0))
+        return allowed * ANCHOR_TIMES if against == ANCHOR else allowed
+
+    def margins(self, against: str) -> dict[str, float]:
+        return {metric.name: self.margin(metric.name, against) for metric in METRICS}
+
+
+@dataclass
+class Kept:
+    """What has been played so far: whoever interrupts a gate finds it here."""
+
+    rounds: list[Round] = field(default_factory=list)
+    confirming: list[Round] = field(default_factory=list)
+
+
+def gate(
+    contestants: Mapping[str, Contestant],
+    terms: Terms,
+    say: Say,
+    kept: Kept | None = None,
+    opened: Open = Containers,
+) -> Gate:
+    """Judge contestants[CANDIDATE] against the others: BASELINE, and ANCHOR where there is one. What the containers
+    cannot do is DeviceError or DockerError; what is not to be compared, a verdict."""
+    began, kept = monotonic(), kept or Kept()
+    run = _Run(contestants, terms, say, opened)
+    findings: tuple[Finding, ...] = ()
+    try:
+        findings = run.findings(kept.rounds)
+        suspects = [one for one in findings if one.verdict == "regressed" and one.p is not None]
+        if any(one.metric != ACCURACY for one in suspects):
+            say(f"gate: {said(suspects[0])}: once more, in new containers")
+            findings = confirmed(findings, run.findings(kept.confirming))
+        verdict, reason = verdict_of(findings)
+        throttled = throttling([*kept.rounds, *kept.confirming])
+        if throttled:
+            verdict, reason = "unsure", throttled
+    except NotComparable as error:
+        verdict, reason = "not comparable", str(error)
+    return Gate(
+        sides=run.sides,
+        fingerprint=run.device,
+        threads=terms.threads,
+        rounds=tuple(kept.rounds),
+        confirming=tuple(kept.confirming),
+        findings=findings,
+        floors=dict(terms.floors),
+        verdict=verdict,
+        reason=reason,
+        judged_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        seconds=monotonic() - began,
+        slower=terms.slower,
+    )
+
+
+class _Run:
+    """One run is one set of containers. sides, device: what the last one told of itself."""
+
+    def __init__(self, contestants: Mapping[str, Contestant], terms: Terms, say: Say, opened: Open) -> None:
+        self._contestants, self._terms, self._say, self._opened = contestants, terms, say, opened
+        self.sides = {role: _side(one) for role, one in contestants.items()}
+        self.device: Fingerprint | None = None
+
+    @property
+    def _others(self) -> list[str]:
+        return [role for role in self._contestants if role != CANDIDATE]
+
+    def findings(self, rounds: list[Round]) -> tuple[Finding, ...]:
+        """Play until all is known or the time is up; `rounds` is filled as they come, and what is in it counts."""
+        entrants = {role: Entrant(one.image, one.precision) for role, one in self._contestants.items()}
+        precisions = {role: one.precision for role, one in self._contestants.items()}
+        with self._opened(entrants, self._terms.threads) as players:
+            match = Match(players, precisions, self._terms.slower)
+            self.device = match.facts[CANDIDATE].device
+            match.check(self._terms.across)
+            self._play(match, rounds)
+            self.sides = {
+                role: _side(one, match.facts[role], match.peak_memory_bytes.get(role, 0))
+                for role, one in self._contestants.items()
+            }
+            return (*self._timed(rounds), *self._settled(match))
+
+    def _play(self, match: Match, rounds: list[Round]) -> None:
+        end = monotonic() + 60 * self._terms.minutes
+        while len(rounds) < LOOKS[-1]:
+            rounds.append(match.round(len(rounds)))
+            late = monotonic() > end and len(rounds) >= LEAST_ROUNDS
+            if len(rounds) not in LOOKS and not late:
+                continue
+            found = self._timed(rounds)
+            self._say(f"  {len(rounds)} rounds: {'; '.join(map(narrowed, found))}")
+            if late or not any(one.verdict == "unsure" and one.metric in PROVEN for one in found):
+                return
+
+    def _timed(self, rounds: Sequence[Round]) -> tuple[Finding, ...]:
+        return timed(rounds, {other: self._terms.margins(other) for other in self._others})
+
+    def _settled(self, match: Match) -> Iterator[Finding]:
+        mine = self.sides[CANDIDATE]
+        for other in self._others:
+            theirs = self.sides[other]
+            margin = partial(self._terms.margin, against=other)
+            yield grown(MEMORY, mine.peak_memory_bytes, theirs.peak_memory_bytes, other, margin(MEMORY))
+            yield grown(IMAGE, mine.image_bytes, theirs.image_bytes, other, margin(IMAGE))
+            yield accuracy(mine, theirs, other, margin(ACCURACY), *self._differing(match, other))
+
+    def _differing(self, match: Match, other: str) -> tuple[int | None, int | None]:
+        """Held-out pictures that only the other has right, and only the candidate; None where they are others."""
+        if not self._contestants[CANDIDATE].certify or (
+            self._contestants[CANDIDATE].certify != self._contestants[other].certify
+        ):
+            return None, None
+        pairs = list(zip(match.facts[CANDIDATE].right, match.facts[other].right, strict=True))
+        return sum(theirs and not mine for mine, theirs in pairs), sum(mine and not theirs for mine, theirs in pairs)
+
+
+def _side(one: Contestant, facts: Facts | None = None, peak_memory_bytes: int = 0) -> Side:
+    return Side(
+        bundle=one.bundle,
+        name=one.name,
+        release=one.release,
+        image=one.image,
+        precision=one.precision,
+        engine=facts.engine if facts else "",
+        image_bytes=one.image_bytes,
+        peak_memory_bytes=peak_memory_bytes,
+        right=sum(facts.right) if facts and facts.right else None,
+        images=len(facts.right) if facts else 0,
+    )
+
+
+def confirmed(first: Sequence[Finding], second: Sequence[Finding]) -> tuple[Finding, ...]:
+    """The second run's findings, where only what regressed in both is regressed: what did in one is unsure."""
+    before = {(one.metric, one.against): one for one in first}
+    return tuple(_confirmed(before[one.metric, one.against], one) for one in second)
+
+
+def _confirmed(first: Finding, second: Finding) -> Finding:
+    if "regressed" not in (first.verdict, second.verdict) or second.p is None or second.metric == ACCURACY:
+        return second
+    if first.verdict == second.verdict:
+        return msgspec.structs.replace(second, note="seen in both of two runs")
+    note = f"seen in one of two runs: {100 * (first.change or 0):+.1f} % and {100 * (second.change or 0):+.1f} %"
+    return msgspec.structs.replace(second, verdict="unsure", note=note)
+
+
+def throttling(rounds: Sequence[Round]) -> str:
+    """Why the times of `rounds` mislead: a CPU quota that was used up; "" when none was."""
+    hit = sum(any(one.throttled_periods.values()) for one in rounds)
+    if hit <= THROTTLED_SHARE * len(rounds):
+        return ""
+    return f"the CPU quota was used up in {hit} of {len(rounds)} rounds; give the containers more, or fewer threads"
+
+
+def narrowed(finding: Finding) -> str:
+    """`p50 +0.4 % (-0.2 to +1.1)`: for watching an interval narrow."""
+    if finding.change is None or finding.low is None or finding.high is None:
+        return f"{finding.metric} -"
+    against = "" if finding.against == BASELINE else f" against the {finding.against}"
+    ends = f"{100 * finding.low:+.1f} to {100 * finding.high:+.1f}"
+    return f"{finding.metric}{against} {100 * finding.change:+.1f} % ({ends})"

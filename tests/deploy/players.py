@@ -1,0 +1,69 @@
+"""Releases that play rounds without a container: latencies drawn by a seed, with a machine's moods."""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import msgspec
+import numpy as np
+
+from deploy.gate import Contestant
+from deploy.match import Entrant, Player
+from deploy.runtime.probe import fingerprint
+from toolchain.records.duet import Played, Turn
+from toolchain.records.fingerprint import Fingerprint
+from toolchain.records.gate import BASELINE, CANDIDATE
+
+DEVICE = fingerprint()
+
+
+@dataclass
+class Drawn:
+    """median_ms with 2 % of noise a request and `mood` of noise a slice; real: as many seconds pass as it tells."""
+
+    median_ms: float = 1.0
+    seed: int = 0
+    mood: float = 0.005
+    device: Fingerprint = DEVICE
+    engine: str = "drawn 1"
+    right: tuple[bool, ...] = (True,) * 200
+    memory: int = 100 << 20
+    throttled: int = 0
+    lost: int = 0  # answers that go missing in a slice
+    clock: float = 1.0  # how fast its clock runs
+    random: np.random.Generator = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.random = np.random.default_rng(self.seed)
+
+    def play(self, turn: Turn) -> Played:
+        if turn.what == "pictures":
+            return Played(right=self.right, device=self.device, engine=self.engine)
+        mood = float(np.exp(self.random.normal(0, self.mood))) * self.median_ms * (1 + turn.slower)
+        known = Played(throttled_periods=self.throttled, peak_memory_bytes=self.memory, engine=self.engine)
+        if turn.what == "throughput":
+            return msgspec.structs.replace(known, throughput_per_s=1e3 / mood)
+        latencies = mood * np.exp(self.random.normal(0, 0.02, turn.queries - self.lost))
+        time.sleep(latencies.sum() / 1000 / self.clock)
+        return msgspec.structs.replace(known, latencies_ms=tuple(latencies.tolist()))
+
+
+def contestants(**changes: str) -> dict[str, Contestant]:
+    """A candidate and a baseline; changes: fields of the candidate."""
+    plain = {"bundle": "b" * 64, "name": "net", "release": "1", "precision": "fp32", "certify": "c" * 64}
+    return {
+        CANDIDATE: Contestant("edge-net:2", 100, **{**plain, "release": "2", "bundle": "a" * 64, **changes}),
+        BASELINE: Contestant("edge-net:1", 100, **plain),
+    }
+
+
+def opening(*runs: Mapping[str, Player]):  # type: ignore[no-untyped-def]  # what gate() calls Open
+    """Each run of a gate gets the next of `runs`; the last serves for all that follow."""
+    left = list(runs)
+
+    @contextmanager
+    def opened(entrants: Mapping[str, Entrant], threads: int) -> Iterator[Mapping[str, Player]]:
+        yield left.pop(0) if len(left) > 1 else left[0]
+
+    return opened

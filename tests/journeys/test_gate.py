@@ -1,0 +1,144 @@
+"""Releases judged in real containers: null engines that pretend to work for so many milliseconds."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deploy.engine import connect
+from deploy.image import build_image
+from deploy.ledger import Ledger
+from tests.bundles import null_bundle
+from tests.journeys.conftest import Toolchain, lend_wheelhouse
+from tests.journeys.said import Said
+from toolchain.records.bundle import Bundle
+
+pytestmark = [pytest.mark.docker, pytest.mark.slow]
+Releases = Callable[..., str]
+MADE: dict[tuple[str, float], tuple[str, Bundle]] = {}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where images are made once for all tests; they go at the end."""
+    yield tmp_path_factory.mktemp("releases")
+    with closing(connect()) as client:
+        for tag, _ in MADE.values():
+            client.images.remove(tag, force=True)
+    MADE.clear()
+
+
+@pytest.fixture
+def release(folder: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Releases:
+    """The tag of a release's image, which this test's ledger knows."""
+    lend_wheelhouse(home)
+    monkeypatch.setattr("deploy.match.SLICE_S", 0.0)
+
+    def made(number: str, delay_ms: float = 1.0) -> str:
+        if (number, delay_ms) not in MADE:
+            bundle = null_bundle(folder / f"{number}-{delay_ms}.bundle", delay_ms, number, name="gated")
+            tag = f"edge-gated:{number}-{delay_ms:g}"
+            build_image(bundle, tag, print)
+            MADE[number, delay_ms] = tag, bundle
+        tag, bundle = MADE[number, delay_ms]
+        with Ledger() as ledger:
+            ledger.record_release(bundle)
+        return tag
+
+    return made
+
+
+def told(said: Said) -> Any:
+    """The last line, whatever the verdict."""
+    return json.loads(said.out.splitlines()[-1])
+
+
+def containers() -> list[str]:
+    with closing(connect()) as client:
+        return [one.name for one in client.containers.list(all=True) if "edge-gate-" in str(one.name)]
+
+
+def test_a_slower_release_is_refused_and_the_next_is_held_against_the_last_that_passed(
+    release: Releases, toolchain: Toolchain
+) -> None:
+    release("1")
+    said = toolchain("gate", release("2"))
+    assert (said.code, told(said)["verdict"], told(said)["sides"]["baseline"]["release"]) == (0, "passed", "1")
+    assert "10 rounds: p50 " in said.err
+    slow = toolchain("gate", release("3", delay_ms=1.5))
+    assert (slow.code, told(slow)["verdict"], told(slow)["sides"]["baseline"]["release"]) == (1, "regressed", "2")
+    assert told(slow)["sides"]["anchor"]["release"] == "1"
+    assert "p50 " in slow.out and "worse than the baseline's" in slow.out and "seen in both" in slow.out
+    after = toolchain("gate", release("4"))
+    assert (after.code, told(after)["sides"]["baseline"]["release"]) == (0, "2")
+    assert containers() == []
+
+
+def test_a_first_release_has_nothing_to_be_held_against(release: Releases, toolchain: Toolchain) -> None:
+    said = toolchain("gate", release("1"))
+    assert (said.code, told(said)["verdict"]) == (0, "passed")
+    assert said.out.startswith("passed: a first release")
+
+
+def test_what_cannot_be_gated_is_one_line(release: Releases, toolchain: Toolchain, tmp_path: Path) -> None:
+    tag = release("2")
+    for words, code, error in (
+        (("edge-nothing:1",), 1, "edge-nothing:1: no such image on this engine; make it: toolchain image"),
+        ((tag, "--against=9"), 2, "no release '9' of gated; the ledger has: 2 (an image's tag will do too)"),
+        ((tag, "--minutes=0"), 2, "--minutes=0: expected more than 0"),
+        ((tag, "--budget=3"), 2, "--budget=3: expected a share between 0 and 1, such as 0.03 for 3 %"),
+        ((tag, "--across=moon"), 2, "--across=moon: expected some of architecture"),
+        (
+            (null_bundle(tmp_path / "b", release="8").folder,),
+            1,
+            "no image of it here (edge-null:8-null); make it: toolchain image",
+        ),
+    ):
+        said = toolchain("gate", *words)
+        assert said.code == code
+        assert error in said.err.splitlines()[-1]
+    assert containers() == []
+
+
+def test_a_release_whose_image_is_gone_is_named(release: Releases, toolchain: Toolchain, tmp_path: Path) -> None:
+    tag = release("2")
+    with Ledger() as ledger:
+        ledger.record_release(null_bundle(tmp_path / "gone", release="gone", name="gated"))
+    said = toolchain("gate", tag, "--against=gone")
+    assert said.code == 1
+    assert "its image is not on this engine; build or load it, or choose another: --against=…" in said.err
+
+
+def test_ctrl_c_leaves_no_container_and_keeps_the_rounds(release: Releases, toolchain: Toolchain, home: Path) -> None:
+    tag = release("2")
+    command = [sys.executable, "-u", "-m", "toolchain", "gate", tag, f"--against={tag}"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ) as gate:
+        assert gate.stderr is not None
+        while "against baseline" not in gate.stderr.readline():
+            assert gate.poll() is None
+        wait_until(lambda: len(containers()) == 2)
+        time.sleep(5)  # some rounds
+        gate.send_signal(signal.SIGINT)
+        assert gate.wait(timeout=60) == 130
+        assert "rounds are kept; run the same command to go on" in gate.stderr.read()
+    assert containers() == []
+    said = toolchain("gate", tag, f"--against={tag}")
+    assert said.code == 0
+    assert "rounds that an interrupted one played" in said.err
+    assert not list((home / "gates").glob("*"))
+
+
+def wait_until(there: Callable[[], bool]) -> None:
+    for _ in range(200):
+        if there():
+            return
+        time.sleep(0.1)
+    raise AssertionError("it never came")

@@ -1,0 +1,93 @@
+"""The verbs `gate` and `gate selftest`, thin as those of cli.py."""
+
+import os
+
+
+def gate(
+    candidate: str,
+    *,
+    against: str | None = None,
+    anchor: str | None = None,
+    on: str | None = None,
+    minutes: float = 5.0,
+    budget: float | None = None,
+    across: str = "",
+    ledger: str | None = None,
+) -> None:
+    """Refuse a release that is slower, bigger or less accurate than the one before it, both run in turn on this device.
+
+    Exit code 0: passed; 1: regressed; 3: unsure, or not comparable. Every round is kept in the ledger.
+
+    Args:
+        candidate: an image's tag, or a bundle's folder whose image is here
+        against: a release, or an image's tag; without it the newest release that passed
+        anchor: the release behind which small losses must not add up; without it the oldest; none for none
+        on: judge on this machine over ssh: HOST or USER@HOST with Docker, where the images are
+        minutes: for each of at most two runs
+        budget: by what share latencies and throughput may be worse; else p50, throughput 0.03, p90 0.05, p99 0.1
+        across: what may differ between the releases, as engine or engine,kernel; else they are not comparable
+        ledger: a database URL; without it $TOOLCHAIN_LEDGER, else .toolchain/ledger.sqlite
+    """
+    from deploy.gating import Asked, gated
+    from deploy.ledger import Ledger
+    from toolchain.gatepage import gate_page, gate_summary
+    from toolchain.printing import as_json
+    from toolchain.progress import say
+
+    _judge_on(on)
+    words = tuple(filter(None, across.split(",")))
+    with Ledger(ledger) as book:
+        found = gated(Asked(candidate, against, anchor, minutes, budget, words), book, say)
+    if found is None:
+        reason = "a first release: there is nothing to hold it against"
+        print(f"passed: {reason}", end="\n\n")
+        print(as_json({"verdict": "passed", "reason": reason}))
+        return
+    print(gate_page(found), end="\n\n")
+    print(as_json(gate_summary(found)))
+    if found.verdict != "passed":
+        raise SystemExit(1 if found.verdict == "regressed" else 3)
+
+
+def gate_selftest(
+    release: str,
+    *,
+    gates: int = 20,
+    slower: str = "0,0.01,0.02,0.03,0.05,0.1",
+    minutes: float = 5.0,
+    on: str | None = None,
+    ledger: str | None = None,
+) -> None:
+    """How often the gate is wrong here: a release against itself, as it is and slowed on purpose.
+
+    Tells false alarms and power with their intervals. Later gates allow for the noise that it learns of this device.
+
+    Args:
+        release: an image's tag, or a bundle's folder whose image is here
+        gates: how many for each slowdown
+        slower: by what shares the candidate is slowed
+        minutes: for each of at most two runs of a gate
+        on: judge on this machine over ssh: HOST or USER@HOST with Docker, where the image is
+        ledger: a database URL; without it $TOOLCHAIN_LEDGER, else .toolchain/ledger.sqlite
+    """
+    from deploy.gate import Terms
+    from deploy.ledger import Ledger
+    from deploy.releases import release_in
+    from deploy.runtime.probe import threads
+    from deploy.selftest import rates, selftest, slowdowns
+    from toolchain.gatepage import rates_page
+    from toolchain.printing import as_json
+    from toolchain.progress import say
+
+    _judge_on(on)
+    with Ledger(ledger) as book:
+        terms = Terms(threads(), minutes)
+        found = list(rates(selftest(release_in(release), slowdowns(slower), gates, terms, book, say)))
+    print(rates_page(found), end="\n\n")
+    print(as_json({"release": release, "rates": found}))
+
+
+def _judge_on(host: str | None) -> None:
+    """From here on everything speaks to that machine's Docker Engine."""
+    if host:
+        os.environ["DOCKER_HOST"] = f"ssh://{host}"

@@ -1,0 +1,38 @@
+"""What host and container say to each other in a duet: a line of JSON each.
+
+Never stored, so it has no format number; a host passes over what a newer container tells besides.
+"""
+
+from typing import Literal
+
+import msgspec
+
+from toolchain.records.fingerprint import Fingerprint
+
+BATCH = 16  # pictures that one throughput query holds
+
+
+class Turn(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What the host asks for: `queries` calls, one after the other ("latency"), or as many at once as keep the engine
+    busy, of 16 pictures each ("throughput"); or the held-out pictures, whatever `queries` ("pictures"). slower: each
+    call is lengthened by that share (0.05: 5 %) on purpose, by which `gate selftest` learns what the gate can see."""
+
+    precision: str
+    queries: int
+    what: Literal["latency", "throughput", "pictures"] = "latency"
+    slower: float = 0.0
+
+
+class Played(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the host gets, or why not. latencies_ms: in order; throughput_per_s: pictures; right: whether each held-out
+    picture is answered right, and on what device; throttled_periods: of the cgroup, within this slice;
+    peak_memory_bytes: of the process so far."""
+
+    latencies_ms: tuple[float, ...] = ()
+    throughput_per_s: float | None = None
+    right: tuple[bool, ...] = ()
+    device: Fingerprint | None = None
+    throttled_periods: int = 0
+    peak_memory_bytes: int = 0
+    engine: str = ""
+    error: str = ""
