@@ -1,7 +1,7 @@
 """Nine architectures and EfficientNet-Lite0: pruned, exported, OpenVINO fp32 and int8. Do all answer alike, how fast?
 
 python -m benchmarks.zoo; NETS=vgg16,resnet50 for some. What stands in for a training, so that agreement means something
-and accuracy nothing: untrained.py and, for three nets, zoo_net.py ("taught": so many epochs of 32 pictures). Weights
+and accuracy nothing: untrained.py and, for four nets, zoo_net.py ("taught": so many epochs of 32 pictures). Weights
 are torchvision's own where they can be fetched, else random; the table says which. One net at a time, one thread, batch
 1.
 """

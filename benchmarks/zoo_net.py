@@ -1,6 +1,6 @@
 """One architecture of the zoo: pruned, exported, built for the engine in fp32 and int8, compared and timed.
 
-No net is trained to know anything: untrained.py says what stands in for that, and three nets learn 32 pictures by heart
+No net is trained to know anything: untrained.py says what stands in for that, and four nets learn 32 pictures by heart
 besides, so that agreement means something; accuracy means nothing.
 """
 
@@ -57,8 +57,8 @@ class Plan(NamedTuple):
     epochs: int = 0
 
 
-# Every importance at least once; no BatchNorm in vgg16 and squeezenet1_1. In three nets int8's rounding drowns the
-# little signal that pruning leaves (8, 11 and 14 of 16 pictures agreed, docs/lab.md): as anyone would after pruning,
+# Every importance at least once; no BatchNorm in vgg16 and squeezenet1_1. In the nets for phones int8's rounding drowns
+# the little signal that pruning leaves (8, 11 and 14 of 16 pictures agreed, docs/lab.md): as anyone would do after it,
 # they are trained, as long as it takes to be sure of the pictures
 NETS: Mapping[str, Plan] = {
     "vgg16": Plan("l1"),
@@ -66,7 +66,7 @@ NETS: Mapping[str, Plan] = {
     "resnet34": Plan("fpgm"),
     "resnet50": Plan("bn_scale"),
     "mobilenet_v2": Plan("taylor", 30),
-    "mobilenet_v3_large": Plan("l1"),
+    "mobilenet_v3_large": Plan("l1", 30),
     "densenet121": Plan("l2"),
     "efficientnet_b0": Plan("fpgm", 40),
     "squeezenet1_1": Plan("taylor"),
