@@ -39,6 +39,9 @@ bench-main: setup  ## measure and print every figure that must hold
 bench-compress: setup  ## every compression technique against its figure; QUICK=1: committed checkpoints, no training
 	@.venv/bin/python -m benchmarks.compress
 
+bench-gate: setup  ## how often the gate is wrong here, beside other rules; QUICK=1: an eighth of the gates
+	@.venv/bin/python -m benchmarks.gate
+
 lock: $(STAMP)  ## write requirements/*.txt again from *.in; LOCKFLAGS=--upgrade for newer versions
 	@$(COMPILE) $(LOCKFLAGS) requirements/uv.in -o requirements/uv.txt
 	@$(COMPILE) $(LOCKFLAGS) requirements/pip.in -o requirements/pip.txt
@@ -52,4 +55,4 @@ clean:  ## remove what can be made again, except .venv and data: caches, bundles
 
 # Both halves of set-up call apt-get, which takes one caller at a time: no -j.
 .NOTPARALLEL:
-.PHONY: help deploy-cpu setup engine test check bench-main bench-compress lock clean
+.PHONY: help deploy-cpu setup engine test check bench-main bench-compress bench-gate lock clean

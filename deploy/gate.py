@@ -38,7 +38,8 @@ LOOKS = (LEAST_ROUNDS, 14, 20, 28, 40, 56, 80)
 MINUTES = 5.0
 ANCHOR_TIMES = 2  # so many times the margin may a release lie behind the anchor: small losses must not add up
 THROTTLED_SHARE = 0.1  # of the rounds
-Open = Callable[[Mapping[str, Entrant], int], AbstractContextManager[Mapping[str, Player]]]
+Open = Callable[[Mapping[str, Entrant], int | None], AbstractContextManager[Mapping[str, Player]]]
+Floors = Callable[[Fingerprint, int], Mapping[str, float]]
 
 
 @dataclass(frozen=True)
@@ -54,26 +55,23 @@ class Contestant:
     certify: str = ""
 
 
+def no_floors(_device: Fingerprint, _threads: int) -> Mapping[str, float]:
+    """Nothing is known of any device's noise."""
+    return {}
+
+
 @dataclass(frozen=True)
 class Terms:
-    """threads: of each engine. minutes: for each of at most two runs. budgets: changes allowed, as shares, by metric;
-    floors: what was learned of this device's noise, by metric; across: facts that may differ (comparable.py). slower:
-    the candidate, on purpose."""
+    """threads: of each engine; None: as many as the device allows. minutes: for each of at most two runs. budgets:
+    changes allowed, as shares, by metric; across: facts that may differ (comparable.py). floors: what was learned of
+    the noise of that device with so many threads, by metric. slower: the candidate, on purpose."""
 
-    threads: int
+    threads: int | None = None
     minutes: float = MINUTES
     budgets: Mapping[str, float] = field(default_factory=dict)
-    floors: Mapping[str, float] = field(default_factory=dict)
     across: tuple[str, ...] = ()
+    floors: Floors = no_floors
     slower: float = 0.0
-
-    def margin(self, metric: str, against: str) -> float:
-        """What the candidate's figure may be worse by."""
-        allowed = max(self.budgets.get(metric, BUDGETS[metric]), self.floors.get(metric, 0.0))
-        return allowed * ANCHOR_TIMES if against == ANCHOR else allowed
-
-    def margins(self, against: str) -> dict[str, float]:
-        return {metric.name: self.margin(metric.name, against) for metric in METRICS}
 
 
 @dataclass
@@ -111,11 +109,11 @@ def gate(
     return Gate(
         sides=run.sides,
         fingerprint=run.device,
-        threads=terms.threads,
+        threads=run.threads,
         rounds=tuple(kept.rounds),
         confirming=tuple(kept.confirming),
         findings=findings,
-        floors=dict(terms.floors),
+        floors=dict(run.floors),
         verdict=verdict,
         reason=reason,
         judged_at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -125,12 +123,14 @@ def gate(
 
 
 class _Run:
-    """One run is one set of containers. sides, device: what the last one told of itself."""
+    """One run is one set of containers. sides, device, threads: what the last one told of itself."""
 
     def __init__(self, contestants: Mapping[str, Contestant], terms: Terms, say: Say, opened: Open) -> None:
         self._contestants, self._terms, self._say, self._opened = contestants, terms, say, opened
         self.sides = {role: _side(one) for role, one in contestants.items()}
         self.device: Fingerprint | None = None
+        self.threads = 0
+        self.floors: Mapping[str, float] = {}
 
     @property
     def _others(self) -> list[str]:
@@ -142,7 +142,9 @@ class _Run:
         precisions = {role: one.precision for role, one in self._contestants.items()}
         with self._opened(entrants, self._terms.threads) as players:
             match = Match(players, precisions, self._terms.slower)
-            self.device = match.facts[CANDIDATE].device
+            mine = match.facts[CANDIDATE]
+            self.device, self.threads = mine.device, mine.threads
+            self.floors = self._terms.floors(mine.device, mine.threads)
             match.check(self._terms.across)
             self._play(match, rounds)
             self.sides = {
@@ -164,13 +166,19 @@ class _Run:
                 return
 
     def _timed(self, rounds: Sequence[Round]) -> tuple[Finding, ...]:
-        return timed(rounds, {other: self._terms.margins(other) for other in self._others})
+        margins = {other: {one.name: self._margin(one.name, other) for one in METRICS} for other in self._others}
+        return timed(rounds, margins)
+
+    def _margin(self, metric: str, against: str) -> float:
+        """What the candidate's figure may be worse by."""
+        allowed = max(self._terms.budgets.get(metric, BUDGETS[metric]), self.floors.get(metric, 0.0))
+        return allowed * ANCHOR_TIMES if against == ANCHOR else allowed
 
     def _settled(self, match: Match) -> Iterator[Finding]:
         mine = self.sides[CANDIDATE]
         for other in self._others:
             theirs = self.sides[other]
-            margin = partial(self._terms.margin, against=other)
+            margin = partial(self._margin, against=other)
             yield grown(MEMORY, mine.peak_memory_bytes, theirs.peak_memory_bytes, other, margin(MEMORY))
             yield grown(IMAGE, mine.image_bytes, theirs.image_bytes, other, margin(IMAGE))
             yield accuracy(mine, theirs, other, margin(ACCURACY), *self._differing(match, other))

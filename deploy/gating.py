@@ -4,7 +4,7 @@ What an interrupted gate has played is kept in the toolchain's folder and counts
 """
 
 import os
-from dataclasses import replace
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from deploy.gate import MINUTES, Contestant, Kept, Terms, gate
 from deploy.judge import BUDGETS, METRICS
 from deploy.ledger import Ledger
 from deploy.releases import contestants
-from deploy.runtime.probe import fingerprint, threads
+from deploy.runtime.probe import fingerprint
 from deploy.statistics import noise_floor
 from toolchain.errors import RecordError, UsageError
 from toolchain.home import home
@@ -26,7 +26,8 @@ from toolchain.records.gate import CANDIDATE, Gate
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """What `toolchain gate` was asked for; None: as it is by itself. budget: of every timed figure, as a share."""
+    """What `toolchain gate` was asked for; None: as it is by itself. budget: of every timed figure, as a share; on: the
+    machine whose engine is spoken to (remote.py)."""
 
     candidate: str
     against: str | None = None
@@ -34,7 +35,7 @@ class Asked(msgspec.Struct, frozen=True):
     minutes: float = MINUTES
     budget: float | None = None
     across: tuple[str, ...] = ()
-    threads: int | None = None
+    on: str | None = None
 
 
 def gated(asked: Asked, ledger: Ledger, say: Say) -> Gate | None:
@@ -49,9 +50,8 @@ def gated(asked: Asked, ledger: Ledger, say: Say) -> Gate | None:
         return None
     say("gate: " + " against ".join(f"{role} {one.name} {one.release} ({one.image})" for role, one in found.items()))
     budgets = BUDGETS if asked.budget is None else {**BUDGETS, **{one.name: asked.budget for one in METRICS}}
-    terms = Terms(asked.threads or threads(), asked.minutes, budgets, across=across)
-    terms = replace(terms, floors=floors(ledger, found[CANDIDATE], fingerprint(), terms.threads))
-    judged = _kept_while_played(found, terms, say)
+    terms = Terms(None, asked.minutes, budgets, across, partial(floors, ledger, found[CANDIDATE]))
+    judged = _kept_while_played(found, terms, asked.on, say)
     ledger.record_gate(judged)
     return judged
 
@@ -64,8 +64,8 @@ def floors(ledger: Ledger, candidate: Contestant, device: Fingerprint, engine_th
     return {metric: floor for metric, floor in learned.items() if floor is not None}
 
 
-def _kept_while_played(found: dict[str, Contestant], terms: Terms, say: Say) -> Gate:
-    path = _place(found, terms)
+def _kept_while_played(found: dict[str, Contestant], terms: Terms, on: str | None, say: Say) -> Gate:
+    path = place_of(found, on)
     kept = _read(path)
     if kept.rounds:
         say(f"gate: goes on after {len(kept.rounds) + len(kept.confirming)} rounds that an interrupted one played")
@@ -80,10 +80,10 @@ def _kept_while_played(found: dict[str, Contestant], terms: Terms, say: Say) -> 
     return judged
 
 
-def _place(found: dict[str, Contestant], terms: Terms) -> Path:
-    """A file of its own for who plays, how and where."""
-    who = {"found": found, "threads": terms.threads, "device": fingerprint(), "host": os.environ.get("DOCKER_HOST", "")}
-    return home() / "gates" / f"{sha256(encoded(who)).hexdigest()[:16]}.json"
+def place_of(who: object, on: str | None) -> Path:
+    """A file of its own for who plays, and on which machine."""
+    device: object = on or (fingerprint(), os.environ.get("DOCKER_HOST", ""))
+    return home() / "gates" / f"{sha256(encoded((who, device))).hexdigest()[:16]}.json"
 
 
 def _read(path: Path) -> Kept:

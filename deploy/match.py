@@ -56,6 +56,7 @@ class Facts:
     """What a release told of itself before the first round; `right` of its held-out pictures."""
 
     device: Fingerprint
+    threads: int
     engine: str
     right: tuple[bool, ...]
 
@@ -63,7 +64,7 @@ class Facts:
 class Containers:
     """One container for each entrant, gone when the block is left, however it is left."""
 
-    def __init__(self, entrants: Mapping[str, Entrant], threads: int) -> None:
+    def __init__(self, entrants: Mapping[str, Entrant], threads: int | None) -> None:
         self._entrants, self._threads = entrants, threads
         self._stack = ExitStack()
 
@@ -118,7 +119,7 @@ class Match:
         played = self._players[role].play(Turn(self._precisions[role], 1, "pictures"))
         if played.device is None:
             raise NotComparable(f"the {role} does not tell its device: its image is too old; make it again")
-        return Facts(played.device, played.engine, played.right)
+        return Facts(played.device, played.threads, played.engine, played.right)
 
     def check(self, across: Sequence[str] = ()) -> None:
         """NotComparable, with every reason, where the releases do not run alike on this device."""

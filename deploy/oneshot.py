@@ -40,9 +40,10 @@ def once_command(
     return [client_command(), "run", "-i", "--rm", *named, *labels, *WALL, *limits, *settings, image, *arguments]
 
 
-def duet_command(image: str, threads: int, cpus: float | None = None, name: str = "") -> list[str]:
-    """argv of a contestant in a duet (deploy/runtime/duet.py): lines of JSON in and out."""
-    return once_command(image, ["duet", f"--threads={threads}"], cpus, name)
+def duet_command(image: str, threads: int | None, cpus: float | None = None, name: str = "") -> list[str]:
+    """argv of a contestant in a duet (deploy/runtime/duet.py): lines of JSON in and out. threads: None for as many as
+    its device allows."""
+    return once_command(image, ["duet", *([f"--threads={threads}"] if threads else [])], cpus, name)
 
 
 def run_once(

@@ -4,23 +4,21 @@ As it is, every *regressed* is a false alarm; slowed by 5 %, every *passed* is a
 own, as a real one has. What the releases as they are differ by is recorded, and is the noise that later gates allow.
 """
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from hashlib import sha256
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
 from deploy import Say
 from deploy.gate import Contestant, Terms, gate
-from deploy.gating import floors
+from deploy.gating import floors, place_of
 from deploy.ledger import Ledger
-from deploy.runtime.probe import fingerprint
 from deploy.statistics import median, wilson
 from toolchain.errors import RecordError, UsageError
-from toolchain.home import home
 from toolchain.records.files import encoded, write_whole
+from toolchain.records.fingerprint import Fingerprint
 from toolchain.records.gate import BASELINE, CANDIDATE
 
 SLOWER = (0.0, 0.01, 0.02, 0.03, 0.05, 0.10)
@@ -54,23 +52,30 @@ class Rate(msgspec.Struct, frozen=True):
 class _Kept(msgspec.Struct):
     """floors: what was learned before the first gate, so that no gate of the self-test allows for another's noise."""
 
-    floors: dict[str, float]
+    floors: dict[str, float] | None = None
     trials: list[Trial] = []
 
 
 def selftest(
-    release: Contestant, slower: Sequence[float], gates: int, terms: Terms, ledger: Ledger, say: Say
+    release: Contestant,
+    slower: Sequence[float],
+    gates: int,
+    terms: Terms,
+    ledger: Ledger,
+    say: Say,
+    on: str | None = None,
 ) -> tuple[Trial, ...]:
     """`gates` gates for each of `slower`, in turn; those that an interrupted self-test judged are not judged again."""
     if gates < 1:
         raise UsageError(f"--gates={gates}: expected 1 or more")
     if not slower or min(slower) < 0 or max(slower) > 1:
         raise UsageError(f"--slower={','.join(f'{one:g}' for one in slower)}: expected shares of 0 to 1")
-    path = _place(release, slower, terms)
-    kept = _read(path) or _Kept(floors(ledger, release, fingerprint(), terms.threads))
+    path = place_of(("selftest", release, slower, terms.minutes), on)
+    kept = _read(path)
+    learned = partial(_learned, kept, ledger, release)
     wanted = [share for _ in range(gates) for share in slower]
     for number, share in enumerate(wanted[len(kept.trials) :], len(kept.trials) + 1):
-        asked = replace(terms, slower=share, floors=kept.floors)
+        asked = replace(terms, slower=share, floors=learned)
         found = gate({CANDIDATE: release, BASELINE: release}, asked, lambda _: None)
         ledger.record_gate(found)
         played = len(found.rounds) + len(found.confirming)
@@ -80,6 +85,12 @@ def selftest(
         say(f"gate {number} of {len(wanted)}: {share:.0%} slower: {found.verdict} after {took}")
     path.unlink(missing_ok=True)
     return tuple(kept.trials[: len(wanted)])
+
+
+def _learned(kept: _Kept, ledger: Ledger, release: Contestant, device: Fingerprint, threads: int) -> dict[str, float]:
+    if kept.floors is None:
+        kept.floors = floors(ledger, release, device, threads)
+    return kept.floors
 
 
 def slowdowns(text: str) -> tuple[float, ...]:
@@ -110,15 +121,9 @@ def rates(trials: Sequence[Trial]) -> Iterator[Rate]:
         )
 
 
-def _place(release: Contestant, slower: Sequence[float], terms: Terms) -> Path:
-    host = os.environ.get("DOCKER_HOST", "")
-    who = {"release": release, "slower": slower, "terms": terms, "device": fingerprint(), "host": host}
-    return home() / "gates" / f"selftest-{sha256(encoded(who)).hexdigest()[:16]}.json"
-
-
-def _read(path: Path) -> _Kept | None:
+def _read(path: Path) -> _Kept:
     if not path.is_file():
-        return None
+        return _Kept()
     try:
         return msgspec.json.decode(path.read_bytes(), type=_Kept)
     except msgspec.MsgspecError as error:

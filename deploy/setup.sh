@@ -3,7 +3,7 @@
 #   deploy/setup.sh packages     Debian's packages: python3-venv, npm, ca-certificates, git
 #   deploy/setup.sh venv LOCK    .venv from hash-locked requirements, and this project in it
 #   deploy/setup.sh engine       a Docker Engine that answers
-#   deploy/setup.sh servers      what the tests start servers of: PostgreSQL (without it they skip, and say so)
+#   deploy/setup.sh servers      what the tests start servers of: PostgreSQL, sshd (without them they skip, and say so)
 # As root on Debian or Ubuntu it installs what is missing; elsewhere it says what to install, and stops.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -126,11 +126,14 @@ engine() {
 }
 
 servers() {
-    compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null && return
+    local missing=()
+    compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || missing+=(postgresql)
+    [ -x /usr/sbin/sshd ] || missing+=(openssh-server)
+    [ "${#missing[@]}" -gt 0 ] || return 0
     if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
-        install_packages postgresql
+        install_packages "${missing[@]}"
     else
-        say "no PostgreSQL server here: the ledger's tests on it are skipped"
+        say "not here: ${missing[*]}; the tests that need them are skipped"
     fi
 }
 

@@ -1,7 +1,5 @@
 """The verbs `gate` and `gate selftest`, thin as those of cli.py."""
 
-import os
-
 
 def gate(
     candidate: str,
@@ -22,7 +20,7 @@ def gate(
         candidate: an image's tag, or a bundle's folder whose image is here
         against: a release, or an image's tag; without it the newest release that passed
         anchor: the release behind which small losses must not add up; without it the oldest; none for none
-        on: judge on this machine over ssh: HOST or USER@HOST with Docker, where the images are
+        on: judge on this machine over ssh: HOST, USER@HOST or a name of ~/.ssh/config
         minutes: for each of at most two runs
         budget: by what share latencies and throughput may be worse; else p50, throughput 0.03, p90 0.05, p99 0.1
         across: what may differ between the releases, as engine or engine,kernel; else they are not comparable
@@ -30,14 +28,14 @@ def gate(
     """
     from deploy.gating import Asked, gated
     from deploy.ledger import Ledger
+    from deploy.remote import engine_on
     from toolchain.gatepage import gate_page, gate_summary
     from toolchain.printing import as_json
     from toolchain.progress import say
 
-    _judge_on(on)
     words = tuple(filter(None, across.split(",")))
-    with Ledger(ledger) as book:
-        found = gated(Asked(candidate, against, anchor, minutes, budget, words), book, say)
+    with engine_on(on), Ledger(ledger) as book:
+        found = gated(Asked(candidate, against, anchor, minutes, budget, words, on), book, say)
     if found is None:
         reason = "a first release: there is nothing to hold it against"
         print(f"passed: {reason}", end="\n\n")
@@ -67,27 +65,20 @@ def gate_selftest(
         gates: how many for each slowdown
         slower: by what shares the candidate is slowed
         minutes: for each of at most two runs of a gate
-        on: judge on this machine over ssh: HOST or USER@HOST with Docker, where the image is
+        on: judge on this machine over ssh: HOST, USER@HOST or a name of ~/.ssh/config
         ledger: a database URL; without it $TOOLCHAIN_LEDGER, else .toolchain/ledger.sqlite
     """
     from deploy.gate import Terms
     from deploy.ledger import Ledger
     from deploy.releases import release_in
-    from deploy.runtime.probe import threads
+    from deploy.remote import engine_on
     from deploy.selftest import rates, selftest, slowdowns
     from toolchain.gatepage import rates_page
     from toolchain.printing import as_json
     from toolchain.progress import say
 
-    _judge_on(on)
-    with Ledger(ledger) as book:
-        terms = Terms(threads(), minutes)
-        found = list(rates(selftest(release_in(release), slowdowns(slower), gates, terms, book, say)))
+    with engine_on(on), Ledger(ledger) as book:
+        trials = selftest(release_in(release), slowdowns(slower), gates, Terms(minutes=minutes), book, say, on)
+    found = list(rates(trials))
     print(rates_page(found), end="\n\n")
     print(as_json({"release": release, "rates": found}))
-
-
-def _judge_on(host: str | None) -> None:
-    """From here on everything speaks to that machine's Docker Engine."""
-    if host:
-        os.environ["DOCKER_HOST"] = f"ssh://{host}"

@@ -43,6 +43,8 @@ def run_duet(bundle: Bundle, threads: int, lines_in: Iterable[str], lines_out: T
                     settings = Settings(threads, hint)
                     engines[kind] = opened.enter_context(serving_engine(bundle, settings, turn.precision))
                 played = _played(bundle, engines[kind], pictures, turn)
+                if turn.what == "pictures":
+                    played = msgspec.structs.replace(played, threads=threads)
             except ToolchainError as error:
                 played = Played(error=str(error))
             lines_out.write(msgspec.json.encode(played).decode() + "\n")

@@ -43,6 +43,11 @@ def fingerprint(root: Path = ROOT) -> Fingerprint:
         memory_limit_bytes=memory_limit_bytes(root),
         gpu=gpu,
         gpu_driver=driver,
+        microcode=processors[0].get("microcode", "") if processors else "",
+        numa_nodes=len(list(root.glob("sys/devices/system/node/node[0-9]*"))),
+        cpuset=cpuset(root),
+        turbo=_turbo(root),
+        clock_mhz=_clock_mhz(root),
     )
 
 
@@ -88,11 +93,15 @@ def cpuinfo(root: Path = ROOT) -> tuple[dict[str, str], ...]:
 
 
 def cpus_allowed(root: Path = ROOT) -> int:
-    """CPUs that this process may run on (affinity, cpusets), from the kernel's list such as `0-3,8`."""
-    for line in read(root / "proc/self/status").splitlines():
-        if line.startswith("Cpus_allowed_list:"):
-            return sum(_length(part) for part in line.partition(":")[2].strip().split(","))
-    return len(os.sched_getaffinity(0))
+    """CPUs that this process may run on (affinity, cpusets)."""
+    listed = cpuset(root)
+    return sum(map(_length, listed.split(","))) if listed else len(os.sched_getaffinity(0))
+
+
+def cpuset(root: Path = ROOT) -> str:
+    """The kernel's list of CPUs that this process may run on, such as `0-3,8`."""
+    lines = read(root / "proc/self/status").splitlines()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("Cpus_allowed_list:")), "")
 
 
 def gpu_and_driver(root: Path = ROOT) -> tuple[str, str]:
@@ -143,6 +152,19 @@ def _cpu_model(processors: tuple[dict[str, str], ...]) -> str:
 def _governor(root: Path) -> str:
     paths = root.glob("sys/devices/system/cpu/cpu[0-9]*/cpufreq/scaling_governor")
     return ", ".join(sorted({text for path in paths if (text := read(path))}))
+
+
+def _turbo(root: Path) -> str:
+    """Whether clocks may rise above the nominal one (kernel documentation, admin-guide/pm: intel_pstate, cpufreq)."""
+    forbidden = read(root / "sys/devices/system/cpu/intel_pstate/no_turbo")
+    boost = read(root / "sys/devices/system/cpu/cpufreq/boost")
+    return {"0": "on", "1": "off"}.get(forbidden, {"1": "on", "0": "off"}.get(boost, ""))
+
+
+def _clock_mhz(root: Path) -> float | None:
+    """The slowest CPU's highest clock."""
+    found = [read(path) for path in root.glob("sys/devices/system/cpu/cpu[0-9]*/cpufreq/cpuinfo_max_freq")]
+    return min((int(khz) / 1000 for khz in found if khz.isdigit()), default=None)
 
 
 def _memory_bytes(root: Path) -> int:

@@ -39,7 +39,7 @@ class Drawn:
 
     def play(self, turn: Turn) -> Played:
         if turn.what == "pictures":
-            return Played(right=self.right, device=self.device, engine=self.engine)
+            return Played(right=self.right, device=self.device, threads=1, engine=self.engine)
         mood = float(np.exp(self.random.normal(0, self.mood))) * self.median_ms * (1 + turn.slower)
         known = Played(throttled_periods=self.throttled, peak_memory_bytes=self.memory, engine=self.engine)
         if turn.what == "throughput":

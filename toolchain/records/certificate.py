@@ -2,13 +2,14 @@
 
 Format history
 1  first (0.1.0)
+2  the fingerprint tells microcode, NUMA nodes, cpuset, turbo and clock (0.2.0)
 """
 
 import msgspec
 
 from toolchain.records.fingerprint import Fingerprint
 
-FORMAT = 1
+FORMAT = 2
 
 
 class Check(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

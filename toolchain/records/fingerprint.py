@@ -4,7 +4,11 @@ import msgspec
 
 
 class Fingerprint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Empty strings and None stand for 'could not be read here'."""
+    """Empty strings, None and 0 stand for 'could not be read here'.
+
+    cpuset: the CPUs that may be used, as the kernel lists them (0-3,8). turbo: on or off. clock_mhz: the highest that
+    the CPU may run at, not what it runs at now.
+    """
 
     architecture: str
     cpu_model: str
@@ -19,3 +23,8 @@ class Fingerprint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     memory_limit_bytes: int | None
     gpu: str = ""
     gpu_driver: str = ""
+    microcode: str = ""
+    numa_nodes: int = 0
+    cpuset: str = ""
+    turbo: str = ""
+    clock_mhz: float | None = None

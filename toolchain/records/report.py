@@ -2,6 +2,7 @@
 
 Format history
 1  first (0.1.0)
+2  the fingerprint tells microcode, NUMA nodes, cpuset, turbo and clock (0.2.0)
 """
 
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ import msgspec
 
 from toolchain.records.fingerprint import Fingerprint
 
-FORMAT = 1
+FORMAT = 2
 
 # MLPerf inference rules: queries that a percentile needs at 99 % confidence and a twentieth of its tail as margin.
 SAMPLES_FOR = {50.0: 8, 90.0: 64, 99.0: 662, 99.9: 6636}

@@ -29,6 +29,30 @@ def test_an_arm_device_with_gpus_is_told_by_what_all_its_cores_have(tmp_path: Pa
     assert (found.gpu, found.gpu_driver) == ("NVIDIA RTX A6000, NVIDIA A10", "550.54.15")
 
 
+def test_clocks_turbo_nodes_and_microcode_are_told_as_the_kernel_shows_them(tmp_path: Path) -> None:
+    system = tmp_path / "sys/devices/system"
+    for path, content in {
+        "cpu/cpu0/cpufreq/cpuinfo_max_freq": "3800000",
+        "cpu/cpu1/cpufreq/cpuinfo_max_freq": "2000000",
+        "cpu/intel_pstate/no_turbo": "1",
+        "node/node0/cpulist": "0",
+        "node/node1/cpulist": "1",
+    }.items():
+        (system / path).parent.mkdir(parents=True, exist_ok=True)
+        (system / path).write_text(f"{content}\n")
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/cpuinfo").write_text("processor\t: 0\nmicrocode\t: 0x2b000571\n")
+    (tmp_path / "proc/self/status").write_text("Cpus_allowed_list:\t0-3,8\n")
+    found = fingerprint(tmp_path)
+    assert (found.clock_mhz, found.turbo, found.numa_nodes, found.microcode) == (2000.0, "off", 2, "0x2b000571")
+    assert (found.cpuset, found.cpus_allowed) == ("0-3,8", 5)
+    (system / "cpu/intel_pstate/no_turbo").unlink()
+    assert fingerprint(tmp_path).turbo == ""
+    (system / "cpu/cpufreq").mkdir()
+    (system / "cpu/cpufreq/boost").write_text("1")
+    assert fingerprint(tmp_path).turbo == "on"
+
+
 def test_an_unreadable_device_is_told_by_empty_fields(tmp_path: Path) -> None:
     found = fingerprint(tmp_path)
     assert (found.cpu_model, found.cpu_isa, found.cores, found.kernel) == ("", (), 0, "")
