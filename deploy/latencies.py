@@ -1,10 +1,9 @@
 """Reports and gates in two parts: JSON that a person can read in the database, and every latency, exactly, as packed
 bytes."""
 
-from zlib import compress, decompress
-
 import msgspec
 
+from deploy.packing import packed, unpacked
 from toolchain.records.gate import Gate, Round
 from toolchain.records.report import Duet, Report
 
@@ -17,7 +16,7 @@ class _Latencies(msgspec.Struct, frozen=True):
 
 
 def parted(report: Report) -> tuple[Report, bytes]:
-    """The report without its latencies, and they: zlib of msgpack, float64."""
+    """The report without its latencies, and they."""
     replace = msgspec.structs.replace
     bare = replace(
         report,
@@ -26,12 +25,12 @@ def parted(report: Report) -> tuple[Report, bytes]:
     )
     duet = None if report.duet is None else report.duet.latencies_ms
     latencies = _Latencies(tuple(scenario.latencies_ms for scenario in report.scenarios), duet)
-    return bare, compress(msgspec.msgpack.encode(latencies))
+    return bare, packed(latencies)
 
 
-def joined(bare: Report, packed: bytes) -> Report:
+def joined(bare: Report, content: bytes) -> Report:
     """What parted() took apart."""
-    latencies = msgspec.msgpack.decode(decompress(packed), type=_Latencies)
+    latencies = unpacked(content, _Latencies)
     replace = msgspec.structs.replace
     pairs = zip(bare.scenarios, latencies.scenarios, strict=True)
     scenarios = tuple(replace(scenario, latencies_ms=values) for scenario, values in pairs)
@@ -42,11 +41,10 @@ def joined(bare: Report, packed: bytes) -> Report:
 def parted_gate(gate: Gate) -> tuple[Gate, bytes]:
     """The gate without its rounds, and they."""
     bare = msgspec.structs.replace(gate, rounds=(), confirming=())
-    return bare, compress(msgspec.msgpack.encode((gate.rounds, gate.confirming)))
+    return bare, packed((gate.rounds, gate.confirming))
 
 
-def joined_gate(bare: Gate, packed: bytes) -> Gate:
+def joined_gate(bare: Gate, content: bytes) -> Gate:
     """What parted_gate() took apart."""
-    kind = tuple[tuple[Round, ...], tuple[Round, ...]]
-    rounds, confirming = msgspec.msgpack.decode(decompress(packed), type=kind)
+    rounds, confirming = unpacked(content, tuple[tuple[Round, ...], tuple[Round, ...]])
     return msgspec.structs.replace(bare, rounds=rounds, confirming=confirming)

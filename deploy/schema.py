@@ -62,7 +62,7 @@ reports = sql.Table(
     sql.Column("cold_start_s", sql.Double),
     sql.Column("measured_at", sql.Text, nullable=False),
     sql.Column("document", sql.Text, nullable=False),  # the report's JSON without its latencies
-    sql.Column("latencies", sql.LargeBinary, nullable=False),  # all of them, exactly: zlib of msgpack
+    sql.Column("latencies", sql.LargeBinary, nullable=False),  # all of them, exactly: packing.py
 )
 
 certificates = sql.Table(
@@ -94,7 +94,7 @@ gates = sql.Table(
     sql.Column("slower", sql.Double, nullable=False),  # on purpose, by the self-test; 0: as it is
     sql.Column("judged_at", sql.Text, nullable=False),
     sql.Column("document", sql.Text, nullable=False),  # the gate's JSON without its rounds
-    sql.Column("rounds", sql.LargeBinary, nullable=False),  # all of them, exactly: zlib of msgpack
+    sql.Column("rounds", sql.LargeBinary, nullable=False),  # all of them, exactly: packing.py
 )
 
 # from a format to the next
