@@ -19,7 +19,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from deploy.database import database_url, engine_for, prepare, shown, transaction
 from deploy.history import Row, history_query
-from deploy.latencies import joined, joined_gate, parted, parted_gate
+from deploy.latencies import Joined, joined, joined_gate, parted, parted_gate
 from deploy.schema import certificates, devices, gates, releases, reports
 from toolchain.errors import RecordError
 from toolchain.home import home
@@ -29,6 +29,8 @@ from toolchain.records.files import decoded, encoded
 from toolchain.records.fingerprint import Fingerprint
 from toolchain.records.gate import BASELINE, CANDIDATE, Gate
 from toolchain.records.gate import FORMAT as GATE_FORMAT
+from toolchain.records.manifest import FORMAT as MANIFEST_FORMAT
+from toolchain.records.manifest import Manifest
 from toolchain.records.report import FORMAT as REPORT_FORMAT
 from toolchain.records.report import Report
 
@@ -188,6 +190,23 @@ class Ledger:
             found = connection.execute(asked.order_by(releases.c.recorded_at.desc(), releases.c.bundle)).all()
         return tuple((row[0], row[1], row[2]) for row in found)
 
+    def bundle(self, name: str, release: str | None = None) -> str | None:
+        """The digest of a model's release, of several of that name the newest; None for the release: the newest."""
+        asked = sql.select(releases.c.bundle).where(releases.c.name == name)
+        if release is not None:
+            asked = asked.where(releases.c.release == release)
+        with transaction(self._engine, writes=False) as connection:
+            return connection.scalar(asked.order_by(releases.c.recorded_at.desc(), releases.c.bundle).limit(1))
+
+    def manifest(self, bundle: str) -> Manifest:
+        """A release's manifest, as it was recorded; RecordError where there is none."""
+        with transaction(self._engine, writes=False) as connection:
+            text = connection.scalar(sql.select(releases.c.manifest).where(releases.c.bundle == bundle))
+        place = f"{shown(self._engine.url)}: bundle {bundle[:12]}"
+        if text is None:
+            raise RecordError(f"{place}: not in the ledger; record it: toolchain deploy, or toolchain gate")
+        return decoded(text.encode(), Manifest, place, MANIFEST_FORMAT)
+
     def history(self, name: str | None = None, limit: int = 50) -> tuple[Row, ...]:
         """Releases x devices, newest first: a row for each report, and one for each release without any."""
         with transaction(self._engine, writes=False) as connection:
@@ -203,26 +222,26 @@ class Ledger:
         return tuple(self._whole(*row) for row in found)
 
     def _whole(self, digest: str, document: str, latencies: bytes) -> Report:
-        place = f"{shown(self._engine.url)}: report {digest[:12]}"
-        bare = decoded(document.encode(), Report, place, REPORT_FORMAT)
-        try:
-            report = joined(bare, latencies)
-        except (zlib.error, msgspec.MsgspecError, ValueError) as error:
-            raise RecordError(
-                f"{place}: its latencies cannot be read ({error}); measure again: toolchain bench"
-            ) from error
-        if sha256(encoded(report)).hexdigest() != digest:
-            raise RecordError(
-                f"{place}: changed since it was recorded (digest differs); measure again: toolchain bench"
-            )
-        return report
+        content = self._bytes(digest, document, latencies, joined, "report", "measure again: toolchain bench")
+        return decoded(content, Report, self._place(digest, "report"), REPORT_FORMAT)
 
     def _whole_gate(self, digest: str, document: str, rounds: bytes) -> Gate:
-        place = f"{shown(self._engine.url)}: gate {digest[:12]}"
-        gate = joined_gate(decoded(document.encode(), Gate, place, GATE_FORMAT), rounds)
-        if sha256(encoded(gate)).hexdigest() != digest:
-            raise RecordError(f"{place}: changed since it was recorded (digest differs); judge again: toolchain gate")
-        return gate
+        content = self._bytes(digest, document, rounds, joined_gate, "gate", "judge again: toolchain gate")
+        return decoded(content, Gate, self._place(digest, "gate"), GATE_FORMAT)
+
+    def _bytes(self, digest: str, document: str, latencies: bytes, join: Joined, kind: str, cure: str) -> bytes:
+        """What was recorded; RecordError when it is not what its digest says."""
+        place = self._place(digest, kind)
+        try:
+            content = join(document, latencies)
+        except (zlib.error, msgspec.MsgspecError, ValueError, LookupError, TypeError) as error:
+            raise RecordError(f"{place}: its latencies cannot be read ({error}); {cure}") from error
+        if sha256(content).hexdigest() != digest:
+            raise RecordError(f"{place}: changed since it was recorded (digest differs); {cure}")
+        return content
+
+    def _place(self, digest: str, kind: str) -> str:
+        return f"{shown(self._engine.url)}: {kind} {digest[:12]}"
 
     def _device(self, connection: sql.Connection, fingerprint: Fingerprint) -> str:
         content = encoded(fingerprint)

@@ -223,6 +223,27 @@ def history(name: str | None = None, *, limit: int = 20, ledger: str | None = No
     print(as_json({"rows": rows}))
 
 
+def report(name: str, *, release: str | None = None, out: Path | None = None, ledger: str | None = None) -> None:
+    """Write a release's report: one HTML page, each plot as SVG and PNG, a summary for a pull request.
+
+    Args:
+        name: the model's name, as in its recipe
+        release: which one; without it the newest in the ledger
+        out: the folder to write; without it .toolchain/reports/NAME-RELEASE
+        ledger: a database URL; without it $TOOLCHAIN_LEDGER, else .toolchain/ledger.sqlite
+    """
+    from deploy.ledger import Ledger
+    from toolchain.home import home
+    from toolchain.printing import as_json
+    from toolchain.report.told import told
+    from toolchain.report.writing import written
+
+    with Ledger(ledger) as book:
+        found = told(name, release, book)
+    folder = out or home() / "reports" / f"{name}-{found.manifest.release}"
+    print(as_json({"release": found.manifest.release, **written(found, folder)}))
+
+
 def show(what: str) -> None:
     """Describe a bundle, an image or a weights file: model, candidates, accuracy, samples, needs, versions.
 
@@ -264,6 +285,7 @@ COMMANDS: Commands = {
     "gate": gate,
     "gate selftest": gate_selftest,
     "history": history,
+    "report": report,
     "show": show,
     "data": {"fetch": data_fetch},
     "doctor": doctor,

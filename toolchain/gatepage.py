@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from toolchain.records.gate import BASELINE, CANDIDATE, Finding, Gate
-from toolchain.tables import table
+from toolchain.tables import Draw, table
 
 if TYPE_CHECKING:
     from deploy.selftest import Rate
@@ -14,13 +14,21 @@ COLUMNS = {"figure": "", "worse by": "", "98 % interval": "", "may be": "", "p":
 
 def gate_page(gate: Gate) -> str:
     """The candidate against every other release in the gate."""
+    drawn = findings_table(gate) if gate.findings else ""
+    return "\n\n".join(part for part in (heading(gate), drawn, f"{gate.verdict}: {gate.reason}") if part)
+
+
+def heading(gate: Gate) -> str:
+    """Who played, and for how long."""
     mine = gate.sides[CANDIDATE]
     others = ", ".join(f"{role} {one.release}" for role, one in gate.sides.items() if role != CANDIDATE)
     rounds = f"{len(gate.rounds)} rounds" + (f" and {len(gate.confirming)} confirming" if gate.confirming else "")
-    rows = [_row(one, gate.floors.get(one.metric, 0.0)) for one in gate.findings]
-    head = f"{mine.name} {mine.release} ({mine.precision}) against {others}: {rounds}, {gate.seconds:.0f} s"
-    drawn = table(rows, COLUMNS) if rows else ""
-    return "\n\n".join(part for part in (head, drawn, f"{gate.verdict}: {gate.reason}") if part)
+    return f"{mine.name} {mine.release} ({mine.precision}) against {others}: {rounds}, {gate.seconds:.0f} s"
+
+
+def findings_table(gate: Gate, draw: Draw = table) -> str:
+    """A row for each figure."""
+    return draw([_row(one, gate.floors.get(one.metric, 0.0)) for one in gate.findings], COLUMNS)
 
 
 def _row(one: Finding, floor: float) -> tuple[object, ...]:
@@ -55,7 +63,7 @@ def gate_summary(gate: Gate) -> dict[str, object]:
     }
 
 
-def rates_page(rates: "Sequence[Rate]") -> str:
+def rates_page(rates: "Sequence[Rate]", draw: Draw = table) -> str:
     """What the self-test found; the first row's *regressed* are false alarms."""
     rows = [
         (
@@ -67,4 +75,4 @@ def rates_page(rates: "Sequence[Rate]") -> str:
         for one in rates
     ]
     columns = {"candidate": "", "gates": "", "passed": ".1%", "unsure": ".1%", "regressed": ".1%"}
-    return table(rows, {**columns, "95 % interval": "", "rounds": ".0f", "s a gate": ".0f"})
+    return draw(rows, {**columns, "95 % interval": "", "rounds": ".0f", "s a gate": ".0f"})

@@ -6,7 +6,7 @@ Knows how the rows look; computes nothing.
 from collections.abc import Sequence
 
 from toolchain.records.manifest import StepRecord
-from toolchain.tables import table
+from toolchain.tables import Draw, table
 
 MB = 1e6
 COLUMNS = {
@@ -20,12 +20,12 @@ COLUMNS = {
 }
 
 
-def steps_page(steps: Sequence[StepRecord], target: str) -> str:
+def steps_page(steps: Sequence[StepRecord], target: str, draw: Draw = table) -> str:
     """Speed-ups (predicted by MACs, bits and zeros; measured) are against the net as it came; below, what does not pay
     and why."""
     rows = [(number, *_cells(step)) for number, step in enumerate(steps)]
-    drawn = table(rows, {target: "d", "step": "", "in": "", **COLUMNS})
-    return "\n".join([drawn, *_reasons(steps, "")])
+    drawn = draw(rows, {target: "d", "step": "", "in": "", **COLUMNS})
+    return "\n".join([drawn, *reasons(steps, "")])
 
 
 def compared_page(recipes: Sequence[tuple[str, Sequence[StepRecord]]]) -> str:
@@ -34,10 +34,10 @@ def compared_page(recipes: Sequence[tuple[str, Sequence[StepRecord]]]) -> str:
         ("" if number else name, number, *_cells(step)) for name, steps in recipes for number, step in enumerate(steps)
     ]
     drawn = table(rows, {"recipe": "", "": "d", "step": "", "in": "", **COLUMNS})
-    return "\n".join([drawn, *(line for name, steps in recipes for line in _reasons(steps, f"{name}, "))])
+    return "\n".join([drawn, *(line for name, steps in recipes for line in reasons(steps, f"{name}, "))])
 
 
-def _reasons(steps: Sequence[StepRecord], before: str) -> list[str]:
+def reasons(steps: Sequence[StepRecord], before: str) -> list[str]:
     """The verdicts that are longer than a cell."""
     return [
         f"{before}step {number}, {step.step}: {step.verdict}"

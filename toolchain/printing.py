@@ -13,7 +13,7 @@ from toolchain.records.bundle import Bundle
 from toolchain.records.certificate import Certificate
 from toolchain.records.manifest import Manifest
 from toolchain.records.report import SAMPLES_FOR, Report
-from toolchain.tables import table
+from toolchain.tables import Draw, table
 
 if TYPE_CHECKING:
     from deploy.history import Row
@@ -55,18 +55,18 @@ def steps_table(manifest: Manifest) -> str:
     return f"{table(rows, columns)}\n\n{steps_page(manifest.steps, manifest.target)}"
 
 
-def candidates_table(manifest: Manifest) -> str:
+def candidates_table(manifest: Manifest, draw: Draw = table) -> str:
     """Every precision that was built, what was measured with it here, and why it serves or not."""
     rows = [
         (one.precision, percent(one.accuracy), one.latency_ms, one.size_bytes / MB, one.verdict)
         for one in manifest.candidates
     ]
-    return table(
+    return draw(
         rows, {manifest.target: "", "test top-1": "", "p50, ms (batch 1)": ".3f", "file, MB": ".2f", "verdict": ""}
     )
 
 
-def parity_table(manifest: Manifest) -> str:
+def parity_table(manifest: Manifest, draw: Draw = table) -> str:
     """Do two ways of running the model agree?"""
     rows = [
         (
@@ -80,7 +80,7 @@ def parity_table(manifest: Manifest) -> str:
         for row in manifest.parity
     ]
     columns = {"answers": "", "max |diff|": ".2e", "relative": ".2e", "same top-1": "", "worst picture": "d", "": ""}
-    return table(rows, columns)
+    return draw(rows, columns)
 
 
 def certificate_table(certificate: Certificate) -> str:
@@ -145,8 +145,8 @@ def bundle_summary(bundle: Bundle) -> dict[str, object]:
     }
 
 
-def manifest_page(manifest: Manifest) -> str:
-    """A release on one page."""
+def manifest_facts(manifest: Manifest, draw: Draw = table) -> str:
+    """What a release is."""
     data = manifest.data
     shape = manifest.preprocessing
     facts = (
@@ -162,7 +162,12 @@ def manifest_page(manifest: Manifest) -> str:
         ("needs", f"{manifest.needs.architecture} {' '.join(manifest.needs.cpu_isa)}"),
         ("tools", ", ".join(f"{name} {version}" for name, version in manifest.tools.items() if version)),
     )
-    parts = [table(facts, ("bundle", ""))]
+    return draw(facts, ("bundle", ""))
+
+
+def manifest_page(manifest: Manifest) -> str:
+    """A release on one page."""
+    parts = [manifest_facts(manifest)]
     parts += [part(manifest) for part in (steps_table, candidates_table, parity_table)]
     return "\n\n".join(parts)
 
@@ -179,7 +184,7 @@ def findings_page(findings: "Sequence[Finding]") -> str:
     )
 
 
-def history_table(rows: "Sequence[Row]") -> str:
+def history_table(rows: "Sequence[Row]", draw: Draw = table) -> str:
     """The ledger's releases by device, newest first."""
     shown = [
         (
@@ -206,7 +211,7 @@ def history_table(rows: "Sequence[Row]") -> str:
         "image, MB": ".0f",
         "on": "",
     }
-    return table(shown, columns)
+    return draw(shown, columns)
 
 
 def short_device(label: str | None) -> str:

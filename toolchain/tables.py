@@ -1,13 +1,15 @@
 """Rows as an aligned table of plain text, for stdout. Knows nothing of what the rows are about."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from io import StringIO
 
+Columns = Mapping[str, str] | Sequence[str]
+Draw = Callable[[Iterable[Sequence[object]], Columns], str]  # text as below, or a page's (report/page.py)
 WIDTH = 100
 NOTHING = "-"
 
 
-def table(rows: Iterable[Sequence[object]], columns: Mapping[str, str] | Sequence[str]) -> str:
+def table(rows: Iterable[Sequence[object]], columns: Columns) -> str:
     """`rows` under `columns`: headings (with their units), mapped to a format of their numbers (`{"p50, ms": ".2f"}`).
 
     Columns of numbers are right-aligned, None is shown as a dash, text is wrapped where a line would be longer than
@@ -21,23 +23,25 @@ def table(rows: Iterable[Sequence[object]], columns: Mapping[str, str] | Sequenc
     cells = [list(row) for row in rows]
     drawn = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     for place, heading in enumerate(formats):
-        numeric = _all_numbers([row[place] for row in cells if len(row) > place])
+        numeric = all_numbers([row[place] for row in cells if len(row) > place])
         whole = numeric or place == 0  # a row is found by its name: that is not broken
         drawn.add_column(heading, justify="right" if numeric else "left", no_wrap=whole, overflow="fold")
     for row in cells:
-        texts = [_text(cell, form) for cell, form in zip(row, formats.values(), strict=True)]
+        texts = [cell_text(cell, form) for cell, form in zip(row, formats.values(), strict=True)]
         drawn.add_row(*texts)
     page = StringIO()
     Console(file=page, width=WIDTH, color_system=None, markup=False, highlight=False, emoji=False).print(drawn)
     return "\n".join(line.rstrip() for line in page.getvalue().splitlines())
 
 
-def _all_numbers(cells: Sequence[object]) -> bool:
+def all_numbers(cells: Sequence[object]) -> bool:
+    """Whether there is a number, and nothing but numbers and None."""
     present = [cell for cell in cells if cell is not None]
     return bool(present) and all(isinstance(cell, int | float) and not isinstance(cell, bool) for cell in present)
 
 
-def _text(cell: object, form: str) -> str:
+def cell_text(cell: object, form: str) -> str:
+    """A number in its column's format, None as a dash, the rest as it is."""
     if cell is None:
         return NOTHING
     return format(cell, form) if isinstance(cell, int | float) and not isinstance(cell, bool) else str(cell)

@@ -1,18 +1,24 @@
 """The ledger, on SQLite and on a real PostgreSQL server."""
 
+import json
 import sqlite3
 import subprocess
 import sys
+from hashlib import sha256
 from pathlib import Path
+from zlib import compress
 
+import msgspec
 import pytest
 import sqlalchemy as sql
 
 from deploy.ledger import Ledger
+from deploy.schema import reports
 from tests.bundles import null_bundle
 from tests.deploy.ledgers import certificate, free_port, report
 from toolchain.errors import RecordError
-from toolchain.records.report import Scenario
+from toolchain.records.files import decoded
+from toolchain.records.report import FORMAT, Report, Scenario
 
 
 def test_history_joins_release_device_accuracy_latency_and_size(place: str, tmp_path: Path) -> None:
@@ -53,6 +59,31 @@ def test_a_report_comes_back_with_every_latency_exactly(place: str) -> None:
         ledger.record_report(without)
         assert ledger.reports("b" * 64) == (without, report())
         assert ledger.reports("c" * 64) == ()
+
+
+def test_a_report_of_the_first_release_is_read_as_it_was_recorded(place: str) -> None:
+    """As 0.1.0 kept it: fields that reports got since are in neither the document nor the digest."""
+    content = (Path(__file__).parents[1] / "records" / "old" / "report-1.json").read_bytes()
+    bare = json.loads(content)
+    latencies = {"scenarios": [one["latencies_ms"] for one in bare["scenarios"]], "duet": bare["duet"]["latencies_ms"]}
+    bare["duet"]["latencies_ms"] = {}
+    for one in bare["scenarios"]:
+        one["latencies_ms"] = []
+    with Ledger(place) as ledger:
+        digest = ledger.record_report(report())
+        with ledger._engine.begin() as connection:
+            connection.execute(
+                reports.update()
+                .where(reports.c.report == digest)
+                .values(
+                    report=sha256(content).hexdigest(),
+                    document=json.dumps(bare, indent=1),
+                    latencies=compress(msgspec.msgpack.encode(latencies)),
+                )
+            )
+        (found,) = ledger.reports("b" * 64)
+    assert found.format == 1
+    assert found == decoded(content, Report, "old", FORMAT)
 
 
 def test_history_is_newest_first_by_name_and_bounded(place: str, tmp_path: Path) -> None:

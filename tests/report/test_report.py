@@ -1,0 +1,165 @@
+import io
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from PIL import Image
+
+from deploy.ledger import Ledger
+from deploy.selftest import Rate
+from tests.bundles import null_bundle
+from tests.deploy.ledgers import gate_of, report
+from toolchain.errors import UsageError
+from toolchain.records.gate import BASELINE, CANDIDATE, Finding, Round
+from toolchain.records.manifest import Candidate, StepRecord
+from toolchain.report.page import page
+from toolchain.report.plots import png, power, svg
+from toolchain.report.told import Told, told
+from toolchain.report.writing import drawn, summary, written
+
+EPOCHS = tuple({"epoch": 1.0 + at, "loss": 2.0 / (1 + at), "accuracy_validate": 0.5 + at / 10} for at in range(4))
+STEPS = (
+    StepRecord("model", {}, 10, 100, 40, 0.5, 0.0, predicted_speedup=1.0, measured_speedup=1.0, verdict="as it came"),
+    StepRecord("finetune", {}, 10, 100, 40, 0.9, 3.0, EPOCHS, measured_speedup=1.0, verdict="judged with: <that>"),
+)
+CANDIDATES = (
+    Candidate("fp32", "null", ("model.null.json",), 1_000_000, 0.9113, 0.8, "slower"),
+    Candidate("int8", "null", ("model.null.json",), 400_000, 0.9093, 0.4, "chosen"),
+)
+VOID = {"meta", "br", "img", "link", "input", "hr"}
+
+
+def lines(slower: float) -> tuple[Round, ...]:
+    draw = np.random.default_rng(0)
+    return tuple(
+        Round(
+            {
+                CANDIDATE: (tuple(draw.normal(1 + slower, 0.02, 40).tolist()),),
+                BASELINE: (tuple(draw.normal(1, 0.02, 40).tolist()),),
+            }
+        )
+        for _ in range(10)
+    )
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Path:
+    """Two releases; the newer was gated and regressed."""
+    place = tmp_path / "ledger.sqlite"
+    finding = Finding("p50", BASELINE, "regressed", 0.05, 0.04, 0.06, 0.03, 0.001, "seen in both | <of> two runs")
+    with Ledger(place) as book:
+        for number in ("1", "2"):
+            bundle = null_bundle(tmp_path / number, release=number, steps=STEPS, candidates=CANDIDATES)
+            book.record_release(bundle, 5)
+            book.record_report(report(bundle.digest, release=number, measured_at=f"2026-01-0{number}"))
+        changes = {"rounds": lines(0.05), "confirming": lines(0.05), "findings": (finding,), "verdict": "regressed"}
+        book.record_gate(gate_of(bundle.digest, "b" * 64, reason="p50 <5 %> worse", **changes))
+    return place
+
+
+@pytest.fixture
+def newest(ledger: Path) -> Told:
+    with Ledger(ledger) as book:
+        return told("null", None, book)
+
+
+class Page(HTMLParser):
+    """Every tag must close in order; attributes that fetch are kept."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.seen: list[str] = []
+        self.fetched: list[str] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append(tag)
+        self.fetched += [f"{name}={value}" for name, value in attrs if name in ("src", "srcset", "data")]
+        self.fetched += [
+            value for name, value in attrs if name.endswith("href") and value and not value.startswith("#")
+        ]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_the_page_is_whole_holds_everything_and_fetches_nothing(newest: Told) -> None:
+    read = Page()
+    text = page(newest, drawn(newest))
+    read.feed(text)
+    assert read.open == []
+    assert read.fetched == []
+    assert "url(" not in re.sub(r"url\(#\w+\)", "", text) and "@import" not in text and "script" not in read.seen
+    assert read.seen.count("figure") == 5  # distributions, rounds, candidates, training, releases
+    for words in ("p50 <5 %> worse", "seen in both | <of> two runs", "step 1, finetune: judged with: <that>", "int8"):
+        assert words in read.text
+    assert newest.bundle in read.text
+
+
+def test_a_release_that_was_never_judged_or_measured_still_has_a_page(ledger: Path) -> None:
+    with Ledger(ledger) as book:
+        first = told("null", "1", book)
+    bare = msgspec.structs.replace(first.manifest, candidates=(), steps=(), parity=())
+    assert "Not judged yet: toolchain gate" in page(first, drawn(first))
+    assert "Not judged: no gate of it" in summary(first)
+    assert set(drawn(Told(first.bundle, bare, None, ()))) == set()
+
+
+def test_the_summary_is_markdown_whose_table_no_text_breaks(newest: Told) -> None:
+    told_so = summary(newest)
+    assert told_so.startswith("### null 2 for null\n\n❌ **regressed**: p50 <5 %> worse")
+    rows = [line for line in told_so.splitlines() if line.startswith("|")]
+    assert len(rows) == 3
+    assert len({line.count("|") for line in rows}) == 1
+
+
+def test_every_plot_is_a_file_that_can_be_looked_at(newest: Told, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    paths = written(newest, folder)
+    assert {path.name for path in folder.iterdir()} == {"report.html", "summary.md"} | {
+        f"{name}.{kind}"
+        for name in ("distributions", "rounds", "pareto", "training-1", "trend")
+        for kind in ("svg", "png")
+    }
+    for name in ("rounds", "pareto", "trend"):
+        with Image.open(paths[name]) as picture:
+            assert min(picture.size) > 300
+            assert len(picture.convert("RGB").getcolors(1 << 24) or ()) > 10
+    assert written(newest, folder) == paths  # over an earlier report
+
+
+def test_nothing_but_a_report_is_written_over(newest: Told, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    with pytest.raises(UsageError, match="holds something else than a report; name a new folder"):
+        written(newest, tmp_path / "mine")
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
+
+
+def test_a_release_that_the_ledger_has_not_is_refused_with_those_it_has(ledger: Path) -> None:
+    with Ledger(ledger) as book:
+        with pytest.raises(UsageError, match="no release of 'other' in the ledger; it has: null"):
+            told("other", None, book)
+        with pytest.raises(UsageError, match="no release '9' of null in the ledger; it has: 2, 1"):
+            told("null", "9", book)
+
+
+def test_plots_are_the_same_bytes_again_and_take_the_pages_colour() -> None:
+    rates = [Rate(slower, 20, 0.9, 0.0, share, 0.0, 1.0, 10, 14) for slower, share in ((0.0, 0.0), (0.05, 1.0))]
+    first, second = (svg(power(rates)) for _ in range(2))
+    assert first == second
+    assert "currentColor" in first and "#010203" not in first
+    with Image.open(io.BytesIO(png(power(rates)))) as picture:
+        assert picture.format == "PNG"

@@ -1,0 +1,195 @@
+"""The report's plots. Each takes figures and gives a matplotlib Figure; none is drawn where there is nothing to draw.
+
+Colours are about those of Okabe and Ito (2008): told apart by colour-blind readers, on light and on dark.
+"""
+
+from collections.abc import Mapping, Sequence
+from io import BytesIO, StringIO
+from itertools import cycle
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from deploy.history import Row
+from deploy.selftest import Rate
+from toolchain.records.gate import BASELINE, CANDIDATE, Gate, Round
+from toolchain.records.manifest import Candidate, StepRecord
+
+ORANGE, BLUE, GREEN, PINK, GREY = "#E69F00", "#2F8FD0", "#009E73", "#CC79A7", "#808080"
+SIDES = {CANDIDATE: ORANGE, BASELINE: BLUE}
+SIZE = (6.4, 3.6)
+INK = "#010203"  # in an SVG it becomes the page's own text colour
+DPI = 150
+STYLE: Any = {  # what matplotlib calls rcParams
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "figure.constrained_layout.use": True,
+    "font.size": 10,
+    "grid.alpha": 0.25,
+    "grid.color": GREY,
+    "axes.grid": True,
+    "legend.frameon": False,
+    "legend.labelcolor": INK,
+    "svg.fonttype": "none",  # text stays text: it can be searched, and is drawn in the page's font
+    "svg.hashsalt": "edge-toolchain",  # the same figures give the same file
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+}
+
+
+def svg(figure: Figure) -> str:
+    """For a page: transparent, its text in the page's colour."""
+    page = StringIO()
+    with rc_context(STYLE):
+        figure.savefig(page, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    text = page.getvalue()
+    return text[text.index("<svg") :].replace(INK, "currentColor")
+
+
+def png(figure: Figure) -> bytes:
+    page = BytesIO()
+    with rc_context(STYLE):
+        figure.savefig(page, format="png", dpi=DPI, facecolor="white", metadata={"Software": None})
+    return page.getvalue()
+
+
+def _legend(axes: Axes) -> None:
+    """Below the plot, where it covers nothing."""
+    with rc_context(STYLE):
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, fontsize=8)
+
+
+def _axes(title: str, x: str, y: str) -> tuple[Figure, Axes]:
+    with rc_context(STYLE):
+        figure = Figure(SIZE)
+        axes = figure.subplots()
+        axes.set_title(title, loc="left")
+        axes.set_xlabel(x)
+        axes.set_ylabel(y)
+    return figure, axes
+
+
+def pareto(candidates: Sequence[Candidate], chosen: str) -> Figure | None:
+    """Accuracy by latency; the area of a point is the size on disk, and the line is what nothing beats in both."""
+    known = [(one.latency_ms, 100 * one.accuracy, one) for one in candidates if one.latency_ms and one.accuracy]
+    if not known:
+        return None
+    figure, axes = _axes("Candidates", "median latency of one picture, ms", "top-1 on the test part, %")
+    biggest = max(one.size_bytes for _, _, one in known)
+    for x, y, one in known:
+        area = 40 + 400 * one.size_bytes / biggest
+        colour = ORANGE if one.precision == chosen else BLUE
+        axes.scatter([x], [y], s=area, color=colour, alpha=0.7, linewidths=0)
+        label = f"{one.precision}, {one.size_bytes / 1e6:.2f} MB"
+        axes.annotate(label, (x, y), (0, 14), textcoords="offset points", ha="center", fontsize=9)
+    best = [(x, y) for x, y, _ in known if not any(a <= x and b >= y and (a, b) != (x, y) for a, b, _ in known)]
+    axes.plot(*zip(*sorted(best), strict=True), color=GREY, linewidth=1, zorder=0)
+    axes.set_xlim(left=0)
+    axes.margins(x=0.15, y=0.35)
+    return figure
+
+
+def training(step: StepRecord) -> Figure | None:
+    """Loss and accuracy against the epoch, side by side."""
+    if not step.history:
+        return None
+    epochs = [one["epoch"] for one in step.history]
+    with rc_context(STYLE):
+        figure = Figure(SIZE)
+        left, right = figure.subplots(1, 2)
+        for axes, key, factor, label, colour in (
+            (left, "loss", 1, "loss", BLUE),
+            (right, "accuracy_validate", 100, "top-1 on the validation part, %", GREEN),
+        ):
+            axes.plot(epochs, [factor * one[key] for one in step.history], color=colour, marker=".")
+            axes.set_xlabel("epoch")
+            axes.set_ylabel(label)
+            axes.locator_params(axis="x", integer=True)
+        figure.suptitle(step.step, x=0.02, ha="left")
+    return figure
+
+
+def distributions(gate: Gate) -> Figure | None:
+    """What share of requests took at most so long, for every release in the gate (ECDF)."""
+    if not gate.rounds:
+        return None
+    figure, axes = _axes("Latency of one picture, all requests", "ms", "share of requests")
+    colours = cycle((GREEN, PINK))
+    for role, side in gate.sides.items():
+        values = np.sort([ms for one in gate.rounds for part in one.latencies_ms[role] for ms in part])
+        colour = SIDES.get(role) or next(colours)
+        axes.plot(values, np.arange(1, len(values) + 1) / len(values), color=colour, label=f"{role} {side.release}")
+    everything = [ms for one in gate.rounds for parts in one.latencies_ms.values() for part in parts for ms in part]
+    ends = np.quantile(everything, (0, 0.99))
+    axes.set_xlim(ends[0] * 0.98, ends[1] * 1.02)
+    _legend(axes)
+    return figure
+
+
+def rounds(gate: Gate) -> Figure | None:
+    """Each round's p50 of the candidate against the baseline's: what the verdict was made of."""
+    shown = [*gate.rounds, *gate.confirming]
+    if not shown:
+        return None
+    figure, axes = _axes("Candidate against baseline, a point a round", "round", "p50 worse by, %")
+    worse = [100 * (_p50(one, CANDIDATE) / _p50(one, BASELINE) - 1) for one in shown]
+    first = len(gate.rounds)
+    axes.scatter(range(1, first + 1), worse[:first], color=BLUE, label="first run")
+    if gate.confirming:
+        axes.scatter(range(first + 1, len(worse) + 1), worse[first:], color=ORANGE, label="second run, new containers")
+    found = next((one for one in gate.findings if (one.metric, one.against) == ("p50", BASELINE)), None)
+    axes.axhline(0, color=INK, linewidth=0.8)
+    if found:
+        axes.axhline(100 * found.margin, color=PINK, linestyle="--", label=f"margin, {100 * found.margin:.1f} %")
+    if found and found.low is not None and found.high is not None:
+        axes.axhspan(100 * found.low, 100 * found.high, color=GREY, alpha=0.25, linewidth=0, label="98 % interval")
+    axes.locator_params(axis="x", integer=True)
+    _legend(axes)
+    return figure
+
+
+def _p50(one: Round, side: str) -> float:
+    return float(np.median(np.concatenate(one.latencies_ms[side])))
+
+
+def trend(rows: Sequence[Row]) -> Figure | None:
+    """p50 of each report by release, oldest first, a line a device."""
+    known: dict[str, list[Row]] = {}
+    for one in reversed(rows):
+        if one.p50_ms is not None and one.device:
+            known.setdefault(one.device, []).append(one)
+    if not known:
+        return None
+    releases = list(dict.fromkeys(one.release for one in reversed(rows) if one.p50_ms is not None))
+    figure, axes = _axes("Releases", "release", "p50 (LoadGen SingleStream), ms")
+    for (device, found), colour in zip(known.items(), cycle((BLUE, GREEN, PINK, ORANGE)), strict=False):
+        places = [releases.index(one.release) for one in found]
+        axes.plot(places, [one.p50_ms or 0.0 for one in found], color=colour, marker="o", label=device)
+    axes.set_xticks(range(len(releases)), releases)
+    axes.set_ylim(bottom=0)
+    _legend(axes)
+    return figure
+
+
+def power(rates: Sequence[Rate]) -> Figure:
+    """How often the gate says regressed, by how much the candidate was slowed, with its 95 % interval."""
+    figure, axes = _axes("The gate's own error rate", "candidate slower by, %", "gates that say regressed, %")
+    x, y = [100 * one.slower for one in rates], [100 * one.regressed for one in rates]
+    errors = [
+        [max(0.0, a - 100 * one.low) for a, one in zip(y, rates, strict=True)],
+        [max(0.0, 100 * one.high - a) for a, one in zip(y, rates, strict=True)],
+    ]
+    axes.errorbar(x, y, yerr=errors, color=BLUE, marker="o", capsize=3)
+    axes.set_ylim(-3, 103)
+    return figure
+
+
+def named(figures: Mapping[str, Figure | None]) -> dict[str, Figure]:
+    """Those that there are."""
+    return {name: figure for name, figure in figures.items() if figure is not None}
