@@ -9,7 +9,7 @@ from toolchain.tables import Draw, table
 if TYPE_CHECKING:
     from deploy.selftest import Rate
 
-COLUMNS = {"figure": "", "worse by": "", "98 % interval": "", "may be": "", "p": ".4f", "verdict": "", "": ""}
+COLUMNS = {"figure": "", "verdict": "", "worse by": "", "98 % interval": "", "may be": "", "p": ".4f", "": ""}
 
 
 def gate_page(gate: Gate) -> str:
@@ -36,11 +36,11 @@ def _row(one: Finding, floor: float) -> tuple[object, ...]:
     known = one.low is not None and one.high is not None
     return (
         one.metric if one.against == BASELINE else f"{one.metric} ({one.against})",
+        one.verdict or "not judged",
         None if one.change is None else f"{_share(one.change)} {unit}",
         f"{_share(one.low)} .. {_share(one.high)}" if known else None,
         f"{100 * one.margin:.1f} {unit}{', noise' if floor >= one.margin > 0 else ''}" if one.verdict else None,
         one.p,
-        one.verdict or "not judged",
         one.note,
     )
 

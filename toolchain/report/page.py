@@ -23,7 +23,8 @@ body { margin: 0 auto; padding: 1rem; max-width: 60rem; background: var(--paper)
 h1 { font-size: 1.6rem; margin: 0.5rem 0; } h2 { font-size: 1.2rem; margin: 2rem 0 0.5rem; }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; font-size: 0.9rem; margin: 0.5rem 0; }
 th, td { text-align: left; padding: 0.3rem 0.8rem 0.3rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
-td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+th, td { white-space: nowrap; } td:last-child { white-space: normal; min-width: 11rem; }
+td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
 figure { margin: 1rem 0; } figure svg { width: 100%; height: auto; color: var(--ink); font-family: inherit; }
 figure svg text { font-family: system-ui, sans-serif !important; }
 .verdict { display: inline-block; padding: 0.15rem 0.6rem; border-radius: 0.3rem; font-weight: 600; color: #fff; }
@@ -58,7 +59,7 @@ def _head(told: Told, title: str) -> str:
     if told.gate:
         kind = told.gate.verdict.partition(" ")[0]
         verdict = f'<p><span class="verdict {kind}">{told.gate.verdict}</span> {escape(told.gate.reason)}</p>'
-    return f"<h1>{title}</h1>\n{verdict}<p>Serves {escape(made.chosen)}: {escape(made.choice)}</p>\n"
+    return f"<h1>{title}</h1>\n{verdict}<p>Serves {escape(made.choice)}</p>\n"
 
 
 def _judged(told: Told, figures: Mapping[str, Figure]) -> str:

@@ -56,7 +56,7 @@ def summary(told: Told) -> str:
     parts = [f"### {made.name} {made.release} for {made.target}"]
     parts += _gate(told.gate) if told.gate else ["Not judged: no gate of it in the ledger."]
     accuracy = f", {made.accuracy.chosen:.2%} top-1 ({made.accuracy.fp32:.2%} in fp32)" if made.accuracy else ""
-    parts.append(f"Serves {made.chosen}, {made.serving.size_bytes / 1e6:.2f} MB{accuracy}. {made.choice}.")
+    parts.append(f"Serves {made.choice}; {made.serving.size_bytes / 1e6:.2f} MB{accuracy}.")
     return "\n\n".join(parts) + "\n"
 
 
