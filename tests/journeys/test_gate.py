@@ -23,6 +23,7 @@ from toolchain.records.bundle import Bundle
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 Releases = Callable[..., str]
+LOOSE = "--budget=0.2"  # what twice the time is beyond and a busy machine is not
 MADE: dict[tuple[str, float], tuple[str, Bundle]] = {}
 
 
@@ -70,14 +71,14 @@ def test_a_slower_release_is_refused_and_the_next_is_held_against_the_last_that_
     release: Releases, toolchain: Toolchain
 ) -> None:
     release("1")
-    said = toolchain("gate", release("2"))
+    said = toolchain("gate", release("2"), LOOSE)
     assert (said.code, told(said)["verdict"], told(said)["sides"]["baseline"]["release"]) == (0, "passed", "1")
     assert "10 rounds: p50 " in said.err
-    slow = toolchain("gate", release("3", delay_ms=1.5))
+    slow = toolchain("gate", release("3", delay_ms=2.0), LOOSE)
     assert (slow.code, told(slow)["verdict"], told(slow)["sides"]["baseline"]["release"]) == (1, "regressed", "2")
     assert told(slow)["sides"]["anchor"]["release"] == "1"
     assert "p50 " in slow.out and "worse than the baseline's" in slow.out and "seen in both" in slow.out
-    after = toolchain("gate", release("4"))
+    after = toolchain("gate", release("4"), LOOSE)
     assert (after.code, told(after)["sides"]["baseline"]["release"]) == (0, "2")
     assert containers() == []
 
@@ -130,7 +131,7 @@ def test_ctrl_c_leaves_no_container_and_keeps_the_rounds(release: Releases, tool
         assert gate.wait(timeout=60) == 130
         assert "rounds are kept; run the same command to go on" in gate.stderr.read()
     assert containers() == []
-    said = toolchain("gate", tag, f"--against={tag}")
+    said = toolchain("gate", tag, f"--against={tag}", LOOSE)
     assert said.code == 0
     assert "rounds that an interrupted one played" in said.err
     assert not list((home / "gates").glob("*"))
