@@ -16,6 +16,9 @@ help:  ## print this
 deploy-cpu: setup  ## trained model -> certified container: RECIPE=… RELEASE=… PORT=… for your own
 	@.venv/bin/toolchain deploy $(RECIPE) --target=openvino $(if $(RELEASE),--release=$(RELEASE)) --port=$(PORT)
 
+gate: setup  ## refuse CANDIDATE=image of NAME=model when it is slower than the release before; FLAGS='--minutes=3' for more
+	@deploy/gate.sh "$(CANDIDATE)" "$(NAME)" $(FLAGS)
+
 setup: $(STAMP) engine  ## virtual environment and Docker Engine, where missing
 
 engine:
@@ -55,4 +58,4 @@ clean:  ## remove what can be made again, except .venv and data: caches, bundles
 
 # Both halves of set-up call apt-get, which takes one caller at a time: no -j.
 .NOTPARALLEL:
-.PHONY: help deploy-cpu setup engine test check bench-main bench-compress bench-gate lock clean
+.PHONY: help deploy-cpu gate setup engine test check bench-main bench-compress bench-gate lock clean

@@ -11,7 +11,7 @@ from hashlib import sha256
 from math import log1p
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import msgspec
 import sqlalchemy as sql
@@ -35,6 +35,16 @@ from toolchain.records.report import FORMAT as REPORT_FORMAT
 from toolchain.records.report import Report
 
 VARIABLE = "TOOLCHAIN_LEDGER"
+
+
+class Other(NamedTuple):
+    """Another release: its bundle, its name, the verdict of its last gate against another ("" where there was none),
+    and whether it was recorded before the one that it is another to."""
+
+    bundle: str
+    release: str
+    verdict: str
+    older: bool
 
 
 def default_place() -> str:
@@ -174,9 +184,8 @@ class Ledger:
                     effects.setdefault(one.metric, []).append(log1p(one.change))
         return effects
 
-    def others(self, bundle: str, name: str, target: str) -> tuple[tuple[str, str, str], ...]:
-        """The other releases of a model for a target, newest first: digest, release, and the verdict of its last gate
-        against another ("" where there was none)."""
+    def others(self, bundle: str, name: str, target: str) -> tuple[Other, ...]:
+        """The other releases of a model for a target, newest first."""
         last = (
             sql.select(gates.c.verdict)
             .where(gates.c.candidate == releases.c.bundle, gates.c.baseline != gates.c.candidate, gates.c.slower == 0)
@@ -184,11 +193,13 @@ class Ledger:
             .limit(1)
             .scalar_subquery()
         )
-        asked = sql.select(releases.c.bundle, releases.c.release, sql.func.coalesce(last, ""))
+        this = sql.select(releases.c.recorded_at).where(releases.c.bundle == bundle).scalar_subquery()
+        older = sql.func.coalesce(releases.c.recorded_at < this, True)
+        asked = sql.select(releases.c.bundle, releases.c.release, sql.func.coalesce(last, ""), older)
         asked = asked.where(releases.c.name == name, releases.c.target == target, releases.c.bundle != bundle)
         with transaction(self._engine, writes=False) as connection:
             found = connection.execute(asked.order_by(releases.c.recorded_at.desc(), releases.c.bundle)).all()
-        return tuple((row[0], row[1], row[2]) for row in found)
+        return tuple(Other(row[0], row[1], row[2], bool(row[3])) for row in found)
 
     def bundle(self, name: str, release: str | None = None) -> str | None:
         """The digest of a model's release, of several of that name the newest; None for the release: the newest."""

@@ -11,13 +11,12 @@ from deploy.engine import connect
 from deploy.gate import Contestant
 from deploy.image import bundle_files, default_tag, find_image, manifest_from
 from deploy.labels import BUNDLE, NAME
-from deploy.ledger import Ledger
+from deploy.ledger import Ledger, Other
 from toolchain.errors import DockerError, UsageError
 from toolchain.records.bundle import CERTIFY, MANIFEST, Bundle, open_bundle
 from toolchain.records.gate import ANCHOR, BASELINE, CANDIDATE
 
 NO_ANCHOR = "none"
-Known = tuple[str, str, str]  # a release's bundle, its name, the verdict of its last gate
 
 
 def contestants(
@@ -25,16 +24,16 @@ def contestants(
 ) -> dict[str, Contestant] | None:
     """By role; None when there is no other release yet. candidate: an image's tag or a bundle's folder.
 
-    against, anchor: a release's name or an image's tag; None: the newest release that passed its gate, and the oldest
-    of all. The candidate's release is kept in the ledger, as deploy keeps it. UsageError, DockerError.
+    against, anchor: a release's name or an image's tag; None: of those before it the newest that passed, and the
+    oldest. The candidate's release is kept in the ledger, as deploy keeps it. UsageError, DockerError.
     """
     with closing(connect()) as client:
         image, bundle = _image_of(client, candidate)
         ledger.record_release(bundle, _size(client, image))
         manifest = bundle.manifest
         others = ledger.others(bundle.digest, manifest.name, manifest.target)
-        known = ((bundle.digest, manifest.release, ""), *others)
-        before = _asked(client, against, known, manifest.name) if against else _newest_sound(others)
+        itself = Other(bundle.digest, manifest.release, "", False)
+        before = _asked(client, against, (itself, *others), manifest.name) if against else _newest_sound(others)
         if before is None:
             return None
         found = {CANDIDATE: _contestant(client, image, bundle), BASELINE: _found(client, before)}
@@ -51,24 +50,25 @@ def release_in(image: str) -> Contestant:
         return _contestant(client, *_image_of(client, image))
 
 
-def _anchor(client: DockerClient, anchor: str | None, others: Sequence[Known], name: str) -> str | None:
-    """The oldest release that is here as an image, unless another is asked for."""
+def _anchor(client: DockerClient, anchor: str | None, others: Sequence[Other], name: str) -> str | None:
+    """The oldest release before it that is here as an image, unless another is asked for."""
     if anchor == NO_ANCHOR:
         return None
     if anchor:
         return _asked(client, anchor, others, name)
-    return next((bundle for bundle, _, _ in reversed(others) if _tag_of(client, bundle)), None)
+    return next((one.bundle for one in reversed(others) if one.older and _tag_of(client, one.bundle)), None)
 
 
-def _newest_sound(others: Sequence[Known]) -> str | None:
-    """The newest release that passed; where none was ever gated, the newest that did not fail."""
-    passed = next((bundle for bundle, _, verdict in others if verdict == "passed"), None)
-    return passed or next((bundle for bundle, _, verdict in others if verdict != "regressed"), None)
+def _newest_sound(others: Sequence[Other]) -> str | None:
+    """Of those before it the newest release that passed; where none did, the newest that did not fail."""
+    before = [one for one in others if one.older]
+    passed = next((one.bundle for one in before if one.verdict == "passed"), None)
+    return passed or next((one.bundle for one in before if one.verdict != "regressed"), None)
 
 
-def _asked(client: DockerClient, what: str, others: Sequence[Known], name: str) -> str:
+def _asked(client: DockerClient, what: str, others: Sequence[Other], name: str) -> str:
     """The bundle of a release's name or an image's tag."""
-    named = next((bundle for bundle, release, _ in others if release == what), None)
+    named = next((one.bundle for one in others if one.release == what), None)
     if named:
         return named
     image = find_image(client, what)
@@ -78,7 +78,7 @@ def _asked(client: DockerClient, what: str, others: Sequence[Known], name: str) 
         return str(image.labels[BUNDLE])
     if image and image.labels.get(NAME):
         raise UsageError(f"{what} is a release of '{image.labels[NAME]}', the candidate one of '{name}'")
-    known = ", ".join(dict.fromkeys(release for _, release, _ in others)) or "none"
+    known = ", ".join(dict.fromkeys(one.release for one in others)) or "none"
     raise UsageError(f"no release '{what}' of {name}; the ledger has: {known} (an image's tag will do too)")
 
 

@@ -46,7 +46,12 @@ def test_other_releases_are_told_newest_first_with_the_verdict_of_their_last_gat
         ledger.record_gate(gate_of(third, second))
         ledger.record_gate(gate_of(first, first))  # against itself: says nothing of the release
         found = ledger.others(last, "null", "null")
-        assert found == ((third, "2", "passed"), (second, "1", "regressed"), (first, "0", ""))
+        assert found == ((third, "2", "passed", True), (second, "1", "regressed", True), (first, "0", "", True))
+        assert [(one.release, one.older) for one in ledger.others(second, "null", "null")] == [
+            ("3", False),
+            ("2", False),
+            ("0", True),
+        ]
         assert ledger.others(last, "null", "openvino") == ledger.others(last, "net", "null") == ()
 
 

@@ -80,6 +80,8 @@ def test_a_slower_release_is_refused_and_the_next_is_held_against_the_last_that_
     assert "p50 " in slow.out and "worse than the baseline's" in slow.out and "seen in both" in slow.out
     after = toolchain("gate", release("4"), LOOSE)
     assert (after.code, told(after)["sides"]["baseline"]["release"]) == (0, "2")
+    older = toolchain("gate", release("2"), LOOSE)  # is held against what was before it, not after
+    assert (older.code, told(older)["sides"]["baseline"]["release"]) == (0, "1")
     assert containers() == []
 
 
