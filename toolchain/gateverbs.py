@@ -58,7 +58,8 @@ def gate_selftest(
 ) -> None:
     """How often the gate is wrong here: a release against itself, as it is and slowed on purpose.
 
-    Tells false alarms and power with their intervals. Later gates allow for the noise that it learns of this device.
+    Tells false alarms and power with their intervals, and draws them. Later gates allow for the noise that it learns of
+    this device.
 
     Args:
         release: an image's tag, or a bundle's folder whose image is here
@@ -74,11 +75,15 @@ def gate_selftest(
     from deploy.remote import engine_on
     from deploy.selftest import rates, selftest, slowdowns
     from toolchain.gatepage import rates_page
+    from toolchain.home import home
     from toolchain.printing import as_json
     from toolchain.progress import say
+    from toolchain.report.plots import picture, power
 
     with engine_on(on), Ledger(ledger) as book:
-        trials = selftest(release_in(release), slowdowns(slower), gates, Terms(minutes=minutes), book, say, on)
+        judged = release_in(release)
+        trials = selftest(judged, slowdowns(slower), gates, Terms(minutes=minutes), book, say, on)
     found = list(rates(trials))
+    plot = picture(power(found), home() / "reports" / f"selftest-{judged.name}-{judged.release}.png")
     print(rates_page(found), end="\n\n")
-    print(as_json({"release": release, "rates": found}))
+    print(as_json({"release": release, "rates": found, "plot": plot}))

@@ -38,6 +38,7 @@ RULES: dict[str, tuple[str, ...]] = {
     "toolchain.cli": ALL,
     "toolchain.gateverbs": ALL,
     "toolchain.gatepage": ALL,
+    "toolchain.ledgerverbs": ALL,
     "toolchain.report": ALL,
     "toolchain.deployment": ALL,
     "toolchain.evaluation": ALL,

@@ -16,7 +16,7 @@ from toolchain.errors import UsageError
 from toolchain.records.gate import BASELINE, CANDIDATE, Finding, Round
 from toolchain.records.manifest import Candidate, StepRecord
 from toolchain.report.page import page
-from toolchain.report.plots import png, power, svg
+from toolchain.report.plots import picture, png, power, svg
 from toolchain.report.told import Told, told
 from toolchain.report.writing import drawn, summary, written
 
@@ -163,3 +163,13 @@ def test_plots_are_the_same_bytes_again_and_take_the_pages_colour() -> None:
     assert "currentColor" in first and "#010203" not in first
     with Image.open(io.BytesIO(png(power(rates)))) as picture:
         assert picture.format == "PNG"
+
+
+def test_a_plot_is_written_as_its_name_says(tmp_path: Path) -> None:
+    rates = [Rate(0.0, 20, 1.0, 0.0, 0.0, 0.0, 0.16, 10, 14)]
+    for name, begins in (("a.png", b"\x89PNG"), ("a.svg", b"<svg")):
+        place = tmp_path / "new" / name
+        assert picture(power(rates), place) == str(place)
+        assert place.read_bytes().startswith(begins)
+    with pytest.raises(UsageError, match=r"a.gif: expected a name that ends in .png or .svg"):
+        picture(power(rates), tmp_path / "a.gif")

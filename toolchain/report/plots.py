@@ -6,6 +6,7 @@ Colours are about those of Okabe and Ito (2008): told apart by colour-blind read
 from collections.abc import Mapping, Sequence
 from io import BytesIO, StringIO
 from itertools import cycle
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ from matplotlib.figure import Figure
 
 from deploy.history import Row
 from deploy.selftest import Rate
+from toolchain.errors import UsageError
+from toolchain.records.files import write_whole
 from toolchain.records.gate import BASELINE, CANDIDATE, Gate, Round
 from toolchain.records.manifest import Candidate, StepRecord
 
@@ -57,6 +60,14 @@ def png(figure: Figure) -> bytes:
     with rc_context(STYLE):
         figure.savefig(page, format="png", dpi=DPI, facecolor="white", metadata={"Software": None})
     return page.getvalue()
+
+
+def picture(figure: Figure, place: Path) -> str:
+    """Write a plot as PNG, or as SVG where `place` ends so; its path. UsageError for another ending."""
+    if place.suffix not in (".png", ".svg"):
+        raise UsageError(f"{place}: expected a name that ends in .png or .svg")
+    write_whole(place, png(figure) if place.suffix == ".png" else svg(figure).encode())
+    return str(place)
 
 
 def _legend(axes: Axes) -> None:
