@@ -102,7 +102,8 @@ def gate(
             findings = confirmed(findings, run.findings(kept.confirming))
         verdict, reason = verdict_of(findings)
         throttled = throttling([*kept.rounds, *kept.confirming])
-        if throttled:
+        known = [one for one in findings if one.verdict == "regressed" and one.low is None]  # by no clock
+        if throttled and not known:
             verdict, reason = "unsure", throttled
     except NotComparable as error:
         verdict, reason = "not comparable", str(error)

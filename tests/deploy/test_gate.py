@@ -106,6 +106,8 @@ def test_times_measured_under_a_quota_that_was_used_up_decide_nothing() -> None:
     found = judged(fast(seed=1, throttled=3), fast(seed=2))
     assert found.verdict == "unsure"
     assert found.reason.startswith("the CPU quota was used up in 10 of 10 rounds")
+    bigger = judged(fast(seed=1, throttled=3, memory=150 << 20), fast(seed=2))
+    assert bigger.verdict == "regressed"  # memory needs no clock
     assert not throttling([Round({}, {}, {"candidate": 0})] * 19 + [Round({}, {}, {"candidate": 1})])
 
 
