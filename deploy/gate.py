@@ -34,7 +34,7 @@ from toolchain.records.fingerprint import Fingerprint
 from toolchain.records.gate import ANCHOR, BASELINE, CANDIDATE, Finding, Gate, Round, Side
 
 # Rounds after which it is asked whether all is known: few looks, since each is one more chance to be wrong
-LOOKS = (LEAST_ROUNDS, 14, 20, 28, 40, 56, 80)
+LOOKS = (LEAST_ROUNDS, 14, 20, 28, 40, 56, 80, 112, 160)
 MINUTES = 5.0
 ANCHOR_TIMES = 2  # so many times the margin may a release lie behind the anchor: small losses must not add up
 THROTTLED_SHARE = 0.1  # of the rounds

@@ -1,7 +1,8 @@
 """Plays rounds of releases on one device, each release in a container of its own. Judges nothing.
 
-A round is A B B A (A B C C B A with an anchor), and every other round begins at the other end, so that neither a drift
-of the machine nor who comes first favours anybody.
+A round is several times A B B A (A B C C B A with an anchor), every other time from the other end, so that neither a
+drift of the machine nor who comes first favours anybody. Slices are short and many: where its threads happen to run
+sets a slice's speed for as long as it lasts (docs/lab.md), and only other slices tell.
 """
 
 import subprocess
@@ -21,9 +22,10 @@ from toolchain.records.duet import BATCH, Played, Turn
 from toolchain.records.fingerprint import Fingerprint
 from toolchain.records.gate import BASELINE, CANDIDATE, Round
 
-SLICE_S = 0.15
-QUERIES = (32, 1000)  # fewest: both slices of a round together must allow a 90th percentile
-BATCHES = (4, 500)
+TURNS, ROUND_S = (2, 8), 1.5  # A B B A so many times a round, as fit into its time
+SLICE_S = 0.02
+QUERIES = (16, 200)  # fewest: the slices of the fewest turns together must allow a 90th percentile
+BATCHES = (2, 100)
 WARM_QUERIES = 32
 END_S = 10
 # A container's clock against the host's: what it tells must fit into the time that it took to tell it, and the share of
@@ -108,7 +110,7 @@ class Match:
 
     def __init__(self, players: Mapping[str, Player], precisions: Mapping[str, str], slower: float = 0.0) -> None:
         self._players, self._precisions, self._slower = players, precisions, slower
-        self._queries = self._batches = 0
+        self._queries = self._batches = self._turns = 0
         self._shares: dict[str, list[float]] = {role: [] for role in players}
         self.engines: dict[str, str] = {}
         self.peak_memory_bytes: dict[str, int] = {}
@@ -139,15 +141,17 @@ class Match:
             slowest_per_s = min(slowest_per_s, rate)
         self._queries = _clamped(SLICE_S * 1000 / max(slowest_ms, 1e-6), *QUERIES)
         self._batches = _clamped(SLICE_S * slowest_per_s / BATCH, *BATCHES)
+        slices_s = self._queries * slowest_ms / 1000 + self._batches * BATCH / max(slowest_per_s, 1e-6)
+        self._turns = _clamped(ROUND_S / (2 * len(self._players) * slices_s), *TURNS)
 
     def round(self, number: int) -> Round:
         """Round `number`, from 0. NotComparable for samples that are missing or a clock that cannot be right."""
         roles = [BASELINE, CANDIDATE, *(role for role in self._players if role not in (BASELINE, CANDIDATE))]
-        order = roles if number % 2 == 0 else roles[::-1]
         latencies: dict[str, tuple[tuple[float, ...], ...]] = dict.fromkeys(roles, ())
         rates: dict[str, tuple[float, ...]] = dict.fromkeys(roles, ())
         throttled = dict.fromkeys(roles, 0)
-        for role in (*order, *order[::-1]):
+        orders = [roles if (number + turn) % 2 == 0 else roles[::-1] for turn in range(self._turns)]
+        for role in [role for order in orders for role in (*order, *order[::-1])]:
             alone = self._slice(role, self._queries)
             slower = self._slower if role == CANDIDATE else 0.0
             together = self._players[role].play(Turn(self._precisions[role], self._batches, "throughput", slower))
