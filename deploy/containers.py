@@ -14,7 +14,7 @@ import docker.errors
 import numpy as np
 from docker import DockerClient
 from docker.models.containers import Container as EngineContainer
-from docker.types import LogConfig
+from docker.types import LogConfig, Mount
 from numpy.typing import NDArray
 
 from deploy import Say
@@ -24,7 +24,7 @@ from deploy.image import bundle_files, find_image, manifest_from
 from deploy.labels import BUNDLE, ROLE
 from deploy.ports import holder_of, in_use
 from deploy.readiness import ready, wait_until_ready
-from deploy.wall import MEMORY_BYTES, wall_settings
+from deploy.wall import MEMORY_BYTES, STATE, state_volume, wall_settings
 from toolchain import progress
 from toolchain.errors import DockerError
 from toolchain.records.bundle import MANIFEST, SAMPLE
@@ -75,7 +75,7 @@ def run(
         if older:
             say(f"container: replacing our {name} ({older.status})")
             _stop(older)
-        created = _create(client, image, port, name, cpus, memory_bytes)
+        created = _create(client, image, port, name, cpus, memory_bytes, state_volume(manifest.name))
         try:
             began = time.monotonic()
             _start(client, created, port)
@@ -155,7 +155,7 @@ def _serves(container: EngineContainer, image_id: str, port: int, cpus: float | 
 
 
 def _create(
-    client: DockerClient, image: str, port: int, name: str, cpus: float | None, memory_bytes: int
+    client: DockerClient, image: str, port: int, name: str, cpus: float | None, memory_bytes: int, volume: str
 ) -> EngineContainer:
     memory = min(memory_bytes, int(client.info()["MemTotal"] * 0.9))
     try:
@@ -166,6 +166,7 @@ def _create(
             ports={INSIDE: port or None},
             nano_cpus=int(cpus * 1e9) if cpus else None,
             log_config=LogConfig(type="json-file", config={"max-size": "10m", "max-file": "3"}),
+            mounts=[Mount(STATE, volume, type="volume")],
             **wall_settings(memory),
         )
     except docker.errors.APIError as error:

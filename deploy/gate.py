@@ -1,8 +1,7 @@
 """The A/B gate: is a candidate release slower, bigger or less accurate than the one before it, on this device?
 
 The baseline is run again beside the candidate, never read from a record, in rounds (match.py) that are judged as they
-come (judge.py), until all is known or the time is up. What looks regressed is played once more in new containers: two
-processes of one release may differ for as long as they live, by where their memory lies. Knows no ledger.
+come (judge.py), until all is known or the time is up. What looks regressed is played once more. Knows no ledger.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,6 +29,7 @@ from deploy.judge import (
     verdict_of,
 )
 from deploy.match import Containers, Entrant, Facts, Match, NotComparable, Player
+from deploy.wall import state_volume
 from toolchain.records.fingerprint import Fingerprint
 from toolchain.records.gate import ANCHOR, BASELINE, CANDIDATE, Finding, Gate, Round, Side
 
@@ -39,7 +39,7 @@ MINUTES = 5.0
 ANCHOR_TIMES = 2  # so many times the margin may a release lie behind the anchor: small losses must not add up
 THROTTLED_SHARE = 0.1  # of the rounds
 Open = Callable[[Mapping[str, Entrant], int | None], AbstractContextManager[Mapping[str, Player]]]
-Floors = Callable[[Fingerprint, int], Mapping[str, float]]
+Floors = Callable[[Fingerprint, int, str], Mapping[str, float]]
 
 
 @dataclass(frozen=True)
@@ -51,11 +51,10 @@ class Contestant:
     bundle: str
     name: str
     release: str
-    precision: str
     certify: str = ""
 
 
-def no_floors(_device: Fingerprint, _threads: int) -> Mapping[str, float]:
+def no_floors(_device: Fingerprint, _threads: int, _precision: str) -> Mapping[str, float]:
     """Nothing is known of any device's noise."""
     return {}
 
@@ -64,7 +63,7 @@ def no_floors(_device: Fingerprint, _threads: int) -> Mapping[str, float]:
 class Terms:
     """threads: of each engine; None: as many as the device allows. minutes: for each of at most two runs. budgets:
     changes allowed, as shares, by metric; across: facts that may differ (comparable.py). floors: what was learned of
-    the noise of that device with so many threads, by metric. slower: the candidate, on purpose."""
+    the noise of that device with so many threads and that precision, by metric. slower: the candidate, on purpose."""
 
     threads: int | None = None
     minutes: float = MINUTES
@@ -98,7 +97,7 @@ def gate(
         findings = run.findings(kept.rounds)
         suspects = [one for one in findings if one.verdict == "regressed" and one.p is not None]
         if any(one.metric != ACCURACY for one in suspects):
-            say(f"gate: {said(suspects[0])}: once more, in new containers")
+            say(f"gate: {said(suspects[0])}: once more")
             findings = confirmed(findings, run.findings(kept.confirming))
         verdict, reason = verdict_of(findings)
         throttled = throttling([*kept.rounds, *kept.confirming])
@@ -139,28 +138,35 @@ class _Run:
 
     def findings(self, rounds: list[Round]) -> tuple[Finding, ...]:
         """Play until all is known or the time is up; `rounds` is filled as they come, and what is in it counts."""
-        entrants = {role: Entrant(one.image, one.precision) for role, one in self._contestants.items()}
-        precisions = {role: one.precision for role, one in self._contestants.items()}
-        with self._opened(entrants, self._terms.threads) as players:
-            match = Match(players, precisions, self._terms.slower)
-            mine = match.facts[CANDIDATE]
-            self.device, self.threads = mine.device, mine.threads
-            self.floors = self._terms.floors(mine.device, mine.threads)
-            match.check(self._terms.across)
+        entrants = {role: Entrant(one.image, state_volume(one.name)) for role, one in self._contestants.items()}
+        opened = partial(self._opened, entrants, self._terms.threads)
+        match = Match(opened, self._terms.across, self._terms.slower)
+        try:
             self._play(match, rounds)
-            self.sides = {
-                role: _side(one, match.facts[role], match.peak_memory_bytes.get(role, 0))
-                for role, one in self._contestants.items()
-            }
-            return (*self._timed(rounds), *self._settled(match))
+        finally:
+            self._learn(match)
+        return (*self._timed(rounds), *self._settled(match))
+
+    def _learn(self, match: Match) -> None:
+        """What the containers told of themselves; not comparable or interrupted, it is still worth knowing."""
+        if CANDIDATE not in match.facts:
+            return
+        mine = match.facts[CANDIDATE]
+        self.device, self.threads = mine.device, mine.threads
+        self.floors = self._terms.floors(mine.device, mine.threads, mine.precision)
+        self.sides = {
+            role: _side(one, match.facts.get(role), match.peak_memory_bytes.get(role, 0))
+            for role, one in self._contestants.items()
+        }
 
     def _play(self, match: Match, rounds: list[Round]) -> None:
         end = monotonic() + 60 * self._terms.minutes
-        while len(rounds) < LOOKS[-1]:
+        while True:
             rounds.append(match.round(len(rounds)))
-            late = monotonic() > end and len(rounds) >= LEAST_ROUNDS
+            late = len(rounds) >= LOOKS[-1] or (monotonic() > end and len(rounds) >= LEAST_ROUNDS)
             if len(rounds) not in LOOKS and not late:
                 continue
+            self._learn(match)
             found = self._timed(rounds)
             self._say(f"  {len(rounds)} rounds: {'; '.join(map(narrowed, found))}")
             if late or not any(one.verdict == "unsure" and one.metric in PROVEN for one in found):
@@ -200,7 +206,7 @@ def _side(one: Contestant, facts: Facts | None = None, peak_memory_bytes: int = 
         name=one.name,
         release=one.release,
         image=one.image,
-        precision=one.precision,
+        precision=facts.precision if facts else "",
         engine=facts.engine if facts else "",
         image_bytes=one.image_bytes,
         peak_memory_bytes=peak_memory_bytes,

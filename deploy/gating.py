@@ -56,10 +56,12 @@ def gated(asked: Asked, ledger: Ledger, say: Say) -> Gate | None:
     return judged
 
 
-def floors(ledger: Ledger, candidate: Contestant, device: Fingerprint, engine_threads: int) -> dict[str, float]:
+def floors(
+    ledger: Ledger, candidate: Contestant, device: Fingerprint, engine_threads: int, precision: str
+) -> dict[str, float]:
     """How far equal releases of this model lie apart on this device, by metric, where enough gates of a release against
     itself have told."""
-    effects = ledger.noise(candidate.name, candidate.precision, device, engine_threads)
+    effects = ledger.noise(candidate.name, precision, device, engine_threads)
     learned = {metric: noise_floor(found) for metric, found in effects.items()}
     return {metric: floor for metric, floor in learned.items() if floor is not None}
 

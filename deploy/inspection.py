@@ -5,6 +5,7 @@ from pathlib import Path
 from deploy import Say
 from deploy.image import image_manifest
 from deploy.oneshot import run_once
+from deploy.wall import state_volume
 from toolchain.records import certificate, report
 from toolchain.records.bundle import MANIFEST, open_bundle
 from toolchain.records.certificate import Certificate
@@ -14,15 +15,20 @@ from toolchain.records.report import Report
 
 
 def certified(image: str, say: Say) -> Certificate:
-    """Run the image's own check, with no network and nothing writable."""
+    """Let the image choose, check and measure on this machine, with no network. It writes to the volume that its server
+    will find it on."""
     say(f"certify: {image}")
-    return decoded(_last_line(run_once(image, ["certify"], say=say)), Certificate, image, certificate.FORMAT)
+    words = run_once(image, ["certify"], say=say, volume=_volume(image))
+    return decoded(_last_line(words), Certificate, image, certificate.FORMAT)
 
 
-def benched(image: str, seconds: float, say: Say) -> Report:
-    """Run the image's own benchmark, `seconds` a scenario."""
-    say(f"bench: {image}, MLPerf LoadGen SingleStream and Offline")
-    words = run_once(image, ["bench", f"--seconds={seconds}"], say=say)
+def benched(
+    image: str, seconds: float, say: Say, scenarios: str = "SingleStream,Offline", rate: float | None = None
+) -> Report:
+    """Run the image's own benchmark of what it serves on this machine, `seconds` a scenario."""
+    say(f"bench: {image}, MLPerf LoadGen: {scenarios}")
+    asked = [f"--seconds={seconds}", f"--scenarios={scenarios}", *([f"--rate={rate}"] if rate is not None else [])]
+    words = run_once(image, ["bench", *asked], say=say, volume=_volume(image))
     return decoded(_last_line(words), Report, image, report.FORMAT)
 
 
@@ -31,6 +37,10 @@ def described(what: str) -> Manifest:
     if (Path(what) / MANIFEST).is_file():
         return open_bundle(Path(what)).manifest
     return image_manifest(what)
+
+
+def _volume(image: str) -> str:
+    return state_volume(image_manifest(image).name)
 
 
 def _last_line(words: str) -> bytes:

@@ -3,7 +3,7 @@
 Pure: plays nothing. Each round is one value, the log-ratio of the two sides in that round (duet pairing, Bulej et al.
 2020, arXiv 2001.05811): requests inside a round share the machine's mood and are not independent. A figure has
 
-    passed     when the interval of its change lies below the margin (equivalence, TOST: Schuirmann 1987)
+    passed     when the interval of its change (the rounds' trimmed mean) lies below the margin (TOST: Schuirmann 1987)
     regressed  when it lies above the margin, and a sign-flip test, corrected for how many figures there are, agrees
     unsure     else: more rounds may tell
 
@@ -14,7 +14,16 @@ from collections.abc import Callable, Mapping, Sequence
 from math import exp, log
 from typing import NamedTuple
 
-from deploy.statistics import SAMPLES_FOR, bootstrap_median, holm, mcnemar, median, percentile, sign_flip
+from deploy.statistics import (
+    SAMPLES_FOR,
+    bootstrap_trimmed,
+    holm,
+    mcnemar,
+    median,
+    percentile,
+    sign_flip,
+    trimmed_mean,
+)
 from toolchain.records.gate import CANDIDATE, Finding, Round, Side, Verdict
 
 LEVEL = 0.98  # of the interval: one in a hundred beyond either end
@@ -64,10 +73,10 @@ def _less(one: Round, candidate: str, other: str) -> float | None:
 # A tail moves with whatever else the machine does, so that "no worse" can seldom be shown of it; a release that
 # stutters is still seen to be worse.
 METRICS = (
-    Metric("p50", 0.03, True, _slower_slices),
+    Metric("p50", 0.02, True, _slower_slices),
     Metric("p90", 0.05, False, _slower(90.0)),
     Metric("p99", 0.10, False, _slower(99.0)),
-    Metric("throughput", 0.03, True, _less),
+    Metric("throughput", 0.02, True, _less),
 )
 PROVEN = frozenset(metric.name for metric in METRICS if metric.proven)
 MEMORY, IMAGE, ACCURACY = "memory", "image size", "accuracy"
@@ -98,13 +107,13 @@ def _values(rounds: Sequence[Round], metric: Metric, other: str) -> list[float]:
 
 
 def _timed(name: str, other: str, values: list[float], margin: float, p: float) -> Finding:
-    low, high = (exp(end) - 1 for end in bootstrap_median(values, LEVEL))
+    low, high = (exp(end) - 1 for end in bootstrap_trimmed(values, LEVEL))
     verdict: Verdict = "unsure"
     if high < margin:
         verdict = "passed"
     elif low > margin and p < ALPHA:
         verdict = "regressed"
-    return Finding(name, other, verdict, exp(median(values)) - 1, low, high, margin, p)
+    return Finding(name, other, verdict, exp(trimmed_mean(values)) - 1, low, high, margin, p)
 
 
 def _unknown(name: str, other: str, rounds: Sequence[Round]) -> Finding:

@@ -1,38 +1,38 @@
 """Plays rounds of releases on one device, each release in a container of its own. Judges nothing.
 
 A round is several times A B B A (A B C C B A with an anchor), every other time from the other end, so that neither a
-drift of the machine nor who comes first favours anybody. Slices are short and many: where its threads happen to run
-sets a slice's speed for as long as it lasts (docs/lab.md), and only other slices tell.
+drift of the machine nor who comes first favours anybody. What sets the speed of one process for as long as it lives
+(where its memory lies) or for seconds (where its threads run) is no property of a release (docs/lab.md): so each round
+has containers of its own, the engine's threads are pinned, and the slices are short and many. Latency and throughput
+come one after the other: their engines have threads of their own, which push each other off their cores.
 """
 
 import subprocess
 import uuid
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass
 from time import perf_counter
 from types import TracebackType
-from typing import Protocol
+from typing import Literal, Protocol
 
 from deploy.comparable import mismatches
 from deploy.duet import ContainerContestant
 from deploy.oneshot import duet_command, remove
 from deploy.statistics import median
-from toolchain.records.duet import BATCH, Played, Turn
+from toolchain.records.duet import BATCH, WARM, Played, Turn
 from toolchain.records.fingerprint import Fingerprint
 from toolchain.records.gate import BASELINE, CANDIDATE, Round
 
-TURNS, ROUND_S = (2, 8), 1.5  # A B B A so many times a round, as fit into its time
-SLICE_S = 0.02
-QUERIES = (16, 200)  # fewest: the slices of the fewest turns together must allow a 90th percentile
-BATCHES = (2, 100)
-WARM_QUERIES = 32
+TURNS, ROUND_S = (4, 32), 2.5  # A B B A so many times a round, as fit into its time
+SLICE_S = 0.004
+QUERIES = (8, 64)  # fewest: those that a median needs; the slices of the fewest turns together allow a p90
+RATE_S = 0.01
+BATCHES = (2, 50)
+WARM_S, WARM_QUERIES = 0.2, (8, 1000)  # a new process is slower at first: its memory, the clock, the scheduler
 END_S = 10
-# A container's clock against the host's: what it tells must fit into the time that it took to tell it, and the share of
-# it that the requests fill must be about the same for all releases
-CLOCK_SLACK = 1.02
-CLOCK_SHARES_APART = 1.25
-CLOCK_SLICES = 8
+CLOCK_SLACK, CLOCK_SHARE, CLOCK_SLICES = 1.02, 0.25, 32
 
 
 class NotComparable(Exception):
@@ -47,19 +47,21 @@ class Player(Protocol):
 
 @dataclass(frozen=True)
 class Entrant:
-    """A release that plays: the image and which of its candidates."""
+    """A release that plays: the image, and the volume that tells which of its candidates this device serves."""
 
     image: str
-    precision: str
+    volume: str
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What a release told of itself before the first round; `right` of its held-out pictures."""
+    """What a release told of itself before the first round; precision: what this device serves of it; `right` of its
+    held-out pictures."""
 
     device: Fingerprint
     threads: int
     engine: str
+    precision: str
     right: tuple[bool, ...]
 
 
@@ -75,10 +77,10 @@ class Containers:
             players: dict[str, Player] = {}
             for role, entrant in self._entrants.items():
                 name = f"edge-gate-{role}-{uuid.uuid4().hex[:8]}"
-                command = duet_command(entrant.image, self._threads, name=name)
+                command = duet_command(entrant.image, self._threads, name=name, volume=entrant.volume)
                 process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
                 self._stack.callback(_end, process, command[0], name)
-                players[role] = ContainerContestant(process, entrant.precision, role)
+                players[role] = ContainerContestant(process, "", role)
             self._stack = self._stack.pop_all()
             return players
 
@@ -96,93 +98,130 @@ def _end(process: "subprocess.Popen[str]", client: str, name: str) -> None:
     try:
         process.wait(timeout=END_S)
     except (subprocess.TimeoutExpired, KeyboardInterrupt):
-        remove(client, name)
         process.kill()
         process.wait()
     finally:
-        remove(client, name)
+        if process.poll() != 0:
+            remove(client, name)
         if process.stdout:
             process.stdout.close()
 
 
 class Match:
-    """Rounds between `players`, by role; precisions: what each of them plays. slower: the candidate, on purpose."""
+    """Rounds between releases, by role. opened: new containers of all of them, as a block; across: facts that may
+    differ; slower: the candidate, on purpose.
 
-    def __init__(self, players: Mapping[str, Player], precisions: Mapping[str, str], slower: float = 0.0) -> None:
-        self._players, self._precisions, self._slower = players, precisions, slower
+    facts, peak_memory_bytes: what they told of themselves; empty before the first round."""
+
+    def __init__(
+        self,
+        opened: Callable[[], AbstractContextManager[Mapping[str, Player]]],
+        across: Sequence[str] = (),
+        slower: float = 0.0,
+    ) -> None:
+        self._opened, self._across, self._slower = opened, across, slower
         self._queries = self._batches = self._turns = 0
-        self._shares: dict[str, list[float]] = {role: [] for role in players}
-        self.engines: dict[str, str] = {}
+        self._over: dict[str, list[tuple[float, float]]] = {}
         self.peak_memory_bytes: dict[str, int] = {}
-        self.facts = {role: self._facts(role) for role in players}
-        self._pace()
+        self.facts: dict[str, Facts] = {}
 
-    def _facts(self, role: str) -> Facts:
-        played = self._players[role].play(Turn(self._precisions[role], 1, "pictures"))
+    def round(self, number: int) -> Round:
+        """Round `number`, from 0, in new containers. NotComparable, with every reason, where the releases do not run
+        alike on this device; for samples that are missing, or a clock that cannot be right."""
+        with self._opened() as players:
+            if not self.facts:
+                self.facts = {role: self._facts(role, player) for role, player in players.items()}
+                self._check()
+                self._over = {role: [] for role in players}
+            with ThreadPoolExecutor(len(players)) as pool:
+                warm = dict(zip(players, pool.map(self._warmed, players, players.values()), strict=True))
+            if not self._turns:
+                self._pace(warm)
+            return self._played(players, number)
+
+    def _facts(self, role: str, player: Player) -> Facts:
+        played = player.play(Turn("", 1, "pictures"))
         if played.device is None:
             raise NotComparable(f"the {role} does not tell its device: its image is too old; make it again")
-        return Facts(played.device, played.threads, played.engine, played.right)
+        return Facts(played.device, played.threads, played.engine, played.precision, played.right)
 
-    def check(self, across: Sequence[str] = ()) -> None:
-        """NotComparable, with every reason, where the releases do not run alike on this device."""
+    def _check(self) -> None:
         mine = self.facts[CANDIDATE]
         for role, other in self.facts.items():
-            found = list(mismatches(mine.device, other.device, (mine.engine, other.engine), across))
+            found = list(mismatches(mine.device, other.device, (mine.engine, other.engine), self._across))
             if found:
                 raise NotComparable(f"candidate against {role}: {'; '.join(found)}")
 
-    def _pace(self) -> None:
-        """So many requests a slice that the slower of all takes about SLICE_S, the same for all."""
-        slowest_ms, slowest_per_s = 0.0, float("inf")
-        for role, player in self._players.items():
-            precision = self._precisions[role]
-            slowest_ms = max(slowest_ms, median(self._slice(role, WARM_QUERIES).latencies_ms))
-            rate = player.play(Turn(precision, BATCHES[0], "throughput")).throughput_per_s or 0.0
-            slowest_per_s = min(slowest_per_s, rate)
-        self._queries = _clamped(SLICE_S * 1000 / max(slowest_ms, 1e-6), *QUERIES)
-        self._batches = _clamped(SLICE_S * slowest_per_s / BATCH, *BATCHES)
-        slices_s = self._queries * slowest_ms / 1000 + self._batches * BATCH / max(slowest_per_s, 1e-6)
-        self._turns = _clamped(ROUND_S / (2 * len(self._players) * slices_s), *TURNS)
+    def _warmed(self, role: str, player: Player) -> tuple[float, float]:
+        """(ms a request, pictures a second) of a new container, about: the others are being warmed beside it."""
+        first = median(self._turn(role, player, "latency", QUERIES[0]).latencies_ms or (0.0,))
+        queries = _clamped(WARM_S * 1000 / max(first, 1e-6), *WARM_QUERIES)
+        alone = self._turn(role, player, "latency", queries)
+        together = self._turn(role, player, "throughput", BATCHES[0])
+        return median(alone.latencies_ms or (0.0,)), together.throughput_per_s or 0.0
 
-    def round(self, number: int) -> Round:
-        """Round `number`, from 0. NotComparable for samples that are missing or a clock that cannot be right."""
-        roles = [BASELINE, CANDIDATE, *(role for role in self._players if role not in (BASELINE, CANDIDATE))]
-        latencies: dict[str, tuple[tuple[float, ...], ...]] = dict.fromkeys(roles, ())
-        rates: dict[str, tuple[float, ...]] = dict.fromkeys(roles, ())
+    def _pace(self, warm: Mapping[str, tuple[float, float]]) -> None:
+        """So many requests a slice that the slower of all takes about SLICE_S, the same for all and in all rounds."""
+        slowest_ms = max(ms for ms, _ in warm.values())
+        slowest_per_s = max(min(rate for _, rate in warm.values()), 1e-6)
+        self._queries = _clamped(SLICE_S * 1000 / max(slowest_ms, 1e-6), *QUERIES)
+        self._batches = _clamped(RATE_S * slowest_per_s / BATCH, *BATCHES)
+        slices_s = self._queries * slowest_ms / 1000 + self._batches * BATCH / slowest_per_s
+        self._turns = _clamped(ROUND_S / (2 * len(warm) * slices_s), *TURNS)
+
+    def _played(self, players: Mapping[str, Player], number: int) -> Round:
+        roles = [BASELINE, CANDIDATE, *(role for role in players if role not in (BASELINE, CANDIDATE))]
+        latencies: dict[str, list[tuple[float, ...]]] = {role: [] for role in roles}
+        rates: dict[str, list[float]] = {role: [] for role in roles}
         throttled = dict.fromkeys(roles, 0)
         orders = [roles if (number + turn) % 2 == 0 else roles[::-1] for turn in range(self._turns)]
-        for role in [role for order in orders for role in (*order, *order[::-1])]:
-            alone = self._slice(role, self._queries)
-            slower = self._slower if role == CANDIDATE else 0.0
-            together = self._players[role].play(Turn(self._precisions[role], self._batches, "throughput", slower))
-            latencies[role] += (alone.latencies_ms,)
-            rates[role] += (together.throughput_per_s or 0.0,)
-            throttled[role] += alone.throttled_periods + together.throttled_periods
+        turns = [role for order in orders for role in (*order, *order[::-1])]
+        for role in turns:
+            alone = self._slice(role, players[role])
+            latencies[role].append(alone.latencies_ms)
+            throttled[role] += alone.throttled_periods
+        for role in turns:
+            together = self._turn(role, players[role], "throughput", self._batches)
+            rates[role].append(together.throughput_per_s or 0.0)
+            throttled[role] += together.throttled_periods
             self.peak_memory_bytes[role] = max(together.peak_memory_bytes, self.peak_memory_bytes.get(role, 0))
-        return Round(latencies, rates, throttled)
+        return Round(
+            {role: tuple(parts) for role, parts in latencies.items()},
+            {role: tuple(parts) for role, parts in rates.items()},
+            throttled,
+        )
 
-    def _slice(self, role: str, queries: int) -> Played:
+    def _turn(self, role: str, player: Player, what: Literal["latency", "throughput"], queries: int) -> Played:
         slower = self._slower if role == CANDIDATE else 0.0
+        return player.play(Turn(self.facts[role].precision, queries, what, slower, pinned=True))
+
+    def _slice(self, role: str, player: Player) -> Played:
         began = perf_counter()
-        played = self._players[role].play(Turn(self._precisions[role], queries, "latency", slower))
+        played = self._turn(role, player, "latency", self._queries)
         took_s = perf_counter() - began
-        if len(played.latencies_ms) != queries:
-            raise NotComparable(f"the {role} answered {len(played.latencies_ms)} of {queries} requests")
+        if len(played.latencies_ms) != self._queries:
+            raise NotComparable(f"the {role} answered {len(played.latencies_ms)} of {self._queries} requests")
         self._check_clock(role, sum(played.latencies_ms) / 1000, took_s)
         return played
 
     def _check_clock(self, role: str, told_s: float, took_s: float) -> None:
+        """What a container tells must fit into the time that it took to tell it, and leave over as much as with the
+        others: what the way there and back takes."""
         if told_s > CLOCK_SLACK * took_s:
             raise NotComparable(
                 f"the {role}'s clock is wrong: it tells {told_s:.3f} s of requests in {took_s:.3f} s of this host's"
             )
-        self._shares[role].append(told_s / took_s)
-        if min(map(len, self._shares.values())) < CLOCK_SLICES:
+        self._over[role].append((took_s, took_s - told_s * (1 + WARM / self._queries)))
+        if min(map(len, self._over.values())) < CLOCK_SLICES:
             return
-        shares = {role: median(found) for role, found in self._shares.items()}
-        if max(shares.values()) > CLOCK_SHARES_APART * min(shares.values()):
-            told = ", ".join(f"{100 * share:.0f} % ({role})" for role, share in shares.items())
-            raise NotComparable(f"a clock is wrong: requests fill {told} of the time that they took on this host")
+        over = {role: median([left for _, left in found]) for role, found in self._over.items()}
+        for one, found in self._over.items():
+            typical_s = median([took for took, _ in found])
+            share = (over[one] - min(over.values())) / typical_s
+            if share > CLOCK_SHARE:
+                raise NotComparable(
+                    f"a clock is wrong: the {one}'s requests leave {100 * share:.0f} % of this host's time untold"
+                )
 
 
 def _clamped(value: float, low: int, high: int) -> int:

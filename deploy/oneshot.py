@@ -17,7 +17,7 @@ from deploy import Say
 from deploy.engine import client_command, connect, explained
 from deploy.image import find_image
 from deploy.labels import ROLE
-from deploy.wall import wall_flags
+from deploy.wall import STATE, wall_flags
 from toolchain import progress
 from toolchain.errors import DockerError
 
@@ -31,19 +31,25 @@ def once_command(
     cpus: float | None = None,
     name: str = "",
     environment: Mapping[str, str] | None = None,
+    volume: str = "",
 ) -> list[str]:
-    """argv of `docker run -i --rm` for `image` with `arguments`, behind the wall. cpus: a quota; None: all."""
+    """argv of `docker run -i --rm` for `image` with `arguments`, behind the wall. cpus: a quota; None: all. volume: of
+    the device's state; empty: none."""
     limits = [f"--cpus={cpus:g}"] if cpus else []
     named = [f"--name={name}"] if name else []
     settings = [f"--env={key}={value}" for key, value in (environment or {}).items()]
     labels = [f"--label={ROLE}=once"]
-    return [client_command(), "run", "-i", "--rm", *named, *labels, *WALL, *limits, *settings, image, *arguments]
+    mounts = [f"--mount=type=volume,src={volume},dst={STATE}"] if volume else []
+    flags = [*named, *labels, *WALL, *limits, *settings, *mounts]
+    return [client_command(), "run", "-i", "--rm", *flags, image, *arguments]
 
 
-def duet_command(image: str, threads: int | None, cpus: float | None = None, name: str = "") -> list[str]:
+def duet_command(
+    image: str, threads: int | None, cpus: float | None = None, name: str = "", volume: str = ""
+) -> list[str]:
     """argv of a contestant in a duet (deploy/runtime/duet.py): lines of JSON in and out. threads: None for as many as
     its device allows."""
-    return once_command(image, ["duet", *([f"--threads={threads}"] if threads else [])], cpus, name)
+    return once_command(image, ["duet", *([f"--threads={threads}"] if threads else [])], cpus, name, volume=volume)
 
 
 def run_once(
@@ -54,6 +60,7 @@ def run_once(
     timeout_s: float = 1800,
     environment: Mapping[str, str] | None = None,
     say: Say = progress.say,
+    volume: str = "",
 ) -> str:
     """What the container wrote on stdout; its stderr goes to `say` as it comes.
 
@@ -63,7 +70,7 @@ def run_once(
         if not find_image(client, image):
             raise DockerError(f"{image}: no such image on this engine; make it: toolchain image")
     name = f"edge-once-{uuid.uuid4().hex[:12]}"
-    command = once_command(image, arguments, cpus, name, environment)
+    command = once_command(image, arguments, cpus, name, environment, volume)
     with TemporaryFile() as given, TemporaryFile() as written:
         given.write(stdin)
         given.seek(0)

@@ -112,7 +112,7 @@ def _found(client: DockerClient, bundle: str) -> Contestant:
 def _contestant(client: DockerClient, image: str, bundle: Bundle) -> Contestant:
     made = bundle.manifest
     certify = next((file.sha256 for file in made.files if file.path == CERTIFY), "")
-    return Contestant(image, _size(client, image), bundle.digest, made.name, made.release, made.chosen, certify)
+    return Contestant(image, _size(client, image), bundle.digest, made.name, made.release, certify)
 
 
 def _size(client: DockerClient, image: str) -> int:

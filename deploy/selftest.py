@@ -87,9 +87,11 @@ def selftest(
     return tuple(kept.trials[: len(wanted)])
 
 
-def _learned(kept: _Kept, ledger: Ledger, release: Contestant, device: Fingerprint, threads: int) -> dict[str, float]:
+def _learned(
+    kept: _Kept, ledger: Ledger, release: Contestant, device: Fingerprint, threads: int, precision: str
+) -> dict[str, float]:
     if kept.floors is None:
-        kept.floors = floors(ledger, release, device, threads)
+        kept.floors = floors(ledger, release, device, threads, precision)
     return kept.floors
 
 

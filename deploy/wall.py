@@ -8,7 +8,13 @@ from typing import Any
 PIDS = 512
 MEMORY_BYTES = 4 << 30
 TMP = "rw,nosuid,nodev,noexec,size=256m"
+STATE = "/state"  # the device's key and its certificates (deploy/runtime/state.py)
 NO_NEW_PRIVILEGES = "no-new-privileges:true"
+
+
+def state_volume(model: str) -> str:
+    """The named volume that all releases of a model share on an engine, so that a device keeps its key."""
+    return f"edge-{model}-state"
 
 
 def wall_settings(memory_bytes: int = MEMORY_BYTES) -> dict[str, Any]:

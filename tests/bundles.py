@@ -16,8 +16,11 @@ from toolchain.records.tensors import Preprocessing, TensorSpec
 SHAPE, CLASSES = (8, 8, 3), 4
 
 
-def null_bundle(folder: Path, delay_ms: float = 0.0, release: str = "1", **changes: Any) -> Bundle:
-    """A bundle that serves zeros for uint8 [N, 8, 8, 3] pictures of four classes; `changes` go into its manifest."""
+def null_bundle(
+    folder: Path, delay_ms: float = 0.0, release: str = "1", int8_ms: float | None = None, **changes: Any
+) -> Bundle:
+    """A bundle that serves zeros for uint8 [N, 8, 8, 3] pictures of four classes; `changes` go into its manifest.
+    int8_ms: there is a second candidate, int8, that takes so long."""
     inputs = (TensorSpec("image", "uint8", (None, *SHAPE)),)
     outputs = (TensorSpec("logits", "float32", (None, CLASSES)),)
     making = folder.parent / f"{folder.name}.parts"
@@ -25,7 +28,17 @@ def null_bundle(folder: Path, delay_ms: float = 0.0, release: str = "1", **chang
     model, sample, certify = making / "model.null.json", making / SAMPLE, making / CERTIFY
     model.write_bytes(encoded(NullArtifact(inputs, outputs, delay_ms)))
     pictures = np.random.default_rng(0).integers(0, 256, (12, *SHAPE), np.uint8)
-    np.savez(sample, inputs=pictures[:4], outputs_fp32=np.zeros((4, CLASSES), np.float32))
+    answers = np.zeros((4, CLASSES), np.float32)
+    candidates = [Candidate("fp32", "null", (model.name,), model.stat().st_size, 1.0, delay_ms, "chosen")]
+    parts, golden = [model, sample, certify], {"outputs_fp32": answers}
+    if int8_ms is not None:
+        second = making / "model.int8.null.json"
+        second.write_bytes(encoded(NullArtifact(inputs, outputs, int8_ms)))
+        candidates.append(Candidate("int8", "null", (second.name,), second.stat().st_size, 1.0, int8_ms, "slower"))
+        parts.append(second)
+        golden["outputs_int8"] = answers
+    candidates = [msgspec.structs.replace(one, certify_accuracy=1.0) for one in candidates]
+    np.savez(sample, allow_pickle=False, inputs=pictures[:4], **golden)
     np.savez(certify, images=pictures, labels=np.zeros(12, np.int64))
     preprocessing = Preprocessing(*SHAPE)
     manifest = Manifest(
@@ -38,11 +51,11 @@ def null_bundle(folder: Path, delay_ms: float = 0.0, release: str = "1", **chang
         labels=("cat", "dog", "frog", "ship"),
         preprocessing=preprocessing,
         preprocessing_sha256=sha256(encoded(preprocessing)).hexdigest(),
-        candidates=(Candidate("fp32", "null", (model.name,), model.stat().st_size, 1.0, delay_ms, "chosen"),),
+        candidates=tuple(candidates),
         chosen="fp32",
         choice="the only candidate",
-        files=tuple(file_record(path) for path in (model, sample, certify)),
-        golden=Golden({"fp32": 1e-3}, {"fp32": 1.0}),
+        files=tuple(file_record(path) for path in parts),
+        golden=Golden({"fp32": 1e-3, "int8": 1e-3}, {"fp32": 1.0, "int8": 1.0}),
         needs=Needs(),
         data=DataRecord("made", "test", "0" * 64, certify_part="train", certify_indices=tuple(range(12))),
         accuracy=Accuracy("test", 12, 1.0, 1.0, 0.995),
@@ -52,4 +65,4 @@ def null_bundle(folder: Path, delay_ms: float = 0.0, release: str = "1", **chang
         tools={},
         recipe="",
     )
-    return write_bundle(folder, msgspec.structs.replace(manifest, **changes), (model, sample, certify))
+    return write_bundle(folder, msgspec.structs.replace(manifest, **changes), parts)

@@ -58,11 +58,11 @@ GOLDEN_AGREEMENT = {
 
 
 class Samples(msgspec.Struct, frozen=True):
-    """certify_accuracy: what the chosen candidate gets right of certify.npz on this machine, the figure that a device
-    must reproduce; None where the data has no such pictures."""
+    """certify_accuracy: what each candidate that runs here gets right of certify.npz, the figure that a device must
+    reproduce; empty where the data has no such pictures."""
 
     data: DataRecord
-    certify_accuracy: float | None
+    certify_accuracy: dict[str, float]
 
 
 def check_release(release: str | None) -> None:
@@ -144,13 +144,13 @@ def _calibrated(making: Making, measured: Measured) -> tuple[int, ...]:
     return calibration_pictures(making.pictures, how.samples, making.recipe.build.seed)[1]
 
 
-def _certify(making: Making, measured: Measured, candidates: Path) -> float | None:
+def _certify(making: Making, measured: Measured, candidates: Path) -> dict[str, float]:
     images, labels, _ = certify_pictures(making.data)
     if not len(images):
-        return None
-    chosen = next(one for one in measured.candidates if one.precision == measured.chosen)
-    answers = engine_answers(candidates, chosen, Settings(making.threads), images)
-    return float((answers.argmax(1) == labels).mean())
+        return {}
+    able = [one for one in measured.candidates if one.latency_ms is not None]
+    answers = {one.precision: engine_answers(candidates, one, Settings(making.threads), images) for one in able}
+    return {precision: float((found.argmax(1) == labels).mean()) for precision, found in answers.items()}
 
 
 def _manifest(
@@ -178,7 +178,10 @@ def _manifest(
         labels=reference.labels,
         preprocessing=shape,
         preprocessing_sha256=sha256(encoded(shape)).hexdigest(),
-        candidates=measured.candidates,
+        candidates=tuple(
+            msgspec.structs.replace(one, certify_accuracy=samples.certify_accuracy.get(one.precision))
+            for one in measured.candidates
+        ),
         chosen=measured.chosen,
         choice=measured.choice,
         files=tuple(files),
@@ -186,11 +189,12 @@ def _manifest(
         needs=Needs(cpu_isa=needed_isa(chosen)),
         data=msgspec.structs.replace(samples.data, source=making.data.source),
         accuracy=accuracy,
-        certify_accuracy=samples.certify_accuracy,
+        certify_accuracy=samples.certify_accuracy.get(measured.chosen),
         steps=records,
         parity=measured.parity,
         tools=tool_versions(*TOOLS),
         recipe=making.place.read_text(),
+        choose=recipe.build.choose if recipe.build.prefer == "latency" else "build",
     )
 
 

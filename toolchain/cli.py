@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from toolchain.arguments import run as run_arguments
+from toolchain.certificateverbs import bench, certify, verify
 from toolchain.commands import Commands
 from toolchain.gateverbs import gate, gate_selftest
 from toolchain.ledgerverbs import history, report
@@ -153,42 +154,6 @@ def stop(name: str) -> None:
     print(as_json({"name": name, "stopped": stopped(name)}))
 
 
-def certify(image: str) -> None:
-    """Let an image check itself on this machine, with no network: golden answers, accuracy on its held-out sample.
-
-    Args:
-        image: the image's tag
-    """
-    from deploy.inspection import certified
-    from toolchain.printing import as_json, certificate_table
-    from toolchain.progress import say
-
-    certificate = certified(image, say)
-    print(certificate_table(certificate), end="\n\n")
-    print(as_json({"passed": certificate.passed, "certificate": certificate}))
-    if not certificate.passed:
-        raise SystemExit(1)
-
-
-def bench(image: str, *, seconds: float = 5.0) -> None:
-    """Let an image measure itself by MLPerf LoadGen: SingleStream and Offline; the report goes to the ledger.
-
-    Args:
-        image: the image's tag
-        seconds: how long each scenario runs
-    """
-    from deploy.inspection import benched
-    from deploy.ledger import Ledger
-    from toolchain.printing import as_json, report_summary, report_table
-    from toolchain.progress import say
-
-    report = benched(image, seconds, say)
-    with Ledger() as book:
-        book.record_report(report)
-    print(report_table(report), end="\n\n")
-    print(as_json(report_summary(report)))
-
-
 def deploy(recipe: Path, *, target: str = "openvino", release: str | None = None, port: int = 8080) -> None:
     """The main job: build, image, container, certificate, benchmark, ledger; ends with the container serving.
 
@@ -244,6 +209,7 @@ COMMANDS: Commands = {
     "run": run,
     "stop": stop,
     "certify": certify,
+    "verify": verify,
     "bench": bench,
     "gate": gate,
     "gate selftest": gate_selftest,

@@ -93,7 +93,7 @@ def deployed(recipe: Path, target: str, release: str | None, port: int, say: Say
         )
     say(f"container: {image.tag} on port {port}")
     container = run(image.tag, port, f"edge-{bundle.manifest.name}", say=say)
-    measured = _report(making, image, bundle, container, say)
+    measured = _report(making, image, given.precision, container, say)
     with Ledger() as ledger:
         ledger.record_release(bundle, image.size_bytes)
         ledger.record_certificate(given)
@@ -123,36 +123,40 @@ def _certificate(making: Making, image: Image, say: Say) -> Certificate:
     return kept(folder, Certificate)
 
 
-def _report(making: Making, image: Image, bundle: Bundle, container: Container, say: Say) -> Report:
+def _report(making: Making, image: Image, precision: str, container: Container, say: Say) -> Report:
     def make(folder: Path, _: Path) -> None:
         found = benched(image.tag, BENCH_SECONDS, say)
         command = duet_command(image.tag, threads=making.threads)
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-            served: Contestant = ContainerContestant(process, bundle.manifest.chosen)
+            served: Contestant = ContainerContestant(process, precision)
             with baselines(making) as others:
                 duet = run_duet((*others, served), ROUNDS, QUERIES, say, threads=making.threads)
         keep(folder, msgspec.structs.replace(found, duet=duet, cold_start_s=container.cold_start_s))
 
-    inputs = {**_judged_by(making, image), "code": code_digest("toolchain/baselines.py", "deploy/duet.py")}
+    inputs = {
+        **_judged_by(making, image),
+        "precision": precision,
+        "code": code_digest("toolchain/baselines.py", "deploy/duet.py"),
+    }
     return kept(making.made("report", "benchmark: the container measures itself", inputs, make), Report)
 
 
 def _summary(bundle: Bundle, image: Image, container: Container, given: Certificate, found: Report) -> Summary:
-    made, duet = bundle.manifest, found.duet
+    made, duet, served = bundle.manifest, found.duet, bundle.manifest.candidate(given.precision)
     assert duet is not None  # _report always plays one
     medians = {name: median([one for slice_ in slices for one in slice_]) for name, slices in duet.latencies_ms.items()}
-    over_torch = duet_ratio(duet, TORCH, made.chosen) if TORCH in medians else None
-    over_openvino = duet_ratio(duet, OPENVINO, made.chosen) if OPENVINO in medians else None
+    over_torch = duet_ratio(duet, TORCH, served.precision) if TORCH in medians else None
+    over_openvino = duet_ratio(duet, OPENVINO, served.precision) if OPENVINO in medians else None
     single, offline = found.scenario("SingleStream"), found.scenario("Offline")
     return Summary(
         release=made.release,
         target=made.target,
         bundle=str(bundle.folder),
         url=container.url,
-        precision=made.chosen,
+        precision=served.precision,
         accuracy_fp32=made.accuracy.fp32 if made.accuracy else None,
-        accuracy=made.accuracy.chosen if made.accuracy else None,
-        latency_ms=medians[made.chosen],
+        accuracy=served.accuracy,
+        latency_ms=medians[served.precision],
         latency_ms_torch_fp32=medians.get(TORCH),
         latency_ms_openvino_fp32=medians.get(OPENVINO),
         speedup=over_torch[0] if over_torch else None,
@@ -161,7 +165,7 @@ def _summary(bundle: Bundle, image: Image, container: Container, given: Certific
         speedup_over_openvino_fp32=over_openvino[0] if over_openvino else None,
         single_stream_p90_ms=single.percentile_ms(90.0),
         offline_per_s=offline.throughput_per_s,
-        size_bytes=made.serving.size_bytes,
+        size_bytes=served.size_bytes,
         size_bytes_fp32=made.steps[0].size_bytes if made.steps else None,
         image=image.tag,
         image_bytes=image.size_bytes,

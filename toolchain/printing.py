@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from toolchain.certificatepage import certificate_page
 from toolchain.paytable import steps_page
 from toolchain.records.bundle import Bundle
-from toolchain.records.certificate import Certificate
 from toolchain.records.manifest import Manifest
 from toolchain.records.report import SAMPLES_FOR, Report
 from toolchain.tables import Draw, table
@@ -81,15 +81,6 @@ def parity_table(manifest: Manifest, draw: Draw = table) -> str:
     ]
     columns = {"answers": "", "max |diff|": ".2e", "relative": ".2e", "same top-1": "", "worst picture": "d", "": ""}
     return draw(rows, columns)
-
-
-def certificate_table(certificate: Certificate) -> str:
-    """What the device checked of itself."""
-    rows = [
-        (check.name, "passed" if check.passed else "FAILED", check.found, check.expected)
-        for check in certificate.checks
-    ]
-    return table(rows, ("check", "", "found", "expected"))
 
 
 def report_table(report: Report) -> str:
@@ -250,7 +241,7 @@ def outcome_page(outcome: "Outcome") -> str:
         candidates_table(manifest),
         f"chosen: {manifest.choice}",
         parity_table(manifest),
-        certificate_table(outcome.certificate),
+        certificate_page(outcome.certificate),
         report_table(outcome.report),
         table(shown, columns),
         f"serving {manifest.name} {manifest.release} on {summary.url}; try it:\n  {outcome.curl}",

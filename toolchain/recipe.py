@@ -47,7 +47,8 @@ class BuildSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     precisions: what is built and measured; None: all that the back end has, int8 when a `quantize` step says how.
     prefer: what the choice among those above the floor goes by. refuse: stop when a step does not pay (slower, or below
-    the floor after the training that follows it), and say why; else it is only told.
+    the floor after the training that follows it), and say why; else it is only told. choose: whether each device
+    serves what is fastest there above the floor, or what was fastest where the bundle was built.
     """
 
     precisions: Annotated[tuple[Precision, ...], msgspec.Meta(min_length=1)] | None = None
@@ -56,6 +57,7 @@ class BuildSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     seed: Annotated[int, msgspec.Meta(ge=0)] = 0
     prefer: Literal["latency", "size"] = "latency"
     refuse: bool = False
+    choose: Literal["device", "build"] = "device"
 
 
 class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from toolchain.errors import DeviceError, ToolchainError, UsageError
 
 if TYPE_CHECKING:
+    from deploy.runtime.admission import Terms
     from toolchain.records.bundle import Bundle
 
 BEGAN = time.perf_counter()
@@ -39,7 +40,16 @@ SERVE = (  # flag, environment variable, default, type, help
     ),
     ("--sender-timeout", "SENDER_TIMEOUT_S", 10.0, float, "seconds for a head (a body: on top of 64 kB/s); then 408"),
     ("--connections", "CONNECTIONS", 512, int, "open connections; beyond it 503"),
+    ("--certify", "CERTIFY", "first", str, "certificate: always, first (kept on the volume) or off"),
     ("--cache", "CACHE_DIR", "", str, "writable folder for what the engine compiles; empty: none"),
+)
+
+
+CERTIFY = (
+    ("--state", "STATE_DIR", "/state", str, "folder on a volume: the device's key and its certificates"),
+    ("--key", "CERTIFICATE_KEY", "", str, "file with the key to sign with; empty: one made in the state folder"),
+    ("--certify-seconds", "CERTIFY_SECONDS", 1.0, float, "length of each of LoadGen's scenarios"),
+    ("--rate", "RATE", None, float, "pictures a second in the Server scenario; default: half of Offline's"),
 )
 
 
@@ -65,7 +75,7 @@ def parser() -> argparse.ArgumentParser:
     for verb, words in {
         "serve": "answer requests over HTTP (Open Inference Protocol v2)",
         "bench": "measure this device with MLPerf LoadGen; prints a report",
-        "certify": "check golden samples and accuracy on this device; prints a certificate",
+        "certify": "choose, check and measure on this device; prints a signed certificate",
         "describe": "print the manifest and this device's fingerprint",
         "duet": "measure slices of latencies, as asked for on stdin, a line of JSON each",
     }.items():
@@ -80,8 +90,15 @@ def parser() -> argparse.ArgumentParser:
             _add(command, "--threads", "THREADS", None, int, "threads of the engine; default: what the quota allows")
         if verb in ("bench", "certify", "describe"):
             command.add_argument("--out", type=Path, help="write the JSON document here too")
+        if verb in ("bench", "duet"):
+            _add(command, *CERTIFY[0])
         if verb == "bench":
             _add(command, "--seconds", "SECONDS", 10.0, float, "length of each scenario")
+            _add(command, "--scenarios", "SCENARIOS", "SingleStream,Offline", str, "MLPerf's, with commas, or all")
+            _add(command, "--precision", "PRECISION", "", str, "candidate; empty: what this device serves")
+            _add(command, *CERTIFY[-1])
+        for how in CERTIFY if verb in ("serve", "certify") else ():
+            _add(command, *how)
         for flag in SERVE if verb == "serve" else ():
             _add(command, *flag)
     return top
@@ -162,23 +179,50 @@ def _serve(options: argparse.Namespace, bundle: "Bundle") -> int:
         grace_s=options.grace,
         limits=limits,
         cache=Path(options.cache) if options.cache else None,
+        certify=_terms(options, options.certify),
     )
     log = Log(options.log_level)
     log.write("info", "start", model=bundle.manifest.name, bundle=bundle.digest, threads=settings.threads)
     return 0 if serve(bundle, settings, log, BEGAN) else 1
 
 
-def _bench(options: argparse.Namespace, bundle: "Bundle") -> int:
-    from deploy.runtime.bench import run_bench
+def _terms(options: argparse.Namespace, policy: str) -> "Terms":
+    from deploy.runtime.admission import POLICIES, Terms
 
-    document(run_bench(bundle, engine_threads(options.threads), options.seconds, say), options.out)
+    known = [one for one in POLICIES if one == policy]
+    if not known:
+        raise UsageError(f"--certify {policy}: expected {', '.join(POLICIES)}")
+    if not 0 < options.certify_seconds <= 600:
+        raise UsageError(f"--certify-seconds {options.certify_seconds}: expected more than 0, at most 600")
+    _check_rate(options)
+    key = Path(options.key) if options.key else None
+    return Terms(known[0], Path(options.state), key, options.certify_seconds, options.rate)
+
+
+def _check_rate(options: argparse.Namespace) -> None:
+    if options.rate is not None and not 0 < options.rate < 1e7:
+        raise UsageError(f"--rate {options.rate}: expected pictures a second, more than 0")
+
+
+def _bench(options: argparse.Namespace, bundle: "Bundle") -> int:
+    from deploy.runtime.admission import chosen_here
+    from deploy.runtime.bench import checked_scenarios, run_bench
+
+    _check_rate(options)
+    threads, scenarios = engine_threads(options.threads), checked_scenarios(options.scenarios)
+    held = [one.precision for one in bundle.manifest.candidates]
+    precision = options.precision or chosen_here(bundle, threads, Path(options.state))
+    if precision not in held:
+        raise UsageError(f"--precision {precision}: no such candidate in this bundle; it has: {', '.join(held)}")
+    report = run_bench(bundle, threads, options.seconds, say, precision, scenarios, options.rate)
+    document(report, options.out)
     return 0
 
 
 def _certify(options: argparse.Namespace, bundle: "Bundle") -> int:
-    from deploy.runtime.certify import run_certify
+    from deploy.runtime.admission import certified
 
-    certificate = run_certify(bundle, engine_threads(options.threads))
+    certificate = certified(bundle, engine_threads(options.threads), _terms(options, "always"), say, BEGAN)
     for check in certificate.checks:
         say(f"{'passed' if check.passed else 'FAILED'}: {check.name}: {check.found}; expected {check.expected}")
     document(certificate, options.out)
@@ -201,7 +245,7 @@ def _describe(options: argparse.Namespace, bundle: "Bundle") -> int:
 def _duet(options: argparse.Namespace, bundle: "Bundle") -> int:
     from deploy.runtime.duet import run_duet
 
-    run_duet(bundle, engine_threads(options.threads), sys.stdin, sys.stdout)
+    run_duet(bundle, engine_threads(options.threads), sys.stdin, sys.stdout, Path(options.state))
     return 0
 
 

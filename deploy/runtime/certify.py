@@ -1,20 +1,17 @@
 """Does this bundle answer on this very device as it did on the machine that built it?
 
-golden_checks takes milliseconds and stands before readiness; run_certify adds the accuracy on the held-out sample.
+golden_checks takes milliseconds and stands before readiness at every start; certification.py puts all checks together.
 Needs no network and writes nothing. Knows nothing of latency (bench.py does) or of HTTP.
 """
 
-from datetime import UTC, datetime
 from hashlib import sha256
 
 import numpy as np
 
-from deploy.runtime.cgroup import throttled_periods
-from deploy.runtime.engines import Engine, Settings, serving_engine
-from deploy.runtime.probe import fingerprint, missing_needs
-from deploy.runtime.proportion import wilson
+from deploy.runtime.engines import Engine
+from deploy.runtime.probe import missing_needs
 from toolchain.records.bundle import CERTIFY, SAMPLE, Bundle
-from toolchain.records.certificate import Certificate, Check
+from toolchain.records.certificate import Check
 from toolchain.records.files import encoded
 from toolchain.records.fingerprint import Fingerprint
 from toolchain.records.tensors import Array
@@ -38,50 +35,6 @@ def golden_checks(bundle: Bundle, engine: Engine, precision: str | None = None) 
     answers = infer_all(engine, sample["inputs"], batch=1)
     limits = golden.relative[precision], golden.top1_agreement[precision]
     return checks + compare(answers, sample[f"outputs_{precision}"], *limits)
-
-
-def run_certify(bundle: Bundle, threads: int) -> Certificate:
-    """Everything that can be checked here of the chosen candidate; a check that fails is told, not raised.
-
-    Where the device lacks what the bundle needs, the engine is not opened: its code may not run here at all.
-    """
-    device = fingerprint()
-    needs = check_needs(bundle, device)
-    if not needs.passed:
-        return certificate(bundle, device, "not opened", (needs,), None)
-    before = throttled_periods()
-    with serving_engine(bundle, Settings(threads)) as engine:
-        checks = (needs, *golden_checks(bundle, engine))
-        counted = count_right(bundle, engine)
-        version = engine.version
-    checks += (
-        check_accuracy(counted, bundle.manifest.certify_accuracy),
-        check_throttling(throttled_periods() - before),
-    )
-    return certificate(bundle, device, version, checks, counted)
-
-
-def certificate(
-    bundle: Bundle, device: Fingerprint, engine: str, checks: tuple[Check, ...], counted: tuple[int, int] | None
-) -> Certificate:
-    """The record; `counted`: pictures answered right, and pictures."""
-    right, images = counted or (0, 0)
-    low, high = wilson(right, images) if images else (None, None)
-    manifest = bundle.manifest
-    return Certificate(
-        bundle=bundle.digest,
-        name=manifest.name,
-        release=manifest.release,
-        precision=manifest.chosen,
-        engine=engine,
-        fingerprint=device,
-        checks=checks,
-        images=images,
-        accuracy=right / images if images else None,
-        accuracy_low=low,
-        accuracy_high=high,
-        issued_at=datetime.now(UTC).isoformat(timespec="seconds"),
-    )
 
 
 def compare(answers: Array, expected: Array, relative: float, agreement: float) -> tuple[Check, ...]:

@@ -8,12 +8,14 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from hashlib import sha256
+from pathlib import Path
 from time import perf_counter_ns
 from typing import TextIO
 
 import msgspec
 import numpy as np
 
+from deploy.runtime.admission import chosen_here
 from deploy.runtime.bench import real_pictures
 from deploy.runtime.certify import answered_right
 from deploy.runtime.cgroup import peak_memory_bytes, throttled_periods
@@ -21,32 +23,35 @@ from deploy.runtime.engines import Engine, Hint, Settings, serving_engine
 from deploy.runtime.probe import fingerprint, missing_needs
 from toolchain.errors import DeviceError, RequestError, ToolchainError
 from toolchain.records.bundle import Bundle
-from toolchain.records.duet import BATCH, Played, Turn
+from toolchain.records.duet import BATCH, WARM, Played, Turn
 from toolchain.records.tensors import Array
 
 BUSY = bytes(4096)  # a few microseconds of hashing; of less, Python keeps the other threads out
-WARM_QUERIES = 5  # the other contestants have used the caches since this one's last slice
 
 
-def run_duet(bundle: Bundle, threads: int, lines_in: Iterable[str], lines_out: TextIO) -> None:
+def run_duet(
+    bundle: Bundle, threads: int, lines_in: Iterable[str], lines_out: TextIO, state: Path | None = None
+) -> None:
     """Answer each line until there are no more; engines are opened when first asked for, and stay open."""
     pictures = real_pictures(bundle)
     lacking = missing_needs(bundle.manifest.needs)
     with ExitStack() as opened:
-        engines: dict[tuple[str, str], Engine] = {}
+        engines: dict[tuple[str, str, bool], Engine] = {}
         for line in lines_in:
             try:
                 if lacking:
                     raise DeviceError(lacking)
                 turn = _turn(line, bundle)
+                if not turn.precision:
+                    turn = msgspec.structs.replace(turn, precision=chosen_here(bundle, threads, state))
                 hint: Hint = "throughput" if turn.what == "throughput" else "latency"
-                kind = turn.precision, hint
+                kind = turn.precision, hint, turn.pinned
                 if kind not in engines:
-                    settings = Settings(threads, hint)
+                    settings = Settings(threads, hint, pinned=turn.pinned)
                     engines[kind] = opened.enter_context(serving_engine(bundle, settings, turn.precision))
                 played = _played(bundle, engines[kind], pictures, turn)
                 if turn.what == "pictures":
-                    played = msgspec.structs.replace(played, threads=threads)
+                    played = msgspec.structs.replace(played, threads=threads, precision=turn.precision)
             except ToolchainError as error:
                 played = Played(error=str(error))
             lines_out.write(msgspec.json.encode(played).decode() + "\n")
@@ -74,14 +79,14 @@ def slice_of(engine: Engine, pictures: Array, queries: int, slower: float = 0.0)
     """Latencies in ms of `queries` batch-1 calls, after some that do not count; slower: see Turn."""
     name = engine.inputs[0].name
     latencies_ms = []
-    for query in range(-WARM_QUERIES, queries):
+    for query in range(-WARM, queries):
         index = query % len(pictures)
         feeds = {name: pictures[index : index + 1]}
         began = perf_counter_ns()
         engine.infer(feeds)
         taken_ns = perf_counter_ns() - began
         latencies_ms.append((_spun(began, taken_ns, slower) if slower else taken_ns) / 1e6)
-    return tuple(latencies_ms[WARM_QUERIES:])
+    return tuple(latencies_ms[WARM:])
 
 
 def _spun(began_ns: int, taken_ns: int, slower: float) -> int:
@@ -94,8 +99,7 @@ def _spun(began_ns: int, taken_ns: int, slower: float) -> int:
 
 
 def throughput_of(engine: Engine, pictures: Array, queries: int, slower: float = 0.0) -> float:
-    """Pictures a second of `queries` batches, from as many threads as keep the engine busy, after one each that does
-    not count; slower: see Turn."""
+    """Pictures a second of `queries` batches, from as many threads as keep the engine busy; slower: see Turn."""
     feeds = {engine.inputs[0].name: np.resize(pictures, (BATCH, *pictures.shape[1:]))}
 
     def answer(_: int) -> None:
@@ -105,7 +109,6 @@ def throughput_of(engine: Engine, pictures: Array, queries: int, slower: float =
             _spun(began, perf_counter_ns() - began, slower)
 
     with ThreadPoolExecutor(engine.requests) as pool:
-        list(pool.map(answer, range(engine.requests)))
         began = perf_counter_ns()
         list(pool.map(answer, range(queries)))
         return BATCH * queries * 1e9 / (perf_counter_ns() - began)
@@ -117,7 +120,7 @@ def _turn(line: str, bundle: Bundle) -> Turn:
     except msgspec.MsgspecError as error:
         raise RequestError(f'not a turn: {error}; expected {{"precision": "int8", "queries": 64}}') from error
     held = [candidate.precision for candidate in bundle.manifest.candidates]
-    if turn.precision not in held:
+    if turn.precision and turn.precision not in held:
         raise RequestError(f"no candidate '{turn.precision}' in this bundle; it has: {', '.join(held)}")
     if turn.queries < 1:
         raise RequestError(f"queries: expected at least 1, got {turn.queries}")

@@ -5,12 +5,14 @@ from urllib.parse import unquote
 
 import msgspec
 
-from deploy.runtime import metadata
+from deploy.runtime import metadata, shown
 from deploy.runtime.cgroup import throttled_periods
 from deploy.runtime.exchange import Desk
 from deploy.runtime.http import Connection
 from deploy.runtime.messages import Reply, Request, Send, error_reply
 from deploy.runtime.metrics import family, gauges_text, process_text, sample, served_text
+from toolchain.records.bundle import Bundle
+from toolchain.records.files import encoded
 
 PLAIN = "text/plain; version=0.0.4; charset=utf-8"
 Get = Callable[[], Reply]
@@ -25,7 +27,7 @@ class Endpoints:
 
     def __init__(self, desk: Desk, max_batch: int) -> None:
         self._desk, self._max_batch = desk, max_batch
-        self._bundle, self._health = desk.bundle, desk.health
+        self._health = desk.health
         self.connections: set[Connection] = set()
         name, release = self._bundle.manifest.name, self._bundle.manifest.release
         self._model = f"/v2/models/{name}"
@@ -42,16 +44,21 @@ class Endpoints:
             "/v2/health/live": ("live", lambda: json_reply({"live": True})),
             "/v2/health/ready": ("ready", self._ready),
             "/healthz": ("ready", self._ready),
+            "/certificate": ("certificate", self._certificate),
             "/metrics": ("metrics", lambda: Reply(200, self.metrics_text().encode(), PLAIN)),
         }
 
     def _model_gets(self, base: str) -> dict[str, tuple[str, Get]]:
-        manifest = self._bundle.manifest
         return {
-            base: ("model", lambda: json_reply(metadata.model(manifest))),
+            base: ("model", lambda: json_reply(metadata.model(self._bundle.manifest))),
             f"{base}/ready": ("ready", self._ready),
-            f"{base}/config": ("config", lambda: json_reply(metadata.config(manifest, self._max_batch))),
+            f"{base}/config": ("config", lambda: json_reply(metadata.config(self._bundle.manifest, self._max_batch))),
         }
+
+    @property
+    def _bundle(self) -> Bundle:
+        """As this device serves it, once that is known."""
+        return self._desk.bundle
 
     @property
     def draining(self) -> bool:
@@ -110,8 +117,17 @@ class Endpoints:
         return json_reply({"name": self._bundle.manifest.name, "ready": False, "error": health.reason}, 503)
 
     def _about(self) -> Reply:
-        value = msgspec.json.encode(metadata.about(self._bundle, self._health.phase))
+        certificate = shown.summary(self._health.certificate, self._health.policy)
+        value = msgspec.json.encode(metadata.about(self._bundle, self._health.phase, certificate))
         return Reply(200, msgspec.json.format(value, indent=1) + b"\n")
+
+    def _certificate(self) -> Reply:
+        """As it was signed: `toolchain verify` reads it."""
+        found = self._health.certificate
+        if found is not None:
+            return Reply(200, encoded(found))
+        why = "not made yet" if self._health.phase == "starting" else f"none: the policy is {self._health.policy}"
+        return error_reply(404, f"certificate: {why}")
 
     def metrics_text(self) -> str:
         """All families, in Prometheus text."""
@@ -138,7 +154,8 @@ class Endpoints:
                     }
                 ),
                 family("edge_build_info", "gauge", "What serves here.", [sample("edge_build_info", 1, **facts)]),
-                family("edge_check_passed", "gauge", "Golden checks of this device: 1 passed, 0 failed.", checks),
+                shown.metrics_text(self._health.certificate, self._health.policy),
+                family("edge_check_passed", "gauge", "Checks of this device: 1 passed, 0 failed.", checks),
                 family(throttled, "counter", "nr_throttled of the cgroup.", [sample(throttled, throttled_periods())]),
                 process_text(),
             ]

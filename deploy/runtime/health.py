@@ -3,7 +3,7 @@
 from typing import Literal
 
 from deploy.runtime.service import Service, Unavailable
-from toolchain.records.certificate import Check
+from toolchain.records.certificate import Certificate, Check
 
 Phase = Literal["starting", "ready", "failed", "draining"]
 
@@ -11,11 +11,13 @@ Phase = Literal["starting", "ready", "failed", "draining"]
 class Health:
     """Changed on the event loop's thread only."""
 
-    def __init__(self) -> None:
+    def __init__(self, policy: str = "off") -> None:
+        self.policy = policy
         self.phase: Phase = "starting"
-        self.reason = "the engine is loading and the golden samples are being checked"
+        self.reason = "the engine is loading, and this device checks and measures it"
         self.checks: tuple[Check, ...] = ()
         self.service: Service | None = None
+        self.certificate: Certificate | None = None
 
     @property
     def ready(self) -> bool:
@@ -25,9 +27,9 @@ class Health:
     def draining(self) -> bool:
         return self.phase == "draining"
 
-    def judge(self, service: Service, checks: tuple[Check, ...]) -> None:
+    def judge(self, service: Service, checks: tuple[Check, ...], certificate: Certificate | None = None) -> None:
         """Ready when every check passed; a server that is draining stays so."""
-        self.service, self.checks = service, checks
+        self.service, self.checks, self.certificate = service, checks, certificate
         if self.draining:
             return
         failed = [f"check '{check.name}' failed: {check.found}, expected {check.expected}" for check in checks]

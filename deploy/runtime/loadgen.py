@@ -1,9 +1,10 @@
-"""MLPerf LoadGen's scenarios, run against an engine: SingleStream and Offline.
+"""MLPerf LoadGen's scenarios, run against an engine: SingleStream, MultiStream, Server and Offline.
 
 LoadGen decides when the next query is issued, which pictures are in it, how long the run must be and whether it was
 valid; throughput, duration, validity and the Offline latency are its figures. Its Python module does not hand out the
-single latencies and its trace of them takes 0.7 kB a query, so SingleStream's are measured here, round the call that
-LoadGen makes; they are 3-4 us shorter than its own, and a median that is further from its own makes the run invalid.
+single latencies and its trace of them takes 0.7 kB a query, so those of the streams are measured here, round the call
+that LoadGen makes (Server's: from the call until the answer); they are 3-4 us shorter than its own, and a median that
+is further from its own makes a stream's run invalid.
 
 Reddi et al., MLPerf Inference Benchmark, ISCA 2020. Knows nothing about bundles or reports.
 """
@@ -25,9 +26,11 @@ import numpy as np
 
 from deploy.runtime.engines import Engine
 from toolchain.errors import DeviceError
-from toolchain.records.report import SAMPLES_FOR, Scenario
+from toolchain.records.report import SAMPLES_FOR, Scenario, percentile
 from toolchain.records.tensors import Array
 
+STREAMS = 8  # pictures in one MultiStream query, as MLPerf's edge rules have it
+SERVER_PERCENTILE = 0.99
 BATCH = 16  # of 1 to 32, about the fastest for ResNet-18 at 32x32 and MobileNet-v2 at 224x224 (OpenVINO, 2 cores)
 WARM_UP_NS = 200_000_000
 QUERIES = SAMPLES_FOR[90.0]  # SingleStream's figure is the 90th percentile
@@ -43,9 +46,20 @@ Answer = Callable[[Sequence[Any]], None]
 
 def single_stream(engine: Engine, pictures: Array, seconds: float) -> Scenario:
     """One picture at a time, the next when the last is answered, for `seconds` and at least 64 queries."""
-    feeds = [{engine.inputs[0].name: pictures[index : index + 1]} for index in range(len(pictures))]
+    return _streamed(engine, pictures, seconds, 1)
+
+
+def multi_stream(engine: Engine, pictures: Array, seconds: float) -> Scenario:
+    """Eight pictures at a time, the next eight when the last are answered, for `seconds` and at least 64 queries."""
+    return _streamed(engine, pictures, seconds, STREAMS)
+
+
+def _streamed(engine: Engine, pictures: Array, seconds: float, streams: int) -> Scenario:
+    name = engine.inputs[0].name
+    feeds = [{name: np.take(pictures, range(at, at + streams), axis=0, mode="wrap")} for at in range(len(pictures))]
     fastest_ns: float = min(_warm_up([partial(engine.infer, feed) for feed in feeds]))
     latencies_ms: list[float] = []
+    scenario = "SingleStream" if streams == 1 else "MultiStream"
 
     def answer(samples: Sequence[Any]) -> None:
         began = perf_counter_ns()
@@ -55,18 +69,53 @@ def single_stream(engine: Engine, pictures: Array, seconds: float) -> Scenario:
     log: Log = {}
     for headroom in HEADROOM:
         latencies_ms.clear()
-        settings = _settings(lg.TestScenario.SingleStream, seconds)
+        settings = _settings(getattr(lg.TestScenario, scenario), seconds)
         settings.min_query_count = QUERIES
         settings.max_duration_ms = round(PATIENCE * seconds * 1000)
         settings.single_stream_expected_latency_ns = round(fastest_ns / headroom)
+        settings.multi_stream_expected_latency_ns = round(fastest_ns / headroom)
+        settings.multi_stream_samples_per_query = streams
         log = _run(settings, len(pictures), _Guarded(answer))
         if log["result_min_duration_met"]:
             break
         fastest_ns = min(latencies_ms) * 1e6
-    note = _note(log, len(latencies_ms)) or _disagreement(log, latencies_ms)
-    return _scenario(
-        "SingleStream", tuple(latencies_ms), log["result_qps_with_loadgen_overhead"], len(latencies_ms), note
-    )
+    few = streams > 1 and len(latencies_ms) < SAMPLES_FOR[99.0]  # LoadGen then calls it invalid, without a reason
+    note = f"{len(latencies_ms)} queries; its 99th percentile needs {SAMPLES_FOR[99.0]}: run longer" if few else ""
+    note = note or _note(log, len(latencies_ms)) or _disagreement(log, latencies_ms)
+    rate = streams * len(latencies_ms) * 1e3 / sum(latencies_ms)
+    if streams == 1:
+        rate = log["result_qps_with_loadgen_overhead"]
+    return _scenario(scenario, tuple(latencies_ms), rate, streams * len(latencies_ms), note)
+
+
+def server(engine: Engine, pictures: Array, seconds: float, rate: float, limit_ms: float) -> Scenario:
+    """Single pictures that come by chance (Poisson), `rate` of them a second on average. Valid when 99 % are answered
+    within `limit_ms`; throughput_per_s is what was answered."""
+    feeds = [{engine.inputs[0].name: pictures[index : index + 1]} for index in range(len(pictures))]
+    _warm_up([partial(engine.infer, feed) for feed in feeds])
+    latencies_ms: list[float] = []
+
+    def answer(samples: Sequence[Any]) -> None:
+        engine.infer(feeds[samples[0].index])
+
+    guarded = _Guarded(answer)
+
+    def answered(samples: Sequence[Any], came_ns: int) -> None:
+        guarded(samples)
+        latencies_ms.append((perf_counter_ns() - came_ns) / 1e6)
+
+    settings = _settings(lg.TestScenario.Server, seconds)
+    settings.min_query_count = QUERIES
+    settings.max_duration_ms = round(PATIENCE * seconds * 1000)
+    settings.server_target_qps = rate
+    settings.server_target_latency_ns = round(limit_ms * 1e6)
+    settings.server_target_latency_percentile = SERVER_PERCENTILE
+    with ThreadPoolExecutor(engine.requests) as pool:
+        log = _run(settings, len(pictures), guarded, lambda some: pool.submit(answered, some, perf_counter_ns()))
+    note = _note(log, len(latencies_ms))
+    if not note and (percentile(latencies_ms, 99.0) or 0.0) > limit_ms:
+        note = f"99 % took up to {percentile(latencies_ms, 99.0):.1f} ms at {rate:.0f} a second, {limit_ms:g} ms may be"
+    return _scenario("Server", tuple(latencies_ms), log["result_completed_samples_per_sec"], len(latencies_ms), note)
 
 
 def offline(engine: Engine, pictures: Array, seconds: float, batch: int = BATCH) -> Scenario:
@@ -89,7 +138,8 @@ def offline(engine: Engine, pictures: Array, seconds: float, batch: int = BATCH)
             settings = _settings(lg.TestScenario.Offline, seconds)
             settings.min_query_count = 1
             settings.offline_expected_qps = headroom * rate
-            log = _run(settings, len(pictures), _Guarded(answer), (pool, batch))
+            guarded = _Guarded(answer)
+            log = _run(settings, len(pictures), guarded, partial(guarded.spread, pool=pool, batch=batch))
             rate = log["result_samples_per_second"]
             if log["result_min_duration_met"]:
                 break
@@ -127,16 +177,18 @@ class _Guarded:
             wait(batches)
 
 
-def _run(settings: Any, pictures: int, guarded: _Guarded, spread: tuple[ThreadPoolExecutor, int] | None = None) -> Log:
-    """Run LoadGen; its detail log as a dict. Raises what the engine raised."""
-    issue = guarded if spread is None else lambda samples: guarded.spread(samples, *spread)
+def _run(
+    settings: Any, pictures: int, guarded: _Guarded, issue: Callable[[Sequence[Any]], object] | None = None
+) -> Log:
+    """Run LoadGen; its detail log as a dict. issue: what it calls, if not `guarded` itself. Raises what the engine
+    raised."""
     with log_folder() as folder:
         output, logging = lg.LogOutputSettings(), lg.LogSettings()
         output.outdir, output.copy_summary_to_stdout = str(folder), False
         logging.log_output, logging.log_mode = output, lg.LoggingMode.EndOfTestOnly
         # 0.7 kB a query: a fast network's trace fills a container's 64 MB of /dev/shm, and cuts the log itself off
         logging.enable_trace = False
-        system = lg.ConstructSUT(issue, lambda: None)
+        system = lg.ConstructSUT(issue or guarded, lambda: None)
         library = lg.ConstructQSL(pictures, pictures, lambda _: None, lambda _: None)
         try:
             lg.StartTestWithLogSettings(system, library, settings, logging, "")
@@ -206,10 +258,11 @@ def _warm_up(calls: Sequence[Callable[[], object]]) -> list[int]:
 
 def _note(log: Log, queries: int | None) -> str:
     """Why the run does not count; "" when it does."""
-    reasons = [] if log["result_validity"] == "VALID" else [str(log.get("result_invalid_reason", "LoadGen: INVALID"))]
+    reasons = [] if log["result_validity"] == "VALID" else [str(log.get("result_invalid_reason", ""))]
     if queries is not None and queries < QUERIES:
         reasons.append(f"{queries} queries; the 90th percentile needs {QUERIES}: run longer")
-    return "; ".join(reason.strip() for reason in [*reasons, *log["errors"]])
+    said = "; ".join(reason.strip() for reason in [*reasons, *log["errors"]] if reason.strip())
+    return said or ("LoadGen: INVALID, and it does not say why" if reasons else "")
 
 
 def _disagreement(log: Log, latencies_ms: Sequence[float]) -> str:

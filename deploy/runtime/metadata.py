@@ -50,7 +50,7 @@ def config(manifest: Manifest, max_batch: int) -> dict[str, Any]:
     }
 
 
-def about(bundle: Bundle, phase: str) -> dict[str, Any]:
+def about(bundle: Bundle, phase: str, certificate: dict[str, Any]) -> dict[str, Any]:
     """What stands at `/` for a person with curl."""
     manifest, base = bundle.manifest, f"/v2/models/{bundle.manifest.name}"
     return {
@@ -60,6 +60,7 @@ def about(bundle: Bundle, phase: str) -> dict[str, Any]:
         "precision": manifest.chosen,
         "backend": manifest.serving.backend,
         "state": phase,
+        "certificate": certificate,
         "inputs": [f"{spec.name}: {spec}" for spec in manifest.inputs],
         "outputs": [f"{spec.name}: {spec}" for spec in manifest.outputs],
         "labels": len(manifest.labels),
@@ -71,6 +72,7 @@ def about(bundle: Bundle, phase: str) -> dict[str, Any]:
             base,
             f"{base}/config",
             f"{base}/infer",
+            "/certificate",
             "/metrics",
         ],
     }

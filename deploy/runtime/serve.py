@@ -11,9 +11,9 @@ from pathlib import Path
 
 import msgspec
 
-from deploy.runtime.certify import golden_checks
+from deploy.runtime.admission import Admitted, Terms, admitted, serving
 from deploy.runtime.endpoints import Endpoints
-from deploy.runtime.engines import Engine, Settings, serving_engine
+from deploy.runtime.engines import Settings
 from deploy.runtime.exchange import Desk
 from deploy.runtime.health import Health
 from deploy.runtime.http import Connection
@@ -23,7 +23,6 @@ from deploy.runtime.metrics import Metrics
 from deploy.runtime.service import Service
 from toolchain.errors import DeviceError
 from toolchain.records.bundle import Bundle
-from toolchain.records.certificate import Check
 
 SETTLE_S = 0.2  # unready is visible, and requests on their way still find us, before the door closes
 
@@ -40,6 +39,7 @@ class Options(msgspec.Struct, frozen=True):
     grace_s: float
     limits: Limits
     cache: Path | None = None
+    certify: Terms = Terms()
 
 
 class Server:
@@ -48,7 +48,7 @@ class Server:
     def __init__(self, bundle: Bundle, options: Options, log: Log, began: float) -> None:
         self._bundle, self._options, self._log, self._began = bundle, options, log, began
         self._loop = asyncio.get_running_loop()
-        self._health = Health()
+        self._health = Health(options.certify.policy)
         self._desk = Desk(bundle, self._health, Metrics(), log, options.timeout_s)
         self._app = Endpoints(self._desk, options.max_batch)
         self._stop = asyncio.Event()
@@ -85,20 +85,27 @@ class Server:
         return door
 
     async def _load(self) -> None:
-        service, checks = await asyncio.to_thread(self._opened)
-        self._health.judge(service, checks)
-        facts = {"seconds": round(time.perf_counter() - self._began, 3), "release": self._bundle.manifest.release}
+        found = await asyncio.to_thread(self._admitted)
+        # the service is made here: whoever asks from now on is told of the candidate that answers
+        self._desk.bundle = serving(self._bundle, found.precision)
+        service = Service(found.engine, self._options.queue, self._options.max_batch)
+        self._health.judge(service, found.checks, found.certificate)
+        facts = {"seconds": round(time.perf_counter() - self._began, 3), "precision": found.precision}
         if self._health.phase == "failed":
             self._log.write("error", "not ready", reason=self._health.reason, **facts)
         elif self._health.ready:
-            self._log.write("info", "ready", checks=len(checks), requests_at_once=service.engine.requests, **facts)
+            self._log.write(
+                "info", "ready", checks=len(found.checks), requests_at_once=service.engine.requests, **facts
+            )
 
-    def _opened(self) -> tuple[Service, tuple[Check, ...]]:
+    def _admitted(self) -> Admitted:
         options = self._options
         settings = Settings(options.threads, "latency", options.cache)
-        engine: Engine = serving_engine(self._bundle, settings).__enter__()
-        checks = golden_checks(self._bundle, engine)
-        return Service(engine, options.queue, options.max_batch), checks
+
+        def say(text: str) -> None:
+            self._log.write("info", "certificate", text=text)
+
+        return admitted(self._bundle, settings, options.certify, say, self._began)
 
     async def _sweep(self) -> None:
         while True:

@@ -11,7 +11,7 @@ import numpy as np
 from deploy.gate import Contestant
 from deploy.match import Entrant, Player
 from deploy.runtime.probe import fingerprint
-from toolchain.records.duet import Played, Turn
+from toolchain.records.duet import WARM, Played, Turn
 from toolchain.records.fingerprint import Fingerprint
 from toolchain.records.gate import BASELINE, CANDIDATE
 
@@ -39,19 +39,19 @@ class Drawn:
 
     def play(self, turn: Turn) -> Played:
         if turn.what == "pictures":
-            return Played(right=self.right, device=self.device, threads=1, engine=self.engine)
+            return Played(right=self.right, device=self.device, threads=1, engine=self.engine, precision="fp32")
         mood = float(np.exp(self.random.normal(0, self.mood))) * self.median_ms * (1 + turn.slower)
         known = Played(throttled_periods=self.throttled, peak_memory_bytes=self.memory, engine=self.engine)
         if turn.what == "throughput":
             return msgspec.structs.replace(known, throughput_per_s=1e3 / mood)
         latencies = mood * np.exp(self.random.normal(0, 0.02, turn.queries - self.lost))
-        time.sleep(latencies.sum() / 1000 / self.clock)
+        time.sleep(latencies.sum() * (1 + WARM / turn.queries) / 1000 / self.clock)
         return msgspec.structs.replace(known, latencies_ms=tuple(latencies.tolist()))
 
 
 def contestants(**changes: str) -> dict[str, Contestant]:
     """A candidate and a baseline; changes: fields of the candidate."""
-    plain = {"bundle": "b" * 64, "name": "net", "release": "1", "precision": "fp32", "certify": "c" * 64}
+    plain = {"bundle": "b" * 64, "name": "net", "release": "1", "certify": "c" * 64}
     return {
         CANDIDATE: Contestant("edge-net:2", 100, **{**plain, "release": "2", "bundle": "a" * 64, **changes}),
         BASELINE: Contestant("edge-net:1", 100, **plain),

@@ -44,15 +44,21 @@ def test_a_slower_release_is_regressed_and_only_after_a_second_run() -> None:
     found = judged(Drawn(0.11, seed=1), fast(seed=2), said=said)
     assert found.verdict == "regressed"
     assert len(found.confirming) >= 10
-    assert any("once more, in new containers" in line for line in said)
+    assert any("once more" in line for line in said)
     p50 = next(one for one in found.findings if one.metric == "p50")
     assert p50.note == "seen in both of two runs"
     assert p50.change == pytest.approx(0.10, abs=0.02)
 
 
-def test_what_is_slow_in_one_pair_of_containers_only_is_no_regression() -> None:
-    slow, same = {CANDIDATE: Drawn(0.11, seed=1), BASELINE: fast(seed=2)}, {CANDIDATE: fast(seed=3), BASELINE: fast()}
+def test_what_is_slow_in_one_pair_of_containers_sways_nothing() -> None:
+    slow, same = {CANDIDATE: Drawn(0.2, seed=1), BASELINE: fast(seed=2)}, {CANDIDATE: fast(seed=3), BASELINE: fast()}
     found = gate(contestants(), QUICK, lambda _: None, opened=opening(slow, same))
+    assert found.verdict == "passed"
+
+
+def test_what_is_slow_in_one_of_two_runs_is_no_regression() -> None:
+    slow, same = {CANDIDATE: Drawn(0.11, seed=1), BASELINE: fast(seed=2)}, {CANDIDATE: fast(seed=3), BASELINE: fast()}
+    found = gate(contestants(), QUICK, lambda _: None, opened=opening(*[slow] * 10, same))
     assert found.verdict == "unsure"
     assert "seen in one of two runs: +" in next(one.note for one in found.findings if one.metric == "p50")
 
@@ -63,7 +69,7 @@ def test_a_slowdown_on_purpose_is_seen() -> None:
 
 
 def test_small_losses_must_not_add_up_behind_the_anchor() -> None:
-    three = {**contestants(), ANCHOR: Contestant("edge-net:0", 100, "d" * 64, "net", "0", "fp32", "c" * 64)}
+    three = {**contestants(), ANCHOR: Contestant("edge-net:0", 100, "d" * 64, "net", "0", "c" * 64)}
     run = {CANDIDATE: Drawn(0.111, seed=1), BASELINE: Drawn(0.110, seed=2), ANCHOR: fast(seed=3)}
     found = gate(three, QUICK, lambda _: None, opened=opening(run))
     assert found.verdict == "regressed"
@@ -74,7 +80,7 @@ def test_small_losses_must_not_add_up_behind_the_anchor() -> None:
 def test_noise_that_was_learned_widens_the_margin() -> None:
     slower = Drawn(0.11, seed=1), fast(seed=2)
     wide = dict.fromkeys(("p50", "p90", "p99", "throughput"), 0.2)
-    found = judged(*slower, terms(floors=lambda device, threads: wide if (device, threads) == (DEVICE, 1) else {}))
+    found = judged(*slower, terms(floors=lambda *known: wide if known == (DEVICE, 1, "fp32") else {}))
     assert (found.verdict, found.floors) == ("passed", wide)
     assert judged(*slower, terms(budgets=wide)).verdict == "passed"
 
@@ -85,8 +91,8 @@ def test_noise_that_was_learned_widens_the_margin() -> None:
         ({"device": msgspec.structs.replace(DEVICE, cpus_allowed=99)}, "number of CPUs that it may use: 99 against"),
         ({"device": msgspec.structs.replace(DEVICE, cpu_quota=0.5)}, "CPU quota: 0.5 against"),
         ({"engine": "drawn 2"}, "engine: drawn 2 against drawn 1; to judge that too: --across=engine"),
-        ({"lost": 1}, "the candidate answered 31 of 32 requests"),
-        ({"clock": 0.5, "median_ms": 1.0}, "a clock is wrong: requests fill"),
+        ({"lost": 1}, "the candidate answered 7 of 8 requests"),
+        ({"clock": 0.5, "median_ms": 1.0}, "a clock is wrong: the candidate"),
         ({"clock": 20.0, "median_ms": 1.0}, "the candidate's clock is wrong: it tells"),
     ],
 )

@@ -10,7 +10,7 @@ from toolchain.errors import UsageError
 from toolchain.gatepage import rates_page
 from toolchain.records.gate import BASELINE, CANDIDATE
 
-NET = Contestant("edge-net:1", 100, "b" * 64, "net", "1", "fp32", "c" * 64)
+NET = Contestant("edge-net:1", 100, "b" * 64, "net", "1", "c" * 64)
 QUICK = Terms(threads=1, minutes=1)
 
 

@@ -36,6 +36,7 @@ RULES: dict[str, tuple[str, ...]] = {
     # the verbs: they join what was made with what delivers it
     "toolchain.__main__": ALL,
     "toolchain.cli": ALL,
+    "toolchain.certificateverbs": ALL,
     "toolchain.gateverbs": ALL,
     "toolchain.gatepage": ALL,
     "toolchain.ledgerverbs": ALL,
@@ -55,7 +56,7 @@ TORCH = ("torch", "torchvision", "torch_pruning")
 # baselines measures eager PyTorch, inside a function: that is its purpose
 KNOW_TORCH = ("toolchain.compress", "toolchain.data", "toolchain.export", "toolchain.models", "toolchain.baselines")
 # What requirements/runtime-*.in put into containers; an engine's library only in its own engine
-IN_CONTAINERS = {"numpy", "msgspec", "httptools", "PIL", "mlperf_loadgen"}
+IN_CONTAINERS = {"numpy", "msgspec", "httptools", "PIL", "mlperf_loadgen", "nacl"}
 ENGINES = {"openvino", "onnxruntime"}
 
 

@@ -3,13 +3,21 @@
 Format history
 1  first (0.1.0)
 2  the fingerprint tells microcode, NUMA nodes, cpuset, turbo and clock (0.2.0)
+3  the candidates that the device tried, LoadGen's scenarios, memory, cold start, energy, throttling; signed
 """
+
+import base64
+from collections.abc import Sequence
+from typing import Literal
 
 import msgspec
 
+from toolchain.errors import RecordError
 from toolchain.records.fingerprint import Fingerprint
+from toolchain.records.report import Scenario
 
-FORMAT = 2
+FORMAT = 3
+PERCENTS = (50.0, 90.0, 99.0)
 
 
 class Check(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -21,8 +29,37 @@ class Check(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     expected: str
 
 
+class Tried(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A candidate on this device. latency_ms: median of batch 1, all candidates in turn in one run; accuracy: of the
+    held-out pictures, a share; None: not measured, and `verdict` tells why."""
+
+    precision: str
+    latency_ms: float | None
+    accuracy: float | None
+    verdict: str
+
+
+class Figures(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What LoadGen found in one scenario. percentiles_ms: 50th, 90th and 99th of a query, None where there were too
+    few; note: why the run does not count, when it does not."""
+
+    scenario: str
+    queries: int
+    seconds: float
+    percentiles_ms: tuple[float | None, float | None, float | None]
+    throughput_per_s: float
+    valid: bool
+    note: str = ""
+
+
 class Certificate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """accuracy with its 95 % interval (Wilson), shares of `images` held-out pictures; None: no labels bundled."""
+    """accuracy with its 95 % interval (Wilson), shares of `images` held-out pictures; None: no labels bundled.
+
+    chosen_by: whether `precision` is the build's choice or this device's, from `candidates`. cold_start_s: from the
+    process's first line to the first answers. joules_per_picture: of the whole package, during Offline; None where it
+    cannot be read, and `energy` tells why, else by what it was read. key, signature: Ed25519 (RFC 8032), base64; the
+    signature is of the document without itself, keys sorted.
+    """
 
     bundle: str
     name: str
@@ -36,8 +73,59 @@ class Certificate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     accuracy_low: float | None
     accuracy_high: float | None
     issued_at: str
+    threads: int = 0
+    chosen_by: Literal["build", "device"] = "build"
+    candidates: tuple[Tried, ...] = ()
+    scenarios: tuple[Figures, ...] = ()
+    peak_memory_bytes: int = 0
+    cold_start_s: float | None = None
+    joules_per_picture: float | None = None
+    energy: str = ""
+    throttled_periods: int = 0
+    key: str = ""
+    signature: str = ""
     format: int = FORMAT
 
     @property
     def passed(self) -> bool:
         return all(check.passed for check in self.checks)
+
+
+def figures(scenarios: Sequence[Scenario]) -> tuple[Figures, ...]:
+    """The scenarios without every single latency."""
+    return tuple(
+        Figures(
+            one.scenario,
+            len(one.latencies_ms),
+            one.seconds,
+            (one.percentile_ms(50.0), one.percentile_ms(90.0), one.percentile_ms(99.0)),
+            one.throughput_per_s,
+            one.valid,
+            one.note,
+        )
+        for one in scenarios
+    )
+
+
+def signable(document: bytes) -> bytes:
+    """What is signed of a certificate's JSON, as it lies on disk: all but the signature, keys sorted. Of the document
+    and not of the record, so that a record that grows does not break older signatures. RecordError: no JSON object."""
+    try:
+        found = msgspec.json.decode(document, type=dict[str, object])
+    except msgspec.MsgspecError as error:
+        raise RecordError(f"not a certificate: {error}") from error
+    found.pop("signature", None)
+    return msgspec.json.encode(found, order="deterministic")
+
+
+def fingerprint_of(key: str) -> str:
+    """A public key (base64) as people compare it: the first 16 characters."""
+    return key[:16]
+
+
+def unbased(text: str) -> bytes:
+    """base64 -> bytes; RecordError."""
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError as error:
+        raise RecordError(f"not base64: {text[:20]!r}") from error

@@ -3,6 +3,7 @@
 Format history
 1  first (0.1.0)
 2  the precisions int8d and intNw; a step's sparsity; what a step promised and what was measured of it on the target
+3  each candidate's accuracy on certify.npz; whether the device chooses among them (0.2.0)
 """
 
 from typing import Literal
@@ -11,7 +12,7 @@ import msgspec
 
 from toolchain.records.tensors import Preprocessing, TensorSpec
 
-FORMAT = 2
+FORMAT = 3
 # fp16: weights stored at 16 bits, computed in fp32; int8: weights and activations, ranges known beforehand; int8d:
 # ranges found anew for each picture; intNw: weights alone, stored at N bits, computed in fp32 (weight-only)
 Precision = Literal["fp32", "fp16", "bf16", "int8", "int8d", "int8w", "int4w", "int2w", "int1w"]
@@ -32,7 +33,8 @@ class Candidate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One way of running the model on the target: an artifact and what was measured with it on the build machine.
 
     Candidates may share files: an OpenVINO bf16 candidate is the fp32 file computed in bf16. `files[0]` is the one that
-    the engine opens. accuracy: share of the test part, 0..1; latency_ms: median, batch 1, on the build machine.
+    the engine opens. accuracy: share of the test part, 0..1; latency_ms: median, batch 1, on the build machine;
+    certify_accuracy: of certify.npz there, the figure that a device must reproduce.
     """
 
     precision: Precision
@@ -43,6 +45,7 @@ class Candidate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     latency_ms: float | None = None
     verdict: str = ""
     options: dict[str, float] = {}
+    certify_accuracy: float | None = None
 
     @property
     def storage(self) -> str:
@@ -142,7 +145,8 @@ class Golden(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """See design.md, The bundle. `chosen` is the precision of the candidate that serves."""
+    """See design.md, The bundle. `chosen` is the precision of the candidate that serves; choose: whether a device may
+    serve another that is above the floor, when that is faster there."""
 
     name: str
     release: str
@@ -166,6 +170,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     parity: tuple[ParityRecord, ...]
     tools: dict[str, str]
     recipe: str
+    choose: Literal["device", "build"] = "build"
     format: int = FORMAT
 
     @property
@@ -175,3 +180,9 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def candidate(self, precision: str) -> Candidate:
         return next(candidate for candidate in self.candidates if candidate.precision == precision)
+
+    def certified(self, precision: str) -> float | None:
+        """The share of certify.npz that it got right on the build machine; older bundles tell the chosen one's only."""
+        if precision == self.chosen and self.certify_accuracy is not None:
+            return self.certify_accuracy
+        return self.candidate(precision).certify_accuracy

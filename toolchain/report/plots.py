@@ -153,7 +153,7 @@ def rounds(gate: Gate) -> Figure | None:
     first = len(gate.rounds)
     axes.scatter(range(1, first + 1), worse[:first], color=BLUE, label="first run")
     if gate.confirming:
-        axes.scatter(range(first + 1, len(worse) + 1), worse[first:], color=ORANGE, label="second run, new containers")
+        axes.scatter(range(first + 1, len(worse) + 1), worse[first:], color=ORANGE, label="second run")
     found = next((one for one in gate.findings if (one.metric, one.against) == ("p50", BASELINE)), None)
     axes.axhline(0, color=INK, linewidth=0.8)
     if found:

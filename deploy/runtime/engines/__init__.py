@@ -24,11 +24,14 @@ class Settings(msgspec.Struct, frozen=True):
     """threads: for the whole engine. hint: one request at a time as fast as can be, or many at once.
 
     cache: a folder for what the engine compiles, or None. infer() may be called from `requests` threads at once.
+    pinned: each thread stays on a core of its own, where the engine can do that (OpenVINO). For who measures alone:
+    processes that pin choose the same cores.
     """
 
     threads: int
     hint: Hint = "latency"
     cache: Path | None = None
+    pinned: bool = False
 
 
 class Engine(Protocol):

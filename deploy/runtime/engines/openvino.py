@@ -7,7 +7,7 @@ OpenVINO's package. Why it is as it is (measured with 2026.4.1 on an AVX512-VNNI
   compiled when it is first needed (0.1 to 0.7 s, with weights of its own); any batch is answered piece by piece.
 - Copying a picture into the request's tensor costs 10 us and lifts every demand on its memory (alignment, writeable).
 - int8 computes what was not quantized in f32: exact, and 8 to 24 % faster than bf16 for the rest on a CPU without AMX.
-- Pinning is off: processes that pin choose the same core and halve each other's speed.
+- Pinning is off unless asked for: processes that pin choose the same core and halve each other's speed.
 """
 
 import sys
@@ -204,7 +204,7 @@ def _properties(candidate: Candidate, settings: Settings) -> dict[str, Any]:
         "INFERENCE_PRECISION_HINT": HINTS[candidate.precision],
         "INFERENCE_NUM_THREADS": settings.threads,
         "PERFORMANCE_HINT": settings.hint.upper(),
-        "ENABLE_CPU_PINNING": False,
+        "ENABLE_CPU_PINNING": settings.pinned,
         "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,  # or integer weights would draw activations to int8, unmeasured
     }
     return properties if settings.cache is None else properties | {"CACHE_DIR": str(settings.cache)}

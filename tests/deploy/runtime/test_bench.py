@@ -28,7 +28,7 @@ def test_a_bundle_is_measured_whole(tmp_path: Path) -> None:
     assert report.peak_memory_bytes > 2**20
     assert report.throttled_periods >= 0
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", report.measured_at)
-    assert said == ["SingleStream: fp32, null 1, 2 threads, 0.5 s", "Offline: 1 requests at once, 0.5 s"]
+    assert said == ["bench: fp32, null 1, 2 threads, 0.5 s a scenario: SingleStream, Offline"]
     assert decoded(encoded(report), Report, "here", FORMAT) == report
 
 

@@ -5,15 +5,13 @@ from typing import Self
 
 import numpy as np
 import pytest
-from msgspec.structs import replace
 
-from deploy.runtime.certify import check_accuracy, check_throttling, golden_checks, run_certify
+from deploy.runtime.certify import check_accuracy, check_throttling, golden_checks
 from deploy.runtime.engines import Engine, Settings, serving_engine
 from tests.bundles import null_bundle
-from toolchain.records.bundle import CERTIFY, Bundle
-from toolchain.records.certificate import FORMAT, Certificate, Check
-from toolchain.records.files import decoded, encoded
-from toolchain.records.manifest import Golden, Needs
+from toolchain.records.bundle import Bundle
+from toolchain.records.certificate import Check
+from toolchain.records.manifest import Golden
 from toolchain.records.tensors import Array, Feeds
 
 SAMPLE_PICTURES = 4  # of the null bundle
@@ -56,27 +54,6 @@ def bundle(tmp_path: Path) -> Bundle:
     return null_bundle(tmp_path / "null.bundle")
 
 
-def test_a_sound_bundle_is_certified(bundle: Bundle) -> None:
-    certificate = run_certify(bundle, threads=1)
-    assert certificate.passed
-    names = [check.name for check in certificate.checks]
-    assert names == [
-        *("needs", "preprocessing", "golden finite", "golden distance", "golden top-1", "accuracy", "throttling"),
-    ]
-    assert (certificate.images, certificate.accuracy, certificate.bundle) == (12, 1.0, bundle.digest)
-    assert certificate.accuracy_low == pytest.approx(0.7575, abs=1e-4)
-    assert (certificate.engine, certificate.precision) == ("null 1", "fp32")
-    assert decoded(encoded(certificate), Certificate, "here", FORMAT) == certificate
-
-
-def test_two_certificates_differ_in_their_date_alone(bundle: Bundle) -> None:
-    first, second = run_certify(bundle, 1), run_certify(bundle, 1)
-    throttled = first.checks[-1]
-    assert replace(first, issued_at="", checks=(*first.checks[:-1], throttled)) == replace(
-        second, issued_at="", checks=(*second.checks[:-1], throttled)
-    )
-
-
 def test_a_wrong_golden_answer_fails_with_its_picture(bundle: Bundle) -> None:
     def wrong(answers: Array) -> Array:
         answers[2, 3] = 0.5
@@ -108,39 +85,6 @@ def test_a_precision_without_a_golden_limit_fails_by_name(tmp_path: Path) -> Non
     with serving_engine(bundle, Settings(1)) as engine:
         check = golden_checks(bundle, engine)[-1]
     assert check == Check("golden", False, "the manifest has limits for nothing", "a limit for fp32")
-
-
-def test_preprocessing_that_was_changed_fails(tmp_path: Path) -> None:
-    certificate = run_certify(null_bundle(tmp_path / "b", preprocessing_sha256="0" * 64), 1)
-    (check,) = [check for check in certificate.checks if not check.passed]
-    assert (check.name, check.expected) == ("preprocessing", "sha256 000000000000")
-
-
-def test_a_device_that_lacks_what_is_needed_opens_no_engine(tmp_path: Path) -> None:
-    certificate = run_certify(null_bundle(tmp_path / "b", needs=Needs(cpu_isa=("avx9",))), 1)
-    (check,) = certificate.checks
-    assert not certificate.passed
-    assert "lacks avx9, which the bundle needs" in check.found
-    assert (certificate.engine, certificate.accuracy, certificate.images) == ("not opened", None, 0)
-
-
-def test_a_bundle_without_labelled_pictures_says_so(bundle: Bundle) -> None:
-    files = tuple(file for file in bundle.manifest.files if file.path != CERTIFY)
-    unlabelled = Bundle(bundle.folder, replace(bundle.manifest, files=files), bundle.digest)
-    certificate = run_certify(unlabelled, 1)
-    assert certificate.passed
-    assert (certificate.accuracy, certificate.accuracy_low, certificate.images) == (None, None, 0)
-    assert certificate.checks[-2].found == "not measured: no labelled pictures in the bundle (certify.npz)"
-
-
-def test_accuracy_lost_on_the_way_fails(tmp_path: Path) -> None:
-    bundle = null_bundle(tmp_path / "b")
-    np.savez(bundle.path(CERTIFY), images=np.zeros((12, 8, 8, 3), np.uint8), labels=np.arange(12) % 2)
-    certificate = run_certify(bundle, 1)
-    check = certificate.checks[-2]
-    assert not check.passed
-    assert check.found == "6 of 12 right (50.00%)"
-    assert check.expected == "at least 11: 12 on the build machine (100.00%) less 1"
 
 
 @pytest.mark.parametrize(

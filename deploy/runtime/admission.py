@@ -1,0 +1,90 @@
+"""Which candidate serves, whether it may, and the certificate that says so. Before the server is ready.
+
+The golden samples are asked at every start. The whole certificate is made once for a bundle, a device and an engine's
+version, and kept on the volume (policy `first`); at every start (`always`); or never (`off`).
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from deploy.runtime.certification import SECONDS, run_certify
+from deploy.runtime.certify import golden_checks
+from deploy.runtime.engines import Engine, Settings, serving_engine
+from deploy.runtime.probe import fingerprint
+from deploy.runtime.signing import signed, signing_key
+from deploy.runtime.state import keep_certificate, kept_certificate, writable
+from toolchain.records.bundle import Bundle
+from toolchain.records.certificate import Certificate, Check
+
+Policy = Literal["always", "first", "off"]
+POLICIES: tuple[Policy, ...] = ("always", "first", "off")
+Say = Callable[[str], None]
+
+
+class Terms(msgspec.Struct, frozen=True):
+    """state: the volume's folder; key: a mounted key to sign with; seconds: of each of LoadGen's scenarios; rate:
+    pictures a second in Server, None: half of Offline's."""
+
+    policy: Policy = "off"
+    state: Path | None = None
+    key: Path | None = None
+    seconds: float = SECONDS
+    rate: float | None = None
+
+
+class Admitted(NamedTuple):
+    """engine: open, of the candidate `precision`; checks: what must have passed before it may answer."""
+
+    engine: Engine
+    precision: str
+    checks: tuple[Check, ...]
+    certificate: Certificate | None
+
+
+def admitted(bundle: Bundle, settings: Settings, terms: Terms, say: Say, began: float) -> Admitted:
+    """Open the engine that is to serve. DeviceError: it cannot be opened here, or there is no such key."""
+    if terms.policy == "off":
+        return _opened(bundle, settings, bundle.manifest.chosen, None)
+    if terms.policy == "first":
+        kept = kept_certificate(writable(terms.state), bundle.digest, fingerprint(), settings.threads)
+        if kept is not None:
+            found = _opened(bundle, settings, kept.precision, kept)
+            if found.engine.version == kept.engine:
+                say(f"certificate of {kept.issued_at} still holds: same bundle, device and engine")
+                return found
+            found.engine.__exit__(None, None, None)
+    made = certified(bundle, settings.threads, terms, say, began)
+    return _opened(bundle, settings, made.precision, made)
+
+
+def certified(bundle: Bundle, threads: int, terms: Terms, say: Say, began: float) -> Certificate:
+    """Made, signed and kept where there is a volume."""
+    state = writable(terms.state)
+    key = signing_key(terms.key, state)
+    if state is None:
+        say(f"certificate: nowhere to keep it; mount a volume that {terms.state or 'the server'} may write")
+    made = signed(run_certify(bundle, threads, say, terms.seconds, terms.rate, began), key)
+    keep_certificate(state, made)
+    return made
+
+
+def chosen_here(bundle: Bundle, threads: int, state: Path | None) -> str:
+    """What this device serves, as its certificate on the volume has it; without one, the build's choice."""
+    kept = kept_certificate(writable(state), bundle.digest, fingerprint(), threads)
+    return kept.precision if kept else bundle.manifest.chosen
+
+
+def serving(bundle: Bundle, precision: str) -> Bundle:
+    """The bundle as this device serves it."""
+    return Bundle(bundle.folder, msgspec.structs.replace(bundle.manifest, chosen=precision), bundle.digest)
+
+
+def _opened(bundle: Bundle, settings: Settings, precision: str, certificate: Certificate | None) -> Admitted:
+    engine = serving_engine(bundle, settings, precision).__enter__()
+    checks = golden_checks(bundle, engine, precision)
+    names = {check.name for check in checks}
+    more = tuple(check for check in certificate.checks if check.name not in names) if certificate else ()
+    return Admitted(engine, precision, (*checks, *more), certificate)
