@@ -54,7 +54,7 @@ def run(
     say: Say = progress.say,
     cpus: float | None = None,
     memory_bytes: int = MEMORY_BYTES,
-    timeout_s: float = 60,
+    timeout_s: float = 180,
 ) -> Container:
     """Serve `image` on `port` (0: any free one) and wait for its first answer.
 

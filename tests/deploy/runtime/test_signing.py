@@ -28,7 +28,7 @@ def test_what_was_signed_is_verified_with_and_without_a_trusted_key(tmp_path: Pa
 
 def test_one_changed_figure_breaks_the_signature(tmp_path: Path) -> None:
     found = made(tmp_path)
-    changed = encoded(found).replace(b'"images":', b'"images":1')
+    changed = encoded(found).replace(b'"images": 100', b'"images": 200')
     assert changed != encoded(found)
     place = tmp_path / "c.json"
     place.write_bytes(changed)
