@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 
 from deploy.packing import packed, unpacked
-from toolchain.records.gate import Gate
-from toolchain.records.report import Duet, Report
+from toolchain.records.gate import Round
+from toolchain.records.report import Report
 
 Joined = Callable[[str, bytes], bytes]
 
@@ -20,17 +20,17 @@ class _Latencies(msgspec.Struct, frozen=True):
     duet: dict[str, tuple[tuple[float, ...], ...]] | None
 
 
-def parted(report: Report) -> tuple[Report, bytes]:
-    """The report without its latencies, and they."""
-    replace = msgspec.structs.replace
-    bare = replace(
-        report,
-        scenarios=tuple(replace(scenario, latencies_ms=()) for scenario in report.scenarios),
-        duet=report.duet and Duet(report.duet.threads, {}),
-    )
-    duet = None if report.duet is None else report.duet.latencies_ms
-    latencies = _Latencies(tuple(scenario.latencies_ms for scenario in report.scenarios), duet)
-    return bare, packed(latencies)
+def parted(content: bytes) -> tuple[str, bytes]:
+    """A report's bytes as JSON without its latencies, and they. Of the bytes and not of a record: a record that has
+    grown since would write others."""
+    report = _read(content.decode())
+    scenarios = tuple(tuple(one["latencies_ms"]) for one in report["scenarios"])
+    duet = report["duet"] and {name: tuple(map(tuple, found)) for name, found in report["duet"]["latencies_ms"].items()}
+    for scenario in report["scenarios"]:
+        scenario["latencies_ms"] = []
+    if report["duet"]:
+        report["duet"]["latencies_ms"] = {}
+    return written(report).decode(), packed(_Latencies(scenarios, duet))
 
 
 def joined(document: str, content: bytes) -> bytes:
@@ -40,13 +40,14 @@ def joined(document: str, content: bytes) -> bytes:
         scenario["latencies_ms"] = values
     if report["duet"] is not None:
         report["duet"]["latencies_ms"] = dict(sorted(latencies["duet"].items()))
-    return _written(report)
+    return written(report)
 
 
-def parted_gate(gate: Gate) -> tuple[Gate, bytes]:
-    """The gate without its rounds, and they."""
-    bare = msgspec.structs.replace(gate, rounds=(), confirming=())
-    return bare, packed((gate.rounds, gate.confirming))
+def parted_gate(content: bytes) -> tuple[str, bytes]:
+    """A gate's bytes as JSON without its rounds, and they."""
+    gate = _read(content.decode())
+    rounds = msgspec.convert((gate["rounds"], gate["confirming"]), tuple[tuple[Round, ...], tuple[Round, ...]])
+    return written(gate | {"rounds": [], "confirming": []}).decode(), packed(rounds)
 
 
 def joined_gate(document: str, content: bytes) -> bytes:
@@ -55,13 +56,24 @@ def joined_gate(document: str, content: bytes) -> bytes:
     gate["rounds"], gate["confirming"] = unpacked(content, list[Any])
     for one in (*gate["rounds"], *gate["confirming"]):
         one |= {key: dict(sorted(value.items())) for key, value in one.items()}
-    return _written(gate)
+    return written(gate)
 
 
 def _read(document: str) -> dict[str, Any]:
     return msgspec.json.decode(document, type=dict[str, Any])
 
 
-def _written(record: dict[str, Any]) -> bytes:
+def written(record: dict[str, Any]) -> bytes:
     """As records.files.encoded() writes a struct: fields in their order, dicts sorted, as they are in the document."""
     return msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n"
+
+
+def p50_p90_ms(report: Report) -> tuple[float | None, float | None]:
+    """Of SingleStream, where there were samples enough."""
+    single = next((one for one in report.scenarios if one.scenario == "SingleStream"), None)
+    return (single.percentile_ms(50.0), single.percentile_ms(90.0)) if single else (None, None)
+
+
+def offline_per_s(report: Report) -> float | None:
+    """Pictures a second of Offline, where it was run."""
+    return next((one.throughput_per_s for one in report.scenarios if one.scenario == "Offline"), None)

@@ -5,13 +5,13 @@ Keeps and lists; judges nothing. Rows are named by the digest of what they hold,
 
 import os
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from hashlib import sha256
 from math import log1p
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import msgspec
 import sqlalchemy as sql
@@ -19,7 +19,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from deploy.database import database_url, engine_for, prepare, shown, transaction
 from deploy.history import Row, history_query
-from deploy.latencies import Joined, joined, joined_gate, parted, parted_gate
+from deploy.latencies import Joined, joined, joined_gate, offline_per_s, p50_p90_ms, parted, parted_gate
 from deploy.schema import certificates, devices, gates, releases, reports
 from toolchain.errors import RecordError
 from toolchain.home import home
@@ -34,6 +34,7 @@ from toolchain.records.manifest import Manifest
 from toolchain.records.report import FORMAT as REPORT_FORMAT
 from toolchain.records.report import Report
 
+Kind = Literal["release", "report", "certificate", "gate"]
 VARIABLE = "TOOLCHAIN_LEDGER"
 
 
@@ -71,8 +72,11 @@ class Ledger:
     ) -> None:
         self._engine.dispose()
 
-    def record_release(self, bundle: Bundle, image_bytes: int | None = None) -> str:
-        """Keep a bundle's manifest; returns its digest. image_bytes: unpacked; may be told later, by a second call."""
+    def record_release(
+        self, bundle: Bundle, image_bytes: int | None = None, content: bytes = b"", recorded_at: str = ""
+    ) -> str:
+        """Keep a bundle's manifest; returns its digest. image_bytes: unpacked; may be told later, by a second call.
+        content, recorded_at: as another ledger has them."""
         manifest, accuracy = bundle.manifest, bundle.manifest.accuracy
         values = {
             "bundle": bundle.digest,
@@ -85,8 +89,8 @@ class Ledger:
             "accuracy": accuracy and accuracy.chosen,
             "size_bytes": manifest.serving.size_bytes,
             "image_bytes": image_bytes,
-            "manifest": encoded(manifest).decode(),
-            "recorded_at": datetime.now(UTC).isoformat(timespec="microseconds"),  # several in a second keep order
+            "manifest": (content or encoded(manifest)).decode(),
+            "recorded_at": recorded_at or datetime.now(UTC).isoformat(timespec="microseconds"),  # several a second
         }
         with transaction(self._engine, writes=True) as connection:
             self._keep(connection, releases, values)
@@ -97,9 +101,12 @@ class Ledger:
 
     def record_report(self, report: Report) -> str:
         """Keep a report with every latency; returns its digest."""
-        content = encoded(report)
-        bare, latencies = parted(report)
-        p50, p90 = _percentiles_ms(report)
+        return self.keep_report(encoded(report), report)
+
+    def keep_report(self, content: bytes, report: Report) -> str:
+        """As record_report(), of the very bytes that another ledger has."""
+        document, latencies = parted(content)
+        p50, p90 = p50_p90_ms(report)
         values = {
             "report": sha256(content).hexdigest(),
             "bundle": report.bundle,
@@ -110,11 +117,11 @@ class Ledger:
             "threads": report.threads,
             "p50_ms": p50,
             "p90_ms": p90,
-            "throughput_per_s": _throughput_per_s(report),
+            "throughput_per_s": offline_per_s(report),
             "peak_memory_bytes": report.peak_memory_bytes,
             "cold_start_s": report.cold_start_s,
             "measured_at": report.measured_at,
-            "document": encoded(bare).decode(),
+            "document": document,
             "latencies": latencies,
         }
         with transaction(self._engine, writes=True) as connection:
@@ -124,7 +131,10 @@ class Ledger:
 
     def record_certificate(self, certificate: Certificate) -> str:
         """Keep a certificate, passed or not; returns its digest."""
-        content = encoded(certificate)
+        return self.keep_certificate(encoded(certificate), certificate)
+
+    def keep_certificate(self, content: bytes, certificate: Certificate) -> str:
+        """As record_certificate(), of the very bytes that another ledger has."""
         values = {
             "certificate": sha256(content).hexdigest(),
             "bundle": certificate.bundle,
@@ -143,8 +153,11 @@ class Ledger:
 
     def record_gate(self, gate: Gate) -> str:
         """Keep a gate with every round; returns its digest."""
-        content = encoded(gate)
-        bare, rounds = parted_gate(gate)
+        return self.keep_gate(encoded(gate), gate)
+
+    def keep_gate(self, content: bytes, gate: Gate) -> str:
+        """As record_gate(), of the very bytes that another ledger has."""
+        document, rounds = parted_gate(content)
         values = {
             "gate": sha256(content).hexdigest(),
             "candidate": gate.sides[CANDIDATE].bundle,
@@ -154,7 +167,7 @@ class Ledger:
             "verdict": gate.verdict,
             "slower": gate.slower,
             "judged_at": gate.judged_at,
-            "document": encoded(bare).decode(),
+            "document": document,
             "rounds": rounds,
         }
         with transaction(self._engine, writes=True) as connection:
@@ -232,6 +245,20 @@ class Ledger:
             found = connection.execute(asked).all()
         return tuple(self._whole(*row) for row in found)
 
+    def contents(self) -> Iterator[tuple[Kind, str, bytes, dict[str, Any]]]:
+        """(kind, digest, the bytes that were recorded, what only the ledger knows) of everything, oldest first."""
+        r, m, c, g = releases.c, reports.c, certificates.c, gates.c
+        with transaction(self._engine, writes=False) as connection:
+            asked = sql.select(r.bundle, r.manifest, r.image_bytes, r.recorded_at).order_by(r.recorded_at, r.bundle)
+            for bundle, text, image_bytes, at in connection.execute(asked):
+                yield "release", bundle, text.encode(), {"image_bytes": image_bytes, "recorded_at": at}
+            for digest, text in connection.execute(sql.select(c.certificate, c.document).order_by(c.issued_at)):
+                yield "certificate", digest, text.encode(), {}
+            for row in connection.execute(sql.select(m.report, m.document, m.latencies).order_by(m.measured_at)):
+                yield "report", row[0], self._bytes(*row, joined, "report", "measure again: toolchain bench"), {}
+            for row in connection.execute(sql.select(g.gate, g.document, g.rounds).order_by(g.judged_at)):
+                yield "gate", row[0], self._bytes(*row, joined_gate, "gate", "judge again: toolchain gate"), {}
+
     def _whole(self, digest: str, document: str, latencies: bytes) -> Report:
         content = self._bytes(digest, document, latencies, joined, "report", "measure again: toolchain bench")
         return decoded(content, Report, self._place(digest, "report"), REPORT_FORMAT)
@@ -271,12 +298,3 @@ def device_label(fingerprint: Fingerprint) -> str:
     """A device in a table's cell."""
     cpus = fingerprint.cpu_quota or fingerprint.cpus_allowed
     return f"{fingerprint.gpu or fingerprint.cpu_model or fingerprint.architecture}, {cpus:g} CPUs"
-
-
-def _percentiles_ms(report: Report) -> tuple[float | None, float | None]:
-    single = next((one for one in report.scenarios if one.scenario == "SingleStream"), None)
-    return (single.percentile_ms(50.0), single.percentile_ms(90.0)) if single else (None, None)
-
-
-def _throughput_per_s(report: Report) -> float | None:
-    return next((one.throughput_per_s for one in report.scenarios if one.scenario == "Offline"), None)

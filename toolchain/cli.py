@@ -11,7 +11,7 @@ from toolchain.arguments import run as run_arguments
 from toolchain.certificateverbs import bench, certify, verify
 from toolchain.commands import Commands
 from toolchain.gateverbs import gate, gate_selftest
-from toolchain.ledgerverbs import history, report
+from toolchain.ledgerverbs import export, history, import_, report
 
 
 def doctor(*, json: bool = False) -> None:
@@ -215,6 +215,8 @@ COMMANDS: Commands = {
     "gate selftest": gate_selftest,
     "history": history,
     "report": report,
+    "export": export,
+    "import": import_,
     "show": show,
     "data": {"fetch": data_fetch},
     "doctor": doctor,

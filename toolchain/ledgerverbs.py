@@ -4,9 +4,11 @@ from pathlib import Path
 
 from toolchain.errors import UsageError
 
+LOOKED_BACK = 100  # reports, for changes of level
+
 
 def history(name: str | None = None, *, limit: int = 20, plot: Path | None = None, ledger: str | None = None) -> None:
-    """Releases by device with their accuracy, latency and size, newest first.
+    """Releases by device with their accuracy, latency and size, newest first; warns where a level changed.
 
     Args:
         name: a model's name; without it all of them
@@ -14,20 +16,73 @@ def history(name: str | None = None, *, limit: int = 20, plot: Path | None = Non
         plot: draw p50 by release into this .png or .svg
         ledger: a database URL; without it $TOOLCHAIN_LEDGER, else .toolchain/ledger.sqlite
     """
+    from deploy.changes import creeps
     from deploy.ledger import Ledger
     from toolchain.printing import as_json, history_table
+    from toolchain.progress import say
 
     with Ledger(ledger) as book:
         rows = book.history(name, limit)
+        changes = creeps(book.history(name, max(limit, LOOKED_BACK)))
     if plot:
         from toolchain.report.plots import picture, trend
 
-        drawn = trend(rows)
+        drawn = trend(rows, changes)
         if drawn is None:
             raise UsageError("--plot: no release here was measured yet; measure one: toolchain bench")
         picture(drawn, plot)
     print(history_table(rows), end="\n\n")
-    print(as_json({"rows": rows}))
+    for one in changes:
+        say(f"warning: {one.sentence}")
+    print(as_json({"rows": rows, "changes": changes}))
+
+
+def export(name: str | None = None, *, out: Path | None = None, ledger: str | None = None) -> None:
+    """Write the ledger as JSON lines: every release, certificate, report and gate, whole.
+
+    Args:
+        name: of one model only
+        out: the file; without it the lines go to stdout
+        ledger: a database URL; without it $TOOLCHAIN_LEDGER, else .toolchain/ledger.sqlite
+    """
+    import sys
+
+    from deploy.ledger import Ledger
+    from deploy.lines import exported
+    from toolchain.printing import as_json
+    from toolchain.records.files import write_whole
+
+    with Ledger(ledger) as book:
+        lines = exported(book, name)
+        if out is None:
+            for line in lines:
+                sys.stdout.write(line.decode() + "\n")
+            return
+        if out.is_dir() or not out.absolute().parent.is_dir():
+            raise UsageError(f"--out={out}: expected a file in a folder that is there")
+        held = [line + b"\n" for line in lines]
+    write_whole(out, b"".join(held))
+    print(as_json({"lines": len(held), "out": str(out)}))
+
+
+def import_(lines: Path, *, ledger: str | None = None) -> None:
+    """Take what `toolchain export` wrote into the ledger; what is there already stays as it is.
+
+    Args:
+        lines: the file
+        ledger: a database URL; without it $TOOLCHAIN_LEDGER, else .toolchain/ledger.sqlite
+    """
+    from deploy.ledger import Ledger
+    from deploy.lines import imported
+    from toolchain.printing import as_json
+
+    try:
+        file = lines.open("rb")
+    except OSError as error:
+        raise UsageError(f"{lines}: {error.strerror}; expected what `toolchain export --out=…` wrote") from error
+    with file, Ledger(ledger) as book:
+        counts = imported(book, file, str(lines))
+    print(as_json({"taken": dict(sorted(counts.items()))}))
 
 
 def report(name: str, *, release: str | None = None, out: Path | None = None, ledger: str | None = None) -> None:

@@ -6,6 +6,7 @@ RAPL counts the whole package, everything that runs on it included. Linux lets o
 
 import ctypes
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 POWERCAP = Path("/sys/class/powercap")
@@ -51,7 +52,7 @@ def _packages(powercap: Path) -> tuple[list[Callable[[], tuple[float, float]]], 
         return [], "RAPL counters are for root alone; no NVML"
     except (OSError, ValueError) as error:
         return [], f"RAPL counters cannot be read ({error}); no NVML"
-    return [lambda folder=folder: _rapl(folder) for folder in folders], ""  # type: ignore[misc]
+    return [partial(_rapl, folder) for folder in folders], ""
 
 
 def _rapl(folder: Path) -> tuple[float, float]:
@@ -76,7 +77,11 @@ def _gpus(nvml: str) -> list[Callable[[], tuple[float, float]]]:
             and _millijoules(library, handle) >= 0
         ):
             handles.append(handle)
-    return [lambda handle=handle: (_millijoules(library, handle) / 1e3, 0.0) for handle in handles]  # type: ignore[misc]
+    return [partial(_consumed, library, handle) for handle in handles]
+
+
+def _consumed(library: ctypes.CDLL, handle: ctypes.c_void_p) -> tuple[float, float]:
+    return _millijoules(library, handle) / 1e3, 0.0
 
 
 def _millijoules(library: ctypes.CDLL, handle: ctypes.c_void_p) -> int:

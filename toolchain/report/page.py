@@ -86,7 +86,8 @@ def _made(told: Told, figures: Mapping[str, Figure]) -> str:
 
 
 def _known(told: Told, figures: Mapping[str, Figure]) -> str:
-    parts = ["<h2>Releases</h2>", history_table(told.history, table), _shown(figures, "trend")]
+    warnings = [f"<p>{escape(one.sentence)}</p>" for one in told.changes]
+    parts = ["<h2>Releases</h2>", history_table(told.history, table), _shown(figures, "trend"), *warnings]
     parts += ["<h2>The release</h2>", manifest_facts(told.manifest, table)]
     device = told.gate.fingerprint if told.gate else None
     if device:

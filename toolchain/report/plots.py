@@ -14,6 +14,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from deploy.changes import Creep
 from deploy.history import Row
 from deploy.selftest import Rate
 from toolchain.errors import UsageError
@@ -169,8 +170,8 @@ def _p50(one: Round, side: str) -> float:
     return float(np.median(np.concatenate(one.latencies_ms[side])))
 
 
-def trend(rows: Sequence[Row]) -> Figure | None:
-    """p50 of each report by release, oldest first, a line a device."""
+def trend(rows: Sequence[Row], changes: Sequence[Creep] = ()) -> Figure | None:
+    """p50 of each report by release, oldest first, a line a device; a dashed line where a level changed."""
     known: dict[str, list[Row]] = {}
     for one in reversed(rows):
         if one.p50_ms is not None and one.device:
@@ -182,6 +183,8 @@ def trend(rows: Sequence[Row]) -> Figure | None:
     for (device, found), colour in zip(known.items(), cycle((BLUE, GREEN, PINK, ORANGE)), strict=False):
         places = [releases.index(one.release) for one in found]
         axes.plot(places, [one.p50_ms or 0.0 for one in found], color=colour, marker="o", label=device)
+    for place in {releases.index(one.began) for one in changes if one.began in releases}:
+        axes.axvline(place - 0.5, color=GREY, linestyle="--")
     axes.set_xticks(range(len(releases)), releases)
     axes.set_ylim(bottom=0)
     _legend(axes)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from deploy.changes import Creep, creeps
 from deploy.history import Row
 from deploy.ledger import Ledger
 from toolchain.errors import UsageError
@@ -13,12 +14,14 @@ RELEASES = 50
 
 @dataclass(frozen=True)
 class Told:
-    """bundle: the release's digest. gate: its last; None: never judged. history: of the same model, newest first."""
+    """bundle: the release's digest. gate: its last; None: never judged. history: of the same model, newest first;
+    changes: of its level."""
 
     bundle: str
     manifest: Manifest
     gate: Gate | None
     history: tuple[Row, ...]
+    changes: tuple[Creep, ...] = ()
 
 
 def told(name: str, release: str | None, ledger: Ledger) -> Told:
@@ -32,4 +35,4 @@ def told(name: str, release: str | None, ledger: Ledger) -> Told:
         releases = ", ".join(dict.fromkeys(one.release for one in history))
         raise UsageError(f"no release '{release}' of {name} in the ledger; it has: {releases}")
     gates = ledger.gates(bundle)
-    return Told(bundle, ledger.manifest(bundle), gates[-1] if gates else None, history)
+    return Told(bundle, ledger.manifest(bundle), gates[-1] if gates else None, history, creeps(history))

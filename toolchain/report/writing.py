@@ -45,7 +45,7 @@ def drawn(told: Told) -> dict[str, Figure]:
             "rounds": rounds(gate) if gate else None,
             "pareto": pareto(made.candidates, made.chosen),
             **{f"training-{number}": training(step) for number, step in enumerate(made.steps)},
-            "trend": trend(told.history),
+            "trend": trend(told.history, told.changes),
         }
     )
 
