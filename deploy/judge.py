@@ -70,6 +70,11 @@ def _less(one: Round, candidate: str, other: str) -> float | None:
     return sum(map(log, theirs)) / len(theirs) - sum(map(log, mine)) / len(mine)
 
 
+def _hungrier(one: Round, candidate: str, other: str) -> float | None:
+    mine, theirs = one.joules.get(candidate), one.joules.get(other)
+    return log(mine / theirs) if mine and theirs else None
+
+
 # A tail moves with whatever else the machine does, so that "no worse" can seldom be shown of it; a release that
 # stutters is still seen to be worse.
 METRICS = (
@@ -77,6 +82,7 @@ METRICS = (
     Metric("p90", 0.05, False, _slower(90.0)),
     Metric("p99", 0.10, False, _slower(99.0)),
     Metric("throughput", 0.02, True, _less),
+    Metric("energy", 0.05, False, _hungrier),
 )
 PROVEN = frozenset(metric.name for metric in METRICS if metric.proven)
 MEMORY, IMAGE, ACCURACY = "memory", "image size", "accuracy"
@@ -119,7 +125,7 @@ def _timed(name: str, other: str, values: list[float], margin: float, p: float) 
 def _unknown(name: str, other: str, rounds: Sequence[Round]) -> Finding:
     percent = {"p50": 50.0, "p90": 90.0, "p99": 99.0}.get(name)
     if percent is None:
-        return Finding(name, other, "", note="not measured")
+        return Finding(name, other, "", note="not readable here")
     held = min((sum(map(len, one.latencies_ms[other])) for one in rounds), default=0)
     return Finding(name, other, "", note=f"{held} requests a round; {name} needs {SAMPLES_FOR[percent]}")
 

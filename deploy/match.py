@@ -173,7 +173,7 @@ class Match:
         roles = [BASELINE, CANDIDATE, *(role for role in players if role not in (BASELINE, CANDIDATE))]
         latencies: dict[str, list[tuple[float, ...]]] = {role: [] for role in roles}
         rates: dict[str, list[float]] = {role: [] for role in roles}
-        throttled = dict.fromkeys(roles, 0)
+        throttled, joules = dict.fromkeys(roles, 0), dict.fromkeys(roles, 0.0)
         orders = [roles if (number + turn) % 2 == 0 else roles[::-1] for turn in range(self._turns)]
         turns = [role for order in orders for role in (*order, *order[::-1])]
         for role in turns:
@@ -184,11 +184,13 @@ class Match:
             together = self._turn(role, players[role], "throughput", self._batches)
             rates[role].append(together.throughput_per_s or 0.0)
             throttled[role] += together.throttled_periods
+            joules[role] += together.joules or 0.0
             self.peak_memory_bytes[role] = max(together.peak_memory_bytes, self.peak_memory_bytes.get(role, 0))
         return Round(
             {role: tuple(parts) for role, parts in latencies.items()},
             {role: tuple(parts) for role, parts in rates.items()},
             throttled,
+            {role: found / (len(rates[role]) * self._batches * BATCH) for role, found in joules.items() if found},
         )
 
     def _turn(self, role: str, player: Player, what: Literal["latency", "throughput"], queries: int) -> Played:

@@ -19,6 +19,7 @@ from deploy.runtime.admission import chosen_here
 from deploy.runtime.bench import real_pictures
 from deploy.runtime.certify import answered_right
 from deploy.runtime.cgroup import peak_memory_bytes, throttled_periods
+from deploy.runtime.energy import Meter
 from deploy.runtime.engines import Engine, Hint, Settings, serving_engine
 from deploy.runtime.probe import fingerprint, missing_needs
 from toolchain.errors import DeviceError, RequestError, ToolchainError
@@ -33,7 +34,7 @@ def run_duet(
     bundle: Bundle, threads: int, lines_in: Iterable[str], lines_out: TextIO, state: Path | None = None
 ) -> None:
     """Answer each line until there are no more; engines are opened when first asked for, and stay open."""
-    pictures = real_pictures(bundle)
+    pictures, meter = real_pictures(bundle), Meter()
     lacking = missing_needs(bundle.manifest.needs)
     with ExitStack() as opened:
         engines: dict[tuple[str, str, bool], Engine] = {}
@@ -49,7 +50,7 @@ def run_duet(
                 if kind not in engines:
                     settings = Settings(threads, hint, pinned=turn.pinned)
                     engines[kind] = opened.enter_context(serving_engine(bundle, settings, turn.precision))
-                played = _played(bundle, engines[kind], pictures, turn)
+                played = _played(bundle, engines[kind], pictures, turn, meter)
                 if turn.what == "pictures":
                     played = msgspec.structs.replace(played, threads=threads, precision=turn.precision)
             except ToolchainError as error:
@@ -58,13 +59,15 @@ def run_duet(
             lines_out.flush()
 
 
-def _played(bundle: Bundle, engine: Engine, pictures: Array, turn: Turn) -> Played:
+def _played(bundle: Bundle, engine: Engine, pictures: Array, turn: Turn, meter: Meter) -> Played:
     before = throttled_periods()
     if turn.what == "pictures":
         right = answered_right(bundle, engine)
         found = Played(right=() if right is None else tuple(map(bool, right)), device=fingerprint())
     elif turn.what == "throughput":
-        found = Played(throughput_per_s=throughput_of(engine, pictures, turn.queries, turn.slower))
+        began = meter.read()
+        rate = throughput_of(engine, pictures, turn.queries, turn.slower)
+        found = Played(throughput_per_s=rate, joules=meter.joules(began))
     else:
         found = Played(latencies_ms=slice_of(engine, pictures, turn.queries, turn.slower))
     return msgspec.structs.replace(

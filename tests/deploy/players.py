@@ -11,7 +11,7 @@ import numpy as np
 from deploy.gate import Contestant
 from deploy.match import Entrant, Player
 from deploy.runtime.probe import fingerprint
-from toolchain.records.duet import WARM, Played, Turn
+from toolchain.records.duet import BATCH, WARM, Played, Turn
 from toolchain.records.fingerprint import Fingerprint
 from toolchain.records.gate import BASELINE, CANDIDATE
 
@@ -31,11 +31,15 @@ class Drawn:
     memory: int = 100 << 20
     throttled: int = 0
     lost: int = 0  # answers that go missing in a slice
+    joules: float | None = None  # of a picture
     clock: float = 1.0  # how fast its clock runs
     random: np.random.Generator = field(init=False)
 
     def __post_init__(self) -> None:
         self.random = np.random.default_rng(self.seed)
+
+    def _joules(self, turn: Turn) -> float | None:
+        return self.joules and self.joules * turn.queries * BATCH * float(self.random.normal(1, 0.02))
 
     def play(self, turn: Turn) -> Played:
         if turn.what == "pictures":
@@ -43,7 +47,7 @@ class Drawn:
         mood = float(np.exp(self.random.normal(0, self.mood))) * self.median_ms * (1 + turn.slower)
         known = Played(throttled_periods=self.throttled, peak_memory_bytes=self.memory, engine=self.engine)
         if turn.what == "throughput":
-            return msgspec.structs.replace(known, throughput_per_s=1e3 / mood)
+            return msgspec.structs.replace(known, throughput_per_s=1e3 / mood, joules=self._joules(turn))
         latencies = mood * np.exp(self.random.normal(0, 0.02, turn.queries - self.lost))
         time.sleep(latencies.sum() * (1 + WARM / turn.queries) / 1000 / self.clock)
         return msgspec.structs.replace(known, latencies_ms=tuple(latencies.tolist()))

@@ -123,6 +123,16 @@ def test_more_memory_or_a_bigger_image_is_regressed_without_a_second_run() -> No
     assert found.reason == "memory 50.0 % worse than the baseline's, 10.0 may be"
 
 
+def test_a_release_that_takes_more_energy_is_regressed_where_the_device_tells() -> None:
+    found = judged(fast(seed=1, joules=0.12), fast(seed=2, joules=0.1))
+    assert found.verdict == "regressed"
+    (energy,) = [one for one in found.findings if one.metric == "energy"]
+    assert energy.change == pytest.approx(0.2, abs=0.02)
+    untold = judged(fast(seed=1), fast(seed=2))
+    (energy,) = [one for one in untold.findings if one.metric == "energy"]
+    assert (untold.verdict, energy.verdict, energy.note) == ("passed", "", "not readable here")
+
+
 def test_lost_pictures_are_counted_one_by_one() -> None:
     found = judged(fast(seed=1, right=(False,) * 20 + (True,) * 180), fast(seed=2))
     assert found.verdict == "regressed"

@@ -17,11 +17,13 @@ Verdict = Literal["passed", "regressed", "unsure", "not comparable"]
 
 class Round(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One round A B B A (with an anchor A B C C B A); everything by contestant: latencies_ms of its slices,
-    throughput_per_s of its slices of batches, and in how many CPU periods it was throttled meanwhile."""
+    throughput_per_s of its slices of batches, in how many CPU periods it was throttled meanwhile, and joules for each
+    picture of its batches (nothing where they cannot be read)."""
 
     latencies_ms: dict[str, tuple[tuple[float, ...], ...]]
     throughput_per_s: dict[str, tuple[float, ...]] = {}
     throttled_periods: dict[str, int] = {}
+    joules: dict[str, float] = {}
 
 
 class Side(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
