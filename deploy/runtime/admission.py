@@ -67,7 +67,10 @@ def certified(bundle: Bundle, threads: int, terms: Terms, say: Say, began: float
     if state is None:
         say(f"certificate: nowhere to keep it; mount a volume that {terms.state or 'the server'} may write")
     made = signed(run_certify(bundle, threads, say, terms.seconds, terms.rate, began), key)
-    keep_certificate(state, made)
+    try:
+        keep_certificate(state, made)
+    except OSError as error:  # a full volume: the certificate holds all the same
+        say(f"certificate: cannot be kept in {state} ({error.strerror}); it is made again at the next start")
     return made
 
 

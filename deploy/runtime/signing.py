@@ -29,7 +29,10 @@ def signing_key(mounted: Path | None, state: Path | None) -> SigningKey:
         return SigningKey.generate()
     place = state / KEY
     if not place.is_file():
-        _keep(place, SigningKey.generate())
+        try:
+            _keep(place, SigningKey.generate())
+        except OSError as error:
+            raise DeviceError(f"{place}: cannot be written ({error.strerror}); mount a key: CERTIFICATE_KEY") from error
     return _read(place)
 
 

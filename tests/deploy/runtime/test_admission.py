@@ -1,3 +1,5 @@
+from errno import ENOSPC
+from os import strerror
 from pathlib import Path
 
 import pytest
@@ -75,3 +77,15 @@ def test_a_certificate_that_failed_is_kept_to_be_read_and_made_again(bundle: Bun
     again, _ = start(bundle, tmp_path)
     assert again.certificate is not None
     assert again.certificate.passed
+
+
+def test_a_full_volume_keeps_nobody_from_serving(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(ENOSPC, strerror(ENOSPC))
+
+    monkeypatch.setattr("deploy.runtime.admission.keep_certificate", full)
+    found, said = start(bundle, tmp_path)
+    assert found.certificate is not None
+    assert any("cannot be kept" in line and "No space left on device" in line for line in said)
