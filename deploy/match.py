@@ -134,9 +134,9 @@ class Match:
                 self._check()
                 self._over = {role: [] for role in players}
             with ThreadPoolExecutor(len(players)) as pool:
-                warm = dict(zip(players, pool.map(self._warmed, players, players.values()), strict=True))
+                list(pool.map(self._warm, players, players.values()))
             if not self._turns:
-                self._pace(warm)
+                self._pace(players)
             return self._played(players, number)
 
     def _facts(self, role: str, player: Player) -> Facts:
@@ -152,22 +152,28 @@ class Match:
             if found:
                 raise NotComparable(f"candidate against {role}: {'; '.join(found)}")
 
-    def _warmed(self, role: str, player: Player) -> tuple[float, float]:
-        """(ms a request, pictures a second) of a new container, about: the others are being warmed beside it."""
-        first = median(self._turn(role, player, "latency", QUERIES[0]).latencies_ms or (0.0,))
-        queries = _clamped(WARM_S * 1000 / max(first, 1e-6), *WARM_QUERIES)
-        alone = self._turn(role, player, "latency", queries)
-        together = self._turn(role, player, "throughput", BATCHES[0])
-        return median(alone.latencies_ms or (0.0,)), together.throughput_per_s or 0.0
+    def _warm(self, role: str, player: Player) -> None:
+        """Both engines of a new container, beside those of the others: compiled, and past their first slow answers."""
+        first_ms = self._typical_ms(role, player)
+        queries = _clamped(WARM_S * 1000 / max(first_ms, 1e-6), *WARM_QUERIES)
+        self._turn(role, player, "latency", queries)
+        self._turn(role, player, "throughput", BATCHES[0])
 
-    def _pace(self, warm: Mapping[str, tuple[float, float]]) -> None:
-        """So many requests a slice that the slower of all takes about SLICE_S, the same for all and in all rounds."""
-        slowest_ms = max(ms for ms, _ in warm.values())
-        slowest_per_s = max(min(rate for _, rate in warm.values()), 1e-6)
-        self._queries = _clamped(SLICE_S * 1000 / max(slowest_ms, 1e-6), *QUERIES)
+    def _typical_ms(self, role: str, player: Player) -> float:
+        return median(self._turn(role, player, "latency", QUERIES[0]).latencies_ms or (0.0,))
+
+    def _pace(self, players: Mapping[str, Player]) -> None:
+        """So many requests a slice that the slower of all takes about SLICE_S, the same for all and in all rounds; told
+        by warm containers, one after the other: what is compiled or runs beside them is none of their speed."""
+        slowest_ms, slowest_per_s = 1e-6, float("inf")
+        for role, player in players.items():
+            slowest_ms = max(slowest_ms, self._typical_ms(role, player))
+            rate = self._turn(role, player, "throughput", BATCHES[0]).throughput_per_s
+            slowest_per_s = min(slowest_per_s, max(rate or 0.0, 1e-6))
+        self._queries = _clamped(SLICE_S * 1000 / slowest_ms, *QUERIES)
         self._batches = _clamped(RATE_S * slowest_per_s / BATCH, *BATCHES)
-        slices_s = self._queries * slowest_ms / 1000 + self._batches * BATCH / slowest_per_s
-        self._turns = _clamped(ROUND_S / (2 * len(warm) * slices_s), *TURNS)
+        slices_s = (self._queries + WARM) * slowest_ms / 1000 + self._batches * BATCH / slowest_per_s
+        self._turns = _clamped(ROUND_S / (2 * len(players) * slices_s), *TURNS)
 
     def _played(self, players: Mapping[str, Player], number: int) -> Round:
         roles = [BASELINE, CANDIDATE, *(role for role in players if role not in (BASELINE, CANDIDATE))]
