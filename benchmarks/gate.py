@@ -17,7 +17,7 @@ from multiprocessing import Process
 from pathlib import Path
 from typing import Any
 
-from benchmarks import big_ledger
+from benchmarks import big_ledger, faults
 from benchmarks.peers import compared
 from benchmarks.rows import Row, print_rows, row
 from deploy.ledger import Ledger
@@ -123,7 +123,7 @@ def peers_page(gates: tuple[Gate, ...]) -> str:
 
 def main() -> None:
     share = QUICK_SHARE if os.environ.get("QUICK") else 1
-    print_rows([*verdicts(share), *big_ledger.rows(big_ledger.REPORTS // share)])
+    print_rows([*faults.rows(), *verdicts(share), *big_ledger.rows(big_ledger.REPORTS // share)])
 
 
 if __name__ == "__main__":
