@@ -1,9 +1,10 @@
 """`make bench-gate`: how often the gate is wrong on this machine, beside what other rules say of the same rounds.
 
-    make bench-gate            # a release against itself: 200 gates on the null engine, 40 on the real one
+    make bench-gate            # a release against itself: 200 gates on the null engine, 40 on the real one; hours
     QUICK=1 make bench-gate    # an eighth of that
 
-Everything goes through the command line and a ledger in build/bench-gate; interrupted, it goes on.
+Everything goes through the command line and ledgers in build/bench-gate; interrupted, it goes on: what it has measured
+of the same images counts until it has come to its end.
 """
 
 import json
@@ -11,16 +12,24 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import Process
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
+
+import msgspec
 
 from benchmarks import big_ledger, faults
 from benchmarks.peers import compared
 from benchmarks.rows import Row, print_rows, row
 from deploy.ledger import Ledger
+from deploy.selftest import Rate
+from deploy.statistics import median, wilson
+from toolchain.progress import say
+from toolchain.records.files import encoded, write_whole
 from toolchain.records.gate import Gate
 from toolchain.tables import table
 
@@ -30,16 +39,19 @@ LEDGER = WORK / "ledger.sqlite"
 NOISY = WORK / "noisy.sqlite"  # what is measured beside a neighbour must not teach the others its noise
 RECIPE = ROOT / "recipes" / "cifar10-resnet20.toml"
 TOOLCHAIN = (sys.executable, "-m", "toolchain")
-NULL_GATES, REAL_GATES, NOISY_GATES = 200, 40, 20
+NULL_GATES, REAL_GATES, SLOWER_GATES, UNSEEN_GATES, NOISY_GATES = 200, 40, 20, 8, 20
+AT_ONCE = 4  # gates on the null engine, which sleeps: each is the others' noise
+NOISY_MINUTES = 0.5  # whatever it says by then must be right
 QUICK_SHARE = 8
 MINUTES = 5
 BUSY_S = 0.5
 NULL = "\n[target.null]\ndelay_ms = 2.0\n"
 
 
-def run(*words: str) -> dict[str, Any]:
+def run(*words: str, environment: Mapping[str, str] | None = None) -> dict[str, Any]:
     """The JSON document that a verb ends with; its progress goes to stderr. CalledProcessError when it fails."""
-    done = subprocess.run([*TOOLCHAIN, *words], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    settings = {**os.environ, **(environment or {})}
+    done = subprocess.run([*TOOLCHAIN, *words], cwd=ROOT, env=settings, stdout=subprocess.PIPE, text=True, check=True)
     found = json.loads(done.stdout.strip().rpartition("\n")[2])
     assert isinstance(found, dict)
     return found
@@ -55,11 +67,45 @@ def image(target: str) -> tuple[str, str]:
     return run("image", bundle["bundle"])["tag"], bundle["digest"]
 
 
-def rates(tag: str, gates: int, *slower: float, ledger: Path = LEDGER) -> dict[float, dict[str, float]]:
-    """`gate selftest` by slowdown."""
-    shares = ",".join(f"{one:g}" for one in slower)
-    found = run("gate", "selftest", tag, f"--gates={gates}", f"--slower={shares}", f"--ledger={ledger}")
-    return {one["slower"]: one for one in found["rates"]}
+def rate(tag: str, gates: int, slower: float, ledger: Path = LEDGER, minutes: float = MINUTES, home: str = "") -> Rate:
+    """`gate selftest` of one slowdown; home: where what an interrupted one has judged is kept, if not as always."""
+    words = (f"--gates={gates}", f"--slower={slower:g}", f"--ledger={ledger}", f"--minutes={minutes:g}")
+    found = run("gate", "selftest", tag, *words, environment={"TOOLCHAIN_HOME": home} if home else None)
+    return msgspec.convert(found["rates"][0], Rate)
+
+
+def at_once(tag: str, gates: int) -> Rate:
+    """A release against itself in AT_ONCE self-tests side by side, with a ledger each."""
+
+    def one(number: int) -> Rate:
+        share = gates // AT_ONCE + (number < gates % AT_ONCE)
+        return rate(tag, share, 0.0, WORK / f"null-{number}.sqlite", home=str(WORK / f"home-{number}"))
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return pooled(list(pool.map(one, range(AT_ONCE))))
+
+
+def pooled(rates: Sequence[Rate]) -> Rate:
+    """All gates of the same slowdown; rounds and seconds: the median of the medians."""
+    gates = sum(one.gates for one in rates)
+    passed, unsure, regressed = (
+        sum(getattr(one, verdict) * one.gates for one in rates) / gates for verdict in ("passed", "unsure", "regressed")
+    )
+    low, high = wilson(round(regressed * gates), gates)
+    rounds, seconds = (median([getattr(one, name) for one in rates]) for name in ("rounds", "seconds"))
+    return Rate(rates[0].slower, gates, passed, unsure, regressed, low, high, rounds, seconds)
+
+
+def kept(what: str, tag: str, gates: int, measure: Callable[[], Rate]) -> Rate:
+    """What was measured already by the run that this one goes on with, else measured now."""
+    place = WORK / "done" / f"{what}-{tag.replace(':', '-')}-{gates}.json"
+    if place.is_file():
+        say(f"bench: {what} was measured before the interruption ({place})")
+        return msgspec.json.decode(place.read_bytes(), type=Rate)
+    say(f"bench: {what}, {gates} gates")
+    found = measure()
+    write_whole(place, encoded(found))
+    return found
 
 
 def _busy() -> None:
@@ -85,34 +131,53 @@ def neighbour() -> Iterator[None]:
             one.join()
 
 
-def told(found: dict[str, float]) -> str:
+def told(found: Rate) -> str:
     return (
-        f"{found['gates']:.0f} gates: {found['regressed']:.1%} regressed ({found['low']:.1%} to {found['high']:.1%}), "
-        f"{found['unsure']:.1%} unsure; {found['seconds']:.0f} s, {found['rounds']:.0f} rounds"
+        f"{found.gates} gates: {found.regressed:.1%} regressed ({found.low:.1%} to {found.high:.1%}), "
+        f"{found.unsure:.1%} unsure; {found.seconds:.0f} s, {found.rounds:.0f} rounds"
     )
 
 
-def alarms(what: str, found: dict[str, float]) -> Row:
-    return row(f"false alarms, {what}", 100 * found["regressed"], "<=", 1, "%", told(found))
+def alarms(what: str, found: Rate) -> Row:
+    return row(f"false alarms, {what}", 100 * found.regressed, "<=", 1, "%", told(found))
 
 
 def verdicts(share: int) -> Iterator[Row]:
     """False alarms and power, alone and beside a noisy neighbour."""
     null, _ = image("null")
-    yield alarms("a release against itself, null engine", rates(null, NULL_GATES // share, 0.0)[0.0])
+    gates = NULL_GATES // share
+    found = kept("null", null, gates, lambda: at_once(null, gates))
+    yield alarms(f"a release against itself, null engine, {AT_ONCE} at once", found)
     real, digest = image("openvino")
-    found = rates(real, REAL_GATES // share, 0.0, 0.03, 0.05)
-    yield alarms("a release against itself, OpenVINO", found[0.0])
-    yield row("power, 5 % slower, OpenVINO", 100 * found[0.05]["regressed"], ">=", 95, "%", told(found[0.05]))
-    yield row("... a gate takes", found[0.05]["seconds"], "<=", 60 * MINUTES, "s", "median")
-    yield row("power, 3 % slower, OpenVINO", 100 * found[0.03]["regressed"], ">=", 0, "%", f"told: {told(found[0.03])}")
-    with neighbour():
-        noisy = rates(real, NOISY_GATES // share, 0.0, 0.1, ledger=NOISY)
-    wrong = noisy[0.0]["regressed"] * noisy[0.0]["gates"] + noisy[0.1]["passed"] * noisy[0.1]["gates"]
-    note = f"as it is: {told(noisy[0.0])}; 10 % slower: {told(noisy[0.1])}"
-    yield row("wrong verdicts beside a neighbour on all cores half of the time", wrong, "<=", 0, "gates", note)
+    yield alarms("a release against itself, OpenVINO", alone(real, REAL_GATES // share, 0.0))
+    found = alone(real, SLOWER_GATES // share, 0.05)
+    yield row("power, 5 % slower, OpenVINO", 100 * found.regressed, ">=", 95, "%", told(found))
+    yield row("... a gate takes", found.seconds, "<=", 60 * MINUTES, "s", "median")
+    found = alone(real, UNSEEN_GATES // share, 0.03)
+    yield row("power, 3 % slower, OpenVINO", 100 * found.regressed, ">=", 0, "%", f"told: {told(found)}")
+    yield beside_a_neighbour(real, NOISY_GATES // share)
     with Ledger(LEDGER) as ledger:
         print(peers_page(ledger.gates(digest)), end="\n\n", flush=True)
+
+
+def alone(tag: str, gates: int, slower: float) -> Rate:
+    return kept(f"openvino-{slower:g}", tag, gates, lambda: rate(tag, gates, slower))
+
+
+def beside_a_neighbour(tag: str, gates: int) -> Row:
+    """A release against itself called regressed, and one 10 % slower called passed, are wrong."""
+
+    def measured(slower: float) -> Rate:
+        def measure() -> Rate:
+            with neighbour():
+                return rate(tag, gates, slower, NOISY, NOISY_MINUTES)
+
+        return kept(f"noisy-{slower:g}", tag, gates, measure)
+
+    same, slowed = measured(0.0), measured(0.1)
+    wrong = same.regressed * same.gates + slowed.passed * slowed.gates
+    note = f"as it is: {told(same)}; 10 % slower: {told(slowed)}"
+    return row("wrong verdicts beside a neighbour on all cores half of the time", wrong, "<=", 0, "gates", note)
 
 
 def peers_page(gates: tuple[Gate, ...]) -> str:
@@ -124,6 +189,7 @@ def peers_page(gates: tuple[Gate, ...]) -> str:
 def main() -> None:
     share = QUICK_SHARE if os.environ.get("QUICK") else 1
     print_rows([*faults.rows(), *verdicts(share), *big_ledger.rows(big_ledger.REPORTS // share)])
+    rmtree(WORK / "done")
 
 
 if __name__ == "__main__":

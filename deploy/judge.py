@@ -56,18 +56,18 @@ def _slower(percent: float) -> Worse:
 
 
 def _slower_slices(one: Round, candidate: str, other: str) -> float | None:
-    """Of each slice its median, of these the mean of the logs: where a machine has a fast and a slow mood, the median
-    of all requests jumps from one to the other."""
-    both = [[part for part in one.latencies_ms[side] if len(part) >= SAMPLES_FOR[50.0]] for side in (candidate, other)]
-    mine, theirs = ([log(median(part)) for part in parts] for parts in both)
-    return sum(mine) / len(mine) - sum(theirs) / len(theirs) if mine and theirs else None
+    """Of each pair of slices, played within milliseconds, the log-ratio of their medians; of these the median: a
+    machine has moods that change within a second, and the median of all requests jumps from one to the other."""
+    pairs = zip(one.latencies_ms[candidate], one.latencies_ms[other], strict=True)
+    whole = [pair for pair in pairs if min(map(len, pair)) >= SAMPLES_FOR[50.0]]
+    return median([log(median(mine) / median(theirs)) for mine, theirs in whole]) if whole else None
 
 
 def _less(one: Round, candidate: str, other: str) -> float | None:
     mine, theirs = (one.throughput_per_s.get(side) for side in (candidate, other))
     if not mine or not theirs:
         return None
-    return sum(map(log, theirs)) / len(theirs) - sum(map(log, mine)) / len(mine)
+    return median([log(other / own) for own, other in zip(mine, theirs, strict=True)])
 
 
 def _hungrier(one: Round, candidate: str, other: str) -> float | None:

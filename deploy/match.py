@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass
+from itertools import chain
 from time import perf_counter
 from types import TracebackType
 from typing import Literal, Protocol
@@ -25,7 +26,8 @@ from toolchain.records.duet import BATCH, WARM, Played, Turn
 from toolchain.records.fingerprint import Fingerprint
 from toolchain.records.gate import BASELINE, CANDIDATE, Round
 
-TURNS, ROUND_S = (4, 32), 2.5  # A B B A so many times a round, as fit into its time
+TURNS, ROUND_S = (4, 64), 2.5  # A B B A so many times a round, as fit into its time
+RATE_PART = 2  # so many times fewer with batches: what they tell scatters less
 SLICE_S = 0.004
 QUERIES = (8, 64)  # fewest: those that a median needs; the slices of the fewest turns together allow a p90
 RATE_S = 0.01
@@ -72,15 +74,17 @@ class Containers:
         self._entrants, self._threads = entrants, threads
         self._stack = ExitStack()
 
-    def __enter__(self) -> dict[str, Player]:
+    def __enter__(self) -> Mapping[str, Player]:
         with self._stack:
-            players: dict[str, Player] = {}
+            players: dict[str, ContainerContestant] = {}
             for role, entrant in self._entrants.items():
                 name = f"edge-gate-{role}-{uuid.uuid4().hex[:8]}"
                 command = duet_command(entrant.image, self._threads, name=name, volume=entrant.volume)
                 process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
                 self._stack.callback(_end, process, command[0], name)
                 players[role] = ContainerContestant(process, "", role)
+            for player in players.values():  # all are told first, then each is waited for
+                self._stack.callback(_finish, player.process)
             self._stack = self._stack.pop_all()
             return players
 
@@ -90,11 +94,16 @@ class Containers:
         self._stack.close()
 
 
-def _end(process: "subprocess.Popen[str]", client: str, name: str) -> None:
-    """The end of its input ends it; a container that does not listen is removed."""
+def _finish(process: "subprocess.Popen[str]") -> None:
+    """The end of its input ends it."""
     with suppress(OSError, ValueError):
         if process.stdin:
             process.stdin.close()
+
+
+def _end(process: "subprocess.Popen[str]", client: str, name: str) -> None:
+    """A container that does not listen is removed."""
+    _finish(process)
     try:
         process.wait(timeout=END_S)
     except (subprocess.TimeoutExpired, KeyboardInterrupt):
@@ -172,7 +181,8 @@ class Match:
             slowest_per_s = min(slowest_per_s, max(rate or 0.0, 1e-6))
         self._queries = _clamped(SLICE_S * 1000 / slowest_ms, *QUERIES)
         self._batches = _clamped(RATE_S * slowest_per_s / BATCH, *BATCHES)
-        slices_s = (self._queries + WARM) * slowest_ms / 1000 + self._batches * BATCH / slowest_per_s
+        batches_s = self._batches * BATCH / slowest_per_s / RATE_PART
+        slices_s = (self._queries + WARM) * slowest_ms / 1000 + batches_s
         self._turns = _clamped(ROUND_S / (2 * len(players) * slices_s), *TURNS)
 
     def _played(self, players: Mapping[str, Player], number: int) -> Round:
@@ -181,12 +191,12 @@ class Match:
         rates: dict[str, list[float]] = {role: [] for role in roles}
         throttled, joules = dict.fromkeys(roles, 0), dict.fromkeys(roles, 0.0)
         orders = [roles if (number + turn) % 2 == 0 else roles[::-1] for turn in range(self._turns)]
-        turns = [role for order in orders for role in (*order, *order[::-1])]
-        for role in turns:
+        turns = [(*order, *order[::-1]) for order in orders]
+        for role in chain(*turns):
             alone = self._slice(role, players[role])
             latencies[role].append(alone.latencies_ms)
             throttled[role] += alone.throttled_periods
-        for role in turns:
+        for role in chain(*turns[: self._turns // RATE_PART]):
             together = self._turn(role, players[role], "throughput", self._batches)
             rates[role].append(together.throughput_per_s or 0.0)
             throttled[role] += together.throttled_periods

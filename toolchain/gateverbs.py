@@ -22,7 +22,7 @@ def gate(
         anchor: the release behind which small losses must not add up; without it the oldest; none for none
         on: judge on this machine over ssh: HOST, USER@HOST or a name of ~/.ssh/config
         minutes: for each of at most two runs
-        budget: by what share latencies and throughput may be worse; else p50, throughput 0.03, p90 0.05, p99 0.1
+        budget: by what share latencies and throughput may be worse; else p50, throughput 0.02, p90 0.05, p99 0.1
         across: what may differ between the releases, as engine or engine,kernel; else they are not comparable
         ledger: a database URL; without it $TOOLCHAIN_LEDGER, else .toolchain/ledger.sqlite
     """

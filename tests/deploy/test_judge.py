@@ -95,3 +95,24 @@ def test_accuracy_is_regressed_only_where_more_pictures_are_lost_than_chance_los
     assert accuracy(side(None), side(380), BASELINE, 0.005, None, None).verdict == ""
     lost = accuracy(side(350), side(380), BASELINE, 0.005, 32, 2)
     assert said(lost) == "accuracy 7.5 points worse than the baseline's, 0.5 may be"
+
+
+def test_a_machine_that_slows_down_within_a_round_or_stalls_one_slice_moves_no_figure() -> None:
+    random = np.random.default_rng(0)
+    found = []
+    for _ in range(14):
+        moods = np.exp(random.normal(0, 0.4, 21)).tolist()  # of each pair of slices
+        stalled = int(random.integers(0, 21))
+        slices = {
+            side: tuple(
+                (level * mood * (5.0 if pair == stalled and side == "candidate" else 1.0),) * 20
+                for pair, mood in enumerate(moods)
+            )
+            for side, level in {"candidate": 1.0001, "baseline": 1.0}.items()
+        }
+        rates = {side: tuple(1 / part[0] for part in parts) for side, parts in slices.items()}
+        found.append(Round(slices, rates))
+    judged = by_metric(timed(found, MARGINS))
+    for metric in ("p50", "throughput"):
+        assert judged[metric].verdict == "passed"
+        assert judged[metric].change == pytest.approx(0.0001, abs=1e-6)
