@@ -47,11 +47,18 @@ print(pipeline.build(Path(sys.argv[1]), "openvino", None, lambda text: print(tex
 SOUND = NOISE.replace("pipeline.calibration_pictures = noise\n", "")
 
 
+def example(name: str) -> str:
+    """The example's recipe under another name, to be written anywhere."""
+    text = RECIPE.read_text().replace('"../', f'"{ROOT}/')
+    assert text.count('name = "cifar10-resnet20"') == 1
+    return text.replace('name = "cifar10-resnet20"', f'name = "{name}"')
+
+
 def built(name: str, script: str, change: tuple[str, str] = ("", "")) -> Bundle:
     """A bundle of the example net, in a home of its own: a stage that was patched must not be kept for others."""
     home = WORK / name
     home.mkdir(parents=True, exist_ok=True)
-    text = RECIPE.read_text().replace('"../', f'"{ROOT}/').replace('name = "cifar10-resnet20"', f'name = "{NAME}"', 1)
+    text = example(NAME)
     assert change[0] in text
     place = WORK / f"{name}.toml"
     place.write_text(text.replace(*change, 1).replace("refuse = true", PIN.strip()))

@@ -37,7 +37,6 @@ ROOT = Path(__file__).parent.parent
 WORK = ROOT / "build" / "bench-gate"
 LEDGER = WORK / "ledger.sqlite"
 NOISY = WORK / "noisy.sqlite"  # what is measured beside a neighbour must not teach the others its noise
-RECIPE = ROOT / "recipes" / "cifar10-resnet20.toml"
 TOOLCHAIN = (sys.executable, "-m", "toolchain")
 NULL_GATES, REAL_GATES, SLOWER_GATES, UNSEEN_GATES, NOISY_GATES = 200, 40, 20, 8, 20
 AT_ONCE = 4  # gates on the null engine, which sleeps: each is the others' noise
@@ -61,7 +60,7 @@ def image(target: str) -> tuple[str, str]:
     """(tag, digest of the bundle) of the example net for a target, made where it is not here."""
     WORK.mkdir(parents=True, exist_ok=True)
     place = WORK / f"{target}.toml"
-    text = RECIPE.read_text().replace('"../', f'"{ROOT}/').replace('name = "cifar10-', 'name = "gate-', 1)
+    text = faults.example("gate-resnet20")
     place.write_text(text + NULL if target == "null" else text)
     bundle = run("build", str(place), f"--target={target}")
     return run("image", bundle["bundle"])["tag"], bundle["digest"]

@@ -16,7 +16,7 @@ import msgspec
 
 from deploy.statistics import bootstrap_median, median
 from toolchain.errors import DeviceError, DockerError, RecordError, UsageError
-from toolchain.records.duet import Played, Turn
+from toolchain.records.duet import NOT_A_TURN, Played, Turn
 from toolchain.records.report import Duet
 
 WARM_CALLS = 5
@@ -55,6 +55,8 @@ class ContainerContestant:
             played = msgspec.json.decode(answer, type=Played)
         except msgspec.MsgspecError as error:
             raise DockerError(f"{self.name}: the container answered {answer.strip()[:80]!r}, not a slice") from error
+        if played.error.startswith(NOT_A_TURN):
+            raise DeviceError(f"{self.name}: of an older toolchain, which plays otherwise; make its image again")
         if played.error:
             raise DeviceError(f"{self.name}: {played.error}")
         return played

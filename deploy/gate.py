@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import partial
+from functools import cache, partial
 from time import monotonic
 
 import msgspec
@@ -123,10 +123,11 @@ def gate(
 
 
 class _Run:
-    """One run is one set of containers. sides, device, threads: what the last one told of itself."""
+    """Plays a run, and a second one to confirm it. sides, device, threads: what the containers told of themselves."""
 
     def __init__(self, contestants: Mapping[str, Contestant], terms: Terms, say: Say, opened: Open) -> None:
         self._contestants, self._terms, self._say, self._opened = contestants, terms, say, opened
+        self._floors = cache(terms.floors)  # asked at each look, and a ledger may be far away
         self.sides = {role: _side(one) for role, one in contestants.items()}
         self.device: Fingerprint | None = None
         self.threads = 0
@@ -153,7 +154,7 @@ class _Run:
             return
         mine = match.facts[CANDIDATE]
         self.device, self.threads = mine.device, mine.threads
-        self.floors = self._terms.floors(mine.device, mine.threads, mine.precision)
+        self.floors = self._floors(mine.device, mine.threads, mine.precision)
         self.sides = {
             role: _side(one, match.facts.get(role), match.peak_memory_bytes.get(role, 0))
             for role, one in self._contestants.items()

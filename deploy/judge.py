@@ -125,7 +125,8 @@ def _timed(name: str, other: str, values: list[float], margin: float, p: float) 
 def _unknown(name: str, other: str, rounds: Sequence[Round]) -> Finding:
     percent = {"p50": 50.0, "p90": 90.0, "p99": 99.0}.get(name)
     if percent is None:
-        return Finding(name, other, "", note="not readable here")
+        note = "not readable here" if name == "energy" else "a container did not tell it"
+        return Finding(name, other, "", note=note)
     held = min((sum(map(len, one.latencies_ms[other])) for one in rounds), default=0)
     return Finding(name, other, "", note=f"{held} requests a round; {name} needs {SAMPLES_FOR[percent]}")
 

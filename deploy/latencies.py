@@ -23,7 +23,7 @@ class _Latencies(msgspec.Struct, frozen=True):
 def parted(content: bytes) -> tuple[str, bytes]:
     """A report's bytes as JSON without its latencies, and they. Of the bytes and not of a record: a record that has
     grown since would write others."""
-    report = _read(content.decode())
+    report = _read(content)
     scenarios = tuple(tuple(one["latencies_ms"]) for one in report["scenarios"])
     duet = report["duet"] and {name: tuple(map(tuple, found)) for name, found in report["duet"]["latencies_ms"].items()}
     for scenario in report["scenarios"]:
@@ -45,7 +45,7 @@ def joined(document: str, content: bytes) -> bytes:
 
 def parted_gate(content: bytes) -> tuple[str, bytes]:
     """A gate's bytes as JSON without its rounds, and they."""
-    gate = _read(content.decode())
+    gate = _read(content)
     rounds = msgspec.convert((gate["rounds"], gate["confirming"]), tuple[tuple[Round, ...], tuple[Round, ...]])
     return written(gate | {"rounds": [], "confirming": []}).decode(), packed(rounds)
 
@@ -59,7 +59,7 @@ def joined_gate(document: str, content: bytes) -> bytes:
     return written(gate)
 
 
-def _read(document: str) -> dict[str, Any]:
+def _read(document: str | bytes) -> dict[str, Any]:
     return msgspec.json.decode(document, type=dict[str, Any])
 
 

@@ -50,9 +50,7 @@ def bootstrap_median(
     Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13. `values` must be independent: rounds, not
     the requests inside one. The same values and seed give the same interval. ValueError for fewer than two values.
     """
-    medians = np.median(_resampled(values, resamples, seed), axis=1)
-    low, high = np.quantile(medians, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    return _ends(np.median(_resampled(values, resamples, seed), axis=1), level)
 
 
 def trimmed_mean(values: Sequence[float]) -> float:
@@ -65,8 +63,11 @@ def trimmed_mean(values: Sequence[float]) -> float:
 
 def bootstrap_trimmed(values: Sequence[float], level: float, seed: int = 0) -> tuple[float, float]:
     """As bootstrap_median, of the trimmed mean."""
-    means = _trimmed(_resampled(values, RESAMPLES, seed))
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return _ends(_trimmed(_resampled(values, RESAMPLES, seed)), level)
+
+
+def _ends(drawn: NDArray[np.float64], level: float) -> tuple[float, float]:
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 

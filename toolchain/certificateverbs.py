@@ -12,13 +12,12 @@ def certify(image: str, *, out: Path | None = None) -> None:
     """
     from deploy.inspection import certified
     from toolchain.certificatepage import certificate_page
-    from toolchain.errors import UsageError
     from toolchain.printing import as_json
     from toolchain.progress import say
-    from toolchain.records.files import encoded, write_whole
+    from toolchain.records.files import check_out, encoded, write_whole
 
-    if out is not None and (out.is_dir() or not out.absolute().parent.is_dir()):
-        raise UsageError(f"--out={out}: expected a file in a folder that is there")
+    if out is not None:
+        check_out(out)
     certificate = certified(image, say)
     if out is not None:
         write_whole(out, encoded(certificate))

@@ -21,9 +21,11 @@ def history(name: str | None = None, *, limit: int = 20, plot: Path | None = Non
     from toolchain.printing import as_json, history_table
     from toolchain.progress import say
 
+    if limit < 1:
+        raise UsageError(f"--limit={limit}: expected 1 or more")
     with Ledger(ledger) as book:
-        rows = book.history(name, limit)
-        changes = creeps(book.history(name, max(limit, LOOKED_BACK)))
+        known = book.history(name, max(limit, LOOKED_BACK))
+    rows, changes = known[:limit], creeps(known)
     if plot:
         from toolchain.report.plots import picture, trend
 
@@ -50,7 +52,7 @@ def export(name: str | None = None, *, out: Path | None = None, ledger: str | No
     from deploy.ledger import Ledger
     from deploy.lines import exported
     from toolchain.printing import as_json
-    from toolchain.records.files import write_whole
+    from toolchain.records.files import check_out, write_whole
 
     with Ledger(ledger) as book:
         lines = exported(book, name)
@@ -58,8 +60,7 @@ def export(name: str | None = None, *, out: Path | None = None, ledger: str | No
             for line in lines:
                 sys.stdout.write(line.decode() + "\n")
             return
-        if out.is_dir() or not out.absolute().parent.is_dir():
-            raise UsageError(f"--out={out}: expected a file in a folder that is there")
+        check_out(out)
         held = [line + b"\n" for line in lines]
     write_whole(out, b"".join(held))
     print(as_json({"lines": len(held), "out": str(out)}))

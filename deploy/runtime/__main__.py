@@ -205,8 +205,8 @@ def _check_rate(options: argparse.Namespace) -> None:
 
 
 def _bench(options: argparse.Namespace, bundle: "Bundle") -> int:
-    from deploy.runtime.admission import chosen_here
     from deploy.runtime.bench import checked_scenarios, run_bench
+    from deploy.runtime.state import chosen_here
 
     _check_rate(options)
     threads, scenarios = engine_threads(options.threads), checked_scenarios(options.scenarios)

@@ -74,12 +74,6 @@ def certified(bundle: Bundle, threads: int, terms: Terms, say: Say, began: float
     return made
 
 
-def chosen_here(bundle: Bundle, threads: int, state: Path | None) -> str:
-    """What this device serves, as its certificate on the volume has it; without one, the build's choice."""
-    kept = kept_certificate(writable(state), bundle.digest, fingerprint(), threads)
-    return kept.precision if kept else bundle.manifest.chosen
-
-
 def serving(bundle: Bundle, precision: str) -> Bundle:
     """The bundle as this device serves it."""
     return Bundle(bundle.folder, msgspec.structs.replace(bundle.manifest, chosen=precision), bundle.digest)

@@ -11,9 +11,9 @@ from time import perf_counter
 import msgspec
 
 from deploy.runtime.bench import measured
-from deploy.runtime.certify import check_accuracy, check_needs, check_throttling, count_right, golden_checks
+from deploy.runtime.certify import Judged, check_needs, check_throttling, golden_checks, judged
 from deploy.runtime.cgroup import peak_memory_bytes, throttled_periods
-from deploy.runtime.decide import Decision, decide
+from deploy.runtime.decide import decide
 from deploy.runtime.engines import Settings, serving_engine
 from deploy.runtime.probe import fingerprint
 from deploy.runtime.proportion import wilson
@@ -36,34 +36,18 @@ def run_certify(
 
     seconds: of each scenario; rate: see run_bench; began: when this process did, by time.perf_counter.
     """
-    device = fingerprint()
-    needs = check_needs(bundle, device)
-    manifest = bundle.manifest
-    empty = Certificate(
-        bundle=bundle.digest,
-        name=manifest.name,
-        release=manifest.release,
-        precision=manifest.chosen,
-        engine="not opened",
-        fingerprint=device,
-        checks=(needs,),
-        images=0,
-        accuracy=None,
-        accuracy_low=None,
-        accuracy_high=None,
-        issued_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        threads=threads,
-    )
+    needs = check_needs(bundle, fingerprint())
+    empty = _unopened(bundle, needs, threads)
     if not needs.passed:
         return empty
     before = throttled_periods()
     cold_start_s = None if began is None else _cold_start(bundle, threads, began)
     decision = decide(bundle, threads, say)
-    checks, counted, version = _checked(bundle, threads, decision)
-    right, images = counted or (0, 0)
+    found = decision.judged or _judged(bundle, threads, decision.precision)
+    right, images = found.counted or (0, 0)
     low, high = wilson(right, images) if images else (None, None)
     changes: dict[str, object] = {}
-    if all(check.passed for check in checks):
+    if not found.failed:
         scenarios, _, (joules, source) = measured(bundle, decision.precision, threads, seconds, say, rate=rate)
         changes = {"scenarios": figures(scenarios), "joules_per_picture": joules, "energy": source}
     throttled = throttled_periods() - before
@@ -72,16 +56,36 @@ def run_certify(
         precision=decision.precision,
         chosen_by=decision.chosen_by,
         candidates=decision.candidates,
-        engine=version,
-        checks=(needs, *checks, check_throttling(throttled)),
+        engine=found.engine,
+        checks=(needs, *found.checks, check_throttling(throttled)),
         images=images,
-        accuracy=right / images if images else None,
+        accuracy=found.accuracy,
         accuracy_low=low,
         accuracy_high=high,
         cold_start_s=cold_start_s,
         throttled_periods=throttled,
         peak_memory_bytes=peak_memory_bytes(),
         **changes,
+    )
+
+
+def _unopened(bundle: Bundle, needs: Check, threads: int) -> Certificate:
+    """What is known before any engine is opened."""
+    manifest = bundle.manifest
+    return Certificate(
+        bundle=bundle.digest,
+        name=manifest.name,
+        release=manifest.release,
+        precision=manifest.chosen,
+        engine="not opened",
+        fingerprint=fingerprint(),
+        checks=(needs,),
+        images=0,
+        accuracy=None,
+        accuracy_low=None,
+        accuracy_high=None,
+        issued_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        threads=threads,
     )
 
 
@@ -92,10 +96,6 @@ def _cold_start(bundle: Bundle, threads: int, began: float) -> float:
     return perf_counter() - began
 
 
-def _checked(bundle: Bundle, threads: int, decision: Decision) -> tuple[tuple[Check, ...], tuple[int, int] | None, str]:
-    """The checks of the candidate that is to serve, its right answers and pictures, and its engine."""
-    with serving_engine(bundle, Settings(threads), decision.precision) as engine:
-        checks = golden_checks(bundle, engine, decision.precision)
-        counted = count_right(bundle, engine)
-        built = bundle.manifest.certified(decision.precision)
-        return (*checks, check_accuracy(counted, built)), counted, engine.version
+def _judged(bundle: Bundle, threads: int, precision: str) -> Judged:
+    with serving_engine(bundle, Settings(threads), precision) as engine:
+        return judged(bundle, engine, precision)

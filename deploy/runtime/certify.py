@@ -5,6 +5,7 @@ Needs no network and writes nothing. Knows nothing of latency (bench.py does) or
 """
 
 from hashlib import sha256
+from typing import NamedTuple
 
 import numpy as np
 
@@ -35,6 +36,30 @@ def golden_checks(bundle: Bundle, engine: Engine, precision: str | None = None) 
     answers = infer_all(engine, sample["inputs"], batch=1)
     limits = golden.relative[precision], golden.top1_agreement[precision]
     return checks + compare(answers, sample[f"outputs_{precision}"], *limits)
+
+
+class Judged(NamedTuple):
+    """What a candidate answered here. counted: right answers and pictures, None where none are labelled; engine: its
+    version."""
+
+    checks: tuple[Check, ...]
+    counted: tuple[int, int] | None
+    engine: str
+
+    @property
+    def failed(self) -> tuple[Check, ...]:
+        return tuple(check for check in self.checks if not check.passed)
+
+    @property
+    def accuracy(self) -> float | None:
+        return self.counted[0] / self.counted[1] if self.counted else None
+
+
+def judged(bundle: Bundle, engine: Engine, precision: str) -> Judged:
+    """Golden answers and accuracy of `engine`, which runs the candidate `precision`."""
+    counted = count_right(bundle, engine)
+    accuracy = check_accuracy(counted, bundle.manifest.certified(precision))
+    return Judged((*golden_checks(bundle, engine, precision), accuracy), counted, engine.version)
 
 
 def compare(answers: Array, expected: Array, relative: float, agreement: float) -> tuple[Check, ...]:

@@ -5,14 +5,14 @@ The candidates are played in turn, in short slices, so that the machine's drift 
 beyond the bundle's.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from statistics import median
-from time import perf_counter_ns
 from typing import Literal, NamedTuple
 
 from deploy.runtime.bench import real_pictures
-from deploy.runtime.certify import check_accuracy, count_right, golden_checks
+from deploy.runtime.certify import Judged, judged
+from deploy.runtime.duet import slice_of
 from deploy.runtime.engines import Engine, Settings, serving_engine
 from toolchain.errors import DeviceError
 from toolchain.records.bundle import Bundle
@@ -25,11 +25,13 @@ ROUNDS_WON = 10  # of 12, else it is luck: one-sided sign test, p = 0.019
 
 
 class Decision(NamedTuple):
-    """candidates: what was tried, in the bundle's order; none where the build's choice stands untried."""
+    """candidates: what was tried, in the bundle's order; judged: what `precision` answered meanwhile. Nothing of either
+    where the build's choice stands untried."""
 
     precision: str
     chosen_by: Literal["build", "device"]
-    candidates: tuple[Tried, ...]
+    candidates: tuple[Tried, ...] = ()
+    judged: Judged | None = None
 
 
 def decide(bundle: Bundle, threads: int, say: Callable[[str], None]) -> Decision:
@@ -37,29 +39,29 @@ def decide(bundle: Bundle, threads: int, say: Callable[[str], None]) -> Decision
     manifest = bundle.manifest
     able = [one for one in manifest.candidates if above_floor(manifest, one)]
     if manifest.choose == "build" or len(able) < 2:
-        return Decision(manifest.chosen, "build", ())
+        return Decision(manifest.chosen, "build")
     say(f"candidates: {', '.join(one.precision for one in able)}, in turn on this device")
     with ExitStack() as opened:
         engines: dict[str, Engine] = {}
         refused: dict[str, str] = {}
-        accuracies: dict[str, float] = {}
+        answered: dict[str, Judged] = {}
         for one in able:
             try:
                 engine = opened.enter_context(serving_engine(bundle, Settings(threads), one.precision))
             except DeviceError as error:
                 refused[one.precision] = str(error)
                 continue
-            why, accuracy = _fault(bundle, engine, one)
-            if accuracy is not None:
-                accuracies[one.precision] = accuracy
-            if why:
-                refused[one.precision] = why
+            answered[one.precision] = found = judged(bundle, engine, one.precision)
+            failed = [f"{check.name}: {check.found}, expected {check.expected}" for check in found.failed]
+            if failed:
+                refused[one.precision] = failed[0]
             else:
                 engines[one.precision] = engine
         rounds = _played(bundle, engines)
     precision = fastest(rounds, manifest.chosen)
-    found = tuple(_tried(one, rounds, accuracies, refused, precision, manifest) for one in manifest.candidates)
-    return Decision(precision, "device", found)
+    accuracies = {name: found.accuracy for name, found in answered.items()}
+    tried = tuple(_tried(one, rounds, accuracies, refused, precision, manifest) for one in manifest.candidates)
+    return Decision(precision, "device", tried, answered.get(precision))
 
 
 def above_floor(manifest: Manifest, one: Candidate) -> bool:
@@ -71,34 +73,15 @@ def above_floor(manifest: Manifest, one: Candidate) -> bool:
     return one.accuracy >= manifest.accuracy.floor
 
 
-def _fault(bundle: Bundle, engine: Engine, one: Candidate) -> tuple[str, float | None]:
-    """(why it may not serve here, its accuracy on the held-out pictures)."""
-    failed = [check for check in golden_checks(bundle, engine, one.precision) if not check.passed]
-    if failed:
-        return f"{failed[0].name}: {failed[0].found}, expected {failed[0].expected}", None
-    counted = count_right(bundle, engine)
-    check = check_accuracy(counted, bundle.manifest.certified(one.precision))
-    accuracy = counted[0] / counted[1] if counted else None
-    return ("" if check.passed else f"{check.found}; expected {check.expected}"), accuracy
-
-
 def _played(bundle: Bundle, engines: dict[str, Engine]) -> dict[str, list[float]]:
     """Of each engine the median ms of each round."""
     pictures = real_pictures(bundle)
-
-    def once(engine: Engine, query: int) -> float:
-        index = query % len(pictures)
-        feeds = {engine.inputs[0].name: pictures[index : index + 1]}
-        began = perf_counter_ns()
-        engine.infer(feeds)
-        return (perf_counter_ns() - began) / 1e6
-
-    typical = {name: median(once(engine, query) for query in range(8)) for name, engine in engines.items()}
+    typical = {name: median(slice_of(engine, pictures, 8)) for name, engine in engines.items()}
     queries = max(QUERIES[0], min(QUERIES[1], round(SLICE_S * 1000 / max([*typical.values(), 1e-6]))))
     rounds: dict[str, list[float]] = {name: [] for name in engines}
     for number in range(ROUNDS):
         for name in list(engines)[:: 1 if number % 2 == 0 else -1]:
-            rounds[name].append(median(once(engines[name], query) for query in range(-1, queries)))
+            rounds[name].append(median(slice_of(engines[name], pictures, queries)))
     return rounds
 
 
@@ -120,7 +103,7 @@ def clearly_faster(mine: Sequence[float], theirs: Sequence[float]) -> bool:
 def _tried(
     one: Candidate,
     rounds: dict[str, list[float]],
-    accuracies: dict[str, float],
+    accuracies: Mapping[str, float | None],
     refused: dict[str, str],
     precision: str,
     manifest: Manifest,

@@ -15,16 +15,16 @@ from typing import TextIO
 import msgspec
 import numpy as np
 
-from deploy.runtime.admission import chosen_here
 from deploy.runtime.bench import real_pictures
 from deploy.runtime.certify import answered_right
 from deploy.runtime.cgroup import peak_memory_bytes, throttled_periods
 from deploy.runtime.energy import Meter
 from deploy.runtime.engines import Engine, Hint, Settings, serving_engine
 from deploy.runtime.probe import fingerprint, missing_needs
+from deploy.runtime.state import chosen_here
 from toolchain.errors import DeviceError, RequestError, ToolchainError
 from toolchain.records.bundle import Bundle
-from toolchain.records.duet import BATCH, WARM, Played, Turn
+from toolchain.records.duet import BATCH, NOT_A_TURN, WARM, Played, Turn
 from toolchain.records.tensors import Array
 
 BUSY = bytes(4096)  # a few microseconds of hashing; of less, Python keeps the other threads out
@@ -121,7 +121,7 @@ def _turn(line: str, bundle: Bundle) -> Turn:
     try:
         turn = msgspec.json.decode(line, type=Turn)
     except msgspec.MsgspecError as error:
-        raise RequestError(f'not a turn: {error}; expected {{"precision": "int8", "queries": 64}}') from error
+        raise RequestError(f'{NOT_A_TURN}: {error}; expected {{"precision": "int8", "queries": 64}}') from error
     held = [candidate.precision for candidate in bundle.manifest.candidates]
     if turn.precision and turn.precision not in held:
         raise RequestError(f"no candidate '{turn.precision}' in this bundle; it has: {', '.join(held)}")

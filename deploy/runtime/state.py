@@ -9,7 +9,9 @@ from pathlib import Path
 
 import msgspec
 
+from deploy.runtime.probe import fingerprint
 from toolchain.errors import RecordError
+from toolchain.records.bundle import Bundle
 from toolchain.records.certificate import FORMAT, Certificate
 from toolchain.records.files import decoded, encoded, write_whole
 from toolchain.records.fingerprint import Fingerprint
@@ -35,6 +37,12 @@ def kept_certificate(state: Path | None, bundle: str, device: Fingerprint, threa
     except (OSError, RecordError):
         return None
     return found if found.bundle == bundle and found.fingerprint == device and found.passed else None
+
+
+def chosen_here(bundle: Bundle, threads: int, state: Path | None) -> str:
+    """What this device serves, as its certificate on the volume has it; without one, the build's choice."""
+    kept = kept_certificate(writable(state), bundle.digest, fingerprint(), threads)
+    return kept.precision if kept else bundle.manifest.chosen
 
 
 def keep_certificate(state: Path | None, certificate: Certificate) -> None:

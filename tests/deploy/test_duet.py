@@ -9,6 +9,7 @@ import pytest
 from deploy.duet import CallableContestant, ContainerContestant, ratio, run
 from tests.bundles import null_bundle
 from toolchain.errors import DeviceError, DockerError, RecordError, UsageError
+from toolchain.records.duet import Turn
 from toolchain.records.report import Duet
 
 PLAYER = """
@@ -92,6 +93,15 @@ def test_an_answer_that_is_no_slice_is_shown() -> None:
         pytest.raises(DockerError, match="fp32: the container answered 'oops', not a slice"),
     ):
         ContainerContestant(odd, "fp32").slice(3)
+
+
+def test_a_container_that_cannot_read_a_turn_is_of_an_older_toolchain() -> None:
+    script = 'input(); print(\'{"error": "not a turn: Object contains unknown field `pinned`"}\')'
+    with (
+        Popen([sys.executable, "-c", script], stdin=PIPE, stdout=PIPE, text=True) as old,
+        pytest.raises(DeviceError, match="baseline: of an older toolchain, .* make its image again"),
+    ):
+        ContainerContestant(old, "", "baseline").play(Turn("", 1, pinned=True))
 
 
 def test_a_duet_that_cannot_be_is_refused() -> None:

@@ -10,6 +10,7 @@ import msgspec
 from toolchain.records.fingerprint import Fingerprint
 
 BATCH = 16  # pictures that one throughput query holds
+NOT_A_TURN = "not a turn"  # begins the error of a container that cannot read what it is asked
 WARM = 3  # calls before each "latency" turn that do not count: the others have used the caches since the last one
 
 
@@ -30,8 +31,8 @@ class Turn(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
 class Played(msgspec.Struct, frozen=True, omit_defaults=True):
     """What the host gets, or why not. latencies_ms: in order; throughput_per_s: pictures; right: whether each held-out
     picture is answered right, on what device and by how many threads; throttled_periods: of the cgroup, within this
-    slice; peak_memory_bytes: of the process so far; joules: of the device during a
-    throughput slice, None where it does not tell; precision: what was played, told with the pictures."""
+    slice; peak_memory_bytes: of the process so far; joules: of the device during a throughput slice, None where it does
+    not tell; precision: what was played, told with the pictures."""
 
     latencies_ms: tuple[float, ...] = ()
     throughput_per_s: float | None = None

@@ -14,7 +14,7 @@ from typing import Protocol, TypeVar
 
 import msgspec
 
-from toolchain.errors import RecordError
+from toolchain.errors import RecordError, UsageError
 
 
 class Numbered(Protocol):
@@ -34,6 +34,12 @@ def digest_of(path: Path) -> str:
         while block := file.read(1 << 20):
             running.update(block)
     return running.hexdigest()
+
+
+def check_out(out: Path) -> None:
+    """Before long work whose result goes there: UsageError."""
+    if out.is_dir() or not out.absolute().parent.is_dir():
+        raise UsageError(f"--out={out}: expected a file in a folder that is there")
 
 
 def write_whole(path: Path, content: bytes) -> None:

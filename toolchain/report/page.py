@@ -32,8 +32,8 @@ figure svg text { font-family: system-ui, sans-serif !important; }
 .faint { color: var(--faint); } code { overflow-wrap: anywhere; }
 """
 METHOD = (
-    "Releases in a gate run on one device in turn (A B B A), in containers of their own; a round is one value, the "
-    "log-ratio of both sides in it. Intervals are the percentile bootstrap's of the median over rounds at 98 %. "
+    "Releases in a gate run on one device in turn (A B B A), in new containers each round; a round is one value, the "
+    "log-ratio of both sides in it. Intervals are the percentile bootstrap's of the trimmed mean over rounds at 98 %. "
     "Regressed means: the interval lies above the margin, a sign-flip test of that has p < 0.01 after Holm over all "
     "figures, and a second run found the same. The margin is the budget, or what equal releases "
     "differ by on this device if that is more. Percentiles are told only with the samples that MLPerf asks for: "

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from deploy.runtime.admission import Admitted, Policy, Terms, admitted, chosen_here
+from deploy.runtime.admission import Admitted, Policy, Terms, admitted
 from deploy.runtime.engines import Settings
+from deploy.runtime.state import chosen_here
 from tests.bundles import null_bundle
 from toolchain.records.bundle import Bundle
 

@@ -26,12 +26,12 @@ def test_the_fastest_here_serves_though_the_build_chose_another(tmp_path: Path) 
 
 
 def test_a_recipe_may_pin_what_the_build_chose(tmp_path: Path) -> None:
-    assert decided(tmp_path / "b", choose="build") == ("fp32", "build", ())
+    assert decided(tmp_path / "b", choose="build") == Decision("fp32", "build")
 
 
 def test_what_was_below_the_floor_where_it_was_built_is_not_tried(tmp_path: Path) -> None:
     below = decided(tmp_path / "b", accuracy=Accuracy("test", 12, 1.0, 1.0, 1.5))
-    assert below == ("fp32", "build", ())
+    assert below == Decision("fp32", "build")
 
 
 def test_a_candidate_that_answers_wrongly_here_does_not_serve(tmp_path: Path) -> None:
