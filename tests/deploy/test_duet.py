@@ -99,7 +99,7 @@ def test_a_container_that_cannot_read_a_turn_is_of_an_older_toolchain() -> None:
     script = 'input(); print(\'{"error": "not a turn: Object contains unknown field `pinned`"}\')'
     with (
         Popen([sys.executable, "-c", script], stdin=PIPE, stdout=PIPE, text=True) as old,
-        pytest.raises(DeviceError, match="baseline: of an older toolchain, .* make its image again"),
+        pytest.raises(DeviceError, match=r"baseline: of an older toolchain, .* make its image again"),
     ):
         ContainerContestant(old, "", "baseline").play(Turn("", 1, pinned=True))
 
