@@ -9,7 +9,7 @@ import pytest
 
 from deploy.runtime.engines import Settings, open_engine
 from tests.backends.tiny import CLASSES, SHAPE, pictures, tiny_onnx
-from toolchain.backends import Calibration, backend
+from toolchain.backends import Backend, Calibration, backend
 from toolchain.errors import BackendError
 from toolchain.parity import compare
 from toolchain.records.manifest import Precision
@@ -49,9 +49,9 @@ def check_backend(name: str, precision: Precision, folder: Path, answers: bool =
                 assert record.passed, record
 
 
-def check_refusals(name: str, folder: Path) -> None:
+def check_refusals(name: str, folder: Path, module: Backend | None = None) -> None:
     """A precision it does not build, and a file that is no ONNX, are refused in one line."""
-    module = backend(name)
+    module = module or backend(name)
     absent = next(one for one in get_args(Precision) if one not in module.PRECISIONS)
     assert all(reason for reason in module.REASONS.values())
     assert not set(module.REASONS) & set(module.PRECISIONS)

@@ -10,8 +10,8 @@ from onnx import TensorProto, helper, numpy_helper
 SHAPE, CLASSES = (12, 20, 3), 4
 
 
-def tiny_onnx(path: Path, channels: int = SHAPE[2], batch: int | str = "N") -> Path:
-    """conv 3x3 (8) - relu - conv 3x3 (8) - relu - mean - linear, preprocessing folded in, random weights of seed 0."""
+def tiny_onnx(path: Path, channels: int = SHAPE[2], batch: int | str = "N", width: int = 8) -> Path:
+    """conv 3x3 (`width`) - relu - conv 3x3 - relu - mean - linear, preprocessing folded in, random weights (seed 0)."""
     rng = np.random.default_rng(0)
 
     def weights(name: str, *shape: int) -> onnx.TensorProto:
@@ -40,9 +40,9 @@ def tiny_onnx(path: Path, channels: int = SHAPE[2], batch: int | str = "N") -> P
         [
             scale,
             middle,
-            weights("w1", 8, channels, 3, 3),
-            weights("w2", 8, 8, 3, 3),
-            weights("w3", 8, CLASSES),
+            weights("w1", width, channels, 3, 3),
+            weights("w2", width, width, 3, 3),
+            weights("w3", width, CLASSES),
             weights("b3", CLASSES),
         ],
     )

@@ -31,7 +31,8 @@ RULES: dict[str, tuple[str, ...]] = {
     "toolchain.compress": (*BASE, "toolchain.data", "toolchain.models"),
     # quantization-aware layers are exported as the integers that they learned
     "toolchain.export": (*BASE, "toolchain.data", "toolchain.models", *LEARNED),
-    "toolchain.backends": BASE,
+    # the same builder here, for a GPU that is not here, and on the device
+    "toolchain.backends": (*BASE, "deploy.runtime.engines.tensorrt_plan"),
     "toolchain.parity": BASE,
     # the verbs: they join what was made with what delivers it
     "toolchain.__main__": ALL,

@@ -1,0 +1,183 @@
+"""ONNX -> a TensorRT plan, in either flavour: ahead of time on any machine (TensorRT for RTX), or on the device itself
+(classic TensorRT). What differs between the two is in Library, and nowhere else.
+
+Networks are strongly typed: precision is decided in the ONNX (TensorRT 11). Knows nothing of bundles, nor of running a
+plan (tensorrt.py does).
+"""
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache, cached_property
+from importlib import import_module
+from threading import Lock
+from time import monotonic
+from typing import Any, Literal, NamedTuple
+
+from toolchain.errors import DeviceError
+
+Flavour = Literal["rtx", "classic"]
+PACKAGES: dict[Flavour, str] = {"rtx": "tensorrt_rtx", "classic": "tensorrt"}
+INPUT = "image"
+
+
+class Message(NamedTuple):
+    """A line of TensorRT's log. severity: 0 internal error, 1 error, 2 warning, 3 info, 4 verbose."""
+
+    severity: int
+    text: str
+
+
+class Plan(NamedTuple):
+    """content: the serialized engine; log: all that the builder said; timing_cache: of the classic flavour, to be given
+    to the next build."""
+
+    content: bytes
+    log: tuple[Message, ...]
+    seconds: float
+    timing_cache: bytes = b""
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The final layers, a line each (`Name: …, LayerType: …`), as the detailed log tells them."""
+        told = next((one.text for one in self.log if one.text.startswith("Layers:")), "")
+        return tuple(line for line in told.splitlines() if line.startswith("Name: ") and "LayerType: " in line)
+
+
+@dataclass(frozen=True)
+class Library:
+    """A flavour's Python package, and what it has that the other has not."""
+
+    flavour: Flavour
+    trt: Any
+
+    @property
+    def version(self) -> str:
+        return f"tensorrt{'-rtx' if self.flavour == 'rtx' else ''} {self.trt.__version__}"
+
+    @property
+    def ahead_of_time(self) -> bool:
+        """Builds for a GPU that is not there."""
+        return self.flavour == "rtx"
+
+    @cached_property
+    def capabilities(self) -> tuple[int, ...]:
+        """Compute capabilities that it can build for, such as 86; none: for the GPU in this machine alone."""
+        if not self.ahead_of_time:
+            return ()
+        return tuple(sorted(int(name[2:]) for name in dir(self.trt.ComputeCapability) if name.startswith("SM")))
+
+    @cached_property
+    def logger(self) -> Any:
+        """The process's one logger: TensorRT keeps the first that it is given and passes over all later ones."""
+        return _logger(self.trt)
+
+    @contextmanager
+    def listened(self) -> Iterator[list[Message]]:
+        """What TensorRT says inside the block; one listener at a time."""
+        with self.logger.turn:
+            heard: list[Message] = []
+            self.logger.heard = heard
+            try:
+                yield heard
+            finally:
+                self.logger.heard = None
+
+
+@cache
+def library(flavour: Flavour) -> Library:
+    """DeviceError where it is not installed."""
+    package = PACKAGES[flavour]
+    try:
+        return Library(flavour, import_module(package))
+    except ImportError as error:
+        raise DeviceError(f"no {package} here ({error}); this bundle needs the image for target tensorrt") from error
+
+
+def _logger(trt: Any) -> Any:
+    class Logger(trt.ILogger):  # type: ignore[misc]  # the base class is known at run time only
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self.turn = Lock()
+            self.heard: list[Message] | None = None
+
+        def log(self, severity: Any, text: str) -> None:
+            if self.heard is not None:
+                self.heard.append(Message(int(severity), text))
+            elif int(severity) <= 1:
+                print(f"tensorrt: {text}", file=sys.stderr, flush=True)
+
+    return Logger()
+
+
+def built(
+    found: Library, onnx: bytes, batches: Sequence[int], capabilities: Sequence[int] = (), timing_cache: bytes = b""
+) -> Plan:
+    """Build for batches from the least to the greatest of `batches`, tuned for the middle one, and for `capabilities`
+    (classic: none, it is for this GPU). DeviceError in one line: what the parser or the builder refused."""
+    trt, began = found.trt, monotonic()
+    with found.listened() as heard:
+        builder = trt.Builder(found.logger)
+        if builder is None:
+            raise DeviceError(f"{found.version} cannot build here: {first_error(heard)}")
+        network = builder.create_network(0)
+        parser = trt.OnnxParser(network, found.logger)
+        if not parser.parse(onnx):
+            raise DeviceError(f"{found.version} cannot read the graph: {_parser_error(parser)}")
+        config = builder.create_builder_config()
+        config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+        config.clear_flag(trt.BuilderFlag.TF32)  # on by default: "fp32" would be computed with 10 bits of mantissa
+        config.add_optimization_profile(_profile(builder, network, sorted(batches)))
+        cache_ = _targeted(found, config, capabilities, timing_cache)
+        content = builder.build_serialized_network(network, config)
+        if content is None:
+            raise DeviceError(f"{found.version} cannot build the graph: {first_error(heard)}")
+        kept = bytes(cache_.serialize()) if cache_ is not None else b""
+        return Plan(bytes(content), tuple(heard), monotonic() - began, kept)
+
+
+def _profile(builder: Any, network: Any, batches: Sequence[int]) -> Any:
+    profile = builder.create_optimization_profile()
+    ends = batches[0], batches[len(batches) // 2], batches[-1]
+    for place in range(network.num_inputs):
+        tensor = network.get_input(place)
+        if list(tensor.shape)[1:].count(-1) or tensor.shape[0] != -1:
+            raise DeviceError(f"input {tensor.name} {list(tensor.shape)}: expected a free batch and nothing else free")
+        profile.set_shape(tensor.name, *((batch, *tensor.shape[1:]) for batch in ends))
+    return profile
+
+
+def _targeted(found: Library, config: Any, capabilities: Sequence[int], timing_cache: bytes) -> Any:
+    """Tell the builder for which GPUs; the timing cache of the classic flavour, which is for this one."""
+    if not found.ahead_of_time:
+        cache_ = config.create_timing_cache(timing_cache)
+        config.set_timing_cache(cache_, ignore_mismatch=False)
+        return cache_
+    config.num_compute_capabilities = len(capabilities)
+    for place, one in enumerate(capabilities):
+        if one not in found.capabilities:
+            known = ", ".join(map(str, found.capabilities))
+            raise DeviceError(f"{found.version} builds for compute capabilities {known}; not {one}")
+        config.set_compute_capability(getattr(found.trt.ComputeCapability, f"SM{one}"), place)
+    return None
+
+
+def _parser_error(parser: Any) -> str:
+    if not parser.num_errors:
+        return "it gives no reason"
+    error = parser.get_error(0)
+    where = f"{error.node_name()}: " if error.node_name() else ""
+    return where + one_line(error.desc())
+
+
+def first_error(heard: Sequence[Message]) -> str:
+    """The first thing that went wrong, CUDA's missing driver aside: without a GPU that is said in any case."""
+    errors = [one_line(one.text) for one in heard if one.severity <= 1]
+    real = [one for one in errors if "cudaError 35" not in one]
+    return next(iter(real or errors), "it gives no reason")
+
+
+def one_line(text: str) -> str:
+    """Without the places in TensorRT's own sources."""
+    return " ".join(text.partition(" In ")[0].partition("\n[checkMacros")[0].split())

@@ -1,0 +1,126 @@
+"""Every rule beside the real parser and builder of TensorRT for RTX: what the lint refuses, they refuse or compute
+otherwise than meant."""
+
+import numpy as np
+import pytest
+from onnx import ModelProto, TensorProto, helper
+
+from deploy.runtime.engines.tensorrt_plan import Plan, built, library
+from tests.backends.rounded import SCALE, WEIGHTS, ZERO, as_fp8, graph, rounded_convolution
+from toolchain.backends.tensorrt_audit import audited, convolutions_of
+from toolchain.backends.tensorrt_lint import faults, refuse
+from toolchain.errors import BackendError, DeviceError
+
+BY_HAND = {"s": SCALE, "z": ZERO, "w": WEIGHTS.astype(np.int8)}
+
+
+def plan(model: ModelProto, capability: int = 86) -> Plan:
+    return built(library("rtx"), model.SerializeToString(), (1, 8, 32), (capability,))
+
+
+def transposed_bytes() -> ModelProto:
+    turn = helper.make_node("Transpose", ["x"], ["t"], "turn", perm=[0, 2, 3, 1])
+    return graph([turn, helper.make_node("Cast", ["t"], ["y"], "cast", to=TensorProto.FLOAT)], kind=TensorProto.UINT8)
+
+
+def through_int16() -> ModelProto:
+    narrow = helper.make_node("Cast", ["x"], ["t"], "narrow", to=TensorProto.INT16)
+    return graph([narrow, helper.make_node("Cast", ["t"], ["y"], "wide", to=TensorProto.FLOAT)])
+
+
+def of_onnx_runtime() -> ModelProto:
+    return graph(
+        [
+            helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"], "q"),
+            helper.make_node("QLinearConv", ["q", "s", "z", "w", "s", "z", "s", "z"], ["r"], "fused"),
+            helper.make_node("DequantizeLinear", ["r", "s", "z"], ["y"], "d"),
+        ],
+        BY_HAND,
+    )
+
+
+def found_while_running() -> ModelProto:
+    return graph(
+        [
+            helper.make_node("DynamicQuantizeLinear", ["x"], ["q", "rs", "rz"], "dynamic"),
+            helper.make_node("DequantizeLinear", ["q", "rs", "rz"], ["y"], "d"),
+        ]
+    )
+
+
+def of_ones_own() -> ModelProto:
+    return graph([helper.make_node("Foo", ["x"], ["y"], "own", domain="mine")], domains=["mine"])
+
+
+@pytest.mark.parametrize(
+    ("model", "node", "rule", "told", "parser"),
+    [
+        (rounded_convolution(zero=np.int8(3)), "in_q", "zero-point", "zero point is 3", "Non-zero zero point"),
+        (rounded_convolution(zero=np.uint8(128)), "in_q", "zero-point", "zero point is 128", "Non-zero zero point"),
+        (rounded_convolution(bias=True), "bias_dq", "bias", "reads INT32", "has type Int32"),
+        (rounded_convolution(scale=np.float32(0)), "in_q", "scale", "a scale is 0", "must all be positive"),
+        (rounded_convolution(scale=np.float32(-1)), "in_q", "scale", "a scale is -1", "must all be positive"),
+        (transposed_bytes(), "turn", "bytes", "Transpose of uint8", "has type UInt8"),
+        (through_int16(), "narrow", "type", "int16, which TensorRT has not", "Unsupported data type"),
+        (of_onnx_runtime(), "fused", "kernel", "QLinearConv is for ONNX Runtime", "fused"),
+        (found_while_running(), "dynamic", "kernel", "DynamicQuantizeLinear", "dynamic"),
+        (of_ones_own(), "own", "plugin", r"mine\.Foo is no operator", "Plugin not found"),
+    ],
+)
+def test_what_the_parser_refuses_is_told_before_with_node_and_cure(
+    model: ModelProto, node: str, rule: str, told: str, parser: str
+) -> None:
+    found = faults(model)
+    assert (found[0].node, found[0].rule) == (node, rule)
+    assert found[0].cure
+    with pytest.raises(BackendError, match=rf"TensorRT would not take this graph: {node}: .*{told}.*; ") as caught:
+        refuse(model)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(DeviceError, match=rf"tensorrt-rtx .* cannot read the graph: .*{parser}") as refused:
+        plan(model)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_graph_that_is_good_has_no_fault_and_is_built() -> None:
+    model = rounded_convolution()
+    assert faults(model, (86,)) == ()
+    refuse(model, (86,))
+    assert plan(model).content
+
+
+def test_fp8_is_refused_for_the_a6000_and_built_for_a_later_gpu() -> None:
+    model = as_fp8(rounded_convolution())
+    assert [one.rule for one in faults(model, (86,))] == ["fp8"] * 4
+    with pytest.raises(BackendError, match=r"in_q: it rounds to FP8, which compute capability 8\.6 has not"):
+        refuse(model, (86, 89))
+    with pytest.raises(DeviceError, match=r"cannot build the graph: .*fp8_e4m3"):
+        plan(model)
+    assert faults(model, (89,)) == ()
+    assert plan(model, 89).content
+
+
+def test_uint8_ranges_are_refused_since_the_parser_makes_int8_of_them_without_a_word() -> None:
+    model = rounded_convolution(zero=np.uint8(0))
+    assert [(one.node, one.rule) for one in faults(model)] == [("in_q", "unsigned"), ("in_dq", "unsigned")]
+    lines = plan(model).layers
+    assert lines
+    assert not any("Datatype: UInt8" in line for line in lines)
+    assert any("Datatype: Int8" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("model", "node", "told"),
+    [
+        (
+            rounded_convolution(zero=np.zeros(3, np.int8), scale=np.full(3, 0.1, np.float32), scale_axis=1),
+            "in_dq",
+            "a scale for each channel of what goes into conv",
+        ),
+        (rounded_convolution(weight_axis=1), "w_dq", "scales along axis 1 of conv's weights"),
+    ],
+)
+def test_scales_that_leave_a_convolution_in_float_are_refused(model: ModelProto, node: str, told: str) -> None:
+    assert [(one.node, one.rule, one.reason) for one in faults(model)] == [(node, "range", told)]
+    made = plan(model)
+    audit = audited(made.layers, convolutions_of(model), "rtx", "int8", (86,), (1, 8, 32), len(made.content))
+    assert audit.convolutions == {"conv": "Float"}

@@ -1,0 +1,122 @@
+"""ONNX -> TensorRT, for NVIDIA GPUs: a plan built here for GPUs that need not be here (flavour rtx, TensorRT for RTX),
+or the typed graph, of which each device builds its own plan (flavour classic).
+
+Knows nothing of recipes, bundles or servers. The graph that is built is kept beside what ships: where there is no such
+GPU, ONNX Runtime answers for it (stand_in), on the whole test part, before anything ships. A plan is not the same bytes
+twice; the graph that it is made of is.
+"""
+
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, get_args
+
+from deploy.runtime.engines.tensorrt_plan import Flavour, built, library
+from toolchain.backends.calibration import Calibration
+from toolchain.backends.graph import graph_specs, refuse_other_precisions
+from toolchain.backends.rounding import Rounding
+from toolchain.backends.tensorrt_audit import audited, convolutions_of, refuse_float
+from toolchain.backends.tensorrt_lint import refuse
+from toolchain.backends.tensorrt_onnx import left_out, rounded_in_float, typed
+from toolchain.errors import BackendError, DeviceError
+from toolchain.records.files import encoded, write_whole
+from toolchain.records.manifest import Candidate, Precision
+
+NAME = "tensorrt"
+PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "int8")
+NARROW = "TensorRT has no convolution with such weights; --target=openvino stores them"
+REASONS: dict[str, str] = {
+    "int8d": "TensorRT's ranges are known beforehand",
+    **dict.fromkeys(("int8w", "int4w", "int2w", "int1w"), NARROW),
+}
+CONTROLS_ACCURACY = False
+COMPUTES = True
+FLAVOUR, BATCHES, CAPABILITIES = "flavour", "batches", "compute_capabilities"
+OPTIONS = frozenset({FLAVOUR, BATCHES, CAPABILITIES})
+A6000 = (86,)
+USUAL_BATCHES = (1, 8, 32)
+NEEDED = ("tensorrt_rtx", "modelopt", "onnx_graphsurgeon")
+
+
+def missing() -> str | None:
+    absent = [name for name in NEEDED if find_spec(name) is None]
+    return f"not installed: {', '.join(absent)}; run make setup" if absent else None
+
+
+def build(
+    onnx: Path,
+    folder: Path,
+    precision: Precision,
+    calibration: Calibration | None,
+    rounding: Rounding | None = None,  # noqa: ARG001  # Backend's shape
+    small: bool = False,  # noqa: ARG001
+    options: Mapping[str, Any] = {},  # never changed
+) -> Candidate:
+    """Write model-<precision>.plan and audit-<precision>.json (rtx) or model-<precision>.onnx (classic), and the graph
+    that stands in for it.
+
+    calibration: pictures, for fp16 and bf16 too, whose ranges tell what would overflow. BackendError: what TensorRT
+    would not take, by node; int8 that would be computed in float.
+    """
+    refuse_other_precisions(NAME, PRECISIONS, precision, REASONS)
+    graph_specs(onnx)
+    flavour, batches, capabilities = _asked(options)
+    graph = typed(onnx, precision, calibration)
+    refuse(graph, capabilities)
+    content = bytes(graph.SerializeToString(deterministic=True))
+    folder.mkdir(parents=True, exist_ok=True)
+    if flavour == "classic":
+        write_whole(folder / f"model-{precision}.onnx", content)
+        _stand_in(graph, precision, folder)
+        return Candidate(precision, NAME, (f"model-{precision}.onnx",), len(content))
+    try:
+        plan = built(library("rtx"), content, batches, capabilities)
+    except DeviceError as error:
+        raise BackendError(f"{precision}: {error}") from error
+    audit = audited(
+        plan.layers,
+        convolutions_of(graph),
+        library("rtx").version,
+        precision,
+        capabilities,
+        batches,
+        len(plan.content),
+    )
+    refuse_float(audit, left_out(onnx, calibration.ignore) if calibration else ())
+    names = (f"model-{precision}.plan", f"audit-{precision}.json")
+    for name, part in zip(names, (plan.content, encoded(audit)), strict=True):
+        write_whole(folder / name, part)
+    _stand_in(graph, precision, folder)
+    return Candidate(precision, NAME, names, sum((folder / name).stat().st_size for name in names))
+
+
+def stand_in(candidate: Candidate) -> Candidate:
+    """What answers for `candidate` where there is no such GPU: the very graph that was built, by ONNX Runtime."""
+    return Candidate(candidate.precision, "onnxruntime", (_graph(candidate.precision),), candidate.size_bytes)
+
+
+def _graph(precision: str) -> str:
+    return f"standin-{precision}.onnx"
+
+
+def _stand_in(graph: Any, precision: Precision, folder: Path) -> None:
+    shown = rounded_in_float(graph) if precision == "bf16" else graph
+    write_whole(folder / _graph(precision), bytes(shown.SerializeToString(deterministic=True)))
+
+
+def _asked(options: Mapping[str, Any]) -> tuple[Flavour, tuple[int, ...], tuple[int, ...]]:
+    """The options, checked; BackendError."""
+    flavour = options.get(FLAVOUR, "rtx")
+    if flavour not in get_args(Flavour):
+        raise BackendError(f"[target.tensorrt] flavour = {flavour!r}: expected rtx or classic")
+    batches = _whole_numbers(options.get(BATCHES, USUAL_BATCHES), BATCHES)
+    capabilities = _whole_numbers(options.get(CAPABILITIES, A6000), CAPABILITIES)
+    return flavour, batches, capabilities
+
+
+def _whole_numbers(given: Sequence[float], name: str) -> tuple[int, ...]:
+    found = tuple(sorted({int(one) for one in given if one == int(one) and one >= 1}))
+    if not found or len(found) != len(given):
+        shown = ", ".join(f"{one:g}" for one in given)
+        raise BackendError(f"[target.tensorrt] {name} = [{shown}]: expected different whole numbers from 1")
+    return found

@@ -1,0 +1,182 @@
+"""A float ONNX graph -> the graph that TensorRT builds: bytes cast before anything else, each node of the type that it
+is computed in.
+
+Since TensorRT 11 networks are strongly typed, so fp16, bf16 and int8 are made here: by NVIDIA's ModelOpt (AutoCast;
+post-training quantization with symmetric Q/DQ), which runs on the CPU. Knows nothing of building.
+"""
+
+import logging
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from toolchain.backends.calibration import Calibration
+from toolchain.backends.graph import layer_names
+from toolchain.errors import BackendError
+from toolchain.records.manifest import Precision
+
+INPUT = "image"
+REST = "fp16"  # what the layers that are not int8 are computed in
+
+
+def typed(path: Path, precision: Precision, calibration: Calibration | None) -> Any:
+    """The onnx.ModelProto of `precision`. BackendError: no pictures, or an option that there is not here."""
+    import onnx
+
+    model = named(floats_first(onnx.load(path)))
+    if precision == "fp32" or learned(model):
+        return model
+    if calibration is None or len(calibration.images) == 0:
+        raise BackendError(f"{precision} needs pictures and got none; add `quantize = {{}}` to the recipe's steps")
+    with tempfile.TemporaryDirectory(prefix="typed.") as folder, _quiet():
+        work = Path(folder)
+        onnx.save(model, work / "in.onnx")
+        if precision == "int8":
+            return _quantized(work, calibration)
+        return _cast(work, precision, calibration)
+
+
+def left_out(path: Path, patterns: tuple[str, ...]) -> tuple[str, ...]:
+    """Names of the nodes that `ignore` leaves in float."""
+    import onnx
+
+    if not patterns:
+        return ()
+    with tempfile.TemporaryDirectory(prefix="typed.") as folder:
+        onnx.save(named(floats_first(onnx.load(path))), Path(folder) / "in.onnx")
+        return layer_names(Path(folder) / "in.onnx", patterns)
+
+
+def learned(model: Any) -> bool:
+    """Whether training put quantization into the graph."""
+    return any(node.op_type == "DequantizeLinear" for node in model.graph.node)
+
+
+def floats_first(model: Any) -> Any:
+    """The same graph with its Cast of the uint8 pictures before the Transpose that stands before it: TensorRT does
+    nothing with bytes but cast them."""
+    from onnx import TensorProto
+
+    graph = model.graph
+    byte_inputs = {value.name for value in graph.input if value.type.tensor_type.elem_type == TensorProto.UINT8}
+    for turn in [node for node in graph.node if node.op_type == "Transpose" and node.input[0] in byte_inputs]:
+        takers = [node for node in graph.node if turn.output[0] in node.input]
+        if len(takers) != 1 or takers[0].op_type != "Cast":
+            continue
+        (cast,) = takers
+        picture, turned, result = turn.input[0], turn.output[0], cast.output[0]
+        cast.input[0], cast.output[0] = picture, turned
+        turn.input[0], turn.output[0] = turned, result
+        nodes = list(graph.node)
+        first, second = nodes.index(turn), nodes.index(cast)
+        nodes[first], nodes[second] = cast, turn
+        del graph.node[:]
+        graph.node.extend(nodes)
+    del graph.value_info[:]  # the tensors between have other types and shapes now
+    return model
+
+
+def named(model: Any) -> Any:
+    """A name for every node: what is left out, linted and audited is told by it."""
+    for place, node in enumerate(model.graph.node):
+        node.name = node.name or f"{node.op_type}.{place}"
+    return model
+
+
+def _quantized(work: Path, calibration: Calibration) -> Any:
+    import onnx
+    from modelopt.onnx.quantization import quantize
+
+    for wanted, option in (
+        (calibration.smooth, "smooth"),
+        (calibration.bias_correction == "exact", 'bias_correction = "exact"'),
+        (not calibration.per_channel, "per_channel = false"),
+        (calibration.max_drop is not None, "max_drop"),
+    ):
+        if wanted:
+            raise BackendError(f"target tensorrt has no such thing: remove {option} from quantize")
+    left = layer_names(work / "in.onnx", calibration.ignore)
+    quantize(
+        str(work / "in.onnx"),
+        quantize_mode="int8",
+        calibration_data={INPUT: calibration.images},
+        calibration_method="entropy",
+        calibration_eps=["cpu"],
+        high_precision_dtype=REST,
+        nodes_to_exclude=list(left) or None,
+        output_path=str(work / "out.onnx"),
+        log_level="ERROR",
+    )
+    return onnx.load(work / "out.onnx")
+
+
+def _cast(work: Path, precision: Precision, calibration: Calibration) -> Any:
+    from modelopt.onnx.autocast import convert_to_mixed_precision
+
+    np.savez(work / "pictures.npz", allow_pickle=False, **{INPUT: calibration.images})
+    return convert_to_mixed_precision(
+        str(work / "in.onnx"),
+        low_precision_type=precision,
+        keep_io_types=True,
+        calibration_data=str(work / "pictures.npz"),
+    )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """ModelOpt tells each of its steps, and draws hundreds of progress bars; what goes wrong it raises."""
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+            yield
+    finally:
+        logging.disable(before)
+
+
+def rounded_in_float(model: Any) -> Any:
+    """A bf16 graph as one in float32 that rounds each bf16 tensor: what tensor cores do, which add up in float32.
+    ONNX Runtime has no bf16 kernels on a CPU."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper, shape_inference
+
+    inferred = shape_inference.infer_shapes(model).graph
+    narrow = {
+        value.name
+        for value in (*inferred.value_info, *inferred.output)
+        if value.type.tensor_type.elem_type == TensorProto.BFLOAT16
+    }
+    graph = model.graph
+    for tensor in graph.initializer:
+        if tensor.data_type == TensorProto.BFLOAT16:
+            wide = numpy_helper.to_array(tensor).astype(np.float32)
+            tensor.CopyFrom(numpy_helper.from_array(wide, tensor.name))
+    nodes = []
+    for node in graph.node:
+        _widen(node)
+        nodes.append(node)
+        for place, output in enumerate(node.output):
+            if output in narrow:
+                node.output[place] = f"{output}.wide"
+                nodes.append(helper.make_node("Cast", [f"{output}.wide"], [f"{output}.bf16"], to=TensorProto.BFLOAT16))
+                nodes.append(helper.make_node("Cast", [f"{output}.bf16"], [output], to=TensorProto.FLOAT))
+    del graph.node[:]
+    graph.node.extend(nodes)
+    del graph.value_info[:]
+    onnx.checker.check_model(model)
+    return model
+
+
+def _widen(node: Any) -> None:
+    from onnx import TensorProto, numpy_helper
+
+    for one in node.attribute:
+        if one.name == "to" and one.i == TensorProto.BFLOAT16:
+            one.i = TensorProto.FLOAT
+        if one.name == "value" and one.t.data_type == TensorProto.BFLOAT16:
+            one.t.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(one.t).astype(np.float32)))
