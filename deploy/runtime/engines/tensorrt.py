@@ -1,0 +1,191 @@
+"""TensorRT on an NVIDIA GPU: a plan in, arrays out.
+
+Knows nothing of HTTP, batching or bundles; how it runs on the GPU is cuda.py's. Each batch that the plan was tuned for
+has an execution context, a stream and buffers of its own: addresses and shapes never change, and the whole launch is
+replayed as one CUDA graph (TensorRT for RTX does that itself, for the classic flavour cuda.py does). A batch between two
+of those is filled up.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from queue import SimpleQueue
+from threading import Lock
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from deploy.runtime.engines import Settings
+from deploy.runtime.engines.cuda import Cuda, Lane, Launch, LostDevice
+from deploy.runtime.engines.tensorrt_plan import Library, first_error, library
+from toolchain.errors import DeviceError
+from toolchain.records.files import write_whole
+from toolchain.records.manifest import Candidate
+from toolchain.records.tensors import Array, Feeds, TensorSpec
+
+REBUILD = "build it for this one: toolchain build RECIPE --target=tensorrt"
+LANES = {"latency": 1, "throughput": 3}  # one copies in, one computes, one copies out
+RUNTIME_CACHE = "tensorrt-rtx.cache"
+
+Lanes = dict[int, Lane]  # by batch
+
+
+class TensorRtEngine:
+    """See Engine. At most `requests` calls run at once. Once the GPU is lost every call raises LostDevice."""
+
+    def __init__(self, cuda: Cuda, found: Library, plan: Any, settings: Settings) -> None:
+        self._cuda, self._found, self._plan = cuda, found, plan
+        self._config, self._cache = _configured(found, plan, settings.cache)
+        self._cache_place = settings.cache
+        names = [plan.get_tensor_name(place) for place in range(plan.num_io_tensors)]
+        mode = found.trt.TensorIOMode.INPUT
+        self.inputs = tuple(_spec(found, plan, name) for name in names if plan.get_tensor_mode(name) == mode)
+        self.outputs = tuple(_spec(found, plan, name) for name in names if plan.get_tensor_mode(name) != mode)
+        ends = plan.get_tensor_profile_shape(self.inputs[0].name, 0)
+        self.forms = tuple(sorted({int(shape[0]) for shape in ends}))
+        self.version, self.requests = found.version, LANES[settings.hint]
+        self._lost = ""
+        self._making = Lock()
+        self._opened = ExitStack()
+        self._free: SimpleQueue[Lanes | None] = SimpleQueue()
+        for _ in range(self.requests):
+            self._free.put({})
+
+    def infer(self, feeds: Feeds) -> dict[str, Array]:
+        arrays = [feeds[spec.name] for spec in self.inputs]
+        with self._turn() as lanes:
+            found = [
+                self._answered(lanes, form, [array[start : start + size] for array in arrays], size)
+                for start, size, form in filled(arrays[0].shape[0], self.forms)
+            ]
+        answers = found[0] if len(found) == 1 else [np.concatenate(parts) for parts in zip(*found, strict=True)]
+        return {spec.name: array for spec, array in zip(self.outputs, answers, strict=True)}
+
+    def _answered(self, lanes: Lanes, form: int, arrays: Sequence[Array], size: int) -> list[Array]:
+        if form not in lanes:
+            lanes[form] = self._lane(form)
+        if size == form:
+            return lanes[form].answer(arrays)
+        padded = [np.concatenate([array, np.zeros((form - size, *array.shape[1:]), array.dtype)]) for array in arrays]
+        return [answer[:size] for answer in lanes[form].answer(padded)]
+
+    def _lane(self, form: int) -> Lane:
+        with self._making:  # contexts are made one at a time
+            context = self._plan.create_execution_context(self._config)
+            if context is None:
+                raise DeviceError(f"{self.version} makes no execution context for a batch of {form}: out of memory?")
+            for spec in self.inputs:
+                if not context.set_input_shape(spec.name, (form, *spec.shape[1:])):
+                    raise DeviceError(f"{self.version} refuses a batch of {form} for {spec.name}; {REBUILD}")
+            inputs, outputs = (
+                [TensorSpec(spec.name, spec.dtype, (form, *spec.shape[1:])) for spec in specs]
+                for specs in (self.inputs, self.outputs)
+            )
+            captured = not self._found.ahead_of_time
+            return self._opened.enter_context(Lane(self._cuda, inputs, outputs, _launch(context), captured))
+
+    @contextmanager
+    def _turn(self) -> Iterator[Lanes]:
+        lanes = self._free.get()
+        try:
+            if self._lost:
+                raise LostDevice(self._lost)
+            if lanes is None:
+                raise DeviceError("the engine is closed: infer() was called after its `with` block")
+            yield lanes
+        except LostDevice as error:
+            self._lost = str(error)
+            raise
+        finally:
+            self._free.put(lanes)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for _ in range(self.requests):  # waits for the calls that are still running
+            self._free.get()
+        self._free.put(None)
+        self._opened.close()
+        if self._cache is not None and self._cache_place is not None and not self._lost:
+            write_whole(self._cache_place / RUNTIME_CACHE, bytes(self._cache.serialize()))
+
+
+def filled(batch: int, forms: Sequence[int]) -> Iterator[tuple[int, int, int]]:
+    """(start, size, form) of the forms that a batch is answered with, the largest first. A form is filled up where more
+    than half of it is used, and the smallest where nothing else is left: of 1, 8 and 32, 45 is 32, 8 and 5 in 8."""
+    start = 0
+    for form in sorted(forms, reverse=True):
+        while batch - start >= form:
+            yield start, form, form
+            start += form
+        left = batch - start
+        if left * 2 > form or (left and form == min(forms)):
+            yield start, left, form
+            return
+
+
+def open_engine(folder: Path, candidate: Candidate, settings: Settings) -> TensorRtEngine:
+    """The engine of `candidate`; DeviceError in a line: no driver, no GPU, or a plan for another GPU or version."""
+    file = folder / candidate.files[0]
+    found = library("rtx")
+    cuda = Cuda()
+    cuda.check()
+    content = file.read_bytes()
+    with found.listened() as heard:
+        runtime = found.trt.Runtime(found.logger)
+        _check_validity(found, runtime, content, file.name, cuda.capability)
+        plan = runtime.deserialize_cuda_engine(content)
+        if plan is None:
+            raise DeviceError(f"{file.name}: {found.version} cannot load it: {first_error(heard)}; {REBUILD}")
+    return TensorRtEngine(cuda, found, plan, settings)
+
+
+def _check_validity(found: Library, runtime: Any, content: bytes, name: str, capability: int) -> None:
+    """DeviceError for a plan that was built for another GPU, or by another version."""
+    validity, why = runtime.get_engine_validity(content[: runtime.engine_header_size])
+    if validity == found.trt.EngineValidity.INVALID:
+        here = f"{found.version}, a GPU of compute capability {capability / 10}"
+        raise DeviceError(f"{name} is not for this device ({_reasons(found, why)}); here: {here}; {REBUILD}")
+
+
+def _reasons(found: Library, why: int) -> str:
+    """The names of the flags in `why`."""
+    kinds = found.trt.EngineInvalidityDiagnostics.__members__
+    return ", ".join(name for name, one in kinds.items() if int(one) and why & int(one)) or "no reason given"
+
+
+def _configured(found: Library, plan: Any, cache: Path | None) -> tuple[Any, Any]:
+    """How contexts are made: TensorRT for RTX captures graphs itself, and keeps what it compiles on this device."""
+    config = plan.create_runtime_config()
+    if not found.ahead_of_time:
+        return config, None
+    config.cuda_graph_strategy = found.trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
+    kept = config.create_runtime_cache()
+    place = None if cache is None else cache / RUNTIME_CACHE
+    if place is not None and place.is_file():
+        kept.deserialize(place.read_bytes())  # of another device or version: not taken, and made anew
+    config.set_runtime_cache(kept)
+    return config, kept
+
+
+def _launch(context: Any) -> Launch:
+    """Addresses are set at the first call; they never change."""
+    told: set[str] = set()
+
+    def launch(addresses: Mapping[str, int], stream: int) -> None:
+        for name in addresses.keys() - told:
+            context.set_tensor_address(name, addresses[name])
+            told.add(name)
+        if not context.execute_async_v3(stream):
+            raise DeviceError("TensorRT refused to start an inference; see the log above")
+
+    return launch
+
+
+def _spec(found: Library, plan: Any, name: str) -> TensorSpec:
+    kind = np.dtype(found.trt.nptype(plan.get_tensor_dtype(name))).name
+    return TensorSpec(name, kind, tuple(None if axis < 0 else int(axis) for axis in plan.get_tensor_shape(name)))
