@@ -2,8 +2,8 @@
 
 Knows nothing of HTTP, batching or bundles; how it runs on the GPU is cuda.py's. Each batch that the plan was tuned for
 has an execution context, a stream and buffers of its own: addresses and shapes never change, and the whole launch is
-replayed as one CUDA graph (TensorRT for RTX does that itself, for the classic flavour cuda.py does). A batch between two
-of those is filled up.
+replayed as one CUDA graph (TensorRT for RTX does that itself, for the classic flavour cuda.py does). A batch between
+two of those is filled up.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
