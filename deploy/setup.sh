@@ -129,6 +129,7 @@ servers() {
     local missing=()
     compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || missing+=(postgresql)
     [ -x /usr/sbin/sshd ] || missing+=(openssh-server)
+    command -v cc >/dev/null || missing+=(gcc libc6-dev)
     [ "${#missing[@]}" -gt 0 ] || return 0
     if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
         install_packages "${missing[@]}"
