@@ -35,7 +35,7 @@ FLAVOUR, BATCHES, CAPABILITIES = "flavour", "batches", "compute_capabilities"
 OPTIONS = frozenset({FLAVOUR, BATCHES, CAPABILITIES})
 A6000 = (86,)
 USUAL_BATCHES = (1, 8, 32)
-NEEDED = ("tensorrt_rtx", "modelopt", "onnx_graphsurgeon")
+NEEDED = ("tensorrt_rtx_bindings", "modelopt", "onnx_graphsurgeon")
 
 
 def missing() -> str | None:

@@ -18,7 +18,7 @@ from typing import Any, Literal, NamedTuple
 from toolchain.errors import DeviceError
 
 Flavour = Literal["rtx", "classic"]
-PACKAGES: dict[Flavour, str] = {"rtx": "tensorrt_rtx", "classic": "tensorrt"}
+PACKAGES: dict[Flavour, str] = {"rtx": "tensorrt_rtx_bindings", "classic": "tensorrt_bindings"}
 INPUT = "image"
 
 

@@ -106,7 +106,7 @@ def test_our_sources_touch_what_this_test_thinks_they_do() -> None:
 
 
 def test_tensorrt_for_rtx_has_every_name_that_we_touch() -> None:
-    version, names = names_of("tensorrt_rtx")
+    version, names = names_of("tensorrt_rtx_bindings")
     assert version.startswith("1.7.")
     assert [one for one in sorted(touched()) if one[1] not in names[one[0]]] == []
 
