@@ -11,6 +11,7 @@ import pytest
 from deploy.runtime.engines import Settings, open_engine
 from tests.backends.contract import check_refusals
 from tests.backends.tiny import pictures, tiny_onnx
+from toolchain.backends import onnxruntime as onnxruntime_backend
 from toolchain.backends import tensorrt
 from toolchain.backends.calibration import Calibration
 from toolchain.backends.tensorrt_audit import audited, counted, refuse_float
@@ -20,7 +21,6 @@ from toolchain.records.audit import Audit
 from toolchain.records.files import decoded
 from toolchain.records.manifest import Candidate, Precision
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # ModelOpt's own: it imports what is deprecated
 LINE = (
     "Name: {name}, LayerType: {kind}, Inputs: [ {{ Name: a, Dimensions: [-1,8,4,4], Strides: [1], StrideOrder: [0], "
     "Datatype: {type}, Format: (NHWC) Channel major format }}], Constants: [ {{ Name: w, Dimensions: [8,8,3,3], "
@@ -160,3 +160,18 @@ def test_bytes_are_cast_before_they_are_turned(tmp_path: Path) -> None:
         for content in ((tmp_path / "in.onnx").read_bytes(), model.SerializeToString())
     )
     np.testing.assert_array_equal(before, after)
+
+
+def test_onnx_runtimes_quantizer_is_as_it_was_after_modelopt_rewrote_it_elsewhere(tmp_path: Path) -> None:
+    made(tmp_path, "int8")
+    found = onnxruntime_backend.build(tmp_path / "in.onnx", tmp_path / "ort", "int8", Calibration(pictures(40, seed=2)))
+    assert found.size_bytes
+
+
+def test_what_modelopt_cannot_do_is_told_in_a_line(tmp_path: Path) -> None:
+    from toolchain.backends.modelopt import Order, converted
+
+    (tmp_path / "in.onnx").write_bytes(b"no graph")
+    with pytest.raises(BackendError, match="int8: ModelOpt cannot make it of this graph: ") as caught:
+        converted(tmp_path, Order("int8"), pictures(2))
+    assert "\n" not in str(caught.value)

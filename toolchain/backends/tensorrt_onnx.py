@@ -5,11 +5,7 @@ Since TensorRT 11 networks are strongly typed, so fp16, bf16 and int8 are made h
 post-training quantization with symmetric Q/DQ), which runs on the CPU. Knows nothing of building.
 """
 
-import logging
-import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +13,9 @@ import numpy as np
 
 from toolchain.backends.calibration import Calibration
 from toolchain.backends.graph import layer_names
+from toolchain.backends.modelopt import Order, converted
 from toolchain.errors import BackendError
 from toolchain.records.manifest import Precision
-
-INPUT = "image"
-REST = "fp16"  # what the layers that are not int8 are computed in
 
 
 def typed(path: Path, precision: Precision, calibration: Calibration | None) -> Any:
@@ -33,12 +27,23 @@ def typed(path: Path, precision: Precision, calibration: Calibration | None) -> 
         return model
     if calibration is None or len(calibration.images) == 0:
         raise BackendError(f"{precision} needs pictures and got none; add `quantize = {{}}` to the recipe's steps")
-    with tempfile.TemporaryDirectory(prefix="typed.") as folder, _quiet():
-        work = Path(folder)
-        onnx.save(model, work / "in.onnx")
-        if precision == "int8":
-            return _quantized(work, calibration)
-        return _cast(work, precision, calibration)
+    if precision == "int8":
+        _check_options(calibration)
+    left = left_out(path, calibration.ignore) if precision == "int8" else ()
+    with tempfile.TemporaryDirectory(prefix="typed.") as folder:
+        onnx.save(model, Path(folder) / "in.onnx")
+        return converted(Path(folder), Order(precision, left), calibration.images)
+
+
+def _check_options(calibration: Calibration) -> None:
+    for wanted, option in (
+        (calibration.smooth, "smooth"),
+        (calibration.bias_correction == "exact", 'bias_correction = "exact"'),
+        (not calibration.per_channel, "per_channel = false"),
+        (calibration.max_drop is not None, "max_drop"),
+    ):
+        if wanted:
+            raise BackendError(f"target tensorrt has no such thing: remove {option} from quantize")
 
 
 def left_out(path: Path, patterns: tuple[str, ...]) -> tuple[str, ...]:
@@ -86,57 +91,6 @@ def named(model: Any) -> Any:
     for place, node in enumerate(model.graph.node):
         node.name = node.name or f"{node.op_type}.{place}"
     return model
-
-
-def _quantized(work: Path, calibration: Calibration) -> Any:
-    import onnx
-    from modelopt.onnx.quantization import quantize
-
-    for wanted, option in (
-        (calibration.smooth, "smooth"),
-        (calibration.bias_correction == "exact", 'bias_correction = "exact"'),
-        (not calibration.per_channel, "per_channel = false"),
-        (calibration.max_drop is not None, "max_drop"),
-    ):
-        if wanted:
-            raise BackendError(f"target tensorrt has no such thing: remove {option} from quantize")
-    left = layer_names(work / "in.onnx", calibration.ignore)
-    quantize(
-        str(work / "in.onnx"),
-        quantize_mode="int8",
-        calibration_data={INPUT: calibration.images},
-        calibration_method="entropy",
-        calibration_eps=["cpu"],
-        high_precision_dtype=REST,
-        nodes_to_exclude=list(left) or None,
-        output_path=str(work / "out.onnx"),
-        log_level="ERROR",
-    )
-    return onnx.load(work / "out.onnx")
-
-
-def _cast(work: Path, precision: Precision, calibration: Calibration) -> Any:
-    from modelopt.onnx.autocast import convert_to_mixed_precision
-
-    np.savez(work / "pictures.npz", allow_pickle=False, **{INPUT: calibration.images})
-    return convert_to_mixed_precision(
-        str(work / "in.onnx"),
-        low_precision_type=precision,
-        keep_io_types=True,
-        calibration_data=str(work / "pictures.npz"),
-    )
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """ModelOpt tells each of its steps, and draws hundreds of progress bars; what goes wrong it raises."""
-    before = logging.root.manager.disable
-    logging.disable(logging.ERROR)
-    try:
-        with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
-            yield
-    finally:
-        logging.disable(before)
 
 
 def rounded_in_float(model: Any) -> Any:
