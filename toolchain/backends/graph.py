@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -52,11 +53,26 @@ def refuse_other_precisions(
         )
 
 
-def layer_names(path: Path, patterns: tuple[str, ...]) -> tuple[str, ...]:
-    """Nodes whose weights belong to a module that fits one of `patterns`; BackendError for a pattern that fits none."""
-    import onnx
+def absent_packages(*names: str) -> str | None:
+    """For Backend.missing: which of them are not installed, and what to type."""
+    absent = [name for name in names if find_spec(name) is None]
+    return f"not installed: {', '.join(absent)}; run make setup" if absent else None
 
-    model = onnx.load(path, load_external_data=False)
+
+def named(model: Any) -> Any:
+    """The onnx.ModelProto with a name for every node: what is left out, linted and audited is told by it."""
+    for place, node in enumerate(model.graph.node):
+        node.name = node.name or f"{node.op_type}.{place}"
+    return model
+
+
+def learned(model: Any) -> bool:
+    """Whether training put quantization into the graph: it holds Q/DQ already."""
+    return any(node.op_type == "DequantizeLinear" for node in model.graph.node)
+
+
+def layer_names(model: Any, patterns: tuple[str, ...]) -> tuple[str, ...]:
+    """Nodes whose weights belong to a module that fits one of `patterns`; BackendError for a pattern that fits none."""
     weights = {tensor.name: len(tensor.dims) for tensor in model.graph.initializer}
     found = {
         OUTSIDE.sub("", name): node.name

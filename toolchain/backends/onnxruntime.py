@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from toolchain.backends.calibration import Calibration
-from toolchain.backends.graph import graph_specs, layer_names, refuse_other_precisions
+from toolchain.backends.graph import graph_specs, layer_names, learned, named, refuse_other_precisions
 from toolchain.backends.rounding import Rounding
 from toolchain.errors import BackendError
 from toolchain.progress import counted
@@ -79,10 +79,13 @@ def _made(onnx: Path, precision: Precision, calibration: Calibration | None) -> 
 
 
 def _quantized(onnx: Path, made: Path, precision: Precision, calibration: Calibration) -> bytes:
+    import onnx as library
     from onnxruntime import quantization
 
-    onnx = _named(onnx, made.with_name("named.onnx"))
-    left = layer_names(onnx, calibration.ignore)
+    model = named(library.load(onnx))  # the quantizer leaves nodes out by name
+    onnx = made.with_name("named.onnx")
+    library.save(model, onnx)
+    left = layer_names(model, calibration.ignore)
     common: dict[str, Any] = {
         "nodes_to_exclude": list(left),
         "per_channel": calibration.per_channel,
@@ -101,17 +104,6 @@ def _quantized(onnx: Path, made: Path, precision: Precision, calibration: Calibr
     finally:
         logging.disable(before)
     return _tidied(made, precision)
-
-
-def _named(path: Path, copy: Path) -> Path:
-    """The same graph with a name for every node: the quantizer leaves nodes out by name."""
-    import onnx
-
-    model = onnx.load(path)
-    for place, node in enumerate(model.graph.node):
-        node.name = node.name or f"{node.op_type}.{place}"
-    onnx.save(model, copy)
-    return copy
 
 
 def _tidied(made: Path, precision: str) -> bytes:
@@ -146,11 +138,9 @@ class _Reader:
 
 
 def _learned(onnx: Path) -> bool:
-    """Whether training put quantization into the graph: it holds Q/DQ already."""
     import onnx as library
 
-    nodes = library.load(onnx, load_external_data=False).graph.node
-    return any(node.op_type == "DequantizeLinear" for node in nodes)
+    return learned(library.load(onnx, load_external_data=False))
 
 
 def _half(path: Path) -> bytes:

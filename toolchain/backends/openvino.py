@@ -10,7 +10,6 @@ counter are replaced by the node's place in the graph, and no path is in the fil
 
 import tempfile
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -18,7 +17,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from toolchain.backends.calibration import Calibration
-from toolchain.backends.graph import refuse_other_precisions
+from toolchain.backends.graph import absent_packages, refuse_other_precisions
 from toolchain.backends.openvino_graph import graph_from_onnx, holds_integers, openvino, round_weights
 from toolchain.backends.openvino_int8 import left_in_float, quantized
 from toolchain.backends.rounding import Rounding
@@ -38,8 +37,7 @@ STEMS = {"fp32": "model", "bf16": "model"}  # one file for both; the others are 
 
 def missing() -> str | None:
     """Why this back end cannot run here; None when it can."""
-    absent = [name for name in ("openvino", "nncf") if find_spec(name) is None]
-    return f"not installed: {', '.join(absent)}; run make setup" if absent else None
+    return absent_packages("openvino", "nncf")
 
 
 def build(

@@ -7,17 +7,16 @@ twice; the graph that it is made of is.
 """
 
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, get_args
 
 from deploy.runtime.engines.tensorrt_plan import Flavour, built, library
 from toolchain.backends.calibration import Calibration
-from toolchain.backends.graph import graph_specs, refuse_other_precisions
+from toolchain.backends.graph import absent_packages, graph_specs, refuse_other_precisions
 from toolchain.backends.rounding import Rounding
 from toolchain.backends.tensorrt_audit import audited, convolutions_of, refuse_float
 from toolchain.backends.tensorrt_lint import refuse
-from toolchain.backends.tensorrt_onnx import left_out, rounded_in_float, typed
+from toolchain.backends.tensorrt_onnx import rounded_in_float, typed
 from toolchain.errors import BackendError, DeviceError
 from toolchain.records.files import encoded, write_whole
 from toolchain.records.manifest import Candidate, Precision
@@ -39,8 +38,7 @@ NEEDED = ("tensorrt_rtx_bindings", "modelopt", "onnx_graphsurgeon")
 
 
 def missing() -> str | None:
-    absent = [name for name in NEEDED if find_spec(name) is None]
-    return f"not installed: {', '.join(absent)}; run make setup" if absent else None
+    return absent_packages(*NEEDED)
 
 
 def build(
@@ -61,7 +59,7 @@ def build(
     refuse_other_precisions(NAME, PRECISIONS, precision, REASONS)
     graph_specs(onnx)
     flavour, batches, capabilities = _asked(options)
-    graph = typed(onnx, precision, calibration)
+    graph, left_out = typed(onnx, precision, calibration)
     refuse(graph, capabilities)
     content = bytes(graph.SerializeToString(deterministic=True))
     folder.mkdir(parents=True, exist_ok=True)
@@ -82,7 +80,7 @@ def build(
         batches,
         len(plan.content),
     )
-    refuse_float(audit, left_out(onnx, calibration.ignore) if calibration else ())
+    refuse_float(audit, left_out)
     names = (f"model-{precision}.plan", f"audit-{precision}.json")
     for name, part in zip(names, (plan.content, encoded(audit)), strict=True):
         write_whole(folder / name, part)

@@ -12,27 +12,28 @@ from typing import Any
 import numpy as np
 
 from toolchain.backends.calibration import Calibration
-from toolchain.backends.graph import layer_names
+from toolchain.backends.graph import layer_names, learned, named
 from toolchain.backends.modelopt import Order, converted
 from toolchain.errors import BackendError
 from toolchain.records.manifest import Precision
 
 
-def typed(path: Path, precision: Precision, calibration: Calibration | None) -> Any:
-    """The onnx.ModelProto of `precision`. BackendError: no pictures, or an option that there is not here."""
+def typed(path: Path, precision: Precision, calibration: Calibration | None) -> tuple[Any, tuple[str, ...]]:
+    """The onnx.ModelProto of `precision`, and the nodes that `ignore` leaves in float. BackendError: no pictures, or an
+    option that there is not here."""
     import onnx
 
     model = named(floats_first(onnx.load(path)))
     if precision == "fp32" or learned(model):
-        return model
+        return model, ()
     if calibration is None or len(calibration.images) == 0:
         raise BackendError(f"{precision} needs pictures and got none; add `quantize = {{}}` to the recipe's steps")
     if precision == "int8":
         _check_options(calibration)
-    left = left_out(path, calibration.ignore) if precision == "int8" else ()
+    left = layer_names(model, calibration.ignore) if precision == "int8" and calibration.ignore else ()
     with tempfile.TemporaryDirectory(prefix="typed.") as folder:
         onnx.save(model, Path(folder) / "in.onnx")
-        return converted(Path(folder), Order(precision, left), calibration.images)
+        return converted(Path(folder), Order(precision, left), calibration.images), left
 
 
 def _check_options(calibration: Calibration) -> None:
@@ -44,22 +45,6 @@ def _check_options(calibration: Calibration) -> None:
     ):
         if wanted:
             raise BackendError(f"target tensorrt has no such thing: remove {option} from quantize")
-
-
-def left_out(path: Path, patterns: tuple[str, ...]) -> tuple[str, ...]:
-    """Names of the nodes that `ignore` leaves in float."""
-    import onnx
-
-    if not patterns:
-        return ()
-    with tempfile.TemporaryDirectory(prefix="typed.") as folder:
-        onnx.save(named(floats_first(onnx.load(path))), Path(folder) / "in.onnx")
-        return layer_names(Path(folder) / "in.onnx", patterns)
-
-
-def learned(model: Any) -> bool:
-    """Whether training put quantization into the graph."""
-    return any(node.op_type == "DequantizeLinear" for node in model.graph.node)
 
 
 def floats_first(model: Any) -> Any:
@@ -83,13 +68,6 @@ def floats_first(model: Any) -> Any:
         del graph.node[:]
         graph.node.extend(nodes)
     del graph.value_info[:]  # the tensors between have other types and shapes now
-    return model
-
-
-def named(model: Any) -> Any:
-    """A name for every node: what is left out, linted and audited is told by it."""
-    for place, node in enumerate(model.graph.node):
-        node.name = node.name or f"{node.op_type}.{place}"
     return model
 
 

@@ -66,8 +66,8 @@ class Finding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class Gate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """fingerprint: the device's; None: the containers did not tell. confirming: the rounds of a second run, without
-    which nothing that is timed is called regressed. floors: how far this device's
-    noise sets equal releases apart, by metric, where that was learned. slower: injected on purpose, by the self-test.
+    which nothing that is timed is called regressed. floors: how far this device's noise sets equal releases apart, by
+    metric, where that was learned. slower: injected on purpose, by the self-test.
     """
 
     sides: dict[str, Side]
