@@ -12,6 +12,7 @@ ToolchainError            exit 1
 ├── ParityError           two ways of running the model disagree
 ├── RecordError           a manifest, report or bundle that cannot be trusted: wrong format, changed byte
 ├── DeviceError           this device cannot run this bundle
+│   └── LostDevice        this process can no longer use its device; a new one can
 ├── RequestError          a client's request that does not fit the model (HTTP 400)
 └── DockerError           no engine, no such image, port in use, container died, disk full
 """
@@ -64,6 +65,10 @@ class RecordError(ToolchainError):
 
 
 class DeviceError(ToolchainError):
+    pass
+
+
+class LostDevice(DeviceError):
     pass
 
 

@@ -48,8 +48,13 @@ def run_certify(
     low, high = wilson(right, images) if images else (None, None)
     changes: dict[str, object] = {}
     if not found.failed:
-        scenarios, _, (joules, source) = measured(bundle, decision.precision, threads, seconds, say, rate=rate)
-        changes = {"scenarios": figures(scenarios), "joules_per_picture": joules, "energy": source}
+        speed = measured(bundle, decision.precision, threads, seconds, say, rate=rate)
+        changes = {
+            "scenarios": figures(speed.scenarios),
+            "joules_per_picture": speed.joules_per_picture,
+            "energy": speed.energy,
+            "gpu": speed.gpu,
+        }
     throttled = throttled_periods() - before
     return msgspec.structs.replace(
         empty,

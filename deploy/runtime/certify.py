@@ -93,7 +93,9 @@ def check_preprocessing(bundle: Bundle) -> Check:
 def check_needs(bundle: Bundle, device: Fingerprint) -> Check:
     needs = bundle.manifest.needs
     lacking = missing_needs(needs, device)
-    return Check("needs", lacking is None, lacking or "all there", ", ".join((needs.architecture, *needs.cpu_isa)))
+    gpu = ("an NVIDIA GPU", *(f"compute capability {one / 10:.1f}" for one in needs.compute_capabilities))
+    wanted = (needs.architecture, *needs.cpu_isa, *(gpu if needs.gpu else ()))
+    return Check("needs", lacking is None, lacking or "all there", ", ".join(wanted))
 
 
 def check_accuracy(counted: tuple[int, int] | None, built: float | None) -> Check:

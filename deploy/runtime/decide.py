@@ -68,7 +68,7 @@ def above_floor(manifest: Manifest, one: Candidate) -> bool:
     """Whether a device may choose it: it answered where the bundle was built, and kept the accuracy."""
     if one.precision == manifest.chosen:
         return True
-    if one.latency_ms is None or manifest.accuracy is None or one.accuracy is None:
+    if manifest.accuracy is None or one.accuracy is None:
         return False
     return one.accuracy >= manifest.accuracy.floor
 

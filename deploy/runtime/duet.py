@@ -20,6 +20,7 @@ from deploy.runtime.certify import answered_right
 from deploy.runtime.cgroup import peak_memory_bytes, throttled_periods
 from deploy.runtime.energy import Meter
 from deploy.runtime.engines import Engine, Hint, Settings, serving_engine
+from deploy.runtime.gpu import used_by
 from deploy.runtime.probe import fingerprint, missing_needs
 from deploy.runtime.state import chosen_here
 from toolchain.errors import DeviceError, RequestError, ToolchainError
@@ -34,10 +35,10 @@ def run_duet(
     bundle: Bundle, threads: int, lines_in: Iterable[str], lines_out: TextIO, state: Path | None = None
 ) -> None:
     """Answer each line until there are no more; engines are opened when first asked for, and stay open."""
-    pictures, meter = real_pictures(bundle), Meter()
+    pictures = real_pictures(bundle)
     lacking = missing_needs(bundle.manifest.needs)
     with ExitStack() as opened:
-        engines: dict[tuple[str, str, bool], Engine] = {}
+        engines: dict[tuple[str, str, bool], tuple[Engine, Meter]] = {}
         for line in lines_in:
             try:
                 if lacking:
@@ -49,8 +50,9 @@ def run_duet(
                 kind = turn.precision, hint, turn.pinned
                 if kind not in engines:
                     settings = Settings(threads, hint, pinned=turn.pinned)
-                    engines[kind] = opened.enter_context(serving_engine(bundle, settings, turn.precision))
-                played = _played(bundle, engines[kind], pictures, turn, meter)
+                    engine = opened.enter_context(serving_engine(bundle, settings, turn.precision))
+                    engines[kind] = engine, Meter(used_by(engine))
+                played = _played(bundle, *engines[kind], pictures, turn)
                 if turn.what == "pictures":
                     played = msgspec.structs.replace(played, threads=threads, precision=turn.precision)
             except ToolchainError as error:
@@ -59,7 +61,7 @@ def run_duet(
             lines_out.flush()
 
 
-def _played(bundle: Bundle, engine: Engine, pictures: Array, turn: Turn, meter: Meter) -> Played:
+def _played(bundle: Bundle, engine: Engine, meter: Meter, pictures: Array, turn: Turn) -> Played:
     before = throttled_periods()
     if turn.what == "pictures":
         right = answered_right(bundle, engine)

@@ -12,6 +12,7 @@ from pathlib import Path
 from shutil import which
 
 from deploy.runtime.cgroup import ROOT, cpu_quota, memory_limit_bytes, read
+from toolchain.errors import DeviceError
 from toolchain.records.fingerprint import Fingerprint
 from toolchain.records.manifest import Needs
 
@@ -71,10 +72,28 @@ def missing_needs(needs: Needs, found: Fingerprint | None = None) -> str | None:
         )
     lacking = [name for name in needs.cpu_isa if name not in device.cpu_isa]
     if not lacking:
-        return None
+        return _missing_gpu(needs) if needs.gpu else None
     return (
         f"this device's CPU ({device.cpu_model or 'unknown model'}) lacks {', '.join(lacking)}, which the bundle "
         "needs; build the bundle on such a device: toolchain build RECIPE"
+    )
+
+
+def _missing_gpu(needs: Needs) -> str | None:
+    from deploy.runtime.engines.cuda import Cuda
+
+    try:
+        cuda = Cuda()
+        cuda.check()
+        here = cuda.capability
+    except DeviceError as error:
+        return str(error)
+    if not needs.compute_capabilities or here in needs.compute_capabilities:
+        return None
+    built = ", ".join(f"{one / 10:.1f}" for one in needs.compute_capabilities)
+    return (
+        f"this GPU ({gpu_and_driver()[0] or 'unknown'}) has compute capability {here / 10:.1f}, the bundle is for "
+        f"{built}; name it in the recipe, [target.tensorrt] compute_capabilities = [{here}], and build again"
     )
 
 

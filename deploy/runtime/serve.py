@@ -52,9 +52,10 @@ class Server:
         self._desk = Desk(bundle, self._health, Metrics(), log, options.timeout_s)
         self._app = Endpoints(self._desk, options.max_batch)
         self._stop = asyncio.Event()
+        self._lost_device = ""
 
     async def run(self) -> bool:
-        """Serve until told to stop; whether every request was answered. DeviceError when it cannot start."""
+        """Serve until told to stop; whether every request was answered and the device kept. DeviceError: no start."""
         self._loop.set_exception_handler(self._tell)
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._stop.set)
@@ -88,7 +89,7 @@ class Server:
         found = await asyncio.to_thread(self._admitted)
         # the service is made here: whoever asks from now on is told of the candidate that answers
         self._desk.bundle = serving(self._bundle, found.precision)
-        service = Service(found.engine, self._options.queue, self._options.max_batch)
+        service = Service(found.engine, self._options.queue, self._options.max_batch, self._lost_from_thread)
         self._health.judge(service, found.checks, found.certificate)
         facts = {"seconds": round(time.perf_counter() - self._began, 3), "precision": found.precision}
         if self._health.phase == "failed":
@@ -97,6 +98,16 @@ class Server:
             self._log.write(
                 "info", "ready", checks=len(found.checks), requests_at_once=service.engine.requests, **facts
             )
+
+    def _lost_from_thread(self, why: str) -> None:
+        self._loop.call_soon_threadsafe(self._lost, why)
+
+    def _lost(self, why: str) -> None:
+        """Only a new process helps: end in order, and with an exit code that has it started again."""
+        if not self._stop.is_set():
+            self._lost_device = why
+            self._log.write("error", "lost the device", reason=why)
+            self._stop.set()
 
     def _admitted(self) -> Admitted:
         options = self._options
@@ -116,7 +127,7 @@ class Server:
 
     async def _drain(self, door: asyncio.Server) -> bool:
         """Unready first, then the door, then what is in flight; idle connections are closed at the end."""
-        self._health.drain()
+        self._health.drain(*([self._lost_device] if self._lost_device else []))
         self._log.write("info", "draining", in_flight=self._desk.in_flight)
         limit = self._loop.time() + self._options.grace_s
         await asyncio.sleep(min(SETTLE_S, self._options.grace_s))
@@ -127,14 +138,14 @@ class Server:
             await asyncio.sleep(0.02)
         left = self._desk.in_flight
         self._log.write("warning" if left else "info", "stopped", unanswered=left)
-        return not left
+        return not left and not self._lost_device
 
     def _tell(self, loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:  # noqa: ARG002
         self._log.write("error", "unexpected", message=context.get("message"), error=repr(context.get("exception")))
 
 
 def serve(bundle: Bundle, options: Options, log: Log, began: float) -> bool:
-    """Serve `bundle` until SIGTERM; whether every request was answered."""
+    """Serve `bundle` until SIGTERM, or until the device is lost; whether every request was answered."""
 
     async def run() -> bool:
         return await Server(bundle, options, log, began).run()

@@ -11,8 +11,10 @@ from queue import SimpleQueue
 from typing import NamedTuple
 
 from deploy.runtime.engines import Engine
-from toolchain.errors import RequestError, ToolchainError
+from toolchain.errors import LostDevice, RequestError, ToolchainError
 from toolchain.records.tensors import Array, Feeds, TensorSpec, check_feeds
+
+RESTART_S = 10
 
 
 class Unavailable(ToolchainError):
@@ -69,10 +71,14 @@ def batch_of(specs: Sequence[TensorSpec], feeds: Feeds, max_batch: int) -> int:
 class Service:
     """admit(), then submit() or release(): a place in the queue is taken before a request costs anything.
 
-    All methods may be called from any thread; `done` is called once, on a worker's thread, and must not block.
+    All methods may be called from any thread; `done` is called once, on a worker's thread, and must not block, nor may
+    `lost`, which is told why once the engine's device is gone for this process.
     """
 
-    def __init__(self, engine: Engine, queue_limit: int = 64, max_batch: int = 256) -> None:
+    def __init__(
+        self, engine: Engine, queue_limit: int = 64, max_batch: int = 256, lost: Callable[[str], None] = lambda _: None
+    ) -> None:
+        self._lost = lost
         self.engine, self.queue_limit, self.max_batch = engine, queue_limit, max_batch
         self.depth = 0  # admitted and not yet answered
         self._lock = threading.Lock()
@@ -140,6 +146,9 @@ class Service:
             return Expired(f"waited {(started - job.queued) * 1e3:.0f} ms in the queue, past its time; try again later")
         try:
             outputs = self.engine.infer(job.feeds)
+        except LostDevice as error:
+            self._lost(str(error))
+            return Unavailable(str(error), "lost_device", RESTART_S)
         except Exception as error:  # whatever an engine throws, the worker must live and the client be told
             return EngineFault(f"the engine failed: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
         return Answer(outputs, job.batch, started - job.queued, time.perf_counter() - started)

@@ -1,12 +1,17 @@
-"""What a TensorRT builder made of a graph, layer by layer: audit.json in a bundle.
+"""What a TensorRT builder made of a graph, layer by layer (audit.json in a bundle), and what a device is to build.
 
 Format history
 1  first (0.3.0)
 """
 
+from collections.abc import Collection
+
 import msgspec
 
+from toolchain.errors import BackendError
+
 FORMAT = 1
+SHOWN = 5
 
 
 class AuditLayer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -37,3 +42,27 @@ class Audit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     plan_bytes: int
     layers: tuple[AuditLayer, ...]
     format: int = FORMAT
+
+
+class BuildOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a device needs to know to build a plan of the graph beside it. convolutions: how many weights each has, by
+    node; in_float: those that the recipe leaves in float."""
+
+    precision: str
+    batches: tuple[int, ...]
+    convolutions: dict[str, int]
+    in_float: tuple[str, ...] = ()
+    format: int = FORMAT
+
+
+def refuse_float(audit: Audit, meant: Collection[str] = ()) -> None:
+    """BackendError that names the convolutions that an int8 engine computes in float and that are not `meant` to be."""
+    left = {name: kind for name, kind in audit.convolutions.items() if kind != "Int8" and name not in meant}
+    if audit.precision == "int8" and left:
+        first = ", ".join(f"{name} ({kind})" for name, kind in list(left.items())[:SHOWN])
+        more = f" and {len(left) - SHOWN} more" if len(left) > SHOWN else ""
+        raise BackendError(
+            f"int8 was asked for and TensorRT computes {len(left)} of {len(audit.convolutions)} convolutions in float: "
+            f"{first}{more}; its int8 needs 16 channels or more, in multiples of 8: prune to those, name the layers in "
+            "quantize's `ignore`, or build fp16"
+        )

@@ -3,7 +3,8 @@
 Format history
 1  first (0.1.0)
 2  the fingerprint tells microcode, NUMA nodes, cpuset, turbo and clock (0.2.0)
-3  the candidates that the device tried, LoadGen's scenarios, memory, cold start, energy, throttling; signed
+3  the candidates that the device tried, LoadGen's scenarios, memory, cold start, energy, throttling; signed (0.2.0)
+4  what the GPU was and did (0.3.0)
 """
 
 import base64
@@ -14,9 +15,10 @@ import msgspec
 
 from toolchain.errors import RecordError
 from toolchain.records.fingerprint import Fingerprint
-from toolchain.records.report import Scenario
+from toolchain.records.gpu import GpuFigures, Percentiles
+from toolchain.records.report import Scenario, percentiles
 
-FORMAT = 3
+FORMAT = 4
 PERCENTS = (50.0, 90.0, 99.0)
 
 
@@ -46,7 +48,7 @@ class Figures(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     scenario: str
     queries: int
     seconds: float
-    percentiles_ms: tuple[float | None, float | None, float | None]
+    percentiles_ms: Percentiles
     throughput_per_s: float
     valid: bool
     note: str = ""
@@ -82,6 +84,7 @@ class Certificate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     joules_per_picture: float | None = None
     energy: str = ""
     throttled_periods: int = 0
+    gpu: GpuFigures | None = None
     key: str = ""
     signature: str = ""
     format: int = FORMAT
@@ -98,7 +101,7 @@ def figures(scenarios: Sequence[Scenario]) -> tuple[Figures, ...]:
             one.scenario,
             len(one.latencies_ms),
             one.seconds,
-            (one.percentile_ms(50.0), one.percentile_ms(90.0), one.percentile_ms(99.0)),
+            percentiles(one.latencies_ms),
             one.throughput_per_s,
             one.valid,
             one.note,

@@ -4,6 +4,7 @@ Format history
 1  first (0.1.0)
 2  the precisions int8d and intNw; a step's sparsity; what a step promised and what was measured of it on the target
 3  each candidate's accuracy on certify.npz; whether the device chooses among them (0.2.0)
+4  which GPUs a bundle needs (0.3.0)
 """
 
 from typing import Literal
@@ -12,7 +13,7 @@ import msgspec
 
 from toolchain.records.tensors import Preprocessing, TensorSpec
 
-FORMAT = 3
+FORMAT = 4
 # fp16: weights stored at 16 bits, computed in fp32; int8: weights and activations, ranges known beforehand; int8d:
 # ranges found anew for each picture; intNw: weights alone, stored at N bits, computed in fp32 (weight-only)
 Precision = Literal["fp32", "fp16", "bf16", "int8", "int8d", "int8w", "int4w", "int2w", "int1w"]
@@ -51,6 +52,8 @@ class Candidate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def storage(self) -> str:
         """How what lies on disk differs from what is computed with; '' where it does not."""
         bits = int(self.options.get(STORED_BITS, 0))
+        if self.backend == "tensorrt":
+            return ""  # it computes in what it stores
         stored = {"fp16": 16, **WEIGHT_BITS}.get(self.precision)
         if stored is not None:
             return f"stored, not computed, at {_bits(bits or stored)}"
@@ -130,10 +133,15 @@ class ParityRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Needs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a device must have: the container refuses to start elsewhere and says which is missing."""
+    """What a device must have: the container refuses to start elsewhere and says which is missing.
+
+    gpu: whether it needs one of NVIDIA's; compute_capabilities: such as 86, one of which it must have; none: any.
+    """
 
     architecture: str = "x86_64"
     cpu_isa: tuple[str, ...] = ()
+    gpu: bool = False
+    compute_capabilities: tuple[int, ...] = ()
 
 
 class Golden(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

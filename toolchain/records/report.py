@@ -3,6 +3,7 @@
 Format history
 1  first (0.1.0)
 2  the fingerprint tells microcode, NUMA nodes, cpuset, turbo and clock (0.2.0)
+3  what the GPU was and did; energy (0.3.0)
 """
 
 from collections.abc import Sequence
@@ -11,8 +12,9 @@ from math import ceil
 import msgspec
 
 from toolchain.records.fingerprint import Fingerprint
+from toolchain.records.gpu import GpuFigures, Percentiles
 
-FORMAT = 2
+FORMAT = 3
 
 # MLPerf inference rules: queries that a percentile needs at 99 % confidence and a twentieth of its tail as margin.
 SAMPLES_FOR = {50.0: 8, 90.0: 64, 99.0: 662, 99.9: 6636}
@@ -24,6 +26,11 @@ def percentile(latencies: Sequence[float], percent: float) -> float | None:
         return None
     ordered = sorted(latencies)
     return ordered[ceil(percent / 100 * len(ordered)) - 1]
+
+
+def percentiles(latencies: Sequence[float]) -> Percentiles:
+    """50th, 90th and 99th."""
+    return percentile(latencies, 50.0), percentile(latencies, 90.0), percentile(latencies, 99.0)
 
 
 class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -48,7 +55,8 @@ class Duet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a container measured of itself. cold_start_s: container start to first answer, told by the host."""
+    """What a container measured of itself. cold_start_s: container start to first answer, told by the host; gpu: None
+    for a bundle that runs on the CPU; joules_per_picture, energy: as in a certificate."""
 
     bundle: str
     name: str
@@ -65,6 +73,9 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     measured_at: str
     cold_start_s: float | None = None
     duet: Duet | None = None
+    gpu: GpuFigures | None = None
+    joules_per_picture: float | None = None
+    energy: str = ""
     format: int = FORMAT
 
     def scenario(self, name: str) -> Scenario:

@@ -5,6 +5,7 @@ nothing of tensors. The record is one JSON document under KEY in the header's me
 
 Format history
 1  first (0.2.0)
+2  whether activations were learned symmetric (0.3.0)
 """
 
 from pathlib import Path
@@ -16,7 +17,7 @@ from toolchain.errors import RecordError
 from toolchain.records.files import decoded
 from toolchain.records.tensors import Preprocessing
 
-FORMAT = 1
+FORMAT = 2
 KEY = "edge-toolchain"
 LENGTH_BYTES = 8
 LARGEST_HEADER = 16 << 20  # bytes; a tensor's entry takes about a hundred
@@ -36,6 +37,7 @@ class Learned(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     activation_bits: Bits | None
     keep_ends: bool
     learned_scales: bool
+    symmetric: bool = False
 
 
 class Structure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -1,41 +1,53 @@
 """Artifact -> something that answers. One engine a file; the table is read by eye."""
 
+import os
 from importlib import import_module
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Protocol, Self
+from typing import TYPE_CHECKING, Literal, Protocol, Self, runtime_checkable
 
 import msgspec
 
 from toolchain.errors import DeviceError
 from toolchain.records.bundle import Bundle
+from toolchain.records.certificate import Check
 from toolchain.records.manifest import Candidate
 from toolchain.records.tensors import Array, Feeds, TensorSpec
 
+if TYPE_CHECKING:
+    from deploy.runtime.engines.cuda import Timing
+
 TABLE = {
     "openvino": "deploy.runtime.engines.openvino",
+    "tensorrt": "deploy.runtime.engines.tensorrt",
     "onnxruntime": "deploy.runtime.engines.onnxruntime",
     "null": "deploy.runtime.engines.null",
 }
 Hint = Literal["latency", "throughput"]
 
 
+def cache_folder() -> Path | None:
+    """Set in the GPU image, where compiling takes seconds and the volume is always the same."""
+    text = os.environ.get("CACHE_DIR", "")
+    return Path(text) if text else None
+
+
 class Settings(msgspec.Struct, frozen=True):
     """threads: for the whole engine. hint: one request at a time as fast as can be, or many at once.
 
-    cache: a folder for what the engine compiles, or None. infer() may be called from `requests` threads at once.
-    pinned: each thread stays on a core of its own, where the engine can do that (OpenVINO). For who measures alone:
-    processes that pin choose the same cores.
+    cache: a folder for what the engine compiles, or None; if not given, $CACHE_DIR. pinned: each thread stays on a core
+    of its own, where the engine can do that (OpenVINO); for who measures alone: processes that pin choose the same.
     """
 
     threads: int
     hint: Hint = "latency"
-    cache: Path | None = None
+    cache: Path | None = msgspec.field(default_factory=cache_folder)
     pinned: bool = False
 
 
 class Engine(Protocol):
-    """Two facts and one verb. infer() may be called from several threads; feeds were checked by the caller."""
+    """Two facts and one verb. infer() may be called from several threads, of which
+    `requests` are answered at once; feeds were checked by the caller."""
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
@@ -47,6 +59,16 @@ class Engine(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+
+
+@runtime_checkable
+class OnGpu(Protocol):
+    """What an engine on a GPU has beside. bus: the GPU's PCI address."""
+
+    bus: str
+
+    def timed(self, feeds: Feeds) -> "Timing":
+        """One answer, measured on the GPU."""
 
 
 class Opener(Protocol):
@@ -61,6 +83,12 @@ def open_engine(folder: Path, candidate: Candidate, settings: Settings) -> Engin
         raise DeviceError(f"no engine '{candidate.backend}' in this container; it has: {', '.join(TABLE)}")
     module: Opener = import_module(TABLE[candidate.backend])
     return module.open_engine(folder, candidate, settings)
+
+
+def examined(folder: Path, candidate: Candidate) -> tuple[Check, ...]:
+    """What can be told of `candidate` without the device that it is for: nothing, of an engine that needs none."""
+    look = getattr(import_module(TABLE[candidate.backend]), "examined", None)
+    return tuple(look(folder, candidate)) if look else ()
 
 
 def serving_engine(bundle: Bundle, settings: Settings, precision: str | None = None) -> Engine:

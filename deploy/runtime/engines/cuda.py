@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from toolchain.errors import DeviceError
+from toolchain.errors import DeviceError, LostDevice
 from toolchain.records.tensors import Array, TensorSpec
 
 NO_DRIVER, NO_DEVICE = 35, 100
@@ -26,10 +26,6 @@ INSTALL = (
     "--gpus=all"
 )
 Launch = Callable[[Mapping[str, int], int], None]  # (device address by tensor, stream)
-
-
-class LostDevice(DeviceError):
-    """The process's CUDA context is dead; whoever serves must end and be started again."""
 
 
 class Cuda:
@@ -59,6 +55,11 @@ class Cuda:
     def check(self) -> None:
         """DeviceError where there is no driver or no GPU."""
         self("cudaGetDeviceCount")
+
+    @cached_property
+    def bus(self) -> str:
+        """PCI address of the GPU, by which NVML finds it too."""
+        return str(self("cudaDeviceGetPCIBusId", 32, 0).decode().partition("\0")[0])
 
     @cached_property
     def capability(self) -> int:

@@ -8,8 +8,10 @@ two of those is filled up.
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from hashlib import sha256
 from pathlib import Path
 from queue import SimpleQueue
+from statistics import median
 from threading import Lock
 from types import TracebackType
 from typing import Any, Self
@@ -17,16 +19,21 @@ from typing import Any, Self
 import numpy as np
 
 from deploy.runtime.engines import Settings
-from deploy.runtime.engines.cuda import Cuda, Lane, Launch, LostDevice
-from deploy.runtime.engines.tensorrt_plan import Library, first_error, library
-from toolchain.errors import DeviceError
-from toolchain.records.files import write_whole
+from deploy.runtime.engines.cuda import Cuda, Lane, Launch, Timing
+from deploy.runtime.engines.store import Store
+from deploy.runtime.engines.tensorrt_classic import plan_of, refuse_seen_float
+from deploy.runtime.engines.tensorrt_plan import Library, first_error, library, one_line
+from toolchain.errors import DeviceError, LostDevice
+from toolchain.records import audit
+from toolchain.records.audit import BuildOrder
+from toolchain.records.certificate import Check
+from toolchain.records.files import read_record
 from toolchain.records.manifest import Candidate
 from toolchain.records.tensors import Array, Feeds, TensorSpec
 
 REBUILD = "build it for this one: toolchain build RECIPE --target=tensorrt"
 LANES = {"latency": 1, "throughput": 3}  # one copies in, one computes, one copies out
-RUNTIME_CACHE = "tensorrt-rtx.cache"
+TIMED = 64
 
 Lanes = dict[int, Lane]  # by batch
 
@@ -34,17 +41,18 @@ Lanes = dict[int, Lane]  # by batch
 class TensorRtEngine:
     """See Engine. At most `requests` calls run at once. Once the GPU is lost every call raises LostDevice."""
 
-    def __init__(self, cuda: Cuda, found: Library, plan: Any, settings: Settings) -> None:
+    def __init__(self, cuda: Cuda, found: Library, plan: Any, settings: Settings, digest: str = "") -> None:
+        """digest: of the plan, under which what TensorRT for RTX compiles for it on this device is kept."""
         self._cuda, self._found, self._plan = cuda, found, plan
-        self._config, self._cache = _configured(found, plan, settings.cache)
-        self._cache_place = settings.cache
+        self._store, self._cache_name = Store(settings.cache), f"tensorrt-rtx-{digest[:24]}.cache"
+        self._config, self._cache = _configured(found, plan, self._store.read(self._cache_name))
         names = [plan.get_tensor_name(place) for place in range(plan.num_io_tensors)]
         mode = found.trt.TensorIOMode.INPUT
         self.inputs = tuple(_spec(found, plan, name) for name in names if plan.get_tensor_mode(name) == mode)
         self.outputs = tuple(_spec(found, plan, name) for name in names if plan.get_tensor_mode(name) != mode)
         ends = plan.get_tensor_profile_shape(self.inputs[0].name, 0)
         self.forms = tuple(sorted({int(shape[0]) for shape in ends}))
-        self.version, self.requests = found.version, LANES[settings.hint]
+        self.version, self.requests, self.bus = found.version, LANES[settings.hint], cuda.bus
         self._lost = ""
         self._making = Lock()
         self._opened = ExitStack()
@@ -62,13 +70,33 @@ class TensorRtEngine:
         answers = found[0] if len(found) == 1 else [np.concatenate(parts) for parts in zip(*found, strict=True)]
         return {spec.name: array for spec, array in zip(self.outputs, answers, strict=True)}
 
-    def _answered(self, lanes: Lanes, form: int, arrays: Sequence[Array], size: int) -> list[Array]:
+    def timed(self, feeds: Feeds) -> Timing:
+        """Of one batch that is one of the plan's forms."""
+        arrays = [feeds[spec.name] for spec in self.inputs]
+        with self._turn() as lanes:
+            return self._at(lanes, arrays[0].shape[0]).timed(arrays)
+
+    def inspected(self) -> str:
+        """The layers of the plan, as TensorRT's inspector words them: JSON."""
+        inspector = self._plan.create_engine_inspector()
+        return str(inspector.get_engine_information(self._found.trt.LayerInformationFormat.JSON))
+
+    def _at(self, lanes: Lanes, form: int) -> Lane:
+        """A form is compiled at its first answer, and what was compiled is kept at once: processes get killed."""
         if form not in lanes:
-            lanes[form] = self._lane(form)
+            lane = self._lane(form)
+            lane.answer([_zeros(spec, form) for spec in self.inputs])
+            lanes[form] = lane
+            if self._cache is not None:
+                self._store.write(self._cache_name, bytes(self._cache.serialize()))
+        return lanes[form]
+
+    def _answered(self, lanes: Lanes, form: int, arrays: Sequence[Array], size: int) -> list[Array]:
+        lane = self._at(lanes, form)
         if size == form:
-            return lanes[form].answer(arrays)
+            return lane.answer(arrays)
         padded = [np.concatenate([array, np.zeros((form - size, *array.shape[1:]), array.dtype)]) for array in arrays]
-        return [answer[:size] for answer in lanes[form].answer(padded)]
+        return [answer[:size] for answer in lane.answer(padded)]
 
     def _lane(self, form: int) -> Lane:
         with self._making:  # contexts are made one at a time
@@ -110,8 +138,6 @@ class TensorRtEngine:
             self._free.get()
         self._free.put(None)
         self._opened.close()
-        if self._cache is not None and self._cache_place is not None and not self._lost:
-            write_whole(self._cache_place / RUNTIME_CACHE, bytes(self._cache.serialize()))
 
 
 def filled(batch: int, forms: Sequence[int]) -> Iterator[tuple[int, int, int]]:
@@ -131,17 +157,62 @@ def filled(batch: int, forms: Sequence[int]) -> Iterator[tuple[int, int, int]]:
 def open_engine(folder: Path, candidate: Candidate, settings: Settings) -> TensorRtEngine:
     """The engine of `candidate`; DeviceError in a line: no driver, no GPU, or a plan for another GPU or version."""
     file = folder / candidate.files[0]
-    found = library("rtx")
     cuda = Cuda()
     cuda.check()
-    content = file.read_bytes()
+    if file.suffix == ".onnx":
+        return _classic(cuda, folder, candidate, settings)
+    return _opened(cuda, library("rtx"), file.read_bytes(), file.name, settings)
+
+
+def examined(folder: Path, candidate: Candidate) -> Iterator[Check]:
+    """Without a GPU: whether the library loads, and whether the plan is one of its version. TensorRT names another
+    version before it looks for the GPU."""
+    file = folder / candidate.files[0]
+    expected = "a TensorRT that loads and can read it"
+    try:
+        found = library("classic" if file.suffix == ".onnx" else "rtx")
+    except DeviceError as error:
+        yield Check("engine", False, str(error), expected)
+        return
+    if found.ahead_of_time:
+        content = file.read_bytes()
+        with found.listened() as heard:
+            runtime = found.trt.Runtime(found.logger)
+            runtime.get_engine_validity(content[: runtime.engine_header_size])
+        complaints = [one_line(one.text) for one in heard if "created with" in one.text]
+        if complaints:
+            yield Check("engine", False, complaints[0], expected)
+            return
+    yield Check("engine", True, f"{found.version}, {file.name}", expected)
+
+
+def _classic(cuda: Cuda, folder: Path, candidate: Candidate, settings: Settings) -> TensorRtEngine:
+    found, name = library("classic"), candidate.files[0]
+
+    def speed(content: bytes) -> float:
+        with _opened(cuda, found, content, name, settings) as engine:
+            feeds = {spec.name: _zeros(spec, engine.forms[0]) for spec in engine.inputs}
+            return median(engine.timed(feeds).compute_ms for _ in range(TIMED))
+
+    content = plan_of(found, folder, candidate, Store(settings.cache), speed)
+    engine = _opened(cuda, found, content, name, settings)
+    refuse_seen_float(engine.inspected(), read_record(folder / candidate.files[1], BuildOrder, audit.FORMAT))
+    return engine
+
+
+def _opened(cuda: Cuda, found: Library, content: bytes, name: str, settings: Settings) -> TensorRtEngine:
     with found.listened() as heard:
         runtime = found.trt.Runtime(found.logger)
-        _check_validity(found, runtime, content, file.name, cuda.capability)
+        if found.ahead_of_time:
+            _check_validity(found, runtime, content, name, cuda.capability)
         plan = runtime.deserialize_cuda_engine(content)
         if plan is None:
-            raise DeviceError(f"{file.name}: {found.version} cannot load it: {first_error(heard)}; {REBUILD}")
-    return TensorRtEngine(cuda, found, plan, settings)
+            raise DeviceError(f"{name}: {found.version} cannot load it: {first_error(heard)}; {REBUILD}")
+    return TensorRtEngine(cuda, found, plan, settings, sha256(content).hexdigest())
+
+
+def _zeros(spec: TensorSpec, batch: int) -> Array:
+    return np.zeros((batch, *(int(axis or 0) for axis in spec.shape[1:])), spec.dtype)
 
 
 def _check_validity(found: Library, runtime: Any, content: bytes, name: str, capability: int) -> None:
@@ -158,16 +229,15 @@ def _reasons(found: Library, why: int) -> str:
     return ", ".join(name for name, one in kinds.items() if int(one) and why & int(one)) or "no reason given"
 
 
-def _configured(found: Library, plan: Any, cache: Path | None) -> tuple[Any, Any]:
+def _configured(found: Library, plan: Any, cache: bytes | None) -> tuple[Any, Any]:
     """How contexts are made: TensorRT for RTX captures graphs itself, and keeps what it compiles on this device."""
     config = plan.create_runtime_config()
     if not found.ahead_of_time:
         return config, None
     config.cuda_graph_strategy = found.trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
     kept = config.create_runtime_cache()
-    place = None if cache is None else cache / RUNTIME_CACHE
-    if place is not None and place.is_file():
-        kept.deserialize(place.read_bytes())  # of another device or version: not taken, and made anew
+    if cache is not None:
+        kept.deserialize(cache)  # of another device or version: not taken, and made anew
     config.set_runtime_cache(kept)
     return config, kept
 

@@ -79,6 +79,9 @@ class FakeCuda:
     def _DeviceGetAttribute(self, which: int, _device: int) -> Answer:
         return ({75: 8, 76: 6}[which],)
 
+    def _DeviceGetPCIBusId(self, length: int, _device: int) -> Answer:
+        return (b"00000000:65:00.0".ljust(length, b"\0"),)
+
     def _HostAlloc(self, count: int, _flags: int) -> Answer:
         return (self._allocated("host", count),)
 

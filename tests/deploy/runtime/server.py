@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,8 +19,8 @@ CAT = {"name": "image", "datatype": "UINT8", "shape": [1, 8, 8, 3], "data": [7] 
 INFER = "/v2/models/null/infer"
 
 
-def command(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "deploy.runtime", *map(str, arguments)]
+def command(*arguments: object, program: Sequence[str] = ("-m", "deploy.runtime")) -> list[str]:
+    return [sys.executable, *program, *map(str, arguments)]
 
 
 @dataclass
@@ -88,10 +88,16 @@ def answer(connection: socket.socket, head_only: bool = False) -> tuple[int, dic
 
 
 @contextmanager
-def serving(bundle: Path, *flags: object, until: str = "ready", **environment: str) -> Iterator[Running]:
+def serving(
+    bundle: Path,
+    *flags: object,
+    until: str = "ready",
+    program: Sequence[str] = ("-m", "deploy.runtime"),
+    **environment: str,
+) -> Iterator[Running]:
     """A server of `bundle`, ready; ended with the block. Certified only where a test asks for it: it takes seconds."""
     process = subprocess.Popen(
-        command("serve", "--bundle", bundle, "--port", 0, "--host", "127.0.0.1", *flags),
+        command("serve", "--bundle", bundle, "--port", 0, "--host", "127.0.0.1", *flags, program=program),
         cwd=ROOT,
         env={"CERTIFY": "off", **os.environ, **environment},
         stderr=subprocess.PIPE,

@@ -215,3 +215,31 @@ def test_describe_and_certify_print_one_json_document(tmp_path: Path) -> None:
         )
         assert key in json.loads(done.stdout.splitlines()[-1])
         assert json.loads(out.read_text()) == json.loads(done.stdout.splitlines()[-1])
+
+
+LOSES = """
+import sys
+from deploy.runtime.__main__ import main
+from deploy.runtime.engines import null
+from toolchain.errors import LostDevice
+answered, infer = [], null.NullEngine.infer
+def lost(self, feeds):
+    answered.append(1)
+    if len(answered) > 5:  # four golden samples and one request
+        raise LostDevice("CUDA error 719: this process has lost the GPU; start it again")
+    return infer(self, feeds)
+null.NullEngine.infer = lost
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_server_that_lost_its_device_is_unready_and_ends_to_be_started_again(tmp_path: Path) -> None:
+    bundle = null_bundle(tmp_path / "null.bundle")
+    with serving(bundle.folder, program=("-c", LOSES)) as server:
+        assert server.infer(CAT)[0] == 200
+        status, found = server.infer(CAT)
+        assert status == 503
+        assert "CUDA error 719" in found["error"]
+        assert server.process.wait(20) == 1
+        assert server.wait_for("lost the device")["reason"].startswith("CUDA error 719")
+        assert server.wait_for("draining")

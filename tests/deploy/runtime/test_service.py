@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from deploy.runtime.service import Answer, EngineFault, Expired, Outcome, Service, Unavailable
-from toolchain.errors import RequestError
+from toolchain.errors import LostDevice, RequestError
 from toolchain.records.tensors import Array, Feeds, TensorSpec
 
 ONE = {"image": np.zeros((1, 2), np.uint8)}
@@ -103,4 +103,21 @@ def test_an_engine_that_fails_is_told_in_one_line_and_asked_again() -> None:
     with pytest.raises(EngineFault, match="the engine failed: RuntimeError: the silicon melted"):
         service.infer({"image": np.full((1, 2), 255, np.uint8)})
     assert service.infer(ONE).outputs["logits"].tolist() == [[0, 0]]
+    service.close()
+
+
+class Lost(Doubler):
+    """Its device is gone."""
+
+    def infer(self, feeds: Feeds) -> dict[str, Array]:
+        raise LostDevice("CUDA error 719: this process has lost the GPU")
+
+
+def test_a_lost_device_is_told_once_a_request_and_the_client_may_try_again() -> None:
+    told: list[str] = []
+    service = Service(Lost(), lost=told.append)
+    with pytest.raises(Unavailable, match="CUDA error 719") as caught:
+        service.infer(ONE)
+    assert (caught.value.reason, caught.value.retry_after_s) == ("lost_device", 10)
+    assert told == ["CUDA error 719: this process has lost the GPU"]
     service.close()

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
-from deploy.runtime.engines.cuda import Cuda, Lane, LostDevice
+from deploy.runtime.engines.cuda import Cuda, Lane
 from tests.deploy.runtime.fakecuda import FakeCuda
-from toolchain.errors import DeviceError
+from toolchain.errors import DeviceError, LostDevice
 from toolchain.records.tensors import TensorSpec
 
 PICTURE, LOGITS = TensorSpec("image", "uint8", (2, 3)), TensorSpec("logits", "float32", (2, 1))

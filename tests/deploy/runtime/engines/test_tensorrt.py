@@ -6,14 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deploy.runtime.engines import Settings
-from deploy.runtime.engines.cuda import Cuda, LostDevice
-from deploy.runtime.engines.tensorrt import RUNTIME_CACHE, TensorRtEngine, filled, open_engine
+from deploy.runtime.engines import OnGpu, Settings
+from deploy.runtime.engines.cuda import Cuda
+from deploy.runtime.engines.store import Store
+from deploy.runtime.engines.tensorrt import TensorRtEngine, filled, open_engine
 from deploy.runtime.engines.tensorrt_plan import Flavour, built, library
 from tests.backends.rounded import rounded_convolution
 from tests.deploy.runtime.fakecuda import FakeCuda
-from tests.deploy.runtime.faketensorrt import SIDE, FakePlan, fake_library
-from toolchain.errors import DeviceError
+from tests.deploy.runtime.faketensorrt import SIDE, FakeCache, FakePlan, fake_library
+from toolchain.errors import DeviceError, LostDevice
 from toolchain.records.manifest import Candidate
 from toolchain.records.tensors import Array, TensorSpec
 
@@ -99,12 +100,30 @@ def test_an_inference_that_is_refused_is_told_and_the_next_one_tried() -> None:
         assert engine.infer({"image": pictures(1)})["logits"][0, 0] == pictures(1).sum()
 
 
-def test_what_the_device_compiled_is_kept_for_the_next_start(tmp_path: Path) -> None:
+def test_what_the_device_compiled_is_kept_at_once_for_the_next_start(tmp_path: Path) -> None:
     for expected in (b"+", b"++"):
         engine, _, _ = opened(Settings(1, cache=tmp_path))
         with engine:
             engine.infer({"image": pictures(1)})
-        assert (tmp_path / RUNTIME_CACHE).read_bytes() == expected
+            assert Store(tmp_path).read("tensorrt-rtx-.cache") == expected
+    other = TensorRtEngine(Cuda(FakeCuda()), fake_library("rtx"), FakePlan(FakeCuda()), Settings(1), "another plan")
+    with other:
+        assert plan_cache(other) == b""
+
+
+def plan_cache(engine: TensorRtEngine) -> bytes:
+    cache = engine._cache
+    assert isinstance(cache, FakeCache)
+    return cache.taken
+
+
+def test_single_pictures_are_timed_on_the_gpu_and_it_is_named() -> None:
+    engine, _, _ = opened()
+    with engine:
+        assert isinstance(engine, OnGpu)
+        assert engine.bus == "00000000:65:00.0"
+        timing = engine.timed({"image": pictures(1)})
+        assert 0 < timing.compute_ms < timing.whole_ms
 
 
 def test_a_machine_without_a_driver_is_told_what_to_install(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ MEANT = {
     "profile": "IOptimizationProfile",
     "tensor": "ITensor",
     "plan": "ICudaEngine",
+    "inspector": "EngineInspector",
     "context": "IExecutionContext",
     "runtime": "Runtime",
 }

@@ -1,0 +1,99 @@
+"""The flags of the container's verbs, and the environment that they take their defaults from. Imports nothing of ours
+but errors: a container's first milliseconds are spent here.
+"""
+
+import argparse
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from toolchain.errors import UsageError
+
+SERVE = (  # flag, environment variable, default, type, help
+    ("--host", "HOST", "0.0.0.0", str, "address to listen on"),
+    ("--port", "PORT", 8080, int, "port to listen on; 0: any free one, told in the log"),
+    ("--log-level", "LOG_LEVEL", "info", str, "debug (logs every request), info, warning or error"),
+    ("--queue", "QUEUE", 64, int, "requests that may wait or run; beyond it 503 at once"),
+    ("--max-batch", "MAX_BATCH", 256, int, "pictures in one request"),
+    ("--timeout", "TIMEOUT_S", 10.0, float, "seconds until the engine must have begun on a request; then 504"),
+    ("--grace", "GRACE_S", 10.0, float, "seconds to finish what is in flight after SIGTERM"),
+    ("--max-body", "MAX_BODY_BYTES", 64 << 20, int, "bytes of a request's body; beyond it 413"),
+    (
+        "--max-held",
+        "MAX_HELD_BYTES",
+        None,
+        int,
+        "bytes of all bodies; default 512 MB, 1/4 of a memory limit",
+    ),
+    ("--sender-timeout", "SENDER_TIMEOUT_S", 10.0, float, "seconds for a head (a body: on top of 64 kB/s); then 408"),
+    ("--connections", "CONNECTIONS", 512, int, "open connections; beyond it 503"),
+    ("--certify", "CERTIFY", "first", str, "certificate: always, first (kept on the volume) or off"),
+    ("--cache", "CACHE_DIR", "", str, "writable folder for what the engine compiles; empty: none"),
+)
+
+
+CERTIFY = (
+    ("--state", "STATE_DIR", "/state", str, "folder on a volume: the device's key and its certificates"),
+    ("--key", "CERTIFICATE_KEY", "", str, "file with the key to sign with; empty: one made in the state folder"),
+    ("--certify-seconds", "CERTIFY_SECONDS", 1.0, float, "length of each of LoadGen's scenarios"),
+    ("--rate", "RATE", None, float, "pictures a second in the Server scenario; default: half of Offline's"),
+)
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse whose complaints are ours: one line, exit 2."""
+
+    def error(self, message: str) -> Any:
+        raise UsageError(f"{message}; see: {self.prog} --help")
+
+
+def _environment(name: str, default: Any, kind: Callable[[str], Any]) -> Any:
+    text = os.environ.get(name, "")
+    try:
+        return kind(text) if text else default
+    except ValueError as error:
+        raise UsageError(f"{name}={text!r} in the environment: expected {kind.__name__}") from error
+
+
+def parser() -> argparse.ArgumentParser:
+    """Every verb and flag; defaults come from the environment, which a container is configured by."""
+    top = Parser(prog="python -m deploy.runtime", description="A bundle's container")
+    verbs = top.add_subparsers(dest="verb", required=True, metavar="serve|bench|certify|check|describe|duet")
+    for verb, words in {
+        "serve": "answer requests over HTTP (Open Inference Protocol v2)",
+        "bench": "measure this device with MLPerf LoadGen; prints a report",
+        "certify": "choose, check and measure on this device; prints a signed certificate",
+        "check": "check what can be checked of the bundle on any machine; prints the checks, and what was not run",
+        "describe": "print the manifest and this device's fingerprint",
+        "duet": "measure slices of latencies, as asked for on stdin, a line of JSON each",
+    }.items():
+        command = verbs.add_parser(verb, help=words, description=words)
+        command.add_argument(
+            "--bundle",
+            type=Path,
+            default=_environment("BUNDLE", Path("/bundle"), Path),
+            help="folder; $BUNDLE, /bundle",
+        )
+        if verb != "describe":
+            _add(command, "--threads", "THREADS", None, int, "threads of the engine; default: what the quota allows")
+        if verb in ("bench", "certify", "check", "describe"):
+            command.add_argument("--out", type=Path, help="write the JSON document here too")
+        if verb in ("bench", "duet"):
+            _add(command, *CERTIFY[0])
+        if verb == "bench":
+            _add(command, "--seconds", "SECONDS", 10.0, float, "length of each scenario")
+            _add(command, "--scenarios", "SCENARIOS", "SingleStream,Offline", str, "MLPerf's, with commas, or all")
+            _add(command, "--precision", "PRECISION", "", str, "candidate; empty: what this device serves")
+            _add(command, *CERTIFY[-1])
+        for how in CERTIFY if verb in ("serve", "certify") else ():
+            _add(command, *how)
+        for flag in SERVE if verb == "serve" else ():
+            _add(command, *flag)
+    return top
+
+
+def _add(command: argparse.ArgumentParser, flag: str, variable: str, default: Any, kind: Any, words: str) -> None:
+    shown = "" if default in (None, "") else f", default {default}"
+    chosen = _environment(variable, default, kind)
+    command.add_argument(flag, type=kind, default=chosen, help=f"{words} (${variable}{shown})")

@@ -1,0 +1,108 @@
+"""Classic TensorRT: the plan is built on the device itself, at its first start, and kept on a volume.
+
+The builder times kernels while it builds, so that builds of one graph differ in speed from each other: several are made
+and the fastest is kept, by measurement, with the timings that led to it, which make a build of the next release
+faster. A plan is bound to version, GPU and driver: it is kept under a digest of them all and of the graph. One process
+builds at a time; the others wait for its plan. Knows nothing of running a plan.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping
+from hashlib import sha256
+from pathlib import Path
+
+from deploy.runtime.engines.store import Store
+from deploy.runtime.engines.tensorrt_plan import Library, Plan, built
+from deploy.runtime.probe import gpu_and_driver
+from toolchain.errors import DeviceError
+from toolchain.records import audit
+from toolchain.records.audit import BuildOrder
+from toolchain.records.files import read_record
+from toolchain.records.manifest import Candidate
+
+BUILDS, ASKED = 3, "PLAN_BUILDS"
+# how the inspector words the type of a tensor (IEngineInspector, TensorRT 10 and 11), in our audit's words
+WORDS = {
+    "int8": "Int8",
+    "bf16": "BFloat16",
+    "bfloat16": "BFloat16",
+    "fp16": "Half",
+    "half": "Half",
+    "fp32": "Float",
+    "float": "Float",
+}
+Speed = Callable[[bytes], float]  # of a plan: median milliseconds of one picture on the GPU
+
+
+def plan_of(found: Library, folder: Path, candidate: Candidate, store: Store, speed: Speed) -> bytes:
+    """The plan of `candidate` for this device: kept, or built now, which takes minutes. DeviceError."""
+    graph, order_file = ((folder / name) for name in candidate.files[:2])
+    order = read_record(order_file, BuildOrder, audit.FORMAT)
+    onnx = graph.read_bytes()
+    device = (found.version, *gpu_and_driver())
+    name = f"tensorrt-{_key(sha256(onnx).hexdigest(), order.batches, device)}"
+    with store.alone(name):
+        kept = store.read(f"{name}.plan")
+        if kept is not None:
+            return kept
+        timings = f"tensorrt-{_key(device)}.timing"
+        best = _fastest(found, onnx, order, store.read(timings) or b"", speed)
+        store.write(timings, best.timing_cache)
+        store.write(f"{name}.plan", best.content)
+        return best.content
+
+
+def _key(*facts: object) -> str:
+    return sha256(json.dumps(facts).encode()).hexdigest()[:24]
+
+
+def _fastest(found: Library, onnx: bytes, order: BuildOrder, timings: bytes, speed: Speed) -> Plan:
+    """The first build uses what earlier ones measured; the others measure anew, else they would all be the same."""
+    count, plans = _builds(), list[tuple[float, Plan]]()
+    for number in range(1, count + 1):
+        _say(f"{order.precision}: building plan {number} of {count} for this GPU; it is kept for the next start")
+        plan = built(found, onnx, order.batches, (), timings if number == 1 else b"")
+        plans.append((speed(plan.content), plan))
+        _say(f"{order.precision}: plan {number} of {count}: {plans[-1][0]:.3f} ms, built in {plan.seconds:.0f} s")
+    return min(plans, key=lambda pair: pair[0])[1]
+
+
+def _builds() -> int:
+    text = os.environ.get(ASKED, "") or str(BUILDS)
+    if not text.isdigit() or not int(text):
+        raise DeviceError(f"{ASKED}={text} in the environment: expected how many plans to build, 1 or more")
+    return int(text)
+
+
+def _say(text: str) -> None:
+    print(f"tensorrt: {text}", file=sys.stderr, flush=True)
+
+
+def refuse_seen_float(inspected: str, order: BuildOrder) -> None:
+    """DeviceError that names the convolutions which an int8 plan computes in float, as the inspector tells (JSON). What
+    the inspector does not tell of is passed over: its words are not the same in every version."""
+    if order.precision != "int8":
+        return
+    kinds = convolutions_in(inspected, order.convolutions)
+    left = [f"{name} ({kind})" for name, kind in kinds.items() if kind != "Int8" and name not in order.in_float]
+    if left:
+        shown = ", ".join(left[:5]) + (f" and {len(left) - 5} more" if len(left) > 5 else "")
+        raise DeviceError(f"int8 was asked for and TensorRT computes {len(left)} convolutions in float here: {shown}")
+
+
+def convolutions_in(inspected: str, wanted: Mapping[str, int]) -> dict[str, str]:
+    """The type of the weights of each of the `wanted` convolutions, where the inspector tells of a layer with its node
+    and as many weights."""
+    found: dict[str, str] = {}
+    for layer in json.loads(inspected).get("Layers", []):
+        weights = layer.get("Weights") if isinstance(layer, dict) else None  # names only: built without details
+        if not isinstance(weights, dict):
+            continue
+        kind = WORDS.get(str(weights.get("Type", "")).lower())
+        nodes = [part.partition("]")[0] for part in str(layer.get("Metadata", "")).split("[ONNX Layer: ")[1:]]
+        for node in nodes:
+            if kind and node in wanted and weights.get("Count", 0) >= wanted[node]:
+                found[node] = kind
+    return found
