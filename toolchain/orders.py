@@ -49,7 +49,7 @@ def learned(making: "Making") -> LearnedQuantization | None:
 
     found = [step for _, step in making.steps if isinstance(step, Qat)]
     if found:
-        return LearnedQuantization(found[0].weight_bits, found[0].activation_bits or None)
+        return LearnedQuantization(found[0].weight_bits, found[0].activation_bits or None, found[0].symmetric)
     return learned_in(written_weights(making.recipe.model, making.base))
 
 
@@ -68,7 +68,7 @@ def wanted_precisions(making: "Making", room: Backend) -> tuple[Precision, ...]:
     """What is to be built: what the recipe names, else what the back end has of what the recipe says how to make."""
     ordered, asked = set(_ordered(making)), making.recipe.build.precisions
     if asked is None:
-        floats = set() if learned(making) else set(FLOATS if making.recipe.build.prefer == "size" else ("fp32", "bf16"))
+        floats = set() if learned(making) else set(FLOATS if making.recipe.build.prefer == "size" else room.FLOATS)
         wanted = tuple(one for one in room.PRECISIONS if one in ordered | floats)
         if not wanted:
             raise RecipeError(f"{making.place}: {_lacks(making, room, next(iter(ordered)))}")

@@ -144,7 +144,8 @@ def _learned(step: "Step") -> Learned:
     from toolchain.compress.qat import Qat
 
     assert isinstance(step, Qat)
-    return Learned(step.weight_bits, step.activation_bits or None, step.keep_ends, step.scales == "learned")
+    scales = step.scales == "learned"
+    return Learned(step.weight_bits, step.activation_bits or None, step.keep_ends, scales, step.symmetric)
 
 
 def _accuracy(making: Making, folder: Path) -> float | None:

@@ -265,3 +265,14 @@ def test_a_step_that_would_make_the_grid_meaningless_is_refused(later: tuple[str
     with pytest.raises(RecipeError, match=message):
         check_order([("qat", Qat()), later], "r.toml")
     check_order([later, ("qat", Qat())] if later[0] in ("prune_channels", "finetune") else [("qat", Qat())], "r.toml")
+
+
+def test_symmetric_activations_have_as_many_steps_below_zero_as_above() -> None:
+    for learned in (True, False):
+        quantizer = ActivationQuantizer(learned, symmetric=True).eval()
+        with observing(quantizer):
+            quantizer(torch.tensor([[-1.0, 2.54]]))
+        scale, zero_point = quantizer.grid()
+        assert (float(scale.detach()), float(zero_point)) == (pytest.approx(0.02), 128.0)
+        near = quantizer(torch.tensor([[-9.0, -1.0, 0.0, 0.033, 2.54, 9.0]]))[0]
+        assert torch.allclose(near, torch.tensor([-2.56, -1.0, 0.0, 0.04, 2.54, 2.54]), atol=1e-6)

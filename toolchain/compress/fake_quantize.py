@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from toolchain.compress.rounding import rounded
 
-ACTIVATION_LEVELS = 255  # uint8, asymmetric
+ACTIVATION_LEVELS = 255  # uint8
+SYMMETRIC_ZERO = 128  # of uint8: with it, scale * (integer - 128) is just what int8 with a zero of 0 is
 WEIGHT_RANGES = {8: (-127, 127), 4: (-8, 7), 2: (-2, 1)}  # 8 bits without -128, as every engine takes them
 SMALLEST_SCALE = 1e-8
 MOMENTUM = 0.01  # of running ranges
@@ -31,11 +32,12 @@ class Grid(NamedTuple):
 
 
 class ActivationQuantizer(nn.Module):
-    """float32 of any shape, rounded to 256 steps from about the smallest to about the largest seen."""
+    """float32 of any shape, rounded to 256 steps from about the smallest to about the largest seen; symmetric: as many
+    steps below zero as above it, which TensorRT asks for, at the price of half of them after a ReLU."""
 
-    def __init__(self, learned: bool) -> None:
+    def __init__(self, learned: bool, symmetric: bool = False) -> None:
         super().__init__()
-        self.learned, self.observing, self.seen = learned, False, 0
+        self.learned, self.symmetric, self.observing, self.seen = learned, symmetric, False, 0
         for name in ("low", "high", "zero_point"):
             self.register_buffer(name, torch.zeros(1))
         if learned:
@@ -70,6 +72,9 @@ class ActivationQuantizer(nn.Module):
 
     def _of_range(self) -> Grid:
         low, high = self.get_buffer("low"), self.get_buffer("high")
+        if self.symmetric:
+            scale = torch.maximum(-low, high) / (ACTIVATION_LEVELS - SYMMETRIC_ZERO)
+            return Grid(scale.clamp_min(SMALLEST_SCALE), torch.full_like(scale, SYMMETRIC_ZERO))
         scale = ((high - low) / ACTIVATION_LEVELS).clamp_min(SMALLEST_SCALE)
         return Grid(scale, (-low / scale).round().clamp(0, ACTIVATION_LEVELS))
 

@@ -26,12 +26,14 @@ from toolchain.models.modes import evaluating
 
 
 class Qat(TaughtOptions, frozen=True, forbid_unknown_fields=True):
-    """weight_bits: 1 is sign times scale. activation_bits: 8, or 0: they stay float. scales: "learned" step sizes, or
+    """weight_bits: 1 is sign times scale. activation_bits: 8, or 0: they stay float. symmetric: activations too, as
+    target tensorrt needs them. scales: "learned" step sizes, or
     "running" ranges. keep_ends: first and last layer at 8 bits. calibration_samples: training pictures for the first
     ranges. distill: learn from `teachers` (none: the net as the recipe started from it) as the step of that name."""
 
     weight_bits: Literal[8, 4, 2, 1] = 8
     activation_bits: Literal[8, 0] = 8
+    symmetric: bool = False
     scales: Literal["learned", "running"] = "learned"
     keep_ends: bool = True
     calibration_samples: Count = 512
@@ -63,7 +65,7 @@ class Qat(TaughtOptions, frozen=True, forbid_unknown_fields=True):
             raise RecipeError("one-bit weights have no zero, so sparsify would be undone; weight_bits = 2 has one")
         if self.distill:
             teachers_for(self, context)
-        learned = LearnedQuantization(self.weight_bits, self.activation_bits or None)
+        learned = LearnedQuantization(self.weight_bits, self.activation_bits or None, self.symmetric)
         copied = deepcopy(net.module).eval()
         picture = one_picture(copied, context.preprocessing)
         module = quantizable(copied, learned, self.keep_ends, self.scales == "learned", picture, context.say)

@@ -45,7 +45,7 @@ def quantizable(
     if learned.activation_bits is None:
         return module
     module = _with_additions(module, say)
-    _give_quantizers(module, picture, learned_scales)
+    _give_quantizers(module, picture, lambda: ActivationQuantizer(learned_scales, learned.symmetric))
     return module
 
 
@@ -118,7 +118,7 @@ def _adds(node: fx.Node) -> bool:
     return (named or called) and both and not node.kwargs
 
 
-def _give_quantizers(module: nn.Module, picture: Tensor, learned_scales: bool) -> None:
+def _give_quantizers(module: nn.Module, picture: Tensor, new: Callable[[], ActivationQuantizer]) -> None:
     """One for every different tensor that a quantized layer takes; none for sums of other than two feature maps."""
     found: dict[tuple[int, int], ActivationQuantizer] = {}
     kept: list[Tensor] = []  # an id is a tensor's only while it lives
@@ -129,7 +129,7 @@ def _give_quantizers(module: nn.Module, picture: Tensor, learned_scales: bool) -
             return
         for slot, tensor in zip(SLOTS[type(layer)], tensors, strict=True):
             if getattr(layer, slot) is None:
-                made = found.setdefault((id(tensor), tensor._version), ActivationQuantizer(learned_scales))
+                made = found.setdefault((id(tensor), tensor._version), new())
                 made.observing = True
                 setattr(layer, slot, made)
             kept.append(tensor)

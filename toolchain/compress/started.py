@@ -17,7 +17,7 @@ from toolchain.records.weights import Learned, Weights
 
 def rebuilt(module: nn.Module, learned: Learned, preprocessing: Preprocessing) -> nn.Module:
     """`module` as the qat step quantizes it, its parameters to be filled: load_model's `rebuild`."""
-    bits = LearnedQuantization(learned.weight_bits, learned.activation_bits)
+    bits = LearnedQuantization(learned.weight_bits, learned.activation_bits, learned.symmetric)
     picture = one_picture(module, preprocessing)
     return quantizable(module, bits, learned.keep_ends, learned.learned_scales, picture, lambda _: None)
 
@@ -44,4 +44,4 @@ def net_of(loaded: LoadedModel) -> Net:
 def learned_in(written: Weights | None) -> LearnedQuantization | None:
     """The quantization that the weights of a file were trained for; None for plain ones."""
     found = written.structure.learned if written else None
-    return LearnedQuantization(found.weight_bits, found.activation_bits) if found else None
+    return LearnedQuantization(found.weight_bits, found.activation_bits, found.symmetric) if found else None

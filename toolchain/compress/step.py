@@ -38,10 +38,12 @@ class WeightRounding(msgspec.Struct, frozen=True):
 
 class LearnedQuantization(msgspec.Struct, frozen=True):
     """What quantization-aware training put into a net's layers: bits of the weights, and of the activations (None: they
-    stay float). The exporter writes such layers with QuantizeLinear and DequantizeLinear."""
+    stay float); symmetric: activations have as many steps below zero as above it. The exporter writes such layers with
+    QuantizeLinear and DequantizeLinear."""
 
     weight_bits: int
     activation_bits: int | None
+    symmetric: bool = False
 
 
 @dataclass(frozen=True)
