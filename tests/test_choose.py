@@ -86,6 +86,36 @@ def test_without_labels_agreement_with_fp32_is_the_measure_and_the_sentence_says
     assert "99.90% top-1 agreement with fp32 (no labelled test part)" in choice.sentence
 
 
+def untimed(precision: Precision, accuracy: float | None) -> Candidate:
+    return Candidate(precision, "tensorrt", (f"model-{precision}.sm86.plan",), 1, accuracy)
+
+
+def test_where_nothing_could_be_timed_half_precision_serves_until_a_device_has_measured():
+    candidates = [untimed("fp32", 0.92), untimed("fp16", 0.9199), untimed("int8", 0.9185), untimed("bf16", 0.9)]
+    choice = choose(candidates, 0.9205, 0.3)
+    assert choice.chosen == "fp16"
+    assert choice.sentence == (
+        "fp16: keeps the floor (0.06 points lost), not timed: no such device here; also above it: fp32, int8"
+    )
+    assert {one.precision: one.verdict for one in choice.candidates} == {
+        "fp32": "keeps the floor; not timed here",
+        "fp16": "chosen until a device has measured it",
+        "int8": "keeps the floor; not timed here",
+        "bf16": "loses 2.05 points, floor allows 0.30",
+    }
+
+
+def test_the_floor_and_the_size_are_judged_where_nothing_could_be_timed():
+    with pytest.raises(
+        AccuracyError, match=r"fp32 loses 2.05 points \(not timed\), int8 loses 4.05 points \(not timed\)"
+    ):
+        choose([untimed("fp32", 0.9), untimed("int8", 0.88)], 0.9205, 0.3)
+    candidates = [sized(untimed("fp32", 0.92), 300_000), sized(untimed("int8", 0.9185), 80_000)]
+    choice = choose(candidates, 0.9205, 0.3, "size")
+    assert choice.chosen == "int8"
+    assert choice.sentence.startswith("int8: not timed, 91.85% top-1; 0.0800 MB: smallest of 2")
+
+
 def sized(candidate, size_bytes):
     return msgspec.structs.replace(candidate, size_bytes=size_bytes)
 

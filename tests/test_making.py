@@ -109,7 +109,10 @@ def test_a_quantize_step_that_the_target_cannot_use_is_told(folder: Path) -> Non
 
 def test_an_option_of_a_target_is_its_own(folder: Path) -> None:
     for more, error in (
-        ("[target.nil]\ndelay_ms = 1\n", r"\[target.nil\]: no such target; there are: openvino, onnxruntime, null"),
+        (
+            "[target.nil]\ndelay_ms = 1\n",
+            r"\[target.nil\]: no such target; there are: openvino, tensorrt, onnxruntime, null",
+        ),
         ("[target.null]\ndelay = 1\n", r"\[target.null\]: no option `delay`; it has: delay_ms"),
         ("[target.openvino]\ndelay_ms = 1\n", r"\[target.openvino\]: no option `delay_ms`; it has none"),
         ("[target.null]\ndelay_ms = -1\n", r"target\[...\]\[...\]: expected `float` >= 0.0"),

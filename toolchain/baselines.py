@@ -1,6 +1,7 @@
-"""What the release is held against: the trained model as it came, in fp32, by PyTorch and by OpenVINO, on this host.
+"""What the release is held against: the trained model as it came, in fp32, by PyTorch and by OpenVINO, on this host;
+for a bundle that runs on a GPU, by PyTorch on it, copies to and from it counted.
 
-Both run on the same threads as the container, one picture at a time. PyTorch is handed normalized float32 tensors, so
+They run on the same threads as the container, one picture at a time. PyTorch is handed normalized float32 tensors, so
 its preprocessing costs it nothing, while the engines take uint8 pictures and do theirs inside: the ratio understates.
 """
 
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.duet import CallableContestant, Contestant
+from deploy.kinds import kind_of
 from deploy.runtime.engines import Settings, open_engine
 from toolchain.backends import backend
 from toolchain.making import Making
@@ -30,7 +32,7 @@ def baselines(making: Making) -> Iterator[tuple[Contestant, ...]]:
     found: list[Contestant] = []
     if net is not None:
         found.append(_torch(making, net, pictures))
-    if backend("openvino").missing():
+    if backend("openvino").missing() or kind_of(making.target).gpu:
         yield tuple(found)
         return
     folder, candidate = artifact(making, "openvino", exported(making, net), "fp32")
@@ -47,11 +49,12 @@ def _torch(making: Making, net: Path, pictures: NDArray[np.uint8]) -> Contestant
     from toolchain.models.preprocess import normalized
 
     torch.set_num_threads(making.threads)
-    module = net_in(making, net).module.eval()
+    device = "cuda" if kind_of(making.target).gpu and torch.cuda.is_available() else "cpu"
+    module = net_in(making, net).module.eval().to(device)
     inputs = [normalized(torch.from_numpy(pictures[at : at + 1]), making.recipe.input) for at in range(len(pictures))]
 
     def answer(image: torch.Tensor) -> object:
         with torch.inference_mode():
-            return module(image)
+            return module(image.to(device)).cpu()
 
     return CallableContestant(TORCH, answer, inputs)

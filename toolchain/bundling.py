@@ -5,6 +5,7 @@ Knows what a bundle holds and how releases are numbered; measures nothing but th
 
 import re
 import tempfile
+from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 from shutil import copy2
@@ -13,7 +14,9 @@ import msgspec
 import numpy as np
 
 from deploy.runtime.engines import Settings
-from toolchain.backends.isa import needed_isa
+from toolchain.backends import backend
+from toolchain.backends.needs import needs_of
+from toolchain.choose import answers_here
 from toolchain.errors import UsageError
 from toolchain.home import home
 from toolchain.judging import Made, engine_answers, gathered
@@ -21,7 +24,7 @@ from toolchain.making import Making, Measured, Reference
 from toolchain.orders import quantization, roundings
 from toolchain.records.bundle import CERTIFY, MANIFEST, SAMPLE, Bundle, file_record, open_bundle, write_bundle
 from toolchain.records.files import encoded
-from toolchain.records.manifest import Accuracy, DataRecord, Golden, Manifest, Needs, StepRecord
+from toolchain.records.manifest import Accuracy, Candidate, DataRecord, Golden, Manifest, StepRecord
 from toolchain.records.tensors import TensorSpec
 from toolchain.samples import calibration_pictures, certify_pictures, golden_pictures
 from toolchain.stages import code_digest, keep, kept, tool_versions
@@ -36,6 +39,8 @@ TOOLS = (
     "onnxscript",
     "onnxruntime",
     "openvino",
+    "tensorrt-rtx-cu13-libs",
+    "nvidia-modelopt",
     "numpy",
     "pillow",
 )
@@ -94,16 +99,19 @@ def _sampled(making: Making, made: Made, measured: Measured) -> Path:
     an unchanged build must end with the same bundle."""
 
     def make(folder: Path, work: Path) -> None:
-        candidates = gathered(made, work / "candidates")
-        keep(
-            folder,
-            Samples(_write_samples(making, measured, candidates, folder), _certify(making, measured, candidates)),
-        )
+        room = backend(making.target)
+        here = {one.precision: (place, room.stand_in(one) or one) for place, one in made}
+        answered = {one.precision for one in measured.candidates if answers_here(one)}
+        asked = tuple(found for precision, found in here.items() if precision in answered)
+        candidates = gathered(asked, work / "candidates")
+        able = [one for _, one in asked]
+        data = _write_samples(making, measured, able, candidates, folder)
+        keep(folder, Samples(data, _certify(making, able, candidates)))
 
     inputs = {
         "artifacts": [folder.name for folder, _ in made],
         "chosen": measured.chosen,
-        "able": [one.precision for one in measured.candidates if one.latency_ms is not None],
+        "able": [one.precision for one in measured.candidates if answers_here(one)],
         "data": making.data.sha256,
         "pictures": making.pictures.sha256,
         "quantization": quantization(making),
@@ -116,9 +124,10 @@ def _sampled(making: Making, made: Made, measured: Measured) -> Path:
     return making.made("samples", "samples: golden answers, and the certificate's pictures", inputs, make)
 
 
-def _write_samples(making: Making, measured: Measured, candidates: Path, folder: Path) -> DataRecord:
+def _write_samples(
+    making: Making, measured: Measured, able: Sequence[Candidate], candidates: Path, folder: Path
+) -> DataRecord:
     settings, golden = Settings(making.threads), golden_pictures(making.pictures)
-    able = [one for one in measured.candidates if one.latency_ms is not None]  # one that cannot run here has no answers
     answers = {f"outputs_{one.precision}": engine_answers(candidates, one, settings, golden) for one in able}
     np.savez(folder / SAMPLE, allow_pickle=False, inputs=golden, **answers)
     images, labels, indices = certify_pictures(making.data)
@@ -144,11 +153,10 @@ def _calibrated(making: Making, measured: Measured) -> tuple[int, ...]:
     return calibration_pictures(making.pictures, how.samples, making.recipe.build.seed)[1]
 
 
-def _certify(making: Making, measured: Measured, candidates: Path) -> dict[str, float]:
+def _certify(making: Making, able: Sequence[Candidate], candidates: Path) -> dict[str, float]:
     images, labels, _ = certify_pictures(making.data)
     if not len(images):
         return {}
-    able = [one for one in measured.candidates if one.latency_ms is not None]
     answers = {one.precision: engine_answers(candidates, one, Settings(making.threads), images) for one in able}
     return {precision: float((found.argmax(1) == labels).mean()) for precision, found in answers.items()}
 
@@ -186,7 +194,7 @@ def _manifest(
         choice=measured.choice,
         files=tuple(files),
         golden=Golden(GOLDEN_RELATIVE, GOLDEN_AGREEMENT),
-        needs=Needs(cpu_isa=needed_isa(chosen)),
+        needs=needs_of(folder, chosen),
         data=msgspec.structs.replace(samples.data, source=making.data.source),
         accuracy=accuracy,
         certify_accuracy=samples.certify_accuracy.get(measured.chosen),

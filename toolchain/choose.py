@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from toolchain.data.sets import ImageSource, Part
 
 AGREEMENT = "top1_agreement"  # in Candidate.options, where no labels tell an accuracy
+# where nothing was timed: half the bytes at once, and seldom slower; int8 must prove on the device that it is faster
+UNTIMED_FIRST: tuple[Precision, ...] = ("fp16", "bf16", "int8", "fp32")
 PRECISE_FIRST: tuple[Precision, ...] = (
     "fp32",
     "fp16",
@@ -55,8 +57,10 @@ def measure_candidates(
     say: Callable[[str], None],
     pictures: "ImageSource | None" = None,
     right: Precision = "fp32",
+    timed: bool = True,
 ) -> tuple[Candidate, ...]:
-    """Fill latency_ms (batch 1) and accuracy (top-1, all of `test`); a candidate that cannot run here says so.
+    """Fill latency_ms (batch 1; not where `timed` is False: it would be another engine's) and accuracy (top-1, all of
+    `test`); a candidate that cannot run here says so.
 
     Without labels (`test` is None), top-1 agreement with the candidate `right` on `pictures` goes into `options` as
     `top1_agreement`: fp32, or what the net learned in training. AccuracyError when there is neither.
@@ -68,13 +72,15 @@ def measure_candidates(
         raise AccuracyError(
             f"no labelled test part, and no {right} to agree with; add {right} to `precisions` under [build]"
         )
-    able, refused = _timed(folder, candidates, images, msgspec.structs.replace(settings, hint="latency"))
+    latency = msgspec.structs.replace(settings, hint="latency")
+    able, refused = _opened(folder, candidates, images if timed else None, latency)
     throughput = msgspec.structs.replace(settings, hint="throughput")
     answers: dict[Precision, NDArray[np.int64]] = {}
     for candidate in able.values():
         with open_engine(folder, candidate, throughput) as engine:
             answers[candidate.precision] = top1_of(engine, images, f"{candidate.precision}: batches of pictures")
-        say(f"  {candidate.precision}: {candidate.latency_ms:#.3g} ms; {len(images)} pictures answered")
+        taken = "not timed" if candidate.latency_ms is None else f"{candidate.latency_ms:#.3g} ms"
+        say(f"  {candidate.precision}: {taken}; {len(images)} pictures answered")
     truth = test.labels if test is not None else answers.get(right)
     if truth is None:
         raise AccuracyError(f"no labelled test part, and {right} to agree with {refused[right].verdict}")
@@ -82,10 +88,11 @@ def measure_candidates(
     return tuple((scored | refused)[candidate.precision] for candidate in candidates)
 
 
-def _timed(
-    folder: Path, candidates: Sequence[Candidate], images: "ImageSource", settings: Settings
+def _opened(
+    folder: Path, candidates: Sequence[Candidate], images: "ImageSource | None", settings: Settings
 ) -> tuple[dict[Precision, Candidate], dict[Precision, Candidate]]:
-    """Those that run here, with latency_ms, and those that do not, with the reason as verdict; by precision."""
+    """Those that run here, with latency_ms where there are images, and those that do not, with the reason as verdict;
+    by precision."""
     able: dict[Precision, Candidate] = {}
     refused: dict[Precision, Candidate] = {}
     engines: dict[str, Engine] = {}
@@ -97,9 +104,9 @@ def _timed(
             except DeviceError as error:
                 verdict = f"cannot run here: {error}"
                 refused[candidate.precision] = msgspec.structs.replace(candidate, verdict=verdict)
-        found = latencies_ms(engines, images) if engines else {}
+        found = latencies_ms(engines, images) if engines and images is not None else {}
     return {
-        name: msgspec.structs.replace(candidate, latency_ms=found[name]) for name, candidate in able.items()
+        name: msgspec.structs.replace(candidate, latency_ms=found.get(name)) for name, candidate in able.items()
     }, refused
 
 
@@ -124,13 +131,13 @@ def choose(
     keeps the floor.
     """
     reference = 1.0 if accuracy_fp32_torch is None else accuracy_fp32_torch
-    losses = {
-        found.precision: (reference - _share(found)) * 100 for found in candidates if found.latency_ms is not None
-    }
+    losses = {found.precision: (reference - _share(found)) * 100 for found in candidates if answers_here(found)}
     kept = [found for found in candidates if losses.get(found.precision, 1e9) <= max_accuracy_loss_points + 1e-9]
     if not kept:
         raise AccuracyError(_none_kept(candidates, losses, max_accuracy_loss_points))
     fastest = min(kept, key=_latency)
+    if fastest.latency_ms is None and prefer == "latency":
+        return _untimed(candidates, kept, losses, max_accuracy_loss_points)
     level = [found for found in kept if _latency(found) <= _latency(fastest) * NOISE]
     winner = min(level, key=lambda found: PRECISE_FIRST.index(found.precision))
     if prefer == "size":
@@ -144,9 +151,31 @@ def choose(
         msgspec.structs.replace(found, verdict=verdict) for found, verdict in zip(candidates, verdicts, strict=True)
     )
     measure = "top-1" if accuracy_fp32_torch is not None else "top-1 agreement with fp32 (no labelled test part)"
-    clauses = [f"{winner.precision}: {_latency(winner):#.3g} ms, {_share(winner):.2%} {measure}"]
+    clauses = [f"{winner.precision}: {_told_ms(winner)}, {_share(winner):.2%} {measure}"]
     clauses += _because_of_size(winner, losses) if prefer == "size" else _because_of_latency(winner, fastest, losses)
     return Choice(judged, winner.precision, "; ".join((*clauses, *_slower(candidates, winner, losses))))
+
+
+def _untimed(
+    candidates: Sequence[Candidate], kept: Sequence[Candidate], losses: dict[Precision, float], max_points: float
+) -> Choice:
+    """The device that it is for is not here: what is likely fastest serves until a device has measured them."""
+    winner = min(kept, key=lambda found: UNTIMED_FIRST.index(found.precision))
+    verdicts = {
+        found.precision: _unfit(found, losses.get(found.precision), max_points)
+        or ("chosen until a device has measured it" if found is winner else "keeps the floor; not timed here")
+        for found in candidates
+    }
+    judged = tuple(msgspec.structs.replace(found, verdict=verdicts[found.precision]) for found in candidates)
+    others = ", ".join(found.precision for found in kept if found is not winner) or "none"
+    lost = _loss(losses[winner.precision])
+    sentence = f"{winner.precision}: keeps the floor ({lost}), not timed: no such device here; also above it: {others}"
+    return Choice(judged, winner.precision, sentence)
+
+
+def answers_here(candidate: Candidate) -> bool:
+    """Whether it, or what stands in for it, was asked on this machine."""
+    return any((candidate.accuracy is not None, candidate.latency_ms is not None, AGREEMENT in candidate.options))
 
 
 def _share(candidate: Candidate) -> float:
@@ -155,6 +184,10 @@ def _share(candidate: Candidate) -> float:
 
 def _latency(candidate: Candidate) -> float:
     return float("inf") if candidate.latency_ms is None else candidate.latency_ms
+
+
+def _told_ms(candidate: Candidate) -> str:
+    return "not timed" if candidate.latency_ms is None else f"{candidate.latency_ms:#.3g} ms"
 
 
 def _unfit(found: Candidate, loss: float | None, max_points: float) -> str:
@@ -219,7 +252,7 @@ def _loss(points: float) -> str:
 
 def _none_kept(candidates: Sequence[Candidate], losses: dict[Precision, float], max_points: float) -> str:
     rows = [
-        f"{found.precision} loses {losses[found.precision]:.2f} points ({_latency(found):#.3g} ms)"
+        f"{found.precision} loses {losses[found.precision]:.2f} points ({_told_ms(found)})"
         if found.precision in losses
         else f"{found.precision} {found.verdict or 'was not measured'}"
         for found in candidates

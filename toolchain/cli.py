@@ -155,7 +155,8 @@ def stop(name: str) -> None:
 
 
 def deploy(recipe: Path, *, target: str = "openvino", release: str | None = None, port: int = 8080) -> None:
-    """The main job: build, image, container, certificate, benchmark, ledger; ends with the container serving.
+    """The main job: build, image, container, certificate, benchmark, ledger; ends with the container serving. For a GPU
+    that is not here, it ends with the image's check of itself, and says what was not run.
 
     Args:
         recipe: a TOML file; see recipes/
@@ -163,12 +164,12 @@ def deploy(recipe: Path, *, target: str = "openvino", release: str | None = None
         release: the release's name; without it the next number, or the old one when nothing changed
         port: where the container serves on this machine
     """
-    from toolchain.deployment import deployed
-    from toolchain.printing import as_json, outcome_page
+    from toolchain.deployment import Unrun, deployed
+    from toolchain.printing import as_json, outcome_page, unrun_page
     from toolchain.progress import say
 
     outcome = deployed(recipe, target, release, port, say)
-    print(outcome_page(outcome), end="\n\n")
+    print(unrun_page(outcome) if isinstance(outcome, Unrun) else outcome_page(outcome), end="\n\n")
     print(as_json(outcome.summary))
 
 

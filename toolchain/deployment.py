@@ -15,7 +15,8 @@ from deploy.duet import ContainerContestant, Contestant
 from deploy.duet import ratio as duet_ratio
 from deploy.duet import run as run_duet
 from deploy.image import Image, build_image
-from deploy.inspection import benched, certified
+from deploy.inspection import benched, certified, selfchecked
+from deploy.kinds import kind_of
 from deploy.ledger import Ledger
 from deploy.oneshot import duet_command
 from deploy.runtime.probe import fingerprint
@@ -27,12 +28,14 @@ from toolchain.making import Making, prepared
 from toolchain.pipeline import build
 from toolchain.recipe import read_recipe
 from toolchain.records.bundle import Bundle
-from toolchain.records.certificate import Certificate
+from toolchain.records.certificate import Certificate, Check
 from toolchain.records.files import write_whole
 from toolchain.records.report import Report
+from toolchain.records.selfcheck import SelfCheck
 from toolchain.stages import code_digest, keep, kept
 
 BENCH_SECONDS, ROUNDS, QUERIES = 5.0, 12, 64
+NOT_RUN = ("container", "certificate", "choice among the candidates", "benchmark", "ledger")
 Say = Callable[[str], None]
 
 
@@ -46,6 +49,32 @@ class Outcome(msgspec.Struct, frozen=True):
     report: Report
     summary: "Summary"
     curl: str
+
+
+class Unrun(msgspec.Struct, frozen=True):
+    """Where the main job stops on a machine without the device: the image is there and found nothing wrong with
+    itself."""
+
+    bundle: Bundle
+    image: Image
+    selfcheck: SelfCheck
+    summary: "UnrunSummary"
+
+
+class UnrunSummary(msgspec.Struct, frozen=True):
+    """not_run: what was not done for want of the device `lacking`."""
+
+    release: str
+    target: str
+    bundle: str
+    precision: str
+    accuracy_fp32: float | None
+    accuracy: float | None
+    image: str
+    image_bytes: int
+    selfcheck_passed: bool
+    lacking: str
+    not_run: tuple[str, ...]
 
 
 class Summary(msgspec.Struct, frozen=True):
@@ -77,20 +106,22 @@ class Summary(msgspec.Struct, frozen=True):
     certified: bool
 
 
-def deployed(recipe: Path, target: str, release: str | None, port: int, say: Say) -> Outcome:
-    """Do all of it; what is unchanged since the last time is not done again."""
+def deployed(recipe: Path, target: str, release: str | None, port: int, say: Say) -> Outcome | Unrun:
+    """Do all of it; what is unchanged since the last time is not done again. Without the GPU that the target needs, all
+    that can be done without: up to the image's check of itself."""
     # what would stop it at the end is said now, not after the minutes of a build
     check_start(f"edge-{read_recipe(recipe).name}", port)
     bundle = build(recipe, target, release, say)
     say(f"image: {bundle.manifest.name} {bundle.manifest.release}")
     image = build_image(bundle, None, say)
+    if kind_of(target).gpu:
+        found = selfchecked(image.tag, say)
+        _require(image, "in order", found.checks)
+        if found.not_run:
+            return _unrun(bundle, image, found)
     making = prepared(recipe, target, lambda _: None)
     given = _certificate(making, image, say)
-    if not given.passed:
-        failed = next(check for check in given.checks if not check.passed)
-        raise DeviceError(
-            f"{image.tag} is not certified on this device: {failed.name}: {failed.found}, expected {failed.expected}"
-        )
+    _require(image, "certified on this device", given.checks)
     say(f"container: {image.tag} on port {port}")
     container = run(image.tag, port, f"edge-{bundle.manifest.name}", say=say)
     measured = _report(making, image, given.precision, container, say)
@@ -107,6 +138,31 @@ def deployed(recipe: Path, target: str, release: str | None, port: int, say: Say
         _summary(bundle, image, container, given, measured),
         _curl(bundle, container),
     )
+
+
+def _require(image: Image, what: str, checks: tuple[Check, ...]) -> None:
+    """DeviceError for the first check that failed."""
+    for check in checks:
+        if not check.passed:
+            raise DeviceError(f"{image.tag} is not {what}: {check.name}: {check.found}, expected {check.expected}")
+
+
+def _unrun(bundle: Bundle, image: Image, found: SelfCheck) -> Unrun:
+    made = bundle.manifest
+    summary = UnrunSummary(
+        release=made.release,
+        target=made.target,
+        bundle=str(bundle.folder),
+        precision=made.chosen,
+        accuracy_fp32=made.accuracy.fp32 if made.accuracy else None,
+        accuracy=made.serving.accuracy,
+        image=image.tag,
+        image_bytes=image.size_bytes,
+        selfcheck_passed=found.passed,
+        lacking=found.not_run,
+        not_run=NOT_RUN,
+    )
+    return Unrun(bundle, image, found, summary)
 
 
 def _judged_by(making: Making, image: Image) -> dict[str, object]:

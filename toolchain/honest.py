@@ -12,7 +12,7 @@ import msgspec
 
 from toolchain.backends import backend
 from toolchain.compress import ORDERS
-from toolchain.errors import RefusedError
+from toolchain.errors import DeviceError, RefusedError
 from toolchain.making import Making, Measured, Reference
 from toolchain.paying import Row, Terms, Verdict, judge
 from toolchain.paytable import steps_page
@@ -135,7 +135,11 @@ def refuse_before_training(making: Making, original: Path) -> None:
         "code": code_digest(*CODE, "toolchain/honest.py", "toolchain/export"),
         **device_of(making),
     }
-    folder = making.made("rehearsal-pays", "steps: rehearsed nets timed on the target", inputs, make)
+    try:
+        folder = making.made("rehearsal-pays", "steps: rehearsed nets timed on the target", inputs, make)
+    except DeviceError as error:
+        making.stages.say(f"  nothing is refused before training: {error}")
+        return
     rows = kept(folder, tuple[Row, ...])
     verdicts = judge(rows, Terms(lanes=_lanes()))
     refuse(making, tuple(_bare(*one) for one in zip(rows, verdicts, strict=True)), verdicts)

@@ -39,24 +39,33 @@ def judged(
     A candidate that answers otherwise than the net is refused by name; ParityError when none is left. Of an engine that
     computes nothing (null) only the latency is judged.
     """
-    folder = gathered(made, work / "candidates")
+    room = backend(making.target)
+    here = tuple((place, room.stand_in(candidate) or candidate) for place, candidate in made)
+    elsewhere = here != made
+    if elsewhere:
+        making.stages.say(f"  no device for {making.target} here: ONNX Runtime answers, nothing is timed")
+    folder = gathered(here, work / "candidates")
     pictures, settings = trial_pictures(making.data), Settings(making.threads)
     torch = None if module is None else torch_answers(module, making.recipe.input, pictures)
-    computes = backend(making.target).COMPUTES
-    answers = _answered(folder, made, settings, pictures) if computes else {}
+    computes = room.COMPUTES
+    answers = _answered(folder, here, settings, pictures) if computes else {}
     taught = _learned(making, made)
-    parity = three_way(torch, ort_answers(onnx / "model.onnx", pictures), answers, making.target, taught)
+    parity = three_way(
+        torch, ort_answers(onnx / "model.onnx", pictures), answers, _named(making.target, elsewhere), taught
+    )
     differing = {
         precision for precision in answers for row in parity if row.candidate.endswith(precision) and not row.passed
     }
     if len(differing) == len(answers) or not all(row.passed for row in parity if row.candidate.startswith("onnx")):
         require(parity)
-    agreeing = tuple(candidate for _, candidate in made if candidate.precision not in differing)
+    agreeing = tuple(candidate for _, candidate in here if candidate.precision not in differing)
     test = making.data.part("test")
     labelled = test if computes and len(test) else None
-    measured = measure_candidates(folder, agreeing, labelled, settings, making.stages.say, pictures, taught or "fp32")
+    measured = measure_candidates(
+        folder, agreeing, labelled, settings, making.stages.say, pictures, taught or "fp32", timed=not elsewhere
+    )
     choice = choose(
-        measured,
+        tuple(_as_made(found, made) for found in measured),
         reference.accuracy if labelled else None,
         making.recipe.build.max_accuracy_loss,
         making.recipe.build.prefer,
@@ -70,6 +79,23 @@ def judged(
         choice.sentence if computes else f"{choice.chosen}: {making.target} computes nothing, timing alone counts"
     )
     return Measured((*choice.candidates, *refused), choice.chosen, sentence, parity)
+
+
+def _named(target: str, elsewhere: bool) -> str:
+    """For the table: elsewhere, ONNX Runtime answered for the graph that the engine is built of."""
+    return f"{target}'s graph" if elsewhere else target
+
+
+def _as_made(found: Candidate, made: Made) -> Candidate:
+    """The candidate itself, with what was measured of it or of what stood in for it."""
+    own = next(candidate for _, candidate in made if candidate.precision == found.precision)
+    return msgspec.structs.replace(
+        own,
+        accuracy=found.accuracy,
+        latency_ms=found.latency_ms,
+        verdict=found.verdict,
+        options={**own.options, **found.options},
+    )
 
 
 def _learned(making: Making, made: Made) -> Precision | None:

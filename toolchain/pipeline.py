@@ -22,7 +22,7 @@ from toolchain.paying import Terms
 from toolchain.paytable import steps_page
 from toolchain.records.bundle import Bundle
 from toolchain.records.manifest import FLOAT_LAYERS, Candidate, Precision, StepRecord
-from toolchain.samples import calibration_pictures, trial_pictures, validation_pictures
+from toolchain.samples import calibration_pictures, golden_pictures, trial_pictures, validation_pictures
 from toolchain.stages import code_digest, keep, kept, tool_versions
 from toolchain.stepping import facts_in, helped, net_in, origin, rehearsed, stepped, taught, trained
 from toolchain.trial import Artifact
@@ -186,6 +186,8 @@ def artifact(making: Making, target: str, onnx: Path, precision: Precision) -> t
 
     def make(folder: Path, _: Path) -> None:
         calibration = None if how is None else _calibration(making, how)
+        if calibration is None and precision in room.SEES_PICTURES:
+            calibration = Calibration(golden_pictures(making.pictures))
         rounding = None if order is None else Rounding(*msgspec.structs.astuple(order))
         keep(folder, room.build(onnx / "model.onnx", folder, precision, calibration, rounding, small, options))
 
@@ -197,10 +199,10 @@ def artifact(making: Making, target: str, onnx: Path, precision: Precision) -> t
         "rounding": msgspec.to_builtins(order),
         "small": small,
         "options": options,
-        "pictures": making.pictures.sha256 if how else "",
+        "pictures": making.pictures.sha256 if how or precision in room.SEES_PICTURES else "",
         "checked": making.data.sha256 if how and how.max_drop is not None else "",
-        "code": code_digest("toolchain/backends", "toolchain/samples.py"),
-        "tools": tool_versions("openvino", "nncf", "onnxruntime"),
+        "code": code_digest("toolchain/backends", "toolchain/samples.py", "deploy/runtime/engines/tensorrt_plan.py"),
+        "tools": tool_versions("openvino", "nncf", "onnxruntime", "tensorrt-rtx-cu13-libs", "nvidia-modelopt"),
     }
     folder = making.made(f"{target}-{precision}", f"{target}: {precision}", inputs, make)
     candidate = kept(folder, Candidate)

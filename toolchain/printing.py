@@ -17,7 +17,7 @@ from toolchain.tables import Draw, table
 
 if TYPE_CHECKING:
     from deploy.history import Row
-    from toolchain.deployment import Outcome
+    from toolchain.deployment import Outcome, Unrun
     from toolchain.doctor import Finding
 
 MB = 1e6
@@ -247,6 +247,26 @@ def outcome_page(outcome: "Outcome") -> str:
         f"serving {manifest.name} {manifest.release} on {summary.url}; try it:\n  {outcome.curl}",
     ]
     return "\n\n".join(parts)
+
+
+def unrun_page(found: "Unrun") -> str:
+    """What was made for a device that is not here, and what was not run."""
+    manifest, summary = found.bundle.manifest, found.summary
+    checks = [("passed" if one.passed else "FAILED", one.name, one.found) for one in found.selfcheck.checks]
+    told = "\n".join(f"  {what}" for what in summary.not_run)
+    lacking, _, advice = summary.lacking.partition(": ")
+    return "\n\n".join(
+        [
+            steps_table(manifest),
+            candidates_table(manifest),
+            f"chosen: {manifest.choice}",
+            parity_table(manifest),
+            table(checks, {"the image's check of itself": "", "": "", "found": ""}),
+            f"NOT RUN: {lacking}\n{told}\nto run them: {advice}",
+            f"made: {summary.image} ({summary.image_bytes / MB:.0f} MB); on a machine with the GPU: "
+            f"docker run --gpus=all -p 8080:8080 -v edge-{manifest.name}-state:/state {summary.image}",
+        ]
+    )
 
 
 def _ratio(slow: float | None, fast: float | None) -> float | None:

@@ -15,6 +15,9 @@ from toolchain.errors import RecipeError
 from toolchain.records.manifest import Precision
 from toolchain.records.tensors import Preprocessing
 
+Number = Annotated[float, msgspec.Meta(ge=0)]
+Option = Number | str | tuple[Number, ...]
+
 
 class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """source: `torchvision:NAME`, `cifar:NAME`, `file.py:function`, `file.pt2` or `file.onnx`.
@@ -71,7 +74,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     calibration: CalibrationSpec | None = None
     step: tuple[dict[str, dict[str, Any]], ...] = ()
     build: BuildSpec = BuildSpec()
-    target: dict[str, dict[str, Annotated[float, msgspec.Meta(ge=0)]]] = {}
+    target: dict[str, dict[str, Option]] = {}
 
 
 def read_recipe(path: Path) -> Recipe:

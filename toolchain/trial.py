@@ -39,7 +39,7 @@ class Figures(msgspec.Struct, frozen=True):
 
 def latencies(making: Making, modules: "Sequence[nn.Module]") -> tuple[float, ...]:
     """Median milliseconds of one picture for each of `modules`, in fp32 on the target's engine, in turn in one run.
-    ExportError, BackendError and DeviceError for one that cannot run there."""
+    ExportError, BackendError and DeviceError for one that cannot run there, or where no such device is here."""
     from toolchain.export import onnx_from_torch
 
     with tempfile.TemporaryDirectory(prefix="trial.") as temporary, ExitStack() as stack:
@@ -47,7 +47,10 @@ def latencies(making: Making, modules: "Sequence[nn.Module]") -> tuple[float, ..
         for number, module in enumerate(modules):
             folder = Path(temporary) / str(number)
             onnx = onnx_from_torch(module, making.recipe.input, folder / "model.onnx")
-            candidate = backend(making.target).build(onnx, folder, "fp32", None)
+            options = making.recipe.target.get(making.target, {})
+            candidate = backend(making.target).build(onnx, folder, "fp32", None, options=options)
+            if _elsewhere(making, (folder, candidate)):
+                raise DeviceError(f"latency on target {making.target} was asked for, and no such device is here")
             engine = stack.enter_context(open_engine(folder, candidate, Settings(making.threads)))
             callers[str(number)] = caller(engine, trial_pictures(making.data))
         found = in_turn_ms(callers) if callers else {}
@@ -63,16 +66,23 @@ def figures(
     timed = all(name in known and known[name].latency_ms is not None for name in tried)
     found = {name: _unmeasured(*one) for name, one in tried.items()}
     able = {name: tried[name] for name, one in found.items() if not one.absent}
-    latency = {name: known[name].latency_ms for name in able} if timed else _in_turn(able)
+    here = {name: one for name, one in able.items() if not _elsewhere(*one)}
+    latency = {name: known[name].latency_ms for name in able} if timed else _in_turn(here)
     for name, (making, artifact) in able.items():
         accuracy = known[name].accuracy if name in known else None
+        memory = footprint_bytes(*artifact, making.threads, making.recipe.input.shape) if name in here else None
         found[name] = msgspec.structs.replace(
             found[name],
-            latency_ms=latency[name],
+            latency_ms=latency.get(name),
             accuracy=accuracy if accuracy is not None else _accuracy(making, artifact),
-            memory_bytes=footprint_bytes(*artifact, making.threads, making.recipe.input.shape),
+            memory_bytes=memory,
         )
     return found
+
+
+def _elsewhere(making: Making, artifact: Artifact) -> bool:
+    """Whether it is for a device that is not here: another engine answers, whose speed and memory say nothing."""
+    return backend(making.target).stand_in(artifact[1]) is not None
 
 
 def _unmeasured(making: Making, artifact: Artifact) -> Figures:
@@ -108,4 +118,6 @@ def _accuracy(making: Making, artifact: Artifact) -> float | None:
 
 
 def _opened(making: Making, artifact: Artifact, hint: str = "latency") -> Engine:
-    return open_engine(*artifact, Settings(making.threads, "throughput" if hint == "throughput" else "latency"))
+    folder, candidate = artifact
+    answering = backend(making.target).stand_in(candidate) or candidate
+    return open_engine(folder, answering, Settings(making.threads, "throughput" if hint == "throughput" else "latency"))

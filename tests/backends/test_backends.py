@@ -8,11 +8,11 @@ from deploy.runtime.engines.null import NullArtifact
 from tests.backends.contract import check_backend, check_refusals
 from tests.backends.tiny import SHAPE, pictures, tiny_onnx
 from toolchain.backends import TABLE, Calibration, backend
-from toolchain.backends.isa import needed_isa
+from toolchain.backends.needs import needs_of
 from toolchain.backends.null import Zeros
 from toolchain.backends.openvino_graph import graph_from_onnx, layers
 from toolchain.errors import BackendError, UsageError
-from toolchain.records.manifest import Candidate
+from toolchain.records.manifest import Candidate, Needs
 
 EVERY = [(name, precision) for name in TABLE for precision in backend(name).PRECISIONS]
 
@@ -28,7 +28,7 @@ def test_what_a_backend_cannot_build_is_refused_in_one_line(name, tmp_path):
 
 
 def test_an_unknown_target_is_answered_with_those_there_are():
-    with pytest.raises(UsageError, match="no target 'tensorflow'; there are: openvino, onnxruntime, null"):
+    with pytest.raises(UsageError, match="no target 'tensorflow'; there are: openvino, tensorrt, onnxruntime, null"):
         backend("tensorflow")
 
 
@@ -175,7 +175,7 @@ def test_both_presets_reach_onnx_runtime(tmp_path):
     assert made[0] != made[1]
 
 
-def test_only_bf16_needs_more_than_avx2():
-    assert needed_isa(Candidate("bf16", "openvino", (), 0)) == ("avx512_bf16",)
-    assert needed_isa(Candidate("int8", "openvino", (), 0)) == ("avx2",)
-    assert needed_isa(Candidate("fp32", "onnxruntime", (), 0)) == ()
+def test_only_bf16_needs_more_than_avx2(tmp_path):
+    assert needs_of(tmp_path, Candidate("bf16", "openvino", (), 0)) == Needs(cpu_isa=("avx512_bf16",))
+    assert needs_of(tmp_path, Candidate("int8", "openvino", (), 0)) == Needs(cpu_isa=("avx2",))
+    assert needs_of(tmp_path, Candidate("fp32", "onnxruntime", (), 0)) == Needs()

@@ -7,19 +7,26 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import torch
 
 from deploy.runtime.engines import Settings, open_engine
 from tests.backends.contract import check_refusals
-from tests.backends.tiny import pictures, tiny_onnx
+from tests.backends.tiny import SHAPE, pictures, tiny_onnx
 from toolchain.backends import onnxruntime as onnxruntime_backend
 from toolchain.backends import tensorrt
 from toolchain.backends.calibration import Calibration
-from toolchain.backends.tensorrt_audit import audited, counted, refuse_float
+from toolchain.backends.tensorrt_audit import audited, counted
+from toolchain.compress.fake_quantize import observing
+from toolchain.compress.quantizable import quantizable
+from toolchain.compress.step import LearnedQuantization
 from toolchain.errors import BackendError
+from toolchain.export import onnx_from_torch
+from toolchain.models.preprocess import normalized
 from toolchain.parity import compare
-from toolchain.records.audit import Audit
+from toolchain.records.audit import Audit, BuildOrder, refuse_float
 from toolchain.records.files import decoded
 from toolchain.records.manifest import Candidate, Precision
+from toolchain.records.tensors import Preprocessing
 
 LINE = (
     "Name: {name}, LayerType: {kind}, Inputs: [ {{ Name: a, Dimensions: [-1,8,4,4], Strides: [1], StrideOrder: [0], "
@@ -45,7 +52,7 @@ def audit_in(folder: Path, precision: str) -> Audit:
 )
 def test_a_plan_is_built_audited_and_answered_for(precision: Precision, computed: str, tmp_path: Path) -> None:
     candidate = made(tmp_path, precision)
-    assert candidate.files == (f"model-{precision}.plan", f"audit-{precision}.json")
+    assert candidate.files == (f"model-{precision}.sm86.plan", f"audit-{precision}.json")
     assert candidate.size_bytes == sum((tmp_path / "made" / name).stat().st_size for name in candidate.files)
     audit = audit_in(tmp_path, precision)
     assert counted(audit) == {computed: 2}
@@ -80,10 +87,12 @@ def test_a_recipe_may_name_gpus_and_batches(tmp_path: Path) -> None:
 
 def test_the_classic_flavour_ships_the_typed_graph(tmp_path: Path) -> None:
     candidate = made(tmp_path, "int8", flavour="classic")
-    assert candidate.files == ("model-int8.onnx",)
+    assert candidate.files == ("model-int8.onnx", "order-int8.json")
+    order = decoded((tmp_path / "made" / "order-int8.json").read_bytes(), BuildOrder, "order", 1)
+    assert order == BuildOrder("int8", (1, 8, 32), {"Conv.4": 432, "Conv.6": 2304})
     kinds = {node.op_type for node in onnx.load(tmp_path / "made" / "model-int8.onnx").graph.node}
     assert "QuantizeLinear" in kinds
-    assert candidate.size_bytes == (tmp_path / "made" / "model-int8.onnx").stat().st_size
+    assert candidate.size_bytes == sum((tmp_path / "made" / name).stat().st_size for name in candidate.files)
 
 
 @pytest.mark.parametrize(
@@ -175,3 +184,38 @@ def test_what_modelopt_cannot_do_is_told_in_a_line(tmp_path: Path) -> None:
     with pytest.raises(BackendError, match="int8: ModelOpt cannot make it of this graph: ") as caught:
         converted(tmp_path, Order("int8"), pictures(2))
     assert "\n" not in str(caught.value)
+
+
+def learned_onnx(folder: Path, symmetric: bool) -> Path:
+    """A net of 16 channels with ranges as quantization-aware training starts them, exported."""
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 16, 3, padding=1),
+        torch.nn.ReLU(),
+        torch.nn.Conv2d(16, 16, 3, padding=1),
+        torch.nn.AdaptiveAvgPool2d(1),
+        torch.nn.Flatten(),
+        torch.nn.Linear(16, 4),
+    ).eval()
+    shape = Preprocessing(*SHAPE)
+    seen = normalized(torch.from_numpy(pictures(40)), shape)
+    made = quantizable(net, LearnedQuantization(8, 8, symmetric), True, True, seen[:1], lambda _: None)
+    with torch.no_grad(), observing(made):
+        made(seen)
+    return onnx_from_torch(made.eval(), shape, folder / "learned.onnx")
+
+
+def test_quantization_learned_symmetric_is_built_as_it_was_learned(tmp_path: Path) -> None:
+    graph = learned_onnx(tmp_path, symmetric=True)
+    candidate = tensorrt.build(graph, tmp_path / "made", "int8", None)
+    assert counted(audit_in(tmp_path, "int8")) == {"Int8": 2}
+    session = onnxruntime.InferenceSession(str(graph), providers=["CPUExecutionProvider"])
+    (expected,) = session.run(None, {"image": pictures(40)})
+    with open_engine(tmp_path / "made", tensorrt.stand_in(candidate), Settings(threads=1)) as engine:
+        found = engine.infer({"image": pictures(40)})["logits"]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_quantization_learned_around_another_zero_is_refused_with_the_option_that_cures_it(tmp_path: Path) -> None:
+    with pytest.raises(BackendError, match=r"TensorRT would not take this graph: .*qat = \{ symmetric = true \}"):
+        tensorrt.build(learned_onnx(tmp_path, symmetric=False), tmp_path / "made", "int8", None)

@@ -8,14 +8,16 @@ from typing import Protocol
 from toolchain.backends.calibration import Calibration
 from toolchain.backends.rounding import Rounding
 from toolchain.errors import UsageError
+from toolchain.recipe import Option
 from toolchain.records.manifest import Candidate, Precision
 
 TABLE = {
     "openvino": "toolchain.backends.openvino",
+    "tensorrt": "toolchain.backends.tensorrt",
     "onnxruntime": "toolchain.backends.onnxruntime",
     "null": "toolchain.backends.null",
 }
-NO_OPTIONS: Mapping[str, float] = {}
+NO_OPTIONS: Mapping[str, Option] = {}
 
 
 class Backend(Protocol):
@@ -25,6 +27,8 @@ class Backend(Protocol):
     CONTROLS_ACCURACY: it can leave layers in float until int8 loses no more than `max_drop`.
     REASONS: why it has not one or another precision, where there is more to say than that nobody wrote it.
     OPTIONS: what a recipe may set of it under [target.NAME].
+    FLOATS: the float precisions that are built unless the recipe names some.
+    SEES_PICTURES: those that are made with a look at pictures.
     """
 
     NAME: str
@@ -33,6 +37,8 @@ class Backend(Protocol):
     CONTROLS_ACCURACY: bool
     COMPUTES: bool
     OPTIONS: frozenset[str]
+    FLOATS: tuple[Precision, ...]
+    SEES_PICTURES: tuple[Precision, ...]
 
     def build(
         self,
@@ -42,7 +48,7 @@ class Backend(Protocol):
         calibration: Calibration | None,
         rounding: Rounding | None = None,
         small: bool = False,
-        options: Mapping[str, float] = NO_OPTIONS,
+        options: Mapping[str, Option] = NO_OPTIONS,
     ) -> Candidate:
         """Write the artifact's files into `folder`; the Candidate names them, nothing is measured yet.
 
@@ -52,6 +58,10 @@ class Backend(Protocol):
 
     def missing(self) -> str | None:
         """Why this back end cannot run here, in words for a person; None when it can."""
+
+    def stand_in(self, candidate: Candidate) -> Candidate | None:
+        """What gives the same answers where the device that `candidate` is for is not this one: its files lie in the
+        artifact's folder, and its speed means nothing. None: the candidate runs here."""
 
 
 def backend(name: str) -> Backend:

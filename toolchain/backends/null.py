@@ -11,6 +11,8 @@ import msgspec
 from toolchain.backends.calibration import Calibration
 from toolchain.backends.graph import graph_specs, refuse_other_precisions
 from toolchain.backends.rounding import Rounding
+from toolchain.errors import BackendError
+from toolchain.recipe import Option
 from toolchain.records.files import encoded, write_whole
 from toolchain.records.manifest import Candidate, Precision
 from toolchain.records.tensors import TensorSpec
@@ -22,6 +24,8 @@ CONTROLS_ACCURACY = False
 COMPUTES = False
 DELAY = "delay_ms"
 OPTIONS = frozenset({DELAY})
+FLOATS: tuple[Precision, ...] = ("fp32", "bf16")
+SEES_PICTURES: tuple[Precision, ...] = ()
 FILE = "model.null.json"
 
 
@@ -37,6 +41,11 @@ def missing() -> str | None:
     return None
 
 
+def stand_in(candidate: Candidate) -> Candidate | None:  # noqa: ARG001  # Backend's shape
+    """It runs here itself."""
+    return None
+
+
 def build(
     onnx: Path,
     folder: Path,
@@ -44,11 +53,13 @@ def build(
     calibration: Calibration | None,  # noqa: ARG001  # Backend's shape
     rounding: Rounding | None = None,  # noqa: ARG001
     small: bool = False,  # noqa: ARG001
-    options: Mapping[str, float] = {},  # never changed
+    options: Mapping[str, Option] = {},  # never changed
 ) -> Candidate:
     """Write model.null.json; BackendError when `onnx` is no ONNX file. All precisions share the file. options:
     delay_ms, how long each call pretends to work, whatever its batch."""
     delay_ms = options.get(DELAY, 0.0)
+    if not isinstance(delay_ms, int | float):
+        raise BackendError(f"[target.null] {DELAY} = {delay_ms!r}: expected a number of milliseconds")
     refuse_other_precisions(NAME, PRECISIONS, precision, REASONS)
     content = encoded(Zeros(*graph_specs(onnx), delay_ms))
     write_whole(folder / FILE, content)

@@ -20,6 +20,7 @@ from toolchain.backends.graph import graph_specs, layer_names, learned, named, r
 from toolchain.backends.rounding import Rounding
 from toolchain.errors import BackendError
 from toolchain.progress import counted
+from toolchain.recipe import Option
 from toolchain.records.files import write_whole
 from toolchain.records.manifest import Candidate, Precision
 from toolchain.records.tensors import Array
@@ -34,12 +35,19 @@ REASONS: dict[str, str] = {
 CONTROLS_ACCURACY = False
 COMPUTES = True
 OPTIONS: frozenset[str] = frozenset()
+FLOATS: tuple[Precision, ...] = ("fp32", "bf16")
+SEES_PICTURES: tuple[Precision, ...] = ()
 FILES = {"fp32": "model.onnx"}  # the others are model-<precision>.onnx
 QUANTIZED_KINDS = ["Conv", "Gemm", "MatMul"]
 
 
 def missing() -> str | None:
     return None if find_spec("onnxruntime") else "ONNX Runtime is not installed; run make setup"
+
+
+def stand_in(candidate: Candidate) -> Candidate | None:  # noqa: ARG001  # Backend's shape
+    """It runs here itself."""
+    return None
 
 
 def build(
@@ -49,7 +57,7 @@ def build(
     calibration: Calibration | None,
     rounding: Rounding | None = None,  # noqa: ARG001  # Backend's shape
     small: bool = False,  # noqa: ARG001
-    options: Mapping[str, float] = {},  # noqa: ARG001  # has none
+    options: Mapping[str, Option] = {},  # noqa: ARG001  # has none
 ) -> Candidate:
     """Write model.onnx, or model-<precision>.onnx; BackendError: no ONNX file, nothing to quantize."""
     refuse_other_precisions(NAME, PRECISIONS, precision, REASONS)

@@ -22,6 +22,7 @@ from toolchain.backends.openvino_graph import graph_from_onnx, holds_integers, o
 from toolchain.backends.openvino_int8 import left_in_float, quantized
 from toolchain.backends.rounding import Rounding
 from toolchain.errors import BackendError
+from toolchain.recipe import Option
 from toolchain.records.files import write_whole
 from toolchain.records.manifest import FLOAT_LAYERS, STORED_BITS, WEIGHT_BITS, Candidate, Precision
 from toolchain.records.packed import packed, stored_bits
@@ -32,12 +33,19 @@ REASONS: dict[str, str] = {"int8d": "OpenVINO's CPU has no convolution whose ran
 CONTROLS_ACCURACY = True
 COMPUTES = True
 OPTIONS: frozenset[str] = frozenset()
+FLOATS: tuple[Precision, ...] = ("fp32", "bf16")
+SEES_PICTURES: tuple[Precision, ...] = ()
 STEMS = {"fp32": "model", "bf16": "model"}  # one file for both; the others are model-<precision>
 
 
 def missing() -> str | None:
     """Why this back end cannot run here; None when it can."""
     return absent_packages("openvino", "nncf")
+
+
+def stand_in(candidate: Candidate) -> Candidate | None:  # noqa: ARG001  # Backend's shape
+    """It runs here itself."""
+    return None
 
 
 def build(
@@ -47,7 +55,7 @@ def build(
     calibration: Calibration | None,
     rounding: Rounding | None = None,
     small: bool = False,
-    options: Mapping[str, float] = {},  # noqa: ARG001  # has none
+    options: Mapping[str, Option] = {},  # noqa: ARG001  # has none
 ) -> Candidate:
     """Write model.xml and model.bin (fp32, bf16), or model-<precision>.xml and .bin, or model-<precision>.packed.
 

@@ -7,17 +7,20 @@ twice; the graph that it is made of is.
 """
 
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, get_args
 
-from deploy.runtime.engines.tensorrt_plan import Flavour, built, library
+from deploy.runtime.engines.cuda import Cuda
+from deploy.runtime.engines.tensorrt_plan import PACKAGES, Flavour, built, library
 from toolchain.backends.calibration import Calibration
 from toolchain.backends.graph import absent_packages, graph_specs, refuse_other_precisions
 from toolchain.backends.rounding import Rounding
-from toolchain.backends.tensorrt_audit import audited, convolutions_of, refuse_float
+from toolchain.backends.tensorrt_audit import audited, convolutions_of
 from toolchain.backends.tensorrt_lint import refuse
 from toolchain.backends.tensorrt_onnx import rounded_in_float, typed
 from toolchain.errors import BackendError, DeviceError
+from toolchain.records.audit import BuildOrder, refuse_float
 from toolchain.records.files import encoded, write_whole
 from toolchain.records.manifest import Candidate, Precision
 
@@ -32,6 +35,8 @@ CONTROLS_ACCURACY = False
 COMPUTES = True
 FLAVOUR, BATCHES, CAPABILITIES = "flavour", "batches", "compute_capabilities"
 OPTIONS = frozenset({FLAVOUR, BATCHES, CAPABILITIES})
+FLOATS: tuple[Precision, ...] = ("fp32", "fp16")
+SEES_PICTURES: tuple[Precision, ...] = ("fp16", "bf16")  # what they would overflow with stays in fp32
 A6000 = (86,)
 USUAL_BATCHES = (1, 8, 32)
 NEEDED = ("tensorrt_rtx_bindings", "modelopt", "onnx_graphsurgeon")
@@ -50,8 +55,8 @@ def build(
     small: bool = False,  # noqa: ARG001
     options: Mapping[str, Any] = {},  # never changed
 ) -> Candidate:
-    """Write model-<precision>.plan and audit-<precision>.json (rtx) or model-<precision>.onnx (classic), and the graph
-    that stands in for it.
+    """Write model-<precision>.sm86.plan (or for which GPUs it is) and audit-<precision>.json (rtx), or
+    model-<precision>.onnx and order-<precision>.json, of which the device builds (classic); and what stands in for it.
 
     calibration: pictures, for fp16 and bf16 too, whose ranges tell what would overflow. BackendError: what TensorRT
     would not take, by node; int8 that would be computed in float.
@@ -64,9 +69,10 @@ def build(
     content = bytes(graph.SerializeToString(deterministic=True))
     folder.mkdir(parents=True, exist_ok=True)
     if flavour == "classic":
-        write_whole(folder / f"model-{precision}.onnx", content)
-        _stand_in(graph, precision, folder)
-        return Candidate(precision, NAME, (f"model-{precision}.onnx",), len(content))
+        order = BuildOrder(precision, batches, convolutions_of(graph), left_out)
+        return _written(
+            folder, graph, precision, {f"model-{precision}.onnx": content, f"order-{precision}.json": order}
+        )
     try:
         plan = built(library("rtx"), content, batches, capabilities)
     except DeviceError as error:
@@ -81,25 +87,53 @@ def build(
         len(plan.content),
     )
     refuse_float(audit, left_out)
-    names = (f"model-{precision}.plan", f"audit-{precision}.json")
-    for name, part in zip(names, (plan.content, encoded(audit)), strict=True):
-        write_whole(folder / name, part)
-    _stand_in(graph, precision, folder)
-    return Candidate(precision, NAME, names, sum((folder / name).stat().st_size for name in names))
+    return _written(
+        folder, graph, precision, {plan_name(precision, capabilities): plan.content, f"audit-{precision}.json": audit}
+    )
 
 
-def stand_in(candidate: Candidate) -> Candidate:
-    """What answers for `candidate` where there is no such GPU: the very graph that was built, by ONNX Runtime."""
+def _written(folder: Path, graph: Any, precision: Precision, files: Mapping[str, Any]) -> Candidate:
+    """What ships, and beside it what stands in for it here."""
+    contents = {name: part if isinstance(part, bytes) else encoded(part) for name, part in files.items()}
+    for name, content in contents.items():
+        write_whole(folder / name, content)
+    shown = rounded_in_float(graph) if precision == "bf16" else graph
+    write_whole(folder / _graph(precision), bytes(shown.SerializeToString(deterministic=True)))
+    return Candidate(precision, NAME, tuple(contents), sum(map(len, contents.values())))
+
+
+def stand_in(candidate: Candidate) -> Candidate | None:
+    """Where there is no GPU that it is for: the very graph that was built, by ONNX Runtime."""
+    if _opens_here(candidate):
+        return None
     return Candidate(candidate.precision, "onnxruntime", (_graph(candidate.precision),), candidate.size_bytes)
+
+
+def _opens_here(candidate: Candidate) -> bool:
+    """Without files: whether any plan could."""
+    capability, name = _capability(), next(iter(candidate.files), "")
+    if name.endswith(".onnx"):
+        return capability is not None and find_spec(PACKAGES["classic"]) is not None
+    return capability in library("rtx").capabilities and (not name or f"sm{capability}" in name.split("."))
+
+
+def plan_name(precision: str, capabilities: Sequence[int]) -> str:
+    """It tells for which GPUs the plan is: model-fp16.sm86.plan."""
+    return ".".join((f"model-{precision}", *(f"sm{one}" for one in capabilities), "plan"))
+
+
+def _capability() -> int | None:
+    """Of the GPU here; None without one."""
+    try:
+        cuda = Cuda()
+        cuda.check()
+        return cuda.capability
+    except DeviceError:
+        return None
 
 
 def _graph(precision: str) -> str:
     return f"standin-{precision}.onnx"
-
-
-def _stand_in(graph: Any, precision: Precision, folder: Path) -> None:
-    shown = rounded_in_float(graph) if precision == "bf16" else graph
-    write_whole(folder / _graph(precision), bytes(shown.SerializeToString(deterministic=True)))
 
 
 def _asked(options: Mapping[str, Any]) -> tuple[Flavour, tuple[int, ...], tuple[int, ...]]:

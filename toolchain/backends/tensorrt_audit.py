@@ -5,7 +5,7 @@ Reads the lines that TensorRT logs with detailed profiling verbosity (a line a l
 """
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import prod
 from typing import Any, NamedTuple
 
@@ -65,19 +65,6 @@ def audited(
         plan_bytes=plan_bytes,
         layers=tuple(one.layer for one in told),
     )
-
-
-def refuse_float(audit: Audit, meant: Collection[str] = ()) -> None:
-    """BackendError that names the convolutions that an int8 engine computes in float and that are not `meant` to be."""
-    left = {name: kind for name, kind in audit.convolutions.items() if kind != "Int8" and name not in meant}
-    if audit.precision == "int8" and left:
-        first = ", ".join(f"{name} ({kind})" for name, kind in list(left.items())[:5])
-        more = f" and {len(left) - 5} more" if len(left) > 5 else ""
-        raise BackendError(
-            f"int8 was asked for and TensorRT computes {len(left)} of {len(audit.convolutions)} convolutions in float: "
-            f"{first}{more}; its int8 needs 16 channels or more, in multiples of 8: prune to those, name the layers in "
-            "quantize's `ignore`, or build fp16"
-        )
 
 
 def _computed(told: Sequence[_Told], convolutions: Mapping[str, int]) -> dict[str, str]:

@@ -233,7 +233,7 @@ def _rounding(graph: _Graph) -> Iterator[Any]:
     return (node for node in graph.nodes if node.op_type in ROUNDING)
 
 
-SYMMETRIC = 'quantize symmetrically: preset = "performance", or --target=tensorrt from the float net'
+SYMMETRIC = "quantize symmetrically: qat = { symmetric = true }, or --target=tensorrt from the float net"
 RULES: dict[str, tuple[Callable[[_Graph], Found], str]] = {
     "kernel": (_fused, "quantize with Q/DQ nodes (QuantFormat.QDQ)"),
     "plugin": (_own, "export with standard operators"),

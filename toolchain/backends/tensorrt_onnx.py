@@ -17,6 +17,8 @@ from toolchain.backends.modelopt import Order, converted
 from toolchain.errors import BackendError
 from toolchain.records.manifest import Precision
 
+SYMMETRIC_ZERO = 128  # of uint8
+
 
 def typed(path: Path, precision: Precision, calibration: Calibration | None) -> tuple[Any, tuple[str, ...]]:
     """The onnx.ModelProto of `precision`, and the nodes that `ignore` leaves in float. BackendError: no pictures, or an
@@ -24,7 +26,9 @@ def typed(path: Path, precision: Precision, calibration: Calibration | None) -> 
     import onnx
 
     model = named(floats_first(onnx.load(path)))
-    if precision == "fp32" or learned(model):
+    if learned(model):
+        return signed(model), ()
+    if precision == "fp32":
         return model, ()
     if calibration is None or len(calibration.images) == 0:
         raise BackendError(f"{precision} needs pictures and got none; add `quantize = {{}}` to the recipe's steps")
@@ -68,6 +72,25 @@ def floats_first(model: Any) -> Any:
         del graph.node[:]
         graph.node.extend(nodes)
     del graph.value_info[:]  # the tensors between have other types and shapes now
+    return model
+
+
+def signed(model: Any) -> Any:
+    """The same graph with uint8 roundings around 128 as int8 roundings around 0: the same numbers, and TensorRT has no
+    other. Those around another zero are left, for the lint to name."""
+    from onnx import TensorProto, numpy_helper
+
+    held = {tensor.name: tensor for tensor in model.graph.initializer}
+    made = {node.output[0]: one.t for node in model.graph.node if node.op_type == "Constant" for one in node.attribute}
+    rounding = [node for node in model.graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")]
+    stored = {node.input[2] for node in rounding if node.input[0] in held and len(node.input) > 2}
+    for name in {node.input[2] for node in rounding if len(node.input) > 2} - stored:
+        tensor = {**held, **made}.get(name)
+        if tensor is None:
+            continue
+        if tensor.data_type == TensorProto.UINT8 and np.all(numpy_helper.to_array(tensor) == SYMMETRIC_ZERO):
+            tensor.CopyFrom(numpy_helper.from_array(np.zeros(tuple(tensor.dims), np.int8), tensor.name or name))
+    del model.graph.value_info[:]  # the integers between have another type now
     return model
 
 

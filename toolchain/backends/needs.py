@@ -1,0 +1,39 @@
+"""What a device must have for a candidate to be worth running there: Manifest.needs."""
+
+from pathlib import Path
+
+from toolchain.records import audit
+from toolchain.records.audit import Audit
+from toolchain.records.files import read_record
+from toolchain.records.manifest import Candidate, Needs
+
+# OpenVINO's int8 and fp32 run on any CPU with AVX2 (VNNI and AMX make int8 faster, not possible). Its bf16 falls back
+# to fp32, silently, where the CPU has none, so that is a need. ONNX Runtime picks its kernels at run time down to the
+# x86-64 baseline; the null engine computes nothing; TensorRT asks nothing of the CPU.
+CPU_ISA: dict[tuple[str, str], tuple[str, ...]] = {
+    ("openvino", "fp32"): ("avx2",),
+    **{("openvino", stored): ("avx2",) for stored in ("fp16", "int8w", "int4w", "int2w", "int1w")},
+    ("openvino", "bf16"): ("avx512_bf16",),
+    ("openvino", "int8"): ("avx2",),
+}
+
+
+def needs_of(folder: Path, candidate: Candidate) -> Needs:
+    """Of the candidate that serves, whose files lie in `folder`."""
+    return Needs(
+        cpu_isa=CPU_ISA.get((candidate.backend, candidate.precision), ()),
+        gpu=candidate.backend == "tensorrt",
+        compute_capabilities=_built_for(folder, candidate),
+    )
+
+
+def _built_for(folder: Path, candidate: Candidate) -> tuple[int, ...]:
+    """The GPUs that a plan was built for; none where the device builds its own."""
+    return next(
+        (
+            read_record(folder / name, Audit, audit.FORMAT).capabilities
+            for name in candidate.files
+            if name.startswith("audit-")
+        ),
+        (),
+    )
