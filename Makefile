@@ -16,6 +16,9 @@ help:  ## print this
 deploy-cpu: setup  ## trained model -> certified container: RECIPE=… RELEASE=… PORT=… for your own
 	@.venv/bin/toolchain deploy $(RECIPE) --target=openvino $(if $(RELEASE),--release=$(RELEASE)) --port=$(PORT)
 
+deploy-gpu: setup  ## the same for NVIDIA GPUs by TensorRT; without one here, as far as that goes, and it says what was not run
+	@.venv/bin/toolchain deploy $(RECIPE) --target=tensorrt $(if $(RELEASE),--release=$(RELEASE)) --port=$(PORT)
+
 gate: setup  ## refuse CANDIDATE=image of NAME=model when it is slower than the release before; FLAGS='--minutes=3' for more
 	@deploy/gate.sh "$(CANDIDATE)" "$(NAME)" $(FLAGS)
 
@@ -42,8 +45,20 @@ bench-main: setup  ## measure and print every figure that must hold
 bench-compress: setup  ## every compression technique against its figure; QUICK=1: committed checkpoints, no training
 	@.venv/bin/python -m benchmarks.compress
 
-bench-gate: setup  ## how often the gate is wrong here, beside other rules; QUICK=1: an eighth of the gates
+bench-deploy-gpu: setup  ## the same for NVIDIA GPUs by TensorRT; without one here, as far as that goes, and it says what was not run
+	@.venv/bin/toolchain deploy $(RECIPE) --target=tensorrt $(if $(RELEASE),--release=$(RELEASE)) --port=$(PORT)
+
+gate: setup  ## how often the gate is wrong here, beside other rules; QUICK=1: an eighth of the gates
 	@.venv/bin/python -m benchmarks.gate
+
+bench-tensorrt: setup  ## what must hold of the GPU target, as far as it can be measured without a GPU
+	@.venv/bin/python -m benchmarks.tensorrt
+
+test-gpu: setup  ## what any NVIDIA GPU with CUDA 13 shows of the GPU runtime; skips, and says why, without one
+	@.venv/bin/python -m pytest -rs tests/gpu
+
+bench-a6000: setup  ## every candidate measured on this machine's GPU, for docs/a6000.md
+	@.venv/bin/python -m benchmarks.a6000
 
 lock: $(STAMP)  ## write requirements/*.txt again from *.in; LOCKFLAGS=--upgrade for newer versions
 	@$(COMPILE) $(LOCKFLAGS) requirements/uv.in -o requirements/uv.txt
@@ -51,6 +66,9 @@ lock: $(STAMP)  ## write requirements/*.txt again from *.in; LOCKFLAGS=--upgrade
 	@$(COMPILE) $(LOCKFLAGS) requirements/dev.in -o requirements/dev.txt
 	@$(COMPILE) -c requirements/dev.txt requirements/build.in -o requirements/build.txt
 	@$(COMPILE) -c requirements/dev.txt requirements/runtime-cpu.in -o requirements/runtime-cpu.txt
+	@$(COMPILE) -c requirements/dev.txt requirements/runtime-gpu.in -o requirements/runtime-gpu.txt
+	@$(COMPILE) -c requirements/dev.txt requirements/runtime-gpu-classic.in -o requirements/runtime-gpu-classic.txt
+	@$(COMPILE) -c requirements/runtime-gpu-classic.txt requirements/tensorrt-libs.in -o requirements/tensorrt-libs.txt
 
 clean:  ## remove what can be made again, except .venv and data: caches, bundles, wheelhouse
 	@rm -rf .toolchain/cache .toolchain/bundles .toolchain/wheelhouse .mypy_cache .ruff_cache .pytest_cache build *.egg-info
@@ -58,4 +76,4 @@ clean:  ## remove what can be made again, except .venv and data: caches, bundles
 
 # Both halves of set-up call apt-get, which takes one caller at a time: no -j.
 .NOTPARALLEL:
-.PHONY: help deploy-cpu gate setup engine test check bench-main bench-compress bench-gate lock clean
+.PHONY: help deploy-cpu deploy-gpu gate setup engine test check bench-main bench-compress bench-gate bench-tensorrt test-gpu bench-a6000 lock clean

@@ -26,8 +26,14 @@ def row(what: str, value: float | None, relation: str, bound: float, unit: str, 
     return Row(what, value, f"{relation} {bound:g} {unit}".strip(), holds, note)
 
 
+def _verdict(one: Row) -> str:
+    if one.value is None:
+        return "NOT MEASURED"
+    return "holds" if one.holds else "FALLS SHORT"
+
+
 def print_rows(rows: Sequence[Row]) -> None:
     """The table, and the document as the last line. A row that falls short says so; the exit status stays 0."""
-    shown = [(one.what, one.value, one.bound, "holds" if one.holds else "FALLS SHORT", one.note) for one in rows]
+    shown = [(one.what, one.value, one.bound, _verdict(one), one.note) for one in rows]
     print(table(shown, {"what": "", "value": ",.4g", "bound": "", "": "", "note": ""}), end="\n\n")
     print(msgspec.json.encode({"rows": rows}).decode())

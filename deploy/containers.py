@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from deploy import Say
 from deploy.client import connected
 from deploy.engine import builder, connect, explained
+from deploy.gpus import gpu_requests
 from deploy.image import bundle_files, find_image, manifest_from
 from deploy.labels import BUNDLE, ROLE
 from deploy.ports import holder_of, in_use
@@ -82,6 +83,8 @@ def run(
             wait_until_ready(_url(created), timeout_s, lambda: _check_alive(created))
             _answer(_url(created), manifest, picture)
             cold_start_s = time.monotonic() - began
+            # not before: what cannot serve must not be tried again and again
+            created.update(restart_policy={"Name": "unless-stopped"})  # type: ignore[arg-type]  # a word its stub lacks
         except BaseException:
             with suppress(docker.errors.NotFound):
                 created.remove(force=True)  # half a server is worse than none
@@ -167,6 +170,7 @@ def _create(
             nano_cpus=int(cpus * 1e9) if cpus else None,
             log_config=LogConfig(type="json-file", config={"max-size": "10m", "max-file": "3"}),
             mounts=[Mount(STATE, volume, type="volume")],
+            device_requests=gpu_requests(client, image),
             **wall_settings(memory),
         )
     except docker.errors.APIError as error:

@@ -24,17 +24,17 @@ from docker.models.images import Image as EngineImage
 from deploy import Say
 from deploy.base import base_image
 from deploy.engine import builder, connect, explained
+from deploy.kinds import kind_for
 from deploy.labels import RECIPE, image_labels
 from deploy.sitepackages import set_times
-from deploy.wheelhouse import wheelhouse
+from deploy.wheelhouse import built_lines, wheelhouse
 from toolchain.errors import DockerError
 from toolchain.records.bundle import MANIFEST, Bundle
 from toolchain.records.files import decoded
 from toolchain.records.manifest import FORMAT, Manifest
 
 ROOT = Path(__file__).parents[1]
-DOCKERFILE = ROOT / "Dockerfile.cpu"
-LOCK, INSTALLER_LOCK = ROOT / "requirements" / "runtime-cpu.txt", ROOT / "requirements" / "pip.txt"
+INSTALLER_LOCK = ROOT / "requirements" / "pip.txt"
 APP = ("deploy/__init__.py", "deploy/runtime", "toolchain/__init__.py", "toolchain/errors.py", "toolchain/records")
 TAG = re.compile(r"[^a-z0-9_.-]+")
 
@@ -68,7 +68,8 @@ def build_image(bundle: Bundle, tag: str | None, say: Say) -> Image:
         found = find_image(client, tag)
         if found and found.labels.get(RECIPE) == inputs:
             return Image(str(found.id), tag, found.attrs["Size"], base.source, built=False)
-        wheels = wheelhouse([LOCK, INSTALLER_LOCK], say)
+        kind = kind_for(bundle.manifest)
+        wheels = wheelhouse([kind.lock, INSTALLER_LOCK], say, sources=kind.sources)
         say(f"image: building {tag} on {base.source}")
         with tempfile.TemporaryDirectory(prefix="edge-image-") as context:
             lay_out(Path(context), bundle, wheels)
@@ -133,15 +134,16 @@ def app_files() -> Iterator[Path]:
 
 
 def lay_out(context: Path, bundle: Bundle, wheels: Path) -> None:
-    """Fill the build's context as Dockerfile.cpu expects it; modes and times are the same on every machine."""
+    """Fill the build's context as the Dockerfiles expect it; modes and times are the same on every machine."""
     for folder in ("making", "app"):
         (context / folder).mkdir()
     for file in app_files():
         target = context / "app" / file
         target.parent.mkdir(parents=True, exist_ok=True)
         copyfile(ROOT / file, target)
-    copyfile(DOCKERFILE, context / "Dockerfile")
-    copyfile(LOCK, context / "making" / "lock.txt")
+    kind = kind_for(bundle.manifest)
+    copyfile(kind.dockerfile, context / "Dockerfile")
+    (context / "making" / "lock.txt").write_text(kind.lock.read_text() + built_lines(wheels))
     copyfile(ROOT / "deploy" / "sitepackages.py", context / "making" / "sitepackages.py")
     copytree(wheels, context / "wheels", copy_function=copyfile)
     copytree(bundle.folder, context / "bundle", copy_function=copyfile)
@@ -151,7 +153,15 @@ def lay_out(context: Path, bundle: Bundle, wheels: Path) -> None:
 
 
 def _digest_of_inputs(bundle: Bundle, base_id: str) -> str:
-    files = [DOCKERFILE, LOCK, INSTALLER_LOCK, ROOT / "deploy/sitepackages.py", ROOT / "deploy/labels.py"]
+    kind = kind_for(bundle.manifest)
+    files = [
+        kind.dockerfile,
+        kind.lock,
+        *kind.sources,
+        INSTALLER_LOCK,
+        ROOT / "deploy/sitepackages.py",
+        ROOT / "deploy/labels.py",
+    ]
     running = sha256(f"{bundle.digest} {base_id}".encode())
     for file in (*files, *(ROOT / name for name in app_files())):
         running.update(f"{file.relative_to(ROOT)} ".encode() + sha256(file.read_bytes()).digest())

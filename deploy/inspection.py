@@ -6,12 +6,13 @@ from deploy import Say
 from deploy.image import image_manifest
 from deploy.oneshot import run_once
 from deploy.wall import state_volume
-from toolchain.records import certificate, report
+from toolchain.records import certificate, report, selfcheck
 from toolchain.records.bundle import MANIFEST, open_bundle
 from toolchain.records.certificate import Certificate
 from toolchain.records.files import decoded
 from toolchain.records.manifest import Manifest
 from toolchain.records.report import Report
+from toolchain.records.selfcheck import SelfCheck
 
 
 def certified(image: str, say: Say) -> Certificate:
@@ -20,6 +21,12 @@ def certified(image: str, say: Say) -> Certificate:
     say(f"certify: {image}")
     words = run_once(image, ["certify"], say=say, volume=_volume(image))
     return decoded(_last_line(words), Certificate, image, certificate.FORMAT)
+
+
+def selfchecked(image: str, say: Say) -> SelfCheck:
+    """What the image finds of itself on this machine, which need not be able to run it."""
+    say(f"check: {image}")
+    return decoded(_last_line(run_once(image, ["check"], say=say)), SelfCheck, image, selfcheck.FORMAT)
 
 
 def benched(

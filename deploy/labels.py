@@ -5,6 +5,7 @@ from toolchain.records.bundle import Bundle
 PREFIX = "dev.edge-toolchain."
 OCI = "org.opencontainers.image."
 BUNDLE, NAME, RELEASE, RECIPE = f"{PREFIX}bundle", f"{PREFIX}name", f"{PREFIX}release", f"{PREFIX}inputs"
+TARGET = f"{PREFIX}target"
 ROLE = f"{PREFIX}role"  # on containers: "server"
 
 
@@ -19,7 +20,7 @@ def image_labels(bundle: Bundle, base: str) -> dict[str, str]:
         BUNDLE: bundle.digest,
         NAME: manifest.name,
         RELEASE: manifest.release,
-        f"{PREFIX}target": manifest.target,
+        TARGET: manifest.target,
         f"{PREFIX}backend": manifest.serving.backend,
         f"{PREFIX}precision": manifest.chosen,
         f"{PREFIX}input": f"{spec.name}: {spec}",

@@ -15,6 +15,7 @@ from typing import IO
 
 from deploy import Say
 from deploy.engine import client_command, connect, explained
+from deploy.gpus import gpu_flags
 from deploy.image import find_image
 from deploy.labels import ROLE
 from deploy.wall import STATE, wall_flags
@@ -40,7 +41,7 @@ def once_command(
     settings = [f"--env={key}={value}" for key, value in (environment or {}).items()]
     labels = [f"--label={ROLE}=once"]
     mounts = [f"--mount=type=volume,src={volume},dst={STATE}"] if volume else []
-    flags = [*named, *labels, *WALL, *limits, *settings, *mounts]
+    flags = [*named, *labels, *WALL, *gpu_flags(image), *limits, *settings, *mounts]
     return [client_command(), "run", "-i", "--rm", *flags, image, *arguments]
 
 

@@ -1,4 +1,7 @@
+import os
+import signal
 import socket
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -6,6 +9,7 @@ from docker import DockerClient
 
 from deploy.containers import run, stop
 from deploy.image import Image, build_image
+from deploy.readiness import ready
 from tests.bundles import null_bundle
 from toolchain.errors import DockerError
 from toolchain.records.bundle import Bundle
@@ -35,6 +39,22 @@ def test_a_container_serves_is_found_kept_replaced_and_stopped(image: Image, bun
     assert f"container: replacing our {NAME} (running)" in said
     assert stop(NAME)
     assert not stop(NAME)
+
+
+def test_a_server_that_is_killed_is_started_again(image: Image, engine: DockerClient) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    started = run(image.tag, port, NAME, say=print)
+    container = engine.containers.get(started.id)
+    process = container.attrs["State"]["Pid"]
+    os.kill(process, signal.SIGKILL)
+    end = time.monotonic() + 30
+    while container.attrs["State"]["Pid"] in (0, process) or not ready(started.url)[0]:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+        container.reload()
+    assert container.attrs["RestartCount"] == 1
 
 
 def test_it_is_locked_down(image: Image, engine: DockerClient) -> None:

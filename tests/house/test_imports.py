@@ -32,7 +32,7 @@ RULES: dict[str, tuple[str, ...]] = {
     # quantization-aware layers are exported as the integers that they learned
     "toolchain.export": (*BASE, "toolchain.data", "toolchain.models", *LEARNED),
     # the same builder here, for a GPU that is not here, and on the device
-    "toolchain.backends": (*BASE, "deploy.runtime.engines.tensorrt_plan"),
+    "toolchain.backends": (*BASE, "deploy.runtime.engines.tensorrt_plan", "deploy.runtime.engines.cuda"),
     "toolchain.parity": BASE,
     # the verbs: they join what was made with what delivers it
     "toolchain.__main__": ALL,

@@ -1,0 +1,76 @@
+"""`make bench-a6000`: what the recipes' candidates do on this machine's GPU, a table to be put into docs/a6000.md.
+
+Needs a GPU that TensorRT for RTX has kernels for. It is called by the name that NVML gives it, whatever this file's is.
+"""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from benchmarks.gate import run
+from deploy.oneshot import run_once
+from deploy.wall import state_volume
+from toolchain.errors import ToolchainError
+from toolchain.progress import say
+from toolchain.records import report
+from toolchain.records.files import decoded
+from toolchain.records.report import Report
+from toolchain.tables import table
+
+RECIPES = ("recipes/cifar10-resnet20.toml", "recipes/efficientnet-lite0.toml")
+SECONDS = 10
+COLUMNS = {
+    "net": "",
+    "precision": "",
+    "GPU, p50 ms": ".3f",
+    "GPU, p99 ms": ".3f",
+    "with copies, p50 ms": ".3f",
+    "SingleStream p90, ms": ".3f",
+    "Offline, 1/s": ",.0f",
+    "mJ a picture": ".2f",
+    "MHz": "",
+    "W": ".0f",
+    "C": "",
+    "held down by": "",
+}
+
+
+def measured(recipe: str) -> Iterator[Report]:
+    """A report of every candidate, each measured by the container on itself."""
+    bundle = run("build", recipe, "--target=tensorrt")
+    image = run("image", bundle["bundle"])["tag"]
+    manifest: dict[str, Any] = run("show", bundle["bundle"])
+    for candidate in manifest["candidates"]:
+        words = ["bench", f"--precision={candidate['precision']}", f"--seconds={SECONDS}", "--scenarios=all"]
+        printed = run_once(image, words, say=say, volume=state_volume(manifest["name"]))
+        yield decoded(printed.strip().rpartition("\n")[2].encode(), Report, image, report.FORMAT)
+
+
+def line(found: Report) -> tuple[object, ...]:
+    seen = found.gpu
+    assert seen is not None
+    clocks = "" if seen.clock_mhz is None else "{} to {}".format(*seen.clock_mhz)
+    return (
+        *(found.name, found.precision, seen.compute_ms[0], seen.compute_ms[2], seen.whole_ms[0]),
+        found.scenario("SingleStream").percentile_ms(90.0),
+        found.scenario("Offline").throughput_per_s,
+        None if found.joules_per_picture is None else 1e3 * found.joules_per_picture,
+        *(clocks, seen.power_w, seen.temperature_c, ", ".join(seen.throttled) or "nothing"),
+    )
+
+
+def main() -> None:
+    try:
+        reports = [one for recipe in RECIPES for one in measured(recipe)]
+    except (ToolchainError, subprocess.CalledProcessError) as error:
+        print(f"bench-a6000: not run: {error}", file=sys.stderr)
+        raise SystemExit(1) from error
+    seen = reports[0].gpu
+    assert seen is not None
+    print(f"{seen.name}, driver {seen.driver}, {reports[0].engine}, power limit {seen.power_limit_w or 0:.0f} W\n")
+    print(table([line(one) for one in reports], COLUMNS))
+
+
+if __name__ == "__main__":
+    main()

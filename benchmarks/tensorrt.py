@@ -1,0 +1,117 @@
+"""`make bench-tensorrt`: what must hold of target tensorrt, without a GPU; what needs one is told as not run.
+
+ResNet-50 and MobileNet-v2 have random weights: their structure is judged. Accuracy is that of the trained example.
+"""
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import onnx
+import torch
+import torchvision
+
+from benchmarks.gate import run
+from benchmarks.rows import Row, print_rows, row
+from benchmarks.tensorrt_build import Built
+from deploy.runtime.engines.cuda import Cuda
+from toolchain.backends.calibration import Calibration
+from toolchain.backends.tensorrt import A6000, USUAL_BATCHES
+from toolchain.backends.tensorrt_audit import audited, convolutions_of, counted
+from toolchain.backends.tensorrt_onnx import typed
+from toolchain.errors import DeviceError
+from toolchain.export import onnx_from_torch
+from toolchain.progress import say
+from toolchain.records.audit import Audit
+from toolchain.records.manifest import Precision
+from toolchain.records.tensors import Preprocessing
+
+ROOT = Path(__file__).parent.parent
+RECIPE = "recipes/cifar10-resnet20.toml"
+SHAPE = Preprocessing(224, 224, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+PICTURES = 16
+CONFORMANCE = "tests/deploy/runtime/engines/test_tensorrt_api.py"
+
+
+def exported(name: str, folder: Path) -> Path:
+    torch.manual_seed(0)
+    module = getattr(torchvision.models, name)(weights=None).eval()
+    return onnx_from_torch(module, SHAPE, folder / f"{name}.onnx")
+
+
+def built(graph: Path, precision: Precision) -> tuple[Built, Audit]:
+    """As the back end builds it; the builder alone, in a process of its own."""
+    pictures = np.random.default_rng(0).integers(0, 256, (PICTURES, SHAPE.height, SHAPE.width, 3), np.uint8)
+    model, _ = typed(graph, precision, Calibration(pictures))
+    place = graph.with_name(f"{graph.stem}-{precision}.onnx")
+    onnx.save(model, place)
+    command = [sys.executable, "-m", "benchmarks.tensorrt_build", str(place)]
+    printed = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout
+    found = msgspec.json.decode(printed.strip().rpartition("\n")[2], type=Built)
+    convolutions = convolutions_of(model)
+    audit = audited(found.layers, convolutions, found.engine, precision, A6000, USUAL_BATCHES, found.plan_bytes)
+    return found, audit
+
+
+def builds(folder: Path) -> Iterator[Row]:
+    """Speed and memory of the builder, and what it made of int8."""
+    for name, precisions in {"resnet50": ("fp16", "int8"), "mobilenet_v2": ("int8",)}.items():
+        graph = exported(name, folder)
+        for precision in precisions:
+            say(f"bench: {name}, {precision}")
+            found, audit = built(graph, precision)
+            sizes = f"plan {found.plan_bytes / 1e6:.1f} MB, {audit.kernels} kernels"
+            note = f"{found.engine}, SM86, batches 1 to 32; {sizes}"
+            if name == "resnet50":
+                yield row(f"{name} {precision}: build", found.seconds, "<", 10, "s", note)
+                yield row(f"{name} {precision}: peak memory", found.peak_bytes / 1e9, "<", 2, "GB")
+            if precision == "int8":
+                kinds = counted(audit)
+                left = sum(count for kind, count in kinds.items() if kind != "Int8")
+                told = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
+                yield row(f"{name} int8: convolutions that are not Int8", left, "<=", 0, "", f"{told}; {note}")
+
+
+def example() -> Iterator[Row]:
+    """The trained example, whole: accuracy of the very ONNX that is built, and the image's size."""
+    bundle = run("build", RECIPE, "--target=tensorrt")
+    manifest: dict[str, Any] = run("show", bundle["bundle"])
+    accuracy, candidates = manifest["accuracy"], {one["precision"]: one for one in manifest["candidates"]}
+    int8 = candidates["int8"]["accuracy"]
+    note = f"int8 {int8:.2%}, torch fp32 {accuracy['fp32']:.2%} of {accuracy['images']}, by ONNX Runtime"
+    yield row("CIFAR-10 ResNet-20 int8, symmetric", 100 * (accuracy["fp32"] - int8), "<=", 0.3, "points lost", note)
+    image = run("image", bundle["bundle"])
+    yield row("GPU image, unpacked", image["size_bytes"] / 1e6, "<", 650, "MB", image["tag"])
+
+
+def conformance() -> Row:
+    """Every name of TensorRT's that our code touches, looked up in the bindings of both flavours."""
+    command = [sys.executable, "-m", "pytest", "-q", CONFORMANCE]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    said = done.stdout.strip().rpartition("\n")[2]
+    what = "names of TensorRT's that it has not: tests that fail"
+    return row(what, float(done.returncode != 0), "<=", 0, "", said)
+
+
+def on_a_gpu() -> Row:
+    """make test-gpu measures it; here only whether it could."""
+    what, bound = "server over bare engine, batch 1, p50", "< 0.3 ms"
+    try:
+        Cuda().check()
+    except DeviceError as error:
+        return Row(what, None, bound, False, f"NOT RUN: {str(error).partition(':')[0]}")
+    return Row(what, None, bound, False, "not run here: make test-gpu measures it on this GPU")
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory(prefix="bench-tensorrt-") as folder:
+        print_rows([*builds(Path(folder)), *example(), conformance(), on_a_gpu()])
+
+
+if __name__ == "__main__":
+    main()
