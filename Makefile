@@ -45,10 +45,7 @@ bench-main: setup  ## measure and print every figure that must hold
 bench-compress: setup  ## every compression technique against its figure; QUICK=1: committed checkpoints, no training
 	@.venv/bin/python -m benchmarks.compress
 
-bench-deploy-gpu: setup  ## the same for NVIDIA GPUs by TensorRT; without one here, as far as that goes, and it says what was not run
-	@.venv/bin/toolchain deploy $(RECIPE) --target=tensorrt $(if $(RELEASE),--release=$(RELEASE)) --port=$(PORT)
-
-gate: setup  ## how often the gate is wrong here, beside other rules; QUICK=1: an eighth of the gates
+bench-gate: setup  ## how often the gate is wrong here, beside other rules; QUICK=1: an eighth of the gates
 	@.venv/bin/python -m benchmarks.gate
 
 bench-tensorrt: setup  ## what must hold of the GPU target, as far as it can be measured without a GPU
