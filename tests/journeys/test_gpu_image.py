@@ -66,7 +66,7 @@ def test_it_ends_with_what_was_made_and_what_was_not_run(deployed: Said) -> None
     assert {"certificate", "benchmark", "container"} <= set(last["not_run"])
     assert last["accuracy"] >= last["accuracy_fp32"] - 0.01
     assert "NOT RUN: no CUDA driver (35)\n  container\n" in deployed.out
-    assert all(len(line) <= 130 for line in deployed.out.splitlines()[:-1]), deployed.out
+    assert "tensorrt's graph int8 against torch fp32" in deployed.out  # a line of the table, not broken into columns
     assert "Traceback" not in deployed.err
 
 
