@@ -9,12 +9,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from benchmarks.gate import run
-from deploy.oneshot import run_once
-from deploy.wall import state_volume
+from deploy.inspection import benched
 from toolchain.errors import ToolchainError
 from toolchain.progress import say
-from toolchain.records import report
-from toolchain.records.files import decoded
 from toolchain.records.report import Report
 from toolchain.tables import table
 
@@ -42,9 +39,7 @@ def measured(recipe: str) -> Iterator[Report]:
     image = run("image", bundle["bundle"])["tag"]
     manifest: dict[str, Any] = run("show", bundle["bundle"])
     for candidate in manifest["candidates"]:
-        words = ["bench", f"--precision={candidate['precision']}", f"--seconds={SECONDS}", "--scenarios=all"]
-        printed = run_once(image, words, say=say, volume=state_volume(manifest["name"]))
-        yield decoded(printed.strip().rpartition("\n")[2].encode(), Report, image, report.FORMAT)
+        yield benched(image, SECONDS, say, "all", precision=candidate["precision"])
 
 
 def line(found: Report) -> tuple[object, ...]:

@@ -30,11 +30,18 @@ def selfchecked(image: str, say: Say) -> SelfCheck:
 
 
 def benched(
-    image: str, seconds: float, say: Say, scenarios: str = "SingleStream,Offline", rate: float | None = None
+    image: str,
+    seconds: float,
+    say: Say,
+    scenarios: str = "SingleStream,Offline",
+    rate: float | None = None,
+    precision: str = "",
 ) -> Report:
-    """Run the image's own benchmark of what it serves on this machine, `seconds` a scenario."""
+    """Run the image's own benchmark on this machine, `seconds` a scenario: of what it serves here, or of the candidate
+    `precision`."""
     say(f"bench: {image}, MLPerf LoadGen: {scenarios}")
     asked = [f"--seconds={seconds}", f"--scenarios={scenarios}", *([f"--rate={rate}"] if rate is not None else [])]
+    asked += [f"--precision={precision}"] if precision else []
     words = run_once(image, ["bench", *asked], say=say, volume=_volume(image))
     return decoded(_last_line(words), Report, image, report.FORMAT)
 

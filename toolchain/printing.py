@@ -211,6 +211,12 @@ def short_device(label: str | None) -> str:
     return words.replace(" CPU ", " ")
 
 
+def made_page(manifest: Manifest) -> str:
+    """What the main job made, before anything ran."""
+    tables = (steps_table(manifest), candidates_table(manifest), f"chosen: {manifest.choice}", parity_table(manifest))
+    return "\n\n".join(tables)
+
+
 def outcome_page(outcome: "Outcome") -> str:
     """What the main job ends with: candidates, certificate, benchmark, before and after, and a line to paste."""
     manifest, summary = outcome.bundle.manifest, outcome.summary
@@ -237,10 +243,7 @@ def outcome_page(outcome: "Outcome") -> str:
     shown = [(*row[:4], None if row[4] is None else row[4] / MB) for row in rows if row[2] is not None]
     columns = {"": "", "test top-1": "", "p50, ms (batch 1)": ".3f", "times faster": ".2f", "model, MB": ".2f"}
     parts = [
-        steps_table(manifest),
-        candidates_table(manifest),
-        f"chosen: {manifest.choice}",
-        parity_table(manifest),
+        made_page(manifest),
         certificate_page(outcome.certificate),
         report_table(outcome.report),
         table(shown, columns),
@@ -257,10 +260,7 @@ def unrun_page(found: "Unrun") -> str:
     lacking, _, advice = summary.lacking.partition(": ")
     return "\n\n".join(
         [
-            steps_table(manifest),
-            candidates_table(manifest),
-            f"chosen: {manifest.choice}",
-            parity_table(manifest),
+            made_page(manifest),
             table(checks, {"the image's check of itself": "", "": "", "found": ""}),
             f"NOT RUN: {lacking}\n{told}\nto run them: {advice}",
             f"made: {summary.image} ({summary.image_bytes / MB:.0f} MB); on a machine with the GPU: "

@@ -37,8 +37,8 @@ class Health:
         self.phase = "failed" if failed else "ready"
         self.reason = failed[0] if failed else ""
 
-    def drain(self, why: str = "the server is shutting down") -> None:
-        self.phase, self.reason = "draining", why
+    def drain(self, why: str = "") -> None:
+        self.phase, self.reason = "draining", why or "the server is shutting down"
 
     def serving(self) -> Service:
         """The service, for whoever may use it: also while draining, for connections that are still open."""

@@ -127,7 +127,7 @@ class Server:
 
     async def _drain(self, door: asyncio.Server) -> bool:
         """Unready first, then the door, then what is in flight; idle connections are closed at the end."""
-        self._health.drain(*([self._lost_device] if self._lost_device else []))
+        self._health.drain(self._lost_device)
         self._log.write("info", "draining", in_flight=self._desk.in_flight)
         limit = self._loop.time() + self._options.grace_s
         await asyncio.sleep(min(SETTLE_S, self._options.grace_s))

@@ -1,10 +1,13 @@
 """The command line in this process, a home of its own for every test, and a user's own nets and pictures."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from docker import DockerClient
 
+from deploy.engine import connect
 from tests.journeys.own import make_own
 from tests.journeys.said import Said
 from toolchain.arguments import run
@@ -19,6 +22,12 @@ def lend_wheelhouse(home: Path) -> None:
     WHEELHOUSE.mkdir(parents=True, exist_ok=True)
     home.mkdir(exist_ok=True)
     (home / "wheelhouse").symlink_to(WHEELHOUSE)
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[DockerClient]:
+    with closing(connect()) as client:
+        yield client
 
 
 @pytest.fixture

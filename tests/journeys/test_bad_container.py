@@ -4,14 +4,13 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import docker.errors
 import pytest
 from docker import DockerClient
 
-from deploy.engine import connect
 from tests.bundles import null_bundle
 from tests.journeys.conftest import Toolchain, lend_wheelhouse
 from toolchain.records.manifest import Needs
@@ -20,12 +19,6 @@ pytestmark = [pytest.mark.docker, pytest.mark.slow]
 NAME, TAG = "edge-journey-null", "edge-journey-null:1"
 OTHER = "edge-journey-null:other-cpu"
 ISA = "avx4096"  # of a CPU that has not been built yet
-
-
-@pytest.fixture(scope="module")
-def engine() -> Iterator[DockerClient]:
-    with closing(connect()) as client:
-        yield client
 
 
 @pytest.fixture(scope="module")

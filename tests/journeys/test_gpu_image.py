@@ -5,13 +5,12 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 from docker import DockerClient
 
-from deploy.engine import client_command, connect
+from deploy.engine import client_command
 from deploy.image import find_image
 from deploy.runtime.engines.cuda import Cuda
 from tests.journeys.conftest import Toolchain, lend_wheelhouse
@@ -33,12 +32,6 @@ def gpu_here() -> bool:
     except DeviceError:
         return False
     return True
-
-
-@pytest.fixture(scope="module")
-def engine() -> Iterator[DockerClient]:
-    with closing(connect()) as client:
-        yield client
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ from typing import Any
 import pytest
 from docker import DockerClient
 
-from deploy.engine import connect
 from deploy.image import find_image
 from tests.journeys.conftest import Toolchain, lend_wheelhouse
 from tests.journeys.own import changed
@@ -75,12 +73,6 @@ def stages(err: str) -> dict[str, str]:
         if match := re.fullmatch(r"(.+?)(: unchanged|: going on where it was interrupted| \.\.\.)", line):
             found[match[1]] = {": unchanged": "unchanged", " ...": "made"}.get(match[2], "resumed")
     return found
-
-
-@pytest.fixture(scope="module")
-def engine() -> Iterator[DockerClient]:
-    with closing(connect()) as client:
-        yield client
 
 
 @pytest.fixture(scope="module")

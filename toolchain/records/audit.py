@@ -4,7 +4,7 @@ Format history
 1  first (0.3.0)
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import msgspec
 
@@ -55,14 +55,19 @@ class BuildOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     format: int = FORMAT
 
 
+def in_float(convolutions: Mapping[str, str], meant: Collection[str] = ()) -> tuple[int, str]:
+    """How many of the convolutions (type by name) are not Int8 and not `meant` to be float, and the first of them."""
+    left = [f"{name} ({kind})" for name, kind in convolutions.items() if kind != "Int8" and name not in meant]
+    more = f" and {len(left) - SHOWN} more" if len(left) > SHOWN else ""
+    return len(left), ", ".join(left[:SHOWN]) + more
+
+
 def refuse_float(audit: Audit, meant: Collection[str] = ()) -> None:
     """BackendError that names the convolutions that an int8 engine computes in float and that are not `meant` to be."""
-    left = {name: kind for name, kind in audit.convolutions.items() if kind != "Int8" and name not in meant}
-    if audit.precision == "int8" and left:
-        first = ", ".join(f"{name} ({kind})" for name, kind in list(left.items())[:SHOWN])
-        more = f" and {len(left) - SHOWN} more" if len(left) > SHOWN else ""
+    count, told = in_float(audit.convolutions, meant)
+    if audit.precision == "int8" and count:
         raise BackendError(
-            f"int8 was asked for and TensorRT computes {len(left)} of {len(audit.convolutions)} convolutions in float: "
-            f"{first}{more}; its int8 needs 16 channels or more, in multiples of 8: prune to those, name the layers in "
+            f"int8 was asked for and TensorRT computes {count} of {len(audit.convolutions)} convolutions in float: "
+            f"{told}; its int8 needs 16 channels or more, in multiples of 8: prune to those, name the layers in "
             "quantize's `ignore`, or build fp16"
         )

@@ -187,16 +187,17 @@ def examined(folder: Path, candidate: Candidate) -> Iterator[Check]:
 
 
 def _classic(cuda: Cuda, folder: Path, candidate: Candidate, settings: Settings) -> TensorRtEngine:
-    found, name = library("classic"), candidate.files[0]
+    found, (name, order_name) = library("classic"), candidate.files
+    order = read_record(folder / order_name, BuildOrder, audit.FORMAT)
 
     def speed(content: bytes) -> float:
         with _opened(cuda, found, content, name, settings) as engine:
             feeds = {spec.name: _zeros(spec, engine.forms[0]) for spec in engine.inputs}
             return median(engine.timed(feeds).compute_ms for _ in range(TIMED))
 
-    content = plan_of(found, folder, candidate, Store(settings.cache), speed)
+    content = plan_of(found, (folder / name).read_bytes(), order, Store(settings.cache), speed)
     engine = _opened(cuda, found, content, name, settings)
-    refuse_seen_float(engine.inspected(), read_record(folder / candidate.files[1], BuildOrder, audit.FORMAT))
+    refuse_seen_float(engine.inspected(), order)
     return engine
 
 
@@ -208,7 +209,8 @@ def _opened(cuda: Cuda, found: Library, content: bytes, name: str, settings: Set
         plan = runtime.deserialize_cuda_engine(content)
         if plan is None:
             raise DeviceError(f"{name}: {found.version} cannot load it: {first_error(heard)}; {REBUILD}")
-    return TensorRtEngine(cuda, found, plan, settings, sha256(content).hexdigest())
+    keeps = found.ahead_of_time and settings.cache is not None  # a plan of 100 MB is not hashed for nothing
+    return TensorRtEngine(cuda, found, plan, settings, sha256(content).hexdigest() if keeps else "")
 
 
 def _zeros(spec: TensorSpec, batch: int) -> Array:

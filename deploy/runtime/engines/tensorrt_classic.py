@@ -11,16 +11,12 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from hashlib import sha256
-from pathlib import Path
 
 from deploy.runtime.engines.store import Store
 from deploy.runtime.engines.tensorrt_plan import Library, Plan, built
 from deploy.runtime.probe import gpu_and_driver
 from toolchain.errors import DeviceError
-from toolchain.records import audit
-from toolchain.records.audit import BuildOrder
-from toolchain.records.files import read_record
-from toolchain.records.manifest import Candidate
+from toolchain.records.audit import BuildOrder, in_float
 
 BUILDS, ASKED = 3, "PLAN_BUILDS"
 # how the inspector words the type of a tensor (IEngineInspector, TensorRT 10 and 11), in our audit's words
@@ -36,11 +32,8 @@ WORDS = {
 Speed = Callable[[bytes], float]  # of a plan: median milliseconds of one picture on the GPU
 
 
-def plan_of(found: Library, folder: Path, candidate: Candidate, store: Store, speed: Speed) -> bytes:
-    """The plan of `candidate` for this device: kept, or built now, which takes minutes. DeviceError."""
-    graph, order_file = ((folder / name) for name in candidate.files[:2])
-    order = read_record(order_file, BuildOrder, audit.FORMAT)
-    onnx = graph.read_bytes()
+def plan_of(found: Library, onnx: bytes, order: BuildOrder, store: Store, speed: Speed) -> bytes:
+    """The plan of the graph `onnx` for this device: kept, or built now, which takes minutes. DeviceError."""
     device = (found.version, *gpu_and_driver())
     name = f"tensorrt-{_key(sha256(onnx).hexdigest(), order.batches, device)}"
     with store.alone(name):
@@ -83,13 +76,9 @@ def _say(text: str) -> None:
 def refuse_seen_float(inspected: str, order: BuildOrder) -> None:
     """DeviceError that names the convolutions which an int8 plan computes in float, as the inspector tells (JSON). What
     the inspector does not tell of is passed over: its words are not the same in every version."""
-    if order.precision != "int8":
-        return
-    kinds = convolutions_in(inspected, order.convolutions)
-    left = [f"{name} ({kind})" for name, kind in kinds.items() if kind != "Int8" and name not in order.in_float]
-    if left:
-        shown = ", ".join(left[:5]) + (f" and {len(left) - 5} more" if len(left) > 5 else "")
-        raise DeviceError(f"int8 was asked for and TensorRT computes {len(left)} convolutions in float here: {shown}")
+    count, told = in_float(convolutions_in(inspected, order.convolutions), order.in_float)
+    if order.precision == "int8" and count:
+        raise DeviceError(f"int8 was asked for and TensorRT computes {count} convolutions in float here: {told}")
 
 
 def convolutions_in(inspected: str, wanted: Mapping[str, int]) -> dict[str, str]:

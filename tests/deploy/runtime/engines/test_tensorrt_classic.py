@@ -12,10 +12,7 @@ from deploy.runtime.engines.tensorrt_plan import Plan
 from tests.deploy.runtime.faketensorrt import fake_library
 from toolchain.errors import DeviceError
 from toolchain.records.audit import BuildOrder
-from toolchain.records.files import encoded
-from toolchain.records.manifest import Candidate
 
-CANDIDATE = Candidate("int8", "tensorrt", ("model-int8.onnx", "order-int8.json"), 1)
 ORDER = BuildOrder("int8", (1, 8), {"conv1": 100, "conv2": 50}, ("conv2",))
 SPEEDS = {b"plan 1": 0.5, b"plan 2": 0.3, b"plan 3": 0.4}
 
@@ -36,47 +33,40 @@ class Builder:
         return Plan(f"plan {len(self.timings)}".encode(), (), 60.0, f"timings {len(self.timings)}".encode())
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    (tmp_path / "model-int8.onnx").write_bytes(b"graph")
-    (tmp_path / "order-int8.json").write_bytes(encoded(ORDER))
-    return tmp_path
-
-
-def asked(folder: Path) -> bytes:
-    return plan_of(fake_library("classic"), folder, CANDIDATE, Store(folder / "cache"), SPEEDS.__getitem__)
+def asked(tmp_path: Path) -> bytes:
+    return plan_of(fake_library("classic"), b"graph", ORDER, Store(tmp_path / "cache"), SPEEDS.__getitem__)
 
 
 def test_several_plans_are_built_and_the_fastest_is_kept(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     builder = Builder(monkeypatch)
-    assert asked(folder) == b"plan 2"
+    assert asked(tmp_path) == b"plan 2"
     assert builder.timings == [b"", b"", b""]
-    assert asked(folder) == b"plan 2"
+    assert asked(tmp_path) == b"plan 2"
     assert len(builder.timings) == 3
     assert "int8: plan 2 of 3: 0.300 ms, built in 60 s" in capfd.readouterr().err
 
 
-def test_another_driver_builds_again_and_a_broken_plan_too(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_driver_builds_again_and_a_broken_plan_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PLAN_BUILDS", "1")
     first = Builder(monkeypatch)
-    asked(folder)
+    asked(tmp_path)
     second = Builder(monkeypatch, ("NVIDIA RTX A6000", "590.2"))
-    asked(folder)
+    asked(tmp_path)
     assert (len(first.timings), len(second.timings)) == (1, 1)
-    for plan in (folder / "cache").glob("*.plan"):
+    for plan in (tmp_path / "cache").glob("*.plan"):
         plan.write_bytes(b"torn")
     third = Builder(monkeypatch)
-    asked(folder)
+    asked(tmp_path)
     assert third.timings == [b"timings 1"]  # what the first build measured serves the next
 
 
-def test_how_many_builds_is_a_number_from_1(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_how_many_builds_is_a_number_from_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Builder(monkeypatch)
     monkeypatch.setenv("PLAN_BUILDS", "none")
     with pytest.raises(DeviceError, match="PLAN_BUILDS=none in the environment: expected how many plans to build"):
-        asked(folder)
+        asked(tmp_path)
 
 
 def layer(node: str, kind: str, count: int) -> dict[str, object]:
