@@ -233,7 +233,7 @@ def outcome_page(outcome: "Outcome") -> str:
             fp32.size_bytes if fp32 else None,
         ),
         (
-            f"after: container, {manifest.target} {manifest.chosen}",
+            f"after: container, {manifest.target} {summary.precision}",
             percent(summary.accuracy),
             summary.latency_ms,
             summary.speedup,

@@ -21,6 +21,7 @@ from tests.journeys.conftest import Toolchain, lend_wheelhouse
 from tests.journeys.own import changed
 from tests.journeys.said import half_written
 from toolchain.records.bundle import Bundle, open_bundle
+from toolchain.records.manifest import Candidate
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 NAME = "journey-grey28"
@@ -56,6 +57,9 @@ class Deployed:
     @property
     def bundle(self) -> Bundle:
         return open_bundle(Path(self.last["bundle"]))
+
+    def candidate(self, precision: str) -> Candidate:
+        return next(one for one in self.bundle.manifest.candidates if one.precision == precision)
 
 
 def command(verb: str, recipe: Path, *flags: str) -> list[str]:
@@ -113,7 +117,8 @@ def test_the_last_line_says_all_that_was_asked_for(deployed: Deployed) -> None:
     assert last["url"] == f"http://127.0.0.1:{deployed.port}"
     assert last["accuracy_fp32"] == pytest.approx(271 / 280)
     assert manifest.accuracy is not None
-    assert (last["accuracy"], last["precision"]) == (manifest.accuracy.chosen, manifest.chosen)
+    serves = deployed.candidate(last["precision"])  # fp32 and int8 are equally fast here: either may win on the device
+    assert last["accuracy"] == serves.accuracy >= manifest.accuracy.floor
     assert all(last[key] > 0 for key in KEYS if isinstance(last[key], int | float))
     assert 0 < last["cold_start_s"] < 30
     assert last["image_bytes"] <= 260_000_000
@@ -158,7 +163,8 @@ def test_every_verb_ends_with_json(deployed: Deployed, toolchain: Toolchain) -> 
     assert toolchain("image", bundle.folder).last["built"] is False
     row = toolchain("history", NAME).last["rows"][0]
     assert (row["name"], row["release"]) == (NAME, "1")
-    assert row["accuracy"] == deployed.last["accuracy"]
+    assert row["accuracy"] in (None, deployed.candidate(row["precision"]).accuracy)  # the release's own, of its choice
+    assert (row["accuracy"] is None) == (row["precision"] != bundle.manifest.chosen)
 
 
 def test_a_second_run_does_nothing_again(deployed: Deployed, toolchain: Toolchain, engine: DockerClient) -> None:
