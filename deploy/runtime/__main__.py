@@ -1,4 +1,4 @@
-"""The container's verbs: serve | bench | certify | check | describe | duet. Each imports its room inside itself.
+"""The container's verbs: serve | bench | certify | check | describe | duet | door. Each imports its room inside itself.
 
 Exit codes: 0 fine, 1 a check failed or this device cannot run the bundle (no CUDA driver, say) or was lost, 2 the
 command line, 143 SIGTERM before `serve` could drain. `check` alone is fine where it finds nothing wrong, also on a
@@ -96,6 +96,8 @@ def _serve(options: argparse.Namespace, bundle: "Bundle") -> int:
         limits=limits,
         cache=Path(options.cache) if options.cache else None,
         certify=_terms(options, options.certify),
+        door=Path(options.door) if options.door else None,
+        name=options.name,
     )
     log = Log(options.log_level)
     log.write("info", "start", model=bundle.manifest.name, bundle=bundle.digest, threads=settings.threads)
@@ -180,12 +182,20 @@ def _duet(options: argparse.Namespace, bundle: "Bundle") -> int:
     return 0
 
 
+def _door(options: argparse.Namespace, bundle: "Bundle") -> int:  # noqa: ARG001  # a door knows no bundle
+    from deploy.runtime.door import keep_door
+
+    keep_door(Path(options.door), options.host, options.port)
+    return 0
+
+
 VERBS = {
     "serve": _serve,
     "bench": _bench,
     "certify": _certify,
     "check": _check,
     "describe": _describe,
+    "door": _door,
     "duet": _duet,
 }
 

@@ -29,10 +29,13 @@ SERVE = (  # flag, environment variable, default, type, help
     ("--sender-timeout", "SENDER_TIMEOUT_S", 10.0, float, "seconds for a head (a body: on top of 64 kB/s); then 408"),
     ("--connections", "CONNECTIONS", 512, int, "open connections; beyond it 503"),
     ("--certify", "CERTIFY", "first", str, "certificate: always, first (kept on the volume) or off"),
+    ("--door", "DOOR_DIR", "", str, "folder of the door that this server may stand behind; empty: none"),
+    ("--name", "CONTAINER_NAME", "", str, "this container's name, by which the door is told who may open"),
     ("--cache", "CACHE_DIR", "", str, "writable folder for what the engine compiles; empty: none"),
 )
 
 
+DOOR = ("--host", "--port", "--door")
 CERTIFY = (
     ("--state", "STATE_DIR", "/state", str, "folder on a volume: the device's key and its certificates"),
     ("--key", "CERTIFICATE_KEY", "", str, "file with the key to sign with; empty: one made in the state folder"),
@@ -59,12 +62,13 @@ def _environment(name: str, default: Any, kind: Callable[[str], Any]) -> Any:
 def parser() -> argparse.ArgumentParser:
     """Every verb and flag; defaults come from the environment, which a container is configured by."""
     top = Parser(prog="python -m deploy.runtime", description="A bundle's container")
-    verbs = top.add_subparsers(dest="verb", required=True, metavar="serve|bench|certify|check|describe|duet")
+    verbs = top.add_subparsers(dest="verb", required=True, metavar="serve|bench|certify|check|describe|duet|door")
     for verb, words in {
         "serve": "answer requests over HTTP (Open Inference Protocol v2)",
         "bench": "measure this device with MLPerf LoadGen; prints a report",
         "certify": "choose, check and measure on this device; prints a signed certificate",
         "check": "check what can be checked of the bundle on any machine; prints the checks, and what was not run",
+        "door": "hold a listening socket for servers that change behind it",
         "describe": "print the manifest and this device's fingerprint",
         "duet": "measure slices of latencies, as asked for on stdin, a line of JSON each",
     }.items():
@@ -88,8 +92,9 @@ def parser() -> argparse.ArgumentParser:
             _add(command, *CERTIFY[-1])
         for how in CERTIFY if verb in ("serve", "certify") else ():
             _add(command, *how)
-        for flag in SERVE if verb == "serve" else ():
-            _add(command, *flag)
+        for flag in SERVE:
+            if verb == "serve" or (verb == "door" and flag[0] in DOOR):
+                _add(command, *flag)
     return top
 
 

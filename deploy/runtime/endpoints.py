@@ -29,6 +29,7 @@ class Endpoints:
         self._desk, self._max_batch = desk, max_batch
         self._health = desk.health
         self.connections: set[Connection] = set()
+        self.leaving = False  # another server has the door: who is connected is to come back to that one
         name, release = self._bundle.manifest.name, self._bundle.manifest.release
         self._model = f"/v2/models/{name}"
         bases = (self._model, f"{self._model}/versions/{release}")
@@ -60,9 +61,13 @@ class Endpoints:
         """As this device serves it, once that is known."""
         return self._desk.bundle
 
+    def stands(self, in_door: bool) -> None:
+        """Whether new connections come to this server."""
+        self.leaving = not in_door
+
     @property
     def draining(self) -> bool:
-        return self._health.draining
+        return self._health.draining or self.leaving
 
     def answer(self, request: Request, send: Send) -> None:
         """Route a request; a path that is not known gets one more look with its percent signs undone."""

@@ -6,12 +6,15 @@ It listens before the engine is loaded, so that health can be asked from the fir
 import asyncio
 import os
 import signal
+import socket
 import time
 from pathlib import Path
 
 import msgspec
 
 from deploy.runtime.admission import Admitted, Terms, admitted, serving
+from deploy.runtime.door import BACKLOG
+from deploy.runtime.doorway import Doorway
 from deploy.runtime.endpoints import Endpoints
 from deploy.runtime.engines import Settings
 from deploy.runtime.exchange import Desk
@@ -40,6 +43,8 @@ class Options(msgspec.Struct, frozen=True):
     limits: Limits
     cache: Path | None = None
     certify: Terms = Terms()
+    door: Path | None = None
+    name: str = ""
 
 
 class Server:
@@ -62,11 +67,13 @@ class Server:
         door = await self._listen()
         sweeping = asyncio.create_task(self._sweep())
         loading = asyncio.create_task(self._load())
+        doorway = asyncio.create_task(self._watch_door())
         stopping = asyncio.create_task(self._stop.wait())
         await asyncio.wait({loading, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if loading.done():
             loading.result()  # raises what kept the engine from loading
         await stopping
+        doorway.cancel()  # what is queued there is for the next server
         answered = await self._drain(door)
         sweeping.cancel()
         return answered
@@ -74,9 +81,7 @@ class Server:
     async def _listen(self) -> asyncio.Server:
         options = self._options
         try:
-            door = await self._loop.create_server(
-                lambda: Connection(self._app, options.limits, self._loop.time), options.host, options.port, backlog=512
-            )
+            door = await self._loop.create_server(self._connection, options.host, options.port, backlog=512)
         except OSError as error:  # asyncio words it at length; a name that is unknown has no number of the system's
             reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
             raise DeviceError(
@@ -84,6 +89,22 @@ class Server:
             ) from error
         self._log.write("info", "listening", host=options.host, port=door.sockets[0].getsockname()[1])
         return door
+
+    async def _watch_door(self) -> None:
+        options = self._options
+        if options.door is not None:
+            door = Doorway(options.door, options.name, self._is_ready, self._answering, self._app.stands, self._log)
+            await door.watch()
+
+    def _is_ready(self) -> bool:
+        return self._health.ready
+
+    async def _answering(self, listening: socket.socket) -> asyncio.Server:
+        # asyncio calls listen() again, which would make the queue that servers share as short as its own default
+        return await self._loop.create_server(self._connection, sock=listening, backlog=BACKLOG)
+
+    def _connection(self) -> Connection:
+        return Connection(self._app, self._options.limits, self._loop.time)
 
     async def _load(self) -> None:
         found = await asyncio.to_thread(self._admitted)
@@ -126,14 +147,16 @@ class Server:
                 connection.sweep(now)
 
     async def _drain(self, door: asyncio.Server) -> bool:
-        """Unready first, then the door, then what is in flight; idle connections are closed at the end."""
+        """Unready first, then the door, then what is in flight; idle connections are closed at the end. Behind a door
+        they get time to ask once more, and are told with the answer to come back, which leads them to the next."""
         self._health.drain(self._lost_device)
         self._log.write("info", "draining", in_flight=self._desk.in_flight)
         limit = self._loop.time() + self._options.grace_s
         await asyncio.sleep(min(SETTLE_S, self._options.grace_s))
         door.close()
+        patience = limit - self._options.grace_s * (0.5 if self._options.door else 1.0)
         while self._app.connections and self._loop.time() < limit:
-            for connection in tuple(self._app.connections):
+            for connection in tuple(self._app.connections) if self._loop.time() > patience else ():
                 connection.close_if_idle()
             await asyncio.sleep(0.02)
         left = self._desk.in_flight
