@@ -18,6 +18,7 @@ from docker import DockerClient
 
 from deploy import Say
 from deploy.engine import builder, explained
+from deploy.reproducible import EPOCH, timeless
 from toolchain.errors import DockerError
 
 REPOSITORY = "edge-toolchain-base"
@@ -42,9 +43,14 @@ FROM scratch
 COPY --from=whole / /
 ENV PATH=/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8
 """
-# Debian's packages are unpacked, not installed: no shell, no package manager. $1 is the new root.
+# Debian's packages are unpacked, not installed: no shell, no package manager. $1 is the new root. What was unpacked is
+# told in status.d, a file each, where scanners of images look.
 DEBIAN_HOOK = f"""\
 set -eu
+mkdir -p "$1/var/lib/dpkg/status.d"
+for package in "$1"/var/cache/apt/archives/*.deb; do
+    dpkg-deb -f "$package" > "$1/var/lib/dpkg/status.d/$(dpkg-deb -f "$package" Package)"
+done
 ln -s python3.11 "$1/usr/bin/python3"
 cd "$1/usr"
 rm -rf share/doc share/man share/info share/locale share/lintian share/bug share/gcc share/gdb share/polkit-1 share/dpkg
@@ -71,14 +77,14 @@ def base_image(client: DockerClient, say: Say) -> Base:
     """The base image, made now if it is not here yet; DockerError when neither way works."""
     official = f"{REPOSITORY}:{_digest(PINNED, OFFICIAL)}"
     debian = f"{REPOSITORY}:{_digest(*PACKAGES, SUITE, DEBIAN_HOOK)}"
-    found = _found(client, official, NAME) or _found(client, debian, f"Debian {SUITE} packages")
+    found = _found(client, official, NAME, say) or _found(client, debian, f"Debian {SUITE} packages", say)
     if found:
         return found
     if _pulled(client, say):
         from_official(official, PINNED)
-        return _found(client, official, NAME) or _vanished(official)
+        return _found(client, official, NAME, say) or _vanished(official)
     from_debian(client, debian, say)
-    return _found(client, debian, f"Debian {SUITE} packages") or _vanished(debian)
+    return _found(client, debian, f"Debian {SUITE} packages", say) or _vanished(debian)
 
 
 def from_official(tag: str, image: str) -> None:
@@ -143,11 +149,14 @@ def _pulled(client: DockerClient, say: Say) -> bool:
     return True
 
 
-def _found(client: DockerClient, tag: str, source: str) -> Base | None:
+def _found(client: DockerClient, tag: str, source: str, say: Say) -> Base | None:
     try:
-        return Base(tag, str(client.images.get(tag).id), source)
+        found = client.images.get(tag)
     except docker.errors.ImageNotFound:
         return None
+    if found.attrs["Created"] != EPOCH:
+        found = timeless(client, tag, say)
+    return Base(tag, str(found.id), source)
 
 
 def _vanished(tag: str) -> Base:

@@ -26,6 +26,8 @@ from deploy.base import base_image
 from deploy.engine import builder, connect, explained
 from deploy.kinds import kind_for
 from deploy.labels import RECIPE, image_labels
+from deploy.reproducible import timeless
+from deploy.signatures import sign, signature_of
 from deploy.sitepackages import set_times
 from deploy.wheelhouse import built_lines, wheelhouse
 from toolchain.errors import DockerError
@@ -36,6 +38,7 @@ from toolchain.records.manifest import FORMAT, Manifest
 ROOT = Path(__file__).parents[1]
 INSTALLER_LOCK = ROOT / "requirements" / "pip.txt"
 APP = ("deploy/__init__.py", "deploy/runtime", "toolchain/__init__.py", "toolchain/errors.py", "toolchain/records")
+TIMELESS = ("--build-arg=SOURCE_DATE_EPOCH=0",)  # newer builders also date the image by it
 TAG = re.compile(r"[^a-z0-9_.-]+")
 
 
@@ -59,27 +62,38 @@ def default_tag(bundle: Bundle) -> str:
     return f"edge-{name}:{release}-{target}"
 
 
-def build_image(bundle: Bundle, tag: str | None, say: Say) -> Image:
-    """The image of `bundle`; not built again when nothing that goes in has changed. DockerError says why not."""
+def build_image(bundle: Bundle, tag: str | None, say: Say, fresh: bool = False) -> Image:
+    """The image of `bundle`; not built again when nothing that goes in has changed. fresh: built all the same, from
+    nothing that is kept. DockerError says why not."""
     with closing(connect()) as client:
         base = base_image(client, say)
         tag = tag or default_tag(bundle)
         inputs = _digest_of_inputs(bundle, base.id)
         found = find_image(client, tag)
-        if found and found.labels.get(RECIPE) == inputs:
+        if found and not fresh and found.labels.get(RECIPE) == inputs:
+            _signed(found)
             return Image(str(found.id), tag, found.attrs["Size"], base.source, built=False)
         kind = kind_for(bundle.manifest)
         wheels = wheelhouse([kind.lock, INSTALLER_LOCK], say, sources=kind.sources)
         say(f"image: building {tag} on {base.source}")
         with tempfile.TemporaryDirectory(prefix="edge-image-") as context:
             lay_out(Path(context), bundle, wheels)
-            _build(Path(context), tag, base.tag, {**image_labels(bundle, base.source), RECIPE: inputs})
-        made = find_image(client, tag)
-        if not made:
+            _build(
+                Path(context), tag, base.tag, fresh, {**image_labels(bundle, base.source, _revision()), RECIPE: inputs}
+            )
+        if not find_image(client, tag):
             raise DockerError(
                 f"{tag}: built, but the engine does not have it; do `docker` and DOCKER_HOST name one engine?"
             )
+        made = timeless(client, tag, say)
+        _signed(made)
         return Image(str(made.id), tag, made.attrs["Size"], base.source, built=True)
+
+
+def _signed(image: EngineImage) -> None:
+    """Whoever builds an image says so; servers take no other."""
+    if not signature_of(str(image.id)):
+        sign(image)
 
 
 def find_image(client: DockerClient, image: str) -> EngineImage | None:
@@ -89,6 +103,14 @@ def find_image(client: DockerClient, image: str) -> EngineImage | None:
         return None
     except docker.errors.APIError as error:
         raise explained(error, image) from error
+
+
+def image_here(client: DockerClient, image: str) -> EngineImage:
+    """As find_image(), but it must be there: DockerError."""
+    found = find_image(client, image)
+    if found is None:
+        raise DockerError(f"{image}: no such image on this engine; make it: toolchain image")
+    return found
 
 
 def image_manifest(image: str) -> Manifest:
@@ -168,15 +190,25 @@ def _digest_of_inputs(bundle: Bundle, base_id: str) -> str:
     return running.hexdigest()
 
 
-def _build(context: Path, tag: str, base: str, labels: dict[str, str]) -> None:
+def _build(context: Path, tag: str, base: str, fresh: bool, labels: dict[str, str]) -> None:
     command, environment = builder()
     said = [f"--label={name}={value}" for name, value in sorted(labels.items())]
+    asked = [f"--build-arg=BASE={base}", "--network=none", *TIMELESS, *(["--no-cache"] if fresh else [])]
     done = subprocess.run(
-        [*command, "--network=none", f"--build-arg=BASE={base}", f"--tag={tag}", *said, os.fspath(context)],
+        [*command, *asked, f"--tag={tag}", *said, os.fspath(context)],
         capture_output=True, text=True, env=environment, check=False,
     )  # fmt: skip
     if done.returncode:
         raise explained(_reason(done.stderr), f"{tag}: the build failed")
+
+
+def _revision() -> str:
+    """The commit of this checkout, with `-dirty` when it was changed since; "" where there is no git."""
+    try:
+        asked = ["git", "-C", str(ROOT), "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
+        return subprocess.run(asked, check=True, capture_output=True, text=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
 
 
 def _reason(log: str) -> str:

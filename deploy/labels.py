@@ -1,5 +1,7 @@
 """What an image says of the model in it, and how our own containers are told from others'. Knows nothing of Docker."""
 
+from hashlib import sha256
+
 from toolchain.records.bundle import Bundle
 
 PREFIX = "dev.edge-toolchain."
@@ -9,8 +11,9 @@ TARGET = f"{PREFIX}target"
 ROLE = f"{PREFIX}role"  # on containers: "server"
 
 
-def image_labels(bundle: Bundle, base: str) -> dict[str, str]:
-    """OCI annotations and our own, all of them words that `docker inspect` shows. base: what the image stands on."""
+def image_labels(bundle: Bundle, base: str, revision: str = "") -> dict[str, str]:
+    """OCI annotations and our own, all of them words that `docker inspect` shows. base: what the image stands on;
+    revision: the commit of this toolchain."""
     manifest = bundle.manifest
     spec = manifest.inputs[0]
     labels = {
@@ -28,7 +31,13 @@ def image_labels(bundle: Bundle, base: str) -> dict[str, str]:
         f"{PREFIX}model": manifest.model,
         f"{PREFIX}base": base,
         f"{PREFIX}needs": " ".join((manifest.needs.architecture, *manifest.needs.cpu_isa)),
+        # where it came from: what was computed, on what, with what, by which code
+        f"{PREFIX}recipe": f"sha256:{sha256(manifest.recipe.encode()).hexdigest()}",
+        f"{PREFIX}data": f"{manifest.data.name} sha256:{manifest.data.sha256}",
+        f"{PREFIX}tools": " ".join(f"{name}={version}" for name, version in sorted(manifest.tools.items())),
     }
+    if revision:
+        labels[f"{OCI}revision"] = revision
     if manifest.accuracy:
         labels[f"{PREFIX}accuracy"] = f"{manifest.accuracy.chosen:.4f}"
         labels[f"{PREFIX}accuracy-fp32"] = f"{manifest.accuracy.fp32:.4f}"

@@ -16,7 +16,7 @@ from typing import IO
 from deploy import Say
 from deploy.engine import client_command, connect, explained
 from deploy.gpus import gpu_flags
-from deploy.image import find_image
+from deploy.image import image_here
 from deploy.labels import ROLE
 from deploy.wall import STATE, wall_flags
 from toolchain import progress
@@ -68,8 +68,7 @@ def run_once(
     Exit 1 with something on stdout is an answer too: a certificate that failed. DockerError: anything else went wrong.
     """
     with closing(connect()) as client:
-        if not find_image(client, image):
-            raise DockerError(f"{image}: no such image on this engine; make it: toolchain image")
+        image_here(client, image)
     name = f"edge-once-{uuid.uuid4().hex[:12]}"
     command = once_command(image, arguments, cpus, name, environment, volume)
     with TemporaryFile() as given, TemporaryFile() as written:
