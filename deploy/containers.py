@@ -21,11 +21,11 @@ from deploy import Say
 from deploy.client import connected
 from deploy.engine import builder, connect, explained
 from deploy.gpus import gpu_requests
-from deploy.image import bundle_files, find_image, manifest_from
+from deploy.image import bundle_files, image_here, manifest_from
 from deploy.labels import BUNDLE, ROLE
 from deploy.ports import holder_of, in_use
 from deploy.readiness import ready, wait_until_ready
-from deploy.wall import MEMORY_BYTES, STATE, state_volume, wall_settings
+from deploy.wall import MEMORY_BYTES, RESTART, STATE, state_volume, wall_settings
 from toolchain import progress
 from toolchain.errors import DockerError
 from toolchain.records.bundle import MANIFEST, SAMPLE
@@ -84,7 +84,7 @@ def run(
             _answer(_url(created), manifest, picture)
             cold_start_s = time.monotonic() - began
             # not before: what cannot serve must not be tried again and again
-            created.update(restart_policy={"Name": "unless-stopped"})  # type: ignore[arg-type]  # a word its stub lacks
+            created.update(restart_policy=RESTART)  # type: ignore[arg-type]  # a word its stub lacks
         except BaseException:
             with suppress(docker.errors.NotFound):
                 created.remove(force=True)  # half a server is worse than none
@@ -125,9 +125,7 @@ def _described(container: EngineContainer, cold_start_s: float | None = None) ->
 
 def _checked_image(client: DockerClient, image: str) -> str:
     """The image's id; DockerError when this engine has no such image, or cannot run it."""
-    found = find_image(client, image)
-    if not found:
-        raise DockerError(f"{image}: no such image on this engine; make it: toolchain image")
+    found = image_here(client, image)
     built, here = found.attrs["Architecture"], client.info()["Architecture"]
     if MACHINES.get(built, built) != MACHINES.get(here, here):
         raise DockerError(f"{image} is for {built}; this engine runs on {here}; build it for that: toolchain build")

@@ -9,6 +9,9 @@ PIDS = 512
 MEMORY_BYTES = 4 << 30
 TMP = "rw,nosuid,nodev,noexec,size=256m"
 STATE = "/state"  # the device's key and its certificates (deploy/runtime/state.py)
+# not `unless-stopped`: an engine that was killed stops what it finds running at its next start, and then holds that
+# it was a person who stopped it (seen with Engine 20.10)
+RESTART = {"Name": "always"}
 NO_NEW_PRIVILEGES = "no-new-privileges:true"
 
 
