@@ -48,6 +48,13 @@ bench-compress: setup  ## every compression technique against its figure; QUICK=
 bench-gate: setup  ## how often the gate is wrong here, beside other rules; QUICK=1: an eighth of the gates
 	@.venv/bin/python -m benchmarks.gate
 
+bench-ship: setup  ## shipping to edge servers of this machine's own, faults in every stage; QUICK=1: fewer; needs root
+	@.venv/bin/python -m benchmarks.ship
+
+scan: setup  ## known vulnerabilities of what is in the containers, where the package index tells them; nothing told: fails
+	@for lock in runtime-cpu runtime-gpu; do \
+	    .venv/bin/pip-audit --strict --disable-pip --require-hashes -r requirements/$$lock.txt || exit 1; done
+
 bench-tensorrt: setup  ## what must hold of the GPU target, as far as it can be measured without a GPU
 	@.venv/bin/python -m benchmarks.tensorrt
 
@@ -73,4 +80,4 @@ clean:  ## remove what can be made again, except .venv and data: caches, bundles
 
 # Both halves of set-up call apt-get, which takes one caller at a time: no -j.
 .NOTPARALLEL:
-.PHONY: help deploy-cpu deploy-gpu gate setup engine test check bench-main bench-compress bench-gate bench-tensorrt test-gpu bench-a6000 lock clean
+.PHONY: help deploy-cpu deploy-gpu gate setup engine test check bench-main bench-compress bench-gate bench-ship scan bench-tensorrt test-gpu bench-a6000 lock clean

@@ -16,6 +16,7 @@ from typing import IO
 from toolchain.errors import DockerError, UsageError
 
 SOCKET = "/var/run/docker.sock"
+LOCAL = "local"  # an address that needs no ssh
 CONNECT_S = 20
 # no password can be typed here, and a tunnel that cannot be made must end, not hang
 OPTIONS = ("-o", "BatchMode=yes", "-o", "ExitOnForwardFailure=yes", "-o", f"ConnectTimeout={CONNECT_S}")
@@ -31,18 +32,30 @@ def engine_on(host: str | None) -> Iterator[None]:
         return
     if not host or host.startswith("-") or any(letter.isspace() for letter in host):
         raise UsageError(f"--on={host}: expected HOST, USER@HOST, or a name of ~/.ssh/config")
+    before = os.environ.get("DOCKER_HOST")
+    with tunnel_to(host) as url:
+        try:
+            os.environ["DOCKER_HOST"] = url
+            yield
+        finally:
+            _restore(before)
+
+
+@contextmanager
+def tunnel_to(host: str, socket: str = SOCKET) -> Iterator[str]:
+    """The URL of a socket here that leads to the engine's `socket` on `host`."""
+    if host == LOCAL:
+        yield f"unix://{socket}"
+        return
     with tempfile.TemporaryDirectory(prefix="edge-") as folder, tempfile.TemporaryFile("w+") as said:
         near = Path(folder) / "docker.sock"
-        command = ["ssh", "-NT", *OPTIONS, *ALIVE, "-L", f"{near}:{SOCKET}", "--", host]
+        command = ["ssh", "-NT", *OPTIONS, *ALIVE, "-L", f"{near}:{socket}", "--", host]
         # of a session of its own: Ctrl-C must not cut it before the containers there are ended
         with subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=said, start_new_session=True) as tunnel:
-            before = os.environ.get("DOCKER_HOST")
             try:
                 _wait(tunnel, near, host, said)
-                os.environ["DOCKER_HOST"] = f"unix://{near}"
-                yield
+                yield f"unix://{near}"
             finally:
-                _restore(before)
                 tunnel.terminate()
 
 

@@ -3,7 +3,8 @@
 #   deploy/setup.sh packages     Debian's packages: python3-venv, npm, ca-certificates, git
 #   deploy/setup.sh venv LOCK    .venv from hash-locked requirements, and this project in it
 #   deploy/setup.sh engine       a Docker Engine that answers
-#   deploy/setup.sh servers      what the tests start servers of: PostgreSQL, sshd (without them they skip, and say so)
+#   deploy/setup.sh servers      what the tests start servers of: PostgreSQL, sshd, a registry, networks of their own
+#                                (without them they skip, and say so)
 # As root on Debian or Ubuntu it installs what is missing; elsewhere it says what to install, and stops.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -129,6 +130,9 @@ servers() {
     local missing=()
     compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || missing+=(postgresql)
     [ -x /usr/sbin/sshd ] || missing+=(openssh-server)
+    command -v ip >/dev/null || missing+=(iproute2)
+    command -v mkfs.ext4 >/dev/null || missing+=(e2fsprogs)
+    command -v docker-registry >/dev/null || missing+=(docker-registry)
     command -v cc >/dev/null || missing+=(gcc libc6-dev)
     [ "${#missing[@]}" -gt 0 ] || return 0
     if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then

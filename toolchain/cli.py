@@ -12,6 +12,8 @@ from toolchain.certificateverbs import bench, certify, verify
 from toolchain.commands import Commands
 from toolchain.gateverbs import gate, gate_selftest
 from toolchain.ledgerverbs import export, history, import_, report
+from toolchain.releaseverbs import manifests, release_sbom, release_sign, release_verify
+from toolchain.shipverbs import audit, logs, pack, rollback, servers, ship, status, unlock, unpack
 
 
 def doctor(*, json: bool = False) -> None:
@@ -214,6 +216,17 @@ COMMANDS: Commands = {
     "bench": bench,
     "gate": gate,
     "gate selftest": gate_selftest,
+    "servers": servers,
+    "release": {"sign": release_sign, "verify": release_verify, "sbom": release_sbom},
+    "manifests": manifests,
+    "pack": pack,
+    "unpack": unpack,
+    "ship": ship,
+    "status": status,
+    "rollback": rollback,
+    "logs": logs,
+    "audit": audit,
+    "unlock": unlock,
     "history": history,
     "report": report,
     "export": export,

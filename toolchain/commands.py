@@ -34,7 +34,7 @@ class Parameter:
 
     @property
     def flag(self) -> str:
-        return f"--{self.name.replace('_', '-')}"
+        return f"--{self.name.rstrip('_').replace('_', '-')}"  # `for_`, as Python will not have `for`
 
     @property
     def shown(self) -> str:

@@ -36,10 +36,10 @@ def digest_of(path: Path) -> str:
     return running.hexdigest()
 
 
-def check_out(out: Path) -> None:
+def check_out(out: Path, flag: str = "--out") -> None:
     """Before long work whose result goes there: UsageError."""
     if out.is_dir() or not out.absolute().parent.is_dir():
-        raise UsageError(f"--out={out}: expected a file in a folder that is there")
+        raise UsageError(f"{flag}={out}: expected a file in a folder that is there")
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -56,6 +56,20 @@ def write_whole(path: Path, content: bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def file_made_whole(path: Path) -> Iterator[Path]:
+    """An empty file beside `path` that takes its place when the block ends well, else vanishes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -1,0 +1,144 @@
+"""`make bench-ship`: what must hold of shipping, on edge servers of this machine's own (tests/edges.py). Needs root.
+
+    make bench-ship            # about forty minutes
+    QUICK=1 make bench-ship    # a few cases of each row
+
+Each server is a Docker Engine with a data root of its own behind a real sshd in a network namespace; every command is
+the one that a person types.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from benchmarks.rows import Row, print_rows, row
+from benchmarks.ship_faults import fault_rows
+from benchmarks.ship_trust import tampered_rows
+from benchmarks.shipped import Rack, rack
+from tests.edges import why_not
+from tests.shipped import clean, left_behind, serves, tag, under_load
+from toolchain.progress import say
+
+ROOT = Path(__file__).parent.parent
+MODEL_BYTES, CAPACITY_S, LOAD_SHARE, SWITCHES = 20_000_000, 5.0, 0.8, 20
+QUICK_SHARE = 5
+DISK_MB = 4000  # of each server, so that one can be filled
+
+
+def bytes_row(rig: Rack) -> Iterator[Row]:
+    """Two releases that differ in the model alone."""
+    rig.build("1", 2.0, MODEL_BYTES)
+    model = rig.build("2", 2.0, MODEL_BYTES)
+    rig.ship("1", "edge1")
+    told = rig.ship("2", "edge1")
+    bound = model * 1.1 + 1e6
+    note = f"the bundle: {model / 1e6:.1f} MB, random bytes"
+    yield row("sent when only the model changed", told["sent_bytes"], "<=", bound, "bytes", note)
+
+
+def switch_row(rig: Rack, switches: int) -> Iterator[Row]:
+    """Back and forth between the two releases under load."""
+    edge = rig.edges[0]
+    with under_load(edge, clients=4, per_second=1e6) as most:
+        _pause(CAPACITY_S)
+    capacity = sum(most.values()) / CAPACITY_S
+    with under_load(edge, clients=8, per_second=LOAD_SHARE * capacity) as answers:
+        for number in range(switches):
+            told = rig.told("rollback", "edge1", "--why=bench")
+            so_far = sum(answers.values())
+            say(f"switch {number + 1} of {switches}: to {told['live']}, {so_far} answers so far")
+    lost = sum(count for answer, count in answers.items() if answer != "200")
+    note = f"{sum(answers.values())} requests at {LOAD_SHARE:.0%} of {capacity:.0f}/s, half over kept connections"
+    yield row(f"requests that failed in {switches} switches under load", lost, "<=", 0, "", note)
+
+
+def _pause(seconds: float) -> None:
+    subprocess.run(["sleep", f"{seconds}"], check=True)
+
+
+def waves_row(rig: Rack) -> Iterator[Row]:
+    """A slower release, five servers, the first wave of one."""
+    rig.build("9", 4.0)
+    rig.ship("1", despite="all begin with it")
+    done = rig.run("ship", tag("9"))
+    told = json.loads(done.stdout.splitlines()[-1])
+    notes = [rig.notes(edge.name)[-1]["outcome"] for edge in rig.edges]
+    right = (
+        done.returncode == 1
+        and [one["outcome"] for one in told["servers"]] == ["refused"]
+        and told["left"] == [edge.name for edge in rig.edges[1:]]
+        and {serves(edge) for edge in rig.edges} == {"1"}
+        and notes == ["refused", *["live"] * (len(rig.edges) - 1)]
+        and left_behind(rig.edges[-1]) == clean("1")
+    )
+    note = told["servers"][0]["reason"][:120]
+    yield row(
+        f"a slower release on {len(rig.edges)} servers went further than it may", int(not right), "<=", 0, "", note
+    )
+
+
+def simulated_row() -> Row:
+    """The state machine of a rollout on a hundred servers in memory, a thousand seeds."""
+    asked = [sys.executable, "-m", "pytest", "-q", "-o", "addopts=", "tests/deploy/ship/test_fleet.py"]
+    asked += ["-k", "thousand_runs"]
+    done = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=False)
+    passed = done.returncode == 0 and "1 passed" in done.stdout
+    return row(
+        "invariants broken in 1,000 seeded rollouts under faults", int(not passed), "<=", 0, "", " ".join(asked[3:])
+    )
+
+
+@contextmanager
+def checkout(folder: Path) -> Iterator[Path]:
+    subprocess.run(["git", "clone", "-q", str(ROOT), str(folder)], check=True)
+    yield folder
+
+
+def reproducible_row(rig: Rack) -> Row:
+    """Two clean checkouts, two engines that have built nothing before."""
+    found = []
+    for number, edge in enumerate(rig.edges[:2], 1):
+        with tempfile.TemporaryDirectory() as at, checkout(Path(at) / "checkout") as clone:
+            environment = {**os.environ, "DOCKER_HOST": f"unix://{edge.socket}", "PYTHONPATH": str(clone)}
+            asked = [sys.executable, "-m", "toolchain", "image", str(rig.folder / "1.bundle"), f"--tag=again:{number}"]
+            say(f"building in a clean checkout, on {edge.name}")
+            done = subprocess.run(
+                asked, cwd=clone, env=environment, stdout=subprocess.PIPE, text=True, check=True
+            )  # fmt: skip
+            found.append(json.loads(done.stdout.splitlines()[-1])["id"])
+    same = len(set(found)) == 1
+    return row(
+        "image digests of two builds in two clean checkouts",
+        len(set(found)),
+        "<=",
+        1,
+        "",
+        found[0] if same else str(found),
+    )
+
+
+def main() -> None:
+    reason = why_not()
+    if reason:
+        raise SystemExit(f"bench-ship: {reason}")
+    quick = bool(os.environ.get("QUICK"))
+    rows: list[Row] = [simulated_row()]
+    with rack(2, DISK_MB) as rig:
+        rows += bytes_row(rig)
+        rows += switch_row(rig, SWITCHES // QUICK_SHARE if quick else SWITCHES)
+        rows += tampered_rows(rig)
+        rows += fault_rows(rig, quick)
+    with rack(5) as rig:
+        rig.build("1", 2.0)
+        rows += waves_row(rig)
+        rows.append(reproducible_row(rig))
+    print_rows(rows)
+
+
+if __name__ == "__main__":
+    main()
