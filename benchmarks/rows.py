@@ -34,6 +34,9 @@ def _verdict(one: Row) -> str:
 
 def print_rows(rows: Sequence[Row]) -> None:
     """The table, and the document as the last line. A row that falls short says so; the exit status stays 0."""
-    shown = [(one.what, one.value, one.bound, _verdict(one), one.note) for one in rows]
-    print(table(shown, {"what": "", "value": ",.4g", "bound": "", "": "", "note": ""}), end="\n\n")
+    shown = [(one.what, one.value, one.bound, _verdict(one)) for one in rows]
+    print(table(shown, {"what": "", "value": ",.4g", "bound": "", "": ""}), end="\n\n")
+    for one in rows:
+        if one.note:  # under the table: beside it, long ones would be a word wide
+            print(f"{one.what}: {one.note}\n")
     print(msgspec.json.encode({"rows": rows}).decode())
