@@ -130,6 +130,9 @@ class Delivery:
         self._say(f"{self._name}: pulling {name}")
         self._room(self._there.info()["DockerRootDir"], self.missing()[1])
         self._there.images.pull(name)
+        if self._is_there():
+            self._tagged()
+        self._there.images.remove(name)  # the registry's name for it, or what another put in its place
         return 0
 
     def _room(self, folder: str, needed: int) -> None:
@@ -181,6 +184,7 @@ def pushed_from(client: DockerClient, parcel: Parcel, say: Say) -> Pushed:
                 client.images.get(parcel.id).tag(name, tag)
                 _check_pushed(client.images.push(name, tag, stream=True, decode=True), name)
                 done[registry] = f"{name}:{tag}"
+                client.images.remove(done[registry])  # the name only: the image has its own
             return done[registry]
 
     return pushed

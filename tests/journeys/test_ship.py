@@ -232,6 +232,7 @@ def test_a_registry_is_gone_through_where_the_inventory_names_one(
             client.images.remove(tag("2"), force=True)
         said = toolchain("ship", tag("2"), "edge2", "--despite-gate=tried above")
     assert f"pulling {name}/team/edge-shipped:2" in said.err
+    assert left_behind(rack[1]) == clean("2", "1", "2")
     assert (said.last["servers"][0]["live"], serves(rack[1])) == ("2", "2")
     toolchain("rollback", "edge2")
 
