@@ -10,7 +10,7 @@ from benchmarks.rows import Row, row
 from benchmarks.shipped import Rack
 from deploy.labels import RELEASE
 from tests.edges import Edge, wait_for
-from tests.shipped import MODEL, clean, left_behind, serves, tag
+from tests.shipped import MODEL, answers, clean, left_behind, serves, tag
 from toolchain.progress import say
 
 # what ship says when a stage begins; the first is a transfer that takes seconds, on a slow link
@@ -102,8 +102,8 @@ def tried_out(rig: Rack, edge: Edge, stage: str, words: str, fault: Fault) -> st
         return "the tool hangs"
     mended(edge)
     with suppress(AssertionError):
-        wait_for(lambda: _answers(edge), "an answer", 90)
-    if not _answers(edge):
+        wait_for(lambda: answers(edge), "an answer", 90)
+    if not answers(edge):
         return "nothing answers any more"
     again = rig.run("ship", tag("4"), edge.name, "--despite-gate=faults are tried")
     if again.returncode:
@@ -142,10 +142,3 @@ def _heard(process: "subprocess.Popen[str]", words: str) -> threading.Event:
 
     threading.Thread(target=listen, daemon=True).start()
     return event
-
-
-def _answers(edge: Edge) -> bool:
-    try:
-        return bool(serves(edge))
-    except (OSError, KeyError, ValueError):
-        return False

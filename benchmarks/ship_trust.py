@@ -99,9 +99,10 @@ def image(rig: Rack) -> Undo:
 
 
 def archive(rig: Rack) -> Undo:
-    """The packed file, between packing and sending: other bytes of the model, well packed."""
+    """The packed files, between packing and sending: their last bytes are others."""
     folder = rig.folder / "home" / "shipping"
-    rig.run("pack", tag(RELEASE), f"--to={rig.folder}/unused.tar", "--for=edge2")
+    for flags in ([], ["--for=edge2"]):  # the whole image, too, which is sent where a part is not taken
+        rig.run("pack", tag(RELEASE), f"--to={rig.folder}/unused.tar", *flags)
     for place in folder.glob("*.tar.gz"):
         place.write_bytes(place.read_bytes()[:-64] + bytes(64))
 

@@ -29,6 +29,14 @@ def serves(edge: Edge) -> str:
         return str(json.loads(client.getresponse().read())["versions"][0])
 
 
+def answers(edge: Edge) -> bool:
+    """Whether there is any."""
+    try:
+        return bool(serves(edge))
+    except (OSError, KeyError, ValueError):
+        return False
+
+
 def left_behind(edge: Edge) -> dict[str, object]:
     """Everything of ours on a server."""
     with closing(edge.client()) as client:

@@ -53,9 +53,6 @@ def roll(site: Site, release: str, ticket: Ticket, terms: Terms, say: Say) -> To
         with locked(site, ticket):
             before = tidied(site, say, patient=not terms.despite)
             found = msgspec.structs.replace(found, before=before.live, live=before.live)
-            site.check(release)
-            if before.live == release and before.serves:
-                return msgspec.structs.replace(found, outcome="unchanged")
             return _rolled(site, release, before, ticket, terms, say, found)
     except LockedError as error:
         return msgspec.structs.replace(found, outcome="locked", reason=told(error))
@@ -122,6 +119,9 @@ def _rolled(site: Site, release: str, before: State, ticket: Ticket, terms: Term
 
     judged = Judged("first", "nothing served before")
     try:
+        site.check(release)
+        if before.live == release and before.serves:
+            return msgspec.structs.replace(found, outcome="unchanged")
         found = msgspec.structs.replace(found, sent_bytes=site.send(release))
         site.verify(release)
         say(f"{site.name}: starting {release} beside {before.live or 'nothing'}")

@@ -20,7 +20,7 @@ from tests.bundles import null_bundle
 from tests.edges import Edge
 from tests.journeys.conftest import Toolchain, lend_wheelhouse
 from tests.journeys.said import Said
-from tests.shipped import clean, inventory, left_behind, serves, shipping, tag, under_load, until
+from tests.shipped import answers, clean, inventory, left_behind, serves, shipping, tag, under_load, until
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.skipif(bool(edges.why_not()), reason=edges.why_not())]
 DELAYS_MS = {"1": 1.0, "2": 1.0, "3": 3.0}
@@ -190,6 +190,7 @@ def test_another_s_signature_is_refused_until_it_is_trusted(toolchain: Toolchain
         assert "it was changed after it was signed" in toolchain("ship", tag("2"), "edge1").err
         place.unlink()
         assert "edge-shipped:2 is not signed" in toolchain("ship", tag("2"), "edge1").err
+        assert "is not signed" in toolchain("audit", "edge1").last["servers"]["edge1"][-1]["reason"]
     finally:
         for path, content in kept.items():
             path.write_bytes(content)
@@ -287,14 +288,7 @@ def test_an_engine_that_dies_meanwhile_leaves_the_old_release_serving(toolchain:
         assert serves(edge) == "1"
         assert process.wait(timeout=120) == 1
     edge.start_engine()
-    edges.wait_for(lambda: _answers(edge), "the old release, started again with its engine")
+    edges.wait_for(lambda: answers(edge), "the old release, started again with its engine")
     assert serves(edge) == "1"
     assert toolchain("ship", tag("2"), "edge2", "--despite-gate=tried above").last["servers"][0]["live"] == "2"
     assert left_behind(edge) == clean("2", "1", "2")
-
-
-def _answers(edge: Edge) -> bool:
-    try:
-        return bool(serves(edge))
-    except OSError:
-        return False
