@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from deploy import Say
 from deploy.client import connected
-from deploy.engine import builder, connect, explained
+from deploy.engine import builder, connect, explained, same_machine
 from deploy.gpus import gpu_requests
 from deploy.image import bundle_files, image_here, manifest_from
 from deploy.labels import BUNDLE, ROLE
@@ -32,7 +32,6 @@ from toolchain.records.bundle import MANIFEST, SAMPLE
 from toolchain.records.manifest import Manifest
 
 INSIDE = "8080/tcp"
-MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 DRAIN_S = 15  # the server gives itself 10 s for what is in flight
 
 
@@ -127,7 +126,7 @@ def _checked_image(client: DockerClient, image: str) -> str:
     """The image's id; DockerError when this engine has no such image, or cannot run it."""
     found = image_here(client, image)
     built, here = found.attrs["Architecture"], client.info()["Architecture"]
-    if MACHINES.get(built, built) != MACHINES.get(here, here):
+    if not same_machine(built, here):
         raise DockerError(f"{image} is for {built}; this engine runs on {here}; build it for that: toolchain build")
     return str(found.id)
 

@@ -18,6 +18,7 @@ from toolchain.errors import DockerError
 INSTALL = (
     "`make setup` installs and starts one as root on Debian or Ubuntu; elsewhere see docs.docker.com/engine/install"
 )
+MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 # What engines say -> what a person does about it. The first that is found in the engine's words wins.
 KNOWN = (
     ("no space left on device", "the disk is full; free some: docker system prune"),
@@ -50,6 +51,11 @@ def explained(error: Exception | str, what: str) -> DockerError:
         if words in text.lower():
             return DockerError(f"{what}: {advice} (the engine said: {text[:200]})")
     return DockerError(f"{what}: {text[:400]}")
+
+
+def same_machine(one: str, other: str) -> bool:
+    """Whether two names of a processor's architecture mean the same: images and kernels have their own."""
+    return MACHINES.get(one, one) == MACHINES.get(other, other)
 
 
 def clients() -> list[str]:

@@ -29,6 +29,7 @@ from deploy.labels import RECIPE, image_labels
 from deploy.reproducible import timeless
 from deploy.signatures import sign, signature_of
 from deploy.sitepackages import set_times
+from deploy.tars import content_of
 from deploy.wheelhouse import built_lines, wheelhouse
 from toolchain.errors import DockerError
 from toolchain.records.bundle import MANIFEST, Bundle
@@ -143,8 +144,7 @@ def bundle_files(client: DockerClient, image: str, *names: str) -> list[bytes]:
 def _file_in(container: Container, name: str) -> bytes:
     stream, _ = container.get_archive(f"/bundle/{name}")
     with tarfile.open(fileobj=io.BytesIO(b"".join(stream))) as archive:
-        file = archive.extractfile(name)
-        return file.read() if file else b""
+        return content_of(archive, name)
 
 
 def app_files() -> Iterator[Path]:

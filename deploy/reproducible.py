@@ -21,6 +21,7 @@ from docker import DockerClient
 from docker.models.images import Image
 
 from deploy import Say
+from deploy.tars import add_content, content_of
 
 EPOCH = datetime.fromtimestamp(0, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 # what engines write of themselves and of the container that a step ran in
@@ -69,14 +70,9 @@ def _configuration(image: Image) -> dict[str, Any]:
             saved.write(block)
         saved.seek(0)
         with tarfile.open(fileobj=saved) as archive:
-            (listed,) = json.loads(_read(archive, "manifest.json"))
-            found: dict[str, Any] = json.loads(_read(archive, listed["Config"]))
+            (listed,) = json.loads(content_of(archive, "manifest.json"))
+            found: dict[str, Any] = json.loads(content_of(archive, listed["Config"]))
             return found
-
-
-def _read(archive: tarfile.TarFile, name: str) -> bytes:
-    file = archive.extractfile(name)
-    return file.read() if file else b""
 
 
 def _archive(name: str, configuration: bytes, tag: str) -> bytes:
@@ -87,7 +83,5 @@ def _archive(name: str, configuration: bytes, tag: str) -> bytes:
     held = io.BytesIO()
     with tarfile.open(fileobj=held, mode="w") as archive:
         for member, content in ((name, configuration), ("manifest.json", json.dumps(listed).encode())):
-            entry = tarfile.TarInfo(member)
-            entry.size = len(content)
-            archive.addfile(entry, io.BytesIO(content))
+            add_content(archive, member, content)
     return held.getvalue()

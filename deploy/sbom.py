@@ -21,6 +21,7 @@ from docker.models.images import Image
 from packageurl import PackageURL
 
 from deploy.image import manifest_from
+from deploy.tars import content_of
 from toolchain import __version__
 from toolchain.errors import DockerError
 from toolchain.records.bundle import MANIFEST
@@ -64,7 +65,7 @@ def _files(client: DockerClient, image: Image) -> Files:
             whole.seek(0)
             with tarfile.open(fileobj=whole) as archive:
                 return {
-                    entry.name: _content(archive, entry) for entry in archive if entry.isreg() and _tells(entry.name)
+                    entry.name: content_of(archive, entry) for entry in archive if entry.isreg() and _tells(entry.name)
                 }
     finally:
         created.remove(force=True)
@@ -74,11 +75,6 @@ def _tells(name: str) -> bool:
     if name.startswith(SITE):
         return name.endswith(".dist-info/METADATA") and name.count("/") == 3
     return name == DPKG or name.startswith(f"{DPKG}.d/") or name in (SYSTEM, f"bundle/{MANIFEST}")
-
-
-def _content(archive: tarfile.TarFile, entry: tarfile.TarInfo) -> bytes:
-    file = archive.extractfile(entry)
-    return file.read() if file else b""
 
 
 def _debian(files: Files) -> Iterator[Component]:

@@ -18,7 +18,7 @@ from deploy.labels import BUNDLE, NAME, RELEASE
 from deploy.runtime.signing import signing_key
 from toolchain.errors import DeviceError, DockerError, RecordError, UsageError
 from toolchain.home import home
-from toolchain.records.certificate import fingerprint_of, signable, unbased
+from toolchain.records.certificate import signable, unbased
 from toolchain.records.files import decoded, encoded, write_whole
 
 FORMAT = 1
@@ -77,10 +77,6 @@ def check_signature(document: bytes, image: str, what: str) -> Signature:
     except (BadSignatureError, ValueError, TypeError) as error:
         raise RecordError(f"{what}: the signature does not fit: it was changed after it was signed") from error
     return found
-
-
-def short(key: str) -> str:
-    return fingerprint_of(key)
 
 
 def _keys() -> Path:

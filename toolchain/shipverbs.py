@@ -142,10 +142,9 @@ def servers(*names: str, inventory: Path = INVENTORY) -> None:
     from deploy.ship.inventory import read_inventory
     from deploy.ship.shipping import Asked
     from toolchain.printing import as_json
-    from toolchain.progress import say
     from toolchain.shippage import servers_table
 
-    found = facts(Asked(read_inventory(inventory), names), say)
+    found = facts(Asked(read_inventory(inventory), names))
     print(servers_table(found), end="\n\n")
     print(as_json({"servers": found}))
     if any(one.error for one in found):
@@ -163,10 +162,9 @@ def status(*names: str, inventory: Path = INVENTORY) -> None:
     from deploy.ship.shipping import Asked
     from deploy.ship.shipping import status as stated
     from toolchain.printing import as_json
-    from toolchain.progress import say
     from toolchain.shippage import status_table
 
-    found = stated(Asked(read_inventory(inventory), names), say)
+    found = stated(Asked(read_inventory(inventory), names))
     print(status_table(found), end="\n\n")
     print(as_json({"servers": found}))
     if any(one.error or (one.live and not one.serves) for one in found):
@@ -185,10 +183,9 @@ def audit(*names: str, inventory: Path = INVENTORY, model: str | None = None) ->
     from deploy.ship.shipping import Asked
     from deploy.ship.shipping import audit as audited
     from toolchain.printing import as_json
-    from toolchain.progress import say
     from toolchain.shippage import audit_table
 
-    found = audited(Asked(read_inventory(inventory), names), model, say)
+    found = audited(Asked(read_inventory(inventory), names), model)
     print(audit_table(found), end="\n\n")
     print(as_json({"servers": found}))
 
@@ -213,9 +210,8 @@ def logs(
     from deploy.ship.inventory import read_inventory
     from deploy.ship.shipping import Asked
     from deploy.ship.shipping import logs as read
-    from toolchain.progress import say
 
-    print(read(Asked(read_inventory(inventory), (server,)), model, release, lines, say), end="")
+    print(read(Asked(read_inventory(inventory), (server,)), model, release, lines), end="")
 
 
 def unlock(server: str, *, inventory: Path = INVENTORY, model: str | None = None) -> None:
@@ -230,9 +226,8 @@ def unlock(server: str, *, inventory: Path = INVENTORY, model: str | None = None
     from deploy.ship.shipping import Asked
     from deploy.ship.shipping import unlock as unlocked
     from toolchain.printing import as_json
-    from toolchain.progress import say
 
-    print(as_json({"server": server, "unlocked": unlocked(Asked(read_inventory(inventory), (server,)), model, say)}))
+    print(as_json({"server": server, "unlocked": unlocked(Asked(read_inventory(inventory), (server,)), model)}))
 
 
 def _ended(fleet: "Fleet") -> None:

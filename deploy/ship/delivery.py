@@ -12,6 +12,7 @@ import msgspec
 from docker import DockerClient
 
 from deploy import Say
+from deploy.engine import same_machine
 from deploy.ship.archive import missing_from, packed
 from deploy.ship.inventory import Server
 from deploy.ship.parcel import Parcel
@@ -20,7 +21,6 @@ from deploy.ship.site import ShipError
 from toolchain.home import home
 from toolchain.records.files import write_whole
 
-MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 SPARE_BYTES = 64 << 20  # what an engine and its containers write meanwhile
 EVERY_S = 1.0
 PACKING = threading.Lock()  # servers that lack the same layers wait for one archive
@@ -56,7 +56,7 @@ class Delivery:
                 "that device, or mend its kind in the inventory"
             )
         built, there = parcel.architecture, facts["Architecture"]
-        if MACHINES.get(built, built) != MACHINES.get(there, there):
+        if not same_machine(built, there):
             raise ShipError(f"{self._name} is {there}, {parcel.tag} is for {built}; build it for that")
         if parcel.kind == "gpu" and "nvidia" not in facts.get("Runtimes", {}):
             raise ShipError(

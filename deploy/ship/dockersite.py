@@ -19,8 +19,9 @@ from deploy.ship.parcel import Parcel, lock_of
 from deploy.ship.residents import Residents
 from deploy.ship.shell import Shell
 from deploy.ship.site import Judged, Note, ShipError, State, Ticket
-from deploy.signatures import Signature, check_signature, short
+from deploy.signatures import Signature, check_signature
 from toolchain.errors import RecordError
+from toolchain.records.certificate import fingerprint_of
 
 
 class Reached(msgspec.Struct, frozen=True):
@@ -37,7 +38,7 @@ class DockerSite:
     def __init__(self, reached: Reached, parcel: Parcel, source: Source, policy: Policy, trust: bool, say: Say) -> None:
         self.name, self._client, self._url = reached.server.name, reached.client, reached.url
         self._parcel, self._policy, self._trust, self._say = parcel, policy, trust, say
-        self._homes = Residents(reached.server, reached.client, parcel.model, say)
+        self._homes = Residents(reached.server, reached.client, parcel.model)
         shell = Shell(reached.server.address)
         self._delivery = Delivery(reached.server, reached.client, shell, parcel, source, say)
 
@@ -82,10 +83,10 @@ class DockerSite:
         except RecordError as error:
             raise ShipError(f"{self.name}: {error}") from error
         if trusted and found.key not in trusted and not self._trust:
-            known = ", ".join(short(key) for key in trusted)
+            known = ", ".join(fingerprint_of(key) for key in trusted)
             raise ShipError(
-                f"{self.name}: {self._parcel.tag} is signed by {short(found.key)}, who is not trusted there ({known} "
-                "is); if that is right: --trust"
+                f"{self.name}: {self._parcel.tag} is signed by {fingerprint_of(found.key)}, who is not trusted there "
+                f"({known} is); if that is right: --trust"
             )
         return found
 

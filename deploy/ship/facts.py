@@ -2,7 +2,6 @@
 
 import msgspec
 
-from deploy import Say
 from deploy.ship.dockersite import Reached, reached
 from deploy.ship.inventory import Server
 from deploy.ship.shell import Shell
@@ -35,25 +34,25 @@ class Facts(msgspec.Struct, frozen=True):
     serves: tuple[str, ...] = ()
 
 
-def facts(asked: Asked, say: Say) -> list[Facts]:
+def facts(asked: Asked) -> list[Facts]:
     """Of the chosen servers, several asked at once."""
 
     def ask(server: Server) -> Facts:
         try:
             with reached(server) as there:
-                return _facts(there, say)
+                return _facts(there)
         except (ToolchainError, OSError) as error:
             return Facts(server.name, server.address, server.kind, error=told(error))
 
     return together(asked, ask)
 
 
-def _facts(there: Reached, say: Say) -> Facts:
+def _facts(there: Reached) -> Facts:
     server, shell = there.server, Shell(there.server.address)
     info = there.client.info()
     said = [*shell.run(ASK).splitlines(), "", "", ""]
     flags = set(said[1].partition(":")[2].split())
-    live = tuple(f"{one.model} {one.live or 'nothing'}" for one in residents(there, say))
+    live = tuple(f"{one.model} {one.live or 'nothing'}" for one in residents(there))
     return Facts(
         server.name,
         server.address,

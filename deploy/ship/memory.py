@@ -11,6 +11,7 @@ import docker.errors
 from docker import DockerClient
 
 from deploy.ship.site import ShipError
+from deploy.tars import add_content, content_of
 
 OWNER = 10001  # whom our containers run as
 RENAME = "import os, sys; f = os.open(sys.argv[1], 0); os.fsync(f); os.replace(*sys.argv[1:])"
@@ -29,16 +30,13 @@ class Memory:
         except docker.errors.NotFound:
             return ""
         with tarfile.open(fileobj=io.BytesIO(b"".join(blocks))) as archive:
-            content = archive.extractfile(name)
-            return content.read().decode() if content else ""
+            return content_of(archive, name).decode()
 
     def write(self, name: str, content: bytes) -> None:
         """The container must run."""
         held, new = io.BytesIO(), f".{name}.new"
         with tarfile.open(fileobj=held, mode="w") as archive:
-            entry = tarfile.TarInfo(new)
-            entry.size, entry.mode, entry.uid, entry.gid = len(content), 0o644, OWNER, OWNER
-            archive.addfile(entry, io.BytesIO(content))
+            add_content(archive, new, content, OWNER)
         holder = self._client.containers.get(self._holder)
         holder.put_archive(self._folder, held.getvalue())
         code, said = holder.exec_run(["python3", "-S", "-c", RENAME, f"{self._folder}/{new}", f"{self._folder}/{name}"])

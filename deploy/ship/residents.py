@@ -13,7 +13,6 @@ from docker import DockerClient
 from docker.models.containers import Container
 from docker.types import LogConfig, Mount
 
-from deploy import Say
 from deploy.engine import explained
 from deploy.gpus import gpu_requests
 from deploy.labels import NAME, RELEASE, ROLE
@@ -37,8 +36,8 @@ LOOK = (
 class Residents:
     """Of `model` on the engine of `server`. Errors of the engine and of the link are ShipErrors."""
 
-    def __init__(self, server: Server, client: DockerClient, model: str, say: Say) -> None:
-        self.server, self.client, self.model, self._say = server, client, model, say
+    def __init__(self, server: Server, client: DockerClient, model: str) -> None:
+        self.server, self.client, self.model = server, client, model
         self._memory = Memory(client, door_of(model), DOOR)
 
     @contextmanager

@@ -1,6 +1,6 @@
 """What a person asks of her edge servers: bring a release there, go back to one, say what runs, what was done, why."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -15,7 +15,7 @@ from deploy.engine import connect
 from deploy.ship.delivery import NOTHING, Source, layers_of, packages_of, pushed_from
 from deploy.ship.dockersite import DockerSite, Reached, reached
 from deploy.ship.fleet import Fleet, Seen, roll_out
-from deploy.ship.inventory import Inventory, Policy, Server, chosen
+from deploy.ship.inventory import Inventory, Server, chosen
 from deploy.ship.parcel import Parcel, lock_of, parcel
 from deploy.ship.residents import Residents, models_on
 from deploy.ship.rollout import Terms, Told, planned, roll
@@ -85,11 +85,11 @@ def plan(tag: str, asked: Asked, say: Say) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     with closing(connect()) as here:
         sent = parcel(here, tag)
-        terms = Terms(asked.inventory.policy.unsure, asked.despite)
+        source, terms = _source(here, sent, asked, say), Terms(asked.inventory.policy.unsure, asked.despite)
         for server in chosen(asked.inventory, asked.servers):
             try:
                 with reached(server) as there:
-                    site = _site(there, sent, _source(here, sent, asked, say), asked, say)
+                    site = _site(there, sent, source, asked, say)
                     found[server.name] = planned(site, sent.release, terms)
             except (ToolchainError, OSError) as error:
                 found[server.name] = [f"cannot be reached: {told(error)}"]
@@ -111,13 +111,14 @@ def rollback(release: str | None, model: str | None, asked: Asked, seen: Seen, s
 def _back(
     there: Reached, release: str | None, model: str | None, ticket: Ticket, terms: Terms, asked: Asked, say: Say
 ) -> Told:
-    homes = _homes(there, model, say)
+    homes = _homes(there, model)
     to = release or _before(homes)
-    image = next((one for one, other in homes.images().items() if other == to), None)
+    images = homes.images()
+    image = next((one for one, other in images.items() if other == to), None)
     if image is None:
         raise ShipError(
             f"{there.server.name}: no image of {homes.model} {to} there; it has: "
-            f"{', '.join(sorted(homes.images().values())) or 'none'}"
+            f"{', '.join(sorted(images.values())) or 'none'}"
         )
     tags = there.client.images.get(image).tags
     kept = msgspec.structs.replace(parcel(there.client, next(iter(tags), image)), signature=homes.signature(to))
@@ -127,56 +128,57 @@ def _back(
 
 def _before(homes: Residents) -> str:
     """What served before what serves now, by the audit."""
-    live = homes.state().live
-    kept = set(homes.images().values())
+    there = homes.state()
     for note in reversed(homes.audit()):
-        if note.outcome == "live" and note.release != live and note.release in kept:
+        if note.outcome == "live" and note.release != there.live and note.release in there.images:
             return note.release
-    raise ShipError(f"{homes.server.name}: nothing to go back to: no release before {live or 'this'} is there any more")
+    raise ShipError(
+        f"{homes.server.name}: nothing to go back to: no release before {there.live or 'this'} is there any more"
+    )
 
 
-def status(asked: Asked, say: Say) -> list[Resident]:
+def status(asked: Asked) -> list[Resident]:
     """Of every model on every server, and of servers that do not answer, why."""
 
     def ask(server: Server) -> list[Resident]:
         try:
             with reached(server) as there:
-                return [*residents(there, say)] or [Resident(server.name)]
+                return [*residents(there)] or [Resident(server.name)]
         except (ToolchainError, OSError) as error:
             return [Resident(server.name, error=told(error))]
 
     return [one for found in together(asked, ask) for one in found]
 
 
-def residents(there: Reached, say: Say) -> Iterator[Resident]:
+def residents(there: Reached) -> Iterator[Resident]:
     layers_of(there.server.name, there.client)
     for model in models_on(there.client):
-        homes = Residents(there.server, there.client, model, say)
+        homes = Residents(there.server, there.client, model)
         state, notes = homes.state(), homes.audit()
         last = notes[-1] if notes else None
         yield Resident(there.server.name, model, state.live, state.serves, dict(state.containers), state.images, last)
 
 
-def audit(asked: Asked, model: str | None, say: Say) -> dict[str, tuple[Note, ...]]:
+def audit(asked: Asked, model: str | None) -> dict[str, tuple[Note, ...]]:
     """By server, oldest first."""
     found = {}
     for server in chosen(asked.inventory, asked.servers):
         with reached(server) as there:
-            found[server.name] = _homes(there, model, say).audit()
+            found[server.name] = _homes(there, model).audit()
     return found
 
 
-def logs(asked: Asked, model: str | None, release: str | None, lines: int, say: Say) -> str:
+def logs(asked: Asked, model: str | None, release: str | None, lines: int) -> str:
     """Of the release that serves on one server, or of another's container there."""
     with _only(asked) as there:
-        homes = _homes(there, model, say)
+        homes = _homes(there, model)
         return homes.logs(release or homes.state().live, lines)
 
 
-def unlock(asked: Asked, model: str | None, say: Say) -> bool:
+def unlock(asked: Asked, model: str | None) -> bool:
     """Take away a lock whose holder is known to be gone; whether there was one."""
     with _only(asked) as there:
-        name = lock_of(_homes(there, model, say).model)
+        name = lock_of(_homes(there, model).model)
         with suppress(docker.errors.NotFound):
             there.client.containers.get(name).remove(force=True)
             return True
@@ -198,8 +200,7 @@ def together(asked: Asked, ask: Callable[[Server], AnswerT]) -> list[AnswerT]:
 
 
 def _rolled(asked: Asked, answer: Answer, seen: Seen) -> Fleet:
-    policy: Policy = asked.inventory.policy
-    servers: Sequence[Server] = chosen(asked.inventory, asked.servers)
+    policy, servers = asked.inventory.policy, chosen(asked.inventory, asked.servers)
     return roll_out(servers, policy.waves, policy.failures, policy.parallel, answer, seen)
 
 
@@ -220,11 +221,11 @@ def _site(there: Reached, sent: Parcel, source: Source, asked: Asked, say: Say) 
     return DockerSite(there, sent, source, asked.inventory.policy, asked.trust, say)
 
 
-def _homes(there: Reached, model: str | None, say: Say) -> Residents:
+def _homes(there: Reached, model: str | None) -> Residents:
     """Of the only model on a server, or of the one that is named."""
     known = models_on(there.client)
     if model is None and len(known) != 1:
         raise UsageError(f"{there.server.name} serves {', '.join(known) or 'nothing'}: say which: --model")
     if model is not None and model not in known:
         raise UsageError(f"{there.server.name} serves no '{model}'; it serves {', '.join(known) or 'nothing'}")
-    return Residents(there.server, there.client, model or known[0], say)
+    return Residents(there.server, there.client, model or known[0])

@@ -4,7 +4,6 @@ A tar of `stick.json` (what it holds, with digests and the signature) and archiv
 layers that the named servers had when they were last reached, and the whole image where that is not known.
 """
 
-import io
 import tarfile
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -19,6 +18,7 @@ from deploy.ship.archive import missing_from
 from deploy.ship.delivery import Packages, packages_of, remembered
 from deploy.ship.parcel import Parcel
 from deploy.ship.site import ShipError
+from deploy.tars import add_content
 from toolchain.errors import RecordError, UsageError
 from toolchain.records.files import decoded, digest_of, encoded, file_made_whole
 
@@ -48,11 +48,8 @@ def pack(client: DockerClient, sent: Parcel, servers: Sequence[str], out: Path, 
     made = packages_of(client, sent, say)
     files = {f"image-{count}.tar.gz": made(count) for count in sorted(present)}
     stick = Stick(sent, tuple(Archive(name, digest_of(file), count) for name, (count, file) in files.items()))
-    content = encoded(stick)
-    listed = tarfile.TarInfo(LISTED)
-    listed.size = len(content)
     with file_made_whole(out) as temporary, tarfile.open(temporary, "w") as written:
-        written.addfile(listed, io.BytesIO(content))
+        add_content(written, LISTED, encoded(stick))
         for name, (_, file) in files.items():
             written.add(file, name)
     return stick
