@@ -63,15 +63,22 @@ def _check_numbers(options: argparse.Namespace) -> None:
     for name in ("queue", "max_batch", "timeout", "sender_timeout", "max_body", "max_held", "connections"):
         if not 0 < getattr(options, name) < 1 << 40:
             raise UsageError(f"--{name.replace('_', '-')} {getattr(options, name)}: expected more than 0")
+    if not 0 <= options.max_queue_delay_us <= 10_000_000:
+        raise UsageError(f"--max-queue-delay-us {options.max_queue_delay_us}: expected 0 to 10,000,000")
+    if options.latency_goal_ms is not None and not 0 < options.latency_goal_ms < 1e6:
+        raise UsageError(f"--latency-goal-ms {options.latency_goal_ms}: expected milliseconds, more than 0")
     if not 0 <= options.grace < 1 << 40:
         raise UsageError(f"--grace {options.grace}: expected seconds, 0 or more")
 
 
 def _serve(options: argparse.Namespace, bundle: "Bundle") -> int:
+    from deploy.runtime.cgroup import cpu_quota
     from deploy.runtime.limits import Limits
     from deploy.runtime.logs import LEVELS, Log
     from deploy.runtime.probe import missing_needs
     from deploy.runtime.serve import Options, serve
+    from deploy.runtime.service import Terms
+    from deploy.runtime.sharedmemory import POLICIES
 
     if options.log_level not in LEVELS:
         raise UsageError(f"--log-level {options.log_level}: expected {', '.join(LEVELS)}")
@@ -79,6 +86,10 @@ def _serve(options: argparse.Namespace, bundle: "Bundle") -> int:
     missing = missing_needs(bundle.manifest.needs)
     if missing:
         raise DeviceError(missing)
+    shared = [one for one in POLICIES if one == options.shared_memory]
+    if not shared:
+        raise UsageError(f"--shared-memory {options.shared_memory}: expected {', '.join(POLICIES)}")
+    goal_s = None if options.latency_goal_ms is None else options.latency_goal_ms / 1e3
     limits = Limits(
         body_bytes=options.max_body,
         held_bytes=options.max_held,
@@ -89,8 +100,7 @@ def _serve(options: argparse.Namespace, bundle: "Bundle") -> int:
         host=options.host,
         port=options.port,
         threads=engine_threads(options.threads),
-        queue=options.queue,
-        max_batch=options.max_batch,
+        terms=Terms(options.queue, options.max_batch, options.max_queue_delay_us / 1e6, goal_s),
         timeout_s=options.timeout,
         grace_s=options.grace,
         limits=limits,
@@ -98,6 +108,9 @@ def _serve(options: argparse.Namespace, bundle: "Bundle") -> int:
         certify=_terms(options, options.certify),
         door=Path(options.door) if options.door else None,
         name=options.name,
+        shared=shared[0],
+        unix_socket=Path(options.unix_socket) if options.unix_socket else None,
+        quota=cpu_quota(),
     )
     log = Log(options.log_level)
     log.write("info", "start", model=bundle.manifest.name, bundle=bundle.digest, threads=settings.threads)
@@ -114,7 +127,9 @@ def _terms(options: argparse.Namespace, policy: str) -> "Terms":
         raise UsageError(f"--certify-seconds {options.certify_seconds}: expected more than 0, at most 600")
     _check_rate(options)
     key = Path(options.key) if options.key else None
-    return Terms(known[0], Path(options.state), key, options.certify_seconds, options.rate)
+    goal_ms = getattr(options, "latency_goal_ms", None)
+    goal_s = None if goal_ms is None else goal_ms / 1e3
+    return Terms(known[0], Path(options.state), key, options.certify_seconds, options.rate, goal_s)
 
 
 def _check_rate(options: argparse.Namespace) -> None:

@@ -4,7 +4,7 @@ The golden samples are asked at every start. The whole certificate is made once 
 version, and kept on the volume (policy `first`); at every start (`always`); or never (`off`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -12,10 +12,11 @@ import msgspec
 
 from deploy.runtime.certification import SECONDS, run_certify
 from deploy.runtime.certify import golden_checks
-from deploy.runtime.engines import Engine, Settings, serving_engine
+from deploy.runtime.engines import Engine, Settings, serving_forms
 from deploy.runtime.probe import fingerprint
 from deploy.runtime.signing import signed, signing_key
 from deploy.runtime.state import keep_certificate, kept_certificate, writable
+from deploy.runtime.tuning import tuned
 from toolchain.records.bundle import Bundle
 from toolchain.records.certificate import Certificate, Check
 
@@ -26,19 +27,23 @@ Say = Callable[[str], None]
 
 class Terms(msgspec.Struct, frozen=True):
     """state: the volume's folder; key: a mounted key to sign with; seconds: of each of LoadGen's scenarios; rate:
-    pictures a second in Server, None: half of Offline's."""
+    pictures a second in Server, None: half of Offline's; goal_s: of latency, which larger calls must keep."""
 
     policy: Policy = "off"
     state: Path | None = None
     key: Path | None = None
     seconds: float = SECONDS
     rate: float | None = None
+    goal_s: float | None = None
 
 
 class Admitted(NamedTuple):
-    """engine: open, of the candidate `precision`; checks: what must have passed before it may answer."""
+    """engine, crowd: open, of the candidate `precision`, for a request that is alone and for many (None: the same);
+    costs: seconds of a call by its rows; checks: what must have passed before it may answer."""
 
     engine: Engine
+    crowd: Engine | None
+    costs: dict[int, float]
     precision: str
     checks: tuple[Check, ...]
     certificate: Certificate | None
@@ -47,17 +52,19 @@ class Admitted(NamedTuple):
 def admitted(bundle: Bundle, settings: Settings, terms: Terms, say: Say, began: float) -> Admitted:
     """Open the engine that is to serve. DeviceError: it cannot be opened here, or there is no such key."""
     if terms.policy == "off":
-        return _opened(bundle, settings, bundle.manifest.chosen, None)
+        return _opened(bundle, settings, terms, bundle.manifest.chosen, None)
     if terms.policy == "first":
         kept = kept_certificate(writable(terms.state), bundle.digest, fingerprint(), settings.threads)
         if kept is not None:
-            found = _opened(bundle, settings, kept.precision, kept)
+            found = _opened(bundle, settings, terms, kept.precision, kept)
             if found.engine.version == kept.engine:
                 say(f"certificate of {kept.issued_at} still holds: same bundle, device and engine")
                 return found
-            found.engine.__exit__(None, None, None)
+            for engine in (found.engine, found.crowd):
+                if engine is not None:
+                    engine.__exit__(None, None, None)
     made = certified(bundle, settings.threads, terms, say, began)
-    return _opened(bundle, settings, made.precision, made)
+    return _opened(bundle, settings, terms, made.precision, made)
 
 
 def certified(bundle: Bundle, threads: int, terms: Terms, say: Say, began: float) -> Certificate:
@@ -79,9 +86,21 @@ def serving(bundle: Bundle, precision: str) -> Bundle:
     return Bundle(bundle.folder, msgspec.structs.replace(bundle.manifest, chosen=precision), bundle.digest)
 
 
-def _opened(bundle: Bundle, settings: Settings, precision: str, certificate: Certificate | None) -> Admitted:
-    engine = serving_engine(bundle, settings, precision).__enter__()
-    checks = golden_checks(bundle, engine, precision)
+def _opened(
+    bundle: Bundle, settings: Settings, terms: Terms, precision: str, certificate: Certificate | None
+) -> Admitted:
+    engine, crowd = serving_forms(bundle, settings, precision)
+    checks = worst(check for one in (engine, crowd) if one for check in golden_checks(bundle, one, precision))
     names = {check.name for check in checks}
     more = tuple(check for check in certificate.checks if check.name not in names) if certificate else ()
-    return Admitted(engine, precision, (*checks, *more), certificate)
+    costs = tuned(crowd or engine, (bundle.digest, precision), writable(terms.state), terms.goal_s)
+    return Admitted(engine, crowd, costs, precision, (*checks, *more), certificate)
+
+
+def worst(checks: Iterable[Check]) -> tuple[Check, ...]:
+    """One check of each name: the first that failed, else the first."""
+    found: dict[str, Check] = {}
+    for check in checks:
+        if check.name not in found or (found[check.name].passed and not check.passed):
+            found[check.name] = check
+    return tuple(found.values())

@@ -3,13 +3,14 @@
 Values that are not finite become null in JSON (JSON has no NaN); ask for binary to get them. Knows nothing of HTTP.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 
 from deploy.runtime.arrays import DATATYPES
+from deploy.runtime.sharedmemory import Place
 from deploy.runtime.wire import Call, Wanted
 from toolchain.records.tensors import Array
 
@@ -49,33 +50,74 @@ def bytes_of(elements: Sequence[str]) -> bytes:
     return b"".join(len(element).to_bytes(4, "little") + element for element in encoded)
 
 
-def described(wanted: Wanted, output: Array, labels: Sequence[str]) -> tuple[dict[str, Any], bytes]:
-    """An output's JSON and, when asked for as binary, its bytes."""
-    if wanted.classes:
-        rows = classes_of(output, wanted.classes, labels)
-        flat = [element for row in rows for element in row]
-        record: dict[str, Any] = {"name": wanted.name, "datatype": "BYTES", "shape": [len(rows), len(rows[0])]}
-        raw, data = (bytes_of(flat), None) if wanted.binary else (b"", flat)
-    else:
-        record = {"name": wanted.name, "datatype": DATATYPES[output.dtype.name], "shape": list(output.shape)}
-        raw, data = (output.tobytes(), None) if wanted.binary else (b"", output.ravel().tolist())
-    if data is None:
+Write = Callable[[Place, bytes], None]
+
+
+def nowhere(place: Place, content: bytes) -> None:
+    """The `write` of those who may not use shared memory: their requests are refused before they get here."""
+    raise AssertionError(f"{len(content)} bytes for {place}")
+
+
+class Told(NamedTuple):
+    """An output as protocols tell it: classes as strings, else the tensor."""
+
+    datatype: str
+    shape: list[int]
+    classes: list[str] | None
+    tensor: Array
+
+    def raw(self) -> bytes:
+        return self.tensor.tobytes() if self.classes is None else bytes_of(self.classes)
+
+
+def told(wanted: Wanted, output: Array, labels: Sequence[str]) -> Told:
+    if not wanted.classes:
+        return Told(DATATYPES[output.dtype.name], list(output.shape), None, output)
+    rows = classes_of(output, wanted.classes, labels)
+    return Told("BYTES", [len(rows), len(rows[0])], [element for row in rows for element in row], output)
+
+
+def described(
+    wanted: Wanted, output: Array, labels: Sequence[str], write: Write = nowhere
+) -> tuple[dict[str, Any], bytes]:
+    """An output's JSON and, when asked for as binary, its bytes; what goes to shared memory is in neither."""
+    found = told(wanted, output, labels)
+    record: dict[str, Any] = {"name": wanted.name, "datatype": found.datatype, "shape": found.shape}
+    if wanted.place is not None:
+        raw = found.raw()
+        write(wanted.place, raw)
+        record["parameters"] = {
+            "shared_memory_region": wanted.place.region,
+            "shared_memory_offset": wanted.place.offset,
+            "shared_memory_byte_size": len(raw),
+        }
+        return record, b""
+    if wanted.binary:
+        raw = found.raw()
         record["parameters"] = {"binary_data_size": len(raw)}
-    else:
-        record["data"] = data
-    return record, raw
+        return record, raw
+    record["data"] = output.ravel().tolist() if found.classes is None else found.classes
+    return record, b""
 
 
 def answer_body(
-    call: Call, outputs: Mapping[str, Array], model: str, version: str, labels: Sequence[str]
+    call: Call,
+    outputs: Mapping[str, Array],
+    model: str,
+    version: str,
+    labels: Sequence[str],
+    parameters: Mapping[str, float] | None = None,
+    write: Write = nowhere,
 ) -> tuple[bytes, int | None]:
     """The reply's body and the length of its JSON header (None: it is all JSON)."""
-    parts = [described(wanted, outputs[wanted.name], labels) for wanted in call.wanted]
-    record = {"model_name": model, "model_version": version, "outputs": [part for part, _ in parts]}
+    parts = [described(wanted, outputs[wanted.name], labels, write) for wanted in call.wanted]
+    record: dict[str, Any] = {"model_name": model, "model_version": version, "outputs": [part for part, _ in parts]}
     if call.id:
         record["id"] = call.id
+    if parameters:
+        record["parameters"] = parameters
     header = encode(record)
-    if not any(wanted.binary for wanted in call.wanted):
+    if not any(wanted.binary and wanted.place is None for wanted in call.wanted):
         return header, None
     return b"".join([header, *(raw for _, raw in parts)]), len(header)
 

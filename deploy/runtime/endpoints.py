@@ -5,12 +5,14 @@ from urllib.parse import unquote
 
 import msgspec
 
-from deploy.runtime import metadata, shown
+from deploy.runtime import metadata, regioncalls, shown
 from deploy.runtime.cgroup import throttled_periods
 from deploy.runtime.exchange import Desk
 from deploy.runtime.http import Connection
 from deploy.runtime.messages import Reply, Request, Send, error_reply
 from deploy.runtime.metrics import family, gauges_text, process_text, sample, served_text
+from deploy.runtime.rest import RestTalk
+from deploy.runtime.sharedmemory import Policy, allowed
 from toolchain.records.bundle import Bundle
 from toolchain.records.files import encoded
 
@@ -25,8 +27,8 @@ def json_reply(value: object, status: int = 200) -> Reply:
 class Endpoints:
     """The App of every connection: a table of paths, and the desk for inference."""
 
-    def __init__(self, desk: Desk, max_batch: int) -> None:
-        self._desk, self._max_batch = desk, max_batch
+    def __init__(self, desk: Desk, max_batch: int, shared: Policy) -> None:
+        self._desk, self._max_batch, self._shared = desk, max_batch, shared
         self._health = desk.health
         self.connections: set[Connection] = set()
         self.leaving = False  # another server has the door: who is connected is to come back to that one
@@ -81,6 +83,8 @@ class Endpoints:
             send = self._counted(endpoint, request, send)
             allowed = request.method in ("GET", "HEAD")
             send(get() if allowed else self._not_allowed(request, "GET, HEAD"))
+        elif path.startswith(regioncalls.PREFIX):
+            self._counted("shared memory", request, send)(self._regions(request))
         else:
             self._counted("unknown", request, send)(error_reply(404, self._unknown(path)))
 
@@ -91,9 +95,15 @@ class Endpoints:
 
     def _post(self, request: Request, send: Send) -> None:
         if request.method == "POST":
-            self._desk.answer(request, send)
+            self._desk.answer(RestTalk(self._desk, request, send, self._shared))
         else:
             send(self._not_allowed(request, "POST"))
+
+    def _regions(self, request: Request) -> Reply:
+        if allowed(self._shared, request.caller.is_local):
+            return regioncalls.answered(self._desk.regions, request, request.path)
+        why = "switched off (--shared-memory)" if self._shared == "off" else "offered to clients on this host only"
+        return error_reply(403, f"shared memory is {why}; send the bytes")
 
     def _not_allowed(self, request: Request, allowed: str) -> Reply:
         return error_reply(405, f"{request.method} is not answered here; expected {allowed}", (("Allow", allowed),))

@@ -1,140 +1,149 @@
-"""One inference request, from its body to its reply: parse, decode, queue, infer, encode, each of them timed.
+"""One inference, whatever protocol asked for it: parse, decode, queue, infer, encode, each of them timed.
 
 What costs more than some hundred microseconds (pictures, long JSON) is done on a pool's thread, never on the event
-loop's. Knows nothing of sockets or of which URL was asked.
+loop's. Knows nothing of HTTP, gRPC or sockets: a Talk does.
 """
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
-from deploy.runtime.answers import answer_body, picture_body
 from deploy.runtime.health import Health
 from deploy.runtime.logs import Log
-from deploy.runtime.messages import Reply, Request, Send, error_reply
 from deploy.runtime.metrics import Metrics
-from deploy.runtime.service import Answer, EngineFault, Expired, Outcome, Service, Unavailable
-from deploy.runtime.wire import Call, Wanted, call_from_body
+from deploy.runtime.service import EngineFault, Expired, Gone, Service, Unavailable
+from deploy.runtime.sharedmemory import Regions
+from deploy.runtime.turns import Answer, Outcome
+from deploy.runtime.wire import Call
 from toolchain.errors import RequestError, ToolchainError
 from toolchain.records.bundle import Bundle
 from toolchain.records.tensors import Array
 
 ResultT = TypeVar("ResultT")
+ReplyT = TypeVar("ReplyT")
 LONG_BYTES = 16 << 10  # of JSON, in or out: about a millisecond
-HEADER_LENGTH = b"inference-header-content-length"
+
+
+class Talk(Protocol[ReplyT]):
+    """A request as its protocol has it. heavy: parsing it may take a while; client: for fairness; gone(): whether the
+    client has left; parsed() and told() run on any thread, sent() on the loop's."""
+
+    heavy: bool
+    client: Hashable
+
+    def gone(self) -> bool: ...
+    def parsed(self) -> Call: ...
+    def told(self, call: Call, answer: Answer, times_ms: dict[str, float]) -> ReplyT: ...
+    def sent(self, outcome: ReplyT | ToolchainError) -> None: ...
 
 
 class Desk:
     """What all requests share. timeout_s: how long one may wait in the queue, if it does not ask for less."""
 
-    def __init__(self, bundle: Bundle, health: Health, metrics: Metrics, log: Log, timeout_s: float) -> None:
+    def __init__(
+        self, bundle: Bundle, health: Health, metrics: Metrics, log: Log, timeout_s: float, regions: Regions
+    ) -> None:
         self.bundle, self.health, self.metrics, self.log, self.timeout_s = bundle, health, metrics, log, timeout_s
+        self.regions = regions
         self.loop = asyncio.get_running_loop()
         self.pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="decode")
         self.in_flight = 0
 
-    def answer(self, request: Request, send: Send) -> None:
-        """Answer an inference request by `send`, now or later."""
+    def answer(self, talk: Talk[ReplyT]) -> None:
+        """Answer by `talk.sent`, now or later."""
         try:
             service = self.health.serving()
-            if request.headers.get(b"content-encoding", b"identity") != b"identity":
-                raise RequestError("Content-Encoding is not supported here; send the body as it is")
             service.admit()
         except ToolchainError as error:
-            self.refuse(error, send)
+            self.refuse(error, talk)
             return
         self.in_flight += 1
-        exchange = Exchange(self, service, request, send)
-        if exchange.is_picture or _json_bytes(request) > LONG_BYTES:
+        exchange = Exchange(self, service, talk)
+        if talk.heavy:
             self.pool.submit(exchange.begin)
         else:
             exchange.begin()
 
-    def refuse(self, error: ToolchainError, send: Send) -> None:
-        reply, reason = reply_for(error)
+    def refuse(self, error: ToolchainError, talk: Talk[ReplyT]) -> None:
+        """Counted by its reason, told to the client, and logged where it is our fault."""
+        reason = reason_of(error)
         self.metrics.rejections[reason] += 1
-        if reply.status == 500:
+        if reason == "engine_fault":
             self.log.write("error", "fault", message=str(error))
-        send(reply)
+        talk.sent(error)
 
 
-def _json_bytes(request: Request) -> int:
-    length = request.headers.get(HEADER_LENGTH, b"")
-    return int(length) if _is_size(length) else len(request.body)
-
-
-def _is_size(text: bytes) -> bool:
-    """Python refuses to read a number of thousands of digits; no size here has more than eleven."""
-    return text.isdigit() and len(text) < 12
-
-
-def reply_for(error: ToolchainError) -> tuple[Reply, str]:
-    """The reply to a request that got no inference, and the reason's name."""
+def reason_of(error: ToolchainError) -> str:
+    """A word for counting requests that got no inference."""
     match error:
         case RequestError():
-            return error_reply(400, str(error)), "bad_request"
+            return "bad_request"
         case Unavailable():
-            return error_reply(503, str(error), (("Retry-After", str(error.retry_after_s)),)), error.reason
+            return error.reason
         case Expired():
-            return error_reply(504, str(error)), "deadline"
+            return "deadline"
+        case Gone():
+            return "client_gone"
         case _:
-            return error_reply(500, str(error)), "engine_fault"
+            return "engine_fault"
 
 
-class Exchange:
+class Exchange(Generic[ReplyT]):
     """An admitted request; `begin` may run on any thread, `_finish` runs on the loop's."""
 
-    def __init__(self, desk: Desk, service: Service, request: Request, send: Send) -> None:
-        self._desk, self._service, self._request, self._send = desk, service, request, send
+    def __init__(self, desk: Desk, service: Service, talk: Talk[ReplyT]) -> None:
+        self._desk, self._service, self._talk = desk, service, talk
         self._started = time.perf_counter()
         self._deadline = self._started + desk.timeout_s
         self._times: dict[str, float] = {}
-        self.is_picture = request.headers.get(b"content-type", b"").startswith(b"image/")
 
     def begin(self) -> None:
         """Parse, decode, submit."""
         try:
             self._check_time()
-            self._call = self._timed("parse", self._parsed)
+            self._call = self._timed("parse", self._talk.parsed)
             if self._call.timeout_us is not None:
                 self._deadline = min(self._deadline, self._started + self._call.timeout_us / 1e6)
-            feeds = self._call.feeds
-            if self._call.pictures:
-                feeds = self._timed("decode", self._decoded)
-            self._service.submit(feeds, self._done, self._deadline - time.perf_counter())
-        except Exception as error:  # also a bug of ours: the client must hear of it, its place must be given back
-            self._service.release()
-            known = error if isinstance(error, ToolchainError) else EngineFault(f"unexpected: {error!r:.300}")
-            self._desk.loop.call_soon_threadsafe(self._finish, known, None)
+            if self._call.pictures and not self._talk.heavy:  # parsed on the loop's thread, decoded elsewhere
+                self._desk.pool.submit(self._submit)
+            else:
+                self._submit()
+        except Exception as error:
+            self._fail(error)
+
+    def _submit(self) -> None:
+        try:
+            feeds = self._timed("decode", self._decoded) if self._call.pictures else self._call.feeds
+            left_s = self._deadline - time.perf_counter()
+            self._service.submit(feeds, self._done, left_s, self._talk.client, self._talk.gone)
+        except Exception as error:
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        """Also by a bug of ours: the client must hear of it, its place must be given back."""
+        self._service.release()
+        known = error if isinstance(error, ToolchainError) else EngineFault(f"unexpected: {error!r:.300}")
+        self._desk.loop.call_soon_threadsafe(self._finish, known, None)
 
     def _check_time(self) -> None:
-        """Waiting for a thread that decodes counts like waiting for the engine."""
+        """Waiting for a thread that decodes counts like waiting for the engine; who has left is not decoded for."""
         now = time.perf_counter()
         if now > self._deadline:
             waited_ms = (now - self._started) * 1e3
             raise Expired(f"waited {waited_ms:.0f} ms to be decoded, past its time; send less, or try again later")
+        if self._talk.gone() and self._service.depth > 1:
+            raise Gone("the client left")
 
     def _timed(self, stage: str, work: Callable[[], ResultT]) -> ResultT:
         began = time.perf_counter()
         result = work()
         self._times[stage] = time.perf_counter() - began
         return result
-
-    def _parsed(self) -> Call:
-        manifest = self._desk.bundle.manifest
-        if self.is_picture:
-            wanted = tuple(Wanted(spec.name) for spec in manifest.outputs)
-            return Call({}, (bytes(self._request.body),), wanted)
-        length = self._request.headers.get(HEADER_LENGTH)
-        if length is not None and not _is_size(length):
-            raise RequestError("Inference-Header-Content-Length: expected a whole number of bytes")
-        header_bytes = None if length is None else int(length)
-        return call_from_body(self._request.body, header_bytes, manifest.inputs, manifest.outputs)
 
     def _decoded(self) -> dict[str, Array]:
         from deploy.runtime.pictures import picture_array  # Pillow is loaded by the first picture
@@ -143,8 +152,9 @@ class Exchange:
         spec, preprocessing = manifest.inputs[0], manifest.preprocessing
         if len(manifest.inputs) > 1 or spec.dtype != "uint8" or spec.shape != (None, *preprocessing.shape):
             raise RequestError("this model does not take pictures; send tensors (GET the model's metadata)")
-        if len(pictures) > self._service.max_batch:
-            raise RequestError(f"expected at most {self._service.max_batch} pictures, got {len(pictures)}")
+        most = self._service.terms.batch
+        if len(pictures) > most:
+            raise RequestError(f"expected at most {most} pictures, got {len(pictures)}")
         arrays = []
         for picture in pictures:
             self._check_time()
@@ -156,37 +166,35 @@ class Exchange:
         if isinstance(outcome, Answer) and sum(output.size for output in outcome.outputs.values()) > LONG_BYTES // 8:
             self._desk.pool.submit(self._encode, outcome)
         else:
-            self._desk.loop.call_soon_threadsafe(self._encode, outcome)
+            self._desk.loop.call_soon_threadsafe(self._encode_and_finish, outcome)
+
+    def _encode_and_finish(self, outcome: Outcome) -> None:
+        self._finish(*self._encoded(outcome))
 
     def _encode(self, outcome: Outcome) -> None:
-        reply: Reply | None = None
+        self._desk.loop.call_soon_threadsafe(self._finish, *self._encoded(outcome))
+
+    def _encoded(self, outcome: Outcome) -> tuple[Outcome, ReplyT | None]:
+        reply: ReplyT | None = None
         if isinstance(outcome, Answer):
             self._times |= {"queue": outcome.queue_s, "infer": outcome.infer_s}
             try:
-                reply = self._timed("encode", partial(self._reply, outcome))
+                reply = self._timed("encode", partial(self._told, outcome))
+            except RequestError as error:  # an output that does not fit the shared memory that it is to go to
+                outcome = error
             except Exception as error:  # an engine's answer that cannot be told, or a bug: a 500, not a hung client
                 outcome = EngineFault(f"the answer cannot be encoded: {error!r:.300}")
-        self._desk.loop.call_soon_threadsafe(self._finish, outcome, reply)
+        return outcome, reply
 
-    def _reply(self, answer: Answer) -> Reply:
-        manifest = self._desk.bundle.manifest
-        if self.is_picture:
-            times_ms = {stage: round(seconds * 1e3, 3) for stage, seconds in self._times.items() if stage != "parse"}
-            return Reply(200, picture_body(answer.outputs, manifest.name, manifest.release, manifest.labels, times_ms))
-        body, header = answer_body(self._call, answer.outputs, manifest.name, manifest.release, manifest.labels)
-        if header is None:
-            return Reply(200, body)
-        return Reply(200, body, "application/octet-stream", (("Inference-Header-Content-Length", str(header)),))
+    def _told(self, answer: Answer) -> ReplyT:
+        times_ms = {stage: round(seconds * 1e3, 3) for stage, seconds in self._times.items()}
+        return self._talk.told(self._call, answer, times_ms)
 
-    def _finish(self, outcome: Outcome, reply: Reply | None) -> None:
+    def _finish(self, outcome: Outcome, reply: ReplyT | None) -> None:
         self._desk.in_flight -= 1
         if reply is None or not isinstance(outcome, Answer):
-            self._desk.refuse(outcome if isinstance(outcome, ToolchainError) else EngineFault("no reply"), self._send)
+            error = outcome if isinstance(outcome, ToolchainError) else EngineFault("no reply")
+            self._desk.refuse(error, self._talk)
             return
-        metrics = self._desk.metrics
-        metrics.pictures += outcome.batch
-        metrics.batches.observe(outcome.batch)
-        for stage, seconds in self._times.items():
-            metrics.stages[stage].observe(seconds)
-        self._send(reply)
-        metrics.infer_requests.observe(time.perf_counter() - self._started)
+        self._talk.sent(reply)
+        self._desk.metrics.answered(outcome, self._times, time.perf_counter() - self._started)

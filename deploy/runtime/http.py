@@ -8,6 +8,7 @@ connection is answered at a time, in order.
 
 import asyncio
 from collections.abc import Callable
+from ipaddress import ip_address
 from math import inf
 from typing import Literal, Protocol, cast
 
@@ -98,6 +99,15 @@ class Connection(asyncio.BufferedProtocol):
     @property
     def held_bytes(self) -> int:
         return len(self._body) + len(self._head.chunks)
+
+    def gone(self) -> bool:
+        """It sends no more: either it has left, or it waits for the answer with its half closed."""
+        return self._half_closed or self._transport.is_closing()
+
+    @property
+    def is_local(self) -> bool:
+        peer = self._transport.get_extra_info("peername")  # empty, or a path: a Unix socket
+        return not isinstance(peer, tuple) or ip_address(peer[0].partition("%")[0]).is_loopback
 
     def sweep(self, now: float) -> None:
         """End what has taken too long; called about once a second."""
@@ -227,7 +237,7 @@ class Connection(asyncio.BufferedProtocol):
         self.state, self.deadline = "busy", inf
         self._method = self._parser.get_method().decode("latin-1")
         path = self._head.url.partition(b"?")[0].decode("latin-1")
-        self._app.answer(Request(self._method, path, self._head.headers, body), self._send)
+        self._app.answer(Request(self._method, path, self._head.headers, body, self), self._send)
 
     def _send(self, reply: Reply) -> None:
         if self.state != "busy" or self._transport.is_closing():

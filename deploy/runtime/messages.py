@@ -4,11 +4,21 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from http import HTTPStatus
+from typing import Protocol
 
 import httptools
 import msgspec
 
 VERSIONS = ("1.0", "1.1")
+
+
+class Caller(Protocol):
+    """Who asks. gone(): whether it has closed its side; is_local: on this host (loopback, or a Unix socket)."""
+
+    def __hash__(self) -> int: ...
+    def gone(self) -> bool: ...
+    @property
+    def is_local(self) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +29,7 @@ class Request:
     path: str
     headers: dict[bytes, bytes]
     body: memoryview
+    caller: Caller
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,13 @@ Counts are changed on the event loop's thread only, so they need no locks. Knows
 
 import os
 import resource
+import time
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+
+from deploy.runtime.turns import Answer
 
 STAGES = ("parse", "decode", "queue", "infer", "encode")
 # From a tensor parsed in microseconds to a batch on a slow core.
@@ -46,6 +49,19 @@ class Metrics:
         self.stages = {stage: Histogram(BUCKETS_S) for stage in STAGES}
         self.infer_requests = Histogram(BUCKETS_S)
         self.batches = Histogram(BATCHES)
+        self.executions = 0
+        self.last_inference_s = 0.0  # when one was answered, seconds since 1970
+
+    def answered(self, answer: Answer, stages: Mapping[str, float], whole_s: float) -> None:
+        """Count an inference request that was answered."""
+        self.pictures += answer.batch
+        if answer.leads:
+            self.executions += 1
+            self.batches.observe(answer.together)
+        for stage, seconds in stages.items():
+            self.stages[stage].observe(seconds)
+        self.infer_requests.observe(whole_s)
+        self.last_inference_s = time.time()
 
 
 def sample(name: str, value: float, **labels: str) -> str:
@@ -107,7 +123,12 @@ def served_text(metrics: Metrics) -> str:
                 "Whole inference requests, from the last byte in to the reply.",
                 metrics.infer_requests.lines("edge_infer_request_seconds", {}),
             ),
-            family("edge_batch_size", "histogram", "Pictures a request.", metrics.batches.lines("edge_batch_size", {})),
+            family(
+                "edge_batch_size",
+                "histogram",
+                "Pictures a call of the engine.",
+                metrics.batches.lines("edge_batch_size", {}),
+            ),
         ]
     )
 

@@ -8,10 +8,12 @@ import os
 import signal
 import socket
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
+from deploy.runtime import service, sharedmemory
 from deploy.runtime.admission import Admitted, Terms, admitted, serving
 from deploy.runtime.door import BACKLOG
 from deploy.runtime.doorway import Doorway
@@ -23,7 +25,7 @@ from deploy.runtime.http import Connection
 from deploy.runtime.limits import Limits
 from deploy.runtime.logs import Log
 from deploy.runtime.metrics import Metrics
-from deploy.runtime.service import Service
+from deploy.runtime.pacing import Pacer
 from toolchain.errors import DeviceError
 from toolchain.records.bundle import Bundle
 
@@ -31,13 +33,12 @@ SETTLE_S = 0.2  # unready is visible, and requests on their way still find us, b
 
 
 class Options(msgspec.Struct, frozen=True):
-    """See `python -m deploy.runtime serve --help`."""
+    """See `python -m deploy.runtime serve --help`. quota: CPUs that the cgroup allows, None: all there are."""
 
     host: str
     port: int
     threads: int
-    queue: int
-    max_batch: int
+    terms: service.Terms
     timeout_s: float
     grace_s: float
     limits: Limits
@@ -45,6 +46,9 @@ class Options(msgspec.Struct, frozen=True):
     certify: Terms = Terms()
     door: Path | None = None
     name: str = ""
+    shared: sharedmemory.Policy = "local"
+    unix_socket: Path | None = None
+    quota: float | None = None
 
 
 class Server:
@@ -54,8 +58,8 @@ class Server:
         self._bundle, self._options, self._log, self._began = bundle, options, log, began
         self._loop = asyncio.get_running_loop()
         self._health = Health(options.certify.policy)
-        self._desk = Desk(bundle, self._health, Metrics(), log, options.timeout_s)
-        self._app = Endpoints(self._desk, options.max_batch)
+        self._desk = Desk(bundle, self._health, Metrics(), log, options.timeout_s, sharedmemory.Regions())
+        self._app = Endpoints(self._desk, options.terms.batch, options.shared)
         self._stop = asyncio.Event()
         self._lost_device = ""
 
@@ -65,6 +69,7 @@ class Server:
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._stop.set)
         door = await self._listen()
+        unix = await self._listen_unix()
         sweeping = asyncio.create_task(self._sweep())
         loading = asyncio.create_task(self._load())
         doorway = asyncio.create_task(self._watch_door())
@@ -74,6 +79,8 @@ class Server:
             loading.result()  # raises what kept the engine from loading
         await stopping
         doorway.cancel()  # what is queued there is for the next server
+        if unix is not None:
+            unix.close()
         answered = await self._drain(door)
         sweeping.cancel()
         return answered
@@ -89,6 +96,19 @@ class Server:
             ) from error
         self._log.write("info", "listening", host=options.host, port=door.sockets[0].getsockname()[1])
         return door
+
+    async def _listen_unix(self) -> asyncio.Server | None:
+        """For clients on this host: a request less through the network's stack."""
+        path = self._options.unix_socket
+        if path is None:
+            return None
+        try:
+            with suppress(FileNotFoundError):
+                if path.is_socket():
+                    path.unlink()  # of a server that was killed
+            return await self._loop.create_unix_server(self._connection, path, backlog=512)
+        except OSError as error:
+            raise DeviceError(f"cannot listen on {path} ({error.strerror}); choose another: --unix-socket") from error
 
     async def _watch_door(self) -> None:
         options = self._options
@@ -110,15 +130,21 @@ class Server:
         found = await asyncio.to_thread(self._admitted)
         # the service is made here: whoever asks from now on is told of the candidate that answers
         self._desk.bundle = serving(self._bundle, found.precision)
-        service = Service(found.engine, self._options.queue, self._options.max_batch, self._lost_from_thread)
-        self._health.judge(service, found.checks, found.certificate)
+        one = service.Service(
+            found.engine,
+            self._options.terms,
+            found.crowd,
+            found.costs,
+            Pacer(self._options.quota),
+            self._lost_from_thread,
+        )
+        self._health.judge(one, found.checks, found.certificate)
         facts = {"seconds": round(time.perf_counter() - self._began, 3), "precision": found.precision}
         if self._health.phase == "failed":
             self._log.write("error", "not ready", reason=self._health.reason, **facts)
         elif self._health.ready:
-            self._log.write(
-                "info", "ready", checks=len(found.checks), requests_at_once=service.engine.requests, **facts
-            )
+            facts |= {"requests_at_once": one.crowd.requests, "batches": sorted(one.costs)}
+            self._log.write("info", "ready", checks=len(found.checks), **facts)
 
     def _lost_from_thread(self, why: str) -> None:
         self._loop.call_soon_threadsafe(self._lost, why)

@@ -2,19 +2,21 @@
 
 The protocol: github.com/kserve/open-inference-protocol; the binary tensor data extension (JSON header, then the raw
 tensors one after another, `binary_data_size` each) and raw requests (header of 0 bytes, one tensor) as NVIDIA Triton
-documents them. Knows nothing of HTTP, of pictures' decoding, nor of the engine.
+documents them; shared memory: sharedmemory.py. Knows nothing of HTTP, of pictures' decoding, nor of the engine.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import prod
 
 import msgspec
 import numpy as np
 
 from deploy.runtime.arrays import Parameters, Tensor, array_from, pictures_from, words
+from deploy.runtime.sharedmemory import Place, place_of
 from toolchain.errors import RequestError
 from toolchain.records.tensors import Array, TensorSpec
 
+NOTHING = (b"", b"null")  # JSON data that is not there
 MAX_JSON_BYTES = 16 << 20  # numbers take some twenty times their text's size on the way to an array
 
 
@@ -35,21 +37,33 @@ class Body(msgspec.Struct):
 
 
 class Wanted(msgspec.Struct, frozen=True):
-    """An output to send. classes: how many of the best, as 'score:index:label'; 0: the tensor itself."""
+    """An output to send. classes: how many of the best, as 'score:index:label'; 0: the tensor itself. place: of shared
+    memory, None: in the reply."""
 
     name: str
     binary: bool = False
     classes: int = 0
+    place: Place | None = None
 
 
 class Call(msgspec.Struct, frozen=True):
-    """A request, checked against the model. pictures: encoded, still to be decoded into the only input."""
+    """A request, checked against the model. pictures: encoded, still to be decoded into the only input. timings: tell
+    the time of each stage in the reply's parameters."""
 
     feeds: dict[str, Array]
     pictures: tuple[bytes, ...]
     wanted: tuple[Wanted, ...]
     id: str = ""
     timeout_us: int | None = None
+    timings: bool = False
+
+
+Read = Callable[[Place], memoryview]
+
+
+def not_offered(place: Place) -> memoryview:
+    """The `read` of those who may not use shared memory."""
+    raise RequestError(f"region '{words(place.region)}': shared memory is not offered here; send the bytes")
 
 
 def call_from_raw(body: memoryview, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> Call:
@@ -66,20 +80,37 @@ def call_from_raw(body: memoryview, inputs: Sequence[TensorSpec], outputs: Seque
 
 
 def call_from_body(
-    body: memoryview, header_bytes: int | None, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]
+    body: memoryview,
+    header_bytes: int | None,
+    inputs: Sequence[TensorSpec],
+    outputs: Sequence[TensorSpec],
+    read: Read = not_offered,
 ) -> Call:
-    """The request in `body`, whose first `header_bytes` (None: all) are JSON and the rest binary tensors."""
+    """The request in `body`, whose first `header_bytes` (None: all) are JSON and the rest binary tensors; `read`: what
+    lies in shared memory."""
     if header_bytes == 0:
         return call_from_raw(body, inputs, outputs)
     end = len(body) if header_bytes is None else header_bytes
     if end > len(body):
         raise RequestError(f"Inference-Header-Content-Length is {end}, the body has only {len(body)} bytes")
     asked = _parsed(body[:end])
-    feeds, pictures = _tensors(asked.inputs, body[end:], {spec.name: spec for spec in inputs})
+    return call_from(asked, _raws(asked.inputs, body[end:]), inputs, outputs, read)
+
+
+def call_from(
+    asked: Body,
+    raws: Sequence[memoryview | None],
+    inputs: Sequence[TensorSpec],
+    outputs: Sequence[TensorSpec],
+    read: Read,
+) -> Call:
+    """The same from its parts; raws: each input's bytes, None: it has JSON data or lies in shared memory."""
+    feeds, pictures = _tensors(asked.inputs, raws, {spec.name: spec for spec in inputs}, read)
     timeout = asked.parameters.get("timeout")
     if timeout is not None and (not isinstance(timeout, int) or isinstance(timeout, bool) or timeout < 0):
         raise RequestError(f"parameter 'timeout': expected microseconds as a whole number, got {words(timeout)}")
-    return Call(feeds, pictures, _wanted(asked, outputs), asked.id, timeout or None)
+    timings = _flag(asked.parameters, "timings", False)
+    return Call(feeds, pictures, _wanted(asked, outputs), asked.id, timeout or None, timings)
 
 
 def _parsed(text: memoryview) -> Body:
@@ -93,24 +124,36 @@ def _parsed(text: memoryview) -> Body:
         raise RequestError("the request's JSON is nested too deeply") from error
 
 
+def _raws(tensors: Sequence[Tensor], rest: memoryview) -> list[memoryview | None]:
+    """Each tensor's own bytes of `rest`."""
+    raws: list[memoryview | None] = []
+    for tensor in tensors:
+        raw, rest = _taken(tensor, rest)
+        raws.append(raw)
+    if len(rest):
+        raise RequestError(f"{len(rest)} bytes are left over after the last binary tensor; check binary_data_size")
+    return raws
+
+
 def _tensors(
-    tensors: Sequence[Tensor], rest: memoryview, specs: dict[str, TensorSpec]
+    tensors: Sequence[Tensor], raws: Sequence[memoryview | None], specs: dict[str, TensorSpec], read: Read
 ) -> tuple[dict[str, Array], tuple[bytes, ...]]:
     feeds: dict[str, Array] = {}
     pictures: tuple[bytes, ...] = ()
-    for tensor in tensors:
+    for tensor, given in zip(tensors, raws, strict=True):
         if tensor.name not in specs:
             raise RequestError(f"no input '{words(tensor.name)}': the model has {', '.join(specs)}")
         if tensor.name in feeds or pictures:
             raise RequestError(f"input '{tensor.name}' is given twice")
         spec = specs[tensor.name]
-        raw, rest = _taken(tensor, rest)
+        place = place_of(tensor.parameters, tensor.name)
+        if place is not None and (given is not None or bytes(tensor.data) not in NOTHING):
+            raise RequestError(f"input '{tensor.name}' lies in shared memory and in the request: expected one of them")
+        raw = given if place is None else read(place)
         if tensor.datatype == "BYTES" and len(specs) == 1:
             pictures = pictures_from(tensor, raw)
         else:
             feeds[tensor.name] = array_from(tensor, raw, spec)
-    if len(rest):
-        raise RequestError(f"{len(rest)} bytes are left over after the last binary tensor; check binary_data_size")
     missing = [f"'{name}'" for name in specs if name not in feeds]
     if missing and not pictures:
         raise RequestError(f"input {missing[0]} is missing: expected {next(iter(specs.values()))}")
@@ -119,14 +162,12 @@ def _tensors(
 
 def _taken(tensor: Tensor, rest: memoryview) -> tuple[memoryview | None, memoryview]:
     """The tensor's own bytes (None: it has JSON data) and those after it."""
-    if "shared_memory_region" in tensor.parameters:
-        raise RequestError(f"input '{tensor.name}': shared memory is not offered here; send the bytes")
     size = tensor.parameters.get("binary_data_size")
     if size is None:
         return None, rest
     if not isinstance(size, int) or isinstance(size, bool) or size < 0:
         raise RequestError(f"input '{tensor.name}': binary_data_size must be a whole number, got {words(size)}")
-    if bytes(tensor.data) not in (b"", b"null"):
+    if bytes(tensor.data) not in NOTHING:
         raise RequestError(f"input '{tensor.name}' has both data and binary_data_size: expected one of them")
     if size > len(rest):
         raise RequestError(f"input '{tensor.name}': binary_data_size is {size}, the body has {len(rest)} bytes left")
@@ -141,12 +182,15 @@ def _wanted(asked: Body, outputs: Sequence[TensorSpec]) -> tuple[Wanted, ...]:
     for output in asked.outputs:
         if output.name not in names:
             raise RequestError(f"no output '{words(output.name)}': the model has {', '.join(names)}")
-        if "shared_memory_region" in output.parameters:
-            raise RequestError(f"output '{output.name}': shared memory is not offered here")
     if len({output.name for output in asked.outputs}) < len(asked.outputs):
         raise RequestError("an output is asked for twice")
     return tuple(
-        Wanted(output.name, _flag(output.parameters, "binary_data", binary), _classes(output))
+        Wanted(
+            output.name,
+            _flag(output.parameters, "binary_data", binary),
+            _classes(output),
+            place_of(output.parameters, output.name),
+        )
         for output in asked.outputs
     )
 

@@ -24,6 +24,8 @@ TABLE = {
     "null": "deploy.runtime.engines.null",
 }
 Hint = Literal["latency", "throughput"]
+# Whose requests are soonest answered one at a time by all threads, and most of them are by a thread each
+TWO_FORMS = ("openvino", "onnxruntime")
 
 
 def cache_folder() -> Path | None:
@@ -53,6 +55,8 @@ class Engine(Protocol):
     outputs: tuple[TensorSpec, ...]
     version: str
     requests: int  # how many infer() calls at once keep it busy
+    forms: tuple[int, ...]  # batches that it is made for
+    fills: bool  # whether other batches fill up a form; False: they are answered in pieces
 
     def infer(self, feeds: Feeds) -> dict[str, Array]: ...
     def __enter__(self) -> Self: ...
@@ -95,3 +99,11 @@ def serving_engine(bundle: Bundle, settings: Settings, precision: str | None = N
     """The engine of the bundle's chosen candidate, or of the one with `precision`."""
     candidate = bundle.manifest.candidate(precision) if precision else bundle.manifest.serving
     return open_engine(bundle.folder, candidate, settings)
+
+
+def serving_forms(bundle: Bundle, settings: Settings, precision: str) -> tuple[Engine, Engine | None]:
+    """The engine for a request that is alone and the one for many at once; None: one serves both."""
+    most = serving_engine(bundle, msgspec.structs.replace(settings, hint="throughput"), precision)
+    if settings.threads == 1 or bundle.manifest.candidate(precision).backend not in TWO_FORMS:
+        return most, None
+    return serving_engine(bundle, msgspec.structs.replace(settings, hint="latency"), precision), most

@@ -26,6 +26,8 @@ class NullArtifact(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class NullEngine:
     version = VERSION
     requests = 1
+    forms = (1, 8, 32)
+    fills = True
 
     def __init__(self, artifact: NullArtifact) -> None:
         self.inputs, self.outputs = artifact.inputs, artifact.outputs

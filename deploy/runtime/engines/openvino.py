@@ -72,12 +72,15 @@ Requests = dict[int, _Request]  # one for each form that was needed so far
 class OpenVinoEngine:
     """See Engine. At most `requests` calls run at once, whatever their batch; the next one waits for its turn."""
 
+    fills = False
+
     def __init__(self, core: Any, model: Path, properties: Mapping[str, Any], version: str) -> None:
         self._core, self._model, self._properties = core, model, properties
         graph = read_graph(core, model)
         self.inputs, self.outputs = _specs(graph.inputs), _specs(graph.outputs)
         self.version = version
         self._specialised = all(spec.shape.count(None) == 1 and spec.shape[0] is None for spec in self.inputs)
+        self.forms = tuple(sorted(FORMS)) if self._specialised else (1,)
         self._forms: dict[int, Any] = {}
         self._compiling = Lock()
         first = self._compiled(FORMS[-1] if self._specialised else AS_IS, graph)

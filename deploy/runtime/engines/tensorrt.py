@@ -41,6 +41,8 @@ Lanes = dict[int, Lane]  # by batch
 class TensorRtEngine:
     """See Engine. At most `requests` calls run at once. Once the GPU is lost every call raises LostDevice."""
 
+    fills = True
+
     def __init__(self, cuda: Cuda, found: Library, plan: Any, settings: Settings, digest: str = "") -> None:
         """digest: of the plan, under which what TensorRT for RTX compiles for it on this device is kept."""
         self._cuda, self._found, self._plan = cuda, found, plan

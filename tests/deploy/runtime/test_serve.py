@@ -222,10 +222,9 @@ import sys
 from deploy.runtime.__main__ import main
 from deploy.runtime.engines import null
 from toolchain.errors import LostDevice
-answered, infer = [], null.NullEngine.infer
+infer = null.NullEngine.infer
 def lost(self, feeds):
-    answered.append(1)
-    if len(answered) > 5:  # four golden samples and one request
+    if feeds["image"].max() == 99:
         raise LostDevice("CUDA error 719: this process has lost the GPU; start it again")
     return infer(self, feeds)
 null.NullEngine.infer = lost
@@ -237,7 +236,7 @@ def test_a_server_that_lost_its_device_is_unready_and_ends_to_be_started_again(t
     bundle = null_bundle(tmp_path / "null.bundle")
     with serving(bundle.folder, program=("-c", LOSES)) as server:
         assert server.infer(CAT)[0] == 200
-        status, found = server.infer(CAT)
+        status, found = server.infer(CAT | {"data": [99] * 192})
         assert status == 503
         assert "CUDA error 719" in found["error"]
         assert server.process.wait(20) == 1

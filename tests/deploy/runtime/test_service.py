@@ -9,7 +9,8 @@ from typing import Self
 import numpy as np
 import pytest
 
-from deploy.runtime.service import Answer, EngineFault, Expired, Outcome, Service, Unavailable
+from deploy.runtime.service import EngineFault, Expired, Service, Terms, Unavailable
+from deploy.runtime.turns import Answer, Outcome
 from toolchain.errors import LostDevice, RequestError
 from toolchain.records.tensors import Array, Feeds, TensorSpec
 
@@ -23,6 +24,8 @@ class Doubler:
     outputs: tuple[TensorSpec, ...] = (TensorSpec("logits", "uint8", (None, 2)),)
     version = "doubler 1"
     requests = 1
+    forms = (1,)
+    fills = True
 
     def __init__(self) -> None:
         self.go = threading.Event()
@@ -54,7 +57,7 @@ def test_a_batch_is_passed_whole_and_its_times_are_told() -> None:
 
 
 def test_feeds_that_do_not_fit_are_refused_and_give_their_place_back() -> None:
-    service = Service(Doubler(), max_batch=2)
+    service = Service(Doubler(), Terms(batch=2))
     for feeds, message in (
         ({"image": np.zeros((1, 3), np.uint8)}, r"input 'image': expected uint8 \[N, 2\], got uint8 \[1, 3\]"),
         ({"image": np.zeros((3, 2), np.uint8)}, "input 'image': expected a batch of 1 to 2, got 3"),
@@ -69,7 +72,7 @@ def test_feeds_that_do_not_fit_are_refused_and_give_their_place_back() -> None:
 def test_beyond_the_bound_a_request_is_refused_at_once() -> None:
     engine = Doubler()
     engine.go.clear()
-    service = Service(engine, queue_limit=2)
+    service = Service(engine, Terms(queue=2))
     outcomes: SimpleQueue[Outcome] = SimpleQueue()
     for _ in range(2):
         service.admit()

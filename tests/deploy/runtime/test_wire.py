@@ -79,6 +79,7 @@ def test_what_is_wanted_follows_the_parameters() -> None:
     assert call(tensor(), parameters={"timeout": 1500}).timeout_us == 1500
 
 
+SHARED = {"shared_memory_region": "x", "shared_memory_byte_size": 4}
 WRONG: list[tuple[dict[str, Any], str]] = [
     (tensor(name="picture"), "no input 'picture': the model has image"),
     (
@@ -103,7 +104,15 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     (tensor(parameters={"binary_data_size": 4}), "has both data and binary_data_size"),
     (binary(-1), "binary_data_size must be a whole number, got -1"),
     (binary(9), "binary_data_size is 9, the body has 0 bytes left"),
-    (tensor(parameters={"shared_memory_region": "x"}), "shared memory is not offered here"),
+    (tensor(parameters=SHARED), "lies in shared memory and in the request"),
+    (
+        {"name": "image", "datatype": "UINT8", "shape": [1, 2, 2, 1], "parameters": SHARED},
+        "shared memory is not offered here; send the bytes",
+    ),
+    (
+        {"name": "image", "datatype": "UINT8", "shape": [1, 2, 2, 1], "parameters": SHARED | {"shared_memory_offset": -1}},
+        "expected shared_memory_region as a string, shared_memory_byte_size and shared_memory_offset as whole numbers",
+    ),
     (tensor(datatype="BYTES", shape=[1], data=["?"]), "BYTES data is not base64"),
     (tensor(datatype="BYTES", shape=[1, 2]), "expected BYTES [N] of JPEG or PNG, got BYTES [1, 2]"),
     (tensor(datatype="BYTES", shape=[3], data=["aGk="]), "BYTES [3] has 3 elements, got 1"),

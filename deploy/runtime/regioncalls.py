@@ -1,0 +1,54 @@
+"""Shared memory regions over REST, as Triton words it: /v2/systemsharedmemory[/region/NAME]/status|register|unregister.
+
+Pure: a request and the regions in, a reply out. Knows no sockets, nor who may ask.
+"""
+
+from urllib.parse import unquote
+
+import msgspec
+
+from deploy.runtime.arrays import words
+from deploy.runtime.messages import Reply, Request, error_reply
+from deploy.runtime.sharedmemory import Regions
+from toolchain.errors import RequestError
+
+PREFIX = "/v2/systemsharedmemory"
+METHODS = {"status": "GET", "register": "POST", "unregister": "POST"}
+
+
+class Registration(msgspec.Struct):
+    """The body of a register call; sizes in bytes."""
+
+    key: str
+    byte_size: int
+    offset: int = 0
+
+
+def answered(regions: Regions, request: Request, path: str) -> Reply:
+    """`path` begins with PREFIX."""
+    parts = path.removeprefix(PREFIX).strip("/").split("/")
+    name = unquote(parts[1]) if len(parts) == 3 and parts[0] == "region" else None
+    verb = parts[-1]
+    if (name is None and (len(parts) != 1 or verb == "register")) or verb not in METHODS:
+        return error_reply(404, f"nothing at {words(path)}; expected {PREFIX}[/region/NAME]/{'|'.join(METHODS)}")
+    if request.method not in (METHODS[verb], "HEAD" if METHODS[verb] == "GET" else ""):
+        words_ = f"{words(request.method)} is not answered here; expected {METHODS[verb]}"
+        return error_reply(405, words_, (("Allow", METHODS[verb]),))
+    try:
+        if verb == "status":
+            return Reply(200, msgspec.json.encode(regions.status(name)))
+        if name is not None and verb == "register":
+            asked = _registration(request.body)
+            regions.register(name, asked.key, asked.offset, asked.byte_size)
+        else:
+            regions.unregister(name)
+    except RequestError as error:
+        return error_reply(400, str(error))
+    return Reply(200, b"")
+
+
+def _registration(body: memoryview) -> Registration:
+    try:
+        return msgspec.json.decode(body, type=Registration)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise RequestError(f"expected a JSON object with key, byte_size and offset: {error}") from error

@@ -1,0 +1,84 @@
+"""An inference request as HTTP has it: body and headers -> Call, Answer -> Reply, errors -> statuses. No sockets."""
+
+from collections.abc import Hashable
+
+from deploy.runtime import sharedmemory
+from deploy.runtime.answers import answer_body, picture_body
+from deploy.runtime.exchange import LONG_BYTES, Desk
+from deploy.runtime.messages import Reply, Request, Send, error_reply
+from deploy.runtime.service import Expired, Unavailable
+from deploy.runtime.turns import Answer
+from deploy.runtime.wire import Call, Wanted, call_from_body, not_offered
+from toolchain.errors import RequestError, ToolchainError
+
+HEADER_LENGTH = b"inference-header-content-length"
+
+
+class RestTalk:
+    """See exchange.Talk. shared: who may use shared memory."""
+
+    def __init__(self, desk: Desk, request: Request, send: Send, shared: sharedmemory.Policy) -> None:
+        self._desk, self._request, self._send = desk, request, send
+        self.client: Hashable = request.caller
+        self._offered = sharedmemory.allowed(shared, request.caller.is_local)
+        self._is_picture = request.headers.get(b"content-type", b"").startswith(b"image/")
+        self.heavy = self._is_picture or _json_bytes(request) > LONG_BYTES
+
+    def gone(self) -> bool:
+        return self._request.caller.gone()
+
+    def parsed(self) -> Call:
+        request, manifest = self._request, self._desk.bundle.manifest
+        if request.headers.get(b"content-encoding", b"identity") != b"identity":
+            raise RequestError("Content-Encoding is not supported here; send the body as it is")
+        if self._is_picture:
+            wanted = tuple(Wanted(spec.name) for spec in manifest.outputs)
+            return Call({}, (bytes(request.body),), wanted)
+        length = request.headers.get(HEADER_LENGTH)
+        if length is not None and not _is_size(length):
+            raise RequestError("Inference-Header-Content-Length: expected a whole number of bytes")
+        header_bytes = None if length is None else int(length)
+        read = self._desk.regions.read if self._offered else not_offered
+        call = call_from_body(request.body, header_bytes, manifest.inputs, manifest.outputs, read)
+        if not self._offered:
+            for place in (wanted.place for wanted in call.wanted if wanted.place):
+                not_offered(place)
+        return call
+
+    def told(self, call: Call, answer: Answer, times_ms: dict[str, float]) -> Reply:
+        manifest = self._desk.bundle.manifest
+        told = (manifest.name, manifest.release, manifest.labels)
+        if self._is_picture:
+            times_ms = {stage: ms for stage, ms in times_ms.items() if stage != "parse"}
+            return Reply(200, picture_body(answer.outputs, *told, times_ms))
+        parameters = {f"{stage}_ms": ms for stage, ms in times_ms.items()} if call.timings else {}
+        body, header = answer_body(call, answer.outputs, *told, parameters, self._desk.regions.write)
+        if header is None:
+            return Reply(200, body)
+        return Reply(200, body, "application/octet-stream", (("Inference-Header-Content-Length", str(header)),))
+
+    def sent(self, outcome: Reply | ToolchainError) -> None:
+        self._send(outcome if isinstance(outcome, Reply) else reply_for(outcome))
+
+
+def reply_for(error: ToolchainError) -> Reply:
+    """The reply to a request that got no inference."""
+    match error:
+        case RequestError():
+            return error_reply(400, str(error))
+        case Unavailable():
+            return error_reply(503, str(error), (("Retry-After", str(error.retry_after_s)),))
+        case Expired():
+            return error_reply(504, str(error))
+        case _:
+            return error_reply(500, str(error))
+
+
+def _json_bytes(request: Request) -> int:
+    length = request.headers.get(HEADER_LENGTH, b"")
+    return int(length) if _is_size(length) else len(request.body)
+
+
+def _is_size(text: bytes) -> bool:
+    """Python refuses to read a number of thousands of digits; no size here has more than eleven."""
+    return text.isdigit() and len(text) < 12
