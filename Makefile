@@ -51,6 +51,9 @@ bench-gate: setup  ## how often the gate is wrong here, beside other rules; QUIC
 bench-ship: setup  ## shipping to edge servers of this machine's own, faults in every stage; QUICK=1: fewer; needs root
 	@.venv/bin/python -m benchmarks.ship
 
+bench-serving: setup  ## our server, five others and the bare engine, interleaved; QUICK=1: fewer rounds; ONLY=ours,FastAPI MODELS=… AT=4
+	@.venv/bin/python -m benchmarks.serving
+
 scan: setup  ## known vulnerabilities of what is in the containers, where the package index tells them; nothing told: fails
 	@for lock in runtime-cpu runtime-gpu; do \
 	    .venv/bin/pip-audit --strict --disable-pip --require-hashes -r requirements/$$lock.txt || exit 1; done
@@ -80,4 +83,4 @@ clean:  ## remove what can be made again, except .venv and data: caches, bundles
 
 # Both halves of set-up call apt-get, which takes one caller at a time: no -j.
 .NOTPARALLEL:
-.PHONY: help deploy-cpu deploy-gpu gate setup engine test check bench-main bench-compress bench-gate bench-ship scan bench-tensorrt test-gpu bench-a6000 lock clean
+.PHONY: help deploy-cpu deploy-gpu gate setup engine test check bench-main bench-compress bench-gate bench-ship bench-serving scan bench-tensorrt test-gpu bench-a6000 lock clean

@@ -1,0 +1,1 @@
+"""`make bench-serving`: our server, others and the bare engine side by side."""

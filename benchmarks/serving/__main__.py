@@ -1,0 +1,126 @@
+"""`make bench-serving`: our server, others and the bare engine on the same model files, in one run, side by side.
+
+    make bench-serving                          # everything
+    QUICK=1 make bench-serving                  # two rounds in place of five
+    ONLY=ours MODELS=mobilenet_v2 AT=4 ROUNDS=3 TRANSPORTS='HTTP uint8' python -m benchmarks.serving
+
+All servers of a model stay up; slices of 0.6 s are played in turn: bare, A, bare, B, bare ... The client has the same
+cores as the server, so its CPU time is told beside. Concurrency 1 is held against the bare engine's latency hint, 4 and
+16 against its throughput hint.
+"""
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.rows import print_rows
+from benchmarks.serving import bare, load
+from benchmarks.serving.cost import cpu_s, memory_mb
+from benchmarks.serving.models import MODELS, bundle_of
+from benchmarks.serving.ours import NAME, serving
+from benchmarks.serving.player import Player, playing
+from benchmarks.serving.slices import Figures, Round, Slice, figures
+from benchmarks.serving.verdicts import page, rows
+from benchmarks.serving.ways import Question, Way, check, question_for
+from toolchain.progress import say
+from toolchain.records.bundle import Bundle
+
+SECONDS, ROUNDS, QUICK_ROUNDS = 0.6, 5, 2
+AT = ("1", "4", "16")
+
+
+def chosen(variable: str, known: Sequence[str]) -> tuple[str, ...]:
+    """What the environment picks, with commas; all without it."""
+    words = tuple(filter(None, os.environ.get(variable, "").split(",")))
+    unknown = [word for word in words if word not in known]
+    if unknown:
+        sys.exit(f"{variable}: no '{unknown[0]}'; there are: {', '.join(known)}")
+    return words or tuple(known)
+
+
+@contextmanager
+def servers(bundle: Bundle, folder: Path, question: Question) -> Iterator[list[Way]]:
+    """Every way of every server, all of them up."""
+    with ExitStack() as stack:
+        found = []
+        if NAME in chosen("ONLY", (NAME,)):
+            found += stack.enter_context(serving(bundle, folder, question))
+        wanted = os.environ.get("TRANSPORTS", "").split(",")
+        yield [way for way in found if wanted == [""] or way.transport in wanted]
+
+
+def checked(ways: Sequence[Way], folder: Path, question: Question, players: tuple[Player, Player]) -> None:
+    """Every way answers as the bare engine does."""
+    engine, client = players
+    expected = {}
+    for name in ("raw", "decoded"):
+        np.save(folder / f"{name}.npy", getattr(question, name))
+        expected[name] = np.array(engine.ask(bare.Ask(picture=str(folder / f"{name}.npy")), list[float]))
+    for way in ways:
+        check(way, client, expected["decoded" if way.picture == "jpeg" else "raw"])
+        say(f"  {way}: answers as the bare engine")
+
+
+def played(ways: Sequence[Way], concurrency: int, rounds: int, players: tuple[Player, Player]) -> list[list[Round]]:
+    """A list for each way, with its rounds."""
+    engine, client = players
+    found: list[list[Round]] = [[] for _ in ways]
+    for number in range(rounds):
+        say(f"  concurrency {concurrency}: round {number + 1} of {rounds}")
+        beside, taken = [_bare(engine, concurrency)], []
+        for way in ways:
+            before = cpu_s(way.pid)
+            one = client.ask(load.Ask(way.target, SECONDS, concurrency), Slice)
+            taken.append((one, cpu_s(way.pid) - before))
+            beside.append(_bare(engine, concurrency))
+        for place, ((before_it, after_it), (one, cost)) in enumerate(zip(pairwise(beside), taken, strict=True)):
+            found[place].append(Round(before_it, one, after_it, cost))
+    return found
+
+
+def _bare(engine: Player, concurrency: int) -> Slice:
+    found: Slice = engine.ask(bare.Ask(SECONDS, concurrency), Slice)
+    return found
+
+
+def measured(model: str, concurrencies: Sequence[int], rounds: int) -> Iterator[Figures]:
+    """Everything of one model."""
+    bundle = bundle_of(model)
+    say(f"bench: {model}")
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-serving-")))
+        question = question_for(bundle, folder)
+        ways = stack.enter_context(servers(bundle, folder, question))
+        engine = stack.enter_context(playing("bare", bundle.folder.absolute() / bundle.manifest.serving.files[0]))
+        players = engine, stack.enter_context(playing("load"))
+        checked(ways, folder, question, players)
+        for concurrency in concurrencies:
+            taken = played(ways, concurrency, rounds, players)
+            for way, some in zip(ways, taken, strict=True):
+                yield figures(model, way.server, way.transport, concurrency, some, memory_mb(way.pid))
+            yield bare_figures(model, concurrency, taken, memory_mb(engine.pid))
+
+
+def bare_figures(model: str, concurrency: int, taken: Sequence[Sequence[Round]], memory: float) -> Figures:
+    """The bare engine beside itself: its share is 1, and the spread tells how far it drifted."""
+    slices = [side for rounds in taken for one in rounds for side in (one.before, one.after)]
+    rounds = [Round(one, one, one, one.cpu_s) for one in slices]
+    return figures(model, "bare engine", "in process", concurrency, rounds, memory)
+
+
+def main() -> None:
+    rounds = int(os.environ.get("ROUNDS", QUICK_ROUNDS if os.environ.get("QUICK") else ROUNDS))
+    concurrencies = [int(word) for word in chosen("AT", AT)]
+    found = [one for model in chosen("MODELS", MODELS) for one in measured(model, concurrencies, rounds)]
+    print(page(found), end="\n\n")
+    print_rows(rows(found))
+
+
+if __name__ == "__main__":
+    main()

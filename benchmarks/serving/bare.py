@@ -1,0 +1,96 @@
+"""`python -m benchmarks.serving.bare MODEL.xml`: the bare engine as a player: what a server could reach at best.
+
+As OpenVINO's benchmark_app plays: inputs are filled once and outputs are never read; throughput with the throughput
+hint, its own choice of streams and one request a stream, whatever the concurrency of those it is beside; concurrency 1
+with the latency hint, one request after the other. Its threads are pinned, as is OpenVINO's own choice: nobody else
+computes meanwhile. What int8 left in float is computed in f32, as by our server (docs/lab.md: faster here than bf16).
+"""
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import openvino
+
+from benchmarks.serving.slices import Slice
+
+WARM_S = 0.1
+
+
+class Ask(msgspec.Struct, frozen=True):
+    """A slice at `concurrency`, or, where `picture` names an .npy file of uint8 [1, H, W, C], the answer to that."""
+
+    seconds: float = 0.0
+    concurrency: int = 1
+    picture: str = ""
+
+
+def compiled(model: Path, hint: str) -> Any:
+    """For one picture: a graph with a free batch is slower, and nobody here asks for more."""
+    core = openvino.Core()
+    graph = core.read_model(model)
+    graph.reshape([1, *(axis.get_length() for axis in list(graph.input().partial_shape)[1:])])
+    return core.compile_model(graph, "CPU", {"PERFORMANCE_HINT": hint, "INFERENCE_PRECISION_HINT": "f32"})
+
+
+class Bare:
+    """Both compiled forms of the model."""
+
+    def __init__(self, model: Path) -> None:
+        self._one = compiled(model, "LATENCY").create_infer_request()
+        self._queue = openvino.AsyncInferQueue(compiled(model, "THROUGHPUT"), 0)
+        random = np.random.default_rng(0)
+        for request in (self._one, *self._queue):
+            data = request.get_input_tensor().data
+            data[:] = random.integers(0, 256, data.shape, np.uint8)
+
+    def answer(self, picture: Path) -> list[float]:
+        """The logits, by the form for throughput."""
+        request = self._queue[0]
+        request.infer([np.load(picture)])
+        return [float(value) for value in request.get_output_tensor().data[0]]
+
+    def play(self, ask: Ask) -> Slice:
+        play = self._one_by_one if ask.concurrency == 1 else self._many
+        play(WARM_S)
+        began, cpu = time.perf_counter(), time.process_time()
+        latencies_ms = play(ask.seconds)
+        seconds = time.perf_counter() - began
+        return Slice(seconds, tuple(latencies_ms), len(latencies_ms), time.process_time() - cpu)
+
+    def _one_by_one(self, seconds: float) -> list[float]:
+        """Timed from outside, as a client times a server."""
+        found, now = [], time.perf_counter()
+        end = now + seconds
+        while now < end:
+            self._one.infer()
+            began, now = now, time.perf_counter()
+            found.append((now - began) * 1e3)
+        return found
+
+    def _many(self, seconds: float) -> list[float]:
+        found, flying, queue = [], set(), self._queue
+        end = time.perf_counter() + seconds
+        while time.perf_counter() < end:
+            idle = queue.get_idle_request_id()
+            if idle in flying:
+                found.append(queue[idle].latency)
+            flying.add(idle)
+            queue.start_async()
+        queue.wait_all()
+        return [*found, *(queue[one].latency for one in flying)]
+
+
+def main() -> None:
+    bare = Bare(Path(sys.argv[1]))
+    for line in sys.stdin:
+        ask = msgspec.json.decode(line, type=Ask)
+        found: object = bare.answer(Path(ask.picture)) if ask.picture else bare.play(ask)
+        print(msgspec.json.encode(found).decode(), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,36 @@
+"""What a server's processes cost: CPU seconds and memory of one process and all that it started, from /proc."""
+
+import os
+from pathlib import Path
+
+TICK_S = 1 / os.sysconf("SC_CLK_TCK")
+PROC = Path("/proc")
+
+
+def family(pid: int) -> list[int]:
+    """The process and its descendants that are alive."""
+    found = [pid]
+    for one in found:
+        for task in (PROC / str(one) / "task").glob("*/children"):
+            found += [int(child) for child in task.read_text().split()]
+    return found
+
+
+def cpu_s(pid: int) -> float:
+    """User and system time so far, with that of children that ended."""
+    return sum(sum(map(int, _stat(one)[11:15])) for one in family(pid)) * TICK_S
+
+
+def memory_mb(pid: int) -> float:
+    """Proportional set size: pages that processes share are counted once."""
+    return sum(_pss_kb(one) for one in family(pid)) / 1e3
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields after the name, which may hold blanks: the first is the state."""
+    return (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
+
+
+def _pss_kb(pid: int) -> float:
+    lines = (PROC / str(pid) / "smaps_rollup").read_text().splitlines()
+    return next(float(line.split()[1]) * 1.024 for line in lines if line.startswith("Pss:"))

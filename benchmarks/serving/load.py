@@ -1,0 +1,162 @@
+"""`python -m benchmarks.serving.load`: the load generator as a player: connections with one request in flight each.
+
+A closed loop: the next request leaves when the answer is whole. One thread, epoll, requests whose bytes were ready
+before: the client shares the cores with the server, so each of its microseconds is taken from that. What it took is
+told with every slice. No connection is open between slices.
+"""
+
+import select
+import socket
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import msgspec
+
+from benchmarks.serving.http1 import Http1
+from benchmarks.serving.slices import Slice
+
+WARM_S = 0.1
+PATIENCE_S = 30.0
+SEND_BYTES = 1 << 20
+EVENTS = select.EPOLLIN | select.EPOLLOUT | select.EPOLLET
+
+
+class Target(msgspec.Struct, frozen=True):
+    """address: `host:port`, or the path of a Unix socket; requests: files with the bytes of a request each, which
+    connections take in turn; protocol: http1 or grpc."""
+
+    address: str
+    requests: tuple[str, ...]
+    protocol: str = "http1"
+
+
+class Ask(msgspec.Struct, frozen=True):
+    """A slice, or, with seconds 0, one request of each connection; the last reply comes back then."""
+
+    target: Target
+    seconds: float = 0.0
+    concurrency: int = 1
+
+
+class Connection:
+    """A socket and its protocol. Edge-triggered: it reads and writes until the kernel has had enough."""
+
+    def __init__(self, opened: socket.socket, protocol: Http1) -> None:
+        self.socket, self.protocol = opened, protocol
+        self.began = 0.0
+
+    def begin(self) -> None:
+        self.began = time.perf_counter()
+        self.protocol.begin()
+        self.flush()
+
+    def flush(self) -> None:
+        protocol = self.protocol
+        try:
+            while protocol.ready:
+                protocol.ready = protocol.ready[self.socket.send(protocol.ready) :]
+        except BlockingIOError:
+            return
+
+    def receive(self) -> bool:
+        """Whether the reply is whole."""
+        while True:
+            try:
+                count = self.socket.recv_into(self.protocol.room())
+            except BlockingIOError:
+                return False
+            if not count:
+                raise RuntimeError("the server closed the connection within a reply")
+            if self.protocol.took(count):
+                return True
+            if self.protocol.ready:  # a protocol that answers in between
+                self.flush()
+
+
+def connected(target: Target, number: int) -> Connection:
+    family = socket.AF_UNIX if target.address.startswith("/") else socket.AF_INET
+    opened = socket.socket(family)
+    if family == socket.AF_INET:
+        host, _, port = target.address.rpartition(":")
+        opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BYTES)
+        opened.connect((host, int(port)))
+    else:
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BYTES)
+        opened.connect(target.address)
+    opened.setblocking(False)
+    payload = Path(target.requests[number % len(target.requests)]).read_bytes()
+    return Connection(opened, Http1(payload))
+
+
+@contextmanager
+def connections(target: Target, count: int) -> Iterator[dict[int, Connection]]:
+    """By file number."""
+    with ExitStack() as stack:
+        found = {}
+        for number in range(count):
+            one = connected(target, number)
+            stack.enter_context(one.socket)
+            found[one.socket.fileno()] = one
+        yield found
+
+
+class Load:
+    """One slice."""
+
+    def __init__(self, opened: dict[int, Connection]) -> None:
+        self._opened = opened
+        self._finished: list[tuple[float, float]] = []
+
+    def play(self, seconds: float) -> Slice:
+        """Warm-up, slice, and what is in flight is waited for, so that nobody who comes after pays for it."""
+        cpu = time.process_time()
+        with select.epoll() as poll:
+            for number in self._opened:
+                poll.register(number, EVENTS)
+            start = time.perf_counter() + (WARM_S if seconds else 0)
+            for one in self._opened.values():
+                one.begin()
+            self._until(poll, start + seconds)
+        if not seconds:
+            start = 0.0
+        inside = [(end - began) * 1e3 for began, end in self._finished if start <= end <= start + (seconds or end)]
+        return Slice(seconds, tuple(inside), len(self._finished), time.process_time() - cpu)
+
+    def _until(self, poll: select.epoll, end: float) -> None:
+        flying = len(self._opened)
+        while flying:
+            events = poll.poll(PATIENCE_S)
+            if not events:
+                raise RuntimeError(f"no answer within {PATIENCE_S:.0f} s")
+            for number, event in events:
+                one = self._opened[number]
+                if event & select.EPOLLOUT:
+                    one.flush()
+                if event & ~select.EPOLLOUT and one.receive():
+                    now = time.perf_counter()
+                    self._finished.append((one.began, now))
+                    if now < end:
+                        one.begin()
+                    else:
+                        flying -= 1
+
+
+def played(ask: Ask) -> Slice:
+    with connections(ask.target, ask.concurrency) as opened:
+        found = Load(opened).play(ask.seconds)
+        reply = b"" if ask.seconds else next(iter(opened.values())).protocol.reply()
+        return msgspec.structs.replace(found, reply=reply)
+
+
+def main(lines: Sequence[str] | None = None) -> None:
+    for line in lines or sys.stdin:
+        found = played(msgspec.json.decode(line, type=Ask))
+        print(msgspec.json.encode(found).decode(), flush=True)
+
+
+if __name__ == "__main__":
+    main()

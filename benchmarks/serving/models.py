@@ -1,0 +1,118 @@
+"""The three models that every server serves, as bundles, and the pictures that they are asked about.
+
+ResNet-20 is the trained example, by its recipe. MobileNet-v2 and ResNet-50 are torchvision's architectures without a
+training: their classifier is fitted to a few made-up pictures (benchmarks/untrained.py), so that answers are apart and
+two ways of running the net can be held against each other; their accuracy means nothing. They are quantized by our own
+back end on those pictures. No build could choose among their candidates by accuracy, so int8 is the only one.
+"""
+
+from hashlib import sha256
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+import torchvision
+from numpy.typing import NDArray
+from PIL import Image
+
+from benchmarks.gate import run
+from benchmarks.untrained import fitted, normed
+from deploy.runtime.engines import Settings
+from deploy.runtime.probe import threads
+from toolchain.backends import Calibration, backend
+from toolchain.backends.needs import needs_of
+from toolchain.bundling import GOLDEN_AGREEMENT, GOLDEN_RELATIVE
+from toolchain.export import onnx_from_torch
+from toolchain.home import home
+from toolchain.judging import engine_answers
+from toolchain.models.preprocess import normalized
+from toolchain.progress import say
+from toolchain.records.bundle import SAMPLE, Bundle, file_record, open_bundle, write_bundle
+from toolchain.records.files import encoded
+from toolchain.records.manifest import Candidate, DataRecord, Golden, Manifest
+from toolchain.records.tensors import Preprocessing, TensorSpec
+
+TRAINED = "cifar10-resnet20"
+RECIPE = "recipes/cifar10-resnet20.toml"
+MODELS = ("mobilenet_v2", "resnet50", TRAINED)
+SHAPE = Preprocessing(224, 224, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+CLASSES, PICTURES, GOLDEN, SEED = 1000, 32, 4, 0
+JPEG_SIZE = (500, 375)  # ImageNet's usual one; what a small net is asked about is as small as itself
+JPEG_QUALITY = 90
+Pictures = NDArray[np.uint8]
+
+
+def bundle_of(name: str) -> Bundle:
+    """Made at the first call, below home()."""
+    if name == TRAINED:
+        return open_bundle(Path(run("build", RECIPE)["bundle"]))
+    folder = home() / "serving" / f"{name}.bundle"
+    return open_bundle(folder) if folder.is_dir() else _made(name, folder)
+
+
+def pictures(shape: Preprocessing, count: int) -> Pictures:
+    """Coloured clouds, uint8 [count, H, W, 3]: noise of 8 x 8 points, widened, with some grain."""
+    random = np.random.default_rng(SEED)
+    coarse = random.integers(0, 256, (count, 8, 8, 3), np.uint8)
+    size = (shape.width, shape.height)
+    smooth = np.stack([np.asarray(Image.fromarray(one).resize(size, Image.Resampling.BICUBIC)) for one in coarse])
+    grain = random.integers(-8, 9, smooth.shape)
+    return np.clip(smooth + grain, 0, 255).astype(np.uint8)
+
+
+def jpeg(shape: Preprocessing, path: Path) -> bytes:
+    """A photograph's worth of a picture, also written to `path`."""
+    size = JPEG_SIZE if shape.height == SHAPE.height else (shape.width, shape.height)
+    Image.fromarray(pictures(shape, 1)[0]).resize(size, Image.Resampling.BICUBIC).save(path, quality=JPEG_QUALITY)
+    return path.read_bytes()
+
+
+def _made(name: str, folder: Path) -> Bundle:
+    say(f"bench: {name}: exported and quantized, once")
+    seen = pictures(SHAPE, PICTURES)
+    with TemporaryDirectory() as at:
+        parts = Path(at)
+        candidate = _candidate(name, seen, parts)
+        answers = engine_answers(parts, candidate, Settings(threads()), seen[:GOLDEN])
+        np.savez(parts / SAMPLE, allow_pickle=False, inputs=seen[:GOLDEN], outputs_int8=answers)
+        files = [*(parts / file for file in candidate.files), parts / SAMPLE]
+        return write_bundle(folder, _manifest(name, parts, candidate, files), files)
+
+
+def _candidate(name: str, seen: Pictures, parts: Path) -> Candidate:
+    torch.manual_seed(SEED)
+    module = getattr(torchvision.models, name)(weights=None).eval()
+    images = normalized(torch.from_numpy(seen), SHAPE)
+    normed(module, images)
+    fitted(module, SHAPE, images, torch.arange(PICTURES))
+    with TemporaryDirectory() as at:
+        graph = onnx_from_torch(module, SHAPE, Path(at) / "model.onnx")
+        return backend("openvino").build(graph, parts, "int8", Calibration(seen))
+
+
+def _manifest(name: str, parts: Path, candidate: Candidate, files: list[Path]) -> Manifest:
+    return Manifest(
+        name=name,
+        release="1",
+        target="openvino",
+        model=f"torchvision:{name}, random weights",
+        inputs=(TensorSpec("image", "uint8", (None, *SHAPE.shape)),),
+        outputs=(TensorSpec("logits", "float32", (None, CLASSES)),),
+        labels=tuple(f"class {number}" for number in range(CLASSES)),
+        preprocessing=SHAPE,
+        preprocessing_sha256=sha256(encoded(SHAPE)).hexdigest(),
+        candidates=(candidate,),
+        chosen="int8",
+        choice="the only candidate",
+        files=tuple(file_record(path) for path in files),
+        golden=Golden(GOLDEN_RELATIVE, GOLDEN_AGREEMENT),
+        needs=needs_of(parts, candidate),
+        data=DataRecord("made", "benchmarks/serving/models.py", "0" * 64),
+        accuracy=None,
+        certify_accuracy=None,
+        steps=(),
+        parity=(),
+        tools={},
+        recipe="",
+    )

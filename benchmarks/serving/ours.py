@@ -1,0 +1,175 @@
+"""Our server, started as its container starts it, without the container; and every way of asking it that it offers."""
+
+import json
+import mmap
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from benchmarks.serving.http1 import request
+from benchmarks.serving.load import Target, connected
+from benchmarks.serving.ways import Question, Way, written
+from toolchain.records.bundle import Bundle
+from toolchain.records.tensors import Array
+
+NAME = "ours"
+CONNECTIONS = 16
+JSON_LENGTH = "Inference-Header-Content-Length"
+SHARED = Path("/dev/shm")
+
+
+class Served(NamedTuple):
+    """A server that is ready. listening: what it said of its places when it opened them."""
+
+    bundle: Bundle
+    folder: Path
+    question: Question
+    pid: int
+    listening: dict[str, Any]
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.listening['port']}"
+
+    @property
+    def path(self) -> str:
+        return f"/v2/models/{self.bundle.manifest.name}/infer"
+
+    def way(self, transport: str, target: Target, read: Callable[[bytes], Array], picture: str = "raw") -> Way:
+        return Way(NAME, transport, self.pid, target, read, picture)
+
+
+@contextmanager
+def serving(bundle: Bundle, folder: Path, question: Question, command: Sequence[str] = ()) -> Iterator[list[Way]]:
+    """Every way, once the server is ready; RuntimeError with its log when it ends before. Its log lies in `folder`."""
+    words = ["serve", f"--bundle={bundle.folder}", "--host=127.0.0.1", "--port=0", "--certify=off", *command]
+    log = folder / "ours.log"
+    with (
+        log.open("wb") as lines,
+        subprocess.Popen([sys.executable, "-m", "deploy.runtime", *words], stderr=lines, stdout=lines) as process,
+    ):
+        try:
+            listening = _waited(process, log)
+            server = Served(bundle, folder, question, process.pid, listening)
+            with shared_memory(server) as shared:
+                yield [*over_http(server), *over_unix(server), *shared]
+        finally:
+            process.terminate()
+
+
+def _waited(process: "subprocess.Popen[bytes]", log: Path) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    while "ready" not in found:
+        if process.poll() is not None or "not ready" in found:
+            raise RuntimeError(f"our server did not start: {log.read_text()[-1000:]}")
+        try:
+            process.wait(0.05)
+        except subprocess.TimeoutExpired:
+            lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
+            found = {line["event"]: line for line in lines}
+    return dict(found["listening"])
+
+
+def header(server: Served, parameters: dict[str, Any], output: dict[str, Any]) -> bytes:
+    """The JSON of a request for one picture, as Open Inference Protocol v2 has it."""
+    (given,), (asked,) = server.bundle.manifest.inputs, server.bundle.manifest.outputs
+    shape = list(server.question.raw.shape)
+    tensor = {"name": given.name, "datatype": "UINT8", "shape": shape, "parameters": parameters}
+    return json.dumps({"inputs": [tensor], "outputs": [{"name": asked.name, "parameters": output}]}).encode()
+
+
+def binary_request(server: Served) -> bytes:
+    raw = server.question.raw.tobytes()
+    text = header(server, {"binary_data_size": len(raw)}, {"binary_data": True})
+    fields = {"Content-Type": "application/octet-stream", JSON_LENGTH: str(len(text))}
+    return request("POST", server.path, text + raw, fields)
+
+
+def read_binary(classes: int, body: bytes) -> Array:
+    """The tensor stands behind the JSON, at the end."""
+    return np.frombuffer(body[-4 * classes :], np.float32)
+
+
+def read_picture(body: bytes) -> Array:
+    return np.array(json.loads(body)["outputs"][0]["data"], np.float32)
+
+
+def classes_of(server: Served) -> int:
+    return server.bundle.manifest.outputs[0].shape[-1] or 0
+
+
+def over_http(server: Served) -> Iterator[Way]:
+    files = written(server.folder, "http", binary_request(server))
+    read = partial(read_binary, classes_of(server))
+    yield server.way("HTTP uint8", Target(server.address, files), read)
+    content = request("POST", server.path, server.question.jpeg, {"Content-Type": "image/jpeg"})
+    files = written(server.folder, "jpeg", content)
+    yield server.way("HTTP JPEG", Target(server.address, files), read_picture, "jpeg")
+
+
+def over_unix(server: Served) -> Iterator[Way]:
+    """Where it listens on one."""
+    if place := server.listening.get("unix"):
+        files = written(server.folder, "http", binary_request(server))
+        yield server.way("Unix socket", Target(str(place), files), partial(read_binary, classes_of(server)))
+
+
+@contextmanager
+def shared_memory(server: Served) -> Iterator[list[Way]]:
+    """Triton's system shared memory, where it is offered: a region a connection, the picture in it, room for the answer
+    behind. The picture is written there once, as over HTTP its request was written once."""
+    raw, answer = server.question.raw.tobytes(), 4 * classes_of(server)
+    names = [f"bench-serving-{os.getpid()}-{number}" for number in range(CONNECTIONS)]
+    regions = [SHARED / name for name in names]
+    for region in regions:
+        region.write_bytes(raw + bytes(answer))
+    try:
+        offered = all(_registered(server, name, len(raw) + answer) for name in names)
+        yield [_shared_way(server, names, len(raw), answer)] if offered else []
+    finally:
+        for region in regions:
+            region.unlink()
+
+
+def _registered(server: Served, name: str, size: int) -> bool:
+    text = json.dumps({"key": f"/{name}", "offset": 0, "byte_size": size}).encode()
+    path = f"/v2/systemsharedmemory/region/{name}/register"
+    return _asked(server.address, request("POST", path, text))
+
+
+def _asked(address: str, content: bytes) -> bool:
+    """Whether it was answered with 200."""
+    place = Path(written(SHARED, f"bench-serving-{os.getpid()}", content)[0])
+    try:
+        one = connected(Target(address, (str(place),)), 0)
+    finally:
+        place.unlink()
+    with one.socket:
+        one.socket.setblocking(True)
+        one.socket.settimeout(5)
+        one.begin()
+        try:
+            return one.receive()
+        except RuntimeError:
+            return False
+
+
+def _shared_way(server: Served, names: Sequence[str], size: int, answer: int) -> Way:
+    def content(name: str) -> bytes:
+        given = {"shared_memory_region": name, "shared_memory_byte_size": size}
+        asked = {"shared_memory_region": name, "shared_memory_offset": size, "shared_memory_byte_size": answer}
+        return request("POST", server.path, header(server, given, asked), {"Content-Type": "application/json"})
+
+    def read(_: bytes) -> Array:
+        with (SHARED / names[0]).open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as memory:
+            return np.frombuffer(memory[size:], np.float32)
+
+    files = written(server.folder, "shared", *map(content, names))
+    return server.way("shared memory", Target(server.address, files), read)

@@ -1,0 +1,93 @@
+"""Slices of play -> figures. Pure functions.
+
+A machine's speed drifts by a factor of two within an hour, so a server is held against the bare engine just before and
+just after it, and what is told is the median of these ratios. Latencies of all rounds are pooled for the percentiles.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+
+from deploy.statistics import median
+
+
+class Slice(msgspec.Struct, frozen=True):
+    """latencies_ms: of the answers within `seconds`; requests: with those of the warm-up before, which cpu_s pays too;
+    cpu_s: of the process that plays; reply: the last one's body, in base64 in JSON."""
+
+    seconds: float
+    latencies_ms: tuple[float, ...]
+    requests: int
+    cpu_s: float
+    reply: bytes = b""
+
+    @property
+    def rate(self) -> float:
+        return len(self.latencies_ms) / self.seconds
+
+    @property
+    def p50_ms(self) -> float:
+        return median(self.latencies_ms)
+
+
+class Round(NamedTuple):
+    """A server's slice between two of the bare engine; server_cpu_s: of the server's processes meanwhile."""
+
+    before: Slice
+    slice: Slice
+    after: Slice
+    server_cpu_s: float
+
+    @property
+    def share(self) -> float:
+        """Of the bare engine's throughput."""
+        return 2 * self.slice.rate / (self.before.rate + self.after.rate)
+
+    @property
+    def more_ms(self) -> float:
+        """What the server's median answer takes beyond the bare engine's."""
+        return self.slice.p50_ms - (self.before.p50_ms + self.after.p50_ms) / 2
+
+
+class Figures(msgspec.Struct, frozen=True):
+    """One line of the table. share and more_ms: medians over the rounds; CPU in ms a request."""
+
+    model: str
+    server: str
+    transport: str
+    concurrency: int
+    share: float
+    rate: float
+    p50_ms: float
+    p99_ms: float
+    more_ms: float
+    server_cpu_ms: float
+    client_cpu_ms: float
+    memory_mb: float
+    spread: tuple[float, float]
+
+
+def figures(
+    model: str, server: str, transport: str, concurrency: int, rounds: Sequence[Round], memory_mb: float
+) -> Figures:
+    """Of all rounds of one server, transport and concurrency with one model."""
+    pooled = [ms for one in rounds for ms in one.slice.latencies_ms]
+    asked = sum(one.slice.requests for one in rounds)
+    shares = [one.share for one in rounds]
+    return Figures(
+        model=model,
+        server=server,
+        transport=transport,
+        concurrency=concurrency,
+        share=median(shares),
+        rate=median([one.slice.rate for one in rounds]),
+        p50_ms=float(np.percentile(pooled, 50)),
+        p99_ms=float(np.percentile(pooled, 99)),
+        more_ms=median([one.more_ms for one in rounds]),
+        server_cpu_ms=1e3 * sum(one.server_cpu_s for one in rounds) / asked,
+        client_cpu_ms=1e3 * sum(one.slice.cpu_s for one in rounds) / asked,
+        memory_mb=memory_mb,
+        spread=(min(shares), max(shares)),
+    )

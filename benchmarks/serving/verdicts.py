@@ -1,0 +1,77 @@
+"""Figures -> the table, and the rows that must hold. Pure functions."""
+
+from collections.abc import Iterator, Sequence
+
+from benchmarks.rows import Row, row
+from benchmarks.serving.slices import Figures
+from toolchain.tables import table
+
+COLUMNS = {
+    "model, c": "",
+    "server": "",
+    "transport": "",
+    "share": ".0%",
+    "req/s": ",.0f",
+    "p50, ms": ".2f",
+    "p99, ms": ".2f",
+    "CPU ms": ".2f",
+    "client": ".2f",
+    "MB": ",.0f",
+}
+OURS, BY_HAND = "ours", "FastAPI"
+BINARY, SHARED = "HTTP uint8", "shared memory"
+LOADED = (4, 16)
+FULL = {("resnet50", BINARY): 0.96, ("mobilenet_v2", BINARY): 0.90, ("mobilenet_v2", SHARED): 0.93}
+ALONE_MS = {BINARY: 0.4, SHARED: 0.25}
+PEERS = {"LitServe": 1.5, "BentoML": 1.5, "MLServer": 1.5, "KServe": 1.5, BY_HAND: 1.3}
+COMPARED = "mobilenet_v2"
+
+
+def page(found: Sequence[Figures]) -> str:
+    """A line each. CPU: milliseconds a request, of the server and of the client beside it."""
+    return table([_line(one) for one in found], COLUMNS)
+
+
+def _line(one: Figures) -> tuple[object, ...]:
+    costs = one.server_cpu_ms, one.client_cpu_ms, one.memory_mb
+    times = one.rate, one.p50_ms, one.p99_ms
+    return (f"{one.model} {one.concurrency}", one.server, one.transport, one.share, *times, *costs)
+
+
+def rows(found: Sequence[Figures]) -> list[Row]:
+    """The issue's, of what was measured in this run."""
+    return [*_full(found), *_alone(found), *_against(found)]
+
+
+def _full(found: Sequence[Figures]) -> Iterator[Row]:
+    for one in found:
+        bound = FULL.get((one.model, one.transport))
+        if one.server == OURS and one.concurrency in LOADED and bound is not None:
+            what = f"{one.model}, {one.transport}, c={one.concurrency}: of the bare engine's throughput"
+            note = f"rounds {one.spread[0]:.2f} to {one.spread[1]:.2f}; {one.rate:.0f}/s"
+            yield row(what, one.share, ">=", bound, "", note)
+
+
+def _alone(found: Sequence[Figures]) -> Iterator[Row]:
+    for one in found:
+        bound = ALONE_MS.get(one.transport)
+        if one.server == OURS and one.concurrency == 1 and bound is not None:
+            what = f"{one.model}, {one.transport}, c=1: p50 beyond the bare engine's"
+            yield row(what, one.more_ms, "<=", bound, "ms", f"p50 {one.p50_ms:.2f} ms")
+
+
+def _against(found: Sequence[Figures]) -> Iterator[Row]:
+    """Each peer by its fastest way against our HTTP with pixels."""
+    loaded = [one for one in found if one.model == COMPARED and one.concurrency in LOADED]
+    for ours in (one for one in loaded if (one.server, one.transport) == (OURS, BINARY)):
+        for peer, bound in PEERS.items():
+            theirs = [one for one in loaded if one.server == peer and one.concurrency == ours.concurrency]
+            if not theirs:
+                continue
+            best = max(theirs, key=lambda one: one.share)
+            where = f"{COMPARED}, c={ours.concurrency}"
+            note = f"by {best.transport}: {best.share:.0%} of bare against our {ours.share:.0%}"
+            yield row(f"{where}: throughput over {peer}", ours.share / best.share, ">=", bound, "times", note)
+            if peer != BY_HAND:
+                lower = f"ours {ours.p99_ms:.1f} ms, theirs {best.p99_ms:.1f} ms"
+                yield row(f"{where}: p99 over {peer}", ours.p99_ms / best.p99_ms, "<", 1, "times", lower)

@@ -1,0 +1,64 @@
+"""A way to ask a server: where, with which bytes, and how the answer reads. And whether the answer is right."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from benchmarks.serving.load import Ask, Target
+from benchmarks.serving.models import jpeg, pictures
+from benchmarks.serving.player import Player
+from benchmarks.serving.slices import Slice
+from deploy.runtime.pictures import picture_array
+from toolchain.records.bundle import Bundle
+from toolchain.records.tensors import Array
+
+# Of the largest logit. The same artifact on the same engine, another form of it at most; a JPEG's decoder has some play
+CLOSE = {"raw": 1e-3, "jpeg": 0.1}
+
+
+class Question(NamedTuple):
+    """What is asked: a picture as its pixels, uint8 [1, H, W, 3], and another as a JPEG file, with what that means."""
+
+    raw: Array
+    jpeg: bytes
+    decoded: Array
+
+
+class Way(NamedTuple):
+    """pid: the server's first process. read: a reply's body -> logits. picture: which of Question's it is asked."""
+
+    server: str
+    transport: str
+    pid: int
+    target: Target
+    read: Callable[[bytes], Array]
+    picture: str = "raw"
+
+    def __str__(self) -> str:
+        return f"{self.server}, {self.transport}"
+
+
+def question_for(bundle: Bundle, folder: Path) -> Question:
+    shape = bundle.manifest.preprocessing
+    content = jpeg(shape, folder / "picture.jpeg")
+    return Question(pictures(shape, 1), content, picture_array(content, shape)[None])
+
+
+def written(folder: Path, name: str, *requests: bytes) -> tuple[str, ...]:
+    """Files for Target.requests."""
+    paths = [folder / f"{name}-{number}.request" for number in range(len(requests))]
+    for path, content in zip(paths, requests, strict=True):
+        path.write_bytes(content)
+    return tuple(map(str, paths))
+
+
+def check(way: Way, load: Player, expected: Array) -> None:
+    """RuntimeError when the server does not answer as the bare engine does."""
+    found = way.read(load.ask(Ask(way.target), Slice).reply).reshape(-1)
+    if found.shape != expected.shape:
+        raise RuntimeError(f"{way}: {found.size} logits, the bare engine has {expected.size}")
+    off = float(np.abs(found - expected).max() / np.abs(expected).max())
+    if found.argmax() != expected.argmax() or off > CLOSE[way.picture]:
+        raise RuntimeError(f"{way}: class {found.argmax()}, {off:.2g} off; the bare engine says {expected.argmax()}")
