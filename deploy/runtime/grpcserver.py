@@ -1,0 +1,260 @@
+"""inference.GRPCInferenceService on a port of its own, by grpcio: the same answers as over HTTP, from the same desk.
+
+A call is one task on the event loop; what is costly is done where the desk does it. Loaded only where gRPC is asked for.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
+from typing import Any
+from urllib.parse import unquote
+
+import grpc
+from grpc import aio
+
+from deploy.runtime import metadata, sharedmemory
+from deploy.runtime.exchange import LONG_BYTES, Desk
+from deploy.runtime.grpcmessages import SERVICE, types
+from deploy.runtime.grpcwire import call_from_message, message_from, response_from_answer
+from deploy.runtime.limits import Limits
+from deploy.runtime.messages import is_loopback
+from deploy.runtime.service import Expired, Gone, Terms, Unavailable
+from deploy.runtime.turns import Answer
+from deploy.runtime.wire import Call, not_offered
+from toolchain.errors import DeviceError, RequestError, ToolchainError
+
+Context = Any  # grpc.aio.ServicerContext, generic over types that only generated code has
+WINDOW = 32  # requests of one stream that are worked on at a time
+SMALL_BYTES = 4 << 10  # an output or header that is no tensor of ours
+
+
+class UnknownModel(RequestError):
+    """Another name or version than that of the model here."""
+
+
+class GrpcTalk:
+    """See exchange.Talk: a ModelInferRequest and the future of what it is answered with."""
+
+    def __init__(self, desk: Desk, message: Any, context: Context, offered: bool) -> None:
+        self._desk, self._message, self._offered = desk, message, offered
+        self.client: Hashable = context.peer()
+        self._left_s = context.time_remaining()
+        self.outcome: asyncio.Future[Any] = desk.loop.create_future()
+        self.heavy = not message.raw_input_contents and message.ByteSize() > LONG_BYTES
+
+    def gone(self) -> bool:
+        return self.outcome.cancelled()
+
+    def parsed(self) -> Call:
+        manifest = self._desk.bundle.manifest
+        read = self._desk.regions.read if self._offered else not_offered
+        call = call_from_message(self._message, manifest.inputs, manifest.outputs, read, self._left_s)
+        for place in (wanted.place for wanted in call.wanted if wanted.place and not self._offered):
+            not_offered(place)
+        return call
+
+    def told(self, call: Call, answer: Answer, times_ms: dict[str, float]) -> Any:
+        manifest = self._desk.bundle.manifest
+        model = (manifest.name, manifest.release, manifest.labels)
+        return response_from_answer(types(), call, answer, model, times_ms, self._desk.regions.write)
+
+    def sent(self, outcome: Any) -> None:
+        if not self.outcome.done():
+            self.outcome.set_result(outcome)
+
+
+def status_of(error: ToolchainError) -> grpc.StatusCode:
+    match error:
+        case UnknownModel():
+            return grpc.StatusCode.NOT_FOUND
+        case RequestError():
+            return grpc.StatusCode.INVALID_ARGUMENT
+        case Unavailable():
+            return grpc.StatusCode.UNAVAILABLE
+        case Expired():
+            return grpc.StatusCode.DEADLINE_EXCEEDED
+        case Gone():
+            return grpc.StatusCode.CANCELLED
+        case _:
+            return grpc.StatusCode.INTERNAL
+
+
+class Calls:
+    """What each method answers: a message and the call's context in, a message out, or a ToolchainError raised."""
+
+    def __init__(self, desk: Desk, terms: Terms, shared: sharedmemory.Policy) -> None:
+        self._desk, self._terms, self._shared, self._types = desk, terms, shared, types()
+
+    def table(self) -> dict[str, Callable[[Any, Context], Awaitable[Any]]]:
+        return {
+            "ServerLive": self._live,
+            "ServerReady": self._ready,
+            "ModelReady": self._model_ready,
+            "ServerMetadata": self._server,
+            "ModelMetadata": self._model,
+            "ModelConfig": self._config,
+            "ModelStatistics": self._statistics,
+            "ModelInfer": self.infer,
+            "SystemSharedMemoryStatus": self._regions,
+            "SystemSharedMemoryRegister": self._register,
+            "SystemSharedMemoryUnregister": self._unregister,
+        }
+
+    async def infer(self, message: Any, context: Context) -> Any:
+        self._check_model(message.model_name, message.model_version)
+        talk = GrpcTalk(self._desk, message, context, sharedmemory.allowed(self._shared, is_local(context)))
+        self._desk.answer(talk)
+        outcome = await talk.outcome
+        if isinstance(outcome, ToolchainError):
+            raise outcome
+        return outcome
+
+    def _check_model(self, name: str, version: str) -> None:
+        manifest = self._desk.bundle.manifest
+        if name != manifest.name:
+            raise UnknownModel(f"no model '{name[:60]}' here; this server has '{manifest.name}'")
+        if version not in ("", manifest.release):
+            raise UnknownModel(f"no version '{version[:60]}' of '{manifest.name}' here; it is '{manifest.release}'")
+
+    async def _live(self, message: Any, context: Context) -> Any:
+        return self._types["ServerLiveResponse"](live=True)
+
+    async def _ready(self, message: Any, context: Context) -> Any:
+        return self._types["ServerReadyResponse"](ready=self._desk.health.ready)
+
+    async def _model_ready(self, message: Any, context: Context) -> Any:
+        self._check_model(message.name, message.version)
+        return self._types["ModelReadyResponse"](ready=self._desk.health.ready)
+
+    async def _server(self, message: Any, context: Context) -> Any:
+        return message_from(self._types["ServerMetadataResponse"], metadata.server())
+
+    async def _model(self, message: Any, context: Context) -> Any:
+        self._check_model(message.name, message.version)
+        return message_from(self._types["ModelMetadataResponse"], metadata.model(self._desk.bundle.manifest))
+
+    async def _config(self, message: Any, context: Context) -> Any:
+        self._check_model(message.name, message.version)
+        found = metadata.config(self._desk.bundle.manifest, self._terms)
+        return self._types["ModelConfigResponse"](config=message_from(self._types["ModelConfig"], found))
+
+    async def _statistics(self, message: Any, context: Context) -> Any:
+        if message.name:
+            self._check_model(message.name, message.version)
+        manifest = self._desk.bundle.manifest
+        found = statistics(self._desk.metrics, manifest.name, manifest.release)
+        return message_from(self._types["ModelStatisticsResponse"], found)
+
+    async def _regions(self, message: Any, context: Context) -> Any:
+        found = self._shared_regions(context).status(message.name or None)
+        return self._types["SystemSharedMemoryStatusResponse"](regions={one["name"]: one for one in found})
+
+    async def _register(self, message: Any, context: Context) -> Any:
+        self._shared_regions(context).register(message.name, message.key, message.offset, message.byte_size)
+        return self._types["SystemSharedMemoryRegisterResponse"]()
+
+    async def _unregister(self, message: Any, context: Context) -> Any:
+        self._shared_regions(context).unregister(message.name or None)
+        return self._types["SystemSharedMemoryUnregisterResponse"]()
+
+    def _shared_regions(self, context: Context) -> sharedmemory.Regions:
+        if not sharedmemory.allowed(self._shared, is_local(context)):
+            raise RequestError(sharedmemory.why_not(self._shared))
+        return self._desk.regions
+
+
+def is_local(context: Context) -> bool:
+    """peer(): `ipv4:127.0.0.1:40000`, `ipv6:[::1]:40000` with its brackets escaped, or `unix:`."""
+    kind, _, address = unquote(context.peer()).partition(":")
+    return kind == "unix" or is_loopback(address.rpartition(":")[0].strip("[]"))
+
+
+class GrpcServer:
+    """start(), then stop() with the seconds that calls in flight may still take."""
+
+    def __init__(self, desk: Desk, terms: Terms, shared: sharedmemory.Policy, limits: Limits) -> None:
+        self._desk, self._calls, self._limits = desk, Calls(desk, terms, shared), limits
+
+    async def start(self, host: str, port: int) -> int:
+        """The port; DeviceError when it is taken."""
+        self._server = aio.server(
+            options=[
+                ("grpc.max_receive_message_length", self._limits.body_bytes),
+                ("grpc.max_send_message_length", -1),
+                ("grpc.so_reuseport", 0),  # else a port that is taken would be shared without a word
+                ("grpc.max_connection_idle_ms", int(self._limits.idle_s * 1e3)),
+                ("grpc.keepalive_time_ms", int(self._limits.idle_s * 1e3)),
+                ("grpc.keepalive_timeout_ms", int(self._limits.sender_s * 1e3)),
+                ("grpc.max_metadata_size", self._limits.head_bytes),
+            ],
+            maximum_concurrent_rpcs=None,
+        )
+        self._server.add_generic_rpc_handlers((self._handlers(),))
+        place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        try:
+            found: int = self._server.add_insecure_port(place)
+        except RuntimeError as error:
+            raise DeviceError(f"cannot listen on {place} for gRPC; choose another: --grpc-port") from error
+        await self._server.start()
+        return found
+
+    async def stop(self, grace_s: float) -> None:
+        await self._server.stop(grace_s)
+
+    def _handlers(self) -> grpc.GenericRpcHandler:
+        handlers = {
+            name: grpc.unary_unary_rpc_method_handler(
+                self._unary(name, call), self._types(name).FromString, lambda message: message.SerializeToString()
+            )
+            for name, call in self._calls.table().items()
+        }
+        handlers["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(
+            self._stream, self._types("ModelInfer").FromString, lambda message: message.SerializeToString()
+        )
+        return grpc.method_handlers_generic_handler(SERVICE, handlers)
+
+    def _types(self, method: str) -> Any:
+        return types()[f"{method}Request"]
+
+    def _unary(self, name: str, call: Callable[[Any, Context], Awaitable[Any]]) -> Any:
+        async def answered(message: Any, context: Context) -> Any:
+            try:
+                reply = await call(message, context)
+            except ToolchainError as error:
+                self._count(name, status_of(error))
+                if isinstance(error, Unavailable):  # the A6 proposal of gRPC: when clients may retry
+                    context.set_trailing_metadata((("grpc-retry-pushback-ms", str(error.retry_after_s * 1000)),))
+                await context.abort(status_of(error), str(error))
+            self._count(name, grpc.StatusCode.OK)
+            return reply
+
+        return answered
+
+    def _count(self, method: str, status: grpc.StatusCode) -> None:
+        self._desk.metrics.requests[f"grpc {method}", status.name] += 1
+
+    async def _stream(self, messages: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
+        """Answers in the order of the requests, of which some are worked on at a time; an error ends its request only."""
+        waiting: asyncio.Queue[asyncio.Task[Any] | None] = asyncio.Queue(WINDOW)
+
+        async def take() -> None:
+            async for message in messages:
+                await waiting.put(asyncio.create_task(self._streamed(message, context)))
+            await waiting.put(None)
+
+        taking = asyncio.create_task(take())
+        try:
+            while (task := await waiting.get()) is not None:
+                yield await task
+        finally:
+            taking.cancel()
+
+    async def _streamed(self, message: Any, context: Context) -> Any:
+        reply = types()["ModelStreamInferResponse"]
+        try:
+            found = reply(infer_response=await self._calls.infer(message, context))
+            self._count("ModelStreamInfer", grpc.StatusCode.OK)
+        except ToolchainError as error:
+            self._count("ModelStreamInfer", status_of(error))
+            found = reply(error_message=str(error))
+            found.infer_response.id = message.id
+        return found
