@@ -58,6 +58,8 @@ def _check_numbers(options: argparse.Namespace) -> None:
 
     if not 0 <= options.port <= 65535:
         raise UsageError(f"--port {options.port}: expected 0 to 65535")
+    if options.grpc_port is not None and not 0 <= options.grpc_port <= 65535:
+        raise UsageError(f"--grpc-port {options.grpc_port}: expected 0 to 65535")
     if options.max_held is None:
         options.max_held = max(options.max_body, min(HELD_BYTES, (memory_limit_bytes() or 4 * HELD_BYTES) // 4))
     for name in ("queue", "max_batch", "timeout", "sender_timeout", "max_body", "max_held", "connections"):
@@ -111,6 +113,7 @@ def _serve(options: argparse.Namespace, bundle: "Bundle") -> int:
         shared=shared[0],
         unix_socket=Path(options.unix_socket) if options.unix_socket else None,
         quota=cpu_quota(),
+        grpc_port=options.grpc_port,
     )
     log = Log(options.log_level)
     log.write("info", "start", model=bundle.manifest.name, bundle=bundle.digest, threads=settings.threads)

@@ -37,6 +37,7 @@ SERVE = (  # flag, environment variable, default, type, help
         str,
         "tensors in system shared memory: local (clients on this host), on or off",
     ),
+    ("--grpc-port", "GRPC_PORT", None, int, "port for gRPC, 0: any free one, told in the log; default: none"),
     ("--unix-socket", "UNIX_SOCKET", "", str, "path to listen on beside the port; empty: none"),
     ("--timeout", "TIMEOUT_S", 10.0, float, "seconds until the engine must have begun on a request; then 504"),
     ("--grace", "GRACE_S", 10.0, float, "seconds to finish what is in flight after SIGTERM"),

@@ -12,7 +12,9 @@ from deploy.runtime.http import Connection
 from deploy.runtime.messages import Reply, Request, Send, error_reply
 from deploy.runtime.metrics import family, gauges_text, process_text, sample, served_text
 from deploy.runtime.rest import RestTalk
-from deploy.runtime.sharedmemory import Policy, allowed
+from deploy.runtime.service import Terms
+from deploy.runtime.sharedmemory import Policy, allowed, why_not
+from deploy.runtime.statistics import statistics
 from toolchain.records.bundle import Bundle
 from toolchain.records.files import encoded
 
@@ -27,8 +29,8 @@ def json_reply(value: object, status: int = 200) -> Reply:
 class Endpoints:
     """The App of every connection: a table of paths, and the desk for inference."""
 
-    def __init__(self, desk: Desk, max_batch: int, shared: Policy) -> None:
-        self._desk, self._max_batch, self._shared = desk, max_batch, shared
+    def __init__(self, desk: Desk, terms: Terms, shared: Policy) -> None:
+        self._desk, self._terms, self._shared = desk, terms, shared
         self._health = desk.health
         self.connections: set[Connection] = set()
         self.leaving = False  # another server has the door: who is connected is to come back to that one
@@ -48,6 +50,7 @@ class Endpoints:
             "/v2/health/ready": ("ready", self._ready),
             "/healthz": ("ready", self._ready),
             "/certificate": ("certificate", self._certificate),
+            "/v2/models/stats": ("stats", self._stats),
             "/metrics": ("metrics", lambda: Reply(200, self.metrics_text().encode(), PLAIN)),
         }
 
@@ -55,7 +58,8 @@ class Endpoints:
         return {
             base: ("model", lambda: json_reply(metadata.model(self._bundle.manifest))),
             f"{base}/ready": ("ready", self._ready),
-            f"{base}/config": ("config", lambda: json_reply(metadata.config(self._bundle.manifest, self._max_batch))),
+            f"{base}/stats": ("stats", self._stats),
+            f"{base}/config": ("config", lambda: json_reply(metadata.config(self._bundle.manifest, self._terms))),
         }
 
     @property
@@ -83,7 +87,7 @@ class Endpoints:
             send = self._counted(endpoint, request, send)
             allowed = request.method in ("GET", "HEAD")
             send(get() if allowed else self._not_allowed(request, "GET, HEAD"))
-        elif path.startswith(regioncalls.PREFIX):
+        elif path.startswith((regioncalls.PREFIX, regioncalls.CUDA)):
             self._counted("shared memory", request, send)(self._regions(request))
         else:
             self._counted("unknown", request, send)(error_reply(404, self._unknown(path)))
@@ -102,8 +106,7 @@ class Endpoints:
     def _regions(self, request: Request) -> Reply:
         if allowed(self._shared, request.caller.is_local):
             return regioncalls.answered(self._desk.regions, request, request.path)
-        why = "switched off (--shared-memory)" if self._shared == "off" else "offered to clients on this host only"
-        return error_reply(403, f"shared memory is {why}; send the bytes")
+        return error_reply(403, why_not(self._shared))
 
     def _not_allowed(self, request: Request, allowed: str) -> Reply:
         return error_reply(405, f"{request.method} is not answered here; expected {allowed}", (("Allow", allowed),))
@@ -124,6 +127,9 @@ class Endpoints:
         if path.startswith(f"{self._model}/versions/"):
             return f"no version '{path.split('/')[5][:60]}' of '{manifest.name}' here; it is '{manifest.release}'"
         return f"nothing at {path[:80]}; GET / tells what is here"
+
+    def _stats(self) -> Reply:
+        return json_reply(statistics(self._bundle.manifest, self._desk.metrics))
 
     def _ready(self) -> Reply:
         health = self._health

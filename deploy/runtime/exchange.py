@@ -69,10 +69,12 @@ class Desk:
         else:
             exchange.begin()
 
-    def refuse(self, error: ToolchainError, talk: Talk[ReplyT]) -> None:
-        """Counted by its reason, told to the client, and logged where it is our fault."""
+    def refuse(self, error: ToolchainError, talk: Talk[ReplyT], seconds: float = 0.0) -> None:
+        """Counted by its reason, told to the client, and logged where it is our fault. seconds: spent all the same."""
         reason = reason_of(error)
         self.metrics.rejections[reason] += 1
+        self.metrics.failures += 1
+        self.metrics.failed_s += seconds
         if reason == "engine_fault":
             self.log.write("error", "fault", message=str(error))
         talk.sent(error)
@@ -194,7 +196,7 @@ class Exchange(Generic[ReplyT]):
         self._desk.in_flight -= 1
         if reply is None or not isinstance(outcome, Answer):
             error = outcome if isinstance(outcome, ToolchainError) else EngineFault("no reply")
-            self._desk.refuse(error, self._talk)
+            self._desk.refuse(error, self._talk, time.perf_counter() - self._started)
             return
         self._talk.sent(reply)
         self._desk.metrics.answered(outcome, self._times, time.perf_counter() - self._started)

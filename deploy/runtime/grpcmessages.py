@@ -80,6 +80,10 @@ MESSAGES: dict[str, str] = {
     "SystemSharedMemoryRegisterResponse": "",
     "SystemSharedMemoryUnregisterRequest": "1 name string",
     "SystemSharedMemoryUnregisterResponse": "",
+    "CudaSharedMemoryStatusRequest": "1 name string",
+    "CudaSharedMemoryStatusResponse": "",
+    "CudaSharedMemoryUnregisterRequest": "1 name string",
+    "CudaSharedMemoryUnregisterResponse": "",
 }
 DATA_TYPES = (
     *("INVALID", "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64"),
@@ -142,7 +146,5 @@ def _type(field: FieldDescriptorProto, kind: str) -> None:
 def types() -> dict[str, Any]:
     """The class of each message, by its name."""
     pool = DescriptorPool()
-    pool.Add(_file())  # type: ignore[no-untyped-call]  # protobuf's own stubs leave it untyped
-    return {
-        name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{PACKAGE}.{name}")) for name in MESSAGES
-    }
+    pool.Add(_file())
+    return {name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{PACKAGE}.{name}")) for name in MESSAGES}

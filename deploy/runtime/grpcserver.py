@@ -1,6 +1,6 @@
 """inference.GRPCInferenceService on a port of its own, by grpcio: the same answers as over HTTP, from the same desk.
 
-A call is one task on the event loop; what is costly is done where the desk does it. Loaded only where gRPC is asked for.
+A call is one task on the event loop; what is costly is done where the desk does it. Imported only if asked for.
 """
 
 import asyncio
@@ -18,13 +18,14 @@ from deploy.runtime.grpcwire import call_from_message, message_from, response_fr
 from deploy.runtime.limits import Limits
 from deploy.runtime.messages import is_loopback
 from deploy.runtime.service import Expired, Gone, Terms, Unavailable
+from deploy.runtime.statistics import statistics
 from deploy.runtime.turns import Answer
 from deploy.runtime.wire import Call, not_offered
 from toolchain.errors import DeviceError, RequestError, ToolchainError
 
+Answered = Callable[[Any, "Context"], Awaitable[Any]]
 Context = Any  # grpc.aio.ServicerContext, generic over types that only generated code has
 WINDOW = 32  # requests of one stream that are worked on at a time
-SMALL_BYTES = 4 << 10  # an output or header that is no tensor of ours
 
 
 class UnknownModel(RequestError):
@@ -84,7 +85,7 @@ class Calls:
     def __init__(self, desk: Desk, terms: Terms, shared: sharedmemory.Policy) -> None:
         self._desk, self._terms, self._shared, self._types = desk, terms, shared, types()
 
-    def table(self) -> dict[str, Callable[[Any, Context], Awaitable[Any]]]:
+    def table(self) -> dict[str, Answered]:
         return {
             "ServerLive": self._live,
             "ServerReady": self._ready,
@@ -97,6 +98,9 @@ class Calls:
             "SystemSharedMemoryStatus": self._regions,
             "SystemSharedMemoryRegister": self._register,
             "SystemSharedMemoryUnregister": self._unregister,
+            # clients that end ask for these too: there are no regions of this kind
+            "CudaSharedMemoryStatus": self._nothing("CudaSharedMemoryStatusResponse"),
+            "CudaSharedMemoryUnregister": self._nothing("CudaSharedMemoryUnregisterResponse"),
         }
 
     async def infer(self, message: Any, context: Context) -> Any:
@@ -115,34 +119,40 @@ class Calls:
         if version not in ("", manifest.release):
             raise UnknownModel(f"no version '{version[:60]}' of '{manifest.name}' here; it is '{manifest.release}'")
 
-    async def _live(self, message: Any, context: Context) -> Any:
+    async def _live(self, _message: Any, _context: Context) -> Any:
         return self._types["ServerLiveResponse"](live=True)
 
-    async def _ready(self, message: Any, context: Context) -> Any:
+    async def _ready(self, _message: Any, _context: Context) -> Any:
         return self._types["ServerReadyResponse"](ready=self._desk.health.ready)
 
-    async def _model_ready(self, message: Any, context: Context) -> Any:
+    async def _model_ready(self, message: Any, _context: Context) -> Any:
         self._check_model(message.name, message.version)
         return self._types["ModelReadyResponse"](ready=self._desk.health.ready)
 
-    async def _server(self, message: Any, context: Context) -> Any:
+    async def _server(self, _message: Any, _context: Context) -> Any:
         return message_from(self._types["ServerMetadataResponse"], metadata.server())
 
-    async def _model(self, message: Any, context: Context) -> Any:
+    async def _model(self, message: Any, _context: Context) -> Any:
         self._check_model(message.name, message.version)
         return message_from(self._types["ModelMetadataResponse"], metadata.model(self._desk.bundle.manifest))
 
-    async def _config(self, message: Any, context: Context) -> Any:
+    async def _config(self, message: Any, _context: Context) -> Any:
         self._check_model(message.name, message.version)
         found = metadata.config(self._desk.bundle.manifest, self._terms)
         return self._types["ModelConfigResponse"](config=message_from(self._types["ModelConfig"], found))
 
-    async def _statistics(self, message: Any, context: Context) -> Any:
+    async def _statistics(self, message: Any, _context: Context) -> Any:
         if message.name:
             self._check_model(message.name, message.version)
         manifest = self._desk.bundle.manifest
-        found = statistics(self._desk.metrics, manifest.name, manifest.release)
+        found = statistics(manifest, self._desk.metrics)
         return message_from(self._types["ModelStatisticsResponse"], found)
+
+    def _nothing(self, kind: str) -> Answered:
+        async def answered(_message: Any, _context: Context) -> Any:
+            return self._types[kind]()
+
+        return answered
 
     async def _regions(self, message: Any, context: Context) -> Any:
         found = self._shared_regions(context).status(message.name or None)
@@ -215,7 +225,7 @@ class GrpcServer:
     def _types(self, method: str) -> Any:
         return types()[f"{method}Request"]
 
-    def _unary(self, name: str, call: Callable[[Any, Context], Awaitable[Any]]) -> Any:
+    def _unary(self, name: str, call: Answered) -> Any:
         async def answered(message: Any, context: Context) -> Any:
             try:
                 reply = await call(message, context)
@@ -233,7 +243,7 @@ class GrpcServer:
         self._desk.metrics.requests[f"grpc {method}", status.name] += 1
 
     async def _stream(self, messages: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
-        """Answers in the order of the requests, of which some are worked on at a time; an error ends its request only."""
+        """Answers in the order of requests, of which some are worked on at a time; an error ends its request only."""
         waiting: asyncio.Queue[asyncio.Task[Any] | None] = asyncio.Queue(WINDOW)
 
         async def take() -> None:

@@ -16,6 +16,7 @@ from toolchain.errors import RequestError
 from toolchain.records.tensors import TensorSpec
 
 # Which list of InferTensorContents holds which datatype (open_inference_grpc.proto)
+MOST_US = 1 << 62
 CONTENTS = {
     "BOOL": "bool_contents",
     "INT8": "int_contents",
@@ -44,9 +45,9 @@ def parameters_of(given: Any) -> Parameters:
 
 
 def call_from_message(
-    message: Any, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], read: Read
+    message: Any, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], read: Read, left_s: float | None
 ) -> Call:
-    """RequestError that names what does not fit. Outputs are always told as raw bytes."""
+    """RequestError that names what does not fit. left_s: the client's own deadline."""
     tensors = [
         Tensor(one.name, one.datatype, list(one.shape), parameters=parameters_of(one.parameters))
         for one in message.inputs
@@ -57,7 +58,10 @@ def call_from_message(
         message.id,
         parameters_of(message.parameters),
     )
-    return call_from(asked, _raws(message, tensors), inputs, outputs, read)
+    call = call_from(asked, _raws(message, tensors), inputs, outputs, read)
+    if left_s is None:
+        return call
+    return msgspec.structs.replace(call, timeout_us=min(call.timeout_us or MOST_US, max(1, int(left_s * 1e6))))
 
 
 def _raws(message: Any, tensors: Sequence[Tensor]) -> list[memoryview | None]:
@@ -107,15 +111,12 @@ def response_from_answer(
     response = types["ModelInferResponse"](model_name=name, model_version=release, id=call.id)
     for wanted in call.wanted:
         found = told(wanted, answer.outputs[wanted.name], labels)
-        output = response.outputs.add(name=wanted.name, datatype=found.datatype, shape=found.shape)
+        response.outputs.add(name=wanted.name, datatype=found.datatype, shape=found.shape)
         raw = found.raw()
-        if wanted.place is None:
-            response.raw_output_contents.append(raw)
-            continue
-        write(wanted.place, raw)
-        output.parameters["shared_memory_region"].string_param = wanted.place.region
-        output.parameters["shared_memory_offset"].int64_param = wanted.place.offset
-        output.parameters["shared_memory_byte_size"].int64_param = len(raw)
+        if wanted.place is not None:
+            write(wanted.place, raw)
+            raw = b""  # clients count these by the outputs
+        response.raw_output_contents.append(raw)
     if call.timings:
         for stage, milliseconds in times_ms.items():
             response.parameters[f"{stage}_ms"].double_param = milliseconds

@@ -8,7 +8,6 @@ connection is answered at a time, in order.
 
 import asyncio
 from collections.abc import Callable
-from ipaddress import ip_address
 from math import inf
 from typing import Literal, Protocol, cast
 
@@ -16,7 +15,17 @@ import httptools
 
 from deploy.runtime.arrays import aligned_buffer
 from deploy.runtime.limits import Limits, check_held, make_place
-from deploy.runtime.messages import Head, Refusal, Reply, Request, Send, error_reply, parsed_head, reply_bytes
+from deploy.runtime.messages import (
+    Head,
+    Refusal,
+    Reply,
+    Request,
+    Send,
+    error_reply,
+    is_loopback,
+    parsed_head,
+    reply_bytes,
+)
 
 BUFFER_BYTES = 32 << 10
 LINGER_S = 1.0  # after a refusal: time for the client to stop sending and read why
@@ -107,7 +116,7 @@ class Connection(asyncio.BufferedProtocol):
     @property
     def is_local(self) -> bool:
         peer = self._transport.get_extra_info("peername")  # empty, or a path: a Unix socket
-        return not isinstance(peer, tuple) or ip_address(peer[0].partition("%")[0]).is_loopback
+        return not isinstance(peer, tuple) or is_loopback(peer[0])
 
     def sweep(self, now: float) -> None:
         """End what has taken too long; called about once a second."""

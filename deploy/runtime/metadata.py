@@ -3,12 +3,13 @@
 from typing import Any
 
 from deploy.runtime.arrays import DATATYPES
+from deploy.runtime.service import Terms
 from toolchain import __version__
 from toolchain.records.bundle import Bundle
 from toolchain.records.manifest import Manifest
 from toolchain.records.tensors import TensorSpec
 
-EXTENSIONS = ("binary_tensor_data", "classification", "model_configuration")
+EXTENSIONS = ("binary_tensor_data", "classification", "model_configuration", "statistics", "system_shared_memory")
 
 
 def server() -> dict[str, Any]:
@@ -36,7 +37,7 @@ def _configured(spec: TensorSpec, batched: bool) -> dict[str, Any]:
     return {"name": spec.name, "data_type": f"TYPE_{DATATYPES[spec.dtype]}", "dims": dims}
 
 
-def config(manifest: Manifest, max_batch: int) -> dict[str, Any]:
+def config(manifest: Manifest, terms: Terms) -> dict[str, Any]:
     """Triton's model configuration, as perf_analyzer asks for it: with a batch size, `dims` leave the batch out."""
     batched = all(spec.shape and spec.shape[0] is None for spec in manifest.inputs)
     return {
@@ -44,7 +45,8 @@ def config(manifest: Manifest, max_batch: int) -> dict[str, Any]:
         "platform": f"{manifest.serving.backend}_{manifest.chosen}",
         "backend": manifest.serving.backend,
         "version_policy": {"latest": {"num_versions": 1}},
-        "max_batch_size": max_batch if batched else 0,
+        "max_batch_size": terms.batch if batched else 0,
+        "dynamic_batching": {"max_queue_delay_microseconds": round(terms.delay_s * 1e6)},
         "input": [_configured(spec, batched) for spec in manifest.inputs],
         "output": [_configured(spec, batched) for spec in manifest.outputs],
     }
@@ -72,6 +74,7 @@ def about(bundle: Bundle, phase: str, certificate: dict[str, Any]) -> dict[str, 
             base,
             f"{base}/config",
             f"{base}/infer",
+            f"{base}/stats",
             "/certificate",
             "/metrics",
         ],

@@ -1,5 +1,7 @@
 """Shared memory regions over REST, as Triton words it: /v2/systemsharedmemory[/region/NAME]/status|register|unregister.
 
+Clients unregister all regions of both kinds when they end: of CUDA's, which are not offered, there are none.
+
 Pure: a request and the regions in, a reply out. Knows no sockets, nor who may ask.
 """
 
@@ -12,7 +14,7 @@ from deploy.runtime.messages import Reply, Request, error_reply
 from deploy.runtime.sharedmemory import Regions
 from toolchain.errors import RequestError
 
-PREFIX = "/v2/systemsharedmemory"
+PREFIX, CUDA = "/v2/systemsharedmemory", "/v2/cudasharedmemory"
 METHODS = {"status": "GET", "register": "POST", "unregister": "POST"}
 
 
@@ -25,7 +27,11 @@ class Registration(msgspec.Struct):
 
 
 def answered(regions: Regions, request: Request, path: str) -> Reply:
-    """`path` begins with PREFIX."""
+    """`path` begins with PREFIX or CUDA."""
+    if path in (f"{CUDA}/unregister", f"{CUDA}/status"):
+        return Reply(200, b"" if path.endswith("unregister") else b"[]")
+    if path.startswith(CUDA):
+        return error_reply(400, "CUDA shared memory is not offered here; use system shared memory, or send the bytes")
     parts = path.removeprefix(PREFIX).strip("/").split("/")
     name = unquote(parts[1]) if len(parts) == 3 and parts[0] == "region" else None
     verb = parts[-1]

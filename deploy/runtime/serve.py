@@ -10,6 +10,7 @@ import socket
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -28,6 +29,9 @@ from deploy.runtime.metrics import Metrics
 from deploy.runtime.pacing import Pacer
 from toolchain.errors import DeviceError
 from toolchain.records.bundle import Bundle
+
+if TYPE_CHECKING:
+    from deploy.runtime.grpcserver import GrpcServer
 
 SETTLE_S = 0.2  # unready is visible, and requests on their way still find us, before the door closes
 
@@ -49,6 +53,7 @@ class Options(msgspec.Struct, frozen=True):
     shared: sharedmemory.Policy = "local"
     unix_socket: Path | None = None
     quota: float | None = None
+    grpc_port: int | None = None
 
 
 class Server:
@@ -59,7 +64,7 @@ class Server:
         self._loop = asyncio.get_running_loop()
         self._health = Health(options.certify.policy)
         self._desk = Desk(bundle, self._health, Metrics(), log, options.timeout_s, sharedmemory.Regions())
-        self._app = Endpoints(self._desk, options.terms.batch, options.shared)
+        self._app = Endpoints(self._desk, options.terms, options.shared)
         self._stop = asyncio.Event()
         self._lost_device = ""
 
@@ -72,6 +77,7 @@ class Server:
         unix = await self._listen_unix()
         sweeping = asyncio.create_task(self._sweep())
         loading = asyncio.create_task(self._load())
+        grpc = await self._listen_grpc()  # while the engine is loaded on another thread
         doorway = asyncio.create_task(self._watch_door())
         stopping = asyncio.create_task(self._stop.wait())
         await asyncio.wait({loading, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -81,7 +87,7 @@ class Server:
         doorway.cancel()  # what is queued there is for the next server
         if unix is not None:
             unix.close()
-        answered = await self._drain(door)
+        answered = await self._drain(door, grpc)
         sweeping.cancel()
         return answered
 
@@ -109,6 +115,17 @@ class Server:
             return await self._loop.create_unix_server(self._connection, path, backlog=512)
         except OSError as error:
             raise DeviceError(f"cannot listen on {path} ({error.strerror}); choose another: --unix-socket") from error
+
+    async def _listen_grpc(self) -> "GrpcServer | None":
+        options = self._options
+        if options.grpc_port is None:
+            return None
+        from deploy.runtime.grpcserver import GrpcServer  # a tenth of a second, only where it is asked for
+
+        server = GrpcServer(self._desk, options.terms, options.shared, options.limits)
+        port = await server.start(options.host, options.grpc_port)
+        self._log.write("info", "listening for gRPC", host=options.host, grpc_port=port)
+        return server
 
     async def _watch_door(self) -> None:
         options = self._options
@@ -172,7 +189,7 @@ class Server:
             for connection in tuple(self._app.connections):
                 connection.sweep(now)
 
-    async def _drain(self, door: asyncio.Server) -> bool:
+    async def _drain(self, door: asyncio.Server, grpc: "GrpcServer | None") -> bool:
         """Unready first, then the door, then what is in flight; idle connections are closed at the end. Behind a door
         they get time to ask once more, and are told with the answer to come back, which leads them to the next."""
         self._health.drain(self._lost_device)
@@ -180,11 +197,14 @@ class Server:
         limit = self._loop.time() + self._options.grace_s
         await asyncio.sleep(min(SETTLE_S, self._options.grace_s))
         door.close()
+        calls = None if grpc is None else asyncio.create_task(grpc.stop(max(0.0, limit - self._loop.time())))
         patience = limit - self._options.grace_s * (0.5 if self._options.door else 1.0)
         while self._app.connections and self._loop.time() < limit:
             for connection in tuple(self._app.connections) if self._loop.time() > patience else ():
                 connection.close_if_idle()
             await asyncio.sleep(0.02)
+        if calls is not None:
+            await calls
         left = self._desk.in_flight
         self._log.write("warning" if left else "info", "stopped", unanswered=left)
         return not left and not self._lost_device

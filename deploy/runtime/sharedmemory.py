@@ -157,6 +157,12 @@ def place_of(parameters: dict[str, Any], name: str) -> Place | None:
     return Place(region, *numbers)
 
 
+def why_not(policy: Policy) -> str:
+    """For those to whom it is not offered."""
+    found = "switched off (--shared-memory)" if policy == "off" else "offered to clients on this host only"
+    return f"shared memory is {found}; send the bytes"
+
+
 def allowed(policy: Policy, local: bool) -> bool:
     """Whether a client may use shared memory; local: it is on this host (loopback, or a Unix socket)."""
     return policy == "on" or (policy == "local" and local)

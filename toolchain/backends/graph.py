@@ -20,7 +20,7 @@ OUTSIDE = re.compile(r"^module\.|\.weight$")  # what the exporter's wrapper and 
 def graph_specs(path: Path) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
     """The inputs and the outputs of an ONNX file; BackendError when it is none."""
     import onnx
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # ships no types
+    from google.protobuf.message import DecodeError
 
     try:
         graph = onnx.load(path, load_external_data=False).graph

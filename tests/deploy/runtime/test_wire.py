@@ -110,7 +110,12 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         "shared memory is not offered here; send the bytes",
     ),
     (
-        {"name": "image", "datatype": "UINT8", "shape": [1, 2, 2, 1], "parameters": SHARED | {"shared_memory_offset": -1}},
+        {
+            "name": "image",
+            "datatype": "UINT8",
+            "shape": [1, 2, 2, 1],
+            "parameters": SHARED | {"shared_memory_offset": -1},
+        },
         "expected shared_memory_region as a string, shared_memory_byte_size and shared_memory_offset as whole numbers",
     ),
     (tensor(datatype="BYTES", shape=[1], data=["?"]), "BYTES data is not base64"),
