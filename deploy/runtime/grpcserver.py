@@ -48,7 +48,7 @@ class GrpcTalk:
     def parsed(self) -> Call:
         manifest = self._desk.bundle.manifest
         read = self._desk.regions.read if self._offered else not_offered
-        call = call_from_message(self._message, manifest.inputs, manifest.outputs, read, self._left_s)
+        call = call_from_message(self._message, manifest, read, self._left_s)
         for place in (wanted.place for wanted in call.wanted if wanted.place and not self._offered):
             not_offered(place)
         return call

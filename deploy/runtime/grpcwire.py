@@ -13,7 +13,7 @@ from deploy.runtime.arrays import DTYPES, Parameters, Tensor, words
 from deploy.runtime.turns import Answer
 from deploy.runtime.wire import Body, Call, Output, Read, call_from
 from toolchain.errors import RequestError
-from toolchain.records.tensors import TensorSpec
+from toolchain.records.manifest import Manifest
 
 # Which list of InferTensorContents holds which datatype (open_inference_grpc.proto)
 MOST_US = 1 << 62
@@ -44,9 +44,7 @@ def parameters_of(given: Any) -> Parameters:
     return found
 
 
-def call_from_message(
-    message: Any, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], read: Read, left_s: float | None
-) -> Call:
+def call_from_message(message: Any, manifest: Manifest, read: Read, left_s: float | None) -> Call:
     """RequestError that names what does not fit. left_s: the client's own deadline."""
     tensors = [
         Tensor(one.name, one.datatype, list(one.shape), parameters=parameters_of(one.parameters))
@@ -58,7 +56,8 @@ def call_from_message(
         message.id,
         parameters_of(message.parameters),
     )
-    call = call_from(asked, _raws(message, tensors), inputs, outputs, read)
+    raws = _raws(message, tensors)
+    call = call_from(asked, raws, manifest.inputs, manifest.outputs, read, manifest.preprocessing)
     if left_s is None:
         return call
     return msgspec.structs.replace(call, timeout_us=min(call.timeout_us or MOST_US, max(1, int(left_s * 1e6))))

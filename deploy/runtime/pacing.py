@@ -13,6 +13,7 @@ from collections.abc import Callable
 SHARE = 0.9  # of the quota: the rest is for what is not ours to pace (health checks, the kernel's slack of slices)
 PERIOD_S = 0.1
 SAVED = 0.08  # of a period's quota: how much may be used at once, on top of what is being earned
+NOTHING = 1e-6  # less than a sleep can tell
 
 
 class Pacer:
@@ -35,7 +36,7 @@ class Pacer:
         """Until what was used is earned."""
         if self._rate is None:
             return
-        while (debt := self._debt()) > 0:
+        while (debt := self._debt()) > NOTHING:
             self._sleep(debt / self._rate)
 
     def _debt(self) -> float:

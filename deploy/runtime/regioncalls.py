@@ -28,10 +28,8 @@ class Registration(msgspec.Struct):
 
 def answered(regions: Regions, request: Request, path: str) -> Reply:
     """`path` begins with PREFIX or CUDA."""
-    if path in (f"{CUDA}/unregister", f"{CUDA}/status"):
-        return Reply(200, b"" if path.endswith("unregister") else b"[]")
     if path.startswith(CUDA):
-        return error_reply(400, "CUDA shared memory is not offered here; use system shared memory, or send the bytes")
+        return _of_cuda(path.removeprefix(f"{CUDA}/"))
     parts = path.removeprefix(PREFIX).strip("/").split("/")
     name = unquote(parts[1]) if len(parts) == 3 and parts[0] == "region" else None
     verb = parts[-1]
@@ -51,6 +49,12 @@ def answered(regions: Regions, request: Request, path: str) -> Reply:
     except RequestError as error:
         return error_reply(400, str(error))
     return Reply(200, b"")
+
+
+def _of_cuda(verb: str) -> Reply:
+    if verb in ("unregister", "status"):
+        return Reply(200, b"" if verb == "unregister" else b"[]")
+    return error_reply(400, "CUDA shared memory is not offered here; use system shared memory, or send the bytes")
 
 
 def _registration(body: memoryview) -> Registration:

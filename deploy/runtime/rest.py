@@ -39,7 +39,8 @@ class RestTalk:
             raise RequestError("Inference-Header-Content-Length: expected a whole number of bytes")
         header_bytes = None if length is None else int(length)
         read = self._desk.regions.read if self._offered else not_offered
-        call = call_from_body(request.body, header_bytes, manifest.inputs, manifest.outputs, read)
+        specs = (manifest.inputs, manifest.outputs)
+        call = call_from_body(request.body, header_bytes, *specs, read, manifest.preprocessing)
         if not self._offered:
             for place in (wanted.place for wanted in call.wanted if wanted.place):
                 not_offered(place)

@@ -11,10 +11,11 @@ from math import prod
 import msgspec
 import numpy as np
 
+from deploy.runtime import normalized
 from deploy.runtime.arrays import Parameters, Tensor, array_from, pictures_from, words
 from deploy.runtime.sharedmemory import Place, place_of
 from toolchain.errors import RequestError
-from toolchain.records.tensors import Array, TensorSpec
+from toolchain.records.tensors import Array, Preprocessing, TensorSpec
 
 NOTHING = (b"", b"null")  # JSON data that is not there
 MAX_JSON_BYTES = 16 << 20  # numbers take some twenty times their text's size on the way to an array
@@ -85,6 +86,7 @@ def call_from_body(
     inputs: Sequence[TensorSpec],
     outputs: Sequence[TensorSpec],
     read: Read = not_offered,
+    preprocessing: Preprocessing | None = None,
 ) -> Call:
     """The request in `body`, whose first `header_bytes` (None: all) are JSON and the rest binary tensors; `read`: what
     lies in shared memory."""
@@ -94,7 +96,7 @@ def call_from_body(
     if end > len(body):
         raise RequestError(f"Inference-Header-Content-Length is {end}, the body has only {len(body)} bytes")
     asked = _parsed(body[:end])
-    return call_from(asked, _raws(asked.inputs, body[end:]), inputs, outputs, read)
+    return call_from(asked, _raws(asked.inputs, body[end:]), inputs, outputs, read, preprocessing)
 
 
 def call_from(
@@ -103,9 +105,12 @@ def call_from(
     inputs: Sequence[TensorSpec],
     outputs: Sequence[TensorSpec],
     read: Read,
+    preprocessing: Preprocessing | None = None,
 ) -> Call:
-    """The same from its parts; raws: each input's bytes, None: it has JSON data or lies in shared memory."""
-    feeds, pictures = _tensors(asked.inputs, raws, {spec.name: spec for spec in inputs}, read)
+    """The same from its parts; raws: each input's bytes, None: it has JSON data or lies in shared memory.
+
+    preprocessing: what float32 pictures were normalized by; None: none are taken."""
+    feeds, pictures = _tensors(asked.inputs, raws, {spec.name: spec for spec in inputs}, read, preprocessing)
     timeout = asked.parameters.get("timeout")
     if timeout is not None and (not isinstance(timeout, int) or isinstance(timeout, bool) or timeout < 0):
         raise RequestError(f"parameter 'timeout': expected microseconds as a whole number, got {words(timeout)}")
@@ -136,7 +141,11 @@ def _raws(tensors: Sequence[Tensor], rest: memoryview) -> list[memoryview | None
 
 
 def _tensors(
-    tensors: Sequence[Tensor], raws: Sequence[memoryview | None], specs: dict[str, TensorSpec], read: Read
+    tensors: Sequence[Tensor],
+    raws: Sequence[memoryview | None],
+    specs: dict[str, TensorSpec],
+    read: Read,
+    preprocessing: Preprocessing | None,
 ) -> tuple[dict[str, Array], tuple[bytes, ...]]:
     feeds: dict[str, Array] = {}
     pictures: tuple[bytes, ...] = ()
@@ -152,6 +161,9 @@ def _tensors(
         raw = given if place is None else read(place)
         if tensor.datatype == "BYTES" and len(specs) == 1:
             pictures = pictures_from(tensor, raw)
+        elif preprocessing and normalized.takes(spec, tensor.datatype, tensor.shape, preprocessing):
+            floats = TensorSpec(spec.name, "float32", (None, *tensor.shape[1:]))
+            feeds[tensor.name] = normalized.pixels(tensor.name, array_from(tensor, raw, floats), preprocessing)
         else:
             feeds[tensor.name] = array_from(tensor, raw, spec)
     missing = [f"'{name}'" for name in specs if name not in feeds]

@@ -1,0 +1,39 @@
+"""float32 [N, channels, height, width] of those who preprocess themselves -> the pixels that the graph takes.
+
+The graph holds the normalization (docs/decisions/0002), so what comes normalized is turned back: pixels of eight bits
+come out exactly as they were, others to within half a level. One meaning of preprocessing, the bundle's.
+"""
+
+import numpy as np
+
+from toolchain.errors import RequestError
+from toolchain.records.tensors import Array, Preprocessing, TensorSpec
+
+
+def takes(spec: TensorSpec, datatype: str, shape: list[int], preprocessing: Preprocessing) -> bool:
+    """Whether such a tensor stands for pictures of the input `spec`."""
+    height, width, channels = preprocessing.shape
+    return (
+        datatype == "FP32"
+        and spec.dtype == "uint8"
+        and spec.shape == (None, height, width, channels)
+        and shape[1:] == [channels, height, width]
+        and len(shape) == 4
+    )
+
+
+def pixels(name: str, array: Array, preprocessing: Preprocessing) -> Array:
+    """uint8 [N, height, width, channels]; RequestError for values that no pixel becomes by this preprocessing."""
+    mean, std = (
+        np.asarray(values, np.float32).reshape(1, 1, 1, -1) for values in (preprocessing.mean, preprocessing.std)
+    )
+    levels = (array.transpose(0, 2, 3, 1) * std + mean) * np.float32(255)
+    low, high = float(levels.min()), float(levels.max())
+    if not (low > -1 and high < 256):  # NaN is neither
+        by = f"mean {list(preprocessing.mean)} and std {list(preprocessing.std)}"
+        raise RequestError(
+            f"input '{name}': expected float32 as (pixel / 255 - mean) / std with {by}; got values that stand for "
+            f"pixels of {low:.4g} to {high:.4g}"
+        )
+    found: Array = np.clip(np.rint(levels), 0, 255).astype(np.uint8)
+    return np.ascontiguousarray(found[..., ::-1] if preprocessing.order == "bgr" else found)
