@@ -11,6 +11,7 @@ from deploy.runtime.exchange import Desk
 from deploy.runtime.http import Connection
 from deploy.runtime.messages import Reply, Request, Send, error_reply
 from deploy.runtime.metrics import family, gauges_text, process_text, sample, served_text
+from deploy.runtime.statistics import statistics
 from toolchain.records.bundle import Bundle
 from toolchain.records.files import encoded
 
@@ -46,6 +47,7 @@ class Endpoints:
             "/v2/health/ready": ("ready", self._ready),
             "/healthz": ("ready", self._ready),
             "/certificate": ("certificate", self._certificate),
+            "/v2/models/stats": ("stats", self._stats),
             "/metrics": ("metrics", lambda: Reply(200, self.metrics_text().encode(), PLAIN)),
         }
 
@@ -53,6 +55,7 @@ class Endpoints:
         return {
             base: ("model", lambda: json_reply(metadata.model(self._bundle.manifest))),
             f"{base}/ready": ("ready", self._ready),
+            f"{base}/stats": ("stats", self._stats),
             f"{base}/config": ("config", lambda: json_reply(metadata.config(self._bundle.manifest, self._max_batch))),
         }
 
@@ -114,6 +117,9 @@ class Endpoints:
         if path.startswith(f"{self._model}/versions/"):
             return f"no version '{path.split('/')[5][:60]}' of '{manifest.name}' here; it is '{manifest.release}'"
         return f"nothing at {path[:80]}; GET / tells what is here"
+
+    def _stats(self) -> Reply:
+        return json_reply(statistics(self._bundle.manifest, self._desk.metrics))
 
     def _ready(self) -> Reply:
         health = self._health

@@ -55,9 +55,12 @@ class Desk:
         else:
             exchange.begin()
 
-    def refuse(self, error: ToolchainError, send: Send) -> None:
+    def refuse(self, error: ToolchainError, send: Send, seconds: float = 0.0) -> None:
+        """seconds: what was spent on the request all the same."""
         reply, reason = reply_for(error)
         self.metrics.rejections[reason] += 1
+        self.metrics.failures += 1
+        self.metrics.failed_s += seconds
         if reply.status == 500:
             self.log.write("error", "fault", message=str(error))
         send(reply)
@@ -181,10 +184,12 @@ class Exchange:
     def _finish(self, outcome: Outcome, reply: Reply | None) -> None:
         self._desk.in_flight -= 1
         if reply is None or not isinstance(outcome, Answer):
-            self._desk.refuse(outcome if isinstance(outcome, ToolchainError) else EngineFault("no reply"), self._send)
+            error = outcome if isinstance(outcome, ToolchainError) else EngineFault("no reply")
+            self._desk.refuse(error, self._send, time.perf_counter() - self._started)
             return
         metrics = self._desk.metrics
         metrics.pictures += outcome.batch
+        metrics.last_inference_s = time.time()
         metrics.batches.observe(outcome.batch)
         for stage, seconds in self._times.items():
             metrics.stages[stage].observe(seconds)

@@ -8,7 +8,7 @@ from toolchain.records.bundle import Bundle
 from toolchain.records.manifest import Manifest
 from toolchain.records.tensors import TensorSpec
 
-EXTENSIONS = ("binary_tensor_data", "classification", "model_configuration")
+EXTENSIONS = ("binary_tensor_data", "classification", "model_configuration", "statistics")
 
 
 def server() -> dict[str, Any]:
@@ -72,6 +72,7 @@ def about(bundle: Bundle, phase: str, certificate: dict[str, Any]) -> dict[str, 
             base,
             f"{base}/config",
             f"{base}/infer",
+            f"{base}/stats",
             "/certificate",
             "/metrics",
         ],

@@ -43,6 +43,8 @@ class Metrics:
         self.requests: Counter[tuple[str, str]] = Counter()  # (endpoint, HTTP status)
         self.rejections: Counter[str] = Counter()  # by reason
         self.pictures = 0
+        self.failures, self.failed_s = 0, 0.0  # inference requests without an answer, and the seconds spent on them
+        self.last_inference_s = 0.0  # when one was answered, seconds since 1970
         self.stages = {stage: Histogram(BUCKETS_S) for stage in STAGES}
         self.infer_requests = Histogram(BUCKETS_S)
         self.batches = Histogram(BATCHES)

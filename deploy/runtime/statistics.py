@@ -1,0 +1,81 @@
+"""What was served so far, as the statistics extension of the Open Inference Protocol tells it: counters -> records.
+
+The same records answer HTTP (as JSON) and gRPC (ModelStatistics has these very fields). Pure functions; no HTTP.
+"""
+
+import msgspec
+
+from deploy.runtime.metrics import Histogram, Metrics
+from toolchain.records.manifest import Manifest
+
+
+class Duration(msgspec.Struct, frozen=True):
+    """How often, and nanoseconds of all times together."""
+
+    count: int = 0
+    ns: int = 0
+
+
+class InferStatistics(msgspec.Struct, frozen=True):
+    """success, fail: whole requests; compute_input: parsing and decoding. Nothing is cached here: those stay 0."""
+
+    success: Duration
+    fail: Duration
+    queue: Duration
+    compute_input: Duration
+    compute_infer: Duration
+    compute_output: Duration
+    cache_hit: Duration = Duration()
+    cache_miss: Duration = Duration()
+
+
+class ModelStatistics(msgspec.Struct, frozen=True):
+    """last_inference: milliseconds since 1970, 0 before the first; inference_count: pictures (rows of a batch);
+    execution_count: how often the engine ran."""
+
+    name: str
+    version: str
+    last_inference: int
+    inference_count: int
+    execution_count: int
+    inference_stats: InferStatistics
+    batch_stats: tuple[()] = ()
+
+
+class Statistics(msgspec.Struct, frozen=True):
+    """One model is served, so there is one."""
+
+    model_stats: tuple[ModelStatistics, ...]
+
+
+def statistics(manifest: Manifest, metrics: Metrics) -> Statistics:
+    """Everything since the server began."""
+    return Statistics((_of_model(manifest, metrics),))
+
+
+def _of_model(manifest: Manifest, metrics: Metrics) -> ModelStatistics:
+    stages = metrics.stages
+    return ModelStatistics(
+        name=manifest.name,
+        version=manifest.release,
+        last_inference=int(metrics.last_inference_s * 1e3),
+        inference_count=metrics.pictures,
+        execution_count=_whole(metrics.infer_requests).count,
+        inference_stats=InferStatistics(
+            success=_whole(metrics.infer_requests),
+            fail=Duration(metrics.failures, _ns(metrics.failed_s)),
+            queue=_whole(stages["queue"]),
+            # every request is parsed, not every one is decoded
+            compute_input=Duration(_whole(stages["parse"]).count, _ns(stages["parse"].sum + stages["decode"].sum)),
+            compute_infer=_whole(stages["infer"]),
+            compute_output=_whole(stages["encode"]),
+        ),
+    )
+
+
+def _whole(histogram: Histogram) -> Duration:
+    return Duration(sum(histogram.counts), _ns(histogram.sum))
+
+
+def _ns(seconds: float) -> int:
+    return round(seconds * 1e9)
