@@ -155,21 +155,24 @@ const titleOf = (stage) => (stage === "rest" ? "Network and rest" : (STAGES[stag
 const classOf = (stage) => (Object.hasOwn(STAGES, stage) ? `is-${stage}` : "is-rest");
 
 async function openCamera() {
-  byId("camera").disabled = true;
+  let granted = null;
+  byId("camera").disabled = byId("shoot").disabled = byId("continuous").disabled = true;
   try {
     if (!navigator.mediaDevices)
       throw new Error("Browsers give a camera only to pages from https:// or localhost; this page is from neither.");
-    camera.stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" }, audio: false });
+    granted = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" }, audio: false });
+    camera.stream = byId("video").srcObject = granted;
+    showCamera(true);
+    tell(byId("error"), "");
+    await byId("video").play(); // before that there is no frame to take
+    byId("shoot").disabled = byId("continuous").disabled = false;
   } catch (error) {
+    if (granted && !camera.stream) return; // a file was chosen meanwhile
+    closeCamera();
     fail(error.name === "Error" ? error : new Error(reasonOf(error)));
-    return;
   } finally {
     byId("camera").disabled = false;
   }
-  tell(byId("error"), "");
-  byId("video").srcObject = camera.stream;
-  byId("video").play().catch(fail);
-  showCamera(true);
 }
 
 function reasonOf(error) {

@@ -6,14 +6,18 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
 from tests.bundles import null_bundle
 from tests.deploy.runtime.server import Running, serving
 from tests.deploy.runtime.test_protocol import picture
+from tests.deploy.runtime.test_serve_certificate import sealed
+from toolchain.records.bundle import CERTIFY
 
 CHROMIUM = shutil.which("chromium")
+CERTIFIED = {"CERTIFY": "first", "CERTIFY_SECONDS": "0.1"}
 MARKUP = "<img src=x onerror=alert(1)>"
 LABELS = (MARKUP, "dog", "frog", "ship", "horse", "deer")
 PICTURE = {"name": "grey.jpg", "mimeType": "image/jpeg", "buffer": picture()}
@@ -35,13 +39,13 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     folder = tmp_path_factory.mktemp("page")
     bundle = null_bundle(folder / "null.bundle", labels=LABELS, delay_ms=2)
     (folder / "state").mkdir()
-    certified = {"CERTIFY": "first", "CERTIFY_SECONDS": "0.1"}
-    with serving(bundle.folder, "--state", folder / "state", **certified) as running:
+    with serving(bundle.folder, "--state", folder / "state", **CERTIFIED) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    expect.set_options(timeout=20_000)  # a machine that builds and tests elsewhere is slow
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CAMERA)
         yield browser
@@ -148,6 +152,21 @@ def test_the_certificate_is_on_the_page(page: Page, served: Running) -> None:
     assert found["key"][:16] in text
 
 
+def test_a_check_that_failed_is_told_with_what_was_expected(browser: Browser, tmp_path: Path) -> None:
+    bundle = null_bundle(tmp_path / "null.bundle")
+    np.savez(bundle.path(CERTIFY), images=np.zeros((12, 8, 8, 3), np.uint8), labels=np.arange(12) % 2)
+    said: list[str] = []
+    with serving(sealed(bundle).folder, until="not ready", **CERTIFIED) as server:
+        page = opened(browser, server, said)
+        expect(page.locator("#state")).to_have_text("Not ready")
+        expect(page.locator("#trouble")).to_have_text(re.compile(r"^Check 'accuracy' failed: 6 of 12 right"))
+        expect(page.locator(".verdict")).to_have_text(re.compile(r"^Failed: 1 of \d checks"))
+        failed = page.get_by_role("row").filter(has=page.locator(".mark.failed"))
+        expect(failed).to_contain_text("expected at least 11: 12 on the build machine")
+        assert said == []
+        page.context.close()
+
+
 def test_throughput_and_latency_are_drawn_as_they_come(page: Page) -> None:
     expect(page.locator("#totals")).to_contain_text("Pictures since start")
     page.get_by_label("Choose a picture").set_input_files([PICTURE])
@@ -207,7 +226,7 @@ def test_a_server_that_went_away_is_told(browser: Browser, tmp_path: Path) -> No
         page = opened(browser, server, said)
         expect(page.locator("#certificate")).to_have_text("None: this server was started with certificates off.")
         assert said == []
-    expect(page.locator("#state")).to_have_text("No answer", timeout=10_000)
+    expect(page.locator("#state")).to_have_text("No answer")
     expect(page.locator("#trouble")).to_have_text("The server cannot be reached.")
     page.get_by_label("Choose a picture").set_input_files([PICTURE])
     expect(page.locator("#error")).to_have_text("The server cannot be reached.")
