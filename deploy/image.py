@@ -38,6 +38,7 @@ from toolchain.records.manifest import FORMAT, Manifest
 
 ROOT = Path(__file__).parents[1]
 INSTALLER_LOCK = ROOT / "requirements" / "pip.txt"
+SUFFIXES = (".py", ".html", ".css", ".js")  # our code, and the files of the web page
 APP = ("deploy/__init__.py", "deploy/runtime", "toolchain/__init__.py", "toolchain/errors.py", "toolchain/records")
 TIMELESS = ("--build-arg=SOURCE_DATE_EPOCH=0",)  # newer builders also date the image by it
 TAG = re.compile(r"[^a-z0-9_.-]+")
@@ -151,7 +152,7 @@ def app_files() -> Iterator[Path]:
     """Every file of ours that goes into the image, relative to the repository's root."""
     for name in APP:
         path = ROOT / name
-        files = [path] if path.is_file() else sorted(path.rglob("*.py"))
+        files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.suffix in SUFFIXES)
         yield from (file.relative_to(ROOT) for file in files)
 
 

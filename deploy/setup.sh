@@ -3,7 +3,8 @@
 #   deploy/setup.sh packages     Debian's packages: python3-venv, npm, ca-certificates, git
 #   deploy/setup.sh venv LOCK    .venv from hash-locked requirements, and this project in it
 #   deploy/setup.sh engine       a Docker Engine that answers
-#   deploy/setup.sh servers      what the tests start servers of: PostgreSQL, sshd, a registry, networks of their own
+#   deploy/setup.sh servers      what the tests start servers of: PostgreSQL, sshd, a registry, networks of their own;
+#                                and Chromium, which looks at the page of ours
 #                                (without them they skip, and say so)
 # As root on Debian or Ubuntu it installs what is missing; elsewhere it says what to install, and stops.
 set -euo pipefail
@@ -20,9 +21,10 @@ install_packages() {
     export DEBIAN_FRONTEND=noninteractive
     [ "$(id -u)" -ne 0 ] || apt-get update -qq >&2
     # Debian 13 and Ubuntu have docker-cli, docker-buildx or both as packages of their own; Debian 12 has neither.
+    # Ubuntu has chromium only as a snap.
     local package offered=()
     for package; do
-        case $package in docker-cli | docker-buildx) apt-cache show "$package" >/dev/null 2>&1 || continue ;; esac
+        case $package in docker-cli | docker-buildx | chromium) apt-cache show "$package" >/dev/null 2>&1 || continue ;; esac
         offered+=("$package")
     done
     [ ${#offered[@]} -gt 0 ] || return 0
@@ -133,6 +135,7 @@ servers() {
     command -v ip >/dev/null || missing+=(iproute2)
     command -v mkfs.ext4 >/dev/null || missing+=(e2fsprogs)
     command -v docker-registry >/dev/null || missing+=(docker-registry)
+    command -v chromium >/dev/null || missing+=(chromium)
     command -v cc >/dev/null || missing+=(gcc libc6-dev)
     [ "${#missing[@]}" -gt 0 ] || return 0
     if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then

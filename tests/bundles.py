@@ -13,22 +13,28 @@ from toolchain.records.files import encoded
 from toolchain.records.manifest import Accuracy, Candidate, DataRecord, Golden, Manifest, Needs
 from toolchain.records.tensors import Preprocessing, TensorSpec
 
-SHAPE, CLASSES = (8, 8, 3), 4
+SHAPE = (8, 8, 3)
+LABELS = ("cat", "dog", "frog", "ship")
 
 
 def null_bundle(
-    folder: Path, delay_ms: float = 0.0, release: str = "1", int8_ms: float | None = None, **changes: Any
+    folder: Path,
+    delay_ms: float = 0.0,
+    release: str = "1",
+    int8_ms: float | None = None,
+    labels: tuple[str, ...] = LABELS,
+    **changes: Any,
 ) -> Bundle:
-    """A bundle that serves zeros for uint8 [N, 8, 8, 3] pictures of four classes; `changes` go into its manifest.
+    """A bundle that serves zeros for uint8 [N, 8, 8, 3] pictures, a class a label; `changes` go into its manifest.
     int8_ms: there is a second candidate, int8, that takes so long."""
     inputs = (TensorSpec("image", "uint8", (None, *SHAPE)),)
-    outputs = (TensorSpec("logits", "float32", (None, CLASSES)),)
+    outputs = (TensorSpec("logits", "float32", (None, len(labels))),)
     making = folder.parent / f"{folder.name}.parts"
     making.mkdir(parents=True)
     model, sample, certify = making / "model.null.json", making / SAMPLE, making / CERTIFY
     model.write_bytes(encoded(NullArtifact(inputs, outputs, delay_ms)))
     pictures = np.random.default_rng(0).integers(0, 256, (12, *SHAPE), np.uint8)
-    answers = np.zeros((4, CLASSES), np.float32)
+    answers = np.zeros((4, len(labels)), np.float32)
     candidates = [Candidate("fp32", "null", (model.name,), model.stat().st_size, 1.0, delay_ms, "chosen")]
     parts, golden = [model, sample, certify], {"outputs_fp32": answers}
     if int8_ms is not None:
@@ -48,7 +54,7 @@ def null_bundle(
         model="null",
         inputs=inputs,
         outputs=outputs,
-        labels=("cat", "dog", "frog", "ship"),
+        labels=labels,
         preprocessing=preprocessing,
         preprocessing_sha256=sha256(encoded(preprocessing)).hexdigest(),
         candidates=tuple(candidates),

@@ -1,6 +1,6 @@
 """Which URL is answered by what: the Open Inference Protocol v2, health, metrics. Knows no sockets."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from urllib.parse import unquote
 
 import msgspec
@@ -15,6 +15,7 @@ from deploy.runtime.rest import RestTalk
 from deploy.runtime.service import Terms
 from deploy.runtime.sharedmemory import Policy, allowed, why_not
 from deploy.runtime.statistics import statistics
+from deploy.runtime.webpage import page_reply
 from toolchain.records.bundle import Bundle
 from toolchain.records.files import encoded
 
@@ -82,8 +83,8 @@ class Endpoints:
             path = unquote(path)
         if path in self._infer:
             self._post(request, self._counted("infer", request, send))
-        elif path in self._gets:
-            endpoint, get = self._gets[path]
+        elif found := self._found(path, request.headers):
+            endpoint, get = found
             send = self._counted(endpoint, request, send)
             allowed = request.method in ("GET", "HEAD")
             send(get() if allowed else self._not_allowed(request, "GET, HEAD"))
@@ -91,6 +92,10 @@ class Endpoints:
             self._counted("shared memory", request, send)(self._regions(request))
         else:
             self._counted("unknown", request, send)(error_reply(404, self._unknown(path)))
+
+    def _found(self, path: str, headers: Mapping[bytes, bytes]) -> tuple[str, Get] | None:
+        page = page_reply(path, headers)
+        return self._gets.get(path) if page is None else ("page", lambda: page)
 
     def refused(self, status: int, reason: str) -> None:
         """A connection's request was refused before it had a path."""
@@ -138,9 +143,15 @@ class Endpoints:
         return json_reply({"name": self._bundle.manifest.name, "ready": False, "error": health.reason}, 503)
 
     def _about(self) -> Reply:
-        certificate = shown.summary(self._health.certificate, self._health.policy)
-        value = msgspec.json.encode(metadata.about(self._bundle, self._health.phase, certificate))
-        return Reply(200, msgspec.json.format(value, indent=1) + b"\n")
+        health = self._health
+        now = {
+            "engine": health.service.engine.version if health.service else "",
+            "state": health.phase,
+            "reason": health.reason,
+            "certificate": shown.summary(health.certificate, health.policy),
+        }
+        value = msgspec.json.encode(metadata.about(self._bundle, now))
+        return Reply(200, msgspec.json.format(value, indent=1) + b"\n", headers=(("Vary", "Accept"),))
 
     def _certificate(self) -> Reply:
         """As it was signed: `toolchain verify` reads it."""

@@ -69,12 +69,12 @@ def _status_line(status: int) -> str:
 
 
 def reply_bytes(reply: Reply, close: bool, body: bool = True) -> bytes:
-    """A reply on the wire; `body` is False for HEAD, whose length is told all the same."""
+    """A reply on the wire; `body` is False for HEAD, whose length is told all the same, as that of a 304 is."""
     lines = [_status_line(reply.status), f"Content-Type: {reply.content_type}\r\nContent-Length: {len(reply.body)}\r\n"]
     lines += [f"{name}: {value}\r\n" for name, value in reply.headers]
     lines.append("Connection: close\r\n\r\n" if close else "Connection: keep-alive\r\n\r\n")
     head = "".join(lines).encode("latin-1")
-    return head + reply.body if body else head
+    return head + reply.body if body and reply.status != 304 else head
 
 
 @dataclass(slots=True)

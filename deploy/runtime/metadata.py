@@ -52,8 +52,8 @@ def config(manifest: Manifest, terms: Terms) -> dict[str, Any]:
     }
 
 
-def about(bundle: Bundle, phase: str, certificate: dict[str, Any]) -> dict[str, Any]:
-    """What stands at `/` for a person with curl."""
+def about(bundle: Bundle, now: dict[str, Any]) -> dict[str, Any]:
+    """What stands at `/` for a person with curl, and for the page; `now`: what changes while the server lives."""
     manifest, base = bundle.manifest, f"/v2/models/{bundle.manifest.name}"
     return {
         "model": manifest.name,
@@ -61,8 +61,7 @@ def about(bundle: Bundle, phase: str, certificate: dict[str, Any]) -> dict[str, 
         "bundle": bundle.digest,
         "precision": manifest.chosen,
         "backend": manifest.serving.backend,
-        "state": phase,
-        "certificate": certificate,
+        **now,
         "inputs": [f"{spec.name}: {spec}" for spec in manifest.inputs],
         "outputs": [f"{spec.name}: {spec}" for spec in manifest.outputs],
         "labels": len(manifest.labels),
