@@ -68,6 +68,7 @@ def _check_numbers(options: argparse.Namespace) -> None:
 
 
 def _serve(options: argparse.Namespace, bundle: "Bundle") -> int:
+    from deploy.runtime.access import access_from
     from deploy.runtime.limits import Limits
     from deploy.runtime.logs import LEVELS, Log
     from deploy.runtime.probe import missing_needs
@@ -98,6 +99,7 @@ def _serve(options: argparse.Namespace, bundle: "Bundle") -> int:
         certify=_terms(options, options.certify),
         door=Path(options.door) if options.door else None,
         name=options.name,
+        access=access_from(options),
     )
     log = Log(options.log_level)
     log.write("info", "start", model=bundle.manifest.name, bundle=bundle.digest, threads=settings.threads)

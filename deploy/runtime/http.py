@@ -22,11 +22,17 @@ LINGER_S = 1.0  # after a refusal: time for the client to stop sending and read 
 SLOWEST_BYTES_PER_S = 64 << 10
 
 
+Check = Callable[[bool, bytes, bytes, dict[bytes, bytes]], None]
+
+
 class App(Protocol):
-    """What answers. `answer` calls `send` once, on the loop's thread, now or later."""
+    """What answers. `answer` calls `send` once, on the loop's thread, now or later. `check` is asked once a head is
+    here, before its body is: has the client shown a certificate, method, target, headers; it raises a Refusal."""
 
     connections: "set[Connection]"
 
+    @property
+    def check(self) -> Check | None: ...
     @property
     def draining(self) -> bool: ...
 
@@ -47,17 +53,25 @@ class Connection(asyncio.BufferedProtocol):
         self._head, self._body = Head(), memoryview(b"")
         self._advancing = self._choked = self._half_closed = False
 
-    # what asyncio calls
+    # what asyncio calls, and handshake.py before it
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+    def arrive(self, transport: asyncio.BaseTransport) -> None:
+        """It counts from now on; Refusal where there is no place."""
         self._transport = cast("asyncio.Transport", transport)
         self._app.connections.add(self)
+        make_place(self._app.connections, self, self._limits)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
         try:
-            make_place(self._app.connections, self, self._limits)
+            self.arrive(transport)
         except Refusal as refusal:
             self._refuse(refusal)
+        self._certified = bool(self._transport.get_extra_info("peercert"))
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        self.leave()
+
+    def leave(self) -> None:
         self._app.connections.discard(self)
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002
@@ -75,9 +89,9 @@ class Connection(asyncio.BufferedProtocol):
             self._advance()
 
     def eof_received(self) -> bool:
-        """A client may close its half and still read what it asked for."""
+        """A client may close its half and still read what it asked for; but not under TLS, where asyncio closes."""
         self._half_closed = True
-        return self.state == "busy" or self._choked
+        return self._transport.can_write_eof() and (self.state == "busy" or self._choked)
 
     def pause_writing(self) -> None:
         self._choked, self.deadline = True, self._clock() + self._limits.sender_s
@@ -89,6 +103,10 @@ class Connection(asyncio.BufferedProtocol):
         self._advance()
 
     # what the server and other connections ask
+
+    @property
+    def transport(self) -> asyncio.Transport:
+        return self._transport
 
     @property
     def is_idle(self) -> bool:
@@ -105,20 +123,22 @@ class Connection(asyncio.BufferedProtocol):
             return
         if self._choked:
             self._transport.abort()
+        elif self._transport.is_closing():  # a second close() of TLS would only hide it from abort()
+            return
         elif self.state == "closing" or (self.state == "head" and self._start == self._end):
             self._transport.close()
         else:
             self._refuse(Refusal(408, "slow_sender", f"no whole request within {self._limits.sender_s:g} s"))
 
     def close_if_idle(self) -> None:
-        if self.is_idle:
+        if self.is_idle and not self._transport.is_closing():
             self._transport.close()
 
     # from bytes to requests
 
     def _advance(self) -> None:
         """Handle every whole request in the buffer, then make room for more."""
-        if self._advancing:
+        if self._advancing or self._transport.is_closing():
             return
         self._advancing = True
         try:
@@ -129,7 +149,7 @@ class Connection(asyncio.BufferedProtocol):
         finally:
             self._advancing = False
         self._make_room()
-        if self._half_closed and self.state != "busy" and not self._choked:
+        if self._half_closed and self.state != "busy" and not self._choked and not self._transport.is_closing():
             self._transport.close()
 
     def _step(self) -> bool:
@@ -162,6 +182,8 @@ class Connection(asyncio.BufferedProtocol):
         self._start = at + 4
         self._head, self._parser = parsed_head(block)
         self._keep_alive = self._parser.should_keep_alive()
+        if self._app.check is not None:
+            self._app.check(self._certified, self._parser.get_method(), self._head.url, self._head.headers)
         self._begin_body(self._head.headers)
         return True
 
@@ -248,7 +270,7 @@ class Connection(asyncio.BufferedProtocol):
     def _refuse(self, refusal: Refusal) -> None:
         """Say why, stop sending, and swallow what the client still sends, so that it gets to read the answer."""
         self._app.refused(refusal.status, refusal.reason)
-        self._transport.write(reply_bytes(error_reply(refusal.status, str(refusal)), close=True))
+        self._transport.write(reply_bytes(error_reply(refusal.status, str(refusal), refusal.headers), close=True))
         self.state, self.deadline = "closing", self._clock() + LINGER_S
         self._start = self._end = 0
         self._head, self._body = Head(), memoryview(b"")

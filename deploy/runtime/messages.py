@@ -33,11 +33,11 @@ Send = Callable[[Reply], None]
 
 
 class Refusal(Exception):
-    """A request that ends its connection: HTTP status, a word for counting, a sentence for the client."""
+    """A request that ends its connection: HTTP status, a word for counting, a sentence for the client, more headers."""
 
-    def __init__(self, status: int, reason: str, message: str) -> None:
+    def __init__(self, status: int, reason: str, message: str, headers: tuple[tuple[str, str], ...] = ()) -> None:
         super().__init__(message)
-        self.status, self.reason = status, reason
+        self.status, self.reason, self.headers = status, reason, headers
 
 
 def error_reply(status: int, message: str, headers: tuple[tuple[str, str], ...] = ()) -> Reply:

@@ -12,11 +12,13 @@ from pathlib import Path
 
 import msgspec
 
+from deploy.runtime.access import Access, Rules, Secrets
 from deploy.runtime.admission import Admitted, Terms, admitted, serving
 from deploy.runtime.door import BACKLOG
 from deploy.runtime.doorway import Doorway
 from deploy.runtime.endpoints import Endpoints
 from deploy.runtime.engines import Settings
+from deploy.runtime.entrance import Entrance, admin_limits
 from deploy.runtime.exchange import Desk
 from deploy.runtime.health import Health
 from deploy.runtime.http import Connection
@@ -27,6 +29,7 @@ from deploy.runtime.service import Service
 from toolchain.errors import DeviceError
 from toolchain.records.bundle import Bundle
 
+RENEW_S = 60.0  # files of secrets are looked at so often; SIGHUP has them looked at now
 SETTLE_S = 0.2  # unready is visible, and requests on their way still find us, before the door closes
 
 
@@ -45,6 +48,7 @@ class Options(msgspec.Struct, frozen=True):
     certify: Terms = Terms()
     door: Path | None = None
     name: str = ""
+    access: Access = Access()
 
 
 class Server:
@@ -56,6 +60,8 @@ class Server:
         self._health = Health(options.certify.policy)
         self._desk = Desk(bundle, self._health, Metrics(), log, options.timeout_s)
         self._app = Endpoints(self._desk, options.max_batch)
+        self._secrets = Secrets(options.access, log)
+        self._entrances: list[Entrance] = []
         self._stop = asyncio.Event()
         self._lost_device = ""
 
@@ -64,8 +70,9 @@ class Server:
         self._loop.set_exception_handler(self._tell)
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._stop.set)
-        door = await self._listen()
+        doors = await self._listen()
         sweeping = asyncio.create_task(self._sweep())
+        renewing = asyncio.create_task(self._renew())
         loading = asyncio.create_task(self._load())
         doorway = asyncio.create_task(self._watch_door())
         stopping = asyncio.create_task(self._stop.wait())
@@ -74,21 +81,53 @@ class Server:
             loading.result()  # raises what kept the engine from loading
         await stopping
         doorway.cancel()  # what is queued there is for the next server
-        answered = await self._drain(door)
+        answered = await self._drain(doors)
         sweeping.cancel()
+        renewing.cancel()
         return answered
 
-    async def _listen(self) -> asyncio.Server:
-        options = self._options
+    async def _listen(self) -> tuple[asyncio.Server, ...]:
+        options, access = self._options, self._options.access
+        if access.admin_port is None:
+            return (await self._open(Rules(self._secrets), options.host, options.port, "port"),)
+        rules = Rules(self._secrets, "main"), Rules(self._secrets, "admin")
+        main = await self._open(rules[0], options.host, options.port, "port")
+        admin = await self._open(rules[1], access.admin_host, access.admin_port, "admin-port")
+        rules[0].elsewhere, rules[1].elsewhere = port_of(admin), port_of(main)
+        return main, admin
+
+    async def _open(self, rules: Rules, host: str, port: int, flag: str) -> asyncio.Server:
+        entrance = self._entrance(rules, flag == "admin-port")
         try:
-            door = await self._loop.create_server(self._connection, options.host, options.port, backlog=512)
+            door = await self._loop.create_server(entrance.protocol, host, port, backlog=512)
         except OSError as error:  # asyncio words it at length; a name that is unknown has no number of the system's
             reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
+            variable = flag.upper().replace("-", "_")
             raise DeviceError(
-                f"cannot listen on {options.host}:{options.port} ({reason}); choose another: --port or PORT"
+                f"cannot listen on {host}:{port} ({reason}); choose another: --{flag} or {variable}"
             ) from error
-        self._log.write("info", "listening", host=options.host, port=door.sockets[0].getsockname()[1])
+        event = "listening" if flag == "port" else "listening for control"
+        self._log.write("info", event, host=host, port=port_of(door), tls=self._secrets.tls is not None)
         return door
+
+    def _entrance(self, rules: Rules, is_admin: bool) -> Entrance:
+        connections = set() if is_admin else self._app.connections
+        limits = admin_limits(self._options.limits) if is_admin else self._options.limits
+        made = Entrance(self._app, connections, rules, limits, self._secrets.tls, self._loop.time)
+        self._entrances.append(made)
+        return made
+
+    @property
+    def _connections(self) -> tuple[Connection, ...]:
+        return tuple(one for entrance in self._entrances for one in entrance.connections)
+
+    async def _renew(self) -> None:
+        if not self._secrets:
+            return
+        self._loop.add_signal_handler(signal.SIGHUP, self._secrets.look)
+        while True:
+            await asyncio.sleep(RENEW_S)
+            self._secrets.look()
 
     async def _watch_door(self) -> None:
         options = self._options
@@ -101,10 +140,8 @@ class Server:
 
     async def _answering(self, listening: socket.socket) -> asyncio.Server:
         # asyncio calls listen() again, which would make the queue that servers share as short as its own default
-        return await self._loop.create_server(self._connection, sock=listening, backlog=BACKLOG)
-
-    def _connection(self) -> Connection:
-        return Connection(self._app, self._options.limits, self._loop.time)
+        main = self._entrances[0]
+        return await self._loop.create_server(main.protocol, sock=listening, backlog=BACKLOG)
 
     async def _load(self) -> None:
         found = await asyncio.to_thread(self._admitted)
@@ -143,20 +180,21 @@ class Server:
         while True:
             await asyncio.sleep(min(1.0, self._options.limits.sender_s / 4))
             now = self._loop.time()
-            for connection in tuple(self._app.connections):
+            for connection in self._connections:
                 connection.sweep(now)
 
-    async def _drain(self, door: asyncio.Server) -> bool:
-        """Unready first, then the door, then what is in flight; idle connections are closed at the end. Behind a door
+    async def _drain(self, doors: tuple[asyncio.Server, ...]) -> bool:
+        """Unready first, then the doors, then what is in flight; idle connections are closed at the end. Behind a door
         they get time to ask once more, and are told with the answer to come back, which leads them to the next."""
         self._health.drain(self._lost_device)
         self._log.write("info", "draining", in_flight=self._desk.in_flight)
         limit = self._loop.time() + self._options.grace_s
         await asyncio.sleep(min(SETTLE_S, self._options.grace_s))
-        door.close()
+        for door in doors:
+            door.close()
         patience = limit - self._options.grace_s * (0.5 if self._options.door else 1.0)
-        while self._app.connections and self._loop.time() < limit:
-            for connection in tuple(self._app.connections) if self._loop.time() > patience else ():
+        while self._connections and self._loop.time() < limit:
+            for connection in self._connections if self._loop.time() > patience else ():
                 connection.close_if_idle()
             await asyncio.sleep(0.02)
         left = self._desk.in_flight
@@ -165,6 +203,10 @@ class Server:
 
     def _tell(self, loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:  # noqa: ARG002
         self._log.write("error", "unexpected", message=context.get("message"), error=repr(context.get("exception")))
+
+
+def port_of(door: asyncio.Server) -> int:
+    return int(door.sockets[0].getsockname()[1])
 
 
 def serve(bundle: Bundle, options: Options, log: Log, began: float) -> bool:
