@@ -7,7 +7,7 @@ that it is the first to go where there are too many. And each gets the newest ce
 
 import asyncio
 
-# not in asyncio's manual, and the same since 3.11; start_tls(), which is, hands a client's bytes over before a transport
+# not in asyncio's manual, and the same since 3.11; start_tls(), which is, hands bytes over before a transport
 from asyncio.sslproto import SSLProtocol, _SSLProtocolTransport
 from collections.abc import Callable
 from ssl import SSLContext
@@ -46,15 +46,14 @@ class Handshake(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
         done.add_done_callback(self._done)
-        wait_s = cast("int", self._limits.sender_s)  # its stub knows no fractions
+        patience_s = cast("int", self._limits.sender_s)  # its stub knows no fractions
         records = Records(
             loop,
             self._connection,
             self._context,
             done,
             server_side=True,
-            ssl_handshake_timeout=wait_s,
-            ssl_shutdown_timeout=wait_s,
+            ssl_handshake_timeout=patience_s,
         )
         self._transport.set_protocol(records)
         records.connection_made(self._transport)

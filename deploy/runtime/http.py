@@ -52,12 +52,15 @@ class Connection(asyncio.BufferedProtocol):
         self._start = self._end = self._received = self._overhead = 0
         self._head, self._body = Head(), memoryview(b"")
         self._advancing = self._choked = self._half_closed = False
+        self._socket: asyncio.Transport | None = None
 
     # what asyncio calls, and handshake.py before it
 
     def arrive(self, transport: asyncio.BaseTransport) -> None:
-        """It counts from now on; Refusal where there is no place."""
+        """It counts from now on; Refusal where there is no place. TLS calls twice: with the socket's transport, then
+        with its own."""
         self._transport = cast("asyncio.Transport", transport)
+        self._socket = self._socket or self._transport
         self._app.connections.add(self)
         make_place(self._app.connections, self, self._limits)
 
@@ -121,18 +124,24 @@ class Connection(asyncio.BufferedProtocol):
         """End what has taken too long; called about once a second."""
         if now < self.deadline:
             return
-        if self._choked:
+        if self._choked or self._transport.is_closing():
             self._transport.abort()
-        elif self._transport.is_closing():  # a second close() of TLS would only hide it from abort()
-            return
         elif self.state == "closing" or (self.state == "head" and self._start == self._end):
-            self._transport.close()
+            self._close()
         else:
             self._refuse(Refusal(408, "slow_sender", f"no whole request within {self._limits.sender_s:g} s"))
 
     def close_if_idle(self) -> None:
-        if self.is_idle and not self._transport.is_closing():
-            self._transport.close()
+        if self.is_idle:
+            self._close()
+
+    def _close(self) -> None:
+        """When all is sent, and not only when a client of TLS has confirmed it (RFC 8446, 6.1): it may never."""
+        if self._transport.is_closing():  # a second close() would hide a connection of TLS from abort()
+            return
+        self._transport.close()
+        if self._socket is not None:
+            self._socket.close()
 
     # from bytes to requests
 
@@ -149,8 +158,8 @@ class Connection(asyncio.BufferedProtocol):
         finally:
             self._advancing = False
         self._make_room()
-        if self._half_closed and self.state != "busy" and not self._choked and not self._transport.is_closing():
-            self._transport.close()
+        if self._half_closed and self.state != "busy" and not self._choked:
+            self._close()
 
     def _step(self) -> bool:
         """Whether there may be more to do without new bytes."""
@@ -181,7 +190,7 @@ class Connection(asyncio.BufferedProtocol):
         block = self._view[self._start : at + 4]
         self._start = at + 4
         self._head, self._parser = parsed_head(block)
-        self._keep_alive = self._parser.should_keep_alive()
+        self._keep_alive = self._head.keeps_alive
         if self._app.check is not None:
             self._app.check(self._certified, self._parser.get_method(), self._head.url, self._head.headers)
         self._begin_body(self._head.headers)
@@ -258,7 +267,8 @@ class Connection(asyncio.BufferedProtocol):
         close = not self._keep_alive or self._app.draining
         self._transport.write(reply_bytes(reply, close, self._method != "HEAD"))
         if close:
-            self._transport.close()
+            self.deadline = self._clock() + self._limits.sender_s + len(reply.body) / SLOWEST_BYTES_PER_S
+            self._close()
             return
         self._wait_for_head()
         self._advance()

@@ -74,10 +74,10 @@ def _encrypted(key: Path) -> str:
 
 
 def _load_authorities(context: ssl.SSLContext, client_ca: Path) -> None:
-    text = read_file(CLIENT_CA, client_ca)
+    read_file(CLIENT_CA, client_ca)
     try:
-        context.load_verify_locations(cadata=text)
-    except (ssl.SSLError, ValueError) as error:
+        context.load_verify_locations(client_ca)
+    except OSError as error:  # ssl.SSLError is one
         raise UsageError(f"{CLIENT_CA} {client_ca}: no certificate of an authority in PEM in it") from error
     context.verify_mode = ssl.CERT_OPTIONAL
 

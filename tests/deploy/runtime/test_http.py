@@ -1,5 +1,6 @@
 """HTTP on a real socket: keep-alive, pipelining, chunks, limits, slow senders, and bytes of no sense."""
 
+import asyncio
 import json
 import socket
 import time
@@ -9,6 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from deploy.runtime.http import Connection
+from deploy.runtime.limits import Limits
+from deploy.runtime.messages import Reply, Request, Send
 from tests.deploy.runtime.server import CAT, INFER, Running, answer, request
 
 BODY = json.dumps({"inputs": [CAT], "id": "a"}).encode()
@@ -194,6 +198,23 @@ def test_head_is_get_without_the_body(server: Running) -> None:
         assert json.loads(answer(connection)[2])["name"] == "null"
 
 
+@pytest.mark.parametrize(
+    ("version", "asks", "kept"),
+    [("1.1", None, True), ("1.1", "close", False), ("1.1", "TE, Close", False), ("1.0", "keep-alive", True)],
+)
+def test_a_client_says_whether_its_connection_is_kept(
+    server: Running, version: str, asks: str | None, kept: bool
+) -> None:
+    for method, path, body in (("GET", "/v2", b""), ("POST", INFER, BODY)):
+        sent = request(method, path, body, **({"Connection": asks} if asks else {}))
+        with server.connect() as connection:
+            connection.sendall(sent.replace(b"HTTP/1.1", f"HTTP/{version}".encode(), 1))
+            status, headers, _ = answer(connection)
+            assert (status, headers["connection"]) == (200, "keep-alive" if kept else "close")
+            if not kept:
+                assert connection.recv(1) == b""
+
+
 def test_http_1_0_and_upgrade_offers_are_answered_plainly(server: Running) -> None:
     with server.connect() as connection:
         connection.sendall(b"GET /v2 HTTP/1.0\r\n\r\n")
@@ -215,3 +236,41 @@ def test_mutated_requests_get_only_answers_below_500(server: Running, data: st.D
         connection.shutdown(socket.SHUT_WR)
         reply = connection.recv(1 << 16)
     assert not reply or int(reply.split()[1]) in range(100, 500), bytes(sent)
+
+
+class Large:
+    """An App whose every answer is large for a small socket, and less than what asyncio calls much."""
+
+    check, draining = None, False
+
+    def __init__(self) -> None:
+        self.connections: set[Connection] = set()
+
+    def answer(self, request: Request, send: Send) -> None:
+        send(Reply(200, bytes(50_000)))
+
+    def refused(self, status: int, reason: str) -> None:
+        raise AssertionError(reason)
+
+
+def test_a_client_that_asks_once_and_never_reads_is_cut_off() -> None:
+    async def held() -> int:
+        loop, app = asyncio.get_running_loop(), Large()
+        with socket.socket() as listening, socket.socket() as client:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+            listening.bind(("127.0.0.1", 0))
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+            server = await loop.create_server(lambda: Connection(app, Limits(sender_s=0.1), loop.time), sock=listening)
+            client.connect(listening.getsockname())
+            client.sendall(request("GET", "/", Connection="close"))
+            await asyncio.sleep(0.1)
+            assert len(app.connections) == 1
+            limit = loop.time() + 5
+            while app.connections and loop.time() < limit:
+                await asyncio.sleep(0.05)
+                for connection in tuple(app.connections):
+                    connection.sweep(loop.time())
+            server.close()
+            return len(app.connections)
+
+    assert asyncio.run(held()) == 0
