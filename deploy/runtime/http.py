@@ -20,6 +20,7 @@ from deploy.runtime.messages import Head, Refusal, Reply, Request, Send, error_r
 BUFFER_BYTES = 32 << 10
 LINGER_S = 1.0  # after a refusal: time for the client to stop sending and read why
 SLOWEST_BYTES_PER_S = 64 << 10
+TURN = 8  # heads and runs of chunks of one connection before others have theirs: hundreds fit into a buffer
 
 
 Check = Callable[[bool, bytes, bytes, dict[bytes, bytes]], None]
@@ -51,7 +52,7 @@ class Connection(asyncio.BufferedProtocol):
         self._view = memoryview(self._buffer)
         self._start = self._end = self._received = self._overhead = 0
         self._head, self._body = Head(), memoryview(b"")
-        self._advancing = self._choked = self._half_closed = False
+        self._advancing = self._choked = self._half_closed = self._queues = False
         self._socket: asyncio.Transport | None = None
 
     # what asyncio calls, and handshake.py before it
@@ -94,7 +95,7 @@ class Connection(asyncio.BufferedProtocol):
     def eof_received(self) -> bool:
         """A client may close its half and still read what it asked for; but not under TLS, where asyncio closes."""
         self._half_closed = True
-        return self._transport.can_write_eof() and (self.state == "busy" or self._choked)
+        return self._transport.can_write_eof() and (self.state == "busy" or self._choked or self._queues)
 
     def pause_writing(self) -> None:
         self._choked, self.deadline = True, self._clock() + self._limits.sender_s
@@ -146,19 +147,24 @@ class Connection(asyncio.BufferedProtocol):
     # from bytes to requests
 
     def _advance(self) -> None:
-        """Handle every whole request in the buffer, then make room for more."""
+        """Handle every whole request in the buffer, a few at a time, then make room for more."""
+        self._queues = False
         if self._advancing or self._transport.is_closing():
             return
         self._advancing = True
         try:
-            while self._start < self._end and not self._choked and self._step():
-                pass
+            for _ in range(TURN):
+                if self._start >= self._end or self._choked or not self._step():
+                    break
+            else:
+                self._queues = True
+                asyncio.get_running_loop().call_soon(self._advance)
         except Refusal as refusal:
             self._refuse(refusal)
         finally:
             self._advancing = False
         self._make_room()
-        if self._half_closed and self.state != "busy" and not self._choked:
+        if self._half_closed and self.state != "busy" and not self._choked and not self._queues:
             self._close()
 
     def _step(self) -> bool:

@@ -238,24 +238,49 @@ def test_mutated_requests_get_only_answers_below_500(server: Running, data: st.D
     assert not reply or int(reply.split()[1]) in range(100, 500), bytes(sent)
 
 
-class Large:
-    """An App whose every answer is large for a small socket, and less than what asyncio calls much."""
+class Plain:
+    """An App that answers at once, every time with `size` bytes."""
 
     check, draining = None, False
 
-    def __init__(self) -> None:
+    def __init__(self, size: int) -> None:
         self.connections: set[Connection] = set()
+        self.asked: list[str] = []
+        self._size = size
 
     def answer(self, request: Request, send: Send) -> None:
-        send(Reply(200, bytes(50_000)))
+        self.asked.append(request.path)
+        send(Reply(200, bytes(self._size)))
 
     def refused(self, status: int, reason: str) -> None:
         raise AssertionError(reason)
 
 
+def test_a_client_that_asks_much_at_once_does_not_make_others_wait() -> None:
+    async def asked() -> list[str]:
+        loop, app = asyncio.get_running_loop(), Plain(1)
+        server = await loop.create_server(lambda: Connection(app, Limits(), loop.time), "127.0.0.1", 0)
+        place = server.sockets[0].getsockname()
+        with socket.create_connection(place) as greedy, socket.create_connection(place) as modest:
+            greedy.sendall(request("GET", "/greedy") * 400)
+            greedy.shutdown(socket.SHUT_WR)
+            modest.sendall(request("GET", "/modest"))
+            limit = loop.time() + 5
+            while len(app.asked) < 401 and loop.time() < limit:
+                await asyncio.sleep(0.01)
+        server.close()
+        return app.asked
+
+    found = asyncio.run(asked())
+    assert found.count("/greedy") == 400
+    assert found.index("/modest") < 100
+
+
 def test_a_client_that_asks_once_and_never_reads_is_cut_off() -> None:
+    """What is left to send is less than what asyncio calls much: it tells the connection nothing."""
+
     async def held() -> int:
-        loop, app = asyncio.get_running_loop(), Large()
+        loop, app = asyncio.get_running_loop(), Plain(50_000)
         with socket.socket() as listening, socket.socket() as client:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
             listening.bind(("127.0.0.1", 0))
