@@ -1,6 +1,5 @@
 """HTTP on a real socket: keep-alive, pipelining, chunks, limits, slow senders, and bytes of no sense."""
 
-import asyncio
 import json
 import socket
 import time
@@ -10,9 +9,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from deploy.runtime.http import Connection
-from deploy.runtime.limits import Limits
-from deploy.runtime.messages import Reply, Request, Send
 from tests.deploy.runtime.server import CAT, INFER, Running, answer, request
 
 BODY = json.dumps({"inputs": [CAT], "id": "a"}).encode()
@@ -236,66 +232,3 @@ def test_mutated_requests_get_only_answers_below_500(server: Running, data: st.D
         connection.shutdown(socket.SHUT_WR)
         reply = connection.recv(1 << 16)
     assert not reply or int(reply.split()[1]) in range(100, 500), bytes(sent)
-
-
-class Plain:
-    """An App that answers at once, every time with `size` bytes."""
-
-    check, draining = None, False
-
-    def __init__(self, size: int) -> None:
-        self.connections: set[Connection] = set()
-        self.asked: list[str] = []
-        self._size = size
-
-    def answer(self, request: Request, send: Send) -> None:
-        self.asked.append(request.path)
-        send(Reply(200, bytes(self._size)))
-
-    def refused(self, status: int, reason: str) -> None:
-        raise AssertionError(reason)
-
-
-def test_a_client_that_asks_much_at_once_does_not_make_others_wait() -> None:
-    async def asked() -> list[str]:
-        loop, app = asyncio.get_running_loop(), Plain(1)
-        server = await loop.create_server(lambda: Connection(app, Limits(), loop.time), "127.0.0.1", 0)
-        place = server.sockets[0].getsockname()
-        with socket.create_connection(place) as greedy, socket.create_connection(place) as modest:
-            greedy.sendall(request("GET", "/greedy") * 400)
-            greedy.shutdown(socket.SHUT_WR)
-            modest.sendall(request("GET", "/modest"))
-            limit = loop.time() + 5
-            while len(app.asked) < 401 and loop.time() < limit:
-                await asyncio.sleep(0.01)
-        server.close()
-        return app.asked
-
-    found = asyncio.run(asked())
-    assert found.count("/greedy") == 400
-    assert found.index("/modest") < 100
-
-
-def test_a_client_that_asks_once_and_never_reads_is_cut_off() -> None:
-    """What is left to send is less than what asyncio calls much: it tells the connection nothing."""
-
-    async def held() -> int:
-        loop, app = asyncio.get_running_loop(), Plain(50_000)
-        with socket.socket() as listening, socket.socket() as client:
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-            listening.bind(("127.0.0.1", 0))
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
-            server = await loop.create_server(lambda: Connection(app, Limits(sender_s=0.1), loop.time), sock=listening)
-            client.connect(listening.getsockname())
-            client.sendall(request("GET", "/", Connection="close"))
-            await asyncio.sleep(0.1)
-            assert len(app.connections) == 1
-            limit = loop.time() + 5
-            while app.connections and loop.time() < limit:
-                await asyncio.sleep(0.05)
-                for connection in tuple(app.connections):
-                    connection.sweep(loop.time())
-            server.close()
-            return len(app.connections)
-
-    assert asyncio.run(held()) == 0
