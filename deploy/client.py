@@ -4,9 +4,10 @@ Knows the wire, nothing of data sets. Users take tritonclient or any other clien
 """
 
 import http.client
-from collections.abc import Iterator
+import ssl
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -14,9 +15,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from deploy.credentials import Credentials
 from toolchain.errors import DeviceError
 
 ToldT = TypeVar("ToldT")
+NONE = Credentials()
 HEADER_LENGTH = "Inference-Header-Content-Length"
 
 
@@ -46,13 +49,13 @@ class Client:
     model: str
     input: str
     output: str
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     def infer(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """uint8 [N, height, width, channels] -> float32 logits [N, classes]; DeviceError with the server's words."""
         head, payload = request_parts(self.input, self.output, images)
-        self.connection.request(
-            "POST", f"/v2/models/{self.model}/infer", body=head + payload, headers={HEADER_LENGTH: str(len(head))}
-        )
+        headers = {**self.headers, HEADER_LENGTH: str(len(head))}
+        self.connection.request("POST", f"/v2/models/{self.model}/infer", body=head + payload, headers=headers)
         reply = self.connection.getresponse()
         content = reply.read()
         if reply.status != http.HTTPStatus.OK:
@@ -75,39 +78,53 @@ def request_parts(name: str, output: str, images: NDArray[np.uint8]) -> tuple[by
 
 
 @contextmanager
-def opened(url: str, timeout_s: float) -> Iterator[http.client.HTTPConnection]:
+def opened(url: str, timeout_s: float, shown: Credentials = NONE) -> Iterator[http.client.HTTPConnection]:
     """A connection to the server at `url`; DeviceError when nothing answers there, or stops to within the block."""
     try:
-        with closing(http.client.HTTPConnection(urlsplit(url).netloc, timeout=timeout_s)) as connection:
+        with closing(_connection(url, timeout_s, shown)) as connection:
             yield connection
+    except ssl.SSLCertVerificationError as error:
+        raise DeviceError(
+            f"{url}: its certificate is not trusted here ({error.verify_message}); name who signed it: --ca=FILE"
+        ) from error
     except (OSError, http.client.HTTPException) as error:
         why = str(error) or type(error).__name__
         raise DeviceError(f"{url}: no answer ({why}); is the container running? docker ps") from error
 
 
-def asked(connection: http.client.HTTPConnection, path: str) -> tuple[int, bytes]:
+def _connection(url: str, timeout_s: float, shown: Credentials) -> http.client.HTTPConnection:
+    place = urlsplit(url)
+    if place.scheme == "https":
+        return http.client.HTTPSConnection(place.netloc, timeout=timeout_s, context=shown.context())
+    return http.client.HTTPConnection(place.netloc, timeout=timeout_s)
+
+
+def asked(
+    connection: http.client.HTTPConnection, path: str, headers: Mapping[str, str] | None = None
+) -> tuple[int, bytes]:
     """Status and body of a GET."""
-    connection.request("GET", path)
+    connection.request("GET", path, headers=headers or {})
     reply = connection.getresponse()
     return reply.status, reply.read()
 
 
 @contextmanager
-def connected(url: str, model: str, timeout_s: float = 60.0) -> Iterator[Client]:
+def connected(url: str, model: str, timeout_s: float = 60.0, shown: Credentials = NONE) -> Iterator[Client]:
     """A client of `model` on the server at `url`; DeviceError when it does not serve that."""
-    with opened(url, timeout_s) as connection:
-        metadata = _told(connection, f"/v2/models/{model}", _Metadata)
-        yield Client(connection, model, metadata.inputs[0].name, metadata.outputs[0].name)
+    headers = shown.headers()
+    with opened(url, timeout_s, shown) as connection:
+        metadata = _told(connection, f"/v2/models/{model}", _Metadata, headers)
+        yield Client(connection, model, metadata.inputs[0].name, metadata.outputs[0].name, headers)
 
 
-def served_model(url: str) -> str:
+def served_model(url: str, shown: Credentials = NONE) -> str:
     """The name of the one model that the container at `url` serves."""
-    with opened(url, timeout_s=10) as connection:
-        return _told(connection, "/", _Page).model
+    with opened(url, 10, shown) as connection:
+        return _told(connection, "/", _Page, shown.headers()).model
 
 
-def _told(connection: http.client.HTTPConnection, path: str, kind: type[ToldT]) -> ToldT:
-    status, content = asked(connection, path)
+def _told(connection: http.client.HTTPConnection, path: str, kind: type[ToldT], headers: Mapping[str, str]) -> ToldT:
+    status, content = asked(connection, path, headers)
     if status != http.HTTPStatus.OK:
         raise DeviceError(f"GET {path}: {status} {content[:300].decode(errors='replace')}")
     try:

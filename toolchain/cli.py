@@ -81,17 +81,30 @@ def compare(*recipes: Path, target: str = "openvino") -> None:
     print(as_json({"target": target, "recipes": found}))
 
 
-def evaluate(where: str, *, recipe: Path | None = None) -> None:
+def evaluate(
+    where: str,
+    *,
+    recipe: Path | None = None,
+    token_file: Path | None = None,
+    ca: Path | None = None,
+    cert: Path | None = None,
+    key: Path | None = None,
+) -> None:
     """Top-1 accuracy over the whole test part, by a running container, a bundle's engine or the torch model.
 
     Args:
-        where: http://HOST:PORT of a container, a bundle's folder, or a recipe (the trained model in fp32 torch)
+        where: http(s)://HOST:PORT of a container, a bundle's folder, or a recipe (the trained model in fp32 torch)
         recipe: whose data to ask with; a URL or a bundle needs it
+        token_file: the container's tokens; its first is shown
+        ca: who signed the container's certificate, in PEM; without it whom this system trusts
+        cert: a client certificate to show to the container, in PEM
+        key: the key of that certificate
     """
+    from deploy.credentials import Credentials
     from toolchain.evaluation import evaluated
     from toolchain.printing import as_json
 
-    print(as_json(evaluated(where, recipe)))
+    print(as_json(evaluated(where, recipe, Credentials(token_file, ca, cert, key))))
 
 
 def weights(recipe: Path, *, out: Path, step: int | None = None, target: str = "openvino") -> None:

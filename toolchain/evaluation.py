@@ -5,6 +5,7 @@ Knows how to ask; each answers by its own code.
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
@@ -14,6 +15,9 @@ from toolchain.data import DataSet, Part, load
 from toolchain.errors import DataError, UsageError
 from toolchain.progress import counted
 from toolchain.recipe import read_recipe
+
+if TYPE_CHECKING:
+    from deploy.credentials import Credentials
 
 BATCH = 50
 Answer = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
@@ -29,7 +33,7 @@ class Evaluation(msgspec.Struct, frozen=True):
     accuracy: float
 
 
-def evaluated(where: str, recipe: Path | None) -> Evaluation:
+def evaluated(where: str, recipe: Path | None, shown: "Credentials | None" = None) -> Evaluation:
     """Ask `where` (URL, bundle folder, or recipe) for every test picture of the recipe's data."""
     if where.endswith(".toml"):
         return _as_trained(Path(where))
@@ -37,7 +41,7 @@ def evaluated(where: str, recipe: Path | None) -> Evaluation:
         raise UsageError(f"eval {where}: whose data? Add --recipe=recipes/NAME.toml")
     data = _data(recipe)
     if where.startswith(("http://", "https://")):
-        return _by_container(where, data)
+        return _by_container(where, data, shown)
     return _by_bundle(Path(where), data)
 
 
@@ -49,10 +53,11 @@ def _data(recipe: Path) -> DataSet:
     return data
 
 
-def _by_container(url: str, data: DataSet) -> Evaluation:
-    from deploy.client import connected, served_model
+def _by_container(url: str, data: DataSet, shown: "Credentials | None") -> Evaluation:
+    from deploy.client import NONE, connected, served_model
 
-    with connected(url, served_model(url)) as client:
+    shown = shown or NONE
+    with connected(url, served_model(url, shown), shown=shown) as client:
         return _counted(f"{url} {client.model}", data, client.infer)
 
 

@@ -74,6 +74,7 @@ def _check_numbers(options: argparse.Namespace) -> None:
 
 
 def _serve(options: argparse.Namespace, bundle: "Bundle") -> int:
+    from deploy.runtime.access import access_from
     from deploy.runtime.cgroup import cpu_quota
     from deploy.runtime.limits import Limits
     from deploy.runtime.logs import LEVELS, Log
@@ -114,6 +115,7 @@ def _serve(options: argparse.Namespace, bundle: "Bundle") -> int:
         unix_socket=Path(options.unix_socket) if options.unix_socket else None,
         quota=cpu_quota(),
         grpc_port=options.grpc_port,
+        access=access_from(options),
     )
     log = Log(options.log_level)
     log.write("info", "start", model=bundle.manifest.name, bundle=bundle.digest, threads=settings.threads)

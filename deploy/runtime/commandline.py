@@ -55,6 +55,18 @@ SERVE = (  # flag, environment variable, default, type, help
     ("--door", "DOOR_DIR", "", str, "folder of the door that this server may stand behind; empty: none"),
     ("--name", "CONTAINER_NAME", "", str, "this container's name, by which the door is told who may open"),
     ("--cache", "CACHE_DIR", "", str, "writable folder for what the engine compiles; empty: none"),
+    ("--tls-cert", "TLS_CERT", "", str, "file with the certificate's chain in PEM; empty: no TLS"),
+    ("--tls-key", "TLS_KEY", "", str, "file with the certificate's key in PEM"),
+    (
+        "--tls-client-ca",
+        "TLS_CLIENT_CA",
+        "",
+        str,
+        "file with the authorities that sign clients' certificates; without one only health is answered",
+    ),
+    ("--token-file", "TOKEN_FILE", "", str, "file with bearer tokens, one a line; without one only health is answered"),
+    ("--admin-port", "ADMIN_PORT", None, int, "port for metrics and control, which are then only there; default: none"),
+    ("--admin-host", "ADMIN_HOST", "0.0.0.0", str, "address of that port"),
 )
 
 

@@ -102,6 +102,11 @@ class Endpoints:
         self._desk.metrics.rejections[reason] += 1
         self._desk.metrics.requests["refused", str(status)] += 1
 
+    def no_handshake(self, why: str) -> None:
+        self._desk.metrics.rejections["handshake"] += 1
+        if self._desk.log.wants("debug"):
+            self._desk.log.write("debug", "no handshake", reason=why)
+
     def _post(self, request: Request, send: Send) -> None:
         if request.method == "POST":
             self._desk.answer(RestTalk(self._desk, request, send, self._shared))

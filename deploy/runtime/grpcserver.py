@@ -12,13 +12,16 @@ import grpc
 from grpc import aio
 
 from deploy.runtime import metadata, sharedmemory
+from deploy.runtime.access import Secrets
 from deploy.runtime.exchange import LONG_BYTES, Desk
+from deploy.runtime.grpccredentials import credentials
 from deploy.runtime.grpcmessages import SERVICE, types
 from deploy.runtime.grpcwire import call_from_message, message_from, response_from_answer
 from deploy.runtime.limits import Limits
 from deploy.runtime.messages import is_loopback
 from deploy.runtime.service import Expired, Gone, Terms, Unavailable
 from deploy.runtime.statistics import statistics
+from deploy.runtime.tls import Tls
 from deploy.runtime.turns import Answer
 from deploy.runtime.wire import Call, not_offered
 from toolchain.errors import DeviceError, RequestError, ToolchainError
@@ -30,6 +33,10 @@ WINDOW = 32  # requests of one stream that are worked on at a time
 
 class UnknownModel(RequestError):
     """Another name or version than that of the model here."""
+
+
+class Unauthorized(ToolchainError):
+    """A call without a token of ours."""
 
 
 class GrpcTalk:
@@ -63,20 +70,19 @@ class GrpcTalk:
             self.outcome.set_result(outcome)
 
 
+STATUSES: dict[type[ToolchainError], grpc.StatusCode] = {  # the first that fits
+    Unauthorized: grpc.StatusCode.UNAUTHENTICATED,
+    UnknownModel: grpc.StatusCode.NOT_FOUND,
+    RequestError: grpc.StatusCode.INVALID_ARGUMENT,
+    Unavailable: grpc.StatusCode.UNAVAILABLE,
+    Expired: grpc.StatusCode.DEADLINE_EXCEEDED,
+    Gone: grpc.StatusCode.CANCELLED,
+    ToolchainError: grpc.StatusCode.INTERNAL,
+}
+
+
 def status_of(error: ToolchainError) -> grpc.StatusCode:
-    match error:
-        case UnknownModel():
-            return grpc.StatusCode.NOT_FOUND
-        case RequestError():
-            return grpc.StatusCode.INVALID_ARGUMENT
-        case Unavailable():
-            return grpc.StatusCode.UNAVAILABLE
-        case Expired():
-            return grpc.StatusCode.DEADLINE_EXCEEDED
-        case Gone():
-            return grpc.StatusCode.CANCELLED
-        case _:
-            return grpc.StatusCode.INTERNAL
+    return next(status for kind, status in STATUSES.items() if isinstance(error, kind))
 
 
 class Calls:
@@ -181,8 +187,17 @@ def is_local(context: Context) -> bool:
 class GrpcServer:
     """start(), then stop() with the seconds that calls in flight may still take."""
 
-    def __init__(self, desk: Desk, terms: Terms, shared: sharedmemory.Policy, limits: Limits) -> None:
+    def __init__(
+        self,
+        desk: Desk,
+        terms: Terms,
+        shared: sharedmemory.Policy,
+        limits: Limits,
+        secrets: Secrets,
+        tls: Tls | None,
+    ) -> None:
         self._desk, self._calls, self._limits = desk, Calls(desk, terms, shared), limits
+        self._secrets, self._tls = secrets, tls
 
     async def start(self, host: str, port: int) -> int:
         """The port; DeviceError when it is taken."""
@@ -201,7 +216,11 @@ class GrpcServer:
         self._server.add_generic_rpc_handlers((self._handlers(),))
         place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:
-            found: int = self._server.add_insecure_port(place)
+            found: int = (
+                self._server.add_secure_port(place, credentials(self._tls))
+                if self._tls
+                else self._server.add_insecure_port(place)
+            )
         except RuntimeError as error:
             raise DeviceError(f"cannot listen on {place} for gRPC; choose another: --grpc-port") from error
         await self._server.start()
@@ -228,6 +247,7 @@ class GrpcServer:
     def _unary(self, name: str, call: Answered) -> Any:
         async def answered(message: Any, context: Context) -> Any:
             try:
+                self._check_token(name, context)
                 reply = await call(message, context)
             except ToolchainError as error:
                 self._count(name, status_of(error))
@@ -239,11 +259,26 @@ class GrpcServer:
 
         return answered
 
+    def _check_token(self, name: str, context: Context) -> None:
+        """Health is open to all, as over HTTP."""
+        tokens = self._secrets.tokens
+        if tokens is None or name in ("ServerLive", "ServerReady", "ModelReady"):
+            return
+        shown = dict(context.invocation_metadata() or ()).get("authorization")
+        if not tokens.allows(shown.encode() if isinstance(shown, str) else shown):
+            self._desk.metrics.rejections["unauthorized"] += 1
+            raise Unauthorized("a token is needed here: metadata authorization = Bearer TOKEN")
+
     def _count(self, method: str, status: grpc.StatusCode) -> None:
         self._desk.metrics.requests[f"grpc {method}", status.name] += 1
 
     async def _stream(self, messages: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
         """Answers in the order of requests, of which some are worked on at a time; an error ends its request only."""
+        try:
+            self._check_token("ModelStreamInfer", context)
+        except Unauthorized as error:
+            self._count("ModelStreamInfer", status_of(error))
+            await context.abort(status_of(error), str(error))
         waiting: asyncio.Queue[asyncio.Task[Any] | None] = asyncio.Queue(WINDOW)
 
         async def take() -> None:

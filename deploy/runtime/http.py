@@ -9,10 +9,11 @@ connection is answered at a time, in order.
 import asyncio
 from collections.abc import Callable
 from math import inf
-from typing import Literal, Protocol, cast
+from typing import Literal, cast
 
 import httptools
 
+from deploy.runtime.app import App
 from deploy.runtime.arrays import aligned_buffer
 from deploy.runtime.limits import Limits, check_held, make_place
 from deploy.runtime.messages import (
@@ -20,7 +21,6 @@ from deploy.runtime.messages import (
     Refusal,
     Reply,
     Request,
-    Send,
     error_reply,
     is_loopback,
     parsed_head,
@@ -30,18 +30,7 @@ from deploy.runtime.messages import (
 BUFFER_BYTES = 32 << 10
 LINGER_S = 1.0  # after a refusal: time for the client to stop sending and read why
 SLOWEST_BYTES_PER_S = 64 << 10
-
-
-class App(Protocol):
-    """What answers. `answer` calls `send` once, on the loop's thread, now or later."""
-
-    connections: "set[Connection]"
-
-    @property
-    def draining(self) -> bool: ...
-
-    def answer(self, request: Request, send: Send) -> None: ...
-    def refused(self, status: int, reason: str) -> None: ...
+TURN = 8  # heads and runs of chunks of one connection before others have theirs: hundreds fit into a buffer
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -55,19 +44,30 @@ class Connection(asyncio.BufferedProtocol):
         self._view = memoryview(self._buffer)
         self._start = self._end = self._received = self._overhead = 0
         self._head, self._body = Head(), memoryview(b"")
-        self._advancing = self._choked = self._half_closed = False
+        self._advancing = self._choked = self._half_closed = self._queues = False
+        self._socket: asyncio.Transport | None = None
 
-    # what asyncio calls
+    # what asyncio calls, and handshake.py before it
+
+    def arrive(self, transport: asyncio.BaseTransport) -> None:
+        """It counts from now on; Refusal where there is no place. TLS calls twice: with the socket's transport, then
+        with its own."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._socket = self._socket or self._transport
+        self._app.connections.add(self)
+        make_place(self._app.connections, self, self._limits)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
-        self._app.connections.add(self)
         try:
-            make_place(self._app.connections, self, self._limits)
+            self.arrive(transport)
         except Refusal as refusal:
             self._refuse(refusal)
+        self._certified = bool(self._transport.get_extra_info("peercert"))
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        self.leave()
+
+    def leave(self) -> None:
         self._app.connections.discard(self)
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002
@@ -85,9 +85,9 @@ class Connection(asyncio.BufferedProtocol):
             self._advance()
 
     def eof_received(self) -> bool:
-        """A client may close its half and still read what it asked for."""
+        """A client may close its half and still read what it asked for; but not under TLS, where asyncio closes."""
         self._half_closed = True
-        return self.state == "busy" or self._choked
+        return self._transport.can_write_eof() and (self.state == "busy" or self._choked or self._queues)
 
     def pause_writing(self) -> None:
         self._choked, self.deadline = True, self._clock() + self._limits.sender_s
@@ -99,6 +99,10 @@ class Connection(asyncio.BufferedProtocol):
         self._advance()
 
     # what the server and other connections ask
+
+    @property
+    def transport(self) -> asyncio.Transport:
+        return self._transport
 
     @property
     def is_idle(self) -> bool:
@@ -122,34 +126,47 @@ class Connection(asyncio.BufferedProtocol):
         """End what has taken too long; called about once a second."""
         if now < self.deadline:
             return
-        if self._choked:
+        if self._choked or self._transport.is_closing():
             self._transport.abort()
         elif self.state == "closing" or (self.state == "head" and self._start == self._end):
-            self._transport.close()
+            self._close()
         else:
             self._refuse(Refusal(408, "slow_sender", f"no whole request within {self._limits.sender_s:g} s"))
 
     def close_if_idle(self) -> None:
         if self.is_idle:
-            self._transport.close()
+            self._close()
+
+    def _close(self) -> None:
+        """When all is sent, and not only when a client of TLS has confirmed it (RFC 8446, 6.1): it may never."""
+        if self._transport.is_closing():  # a second close() would hide a connection of TLS from abort()
+            return
+        self._transport.close()
+        if self._socket is not None:
+            self._socket.close()
 
     # from bytes to requests
 
     def _advance(self) -> None:
-        """Handle every whole request in the buffer, then make room for more."""
-        if self._advancing:
+        """Handle every whole request in the buffer, a few at a time, then make room for more."""
+        self._queues = False
+        if self._advancing or self._transport.is_closing():
             return
         self._advancing = True
         try:
-            while self._start < self._end and not self._choked and self._step():
-                pass
+            for _ in range(TURN):
+                if self._start >= self._end or self._choked or not self._step():
+                    break
+            else:
+                self._queues = True
+                asyncio.get_running_loop().call_soon(self._advance)
         except Refusal as refusal:
             self._refuse(refusal)
         finally:
             self._advancing = False
         self._make_room()
-        if self._half_closed and self.state != "busy" and not self._choked:
-            self._transport.close()
+        if self._half_closed and self.state != "busy" and not self._choked and not self._queues:
+            self._close()
 
     def _step(self) -> bool:
         """Whether there may be more to do without new bytes."""
@@ -180,7 +197,9 @@ class Connection(asyncio.BufferedProtocol):
         block = self._view[self._start : at + 4]
         self._start = at + 4
         self._head, self._parser = parsed_head(block)
-        self._keep_alive = self._parser.should_keep_alive()
+        self._keep_alive = self._head.keeps_alive
+        if self._app.check is not None:
+            self._app.check(self._certified, self._parser.get_method(), self._head.url, self._head.headers)
         self._begin_body(self._head.headers)
         return True
 
@@ -255,7 +274,8 @@ class Connection(asyncio.BufferedProtocol):
         close = not self._keep_alive or self._app.draining
         self._transport.write(reply_bytes(reply, close, self._method != "HEAD"))
         if close:
-            self._transport.close()
+            self.deadline = self._clock() + self._limits.sender_s + len(reply.body) / SLOWEST_BYTES_PER_S
+            self._close()
             return
         self._wait_for_head()
         self._advance()
@@ -267,7 +287,7 @@ class Connection(asyncio.BufferedProtocol):
     def _refuse(self, refusal: Refusal) -> None:
         """Say why, stop sending, and swallow what the client still sends, so that it gets to read the answer."""
         self._app.refused(refusal.status, refusal.reason)
-        self._transport.write(reply_bytes(error_reply(refusal.status, str(refusal)), close=True))
+        self._transport.write(reply_bytes(error_reply(refusal.status, str(refusal), refusal.headers), close=True))
         self.state, self.deadline = "closing", self._clock() + LINGER_S
         self._start = self._end = 0
         self._head, self._body = Head(), memoryview(b"")

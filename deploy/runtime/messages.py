@@ -45,11 +45,11 @@ Send = Callable[[Reply], None]
 
 
 class Refusal(Exception):
-    """A request that ends its connection: HTTP status, a word for counting, a sentence for the client."""
+    """A request that ends its connection: HTTP status, a word for counting, a sentence for the client, more headers."""
 
-    def __init__(self, status: int, reason: str, message: str) -> None:
+    def __init__(self, status: int, reason: str, message: str, headers: tuple[tuple[str, str], ...] = ()) -> None:
         super().__init__(message)
-        self.status, self.reason = status, reason
+        self.status, self.reason, self.headers = status, reason, headers
 
 
 def is_loopback(address: str) -> bool:
@@ -84,6 +84,7 @@ class Head:
     url: bytes = b""
     headers: dict[bytes, bytes] = field(default_factory=dict)
     chunks: bytearray = field(default_factory=bytearray)
+    keeps_alive: bool = True
     headers_done: bool = False
     message_done: bool = False
 
@@ -121,4 +122,14 @@ def parsed_head(block: memoryview) -> tuple[Head, httptools.HttpRequestParser]:
         raise Refusal(400, "malformed", "not an HTTP/1.1 request: the head has no end")
     if parser.get_http_version() not in VERSIONS:
         raise Refusal(400, "malformed", f"HTTP/{parser.get_http_version()} is not spoken here; expected HTTP/1.1")
+    head.keeps_alive = keeps_alive(parser.get_http_version(), head.headers.get(b"connection", b""))
     return head, parser
+
+
+def keeps_alive(version: str, connection: bytes) -> bool:
+    """RFC 9112, 9.3, of the Connection header. The parser knows it too, but forgets it with the end of a message, which
+    is the end of the head where there is no body."""
+    if not connection:
+        return version == "1.1"
+    options = {option.strip() for option in connection.lower().split(b",")}
+    return b"close" not in options and (version == "1.1" or b"keep-alive" in options)

@@ -8,18 +8,19 @@ import os
 import signal
 import socket
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from deploy.runtime import service, sharedmemory
+from deploy.runtime.access import Access, Rules, Secrets
 from deploy.runtime.admission import Admitted, Terms, admitted, serving
 from deploy.runtime.door import BACKLOG
 from deploy.runtime.doorway import Doorway
 from deploy.runtime.endpoints import Endpoints
 from deploy.runtime.engines import Settings
+from deploy.runtime.entrance import Entrance, admin_limits
 from deploy.runtime.exchange import Desk
 from deploy.runtime.health import Health
 from deploy.runtime.http import Connection
@@ -27,12 +28,17 @@ from deploy.runtime.limits import Limits
 from deploy.runtime.logs import Log
 from deploy.runtime.metrics import Metrics
 from deploy.runtime.pacing import Pacer
+from deploy.runtime.renewed import Renewed
+from deploy.runtime.webpage import is_page
 from toolchain.errors import DeviceError
 from toolchain.records.bundle import Bundle
 
 if TYPE_CHECKING:
+    from ssl import SSLContext
+
     from deploy.runtime.grpcserver import GrpcServer
 
+RENEW_S = 60.0  # files of secrets are looked at so often; SIGHUP has them looked at now
 SETTLE_S = 0.2  # unready is visible, and requests on their way still find us, before the door closes
 
 
@@ -54,6 +60,7 @@ class Options(msgspec.Struct, frozen=True):
     unix_socket: Path | None = None
     quota: float | None = None
     grpc_port: int | None = None
+    access: Access = Access()
 
 
 class Server:
@@ -65,6 +72,8 @@ class Server:
         self._health = Health(options.certify.policy)
         self._desk = Desk(bundle, self._health, Metrics(), log, options.timeout_s, sharedmemory.Regions())
         self._app = Endpoints(self._desk, options.terms, options.shared)
+        self._secrets = Secrets(options.access, log)
+        self._entrances: list[Entrance] = []
         self._stop = asyncio.Event()
         self._lost_device = ""
 
@@ -73,9 +82,9 @@ class Server:
         self._loop.set_exception_handler(self._tell)
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._stop.set)
-        door = await self._listen()
-        unix = await self._listen_unix()
+        doors = await self._listen()
         sweeping = asyncio.create_task(self._sweep())
+        renewing = asyncio.create_task(self._renew())
         loading = asyncio.create_task(self._load())
         grpc = await self._listen_grpc()  # while the engine is loaded on another thread
         doorway = asyncio.create_task(self._watch_door())
@@ -85,34 +94,65 @@ class Server:
             loading.result()  # raises what kept the engine from loading
         await stopping
         doorway.cancel()  # what is queued there is for the next server
-        if unix is not None:
-            unix.close()
-        answered = await self._drain(door, grpc)
+        answered = await self._drain(doors, grpc)
         sweeping.cancel()
+        renewing.cancel()
         return answered
 
-    async def _listen(self) -> asyncio.Server:
-        options = self._options
+    async def _listen(self) -> tuple[asyncio.Server, ...]:
+        options, access = self._options, self._options.access
+        if access.admin_port is None:
+            main = await self._open(Rules(self._secrets, is_page), options.host, options.port, "port")
+            return main, *await self._listen_unix()
+        rules = Rules(self._secrets, is_page, "main"), Rules(self._secrets, is_page, "admin")
+        main = await self._open(rules[0], options.host, options.port, "port")
+        admin = await self._open(rules[1], access.admin_host, access.admin_port, "admin-port")
+        rules[0].elsewhere, rules[1].elsewhere = port_of(admin), port_of(main)
+        return main, admin, *await self._listen_unix()
+
+    async def _open(self, rules: Rules, host: str, port: int, flag: str) -> asyncio.Server:
+        entrance = self._entrance(rules, self._secrets.tls, flag == "admin-port")
         try:
-            door = await self._loop.create_server(self._connection, options.host, options.port, backlog=512)
+            door = await self._loop.create_server(entrance.protocol, host, port, backlog=512)
         except OSError as error:  # asyncio words it at length; a name that is unknown has no number of the system's
             reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
+            variable = flag.upper().replace("-", "_")
             raise DeviceError(
-                f"cannot listen on {options.host}:{options.port} ({reason}); choose another: --port or PORT"
+                f"cannot listen on {host}:{port} ({reason}); choose another: --{flag} or {variable}"
             ) from error
-        self._log.write("info", "listening", host=options.host, port=door.sockets[0].getsockname()[1])
+        event = "listening" if flag == "port" else "listening for control"
+        self._log.write("info", event, host=host, port=port_of(door), tls=self._secrets.tls is not None)
         return door
 
-    async def _listen_unix(self) -> asyncio.Server | None:
-        """For clients on this host: a request less through the network's stack."""
+    def _entrance(self, rules: Rules, tls: "Renewed[SSLContext] | None", is_admin: bool = False) -> Entrance:
+        connections = set() if is_admin else self._app.connections
+        limits = admin_limits(self._options.limits) if is_admin else self._options.limits
+        made = Entrance(self._app, connections, rules, limits, tls, self._loop.time)
+        self._entrances.append(made)
+        return made
+
+    @property
+    def _connections(self) -> tuple[Connection, ...]:
+        return tuple(one for entrance in self._entrances for one in entrance.connections)
+
+    async def _renew(self) -> None:
+        if not self._secrets:
+            return
+        self._loop.add_signal_handler(signal.SIGHUP, self._secrets.look)
+        while True:
+            await asyncio.sleep(RENEW_S)
+            self._secrets.look()
+
+    async def _listen_unix(self) -> tuple[asyncio.Server, ...]:
+        """For clients on this host, without the network's stack, nor TLS: who may open the file may ask."""
         path = self._options.unix_socket
         if path is None:
-            return None
+            return ()
+        entrance = self._entrance(Rules(self._secrets, is_page), None)
         try:
-            with suppress(FileNotFoundError):
-                if path.is_socket():
-                    path.unlink()  # of a server that was killed
-            return await self._loop.create_unix_server(self._connection, path, backlog=512)
+            if path.is_socket():
+                path.unlink()  # of a server that was killed
+            return (await self._loop.create_unix_server(entrance.protocol, path, backlog=512),)
         except OSError as error:
             raise DeviceError(f"cannot listen on {path} ({error.strerror}); choose another: --unix-socket") from error
 
@@ -122,7 +162,9 @@ class Server:
             return None
         from deploy.runtime.grpcserver import GrpcServer  # a tenth of a second, only where it is asked for
 
-        server = GrpcServer(self._desk, options.terms, options.shared, options.limits)
+        server = GrpcServer(
+            self._desk, options.terms, options.shared, options.limits, self._secrets, options.access.tls
+        )
         port = await server.start(options.host, options.grpc_port)
         self._log.write("info", "listening for gRPC", host=options.host, grpc_port=port)
         return server
@@ -138,10 +180,8 @@ class Server:
 
     async def _answering(self, listening: socket.socket) -> asyncio.Server:
         # asyncio calls listen() again, which would make the queue that servers share as short as its own default
-        return await self._loop.create_server(self._connection, sock=listening, backlog=BACKLOG)
-
-    def _connection(self) -> Connection:
-        return Connection(self._app, self._options.limits, self._loop.time)
+        main = self._entrances[0]
+        return await self._loop.create_server(main.protocol, sock=listening, backlog=BACKLOG)
 
     async def _load(self) -> None:
         found = await asyncio.to_thread(self._admitted)
@@ -186,21 +226,22 @@ class Server:
         while True:
             await asyncio.sleep(min(1.0, self._options.limits.sender_s / 4))
             now = self._loop.time()
-            for connection in tuple(self._app.connections):
+            for connection in self._connections:
                 connection.sweep(now)
 
-    async def _drain(self, door: asyncio.Server, grpc: "GrpcServer | None") -> bool:
-        """Unready first, then the door, then what is in flight; idle connections are closed at the end. Behind a door
+    async def _drain(self, doors: tuple[asyncio.Server, ...], grpc: "GrpcServer | None") -> bool:
+        """Unready first, then the doors, then what is in flight; idle connections are closed at the end. Behind a door
         they get time to ask once more, and are told with the answer to come back, which leads them to the next."""
         self._health.drain(self._lost_device)
         self._log.write("info", "draining", in_flight=self._desk.in_flight)
         limit = self._loop.time() + self._options.grace_s
         await asyncio.sleep(min(SETTLE_S, self._options.grace_s))
-        door.close()
+        for door in doors:
+            door.close()
         calls = None if grpc is None else asyncio.create_task(grpc.stop(max(0.0, limit - self._loop.time())))
         patience = limit - self._options.grace_s * (0.5 if self._options.door else 1.0)
-        while self._app.connections and self._loop.time() < limit:
-            for connection in tuple(self._app.connections) if self._loop.time() > patience else ():
+        while self._connections and self._loop.time() < limit:
+            for connection in self._connections if self._loop.time() > patience else ():
                 connection.close_if_idle()
             await asyncio.sleep(0.02)
         if calls is not None:
@@ -211,6 +252,10 @@ class Server:
 
     def _tell(self, loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:  # noqa: ARG002
         self._log.write("error", "unexpected", message=context.get("message"), error=repr(context.get("exception")))
+
+
+def port_of(door: asyncio.Server) -> int:
+    return int(door.sockets[0].getsockname()[1])
 
 
 def serve(bundle: Bundle, options: Options, log: Log, began: float) -> bool:

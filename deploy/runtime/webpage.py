@@ -35,9 +35,14 @@ HEADERS = (
 )
 
 
+def is_page(path: str, headers: Mapping[bytes, bytes]) -> bool:
+    """Whether a file of the page is asked for: at `/` only by whoever wants HTML."""
+    return path in FILES and (path != "/" or b"text/html" in headers.get(b"accept", b""))
+
+
 def page_reply(path: str, headers: Mapping[bytes, bytes]) -> Reply | None:
-    """A file of the page; None for another path, and at `/` for whoever does not ask for HTML."""
-    if path not in FILES or (path == "/" and b"text/html" not in headers.get(b"accept", b"")):
+    """A file of the page; None where something else is asked for."""
+    if not is_page(path, headers):
         return None
     content, tag = _file(path)
     # no-cache: kept, but asked for again each time, so that page and server are of one release

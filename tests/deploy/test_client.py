@@ -1,12 +1,15 @@
 """Against a real server of the null engine."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from deploy.client import connected, served_model
+from deploy.credentials import Credentials
 from tests.bundles import null_bundle
+from tests.deploy.runtime.authority import Authority
 from tests.deploy.runtime.server import serving
 from toolchain.errors import DeviceError
 
@@ -36,3 +39,22 @@ def test_the_servers_words_are_passed_on(url: str) -> None:
 def test_nobody_there_is_told_with_what_to_look_at(place: str) -> None:
     with pytest.raises(DeviceError, match=rf"^{place}: no answer \(.*; is the container running\? docker ps$"):
         served_model(place)
+
+
+def test_a_closed_server_is_asked_with_a_token_and_a_certificate(tmp_path: Path) -> None:
+    ours, tokens = Authority(tmp_path), tmp_path / "tokens"
+    server, client = ours.issue("server"), ours.issue("client")
+    tokens.write_text("# the gateway's\na-token-of-ours-to-test-with\n")
+    closed = ("--tls-cert", server.cert, "--tls-key", server.key, "--tls-client-ca", ours.root, "--token-file", tokens)
+    with serving(null_bundle(tmp_path / "null.bundle").folder, *closed) as running:
+        url, shown = f"https://localhost:{running.port}", Credentials(tokens, ours.root, client.cert, client.key)
+        with connected(url, served_model(url, shown), shown=shown) as found:
+            assert found.infer(np.zeros((1, 8, 8, 3), np.uint8)).shape == (1, 4)
+        with pytest.raises(DeviceError, match=r"^GET /: 403 .*a client certificate is needed here"):
+            served_model(url, Credentials(tokens, ours.root))
+        with pytest.raises(DeviceError, match=r"^GET /: 401 .*a token is needed here"):
+            served_model(url, Credentials(None, ours.root, client.cert, client.key))
+        with pytest.raises(
+            DeviceError, match=r"certificate is not trusted here \(.*\); name who signed it: --ca=FILE$"
+        ):
+            served_model(url)

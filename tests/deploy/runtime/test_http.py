@@ -194,6 +194,23 @@ def test_head_is_get_without_the_body(server: Running) -> None:
         assert json.loads(answer(connection)[2])["name"] == "null"
 
 
+@pytest.mark.parametrize(
+    ("version", "asks", "kept"),
+    [("1.1", None, True), ("1.1", "close", False), ("1.1", "TE, Close", False), ("1.0", "keep-alive", True)],
+)
+def test_a_client_says_whether_its_connection_is_kept(
+    server: Running, version: str, asks: str | None, kept: bool
+) -> None:
+    for method, path, body in (("GET", "/v2", b""), ("POST", INFER, BODY)):
+        sent = request(method, path, body, **({"Connection": asks} if asks else {}))
+        with server.connect() as connection:
+            connection.sendall(sent.replace(b"HTTP/1.1", f"HTTP/{version}".encode(), 1))
+            status, headers, _ = answer(connection)
+            assert (status, headers["connection"]) == (200, "keep-alive" if kept else "close")
+            if not kept:
+                assert connection.recv(1) == b""
+
+
 def test_http_1_0_and_upgrade_offers_are_answered_plainly(server: Running) -> None:
     with server.connect() as connection:
         connection.sendall(b"GET /v2 HTTP/1.0\r\n\r\n")

@@ -1,0 +1,81 @@
+"""What was made of files, made anew when they change: a renewed certificate and a new token need no restart.
+
+While the new files are broken the old ones go on, and the log says so. Knows nothing of what is made.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from deploy.runtime.logs import Log
+from toolchain.errors import ToolchainError, UsageError
+
+T = TypeVar("T")
+Stamp = tuple[tuple[int, int, int], ...]
+
+
+class Renewed(Generic[T]):
+    """`value` is the newest that could be made. `warnings` are told when it was: what is allowed and yet unwise."""
+
+    def __init__(
+        self,
+        what: str,
+        files: tuple[Path, ...],
+        make: Callable[[], T],
+        log: Log,
+        warnings: Callable[[], list[str]] = list,
+    ) -> None:
+        self._what, self._files, self._make, self._log, self._warnings = what, files, make, log, warnings
+        self._stamp = stamp(files)
+        self.value = make()
+        self._warn()
+
+    def look(self) -> None:
+        """Make it anew if a file has changed."""
+        found = stamp(self._files)
+        if found == self._stamp:
+            return
+        self._stamp = found  # taken before they are read: what changes meanwhile is seen at the next look
+        try:
+            self.value = self._make()
+        except ToolchainError as error:
+            self._log.write("error", "not renewed", what=self._what, reason=f"{error}; the old one goes on")
+            return
+        self._log.write("info", "renewed", what=self._what)
+        self._warn()
+
+    def _warn(self) -> None:
+        for text in self._warnings():
+            self._log.write("warning", "unwise", what=self._what, text=text)
+
+
+def stamp(files: tuple[Path, ...]) -> Stamp:
+    """What changes when a file does, or when another takes its place (Kubernetes' secrets are links); zeros: none."""
+    return tuple(_stamp(file) for file in files)
+
+
+def _stamp(file: Path) -> tuple[int, int, int]:
+    try:
+        found = file.stat()
+    except OSError:
+        return 0, 0, 0
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def read_file(flag: str, file: Path) -> str:
+    """UsageError names the flag that the file was given by."""
+    try:
+        return file.read_text(encoding="ascii", errors="replace")
+    except OSError as error:
+        raise UsageError(
+            f"{flag} {file}: cannot be read ({error.strerror}); mount it, readable by user 10001 in the container"
+        ) from error
+
+
+def open_to_others(flag: str, file: Path) -> list[str]:
+    """A warning when everyone on the machine can read a secret."""
+    try:
+        is_open = file.stat().st_mode & 0o004
+    except OSError:
+        return []
+    return [f"{flag} {file}: everyone here can read it; chmod o-r {file}"] if is_open else []
