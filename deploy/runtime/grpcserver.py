@@ -4,30 +4,26 @@ A call is one task on the event loop; what is costly is done where the desk does
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
-from urllib.parse import unquote
 
 import grpc
 from grpc import aio
 
 from deploy.runtime import metadata, sharedmemory
 from deploy.runtime.access import Secrets
-from deploy.runtime.exchange import LONG_BYTES, Desk
+from deploy.runtime.exchange import Desk
 from deploy.runtime.grpccredentials import credentials
 from deploy.runtime.grpcmessages import SERVICE, types
-from deploy.runtime.grpcwire import call_from_message, message_from, response_from_answer
+from deploy.runtime.grpctalk import Context, GrpcTalk, is_local
+from deploy.runtime.grpcwire import message_from
 from deploy.runtime.limits import Limits
-from deploy.runtime.messages import is_loopback
 from deploy.runtime.service import Expired, Gone, Terms, Unavailable
 from deploy.runtime.statistics import statistics
 from deploy.runtime.tls import Tls
-from deploy.runtime.turns import Answer
-from deploy.runtime.wire import Call, not_offered
 from toolchain.errors import DeviceError, RequestError, ToolchainError
 
-Answered = Callable[[Any, "Context"], Awaitable[Any]]
-Context = Any  # grpc.aio.ServicerContext, generic over types that only generated code has
+Answered = Callable[[Any, Context], Awaitable[Any]]
 WINDOW = 32  # requests of one stream that are worked on at a time
 
 
@@ -37,37 +33,6 @@ class UnknownModel(RequestError):
 
 class Unauthorized(ToolchainError):
     """A call without a token of ours."""
-
-
-class GrpcTalk:
-    """See exchange.Talk: a ModelInferRequest and the future of what it is answered with."""
-
-    def __init__(self, desk: Desk, message: Any, context: Context, offered: bool) -> None:
-        self._desk, self._message, self._offered = desk, message, offered
-        self.client: Hashable = context.peer()
-        self._left_s = context.time_remaining()
-        self.outcome: asyncio.Future[Any] = desk.loop.create_future()
-        self.heavy = not message.raw_input_contents and message.ByteSize() > LONG_BYTES
-
-    def gone(self) -> bool:
-        return self.outcome.cancelled()
-
-    def parsed(self) -> Call:
-        manifest = self._desk.bundle.manifest
-        read = self._desk.regions.read if self._offered else not_offered
-        call = call_from_message(self._message, manifest, read, self._left_s)
-        for place in (wanted.place for wanted in call.wanted if wanted.place and not self._offered):
-            not_offered(place)
-        return call
-
-    def told(self, call: Call, answer: Answer, times_ms: dict[str, float]) -> Any:
-        manifest = self._desk.bundle.manifest
-        model = (manifest.name, manifest.release, manifest.labels)
-        return response_from_answer(types(), call, answer, model, times_ms, self._desk.regions.write)
-
-    def sent(self, outcome: Any) -> None:
-        if not self.outcome.done():
-            self.outcome.set_result(outcome)
 
 
 STATUSES: dict[type[ToolchainError], grpc.StatusCode] = {  # the first that fits
@@ -178,12 +143,6 @@ class Calls:
         return self._desk.regions
 
 
-def is_local(context: Context) -> bool:
-    """peer(): `ipv4:127.0.0.1:40000`, `ipv6:[::1]:40000` with its brackets escaped, or `unix:`."""
-    kind, _, address = unquote(context.peer()).partition(":")
-    return kind == "unix" or is_loopback(address.rpartition(":")[0].strip("[]"))
-
-
 class GrpcServer:
     """start(), then stop() with the seconds that calls in flight may still take."""
 
@@ -222,7 +181,7 @@ class GrpcServer:
                 else self._server.add_insecure_port(place)
             )
         except RuntimeError as error:
-            raise DeviceError(f"cannot listen on {place} for gRPC; choose another: --grpc-port") from error
+            raise DeviceError(f"cannot listen on {place} for gRPC; choose another: --grpc-port or GRPC_PORT") from error
         await self._server.start()
         return found
 

@@ -9,7 +9,6 @@ import os
 import re
 import stat
 import threading
-from io import FileIO
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -31,11 +30,21 @@ class Place(NamedTuple):
     size: int
 
 
+class Opened:
+    """A file that is closed once nobody holds this: a request may read a region that is unregistered meanwhile."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+
+    def __del__(self) -> None:
+        os.close(self.descriptor)
+
+
 class Region(NamedTuple):
     key: str
     offset: int
     size: int
-    file: FileIO  # open as long as a request reads it, also when it is unregistered meanwhile
+    file: Opened
 
 
 class Regions:
@@ -52,9 +61,8 @@ class Regions:
         if offset < 0 or size < 1:
             raise RequestError(f"region '{words(name)}': expected offset >= 0 and byte_size > 0, got {offset}, {size}")
         file = self._opened(name, key)
-        held = os.fstat(file.fileno()).st_size
+        held = os.fstat(file.descriptor).st_size
         if offset + size > held:
-            file.close()
             raise RequestError(
                 f"region '{words(name)}': {key} has {held} bytes, expected {offset + size} (offset and byte_size)"
             )
@@ -67,7 +75,7 @@ class Regions:
                 )
             self._regions[name] = Region(key, offset, size, file)
 
-    def _opened(self, name: str, key: str) -> FileIO:
+    def _opened(self, name: str, key: str) -> Opened:
         if not KEY.fullmatch(key) or key.strip("/") in (".", ".."):
             raise RequestError(
                 f"region '{words(name)}': '{words(key)}' is no key of shared memory: letters, digits, . _ -"
@@ -77,10 +85,10 @@ class Regions:
             found = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         except OSError as error:
             raise RequestError(f"region '{words(name)}': {key} cannot be opened here ({error.strerror})") from error
+        opened = Opened(found)
         if not stat.S_ISREG(os.fstat(found).st_mode):
-            os.close(found)
             raise RequestError(f"region '{words(name)}': {key} is no shared memory")
-        return FileIO(found, "r+")
+        return opened
 
     def unregister(self, name: str | None) -> None:
         """None: all. One that is not there is unregistered already."""
@@ -106,7 +114,7 @@ class Regions:
         buffer = aligned_buffer(place.size)
         at = 0
         while at < place.size:
-            got = os.preadv(region.file.fileno(), [buffer[at:]], region.offset + place.offset + at)
+            got = os.preadv(region.file.descriptor, [buffer[at:]], region.offset + place.offset + at)
             if not got:
                 raise RequestError(f"region '{words(place.region)}' has become shorter than it was registered")
             at += got
@@ -120,12 +128,12 @@ class Regions:
                 f"shared_memory_byte_size is {place.size}"
             )
         begin = region.offset + place.offset
-        if os.fstat(region.file.fileno()).st_size < begin + len(content):  # else pwrite would make it longer
+        if os.fstat(region.file.descriptor).st_size < begin + len(content):  # else pwrite would make it longer
             raise RequestError(f"region '{words(place.region)}' has become shorter than it was registered")
         view = memoryview(content)
         while view:
             try:
-                written = os.pwrite(region.file.fileno(), view, begin)
+                written = os.pwrite(region.file.descriptor, view, begin)
             except OSError as error:
                 raise RequestError(f"region '{words(place.region)}' cannot be written ({error.strerror})") from error
             view, begin = view[written:], begin + written

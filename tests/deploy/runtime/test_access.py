@@ -46,12 +46,16 @@ def is_page(path: str, headers: object) -> bool:
     return path in ("/", "/page.css")
 
 
+def no_page(path: str, headers: object) -> bool:
+    return False
+
+
 def test_without_secrets_and_with_one_port_there_is_nothing_to_check() -> None:
-    assert not Rules(NONE, is_page).are_any
+    assert not Rules(NONE, no_page).are_any
 
 
 def test_without_a_token_only_health_is_answered(tokens: Secrets) -> None:
-    rules = Rules(tokens, is_page)
+    rules = Rules(tokens, no_page)
     assert [status(rules, path) for path in HEALTH] == [200] * 4
     closed = (INFER, b"/", b"/v2", b"/metrics", b"/certificate", b"/nowhere", b"/healthz/", b"/%68ealthz", b"", b"*")
     assert [status(rules, path) for path in closed] == [401] * len(closed)
@@ -60,7 +64,7 @@ def test_without_a_token_only_health_is_answered(tokens: Secrets) -> None:
 
 
 def test_what_is_open_takes_no_body(tokens: Secrets) -> None:
-    rules = Rules(tokens, is_page)
+    rules = Rules(tokens, no_page)
     assert status(rules, b"/healthz", b"HEAD", content_length=b"0") == 200
     assert status(rules, b"/healthz", b"POST") == 401
     assert status(rules, b"/healthz", content_length=b"5") == 401
@@ -69,7 +73,7 @@ def test_what_is_open_takes_no_body(tokens: Secrets) -> None:
 
 def test_a_refusal_says_what_to_send(tokens: Secrets) -> None:
     with pytest.raises(Refusal, match="Authorization: Bearer TOKEN") as caught:
-        Rules(tokens, is_page).check(False, b"POST", INFER, {})
+        Rules(tokens, no_page).check(False, b"POST", INFER, {})
     assert caught.value.headers == (("WWW-Authenticate", "Bearer"),)
     assert caught.value.reason == "unauthorized"
 
@@ -81,7 +85,7 @@ def test_the_page_is_open_without_a_token_but_not_without_a_certificate(tokens: 
 
 
 def test_without_a_certificate_only_health_is_answered(certificates: Secrets) -> None:
-    rules = Rules(certificates, is_page)
+    rules = Rules(certificates, no_page)
     assert rules.are_any
     assert [status(rules, path) for path in HEALTH] == [200] * 4
     assert [status(rules, path) for path in (INFER, b"/metrics", b"/")] == [403] * 3
@@ -94,7 +98,7 @@ REST = (INFER, b"/v2", b"/", b"/certificate", b"/metricsx", b"/v2/models/null")
 
 @pytest.mark.parametrize(("place", "control", "rest"), [("all", 200, 200), ("main", 404, 200), ("admin", 200, 404)])
 def test_with_an_admin_port_control_is_only_there(place: Place, control: int, rest: int) -> None:
-    rules = Rules(NONE, is_page, place)
+    rules = Rules(NONE, no_page, place)
     assert rules.are_any is (place != "all")
     assert [status(rules, path) for path in CONTROL] == [control] * len(CONTROL)
     assert [status(rules, path, b"POST") for path in REST] == [rest] * len(REST)
@@ -102,7 +106,7 @@ def test_with_an_admin_port_control_is_only_there(place: Place, control: int, re
 
 
 def test_the_other_port_is_named() -> None:
-    main, admin = Rules(NONE, is_page, "main"), Rules(NONE, is_page, "admin")
+    main, admin = Rules(NONE, no_page, "main"), Rules(NONE, no_page, "admin")
     main.elsewhere, admin.elsewhere = 9090, 8080
     with pytest.raises(Refusal, match=r"^/metrics is answered on the admin port, 9090$"):
         main.check(False, b"GET", b"/metrics", {})
@@ -111,8 +115,8 @@ def test_the_other_port_is_named() -> None:
 
 
 def test_on_the_admin_port_a_token_is_needed_too(tokens: Secrets) -> None:
-    assert status(Rules(tokens, "admin"), b"/metrics") == 401
-    assert status(Rules(tokens, "admin"), b"/metrics", authorization=TOKEN) == 200
+    assert status(Rules(tokens, no_page, "admin"), b"/metrics") == 401
+    assert status(Rules(tokens, no_page, "admin"), b"/metrics", authorization=TOKEN) == 200
 
 
 FLAGS = {"tls_cert": "", "tls_key": "", "tls_client_ca": "", "token_file": "", "admin_port": None}

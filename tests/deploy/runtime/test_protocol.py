@@ -42,12 +42,15 @@ for binary_in in (True, False):
 pictures = http.InferInput("image", [2], "BYTES")
 pictures.set_data_from_numpy(np.array([open(sys.argv[2], "rb").read()] * 2, np.object_))
 assert client.infer("null", [pictures]).as_numpy("logits").shape == (2, 4)
+floats = http.InferInput("image", [2, 3, 8, 8], "FP32")
+floats.set_data_from_numpy(np.full((2, 3, 8, 8), 0.25, np.float32))
+assert client.infer("null", [floats]).as_numpy("logits").shape == (2, 4)
 try:
-    feed = http.InferInput("image", [1, 3, 8, 8], "FP32")
-    feed.set_data_from_numpy(np.zeros((1, 3, 8, 8), np.float32))
+    feed = http.InferInput("image", [1, 8, 8, 3], "FP32")
+    feed.set_data_from_numpy(np.zeros((1, 8, 8, 3), np.float32))
     client.infer("null", [feed])
 except http.InferenceServerException as error:
-    assert "expected uint8 [N, 8, 8, 3], got float32 [1, 3, 8, 8]" in str(error), error
+    assert "expected uint8 [N, 8, 8, 3], got float32 [1, 8, 8, 3]" in str(error), error
 else:
     raise AssertionError("not refused")
 """
@@ -98,8 +101,8 @@ def test_a_raw_body_is_answered_in_binary(server: Running) -> None:
 
 
 def test_a_wrong_tensor_gets_its_sentence_and_a_large_batch_its_limit(server: Running) -> None:
-    status, body = server.infer({**CAT, "datatype": "FP32", "shape": [1, 3, 8, 8]})
-    assert (status, body["error"]) == (400, "input 'image': expected uint8 [N, 8, 8, 3], got float32 [1, 3, 8, 8]")
+    status, body = server.infer({**CAT, "datatype": "FP32"})
+    assert (status, body["error"]) == (400, "input 'image': expected uint8 [N, 8, 8, 3], got float32 [1, 8, 8, 3]")
     status, body = server.infer({**CAT, "shape": [33, 8, 8, 3], "data": [0] * 33 * 192})
     assert (status, body["error"]) == (400, "input 'image': expected a batch of 1 to 32, got 33")
     status, _, _ = server.ask("POST", INFER, b"x", Content_Encoding="gzip")

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -242,3 +243,29 @@ def test_a_server_that_lost_its_device_is_unready_and_ends_to_be_started_again(t
         assert server.process.wait(20) == 1
         assert server.wait_for("lost the device")["reason"].startswith("CUDA error 719")
         assert server.wait_for("draining")
+
+
+def test_a_unix_socket_answers_beside_the_port_also_after_a_server_that_was_killed(tmp_path: Path) -> None:
+    bundle, place = null_bundle(tmp_path / "null.bundle").folder, tmp_path / "edge.sock"
+    for _ in range(2):
+        with serving(bundle, "--unix-socket", place) as server, socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(str(place))
+            connection.sendall(request("POST", INFER, BODY))
+            assert answer(connection)[0] == 200
+            assert server.infer(CAT)[0] == 200
+
+
+def test_the_work_of_a_client_that_left_is_dropped_while_others_wait(tmp_path: Path) -> None:
+    bundle = null_bundle(tmp_path / "null.bundle", delay_ms=300)
+    with serving(bundle.folder) as server, server.connect() as first, server.connect() as last:
+        first.sendall(request("POST", INFER, BODY))
+        time.sleep(0.1)
+        for _ in range(5):
+            with server.connect() as leaving:
+                leaving.sendall(request("POST", INFER, BODY))
+                time.sleep(0.01)
+        last.sendall(request("POST", INFER, BODY))
+        began = time.monotonic()
+        assert answer(first)[0] == answer(last)[0] == 200
+        assert time.monotonic() - began < 1.5, "the five that left would have taken as long"
+        assert b'edge_rejections_total{reason="client_gone"} 5' in server.ask("GET", "/metrics")[2]

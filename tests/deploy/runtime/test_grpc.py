@@ -1,0 +1,145 @@
+"""The gRPC half of the Open Inference Protocol, as its own client speaks it, and TLS and tokens on it."""
+
+import json
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from tests.bundles import null_bundle
+from tests.deploy.runtime.authority import Authority
+from tests.deploy.runtime.server import ROOT, Running, command, serving
+from tests.deploy.runtime.test_protocol import picture
+
+# Fields and numbers of every message of ours against tritonclient's; in a process of its own: there are two of each.
+SAME = """
+import json, tritonclient.grpc.service_pb2 as theirs, tritonclient.grpc.model_config_pb2 as config
+from deploy.runtime.grpcmessages import types
+for name, kind in types().items():
+    place = theirs if hasattr(theirs, name.split(".")[0]) else config
+    other = place
+    for part in name.split("."):
+        other = getattr(other, part)
+    for field in kind.DESCRIPTOR.fields:
+        twin = other.DESCRIPTOR.fields_by_name[field.name]
+        same = (field.number, field.type, field.is_repeated) == (twin.number, twin.type, twin.is_repeated)
+        assert same, (name, field.name)
+print(len(types()))
+"""
+ASK = """
+import sys, grpc
+import numpy as np
+import tritonclient.grpc as of
+address, root, cert, key, token = sys.argv[1:]
+client = of.InferenceServerClient(address, ssl=bool(root), root_certificates=root or None, private_key=key or None,
+                                  certificate_chain=cert or None)
+feed = of.InferInput("image", [1, 8, 8, 3], "UINT8")
+feed.set_data_from_numpy(np.zeros((1, 8, 8, 3), np.uint8))
+assert client.is_server_live()
+try:
+    client.infer("null", [feed], headers={"authorization": f"Bearer {token}"} if token else None)
+    print("answered")
+except of.InferenceServerException as error:
+    print(error.status(), error.message())
+"""
+
+
+def program(text: str, *arguments: object) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", text, *map(str, arguments)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.fixture(scope="module")
+def speaking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    bundle = null_bundle(tmp_path_factory.mktemp("grpc") / "null.bundle")
+    with serving(bundle.folder, "--max-batch", 32, "--grpc-port", 0) as running:
+        yield running
+        assert running.stop() == 0
+        assert not [line for line in running.lines if line["event"] in ("unexpected", "plain", "fault")]
+
+
+def grpc_port(server: Running) -> int:
+    port = server.wait_for("listening for gRPC")["grpc_port"]
+    assert isinstance(port, int)
+    return port
+
+
+def test_every_message_is_that_of_the_protocol() -> None:
+    assert int(program(SAME)) > 30
+
+
+def test_tritons_client_finds_all_that_it_asks_for(speaking: Running, tmp_path: Path) -> None:
+    path = tmp_path / "picture.jpg"
+    path.write_bytes(picture())
+    words = [f"127.0.0.1:{grpc_port(speaking)}", path, "shared"]
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.deploy.runtime.grpcclient", *map(str, words)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_calls_are_counted_with_their_status(speaking: Running, tmp_path: Path) -> None:
+    assert program(ASK, f"127.0.0.1:{grpc_port(speaking)}", "", "", "", "") == "answered"
+    told = speaking.ask("GET", "/metrics")[2].decode()
+    assert 'edge_http_requests_total{endpoint="grpc ModelInfer",code="OK"}' in told
+
+
+def test_bytes_that_are_no_grpc_end_their_connection_only(speaking: Running) -> None:
+    with socket.create_connection(("127.0.0.1", grpc_port(speaking)), 10) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 100)
+        with suppress(ConnectionError):  # it may end it either way
+            while connection.recv(1 << 16):
+                pass
+    assert program(ASK, f"127.0.0.1:{grpc_port(speaking)}", "", "", "", "") == "answered"
+
+
+def test_a_port_that_is_taken_is_told_in_a_line(tmp_path: Path) -> None:
+    bundle = null_bundle(tmp_path / "null.bundle")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        flags = ("--bundle", bundle.folder, "--port=0", "--host=127.0.0.1", f"--grpc-port={port}", "--certify=off")
+        done = subprocess.run(
+            command("serve", *flags), cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+        )
+    plain = [line for line in done.stderr.splitlines() if line.startswith("deploy.runtime:")]
+    assert done.returncode == 1
+    assert plain == [
+        f"deploy.runtime: cannot listen on 127.0.0.1:{port} for gRPC; choose another: --grpc-port or GRPC_PORT"
+    ]
+
+
+def test_tls_client_certificates_and_tokens_hold_for_grpc_too(tmp_path: Path) -> None:
+    ours = Authority(tmp_path)
+    server, client = ours.issue("server"), ours.issue("client")
+    tokens = tmp_path / "tokens"
+    tokens.write_text("a-token-of-sixteen-letters\n")
+    tokens.chmod(0o600)
+    flags = ("--tls-cert", server.cert, "--tls-key", server.key, "--tls-client-ca", ours.root, "--token-file", tokens)
+    with serving(null_bundle(tmp_path / "null.bundle").folder, "--grpc-port", 0, *flags) as running:
+        place = f"localhost:{grpc_port(running)}"
+        shown = (ours.root, client.cert, client.key)
+        assert program(ASK, place, *shown, "a-token-of-sixteen-letters") == "answered"
+        for token in ("", "another-token-than-ours"):
+            assert program(ASK, place, *shown, token).startswith("StatusCode.UNAUTHENTICATED a token is needed here")
+        with pytest.raises(AssertionError):  # no certificate: not even a connection
+            program(ASK, place, ours.root, "", "", "a-token-of-sixteen-letters")
+    assert json.dumps([line for line in running.lines if "a-token" in json.dumps(line)]) == "[]"
