@@ -76,6 +76,8 @@ lock: $(STAMP)  ## write requirements/*.txt again from *.in; LOCKFLAGS=--upgrade
 	@$(COMPILE) -c requirements/dev.txt requirements/runtime-gpu.in -o requirements/runtime-gpu.txt
 	@$(COMPILE) -c requirements/dev.txt requirements/runtime-gpu-classic.in -o requirements/runtime-gpu-classic.txt
 	@$(COMPILE) -c requirements/runtime-gpu-classic.txt requirements/tensorrt-libs.in -o requirements/tensorrt-libs.txt
+	@for peer in fastapi litserve bentoml mlserver kserve; do \
+	    $(COMPILE) -c requirements/runtime-cpu.txt requirements/peers/$$peer.in -o requirements/peers/$$peer.txt || exit 1; done
 
 clean:  ## remove what can be made again, except .venv and data: caches, bundles, wheelhouse
 	@rm -rf .toolchain/cache .toolchain/bundles .toolchain/wheelhouse .mypy_cache .ruff_cache .pytest_cache build *.egg-info

@@ -9,7 +9,7 @@ import select
 import socket
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -152,9 +152,21 @@ def played(ask: Ask) -> Slice:
         return msgspec.structs.replace(found, reply=reply)
 
 
-def main(lines: Sequence[str] | None = None) -> None:
-    for line in lines or sys.stdin:
-        found = played(msgspec.json.decode(line, type=Ask))
+def asked(target: Target) -> bool:
+    """Whether one request is answered with 200, here and now."""
+    try:
+        played(Ask(target))
+    except (OSError, RuntimeError):
+        return False
+    return True
+
+
+def main() -> None:
+    for line in sys.stdin:
+        try:
+            found = played(msgspec.json.decode(line, type=Ask))
+        except (OSError, RuntimeError) as error:
+            sys.exit(f"bench: load: {error}")
         print(msgspec.json.encode(found).decode(), flush=True)
 
 

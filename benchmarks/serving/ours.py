@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks.serving.http1 import request
-from benchmarks.serving.load import Target, connected
+from benchmarks.serving.load import Target, asked
+from benchmarks.serving.processes import started
 from benchmarks.serving.ways import Question, Way, written
 from toolchain.records.bundle import Bundle
 from toolchain.records.tensors import Array
@@ -51,17 +52,10 @@ def serving(bundle: Bundle, folder: Path, question: Question, command: Sequence[
     """Every way, once the server is ready; RuntimeError with its log when it ends before. Its log lies in `folder`."""
     words = ["serve", f"--bundle={bundle.folder}", "--host=127.0.0.1", "--port=0", "--certify=off", *command]
     log = folder / "ours.log"
-    with (
-        log.open("wb") as lines,
-        subprocess.Popen([sys.executable, "-m", "deploy.runtime", *words], stderr=lines, stdout=lines) as process,
-    ):
-        try:
-            listening = _waited(process, log)
-            server = Served(bundle, folder, question, process.pid, listening)
-            with shared_memory(server) as shared:
-                yield [*over_http(server), *over_unix(server), *shared]
-        finally:
-            process.terminate()
+    with started([sys.executable, "-m", "deploy.runtime", *words], log) as process:
+        server = Served(bundle, folder, question, process.pid, _waited(process, log))
+        with shared_memory(server) as shared:
+            yield [*over_http(server), *over_unix(server), *shared]
 
 
 def _waited(process: "subprocess.Popen[bytes]", log: Path) -> dict[str, Any]:
@@ -140,25 +134,8 @@ def shared_memory(server: Served) -> Iterator[list[Way]]:
 
 def _registered(server: Served, name: str, size: int) -> bool:
     text = json.dumps({"key": f"/{name}", "offset": 0, "byte_size": size}).encode()
-    path = f"/v2/systemsharedmemory/region/{name}/register"
-    return _asked(server.address, request("POST", path, text))
-
-
-def _asked(address: str, content: bytes) -> bool:
-    """Whether it was answered with 200."""
-    place = Path(written(SHARED, f"bench-serving-{os.getpid()}", content)[0])
-    try:
-        one = connected(Target(address, (str(place),)), 0)
-    finally:
-        place.unlink()
-    with one.socket:
-        one.socket.setblocking(True)
-        one.socket.settimeout(5)
-        one.begin()
-        try:
-            return one.receive()
-        except RuntimeError:
-            return False
+    content = request("POST", f"/v2/systemsharedmemory/region/{name}/register", text)
+    return asked(Target(server.address, written(server.folder, "register", content)))
 
 
 def _shared_way(server: Served, names: Sequence[str], size: int, answer: int) -> Way:
