@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks.serving.http1 import request
+from benchmarks.serving.infer_message import infer_request, raw_output
 from benchmarks.serving.load import Target, asked
 from benchmarks.serving.processes import started
 from benchmarks.serving.ways import Question, Way, written
@@ -55,7 +56,7 @@ def serving(bundle: Bundle, folder: Path, question: Question, command: Sequence[
     with started([sys.executable, "-m", "deploy.runtime", *words], log) as process:
         server = Served(bundle, folder, question, process.pid, _waited(process, log))
         with shared_memory(server) as shared:
-            yield [*over_http(server), *over_unix(server), *shared]
+            yield [*over_http(server), *over_unix(server), *over_grpc(server), *shared]
 
 
 def _waited(process: "subprocess.Popen[bytes]", log: Path) -> dict[str, Any]:
@@ -91,6 +92,10 @@ def read_binary(classes: int, body: bytes) -> Array:
     return np.frombuffer(body[-4 * classes :], np.float32)
 
 
+def read_message(body: bytes) -> Array:
+    return np.frombuffer(raw_output(body), np.float32)
+
+
 def read_picture(body: bytes) -> Array:
     return np.array(json.loads(body)["outputs"][0]["data"], np.float32)
 
@@ -113,6 +118,16 @@ def over_unix(server: Served) -> Iterator[Way]:
     if place := server.listening.get("unix"):
         files = written(server.folder, "http", binary_request(server))
         yield server.way("Unix socket", Target(str(place), files), partial(read_binary, classes_of(server)))
+
+
+def over_grpc(server: Served) -> Iterator[Way]:
+    """Where it listens for it."""
+    if port := server.listening.get("grpc_port"):
+        (given,), (asked,) = server.bundle.manifest.inputs, server.bundle.manifest.outputs
+        raw, shape = server.question.raw.tobytes(), server.question.raw.shape
+        message = infer_request(server.bundle.manifest.name, given.name, shape, asked.name, raw)
+        target = Target(f"127.0.0.1:{port}", written(server.folder, "grpc", message), "grpc")
+        yield server.way("gRPC", target, read_message)
 
 
 @contextmanager
