@@ -19,8 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.rows import print_rows
+from benchmarks.rows import Row, print_rows
 from benchmarks.serving import bare, load
+from benchmarks.serving.app import agreement
 from benchmarks.serving.cost import cpu_s, memory_mb
 from benchmarks.serving.models import MODELS, bundle_of
 from benchmarks.serving.others import PEERS, all_serving
@@ -35,6 +36,7 @@ from toolchain.records.bundle import Bundle
 
 SECONDS, ROUNDS, QUICK_ROUNDS = 0.6, 5, 2
 AT = ("1", "4", "16")
+QUICK = bool(os.environ.get("QUICK"))
 
 
 def chosen(variable: str, known: Sequence[str]) -> tuple[str, ...]:
@@ -95,8 +97,8 @@ def _bare(engine: Player, concurrency: int) -> Slice:
     return found
 
 
-def measured(model: str, concurrencies: Sequence[int], rounds: int) -> Iterator[Figures]:
-    """Everything of one model."""
+def measured(model: str, concurrencies: Sequence[int], rounds: int) -> Iterator[Figures | Row]:
+    """Everything of one model: a figure for each server, way and concurrency; whether benchmark_app agrees."""
     bundle = bundle_of(model)
     say(f"bench: {model}")
     with ExitStack() as stack:
@@ -106,6 +108,8 @@ def measured(model: str, concurrencies: Sequence[int], rounds: int) -> Iterator[
         engine = stack.enter_context(playing("bare", bundle.folder.absolute() / bundle.manifest.serving.files[0]))
         players = engine, stack.enter_context(playing("load"))
         checked(ways, folder, question, players)
+        if not QUICK:
+            yield agreement(bundle, engine)
         for concurrency in concurrencies:
             taken = played(ways, concurrency, rounds, players)
             for way, some in zip(ways, taken, strict=True):
@@ -121,11 +125,12 @@ def bare_figures(model: str, concurrency: int, taken: Sequence[Sequence[Round]],
 
 
 def main() -> None:
-    rounds = int(os.environ.get("ROUNDS", QUICK_ROUNDS if os.environ.get("QUICK") else ROUNDS))
+    rounds = int(os.environ.get("ROUNDS", QUICK_ROUNDS if QUICK else ROUNDS))
     concurrencies = [int(word) for word in chosen("AT", AT)]
-    found = [one for model in chosen("MODELS", MODELS) for one in measured(model, concurrencies, rounds)]
+    told = [one for model in chosen("MODELS", MODELS) for one in measured(model, concurrencies, rounds)]
+    found = [one for one in told if isinstance(one, Figures)]
     print(page(found), end="\n\n")
-    print_rows(rows(found))
+    print_rows([*rows(found), *(one for one in told if isinstance(one, Row))])
 
 
 if __name__ == "__main__":

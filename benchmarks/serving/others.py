@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.serving.http1 import request
+from benchmarks.serving.infer_message import infer_request
 from benchmarks.serving.load import Target, asked
-from benchmarks.serving.ours import read_binary
+from benchmarks.serving.ours import read_binary, read_message
 from benchmarks.serving.processes import started
 from benchmarks.serving.ways import Question, Way, written
 from toolchain.home import home
@@ -32,11 +33,13 @@ CONTENT = "image/x-rgb"  # KServe takes an octet stream for JSON
 
 
 class Peer(NamedTuple):
-    """requirements: of requirements/peers; command: its words, where {bin} is the environment's folder of programs."""
+    """requirements: of requirements/peers; command: its words, where {bin} is the environment's folder of programs.
+    grpc: whether it speaks Open Inference Protocol v2 by gRPC, on the next port."""
 
     requirements: str
     command: tuple[str, ...]
     path: str = "/infer"
+    grpc: bool = False
 
 
 def _script(name: str) -> tuple[str, ...]:
@@ -52,7 +55,7 @@ PEERS = {
         "/raw/infer",
     ),
     "MLServer": Peer("mlserver", _script("on_mlserver")),
-    "KServe": Peer("kserve", _script("on_kserve"), "/v1/models/model:predict"),
+    "KServe": Peer("kserve", _script("on_kserve"), "/v1/models/model:predict", grpc=True),
 }
 
 
@@ -83,8 +86,8 @@ def environment(name: str) -> Path:
 
 
 @contextmanager
-def serving(name: str, bundle: Bundle, folder: Path, question: Question) -> Iterator[Way]:
-    """One peer, once it has answered; RuntimeError with its log when it does not."""
+def serving(name: str, bundle: Bundle, folder: Path, question: Question) -> Iterator[list[Way]]:
+    """One peer's ways, once it has answered; RuntimeError with its log when it does not."""
     peer, port = PEERS[name], free_port()
     programs = environment(peer.requirements)
     command = [word.format(bin=programs, port=port) for word in peer.command]
@@ -100,13 +103,23 @@ def serving(name: str, bundle: Bundle, folder: Path, question: Question) -> Iter
                 raise RuntimeError(f"{name} did not start: {log.read_text(errors='replace')[-1500:]}")
             time.sleep(0.2)
         classes = bundle.manifest.outputs[0].shape[-1] or 0
-        yield Way(name, "HTTP raw", process.pid, target, partial(read_binary, classes))
+        yield [
+            Way(name, "HTTP raw", process.pid, target, partial(read_binary, classes)),
+            *([_over_grpc(name, process.pid, port + 1, folder, question)] if peer.grpc else []),
+        ]
+
+
+def _over_grpc(name: str, pid: int, port: int, folder: Path, question: Question) -> Way:
+    raw = question.raw
+    message = infer_request("model", "image", raw.shape, "logits", raw.tobytes())
+    target = Target(f"127.0.0.1:{port}", written(folder, f"{name}-grpc", message), "grpc")
+    return Way(name, "gRPC", pid, target, read_message)
 
 
 @contextmanager
 def all_serving(names: tuple[str, ...], bundle: Bundle, folder: Path, question: Question) -> Iterator[list[Way]]:
     with ExitStack() as stack:
-        yield [stack.enter_context(serving(name, bundle, folder, question)) for name in names]
+        yield [way for name in names for way in stack.enter_context(serving(name, bundle, folder, question))]
 
 
 def free_port() -> int:

@@ -43,7 +43,7 @@ class Slot:
 
 
 class Engine:
-    """bytes of a picture -> bytes of its logits."""
+    """A picture's bytes, or an array of them -> its logits' bytes."""
 
     def __init__(self) -> None:
         model = compiled()
@@ -51,7 +51,7 @@ class Engine:
         self._free = [Slot(model) for _ in range(count)]
         self._queue: deque[asyncio.Future[Slot]] = deque()
 
-    async def answered(self, body: bytes) -> bytes:
+    async def answered(self, body: Any) -> bytes:
         loop = asyncio.get_running_loop()
         if self._free:
             slot = self._free.pop()

@@ -1,6 +1,7 @@
 """BentoML: a raw body into an ASGI application that is mounted beside its own routes, which read JSON, forms or files.
 
-Best of what was tried: one worker; access log, metrics and tracing off; no adaptive batching (its queue costs more).
+Best of what was tried: one worker; uvloop and httptools, which it does not bring; access log and
+metrics off; no adaptive batching (its queue costs more).
 """
 
 import bentoml

@@ -1,7 +1,8 @@
 """MLServer: a custom handler that takes the raw body, outside the Open Inference Protocol.
 
 Within the protocol it has no binary tensors over HTTP (base64 in JSON is half as fast), and its gRPC unpacks raw
-contents to lists. Best of what was tried: no parallel workers, no metrics, no compressed answers, uvloop.
+contents to lists. Best of what was tried: no parallel workers, no metrics, no compressed answers; uvloop, and
+httptools, which it does not bring.
 """
 
 import asyncio
@@ -10,6 +11,7 @@ from engine import PORT, Engine
 from mlserver import MLModel, MLServer, ModelSettings, Settings
 from mlserver.handlers import custom_handler
 from mlserver.types import InferenceRequest, InferenceResponse
+from mlserver.utils import install_uvloop_event_loop
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -41,4 +43,5 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
+    install_uvloop_event_loop()
     asyncio.run(main())
