@@ -17,7 +17,7 @@ WORDS = ("-hint", "throughput", "-infer_precision", "f32", "-d", "CPU", "-t", st
 
 
 def agreement(bundle: Bundle, engine: Player) -> Row:
-    """Both with the throughput hint, in turn; the median of what benchmark_app reaches over the player's mean beside."""
+    """Both with the throughput hint, in turn; the median of what it reaches over the player beside it."""
     shares = []
     before = engine.ask(Ask(SECONDS, LOADED), Slice)
     for _ in range(ROUNDS):
