@@ -3,6 +3,7 @@
     make bench-serving                          # everything
     QUICK=1 make bench-serving                  # two rounds in place of five
     ONLY=ours,FastAPI MODELS=mobilenet_v2 AT=4 ROUNDS=3 TRANSPORTS='HTTP uint8' python -m benchmarks.serving
+    OURS='--threads=1' ...                      # flags for our server
 
 All servers of a model stay up; slices of 0.6 s are played in turn: bare, A, bare, B, bare ... The client has the same
 cores as the server, so its CPU time is told beside. Concurrency 1 is held against the bare engine's latency hint, 4 and

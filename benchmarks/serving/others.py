@@ -29,6 +29,7 @@ ROOT = Path(__file__).parents[2]
 SCRIPTS = Path(__file__).parent / "peers"
 UV = ROOT / ".venv" / "bin" / "uv"
 PATIENCE_S = 60.0
+QUIET = {"BENTOML_DO_NOT_TRACK": "True", "DO_NOT_TRACK": "1"}
 CONTENT = "image/x-rgb"  # KServe takes an octet stream for JSON
 
 
@@ -92,7 +93,7 @@ def serving(name: str, bundle: Bundle, folder: Path, question: Question) -> Iter
     programs = environment(peer.requirements)
     command = [word.format(bin=programs, port=port) for word in peer.command]
     model = (bundle.folder / bundle.manifest.serving.files[0]).absolute()
-    more = {"MODEL": str(model), "PORT": str(port), "PYTHONPATH": str(SCRIPTS), "HOME": str(folder)}
+    more = {"MODEL": str(model), "PORT": str(port), "PYTHONPATH": str(SCRIPTS), "HOME": str(folder), **QUIET}
     log = folder / f"{peer.requirements}.log"
     content = request("POST", peer.path, question.raw.tobytes(), {"Content-Type": CONTENT})
     target = Target(f"127.0.0.1:{port}", written(folder, peer.requirements, content))

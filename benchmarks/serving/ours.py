@@ -3,6 +3,7 @@
 import json
 import mmap
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -49,9 +50,10 @@ class Served(NamedTuple):
 
 
 @contextmanager
-def serving(bundle: Bundle, folder: Path, question: Question, command: Sequence[str] = ()) -> Iterator[list[Way]]:
+def serving(bundle: Bundle, folder: Path, question: Question) -> Iterator[list[Way]]:
     """Every way, once the server is ready; RuntimeError with its log when it ends before. Its log lies in `folder`."""
-    words = ["serve", f"--bundle={bundle.folder}", "--host=127.0.0.1", "--port=0", "--certify=off", *command]
+    more = shlex.split(os.environ.get("OURS", ""))
+    words = ["serve", f"--bundle={bundle.folder}", "--host=127.0.0.1", "--port=0", "--certify=off", *more]
     log = folder / "ours.log"
     with started([sys.executable, "-m", "deploy.runtime", *words], log) as process:
         server = Served(bundle, folder, question, process.pid, _waited(process, log))
