@@ -1,7 +1,7 @@
 """OpenVINO as every peer uses it: the throughput hint, one request more than streams, answers by callback.
 
 The same graph with the same preprocessing inside as our server's; fixed to one picture. On an event loop (`answered`),
-where most of these servers live, or in a worker process that answers one after the other (`answer`), for LitServe.
+where most of these servers live, or in a worker process that answers one after the other (`answer`), as LitServe's.
 Imports nothing of ours: it runs in a virtual environment with one peer in it.
 """
 
