@@ -76,9 +76,11 @@ lock: $(STAMP)  ## write requirements/*.txt again from *.in; LOCKFLAGS=--upgrade
 	@$(COMPILE) -c requirements/dev.txt requirements/runtime-gpu.in -o requirements/runtime-gpu.txt
 	@$(COMPILE) -c requirements/dev.txt requirements/runtime-gpu-classic.in -o requirements/runtime-gpu-classic.txt
 	@$(COMPILE) -c requirements/runtime-gpu-classic.txt requirements/tensorrt-libs.in -o requirements/tensorrt-libs.txt
+	@for peer in fastapi litserve bentoml mlserver kserve; do \
+	    $(COMPILE) -c requirements/runtime-cpu.txt requirements/peers/$$peer.in -o requirements/peers/$$peer.txt || exit 1; done
 
 clean:  ## remove what can be made again, except .venv and data: caches, bundles, wheelhouse
-	@rm -rf .toolchain/cache .toolchain/bundles .toolchain/wheelhouse .mypy_cache .ruff_cache .pytest_cache build *.egg-info
+	@rm -rf .toolchain/cache .toolchain/bundles .toolchain/wheelhouse .toolchain/serving .toolchain/peers .mypy_cache .ruff_cache .pytest_cache build *.egg-info
 	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
 # Both halves of set-up call apt-get, which takes one caller at a time: no -j.

@@ -2,7 +2,8 @@
 
     make bench-serving                          # everything
     QUICK=1 make bench-serving                  # two rounds in place of five
-    ONLY=ours MODELS=mobilenet_v2 AT=4 ROUNDS=3 TRANSPORTS='HTTP uint8' python -m benchmarks.serving
+    ONLY=ours,FastAPI MODELS=mobilenet_v2 AT=4 ROUNDS=3 TRANSPORTS='HTTP uint8' python -m benchmarks.serving
+    OURS='--threads=1' ...                      # flags for our server
 
 All servers of a model stay up; slices of 0.6 s are played in turn: bare, A, bare, B, bare ... The client has the same
 cores as the server, so its CPU time is told beside. Concurrency 1 is held against the bare engine's latency hint, 4 and
@@ -19,12 +20,15 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.rows import print_rows
+from benchmarks.rows import Row, print_rows
 from benchmarks.serving import bare, load
+from benchmarks.serving.app import agreement
 from benchmarks.serving.cost import cpu_s, memory_mb
 from benchmarks.serving.models import MODELS, bundle_of
+from benchmarks.serving.others import PEERS, all_serving
 from benchmarks.serving.ours import NAME, serving
 from benchmarks.serving.player import Player, playing
+from benchmarks.serving.processes import awake
 from benchmarks.serving.slices import Figures, Round, Slice, figures
 from benchmarks.serving.verdicts import page, rows
 from benchmarks.serving.ways import Question, Way, check, question_for
@@ -33,6 +37,7 @@ from toolchain.records.bundle import Bundle
 
 SECONDS, ROUNDS, QUICK_ROUNDS = 0.6, 5, 2
 AT = ("1", "4", "16")
+QUICK = bool(os.environ.get("QUICK"))
 
 
 def chosen(variable: str, known: Sequence[str]) -> tuple[str, ...]:
@@ -49,8 +54,10 @@ def servers(bundle: Bundle, folder: Path, question: Question) -> Iterator[list[W
     """Every way of every server, all of them up."""
     with ExitStack() as stack:
         found = []
-        if NAME in chosen("ONLY", (NAME,)):
+        names = chosen("ONLY", (NAME, *PEERS))
+        if NAME in names:
             found += stack.enter_context(serving(bundle, folder, question))
+        found += stack.enter_context(all_serving(tuple(one for one in names if one in PEERS), bundle, folder, question))
         wanted = os.environ.get("TRANSPORTS", "").split(",")
         yield [way for way in found if wanted == [""] or way.transport in wanted]
 
@@ -63,7 +70,8 @@ def checked(ways: Sequence[Way], folder: Path, question: Question, players: tupl
         np.save(folder / f"{name}.npy", getattr(question, name))
         expected[name] = np.array(engine.ask(bare.Ask(picture=str(folder / f"{name}.npy")), list[float]))
     for way in ways:
-        check(way, client, expected["decoded" if way.picture == "jpeg" else "raw"])
+        with awake(way.pid):
+            check(way, client, expected["decoded" if way.picture == "jpeg" else "raw"])
         say(f"  {way}: answers as the bare engine")
 
 
@@ -75,9 +83,10 @@ def played(ways: Sequence[Way], concurrency: int, rounds: int, players: tuple[Pl
         say(f"  concurrency {concurrency}: round {number + 1} of {rounds}")
         beside, taken = [_bare(engine, concurrency)], []
         for way in ways:
-            before = cpu_s(way.pid)
-            one = client.ask(load.Ask(way.target, SECONDS, concurrency), Slice)
-            taken.append((one, cpu_s(way.pid) - before))
+            with awake(way.pid):
+                before = cpu_s(way.pid)
+                one = client.ask(load.Ask(way.target, SECONDS, concurrency), Slice)
+                taken.append((one, cpu_s(way.pid) - before))
             beside.append(_bare(engine, concurrency))
         for place, ((before_it, after_it), (one, cost)) in enumerate(zip(pairwise(beside), taken, strict=True)):
             found[place].append(Round(before_it, one, after_it, cost))
@@ -89,8 +98,8 @@ def _bare(engine: Player, concurrency: int) -> Slice:
     return found
 
 
-def measured(model: str, concurrencies: Sequence[int], rounds: int) -> Iterator[Figures]:
-    """Everything of one model."""
+def measured(model: str, concurrencies: Sequence[int], rounds: int) -> Iterator[Figures | Row]:
+    """Everything of one model: a figure for each server, way and concurrency; whether benchmark_app agrees."""
     bundle = bundle_of(model)
     say(f"bench: {model}")
     with ExitStack() as stack:
@@ -100,6 +109,8 @@ def measured(model: str, concurrencies: Sequence[int], rounds: int) -> Iterator[
         engine = stack.enter_context(playing("bare", bundle.folder.absolute() / bundle.manifest.serving.files[0]))
         players = engine, stack.enter_context(playing("load"))
         checked(ways, folder, question, players)
+        if not QUICK:
+            yield agreement(bundle, engine)
         for concurrency in concurrencies:
             taken = played(ways, concurrency, rounds, players)
             for way, some in zip(ways, taken, strict=True):
@@ -115,12 +126,16 @@ def bare_figures(model: str, concurrency: int, taken: Sequence[Sequence[Round]],
 
 
 def main() -> None:
-    rounds = int(os.environ.get("ROUNDS", QUICK_ROUNDS if os.environ.get("QUICK") else ROUNDS))
+    rounds = int(os.environ.get("ROUNDS", QUICK_ROUNDS if QUICK else ROUNDS))
     concurrencies = [int(word) for word in chosen("AT", AT)]
-    found = [one for model in chosen("MODELS", MODELS) for one in measured(model, concurrencies, rounds)]
+    told = [one for model in chosen("MODELS", MODELS) for one in measured(model, concurrencies, rounds)]
+    found = [one for one in told if isinstance(one, Figures)]
     print(page(found), end="\n\n")
-    print_rows(rows(found))
+    print_rows([*rows(found), *(one for one in told if isinstance(one, Row))])
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except RuntimeError as error:
+        sys.exit(f"bench: {error}")

@@ -9,24 +9,26 @@ import select
 import socket
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import msgspec
 
 from benchmarks.serving.http1 import Http1
+from benchmarks.serving.http2 import Http2
 from benchmarks.serving.slices import Slice
 
 WARM_S = 0.1
 PATIENCE_S = 30.0
 SEND_BYTES = 1 << 20
+PROTOCOLS: dict[str, Callable[[bytes], Http1 | Http2]] = {"http1": Http1, "grpc": Http2}
 EVENTS = select.EPOLLIN | select.EPOLLOUT | select.EPOLLET
 
 
 class Target(msgspec.Struct, frozen=True):
-    """address: `host:port`, or the path of a Unix socket; requests: files with the bytes of a request each, which
-    connections take in turn; protocol: http1 or grpc."""
+    """address: `host:port`, or the path of a Unix socket; requests: files with the bytes of a request each (grpc: of
+    its message), which connections take in turn; protocol: http1 or grpc."""
 
     address: str
     requests: tuple[str, ...]
@@ -44,7 +46,7 @@ class Ask(msgspec.Struct, frozen=True):
 class Connection:
     """A socket and its protocol. Edge-triggered: it reads and writes until the kernel has had enough."""
 
-    def __init__(self, opened: socket.socket, protocol: Http1) -> None:
+    def __init__(self, opened: socket.socket, protocol: Http1 | Http2) -> None:
         self.socket, self.protocol = opened, protocol
         self.began = 0.0
 
@@ -89,7 +91,7 @@ def connected(target: Target, number: int) -> Connection:
         opened.connect(target.address)
     opened.setblocking(False)
     payload = Path(target.requests[number % len(target.requests)]).read_bytes()
-    return Connection(opened, Http1(payload))
+    return Connection(opened, PROTOCOLS[target.protocol](payload))
 
 
 @contextmanager
@@ -152,9 +154,21 @@ def played(ask: Ask) -> Slice:
         return msgspec.structs.replace(found, reply=reply)
 
 
-def main(lines: Sequence[str] | None = None) -> None:
-    for line in lines or sys.stdin:
-        found = played(msgspec.json.decode(line, type=Ask))
+def asked(target: Target) -> bool:
+    """Whether one request is answered with 200, here and now."""
+    try:
+        played(Ask(target))
+    except (OSError, RuntimeError):
+        return False
+    return True
+
+
+def main() -> None:
+    for line in sys.stdin:
+        try:
+            found = played(msgspec.json.decode(line, type=Ask))
+        except (OSError, RuntimeError) as error:
+            sys.exit(f"bench: load: {error}")
         print(msgspec.json.encode(found).decode(), flush=True)
 
 

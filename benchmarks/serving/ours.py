@@ -3,6 +3,7 @@
 import json
 import mmap
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks.serving.http1 import request
-from benchmarks.serving.load import Target, connected
+from benchmarks.serving.infer_message import infer_request, raw_output
+from benchmarks.serving.load import Target, asked
+from benchmarks.serving.processes import started
 from benchmarks.serving.ways import Question, Way, written
 from toolchain.records.bundle import Bundle
 from toolchain.records.tensors import Array
@@ -47,21 +50,15 @@ class Served(NamedTuple):
 
 
 @contextmanager
-def serving(bundle: Bundle, folder: Path, question: Question, command: Sequence[str] = ()) -> Iterator[list[Way]]:
+def serving(bundle: Bundle, folder: Path, question: Question) -> Iterator[list[Way]]:
     """Every way, once the server is ready; RuntimeError with its log when it ends before. Its log lies in `folder`."""
-    words = ["serve", f"--bundle={bundle.folder}", "--host=127.0.0.1", "--port=0", "--certify=off", *command]
+    more = shlex.split(os.environ.get("OURS", ""))
+    words = ["serve", f"--bundle={bundle.folder}", "--host=127.0.0.1", "--port=0", "--certify=off", *more]
     log = folder / "ours.log"
-    with (
-        log.open("wb") as lines,
-        subprocess.Popen([sys.executable, "-m", "deploy.runtime", *words], stderr=lines, stdout=lines) as process,
-    ):
-        try:
-            listening = _waited(process, log)
-            server = Served(bundle, folder, question, process.pid, listening)
-            with shared_memory(server) as shared:
-                yield [*over_http(server), *over_unix(server), *shared]
-        finally:
-            process.terminate()
+    with started([sys.executable, "-m", "deploy.runtime", *words], log) as process:
+        server = Served(bundle, folder, question, process.pid, _waited(process, log))
+        with shared_memory(server) as shared:
+            yield [*over_http(server), *over_unix(server), *over_grpc(server), *shared]
 
 
 def _waited(process: "subprocess.Popen[bytes]", log: Path) -> dict[str, Any]:
@@ -97,6 +94,10 @@ def read_binary(classes: int, body: bytes) -> Array:
     return np.frombuffer(body[-4 * classes :], np.float32)
 
 
+def read_message(body: bytes) -> Array:
+    return np.frombuffer(raw_output(body), np.float32)
+
+
 def read_picture(body: bytes) -> Array:
     return np.array(json.loads(body)["outputs"][0]["data"], np.float32)
 
@@ -121,6 +122,16 @@ def over_unix(server: Served) -> Iterator[Way]:
         yield server.way("Unix socket", Target(str(place), files), partial(read_binary, classes_of(server)))
 
 
+def over_grpc(server: Served) -> Iterator[Way]:
+    """Where it listens for it."""
+    if port := server.listening.get("grpc_port"):
+        (given,), (asked,) = server.bundle.manifest.inputs, server.bundle.manifest.outputs
+        raw, shape = server.question.raw.tobytes(), server.question.raw.shape
+        message = infer_request(server.bundle.manifest.name, given.name, shape, asked.name, raw)
+        target = Target(f"127.0.0.1:{port}", written(server.folder, "grpc", message), "grpc")
+        yield server.way("gRPC", target, read_message)
+
+
 @contextmanager
 def shared_memory(server: Served) -> Iterator[list[Way]]:
     """Triton's system shared memory, where it is offered: a region a connection, the picture in it, room for the answer
@@ -140,25 +151,8 @@ def shared_memory(server: Served) -> Iterator[list[Way]]:
 
 def _registered(server: Served, name: str, size: int) -> bool:
     text = json.dumps({"key": f"/{name}", "offset": 0, "byte_size": size}).encode()
-    path = f"/v2/systemsharedmemory/region/{name}/register"
-    return _asked(server.address, request("POST", path, text))
-
-
-def _asked(address: str, content: bytes) -> bool:
-    """Whether it was answered with 200."""
-    place = Path(written(SHARED, f"bench-serving-{os.getpid()}", content)[0])
-    try:
-        one = connected(Target(address, (str(place),)), 0)
-    finally:
-        place.unlink()
-    with one.socket:
-        one.socket.setblocking(True)
-        one.socket.settimeout(5)
-        one.begin()
-        try:
-            return one.receive()
-        except RuntimeError:
-            return False
+    content = request("POST", f"/v2/systemsharedmemory/region/{name}/register", text)
+    return asked(Target(server.address, written(server.folder, "register", content)))
 
 
 def _shared_way(server: Served, names: Sequence[str], size: int, answer: int) -> Way:

@@ -1,0 +1,56 @@
+"""Open Inference Protocol v2 over gRPC: a request's message, and the tensor in a reply's. Just these two, by hand."""
+
+from collections.abc import Iterator, Sequence
+
+VARINT, BYTES = 0, 2
+MODEL_NAME, INPUTS, OUTPUTS, RAW_INPUTS, RAW_OUTPUTS = 1, 5, 6, 7, 6
+NAME, DATATYPE, SHAPE = 1, 2, 3
+
+
+def infer_request(model: str, given: str, shape: Sequence[int], asked: str, raw: bytes) -> bytes:
+    """ModelInferRequest for one tensor of uint8."""
+    sizes = b"".join(map(varint, shape))
+    tensor = field(NAME, given.encode()) + field(DATATYPE, b"UINT8") + field(SHAPE, sizes)
+    output = field(NAME, asked.encode())
+    return field(MODEL_NAME, model.encode()) + field(INPUTS, tensor) + field(OUTPUTS, output) + field(RAW_INPUTS, raw)
+
+
+def raw_output(message: bytes) -> bytes:
+    """The first of a ModelInferResponse's raw contents; ValueError where there is none."""
+    for number, content in fields(message):
+        if number == RAW_OUTPUTS:
+            return content
+    raise ValueError(f"no raw output in {message[:200]!r}")
+
+
+def varint(value: int) -> bytes:
+    found = bytearray()
+    while value > 127:
+        found.append(value & 127 | 128)
+        value >>= 7
+    return bytes([*found, value])
+
+
+def field(number: int, content: bytes) -> bytes:
+    return varint(number << 3 | BYTES) + varint(len(content)) + content
+
+
+def fields(message: bytes) -> Iterator[tuple[int, bytes]]:
+    """Those of variable length."""
+    at = 0
+    while at < len(message):
+        key, at = _varint_at(message, at)
+        size, at = _varint_at(message, at)
+        if key & 7 == BYTES:
+            yield key >> 3, message[at : at + size]
+            at += size
+        elif key & 7 != VARINT:
+            raise ValueError(f"a field of kind {key & 7} in {message[:200]!r}")
+
+
+def _varint_at(message: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while message[at] > 127:
+        value |= (message[at] & 127) << shift
+        at, shift = at + 1, shift + 7
+    return value | message[at] << shift, at + 1

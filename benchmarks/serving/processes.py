@@ -1,0 +1,50 @@
+"""A server's processes: started, held still while others are measured, and all of them ended, whatever they started."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from benchmarks.serving.cost import family
+
+PATIENCE_S = 10.0
+
+
+@contextmanager
+def started(
+    command: Sequence[object], log: Path, cwd: Path | None = None, more: Mapping[str, str] | None = None
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """What it writes goes to `log`. Some leave workers behind when they are ended: these are ended too."""
+    with log.open("wb") as lines:
+        process = subprocess.Popen(
+            [str(word) for word in command], stdout=lines, stderr=lines, cwd=cwd, env={**os.environ, **(more or {})}
+        )
+        try:
+            yield process
+        finally:
+            everyone = family(process.pid)
+            _tell(everyone, signal.SIGCONT)
+            process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(PATIENCE_S)
+            _tell(everyone, signal.SIGKILL)
+            process.wait()
+
+
+@contextmanager
+def awake(pid: int) -> Iterator[None]:
+    """Servers that poll would take from those that are measured: outside of this, they are stopped."""
+    everyone = family(pid)
+    _tell(everyone, signal.SIGCONT)
+    try:
+        yield
+    finally:
+        _tell(everyone, signal.SIGSTOP)
+
+
+def _tell(pids: Sequence[int], what: signal.Signals) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, what)
