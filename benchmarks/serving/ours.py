@@ -53,7 +53,8 @@ class Served(NamedTuple):
 def serving(bundle: Bundle, folder: Path, question: Question) -> Iterator[list[Way]]:
     """Every way, once the server is ready; RuntimeError with its log when it ends before. Its log lies in `folder`."""
     more = shlex.split(os.environ.get("OURS", ""))
-    words = ["serve", f"--bundle={bundle.folder}", "--host=127.0.0.1", "--port=0", "--certify=off", *more]
+    words = ["serve", f"--bundle={bundle.folder}", "--host=127.0.0.1", "--port=0", "--certify=off"]
+    words += ["--grpc-port=0", f"--unix-socket={folder}/ours.sock", *more]
     log = folder / "ours.log"
     with started([sys.executable, "-m", "deploy.runtime", *words], log) as process:
         server = Served(bundle, folder, question, process.pid, _waited(process, log))
@@ -71,7 +72,7 @@ def _waited(process: "subprocess.Popen[bytes]", log: Path) -> dict[str, Any]:
         except subprocess.TimeoutExpired:
             lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
             found = {line["event"]: line for line in lines}
-    return dict(found["listening"])
+    return found["listening"] | found.get("listening for gRPC", {}) | found.get("listening on a file", {})
 
 
 def header(server: Served, parameters: dict[str, Any], output: dict[str, Any]) -> bytes:
@@ -117,7 +118,7 @@ def over_http(server: Served) -> Iterator[Way]:
 
 def over_unix(server: Served) -> Iterator[Way]:
     """Where it listens on one."""
-    if place := server.listening.get("unix"):
+    if place := server.listening.get("unix_socket"):
         files = written(server.folder, "http", binary_request(server))
         yield server.way("Unix socket", Target(str(place), files), partial(read_binary, classes_of(server)))
 

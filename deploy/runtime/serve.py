@@ -152,9 +152,11 @@ class Server:
         try:
             if path.is_socket():
                 path.unlink()  # of a server that was killed
-            return (await self._loop.create_unix_server(entrance.protocol, path, backlog=512),)
+            door = await self._loop.create_unix_server(entrance.protocol, path, backlog=512)
         except OSError as error:
             raise DeviceError(f"cannot listen on {path} ({error.strerror}); choose another: --unix-socket") from error
+        self._log.write("info", "listening on a file", unix_socket=path)
+        return (door,)
 
     async def _listen_grpc(self) -> "GrpcServer | None":
         options = self._options
