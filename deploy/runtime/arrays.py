@@ -49,8 +49,14 @@ class Tensor(msgspec.Struct):
 def aligned_buffer(size: int, offset: int = 0) -> memoryview:
     """`size` writable bytes whose byte `offset` is aligned; pages that are never written cost no memory."""
     block = np.empty(size + ALIGNMENT, np.uint8)
-    first = -(block.ctypes.data + offset) % ALIGNMENT
-    return memoryview(block[first : first + size].data)
+    first = -(address(block) + offset) % ALIGNMENT
+    return block.data[first : first + size]
+
+
+def address(array: Array) -> int:
+    """Of its first byte; several times quicker than `ctypes.data`."""
+    found: int = array.__array_interface__["data"][0]
+    return found
 
 
 def array_from(tensor: Tensor, raw: memoryview | None, spec: TensorSpec) -> Array:
@@ -71,7 +77,7 @@ def array_from(tensor: Tensor, raw: memoryview | None, spec: TensorSpec) -> Arra
             f"input '{tensor.name}': {spec.dtype} {tensor.shape} is {expected} bytes, got binary_data_size {len(raw)}"
         )
     array = np.frombuffer(raw, np.uint8)
-    if array.ctypes.data % ALIGNMENT:
+    if address(array) % ALIGNMENT:
         aligned = aligned_buffer(len(raw))
         aligned[:] = raw
         array = np.frombuffer(aligned, np.uint8)

@@ -6,7 +6,7 @@ loop's. Knows nothing of HTTP, gRPC or sockets: a Talk does.
 
 import asyncio
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Generic, Protocol, TypeVar
@@ -31,14 +31,14 @@ LONG_BYTES = 16 << 10  # of JSON, in or out: about a millisecond
 
 class Talk(Protocol[ReplyT]):
     """A request as its protocol has it. heavy: parsing it may take a while; client: for fairness; gone(): whether the
-    client has left; parsed() and told() run on any thread, sent() on the loop's."""
+    client has left; times: seconds by stage; parsed() and told() run on any thread, sent() on the loop's."""
 
     heavy: bool
     client: Hashable
 
     def gone(self) -> bool: ...
     def parsed(self) -> Call: ...
-    def told(self, call: Call, answer: Answer, times_ms: dict[str, float]) -> ReplyT: ...
+    def told(self, call: Call, answer: Answer, times: Mapping[str, float]) -> ReplyT: ...
     def sent(self, outcome: ReplyT | ToolchainError) -> None: ...
 
 
@@ -181,16 +181,12 @@ class Exchange(Generic[ReplyT]):
         if isinstance(outcome, Answer):
             self._times |= {"queue": outcome.queue_s, "infer": outcome.infer_s}
             try:
-                reply = self._timed("encode", partial(self._told, outcome))
+                reply = self._timed("encode", partial(self._talk.told, self._call, outcome, self._times))
             except RequestError as error:  # an output that does not fit the shared memory that it is to go to
                 outcome = error
             except Exception as error:  # an engine's answer that cannot be told, or a bug: a 500, not a hung client
                 outcome = EngineFault(f"the answer cannot be encoded: {error!r:.300}")
         return outcome, reply
-
-    def _told(self, answer: Answer) -> ReplyT:
-        times_ms = {stage: round(seconds * 1e3, 3) for stage, seconds in self._times.items()}
-        return self._talk.told(self._call, answer, times_ms)
 
     def _finish(self, outcome: Outcome, reply: ReplyT | None) -> None:
         self._desk.in_flight -= 1

@@ -1,7 +1,7 @@
 """One ModelInferRequest as the desk takes it, and where its client is. Knows nothing of gRPC's server."""
 
 import asyncio
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from typing import Any
 from urllib.parse import unquote
 
@@ -36,10 +36,10 @@ class GrpcTalk:
             not_offered(place)
         return call
 
-    def told(self, call: Call, answer: Answer, times_ms: dict[str, float]) -> Any:
+    def told(self, call: Call, answer: Answer, times: Mapping[str, float]) -> Any:
         manifest = self._desk.bundle.manifest
         model = (manifest.name, manifest.release, manifest.labels)
-        return response_from_answer(types(), call, answer, model, times_ms, self._desk.regions.write)
+        return response_from_answer(types(), call, answer, model, times, self._desk.regions.write)
 
     def sent(self, outcome: Any) -> None:
         if not self.outcome.done():

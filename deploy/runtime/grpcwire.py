@@ -102,7 +102,7 @@ def response_from_answer(
     call: Call,
     answer: Answer,
     model: tuple[str, str, Sequence[str]],
-    times_ms: Mapping[str, float],
+    times: Mapping[str, float],
     write: Write,
 ) -> Any:
     """model: name, release, labels."""
@@ -117,8 +117,8 @@ def response_from_answer(
             raw = b""  # clients count these by the outputs
         response.raw_output_contents.append(raw)
     if call.timings:
-        for stage, milliseconds in times_ms.items():
-            response.parameters[f"{stage}_ms"].double_param = milliseconds
+        for stage, seconds in times.items():
+            response.parameters[f"{stage}_ms"].double_param = round(seconds * 1e3, 3)
     return response
 
 

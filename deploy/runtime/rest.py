@@ -1,12 +1,13 @@
 """An inference request as HTTP has it: body and headers -> Call, Answer -> Reply, errors -> statuses. No sockets."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 
 from deploy.runtime import sharedmemory
 from deploy.runtime.answers import answer_body, picture_body
 from deploy.runtime.exchange import LONG_BYTES, Desk
 from deploy.runtime.messages import Reply, Request, Send, error_reply
 from deploy.runtime.service import Expired, Unavailable
+from deploy.runtime.sharedmemory import Place
 from deploy.runtime.turns import Answer
 from deploy.runtime.wire import Call, Wanted, call_from_body, not_offered
 from toolchain.errors import RequestError, ToolchainError
@@ -18,9 +19,8 @@ class RestTalk:
     """See exchange.Talk. shared: who may use shared memory."""
 
     def __init__(self, desk: Desk, request: Request, send: Send, shared: sharedmemory.Policy) -> None:
-        self._desk, self._request, self._send = desk, request, send
+        self._desk, self._request, self._send, self._shared = desk, request, send, shared
         self.client: Hashable = request.caller
-        self._offered = sharedmemory.allowed(shared, request.caller.is_local)
         self._is_picture = request.headers.get(b"content-type", b"").startswith(b"image/")
         self.heavy = self._is_picture or _json_bytes(request) > LONG_BYTES
 
@@ -38,21 +38,29 @@ class RestTalk:
         if length is not None and not _is_size(length):
             raise RequestError("Inference-Header-Content-Length: expected a whole number of bytes")
         header_bytes = None if length is None else int(length)
-        read = self._desk.regions.read if self._offered else not_offered
         specs = (manifest.inputs, manifest.outputs)
-        call = call_from_body(request.body, header_bytes, *specs, read, manifest.preprocessing)
-        if not self._offered:
-            for place in (wanted.place for wanted in call.wanted if wanted.place):
-                not_offered(place)
+        call = call_from_body(request.body, header_bytes, *specs, self._read, manifest.preprocessing)
+        for place in (one.place for one in call.wanted if one.place is not None):
+            self._check_offered(place)
         return call
 
-    def told(self, call: Call, answer: Answer, times_ms: dict[str, float]) -> Reply:
+    def _read(self, place: Place) -> memoryview:
+        self._check_offered(place)
+        return self._desk.regions.read(place)
+
+    def _check_offered(self, place: Place) -> None:
+        if not sharedmemory.allowed(self._shared, self._request.caller.is_local):
+            not_offered(place)
+
+    def told(self, call: Call, answer: Answer, times: Mapping[str, float]) -> Reply:
         manifest = self._desk.bundle.manifest
         told = (manifest.name, manifest.release, manifest.labels)
         if self._is_picture:
-            times_ms = {stage: ms for stage, ms in times_ms.items() if stage != "parse"}
+            times_ms = {stage: round(seconds * 1e3, 3) for stage, seconds in times.items() if stage != "parse"}
             return Reply(200, picture_body(answer.outputs, *told, times_ms))
-        parameters = {f"{stage}_ms": ms for stage, ms in times_ms.items()} if call.timings else {}
+        parameters = (
+            {f"{stage}_ms": round(seconds * 1e3, 3) for stage, seconds in times.items()} if call.timings else {}
+        )
         body, header = answer_body(call, answer.outputs, *told, parameters, self._desk.regions.write)
         if header is None:
             return Reply(200, body)
