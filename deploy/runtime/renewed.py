@@ -3,6 +3,7 @@
 While the new files are broken the old ones go on, and the log says so. Knows nothing of what is made.
 """
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -11,11 +12,13 @@ from deploy.runtime.logs import Log
 from toolchain.errors import ToolchainError, UsageError
 
 T = TypeVar("T")
+DAY_S = 24 * 3600.0
 Stamp = tuple[tuple[int, int, int], ...]
 
 
 class Renewed(Generic[T]):
-    """`value` is the newest that could be made. `warnings` are told when it was: what is allowed and yet unwise."""
+    """`value` is the newest that could be made. `warnings` are what is allowed and yet unwise: told when it was made,
+    and once a day, since a certificate grows old by itself."""
 
     def __init__(
         self,
@@ -24,28 +27,33 @@ class Renewed(Generic[T]):
         make: Callable[[], T],
         log: Log,
         warnings: Callable[[], list[str]] = list,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._what, self._files, self._make, self._log, self._warnings = what, files, make, log, warnings
-        self._stamp = stamp(files)
+        self._stamp, self._clock = stamp(files), clock
         self.value = make()
-        self._warn()
+        self._warn(warnings())
 
     def look(self) -> None:
         """Make it anew if a file has changed."""
         found = stamp(self._files)
-        if found == self._stamp:
+        if found == self._stamp and self._clock() < self._again:
             return
+        is_new = found != self._stamp
         self._stamp = found  # taken before they are read: what changes meanwhile is seen at the next look
         try:
-            self.value = self._make()
+            made, told = (self._make() if is_new else self.value), self._warnings()
         except ToolchainError as error:
             self._log.write("error", "not renewed", what=self._what, reason=f"{error}; the old one goes on")
             return
-        self._log.write("info", "renewed", what=self._what)
-        self._warn()
+        self.value = made
+        if is_new:
+            self._log.write("info", "renewed", what=self._what)
+        self._warn(told)
 
-    def _warn(self) -> None:
-        for text in self._warnings():
+    def _warn(self, told: list[str]) -> None:
+        self._again = self._clock() + DAY_S
+        for text in told:
             self._log.write("warning", "unwise", what=self._what, text=text)
 
 

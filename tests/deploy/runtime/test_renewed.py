@@ -80,6 +80,16 @@ def test_the_first_must_be_good(tmp_path: Path) -> None:
         renewed(tmp_path / "nothing")
 
 
+def test_warnings_are_told_again_each_day(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, now = tmp_path / "n", [0.0]
+    file.write_text("1")
+    found = Renewed("number", (file,), lambda: number_in(file), Log(), lambda: ["old"], lambda: now[0])
+    for hours in (1, 23, 25, 26, 48, 50):
+        now[0] = hours * 3600.0
+        found.look()
+    assert [one["text"] for one in events(capsys)] == ["old"] * 3
+
+
 def test_warnings_are_told_at_each_making(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "n"
     file.write_text("1")
