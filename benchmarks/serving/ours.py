@@ -1,4 +1,4 @@
-"""Our server, started as its container starts it, without the container; and every way of asking it that it offers."""
+"""Our server, started as its container starts it, without the container; and every way of asking it."""
 
 import json
 import mmap
@@ -16,7 +16,7 @@ import numpy as np
 
 from benchmarks.serving.http1 import request
 from benchmarks.serving.infer_message import infer_request, raw_output
-from benchmarks.serving.load import Target, asked
+from benchmarks.serving.load import Ask, Target, played
 from benchmarks.serving.processes import started
 from benchmarks.serving.ways import Question, Way, written
 from toolchain.records.bundle import Bundle
@@ -29,17 +29,19 @@ SHARED = Path("/dev/shm")
 
 
 class Served(NamedTuple):
-    """A server that is ready. listening: what it said of its places when it opened them."""
+    """A server that is ready."""
 
     bundle: Bundle
     folder: Path
     question: Question
     pid: int
-    listening: dict[str, Any]
+    port: int
+    grpc_port: int
+    socket: Path
 
     @property
     def address(self) -> str:
-        return f"127.0.0.1:{self.listening['port']}"
+        return f"127.0.0.1:{self.port}"
 
     @property
     def path(self) -> str:
@@ -53,16 +55,19 @@ class Served(NamedTuple):
 def serving(bundle: Bundle, folder: Path, question: Question) -> Iterator[list[Way]]:
     """Every way, once the server is ready; RuntimeError with its log when it ends before. Its log lies in `folder`."""
     more = shlex.split(os.environ.get("OURS", ""))
+    log, socket = folder / "ours.log", folder / "ours.socket"
     words = ["serve", f"--bundle={bundle.folder}", "--host=127.0.0.1", "--port=0", "--certify=off"]
-    words += ["--grpc-port=0", f"--unix-socket={folder}/ours.sock", *more]
-    log = folder / "ours.log"
+    words += ["--grpc-port=0", f"--unix-socket={socket}", *more]
     with started([sys.executable, "-m", "deploy.runtime", *words], log) as process:
-        server = Served(bundle, folder, question, process.pid, _waited(process, log))
+        said = _waited(process, log)
+        ports = said["listening"]["port"], said["listening for gRPC"]["grpc_port"]
+        server = Served(bundle, folder, question, process.pid, *ports, socket)
         with shared_memory(server) as shared:
             yield [*over_http(server), *over_unix(server), *over_grpc(server), *shared]
 
 
-def _waited(process: "subprocess.Popen[bytes]", log: Path) -> dict[str, Any]:
+def _waited(process: "subprocess.Popen[bytes]", log: Path) -> dict[str, dict[str, Any]]:
+    """Its log's lines by their events, once it is ready."""
     found: dict[str, Any] = {}
     while "ready" not in found:
         if process.poll() is not None or "not ready" in found:
@@ -72,7 +77,7 @@ def _waited(process: "subprocess.Popen[bytes]", log: Path) -> dict[str, Any]:
         except subprocess.TimeoutExpired:
             lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
             found = {line["event"]: line for line in lines}
-    return found["listening"] | found.get("listening for gRPC", {}) | found.get("listening on a file", {})
+    return found
 
 
 def header(server: Served, parameters: dict[str, Any], output: dict[str, Any]) -> bytes:
@@ -117,43 +122,40 @@ def over_http(server: Served) -> Iterator[Way]:
 
 
 def over_unix(server: Served) -> Iterator[Way]:
-    """Where it listens on one."""
-    if place := server.listening.get("unix_socket"):
-        files = written(server.folder, "http", binary_request(server))
-        yield server.way("Unix socket", Target(str(place), files), partial(read_binary, classes_of(server)))
+    files = written(server.folder, "unix", binary_request(server))
+    yield server.way("Unix socket", Target(str(server.socket), files), partial(read_binary, classes_of(server)))
 
 
 def over_grpc(server: Served) -> Iterator[Way]:
-    """Where it listens for it."""
-    if port := server.listening.get("grpc_port"):
-        (given,), (asked,) = server.bundle.manifest.inputs, server.bundle.manifest.outputs
-        raw, shape = server.question.raw.tobytes(), server.question.raw.shape
-        message = infer_request(server.bundle.manifest.name, given.name, shape, asked.name, raw)
-        target = Target(f"127.0.0.1:{port}", written(server.folder, "grpc", message), "grpc")
-        yield server.way("gRPC", target, read_message)
+    (given,), (asked,) = server.bundle.manifest.inputs, server.bundle.manifest.outputs
+    raw, shape = server.question.raw.tobytes(), server.question.raw.shape
+    message = infer_request(server.bundle.manifest.name, given.name, shape, asked.name, raw)
+    target = Target(f"127.0.0.1:{server.grpc_port}", written(server.folder, "grpc", message), "grpc")
+    yield server.way("gRPC", target, read_message)
 
 
 @contextmanager
 def shared_memory(server: Served) -> Iterator[list[Way]]:
-    """Triton's system shared memory, where it is offered: a region a connection, the picture in it, room for the answer
-    behind. The picture is written there once, as over HTTP its request was written once."""
+    """Triton's system shared memory: a region a connection, the picture in it, room for the answer behind. The picture
+    is written there once, as over HTTP its request was written once."""
     raw, answer = server.question.raw.tobytes(), 4 * classes_of(server)
     names = [f"bench-serving-{os.getpid()}-{number}" for number in range(CONNECTIONS)]
     regions = [SHARED / name for name in names]
     for region in regions:
         region.write_bytes(raw + bytes(answer))
     try:
-        offered = all(_registered(server, name, len(raw) + answer) for name in names)
-        yield [_shared_way(server, names, len(raw), answer)] if offered else []
+        for name in names:
+            _register(server, name, len(raw) + answer)
+        yield [_shared_way(server, names, len(raw), answer)]
     finally:
         for region in regions:
             region.unlink()
 
 
-def _registered(server: Served, name: str, size: int) -> bool:
+def _register(server: Served, name: str, size: int) -> None:
     text = json.dumps({"key": f"/{name}", "offset": 0, "byte_size": size}).encode()
     content = request("POST", f"/v2/systemsharedmemory/region/{name}/register", text)
-    return asked(Target(server.address, written(server.folder, "register", content)))
+    played(Ask(Target(server.address, written(server.folder, "register", content))))
 
 
 def _shared_way(server: Served, names: Sequence[str], size: int, answer: int) -> Way:
