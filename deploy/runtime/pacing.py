@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 SHARE = 0.9  # of the quota: the rest is for what is not ours to pace (health checks, the kernel's slack of slices)
 PERIOD_S = 0.1
-SAVED = 0.08  # of a period's quota: how much may be used at once, on top of what is being earned
+SAVED = 0.02  # of a period's quota: how much may be used at once, on top of what is being earned
 NOTHING = 1e-6  # less than a sleep can tell
 
 

@@ -70,7 +70,20 @@ def test_the_image_holds_what_it_needs_and_nothing_that_makes_models(image: Imag
         image, "import importlib.metadata as m; print(*sorted(d.name.lower() for d in m.distributions()))"
     )
     assert found.split() == [
-        *("cffi", "httptools", "mlcommons_loadgen", "msgspec", "numpy", "openvino", "pillow", "pycparser", "pynacl"),
+        *(
+            "cffi",
+            "grpcio",
+            "httptools",
+            "mlcommons_loadgen",
+            "msgspec",
+            "numpy",
+            "openvino",
+            "pillow",
+            "protobuf",
+            "pycparser",
+            "pynacl",
+            "typing_extensions",
+        ),
     ]
 
 
