@@ -23,7 +23,7 @@ import numpy as np
 from benchmarks.rows import Row, print_rows
 from benchmarks.serving import bare, load
 from benchmarks.serving.app import agreement
-from benchmarks.serving.cost import cpu_s, memory_mb
+from benchmarks.serving.cost import busy, cpu_s, memory_mb
 from benchmarks.serving.models import MODELS, bundle_of
 from benchmarks.serving.others import PEERS, all_serving
 from benchmarks.serving.ours import NAME, serving
@@ -115,6 +115,7 @@ def measured(model: str, concurrencies: Sequence[int], rounds: int) -> Iterator[
         if not QUICK:
             yield agreement(bundle, engine)
         for concurrency in concurrencies:
+            say(f"  {busy():.0%} of the cores are taken by others: above some percent, figures mislead")
             taken = played(ways, concurrency, rounds, LONGER.get(model, SECONDS), players)
             for way, some in zip(ways, taken, strict=True):
                 yield figures(model, way.server, way.transport, concurrency, some, memory_mb(way.pid))
