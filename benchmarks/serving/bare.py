@@ -54,34 +54,35 @@ class Bare:
         return [float(value) for value in request.get_output_tensor().data[0]]
 
     def play(self, ask: Ask) -> Slice:
+        """Warm-up, slice, and what is still in flight, as the load generator does it."""
         play = self._one_by_one if ask.concurrency == 1 else self._many
-        play(WARM_S)
-        began, cpu = time.perf_counter(), time.process_time()
-        latencies_ms = play(ask.seconds)
-        seconds = time.perf_counter() - began
-        return Slice(seconds, tuple(latencies_ms), len(latencies_ms), time.process_time() - cpu)
+        cpu, start = time.process_time(), time.perf_counter() + WARM_S
+        finished = play(start + ask.seconds)
+        inside = tuple(ms for ms, at in finished if at >= start)
+        return Slice(ask.seconds, inside, len(finished), time.process_time() - cpu)
 
-    def _one_by_one(self, seconds: float) -> list[float]:
-        """Timed from outside, as a client times a server."""
+    def _one_by_one(self, end: float) -> list[tuple[float, float]]:
+        """(ms, when) of each answer, timed from outside, as a client times a server."""
         found, now = [], time.perf_counter()
-        end = now + seconds
         while now < end:
             self._one.infer()
             began, now = now, time.perf_counter()
-            found.append((now - began) * 1e3)
-        return found
+            found.append(((now - began) * 1e3, now))
+        return found[:-1]
 
-    def _many(self, seconds: float) -> list[float]:
+    def _many(self, end: float) -> list[tuple[float, float]]:
         found, flying, queue = [], set(), self._queue
-        end = time.perf_counter() + seconds
-        while time.perf_counter() < end:
+        while True:
             idle = queue.get_idle_request_id()
+            now = time.perf_counter()
+            if now >= end:
+                break
             if idle in flying:
-                found.append(queue[idle].latency)
+                found.append((queue[idle].latency, now))
             flying.add(idle)
             queue.start_async()
         queue.wait_all()
-        return [*found, *(queue[one].latency for one in flying)]
+        return found
 
 
 def main() -> None:

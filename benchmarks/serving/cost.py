@@ -1,6 +1,7 @@
 """What a server's processes cost: CPU seconds and memory of one process and all that it started, from /proc."""
 
 import os
+import time
 from pathlib import Path
 
 TICK_S = 1 / os.sysconf("SC_CLK_TCK")
@@ -24,6 +25,18 @@ def cpu_s(pid: int) -> float:
 def memory_mb(pid: int) -> float:
     """Proportional set size: pages that processes share are counted once."""
     return sum(_pss_kb(one) for one in family(pid)) / 1e3
+
+
+def busy(seconds: float = 1.0) -> float:
+    """The share of all cores' time that is taken now, by whomever."""
+    before = _times()
+    time.sleep(seconds)
+    spent = [now - then for now, then in zip(_times(), before, strict=True)]
+    return 1 - (spent[3] + spent[4]) / sum(spent)  # idle, and idle while it waits for a disk
+
+
+def _times() -> list[int]:
+    return [int(word) for word in (PROC / "stat").read_text().splitlines()[0].split()[1:9]]
 
 
 def _stat(pid: int) -> list[str]:

@@ -112,12 +112,13 @@ def test_a_slice_counts_what_was_answered_in_it_and_nothing_is_left_in_flight(tm
     body = json.dumps({"ok": True}).encode()
     reply = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body
     content = request("POST", "/", b"12345")
-    answered = []
+    answered: list[bytes] = []
 
     def answer(one: socket.socket) -> None:
         with one:
             while one.recv(len(content), socket.MSG_WAITALL):
-                answered.append(one.sendall(reply))
+                answered.append(reply)
+                one.sendall(reply)
 
     def accept(listening: socket.socket) -> None:
         for _ in range(3):
