@@ -16,7 +16,8 @@ import numpy as np
 from deploy.runtime.health import Health
 from deploy.runtime.logs import Log
 from deploy.runtime.metrics import Metrics
-from deploy.runtime.service import EngineFault, Expired, Gone, Service, Unavailable
+from deploy.runtime.refusals import EngineFault, Expired, Gone, Unavailable
+from deploy.runtime.service import Service
 from deploy.runtime.sharedmemory import Regions
 from deploy.runtime.turns import Answer, Outcome
 from deploy.runtime.wire import Call

@@ -18,7 +18,8 @@ from deploy.runtime.grpcmessages import SERVICE, types
 from deploy.runtime.grpctalk import Context, GrpcTalk, is_local
 from deploy.runtime.grpcwire import message_from
 from deploy.runtime.limits import Limits
-from deploy.runtime.service import Expired, Gone, Terms, Unavailable
+from deploy.runtime.refusals import Expired, Gone, Unavailable
+from deploy.runtime.service import Terms
 from deploy.runtime.statistics import statistics
 from deploy.runtime.tls import Tls
 from toolchain.errors import DeviceError, RequestError, ToolchainError

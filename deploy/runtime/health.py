@@ -2,7 +2,8 @@
 
 from typing import Literal
 
-from deploy.runtime.service import Service, Unavailable
+from deploy.runtime.refusals import Unavailable
+from deploy.runtime.service import Service
 from toolchain.records.certificate import Certificate, Check
 
 Phase = Literal["starting", "ready", "failed", "draining"]

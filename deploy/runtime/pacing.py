@@ -32,6 +32,10 @@ class Pacer:
         self._lock = threading.Lock()
         self._saved, self._seen_s, self._used_s = self._most, clock(), used()
 
+    @property
+    def paces(self) -> bool:
+        return self._rate is not None
+
     def wait(self) -> None:
         """Until what was used is earned."""
         if self._rate is None:

@@ -6,7 +6,7 @@ from deploy.runtime import sharedmemory
 from deploy.runtime.answers import answer_body, picture_body
 from deploy.runtime.exchange import LONG_BYTES, Desk
 from deploy.runtime.messages import Reply, Request, Send, error_reply
-from deploy.runtime.service import Expired, Unavailable
+from deploy.runtime.refusals import Expired, Unavailable
 from deploy.runtime.sharedmemory import Place
 from deploy.runtime.turns import Answer
 from deploy.runtime.wire import Call, Wanted, call_from_body, not_offered

@@ -1,6 +1,7 @@
 """Artifact -> something that answers. One engine a file; the table is read by eye."""
 
 import os
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from types import TracebackType
@@ -63,6 +64,18 @@ class Engine(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+
+
+Found = Callable[[dict[str, Array] | Exception], None]
+
+
+@runtime_checkable
+class CallsBack(Engine, Protocol):
+    """What an engine has that need not be waited for."""
+
+    def start(self, feeds: Feeds, found: Found) -> None:
+        """Begin on `feeds`; `found` is called once, with the outputs or why there are none, on a thread of the engine's
+        that waits for it. The caller sees to it that no more than `requests` calls run at once, these and infer()'s."""
 
 
 @runtime_checkable

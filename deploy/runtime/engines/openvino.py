@@ -11,8 +11,10 @@ OpenVINO's package. Why it is as it is (measured with 2026.4.1 on an AVX512-VNNI
 """
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Lock
@@ -21,7 +23,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from deploy.runtime.engines import Settings
+from deploy.runtime.engines import Found, Settings
 from toolchain.errors import DeviceError, RecordError
 from toolchain.records.manifest import Candidate
 from toolchain.records.packed import unpacked
@@ -39,6 +41,7 @@ HINTS = {
     "int1w": "f32",
 }
 PACKED = ".packed"
+CLOSED = "the engine is closed: infer() was called after its `with` block"
 FORMS = (32, 8, 1)  # batches, the largest first; as in TensorRT profiles
 AS_IS = 0  # the form of a graph whose batch is fixed already, or that has other free axes
 
@@ -50,12 +53,31 @@ class _Request:
         self._request, self._fixed = request, fixed
         self._inputs = [tensor.data for tensor in request.input_tensors] if fixed else []
         self._outputs = [tensor.data for tensor in request.output_tensors] if fixed else []
+        self._done: Callable[[list[Array]], None] | None = None
 
     def answer(self, arrays: list[Array]) -> list[Array]:
+        self._done = None
+        self._begin(arrays)
+        self._request.wait()
+        return self._copied()
+
+    def start(self, arrays: list[Array], done: Callable[[list[Array]], None]) -> None:
+        """`done` is called with the outputs, on a thread of OpenVINO's; never if that fails (so are its bindings)."""
+        if self._done is None:
+            self._request.set_callback(self._called, None)
+        self._done = done
+        self._begin(arrays)
+
+    def _called(self, _: None) -> None:
+        if self._done is not None:
+            self._done(self._copied())
+
+    def _begin(self, arrays: list[Array]) -> None:
         for view, array in zip(self._inputs if self._fixed else self._shaped(arrays), arrays, strict=True):
             np.copyto(view, array)
         self._request.start_async()
-        self._request.wait()
+
+    def _copied(self) -> list[Array]:
         outputs = self._outputs if self._fixed else [tensor.data for tensor in self._request.output_tensors]
         return [view.copy() for view in outputs]
 
@@ -87,6 +109,7 @@ class OpenVinoEngine:
         streams = first.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
         # One more than streams: while an answer is copied out, the stream has the next picture already.
         self.requests = streams + 1 if properties["PERFORMANCE_HINT"] == "THROUGHPUT" else streams
+        self._waiting = ThreadPoolExecutor(self.requests, thread_name_prefix="pieces")
         self._free: SimpleQueue[Requests | None] = SimpleQueue()
         for _ in range(self.requests):
             self._free.put({})
@@ -104,6 +127,34 @@ class OpenVinoEngine:
         answers = found[0] if len(found) == 1 else [np.concatenate(parts) for parts in zip(*found, strict=True)]
         return {spec.name: array for spec, array in zip(self.outputs, answers, strict=True)}
 
+    def start(self, feeds: Feeds, found: Found) -> None:
+        """See CallsBack. What takes several pieces, or a form that is not compiled yet, is waited for on a thread."""
+        arrays = [feeds[spec.name] for spec in self.inputs]
+        form = arrays[0].shape[0] if self._specialised else AS_IS
+        if form not in self._forms:
+            self._waiting.submit(self._infer_for, feeds, found)
+            return
+        requests = self._free.get()
+        try:
+            if requests is None:
+                raise DeviceError(CLOSED)
+            self._request(requests, form).start(arrays, partial(self._started, requests, found))
+        except BaseException:
+            self._free.put(None if requests is None else {})
+            raise
+
+    def _started(self, requests: Requests, found: Found, answers: list[Array]) -> None:
+        self._free.put(requests)
+        found({spec.name: array for spec, array in zip(self.outputs, answers, strict=True)})
+
+    def _infer_for(self, feeds: Feeds, found: Found) -> None:
+        try:
+            outputs = self.infer(feeds)
+        except Exception as error:
+            found(error)
+        else:
+            found(outputs)
+
     def _request(self, requests: Requests, form: int) -> _Request:
         if form not in requests:
             requests[form] = _Request(self._compiled(form).create_infer_request(), fixed=form != AS_IS)
@@ -114,7 +165,7 @@ class OpenVinoEngine:
         requests = self._free.get()
         try:
             if requests is None:
-                raise DeviceError("the engine is closed: infer() was called after its `with` block")
+                raise DeviceError(CLOSED)
             yield requests
         except BaseException:
             # an interrupted request may still be running: never use it again

@@ -9,7 +9,8 @@ from typing import Self
 import numpy as np
 import pytest
 
-from deploy.runtime.service import EngineFault, Expired, Service, Terms, Unavailable
+from deploy.runtime.refusals import EngineFault, Expired, Unavailable
+from deploy.runtime.service import Service, Terms
 from deploy.runtime.turns import Answer, Outcome
 from toolchain.errors import LostDevice, RequestError
 from toolchain.records.tensors import Array, Feeds, TensorSpec
