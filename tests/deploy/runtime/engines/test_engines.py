@@ -1,13 +1,16 @@
 """Every engine of the table against one contract: threads, batches, read-only feeds, closing, what cannot run here."""
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 
 import msgspec
 import numpy as np
 import pytest
 
-from deploy.runtime.engines import TABLE, Settings, open_engine, serving_engine
+from deploy.runtime.engines import TABLE, CallsBack, Settings, open_engine, serving_engine
 from deploy.runtime.engines.openvino import OpenVinoEngine, pieces
 from tests.backends.tiny import CLASSES, SHAPE, pictures, tiny_onnx
 from tests.bundles import null_bundle
@@ -70,6 +73,28 @@ def test_changing_batch_sizes_never_mix(made):
             found = engine.infer({"image": images[:count]})["logits"]
             assert found.shape == (count, CLASSES)
             np.testing.assert_allclose(found, whole[:count], rtol=1e-4, atol=1e-4)
+
+
+def test_an_engine_that_calls_back_gives_the_answers_that_it_gives_when_waited_for(tmp_path):
+    candidate = backend("openvino").build(tiny_onnx(tmp_path / "in.onnx"), tmp_path, "fp32", None)
+    images = pictures(COUNT)
+    with open_engine(tmp_path, candidate, Settings(threads=2, hint="throughput")) as engine:
+        assert isinstance(engine, CallsBack)
+        slots, found = threading.Semaphore(engine.requests), SimpleQueue()
+        batches = [images[:1], images[:5], images[3:4], images[:8], images] * 8  # one form, pieces, a form not made yet
+        for number, batch in enumerate(batches):
+            slots.acquire()
+            if number % 7 == 0:  # asked both ways in turn, a slot is a slot
+                found.put((number, engine.infer({"image": batch})))
+                slots.release()
+                continue
+            engine.start({"image": batch}, partial(lambda at, one: (found.put((at, one)), slots.release()), number))
+        for _ in batches:
+            number, answer = found.get(timeout=30)
+            expected = engine.infer({"image": batches[number]})["logits"]
+            np.testing.assert_allclose(answer["logits"], expected, rtol=1e-4, atol=1e-4)
+    engine.start({"image": images[:1]}, found.put)
+    assert "the engine is closed" in str(found.get(timeout=30))
 
 
 def test_the_version_names_engine_and_release(made):
