@@ -29,6 +29,7 @@ from benchmarks.serving.others import PEERS, all_serving
 from benchmarks.serving.ours import NAME, serving
 from benchmarks.serving.player import Player, playing
 from benchmarks.serving.processes import awake
+from benchmarks.serving.quota import quotas
 from benchmarks.serving.slices import Figures, Round, Slice, figures
 from benchmarks.serving.verdicts import page, rows
 from benchmarks.serving.ways import Question, Way, check, question_for
@@ -135,7 +136,8 @@ def main() -> None:
     told = [one for model in chosen("MODELS", MODELS) for one in measured(model, concurrencies, rounds)]
     found = [one for one in told if isinstance(one, Figures)]
     print(page(found), end="\n\n")
-    print_rows([*rows(found), *(one for one in told if isinstance(one, Row))])
+    under_quotas = [] if os.environ.get("ONLY") else quotas()
+    print_rows([*rows(found), *(one for one in told if isinstance(one, Row)), *under_quotas])
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -87,8 +87,10 @@ def environment(name: str) -> Path:
 
 
 @contextmanager
-def serving(name: str, bundle: Bundle, folder: Path, question: Question) -> Iterator[list[Way]]:
-    """One peer's ways, once it has answered; RuntimeError with its log when it does not."""
+def serving(
+    name: str, bundle: Bundle, folder: Path, question: Question, within: Sequence[str] = ()
+) -> Iterator[list[Way]]:
+    """One peer's ways, once it has answered; RuntimeError with its log when it does not. within: as ours.serving."""
     peer, port = PEERS[name], free_port()
     programs = environment(peer.requirements)
     command = [word.format(bin=programs, port=port) for word in peer.command]
@@ -97,7 +99,7 @@ def serving(name: str, bundle: Bundle, folder: Path, question: Question) -> Iter
     log = folder / f"{peer.requirements}.log"
     content = request("POST", peer.path, question.raw.tobytes(), {"Content-Type": CONTENT})
     target = Target(f"127.0.0.1:{port}", written(folder, peer.requirements, content))
-    with started(command, log, SCRIPTS, more) as process:
+    with started([*within, *command], log, SCRIPTS, more) as process:
         until = time.monotonic() + PATIENCE_S
         while not asked(target):
             if process.poll() is not None or time.monotonic() > until:

@@ -52,13 +52,14 @@ class Served(NamedTuple):
 
 
 @contextmanager
-def serving(bundle: Bundle, folder: Path, question: Question) -> Iterator[list[Way]]:
-    """Every way, once the server is ready; RuntimeError with its log when it ends before. Its log lies in `folder`."""
+def serving(bundle: Bundle, folder: Path, question: Question, within: Sequence[str] = ()) -> Iterator[list[Way]]:
+    """Every way, once the server is ready; RuntimeError with its log when it ends before. Its log lies in `folder`.
+    within: a command that becomes the server's."""
     more = shlex.split(os.environ.get("OURS", ""))
     log, socket = folder / "ours.log", folder / "ours.socket"
     words = ["serve", f"--bundle={bundle.folder}", "--host=127.0.0.1", "--port=0", "--certify=off"]
     words += ["--grpc-port=0", f"--unix-socket={socket}", *more]
-    with started([sys.executable, "-m", "deploy.runtime", *words], log) as process:
+    with started([*within, sys.executable, "-m", "deploy.runtime", *words], log) as process:
         said = _waited(process, log)
         ports = said["listening"]["port"], said["listening for gRPC"]["grpc_port"]
         server = Served(bundle, folder, question, process.pid, *ports, socket)

@@ -1,0 +1,97 @@
+"""`python -m benchmarks.serving.quota`: under a CPU quota, at full load: how often is the server stopped by the kernel?
+
+Beside it a server by hand whose engine takes its default of threads. Each in a group of its own (cgroup version 1 or 2)
+with the quota; the client is outside. Needs root.
+"""
+
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.rows import Row, print_rows, row
+from benchmarks.serving import load, others, ours
+from benchmarks.serving.models import bundle_of
+from benchmarks.serving.player import Player, playing
+from benchmarks.serving.slices import Slice
+from benchmarks.serving.ways import Question, Way, question_for
+from toolchain.progress import say
+
+CONTROL, PERIOD_US = Path("/sys/fs/cgroup"), 100_000
+QUOTAS, CONCURRENCY, BY_HAND = (1.0, 0.5), 4, "FastAPI"
+WARM_S, SECONDS = 2.0, float(os.environ.get("SECONDS", "10"))
+INSIDE = ("sh", "-c", 'echo $$ > "$0/cgroup.procs" && exec "$@"')
+
+
+@contextmanager
+def group(name: str, quota: float) -> Iterator[Path]:
+    """A control group of `quota` CPUs; removed once its processes have ended."""
+    old = CONTROL / "cpu"
+    folder = (old if old.is_dir() else CONTROL) / f"edge-bench-{name}"
+    folder.mkdir(exist_ok=True)
+    allowed = int(quota * PERIOD_US)
+    if old.is_dir():
+        (folder / "cpu.cfs_period_us").write_text(str(PERIOD_US))
+        (folder / "cpu.cfs_quota_us").write_text(str(allowed))
+    else:
+        (folder / "cpu.max").write_text(f"{allowed} {PERIOD_US}")
+    try:
+        yield folder
+    finally:
+        folder.rmdir()
+
+
+def stopped(folder: Path) -> tuple[int, int]:
+    """Periods so far, and those in which the group had used its quota up."""
+    told = dict(line.split() for line in (folder / "cpu.stat").read_text().splitlines())
+    return int(told["nr_periods"]), int(told["nr_throttled"])
+
+
+def played(client: Player, way: Way, folder: Path) -> tuple[float, Slice]:
+    """The share of periods in which it was stopped, and the slice."""
+    client.ask(load.Ask(way.target, WARM_S, CONCURRENCY), Slice)
+    before = stopped(folder)
+    found: Slice = client.ask(load.Ask(way.target, SECONDS, CONCURRENCY), Slice)
+    periods, times = (after - one for after, one in zip(stopped(folder), before, strict=True))
+    return times / max(1, periods), found
+
+
+def measured(quota: float, client: Player, folder: Path, question: Question) -> Iterator[Row]:
+    bundle = bundle_of("mobilenet_v2")
+    with ExitStack() as stack:
+        found = {}
+        for name in (ours.NAME, BY_HAND):
+            say(f"  {quota:g} CPUs: {name}")
+            place = stack.enter_context(group(f"{name.lower()}-{quota:g}", quota))
+            within: Sequence[str] = (*INSIDE, str(place))
+            ways = stack.enter_context(
+                ours.serving(bundle, folder, question, within)
+                if name == ours.NAME
+                else others.serving(name, bundle, folder, question, within)
+            )
+            found[name] = played(client, ways[0], place)
+    (share, mine), (other_share, other) = found[ours.NAME], found[BY_HAND]
+    p99_ms, other_ms = (float(np.quantile(one.latencies_ms, 0.99)) for one in (mine, other))
+    note = f"{len(mine.latencies_ms)} answers in {SECONDS:g} s; {BY_HAND} {other_share:.0%}, {len(other.latencies_ms)}"
+    yield row(f"--cpus={quota:g}: stopped by the kernel, of periods at full load", 100 * share, "<", 1, "%", note)
+    note = f"{p99_ms:.0f} ms against {other_ms:.0f} ms of {BY_HAND}, whose engine takes its default of threads"
+    yield row(f"--cpus={quota:g}: p99 over that with default threads", p99_ms / other_ms, "<", 1, "", note)
+
+
+def quotas() -> list[Row]:
+    """None for who may make no control groups, which is said."""
+    if os.geteuid():
+        say("bench: not run: CPU quotas need root")
+        return []
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-quota-")))
+        question = question_for(bundle_of("mobilenet_v2"), folder)
+        client = stack.enter_context(playing("load"))
+        return [one for quota in QUOTAS for one in measured(quota, client, folder, question)]
+
+
+if __name__ == "__main__":
+    print_rows(quotas())
