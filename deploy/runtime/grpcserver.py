@@ -14,7 +14,7 @@ from deploy.runtime import metadata, sharedmemory
 from deploy.runtime.access import Secrets
 from deploy.runtime.exchange import Desk
 from deploy.runtime.grpccredentials import credentials
-from deploy.runtime.grpcmessages import SERVICE, types
+from deploy.runtime.grpcmessages import SERVICE, message_of, types
 from deploy.runtime.grpctalk import Context, GrpcTalk, is_local
 from deploy.runtime.grpcwire import message_from
 from deploy.runtime.limits import Limits
@@ -191,23 +191,20 @@ class GrpcServer:
     def _handlers(self) -> grpc.GenericRpcHandler:
         handlers = {
             name: grpc.unary_unary_rpc_method_handler(
-                self._unary(name, call), self._types(name).FromString, lambda message: message.SerializeToString()
+                self._unary(name, call), response_serializer=lambda message: message.SerializeToString()
             )
             for name, call in self._calls.table().items()
         }
         handlers["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(
-            self._stream, self._types("ModelInfer").FromString, lambda message: message.SerializeToString()
+            self._stream, response_serializer=lambda message: message.SerializeToString()
         )
         return grpc.method_handlers_generic_handler(SERVICE, handlers)
 
-    def _types(self, method: str) -> Any:
-        return types()[f"{method}Request"]
-
     def _unary(self, name: str, call: Answered) -> Any:
-        async def answered(message: Any, context: Context) -> Any:
+        async def answered(content: bytes, context: Context) -> Any:
             try:
                 self._check_token(name, context)
-                reply = await call(message, context)
+                reply = await call(message_of(f"{name}Request", content), context)
             except ToolchainError as error:
                 self._count(name, status_of(error))
                 if isinstance(error, Unavailable):  # the A6 proposal of gRPC: when clients may retry
@@ -231,7 +228,7 @@ class GrpcServer:
     def _count(self, method: str, status: grpc.StatusCode) -> None:
         self._desk.metrics.requests[f"grpc {method}", status.name] += 1
 
-    async def _stream(self, messages: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
+    async def _stream(self, contents: AsyncIterator[bytes], context: Context) -> AsyncIterator[Any]:
         """Answers in the order of requests, of which some are worked on at a time; an error ends its request only."""
         try:
             self._check_token("ModelStreamInfer", context)
@@ -241,8 +238,8 @@ class GrpcServer:
         waiting: asyncio.Queue[asyncio.Task[Any] | None] = asyncio.Queue(WINDOW)
 
         async def take() -> None:
-            async for message in messages:
-                await waiting.put(asyncio.create_task(self._streamed(message, context)))
+            async for content in contents:
+                await waiting.put(asyncio.create_task(self._streamed(content, context)))
             await waiting.put(None)
 
         taking = asyncio.create_task(take())
@@ -252,13 +249,15 @@ class GrpcServer:
         finally:
             taking.cancel()
 
-    async def _streamed(self, message: Any, context: Context) -> Any:
-        reply = types()["ModelStreamInferResponse"]
+    async def _streamed(self, content: bytes, context: Context) -> Any:
+        reply, asked = types()["ModelStreamInferResponse"], ""
         try:
+            message = message_of("ModelInferRequest", content)
+            asked = message.id
             found = reply(infer_response=await self._calls.infer(message, context))
             self._count("ModelStreamInfer", grpc.StatusCode.OK)
         except ToolchainError as error:
             self._count("ModelStreamInfer", status_of(error))
             found = reply(error_message=str(error))
-            found.infer_response.id = message.id
+            found.infer_response.id = asked
         return found

@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import time
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -162,6 +163,8 @@ class Server:
         options = self._options
         if options.grpc_port is None:
             return None
+        # its library tells of every flaw in strangers' HTTP/2 on stderr, in lines that are no JSON
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         from deploy.runtime.grpcserver import GrpcServer  # a tenth of a second, only where it is asked for
 
         server = GrpcServer(
@@ -262,6 +265,9 @@ def port_of(door: asyncio.Server) -> int:
 
 def serve(bundle: Bundle, options: Options, log: Log, began: float) -> bool:
     """Serve `bundle` until SIGTERM, or until the device is lost; whether every request was answered."""
+
+    # Pillow's, of strangers' pictures: on stderr, in lines that are no JSON
+    warnings.filterwarnings("ignore", module=r"PIL\.")
 
     async def run() -> bool:
         return await Server(bundle, options, log, began).run()

@@ -47,6 +47,18 @@ except of.InferenceServerException as error:
     print(error.status(), error.message())
 """
 
+RAW = """
+import sys, grpc
+with grpc.insecure_channel(sys.argv[1]) as channel:
+    service = "/inference.GRPCInferenceService/"
+    try:
+        channel.unary_unary(f"{service}ModelInfer")(b"not a message", timeout=10)
+    except grpc.RpcError as error:
+        print(error.code().name, error.details())
+    streamed = channel.stream_stream(f"{service}ModelStreamInfer")(iter([b"not a message"] * 2), timeout=10)
+    print([answer[2:] for answer in streamed])
+"""
+
 
 def program(text: str, *arguments: object) -> str:
     done = subprocess.run(
@@ -108,6 +120,28 @@ def test_bytes_that_are_no_grpc_end_their_connection_only(speaking: Running) -> 
             while connection.recv(1 << 16):
                 pass
     assert program(ASK, f"127.0.0.1:{grpc_port(speaking)}", "", "", "", "") == "answered"
+
+
+def test_bytes_that_are_no_message_are_the_clients_mistake(speaking: Running) -> None:
+    words = "the call's 13 bytes are no whole inference.ModelInferRequest"
+    once, streamed = program(RAW, f"127.0.0.1:{grpc_port(speaking)}").splitlines()
+    assert once == f"INVALID_ARGUMENT {words}"
+    assert streamed.count(words) == 2
+
+
+def test_a_flaw_in_http2_leaves_no_line_in_the_log(speaking: Running) -> None:
+    """The library has words of its own for some of them: for a request with a reply's :status, for one."""
+    before = len(speaking.lines)
+    fields = b"".join(b"\0" + bytes([len(text)]) + text + b"\1x" for text in (b":status", b":path"))
+    head = len(fields).to_bytes(3, "big") + b"\1\5" + (1).to_bytes(4, "big")
+    with socket.create_connection(("127.0.0.1", grpc_port(speaking)), 10) as connection:
+        connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]) + head + fields)
+        connection.shutdown(socket.SHUT_WR)
+        with suppress(ConnectionError):
+            while connection.recv(1 << 16):
+                pass
+    assert program(ASK, f"127.0.0.1:{grpc_port(speaking)}", "", "", "", "") == "answered"
+    assert speaking.lines[before:] == []
 
 
 def test_a_port_that_is_taken_is_told_in_a_line(tmp_path: Path) -> None:
