@@ -24,6 +24,7 @@ from deploy.runtime.tls import Tls
 from toolchain.errors import DeviceError, RequestError, ToolchainError
 
 Answered = Callable[[Any, Context], Awaitable[Any]]
+LOOK_S = 0.25  # how long nobody may answer, after a call that ends grpcio's server
 WINDOW = 32  # requests of one stream that are worked on at a time
 
 
@@ -157,10 +158,43 @@ class GrpcServer:
     ) -> None:
         self._desk, self._calls, self._limits = desk, Calls(desk, terms, shared), limits
         self._secrets, self._tls = secrets, tls
+        self._ended: set[asyncio.Task[None]] = set()
 
     async def start(self, host: str, port: int) -> int:
         """The port; DeviceError when it is taken."""
-        self._server = aio.server(
+        self._host = f"[{host}]" if ":" in host else host
+        self._server, found = self._bound(port)
+        await self._server.start()
+        self._keeping = asyncio.create_task(self._keep(found))
+        return found
+
+    async def _keep(self, port: int) -> None:
+        """grpcio's server ends at a call whose path is no UTF-8 (1.85, and what its repository held then). Whoever
+        sends one is not to take the others' server away: another begins at once, and what the first has it answers."""
+        while True:
+            try:
+                while await self._server.wait_for_termination(LOOK_S):
+                    pass
+                return
+            except Exception as error:
+                self._desk.log.write("warning", "gRPC begins again", reason=repr(error)[:300])
+            ending = asyncio.create_task(self._server.stop(self._desk.timeout_s))
+            self._ended.add(ending)
+            ending.add_done_callback(self._ended.discard)
+            await self._begin_again(port)
+
+    async def _begin_again(self, port: int) -> None:
+        while True:
+            try:
+                self._server, _ = self._bound(port)
+            except DeviceError:  # the one before has not let go of it yet
+                await asyncio.sleep(LOOK_S)
+            else:
+                await self._server.start()
+                return
+
+    def _bound(self, port: int) -> tuple[aio.Server, int]:
+        server = aio.server(
             options=[
                 ("grpc.max_receive_message_length", self._limits.body_bytes),
                 ("grpc.max_send_message_length", -1),
@@ -172,20 +206,18 @@ class GrpcServer:
             ],
             maximum_concurrent_rpcs=None,
         )
-        self._server.add_generic_rpc_handlers((self._handlers(),))
-        place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        server.add_generic_rpc_handlers((self._handlers(),))
+        place = f"{self._host}:{port}"
         try:
             found: int = (
-                self._server.add_secure_port(place, credentials(self._tls))
-                if self._tls
-                else self._server.add_insecure_port(place)
+                server.add_secure_port(place, credentials(self._tls)) if self._tls else server.add_insecure_port(place)
             )
         except RuntimeError as error:
             raise DeviceError(f"cannot listen on {place} for gRPC; choose another: --grpc-port or GRPC_PORT") from error
-        await self._server.start()
-        return found
+        return server, found
 
     async def stop(self, grace_s: float) -> None:
+        self._keeping.cancel()
         await self._server.stop(grace_s)
 
     def _handlers(self) -> grpc.GenericRpcHandler:

@@ -256,7 +256,10 @@ class Server:
         return not left and not self._lost_device
 
     def _tell(self, loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:  # noqa: ARG002
-        self._log.write("error", "unexpected", message=context.get("message"), error=repr(context.get("exception")))
+        error = context.get("exception")
+        if isinstance(error, UnicodeDecodeError) and error.object.startswith(b"/"):
+            return  # a gRPC call's path: GrpcServer hears of it too, and begins again
+        self._log.write("error", "unexpected", message=context.get("message"), error=repr(error))
 
 
 def port_of(door: asyncio.Server) -> int:
