@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import time
+import traceback
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -257,9 +258,15 @@ class Server:
 
     def _tell(self, loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:  # noqa: ARG002
         error = context.get("exception")
-        if isinstance(error, UnicodeDecodeError) and error.object.startswith(b"/"):
-            return  # a gRPC call's path: GrpcServer hears of it too, and begins again
+        if isinstance(error, UnicodeDecodeError) and "grpc" in _raised_in(error):
+            return  # a call's path: GrpcServer hears of it too, and begins again
         self._log.write("error", "unexpected", message=context.get("message"), error=repr(error))
+
+
+def _raised_in(error: Exception) -> str:
+    """The file."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return frames[-1].filename if frames else ""
 
 
 def port_of(door: asyncio.Server) -> int:
