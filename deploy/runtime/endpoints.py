@@ -5,7 +5,7 @@ from urllib.parse import unquote
 
 import msgspec
 
-from deploy.runtime import metadata, regioncalls, shown
+from deploy.runtime import metadata, openapi, regioncalls, shown
 from deploy.runtime.cgroup import throttled_periods
 from deploy.runtime.exchange import Desk
 from deploy.runtime.http import Connection
@@ -47,6 +47,7 @@ class Endpoints:
         return {
             "/": ("about", self._about),
             "/v2": ("server", lambda: json_reply(metadata.server())),
+            "/v2/openapi.json": ("openapi", lambda: json_reply(openapi.document(self._bundle.manifest))),
             "/v2/health/live": ("live", lambda: json_reply({"live": True})),
             "/v2/health/ready": ("ready", self._ready),
             "/healthz": ("ready", self._ready),
@@ -67,6 +68,11 @@ class Endpoints:
     def _bundle(self) -> Bundle:
         """As this device serves it, once that is known."""
         return self._desk.bundle
+
+    @property
+    def paths(self) -> set[str]:
+        """What is answered, but for the page's files and the calls of shared memory."""
+        return self._infer | set(self._gets)
 
     def stands(self, in_door: bool) -> None:
         """Whether new connections come to this server."""

@@ -11,6 +11,9 @@ from typing import Any
 from google.protobuf import message_factory
 from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto, FileDescriptorProto
 from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message import DecodeError
+
+from toolchain.errors import RequestError
 
 PACKAGE = "inference"
 SERVICE = f"{PACKAGE}.GRPCInferenceService"
@@ -148,3 +151,11 @@ def types() -> dict[str, Any]:
     pool = DescriptorPool()
     pool.Add(_file())
     return {name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{PACKAGE}.{name}")) for name in MESSAGES}
+
+
+def message_of(name: str, content: bytes) -> Any:
+    """RequestError for bytes that are none: grpcio, left to find out, calls it a fault of the server's."""
+    try:
+        return types()[name].FromString(content)
+    except DecodeError as error:
+        raise RequestError(f"the call's {len(content)} bytes are no whole {PACKAGE}.{name}") from error

@@ -14,7 +14,7 @@ from deploy.runtime import metadata, sharedmemory
 from deploy.runtime.access import Secrets
 from deploy.runtime.exchange import Desk
 from deploy.runtime.grpccredentials import credentials
-from deploy.runtime.grpcmessages import SERVICE, types
+from deploy.runtime.grpcmessages import SERVICE, message_of, types
 from deploy.runtime.grpctalk import Context, GrpcTalk, is_local
 from deploy.runtime.grpcwire import message_from
 from deploy.runtime.limits import Limits
@@ -25,6 +25,7 @@ from deploy.runtime.tls import Tls
 from toolchain.errors import DeviceError, RequestError, ToolchainError
 
 Answered = Callable[[Any, Context], Awaitable[Any]]
+LOOK_S = 0.25  # how long nobody may answer, after a call that ends grpcio's server
 WINDOW = 32  # requests of one stream that are worked on at a time
 
 
@@ -158,10 +159,43 @@ class GrpcServer:
     ) -> None:
         self._desk, self._calls, self._limits = desk, Calls(desk, terms, shared), limits
         self._secrets, self._tls = secrets, tls
+        self._ended: set[asyncio.Task[None]] = set()
 
     async def start(self, host: str, port: int) -> int:
         """The port; DeviceError when it is taken."""
-        self._server = aio.server(
+        self._host = f"[{host}]" if ":" in host else host
+        self._server, found = self._bound(port)
+        await self._server.start()
+        self._keeping = asyncio.create_task(self._keep(found))
+        return found
+
+    async def _keep(self, port: int) -> None:
+        """grpcio's server ends at a call whose path is no UTF-8 (1.85, and what its repository held then). Whoever
+        sends one is not to take the others' server away: another begins at once, and what the first has it answers."""
+        while True:
+            try:
+                while await self._server.wait_for_termination(LOOK_S):
+                    pass
+                return
+            except Exception as error:
+                self._desk.log.write("warning", "gRPC begins again", reason=repr(error)[:300])
+            ending = asyncio.create_task(self._server.stop(self._desk.timeout_s))
+            self._ended.add(ending)
+            ending.add_done_callback(self._ended.discard)
+            await self._begin_again(port)
+
+    async def _begin_again(self, port: int) -> None:
+        while True:
+            try:
+                self._server, _ = self._bound(port)
+            except DeviceError:  # the one before has not let go of it yet
+                await asyncio.sleep(LOOK_S)
+            else:
+                await self._server.start()
+                return
+
+    def _bound(self, port: int) -> tuple[aio.Server, int]:
+        server = aio.server(
             options=[
                 ("grpc.max_receive_message_length", self._limits.body_bytes),
                 ("grpc.max_send_message_length", -1),
@@ -173,42 +207,37 @@ class GrpcServer:
             ],
             maximum_concurrent_rpcs=None,
         )
-        self._server.add_generic_rpc_handlers((self._handlers(),))
-        place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        server.add_generic_rpc_handlers((self._handlers(),))
+        place = f"{self._host}:{port}"
         try:
             found: int = (
-                self._server.add_secure_port(place, credentials(self._tls))
-                if self._tls
-                else self._server.add_insecure_port(place)
+                server.add_secure_port(place, credentials(self._tls)) if self._tls else server.add_insecure_port(place)
             )
         except RuntimeError as error:
             raise DeviceError(f"cannot listen on {place} for gRPC; choose another: --grpc-port or GRPC_PORT") from error
-        await self._server.start()
-        return found
+        return server, found
 
     async def stop(self, grace_s: float) -> None:
+        self._keeping.cancel()
         await self._server.stop(grace_s)
 
     def _handlers(self) -> grpc.GenericRpcHandler:
         handlers = {
             name: grpc.unary_unary_rpc_method_handler(
-                self._unary(name, call), self._types(name).FromString, lambda message: message.SerializeToString()
+                self._unary(name, call), response_serializer=lambda message: message.SerializeToString()
             )
             for name, call in self._calls.table().items()
         }
         handlers["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(
-            self._stream, self._types("ModelInfer").FromString, lambda message: message.SerializeToString()
+            self._stream, response_serializer=lambda message: message.SerializeToString()
         )
         return grpc.method_handlers_generic_handler(SERVICE, handlers)
 
-    def _types(self, method: str) -> Any:
-        return types()[f"{method}Request"]
-
     def _unary(self, name: str, call: Answered) -> Any:
-        async def answered(message: Any, context: Context) -> Any:
+        async def answered(content: bytes, context: Context) -> Any:
             try:
                 self._check_token(name, context)
-                reply = await call(message, context)
+                reply = await call(message_of(f"{name}Request", content), context)
             except ToolchainError as error:
                 self._count(name, status_of(error))
                 if isinstance(error, Unavailable):  # the A6 proposal of gRPC: when clients may retry
@@ -232,7 +261,7 @@ class GrpcServer:
     def _count(self, method: str, status: grpc.StatusCode) -> None:
         self._desk.metrics.requests[f"grpc {method}", status.name] += 1
 
-    async def _stream(self, messages: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
+    async def _stream(self, contents: AsyncIterator[bytes], context: Context) -> AsyncIterator[Any]:
         """Answers in the order of requests, of which some are worked on at a time; an error ends its request only."""
         try:
             self._check_token("ModelStreamInfer", context)
@@ -242,8 +271,8 @@ class GrpcServer:
         waiting: asyncio.Queue[asyncio.Task[Any] | None] = asyncio.Queue(WINDOW)
 
         async def take() -> None:
-            async for message in messages:
-                await waiting.put(asyncio.create_task(self._streamed(message, context)))
+            async for content in contents:
+                await waiting.put(asyncio.create_task(self._streamed(content, context)))
             await waiting.put(None)
 
         taking = asyncio.create_task(take())
@@ -253,13 +282,15 @@ class GrpcServer:
         finally:
             taking.cancel()
 
-    async def _streamed(self, message: Any, context: Context) -> Any:
-        reply = types()["ModelStreamInferResponse"]
+    async def _streamed(self, content: bytes, context: Context) -> Any:
+        reply, asked = types()["ModelStreamInferResponse"], ""
         try:
+            message = message_of("ModelInferRequest", content)
+            asked = message.id
             found = reply(infer_response=await self._calls.infer(message, context))
             self._count("ModelStreamInfer", grpc.StatusCode.OK)
         except ToolchainError as error:
             self._count("ModelStreamInfer", status_of(error))
             found = reply(error_message=str(error))
-            found.infer_response.id = message.id
+            found.infer_response.id = asked
         return found

@@ -68,6 +68,7 @@ def about(bundle: Bundle, now: dict[str, Any]) -> dict[str, Any]:
         "try": f"curl -s --data-binary @picture.jpg -H 'Content-Type: image/jpeg' http://HOST:PORT{base}/infer",
         "endpoints": [
             "/v2",
+            "/v2/openapi.json",
             "/v2/health/live",
             "/v2/health/ready",
             base,

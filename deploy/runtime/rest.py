@@ -6,7 +6,7 @@ from deploy.runtime import sharedmemory
 from deploy.runtime.answers import answer_body, picture_body
 from deploy.runtime.exchange import LONG_BYTES, Desk
 from deploy.runtime.messages import Reply, Request, Send, error_reply
-from deploy.runtime.refusals import Expired, Unavailable
+from deploy.runtime.refusals import Expired, Gone, Unavailable
 from deploy.runtime.sharedmemory import Place
 from deploy.runtime.turns import Answer
 from deploy.runtime.wire import Call, Wanted, call_from_body, not_offered
@@ -77,6 +77,8 @@ def reply_for(error: ToolchainError) -> Reply:
             return error_reply(400, str(error))
         case Unavailable():
             return error_reply(503, str(error), (("Retry-After", str(error.retry_after_s)),))
+        case Gone():  # no fault of ours; one that has only closed its half still reads it
+            return error_reply(503, f"{error}: keep your half of the connection open", (("Retry-After", "1"),))
         case Expired():
             return error_reply(504, str(error))
         case _:

@@ -8,6 +8,8 @@ import os
 import signal
 import socket
 import time
+import traceback
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -162,6 +164,8 @@ class Server:
         options = self._options
         if options.grpc_port is None:
             return None
+        # its library tells of every flaw in strangers' HTTP/2 on stderr, in lines that are no JSON
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         from deploy.runtime.grpcserver import GrpcServer  # a tenth of a second, only where it is asked for
 
         server = GrpcServer(
@@ -253,7 +257,16 @@ class Server:
         return not left and not self._lost_device
 
     def _tell(self, loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:  # noqa: ARG002
-        self._log.write("error", "unexpected", message=context.get("message"), error=repr(context.get("exception")))
+        error = context.get("exception")
+        if isinstance(error, UnicodeDecodeError) and "grpc" in _raised_in(error):
+            return  # a call's path: GrpcServer hears of it too, and begins again
+        self._log.write("error", "unexpected", message=context.get("message"), error=repr(error))
+
+
+def _raised_in(error: Exception) -> str:
+    """The file."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return frames[-1].filename if frames else ""
 
 
 def port_of(door: asyncio.Server) -> int:
@@ -262,6 +275,9 @@ def port_of(door: asyncio.Server) -> int:
 
 def serve(bundle: Bundle, options: Options, log: Log, began: float) -> bool:
     """Serve `bundle` until SIGTERM, or until the device is lost; whether every request was answered."""
+
+    # Pillow's, of strangers' pictures: on stderr, in lines that are no JSON
+    warnings.filterwarnings("ignore", module=r"PIL\.")
 
     async def run() -> bool:
         return await Server(bundle, options, log, began).run()

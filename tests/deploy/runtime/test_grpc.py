@@ -4,6 +4,7 @@ import json
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -45,6 +46,18 @@ try:
     print("answered")
 except of.InferenceServerException as error:
     print(error.status(), error.message())
+"""
+
+RAW = """
+import sys, grpc
+with grpc.insecure_channel(sys.argv[1]) as channel:
+    service = "/inference.GRPCInferenceService/"
+    try:
+        channel.unary_unary(f"{service}ModelInfer")(b"not a message", timeout=10)
+    except grpc.RpcError as error:
+        print(error.code().name, error.details())
+    streamed = channel.stream_stream(f"{service}ModelStreamInfer")(iter([b"not a message"] * 2), timeout=10)
+    print([answer[2:] for answer in streamed])
 """
 
 
@@ -108,6 +121,48 @@ def test_bytes_that_are_no_grpc_end_their_connection_only(speaking: Running) -> 
             while connection.recv(1 << 16):
                 pass
     assert program(ASK, f"127.0.0.1:{grpc_port(speaking)}", "", "", "", "") == "answered"
+
+
+def test_bytes_that_are_no_message_are_the_clients_mistake(speaking: Running) -> None:
+    words = "the call's 13 bytes are no whole inference.ModelInferRequest"
+    once, streamed = program(RAW, f"127.0.0.1:{grpc_port(speaking)}").splitlines()
+    assert once == f"INVALID_ARGUMENT {words}"
+    assert streamed.count(words) == 2
+
+
+def sends(server: Running, fields: dict[bytes, bytes]) -> None:
+    """The head of a call, in HTTP/2, and no more."""
+    block = b"".join(b"".join(b"%c%b" % (len(text), text) for text in (b"", *field)) for field in fields.items())
+    head = len(block).to_bytes(3, "big") + b"\1\5" + (1).to_bytes(4, "big")
+    with socket.create_connection(("127.0.0.1", grpc_port(server)), 10) as connection:
+        connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]) + head + block)
+        connection.shutdown(socket.SHUT_WR)
+        with suppress(ConnectionError):
+            while connection.recv(1 << 16):
+                pass
+
+
+def test_a_path_that_is_no_utf8_takes_the_server_from_nobody(tmp_path: Path) -> None:
+    """It ends grpcio's server; another begins at the same port, time and again."""
+    call = {b":method": b"POST", b":scheme": b"http", b":path": b"", b":authority": b"x", b"te": b"trailers"}
+    with serving(null_bundle(tmp_path / "null.bundle").folder, "--grpc-port", 0) as running:
+        for times, path in enumerate((b"/x\xff", b"\xff", b"/\xff"), 1):
+            sends(running, call | {b":path": path, b"content-type": b"application/grpc"})
+            limit = time.monotonic() + 20
+            while sum(line["event"] == "gRPC begins again" for line in tuple(running.lines)) < times:
+                assert time.monotonic() < limit, running.lines
+                time.sleep(0.02)
+            assert program(ASK, f"127.0.0.1:{grpc_port(running)}", "", "", "", "") == "answered"
+        assert running.stop() == 0
+    assert not [line for line in running.lines if line["event"] in ("unexpected", "plain", "fault")]
+
+
+def test_a_flaw_in_http2_leaves_no_line_in_the_log(speaking: Running) -> None:
+    """The library has words of its own for some of them: for a request with a reply's :status, for one."""
+    before = len(speaking.lines)
+    sends(speaking, {b":status": b"x", b":path": b"x"})
+    assert program(ASK, f"127.0.0.1:{grpc_port(speaking)}", "", "", "", "") == "answered"
+    assert speaking.lines[before:] == []
 
 
 def test_a_port_that_is_taken_is_told_in_a_line(tmp_path: Path) -> None:

@@ -92,6 +92,17 @@ def test_what_is_no_picture_is_refused(server: Running) -> None:
         assert "picture" in json.loads(body)["error"]
 
 
+def test_what_pillow_wonders_about_leaves_no_line_in_the_log(server: Running) -> None:
+    turned, buffer, before = Image.Exif(), BytesIO(), len(server.lines)
+    turned[0x0112] = 6
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(buffer, "JPEG", exif=turned)
+    tag = bytes.fromhex("0112 0003 00000001")
+    assert tag in buffer.getvalue()
+    longer = buffer.getvalue().replace(tag, bytes.fromhex("0112 0003 7d000001"))
+    status, _, _ = server.ask("POST", INFER, longer, Content_Type="image/jpeg")
+    assert (status, server.lines[before:]) == (200, [])
+
+
 def test_a_raw_body_is_answered_in_binary(server: Running) -> None:
     status, headers, body = server.ask("POST", INFER, bytes(2 * 192), Inference_Header_Content_Length="0")
     length = int(headers["inference-header-content-length"])
