@@ -4,7 +4,7 @@ import struct
 from random import Random
 from typing import Any
 
-from benchmarks.serving.http2 import DATA, END_HEADERS, END_STREAM, FIELDS_BLOCK, HEADERS, OPENING, frame
+from benchmarks.serving.http2 import DATA, END_HEADERS, END_STREAM, FIELDS, HEADERS, OPENING, frame
 from benchmarks.soak.cases import FILE, FILE_BYTES, Case
 from benchmarks.soak.mutations import TOKENS, damaged
 from deploy.runtime.grpcmessages import types
@@ -31,6 +31,15 @@ CONTENTS = {
     "bytes_contents": b"x",
 }
 
+METADATA = (
+    *(b"grpc-timeout", b"grpc-encoding", b"grpc-accept-encoding", b"x-bin", b"authorization", b"user-agent", b"x\xff"),
+    *(b"content-length", b":status", b":unknown", b"connection", b"Upper", b"", b"grpc-status", b"grpc-previous-rpc"),
+)
+BYTES = (
+    *(b"", b"gzip", b"deflate", b"identity", b"nothing", b"1n", b"0S", b"-5S", b"99999999H", b"\xff\xfe", b"\0", b"!"),
+    *(b"/inference.GRPCInferenceService/", b"/", b"*", b"application/grpc+json", b"text/html", b"x" * 126, b"AA=="),
+)
+
 
 def infer_message() -> Any:
     message = types()["ModelInferRequest"](model_name="null", id="r1")
@@ -51,7 +60,8 @@ def grpc_case(chance: Random) -> Case:
     for _ in range(chance.randrange(4)):
         _bend(message, chance)
     content: bytes = message.SerializeToString()
-    return Case("grpc", damaged(content, chance) if chance.random() < 0.4 else content, "ModelInfer")
+    method = chance.choice(("ModelInfer", "ModelInfer", "ModelStreamInfer"))
+    return Case("grpc", damaged(content, chance) if chance.random() < 0.4 else content, method)
 
 
 def _bend(message: Any, chance: Random) -> None:
@@ -100,12 +110,29 @@ def _region_case(chance: Random) -> Case:
     return Case("grpc", damaged(content, chance) if chance.random() < 0.4 else content, f"SystemSharedMemory{verb}")
 
 
+def _fields(chance: Random) -> bytes:
+    """Literals that enter no table, each name and text shorter than 127 bytes (RFC 7541, 6.2.2)."""
+    found = [(name.encode(), text.encode()) for name, text in FIELDS.items()]
+    for _ in range(chance.choice((0, 1, 1, 2))):
+        at = chance.randrange(len(found) + 1)
+        match chance.randrange(4):
+            case 0:
+                found[at:at] = [(chance.choice(METADATA), chance.choice(BYTES))]
+            case 1 if at < len(found):
+                found[at] = (found[at][0], chance.choice(BYTES))
+            case 2 if at < len(found):
+                found[at] = (found[at][0], damaged(found[at][1], chance, 1)[:126])
+            case _:
+                found[at : at + 1] = found[at : at + 1] * chance.choice((0, 2))
+    return b"".join(b"\0" + b"".join(bytes([len(one)]) + one for one in field) for field in found)
+
+
 def http2_case(chance: Random) -> Case:
     """A call in frames, with damage; or frames of any kind in any order."""
     message: bytes = infer_message().SerializeToString()
     data = chance.choice((0, 0, 0, 1, 255)), chance.choice((len(message), len(message), 0, 1, (1 << 32) - 1))
     call = [
-        frame(HEADERS, END_HEADERS, 1, FIELDS_BLOCK),
+        frame(HEADERS, END_HEADERS, 1, _fields(chance)),
         frame(DATA, END_STREAM, 1, struct.pack(">BI", *data) + message),
     ]
     for _ in range(chance.randrange(4)):
