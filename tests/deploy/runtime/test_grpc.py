@@ -68,7 +68,7 @@ message.inputs.add(name="image", datatype="UINT8", shape=[1, 8, 8, 3])
 with grpc.insecure_channel(sys.argv[1]) as channel:
     call = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
     flying = call.future(message.SerializeToString(), timeout=20)
-    time.sleep(0.4)
+    time.sleep(0.2)
     with socket.create_connection(sys.argv[1].split(":")) as connection:
         connection.sendall(bytes.fromhex(sys.argv[2]))
         print(len(flying.result()) > 0)
@@ -179,7 +179,7 @@ def test_a_path_that_is_no_utf8_takes_the_server_from_nobody(tmp_path: Path) -> 
 
 
 def test_what_is_in_flight_when_the_server_ends_is_answered(tmp_path: Path) -> None:
-    with serving(null_bundle(tmp_path / "null.bundle", delay_ms=1500).folder, "--grpc-port", 0) as running:
+    with serving(null_bundle(tmp_path / "null.bundle", delay_ms=600).folder, "--grpc-port", 0) as running:
         words = f"127.0.0.1:{grpc_port(running)}", opening(CALL | {b":path": b"/\xff"}).hex()
         assert program(FLYING, *words) == "True"
         assert "gRPC begins again" in [line["event"] for line in running.lines]
