@@ -54,6 +54,9 @@ bench-ship: setup  ## shipping to edge servers of this machine's own, faults in 
 bench-serving: setup  ## our server, five others and the bare engine, interleaved; QUICK=1: fewer rounds; ONLY=ours,FastAPI MODELS=… AT=4
 	@.venv/bin/python -m benchmarks.serving
 
+soak: setup  ## 100,000 malformed requests, then ten minutes at 3 times what the server can do; QUICK=1: 3,000 and 20 s; COUNT=… SEED=…
+	@.venv/bin/python -m benchmarks.soak
+
 scan: setup  ## known vulnerabilities of what is in the containers, where the package index tells them; nothing told: fails
 	@for lock in runtime-cpu runtime-gpu; do \
 	    .venv/bin/pip-audit --strict --disable-pip --require-hashes -r requirements/$$lock.txt || exit 1; done
@@ -85,4 +88,4 @@ clean:  ## remove what can be made again, except .venv and data: caches, bundles
 
 # Both halves of set-up call apt-get, which takes one caller at a time: no -j.
 .NOTPARALLEL:
-.PHONY: help deploy-cpu deploy-gpu gate setup engine test check bench-main bench-compress bench-gate bench-ship bench-serving scan bench-tensorrt test-gpu bench-a6000 lock clean
+.PHONY: help deploy-cpu deploy-gpu gate setup engine test check bench-main bench-compress bench-gate bench-ship bench-serving soak scan bench-tensorrt test-gpu bench-a6000 lock clean

@@ -258,7 +258,7 @@ class Server:
 
     def _tell(self, loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:  # noqa: ARG002
         error = context.get("exception")
-        if isinstance(error, UnicodeDecodeError) and "grpc" in _raised_in(error):
+        if isinstance(error, UnicodeDecodeError) and "grpc/_cython" in _raised_in(error):
             return  # a call's path: GrpcServer hears of it too, and begins again
         self._log.write("error", "unexpected", message=context.get("message"), error=repr(error))
 

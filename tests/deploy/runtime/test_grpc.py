@@ -60,6 +60,20 @@ with grpc.insecure_channel(sys.argv[1]) as channel:
     print([answer[2:] for answer in streamed])
 """
 
+FLYING = """
+import socket, sys, time, grpc
+from deploy.runtime.grpcmessages import types
+message = types()["ModelInferRequest"](model_name="null", raw_input_contents=[bytes(192)])
+message.inputs.add(name="image", datatype="UINT8", shape=[1, 8, 8, 3])
+with grpc.insecure_channel(sys.argv[1]) as channel:
+    call = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+    flying = call.future(message.SerializeToString(), timeout=20)
+    time.sleep(0.2)
+    with socket.create_connection(sys.argv[1].split(":")) as connection:
+        connection.sendall(bytes.fromhex(sys.argv[2]))
+        print(len(flying.result()) > 0)
+"""
+
 
 def program(text: str, *arguments: object) -> str:
     done = subprocess.run(
@@ -130,24 +144,31 @@ def test_bytes_that_are_no_message_are_the_clients_mistake(speaking: Running) ->
     assert streamed.count(words) == 2
 
 
-def sends(server: Running, fields: dict[bytes, bytes]) -> None:
+def opening(fields: dict[bytes, bytes]) -> bytes:
     """The head of a call, in HTTP/2, and no more."""
     block = b"".join(b"".join(b"%c%b" % (len(text), text) for text in (b"", *field)) for field in fields.items())
     head = len(block).to_bytes(3, "big") + b"\1\5" + (1).to_bytes(4, "big")
+    return b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]) + head + block
+
+
+def sends(server: Running, fields: dict[bytes, bytes]) -> None:
     with socket.create_connection(("127.0.0.1", grpc_port(server)), 10) as connection:
-        connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]) + head + block)
+        connection.sendall(opening(fields))
         connection.shutdown(socket.SHUT_WR)
         with suppress(ConnectionError):
             while connection.recv(1 << 16):
                 pass
 
 
+CALL = {b":method": b"POST", b":scheme": b"http", b":authority": b"x", b"te": b"trailers"}
+CALL |= {b"content-type": b"application/grpc"}
+
+
 def test_a_path_that_is_no_utf8_takes_the_server_from_nobody(tmp_path: Path) -> None:
     """It ends grpcio's server; another begins at the same port, time and again."""
-    call = {b":method": b"POST", b":scheme": b"http", b":path": b"", b":authority": b"x", b"te": b"trailers"}
     with serving(null_bundle(tmp_path / "null.bundle").folder, "--grpc-port", 0) as running:
         for times, path in enumerate((b"/x\xff", b"\xff", b"/\xff"), 1):
-            sends(running, call | {b":path": path, b"content-type": b"application/grpc"})
+            sends(running, CALL | {b":path": path})
             limit = time.monotonic() + 20
             while sum(line["event"] == "gRPC begins again" for line in tuple(running.lines)) < times:
                 assert time.monotonic() < limit, running.lines
@@ -155,6 +176,13 @@ def test_a_path_that_is_no_utf8_takes_the_server_from_nobody(tmp_path: Path) -> 
             assert program(ASK, f"127.0.0.1:{grpc_port(running)}", "", "", "", "") == "answered"
         assert running.stop() == 0
     assert not [line for line in running.lines if line["event"] in ("unexpected", "plain", "fault")]
+
+
+def test_what_is_in_flight_when_the_server_ends_is_answered(tmp_path: Path) -> None:
+    with serving(null_bundle(tmp_path / "null.bundle", delay_ms=600).folder, "--grpc-port", 0) as running:
+        words = f"127.0.0.1:{grpc_port(running)}", opening(CALL | {b":path": b"/\xff"}).hex()
+        assert program(FLYING, *words) == "True"
+        assert "gRPC begins again" in [line["event"] for line in running.lines]
 
 
 def test_a_flaw_in_http2_leaves_no_line_in_the_log(speaking: Running) -> None:

@@ -1,0 +1,122 @@
+"""Three times what a server can do, in open loop: is every request answered, and are those that it takes answered in
+time? Requests leave when they are due, whatever became of those before; latencies count from then.
+
+The null engine sleeps, so that the server and this client have the cores to themselves.
+"""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from benchmarks.rows import Row, row
+from benchmarks.serving.http1 import request
+from benchmarks.soak.cases import INFER
+from benchmarks.soak.growth import growth
+from benchmarks.soak.watched import Watched, watched
+from toolchain.progress import say
+
+DELAY_MS, GOAL_MS, TIMES = 10.0, 100.0, 3  # longer delays than some milliseconds are not put together in batches
+MEASURED_S, PATIENCE_S, EVERY_S = 3.0, 30.0, 1.0
+ASKED = request("POST", INFER, bytes(192), {"Inference-Header-Content-Length": "0"})
+Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+class Load:
+    """statuses: HTTP's, `lost` for a request without an answer; latencies_s: of those that were answered by 200."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._idle: list[Connection] = []
+        self.statuses: Counter[str] = Counter()
+        self.latencies_s: list[float] = []
+
+    async def ask(self, due: float) -> None:
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                status = await self._asked()
+        except (OSError, TimeoutError, asyncio.IncompleteReadError, ValueError) as error:
+            status = f"lost ({type(error).__name__})"
+        self.statuses[status] += 1
+        if status == "200":
+            self.latencies_s.append(time.perf_counter() - due)
+
+    async def _asked(self) -> str:
+        connection = self._idle.pop() if self._idle else await asyncio.open_connection("127.0.0.1", self._port)
+        reader, writer = connection
+        writer.write(ASKED)
+        head = (await reader.readuntil(b"\r\n\r\n")).lower()
+        await reader.readexactly(int(head.partition(b"content-length: ")[2].split(b"\r", 1)[0]))
+        if b"connection: close" in head:
+            writer.close()
+        else:
+            self._idle.append(connection)
+        return head[9:12].decode()
+
+    def close(self) -> None:
+        for _, writer in self._idle:
+            writer.close()
+
+
+async def capacity_per_s(port: int, clients: int = 4) -> float:
+    """Answers a second in closed loop, by as many clients as keep the engine busy."""
+    load, end = Load(port), time.perf_counter() + MEASURED_S
+
+    async def client() -> None:
+        while (now := time.perf_counter()) < end:
+            await load.ask(now)
+
+    await asyncio.gather(*(client() for _ in range(clients)))
+    load.close()
+    return load.statuses["200"] / MEASURED_S
+
+
+async def overloaded(port: int, per_s: float, seconds: float, server: Watched) -> tuple[Load, list[float]]:
+    """What became of the requests, and the server's megabytes meanwhile."""
+    load, memory, began = Load(port), list[float](), time.perf_counter()
+    tasks: set[asyncio.Task[None]] = set()
+    for number in range(int(per_s * seconds)):
+        due = began + number / per_s
+        if (wait_s := due - time.perf_counter()) > 0:
+            await asyncio.sleep(wait_s)
+        task = asyncio.create_task(load.ask(due))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+        if due - began >= len(memory) * EVERY_S and server.is_alive:
+            memory.append(server.memory_mb)
+    await asyncio.gather(*tasks)
+    load.close()
+    return load, memory
+
+
+def rows(load: Load, memory: Sequence[float], alive: bool, faults: int, note: str) -> list[Row]:
+    answers = ", ".join(f"{what}: {many}" for what, many in sorted(load.statuses.items()))
+    other = sum(many for status, many in load.statuses.items() if status not in ("200", "503", "504"))
+    ordered = sorted(load.latencies_s)
+    p99_ms = ordered[int(len(ordered) * 0.99)] * 1e3 if ordered else None
+    return [
+        row("overload: requests without an answer of 200, 503 or 504", other, "<=", 0, "", f"{note}; {answers}"),
+        row("overload: p99 of the accepted", p99_ms, "<=", 2 * GOAL_MS, "ms", f"goal {GOAL_MS:g} ms"),
+        row("overload: accepted, of what it can do", _share(load), ">=", 0.8, "", "sheds the rest"),
+        row("overload: memory, at most: last fifth to the first two", growth(memory), "<=", 1.05, ""),
+        row("overload: the server lives, nothing odd in its log", int(alive) - faults, ">=", 1, ""),
+    ]
+
+
+def _share(load: Load) -> float:
+    return load.statuses["200"] * TIMES / max(1, load.statuses.total())
+
+
+def measured(seconds: float) -> list[Row]:
+    """Rows of one run."""
+    with (
+        TemporaryDirectory(prefix="soak-") as folder,
+        watched(Path(folder), f"--latency-goal-ms={GOAL_MS:g}", delay_ms=DELAY_MS) as (server, port, _),
+    ):
+        can = asyncio.run(capacity_per_s(port))
+        note = f"{TIMES} times {can:.0f} a second for {seconds:g} s"
+        say(f"overload: {note}")
+        load, memory = asyncio.run(overloaded(port, TIMES * can, seconds, server))
+        return rows(load, memory, server.is_alive, len(server.faults()), note)

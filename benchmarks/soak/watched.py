@@ -1,0 +1,77 @@
+"""A server process of ours on the null engine, and what is seen of it from outside: log, memory, open files."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from benchmarks.serving.processes import started
+from tests.bundles import null_bundle
+
+ROOT = Path(__file__).parents[2]
+FAULTS = ("unexpected", "fault")
+
+
+class Watched:
+    """ports by `listening` and `listening for gRPC`."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", log: Path) -> None:
+        self._process, self._log = process, log
+        self._read = 0
+
+    def lines(self) -> list[dict[str, Any]]:
+        """Those that came since the last call; what is no JSON, a traceback say, is an event `plain`."""
+        with self._log.open("rb") as file:
+            file.seek(self._read)
+            *whole, rest = file.read().split(b"\n")
+            self._read = file.tell() - len(rest)
+        return [json.loads(one) if one.startswith(b"{") else {"event": "plain", "text": repr(one)} for one in whole]
+
+    def faults(self) -> list[str]:
+        """Lines of the log that no client's mistake may cause."""
+        return [str(line) for line in self.lines() if line["event"] in (*FAULTS, "plain")]
+
+    @property
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
+
+    @property
+    def memory_mb(self) -> float:
+        """Resident."""
+        text = (self._proc / "status").read_text()
+        return next(float(line.split()[1]) / 1024 for line in text.splitlines() if line.startswith("VmRSS:"))
+
+    @property
+    def files(self) -> int:
+        """Open file descriptors: connections, and what regions hold."""
+        return sum(1 for _ in (self._proc / "fd").iterdir())
+
+    @property
+    def _proc(self) -> Path:
+        return Path("/proc") / str(self._process.pid)
+
+    def ready(self) -> tuple[int, int]:
+        """Waits; the ports of HTTP and gRPC. RuntimeError with the log when it does not come up."""
+        found: dict[str, dict[str, Any]] = {}
+        while "ready" not in found:
+            if not self.is_alive or "not ready" in found:
+                raise RuntimeError(f"the server did not start: {self._log.read_text()[-1000:]}")
+            try:
+                self._process.wait(0.05)
+            except subprocess.TimeoutExpired:
+                found |= {line["event"]: line for line in self.lines()}
+        return found["listening"]["port"], found["listening for gRPC"]["grpc_port"]
+
+
+@contextmanager
+def watched(folder: Path, *flags: str, delay_ms: float = 0.0) -> Iterator[tuple[Watched, int, int]]:
+    """The server, and its ports of HTTP and gRPC."""
+    bundle = null_bundle(folder / "null.bundle", delay_ms)
+    words = ["serve", f"--bundle={bundle.folder}", "--host=127.0.0.1", "--port=0", "--grpc-port=0", "--certify=off"]
+    log = folder / "server.log"
+    with started([sys.executable, "-m", "deploy.runtime", *words, *flags], log, ROOT) as process:
+        server = Watched(process, log)
+        yield server, *server.ready()

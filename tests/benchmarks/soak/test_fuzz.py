@@ -1,0 +1,48 @@
+"""A failure can be sent again, and what a malformed request may be answered with."""
+
+import pytest
+
+from benchmarks.soak.asking import Told
+from benchmarks.soak.fuzz import KINDS, case_of, flaw, names
+from benchmarks.soak.growth import growth
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_name_makes_the_same_case_whatever_was_made_before(kind: str) -> None:
+    chosen = [f"{kind}:1:{number}" for number in range(150)]
+    first = {name: case_of(name) for name in chosen}
+    assert {name: case_of(name) for name in reversed(chosen)} == first
+    assert len(set(first.values())) > 100, "they hardly differ"
+    assert case_of(f"{kind}:2:0") != first[f"{kind}:1:0"]
+
+
+def test_every_kind_has_its_share() -> None:
+    chosen = list(names(len(KINDS) * 3, 5))
+    assert len(set(chosen)) == len(chosen)
+    assert {name.partition(":")[0] for name in chosen[: len(KINDS)]} == set(KINDS)
+
+
+@pytest.mark.parametrize(
+    ("told", "right"),
+    [
+        (Told("200"), True),
+        (Told("431"), True),
+        (Told("503", b'{"error":"try later"}'), True),
+        (Told("503", b"<html>"), False),
+        (Told("500", b'{"error":"unexpected: KeyError()"}'), False),
+        (Told("none"), False),
+        (Told("closed"), True),
+        (Told("INVALID_ARGUMENT"), True),
+        (Told("UNKNOWN", b"Unexpected <class 'KeyError'>"), False),
+        (Told("INTERNAL"), False),
+    ],
+)
+def test_only_refusals_are_right(told: Told, right: bool) -> None:
+    assert (flaw(told) == "") is right
+
+
+def test_memory_that_comes_back_is_no_growth_and_a_leak_is() -> None:
+    assert growth([60, 73, 73, 50, 50, 74, 73, 73, 73, 73]) == 1
+    leaks = growth([float(70 + number) for number in range(50)])
+    assert leaks is not None and leaks > 1.2
+    assert growth([]) is None
