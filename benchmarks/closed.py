@@ -5,7 +5,6 @@ over rounds of REQUESTS requests of a request's time as the client sees it, and 
 Client and servers share this machine's cores.
 """
 
-import os
 import socket
 import statistics
 import sys
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.serving.cost import cpu_s
 from deploy.client import request_parts
 from tests.bundles import null_bundle
 from tests.deploy.runtime.authority import Authority
@@ -44,20 +44,15 @@ def connected(kind: str, server: Running, ours: Authority) -> socket.socket:
     return ours.trusting(shown).wrap_socket(plain, server_hostname="localhost")
 
 
-def cpu_s(server: Running) -> float:
-    fields = Path(f"/proc/{server.process.pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def measured(server: Running, connection: socket.socket, sent: bytes) -> tuple[float, float]:
     """Microseconds of a request, and of the server's processor time for it."""
     connection.sendall(sent)
     assert answer(connection)[0] == 200
-    began, used = time.perf_counter(), cpu_s(server)
+    began, used = time.perf_counter(), cpu_s(server.process.pid)
     for _ in range(REQUESTS):
         connection.sendall(sent)
         whole(connection)
-    return (time.perf_counter() - began) / REQUESTS * 1e6, (cpu_s(server) - used) / REQUESTS * 1e6
+    return (time.perf_counter() - began) / REQUESTS * 1e6, (cpu_s(server.process.pid) - used) / REQUESTS * 1e6
 
 
 def whole(connection: socket.socket) -> None:

@@ -7,6 +7,7 @@ import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
+from deploy.runtime.tokens import tokens_in
 from toolchain.errors import UsageError
 
 
@@ -43,13 +44,12 @@ class Credentials:
 
 def _token(file: Path) -> str:
     try:
-        lines = [line.strip() for line in file.read_text(encoding="ascii").splitlines()]
+        found = tokens_in(file.read_text(encoding="ascii"))
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--token-file {file}: cannot be read ({_reason(error)})") from error
-    found = [line for line in lines if line and not line.startswith("#")]
     if not found:
         raise UsageError(f"--token-file {file}: no token in it; expected one a line")
-    return found[0]
+    return found[0][1]
 
 
 def _reason(error: Exception) -> str:

@@ -4,7 +4,6 @@ import json
 import mmap
 import os
 import shlex
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ import numpy as np
 from benchmarks.serving.http1 import request
 from benchmarks.serving.infer_message import infer_request, raw_output
 from benchmarks.serving.load import Ask, Target, played
-from benchmarks.serving.processes import started
+from benchmarks.serving.processes import said_when_ready, started
 from benchmarks.serving.ways import Question, Way, written
 from toolchain.records.bundle import Bundle
 from toolchain.records.tensors import Array
@@ -60,25 +59,11 @@ def serving(bundle: Bundle, folder: Path, question: Question, within: Sequence[s
     words = ["serve", f"--bundle={bundle.folder}", "--host=127.0.0.1", "--port=0", "--certify=off"]
     words += ["--grpc-port=0", f"--unix-socket={socket}", *more]
     with started([*within, sys.executable, "-m", "deploy.runtime", *words], log) as process:
-        said = _waited(process, log)
+        said = said_when_ready(process, log)
         ports = said["listening"]["port"], said["listening for gRPC"]["grpc_port"]
         server = Served(bundle, folder, question, process.pid, *ports, socket)
         with shared_memory(server) as shared:
             yield [*over_http(server), *over_unix(server), *over_grpc(server), *shared]
-
-
-def _waited(process: "subprocess.Popen[bytes]", log: Path) -> dict[str, dict[str, Any]]:
-    """Its log's lines by their events, once it is ready."""
-    found: dict[str, Any] = {}
-    while "ready" not in found:
-        if process.poll() is not None or "not ready" in found:
-            raise RuntimeError(f"our server did not start: {log.read_text()[-1000:]}")
-        try:
-            process.wait(0.05)
-        except subprocess.TimeoutExpired:
-            lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
-            found = {line["event"]: line for line in lines}
-    return found
 
 
 def header(server: Served, parameters: dict[str, Any], output: dict[str, Any]) -> bytes:

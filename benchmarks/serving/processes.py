@@ -1,11 +1,13 @@
 """A server's processes: started, held still while others are measured, and all of them ended, whatever they started."""
 
+import json
 import os
 import signal
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from benchmarks.serving.cost import family
 
@@ -31,6 +33,20 @@ def started(
                 process.wait(PATIENCE_S)
             _tell(everyone, signal.SIGKILL)
             process.wait()
+
+
+def said_when_ready(process: "subprocess.Popen[bytes]", log: Path) -> dict[str, dict[str, Any]]:
+    """The lines of our server's log by their events; RuntimeError with the log when it does not come up."""
+    found: dict[str, dict[str, Any]] = {}
+    while "ready" not in found:
+        if process.poll() is not None or "not ready" in found:
+            raise RuntimeError(f"our server did not start: {log.read_text()[-1000:]}")
+        try:
+            process.wait(0.05)
+        except subprocess.TimeoutExpired:
+            lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
+            found = {line["event"]: line for line in lines}
+    return found
 
 
 @contextmanager

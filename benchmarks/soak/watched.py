@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks.serving.processes import started
+from benchmarks.serving.processes import said_when_ready, started
 from tests.bundles import null_bundle
 
 ROOT = Path(__file__).parents[2]
@@ -54,15 +54,8 @@ class Watched:
         return Path("/proc") / str(self._process.pid)
 
     def ready(self) -> tuple[int, int]:
-        """Waits; the ports of HTTP and gRPC. RuntimeError with the log when it does not come up."""
-        found: dict[str, dict[str, Any]] = {}
-        while "ready" not in found:
-            if not self.is_alive or "not ready" in found:
-                raise RuntimeError(f"the server did not start: {self._log.read_text()[-1000:]}")
-            try:
-                self._process.wait(0.05)
-            except subprocess.TimeoutExpired:
-                found |= {line["event"]: line for line in self.lines()}
+        """Waits; the ports of HTTP and gRPC."""
+        found = said_when_ready(self._process, self._log)
         return found["listening"]["port"], found["listening for gRPC"]["grpc_port"]
 
 

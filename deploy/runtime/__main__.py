@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from deploy.runtime.commandline import parser
 from toolchain.errors import DeviceError, ToolchainError, UsageError
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from toolchain.records.certificate import Check
 
 BEGAN = time.perf_counter()
+WordT = TypeVar("WordT", bound=str)
 HELD_BYTES = 512 << 20
 
 
@@ -54,12 +55,11 @@ def engine_threads(asked: int | None) -> int:
 
 
 def _check_numbers(options: argparse.Namespace) -> None:
+    from deploy.runtime.access import check_port
     from deploy.runtime.cgroup import memory_limit_bytes
 
-    if not 0 <= options.port <= 65535:
-        raise UsageError(f"--port {options.port}: expected 0 to 65535")
-    if options.grpc_port is not None and not 0 <= options.grpc_port <= 65535:
-        raise UsageError(f"--grpc-port {options.grpc_port}: expected 0 to 65535")
+    check_port("--port", options.port)
+    check_port("--grpc-port", options.grpc_port)
     if options.max_held is None:
         options.max_held = max(options.max_body, min(HELD_BYTES, (memory_limit_bytes() or 4 * HELD_BYTES) // 4))
     for name in ("queue", "max_batch", "timeout", "sender_timeout", "max_body", "max_held", "connections"):
@@ -83,16 +83,12 @@ def _serve(options: argparse.Namespace, bundle: "Bundle") -> int:
     from deploy.runtime.service import Terms
     from deploy.runtime.sharedmemory import POLICIES
 
-    if options.log_level not in LEVELS:
-        raise UsageError(f"--log-level {options.log_level}: expected {', '.join(LEVELS)}")
+    level = _one_of("--log-level", options.log_level, LEVELS)
+    shared = _one_of("--shared-memory", options.shared_memory, POLICIES)
     _check_numbers(options)
     missing = missing_needs(bundle.manifest.needs)
     if missing:
         raise DeviceError(missing)
-    shared = [one for one in POLICIES if one == options.shared_memory]
-    if not shared:
-        raise UsageError(f"--shared-memory {options.shared_memory}: expected {', '.join(POLICIES)}")
-    goal_s = None if options.latency_goal_ms is None else options.latency_goal_ms / 1e3
     limits = Limits(
         body_bytes=options.max_body,
         held_bytes=options.max_held,
@@ -103,7 +99,7 @@ def _serve(options: argparse.Namespace, bundle: "Bundle") -> int:
         host=options.host,
         port=options.port,
         threads=engine_threads(options.threads),
-        terms=Terms(options.queue, options.max_batch, options.max_queue_delay_us / 1e6, goal_s),
+        terms=Terms(options.queue, options.max_batch, options.max_queue_delay_us / 1e6, _goal_s(options)),
         timeout_s=options.timeout,
         grace_s=options.grace,
         limits=limits,
@@ -111,13 +107,13 @@ def _serve(options: argparse.Namespace, bundle: "Bundle") -> int:
         certify=_terms(options, options.certify),
         door=Path(options.door) if options.door else None,
         name=options.name,
-        shared=shared[0],
+        shared=shared,
         unix_socket=Path(options.unix_socket) if options.unix_socket else None,
         quota=cpu_quota(),
         grpc_port=options.grpc_port,
         access=access_from(options),
     )
-    log = Log(options.log_level)
+    log = Log(level)
     log.write("info", "start", model=bundle.manifest.name, bundle=bundle.digest, threads=settings.threads)
     return 0 if serve(bundle, settings, log, BEGAN) else 1
 
@@ -125,16 +121,26 @@ def _serve(options: argparse.Namespace, bundle: "Bundle") -> int:
 def _terms(options: argparse.Namespace, policy: str) -> "Terms":
     from deploy.runtime.admission import POLICIES, Terms
 
-    known = [one for one in POLICIES if one == policy]
-    if not known:
-        raise UsageError(f"--certify {policy}: expected {', '.join(POLICIES)}")
+    known = _one_of("--certify", policy, POLICIES)
     if not 0 < options.certify_seconds <= 600:
         raise UsageError(f"--certify-seconds {options.certify_seconds}: expected more than 0, at most 600")
     _check_rate(options)
     key = Path(options.key) if options.key else None
-    goal_ms = getattr(options, "latency_goal_ms", None)
-    goal_s = None if goal_ms is None else goal_ms / 1e3
-    return Terms(known[0], Path(options.state), key, options.certify_seconds, options.rate, goal_s)
+    return Terms(known, Path(options.state), key, options.certify_seconds, options.rate, _goal_s(options))
+
+
+def _goal_s(options: argparse.Namespace) -> float | None:
+    """Only `serve` has one."""
+    goal_ms: float | None = getattr(options, "latency_goal_ms", None)
+    return None if goal_ms is None else goal_ms / 1e3
+
+
+def _one_of(flag: str, given: str, known: "Sequence[WordT]") -> "WordT":
+    """`given`, as one of the words that `flag` takes; UsageError."""
+    for word in known:
+        if word == given:
+            return word
+    raise UsageError(f"{flag} {given}: expected {', '.join(known)}")
 
 
 def _check_rate(options: argparse.Namespace) -> None:

@@ -38,12 +38,17 @@ class Access(msgspec.Struct, frozen=True):
 def access_from(options: Namespace) -> Access:
     """The command line's flags; UsageError for what does not go together."""
     port = options.admin_port
-    if port is not None and not 0 <= port <= 65535:
-        raise UsageError(f"--admin-port {port}: expected 0 to 65535")
+    check_port("--admin-port", port)
     if port and port == options.port:
         raise UsageError(f"--admin-port {port}: --port is the same; choose another, or leave --admin-port away")
     tokens = Path(options.token_file) if options.token_file else None
     return Access(_tls(options), tokens, options.admin_host, port)
+
+
+def check_port(flag: str, port: int | None) -> None:
+    """UsageError for what is no port; 0 is any free one, None is none."""
+    if port is not None and not 0 <= port <= 65535:
+        raise UsageError(f"{flag} {port}: expected 0 to 65535")
 
 
 def _tls(options: Namespace) -> Tls | None:

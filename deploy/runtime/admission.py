@@ -39,7 +39,7 @@ class Terms(msgspec.Struct, frozen=True):
 
 class Admitted(NamedTuple):
     """engine, crowd: open, of the candidate `precision`, for a request that is alone and for many (None: the same);
-    costs: seconds of a call by its rows; checks: what must have passed before it may answer."""
+    costs: seconds of a call by its rows, once they are measured; checks: what must have passed before it may answer."""
 
     engine: Engine
     crowd: Engine | None
@@ -51,12 +51,18 @@ class Admitted(NamedTuple):
 
 def admitted(bundle: Bundle, settings: Settings, terms: Terms, say: Say, began: float) -> Admitted:
     """Open the engine that is to serve. DeviceError: it cannot be opened here, or there is no such key."""
+    found = _chosen(bundle, settings, terms, say, began)
+    costs = tuned(found.crowd or found.engine, (bundle.digest, found.precision), writable(terms.state), terms.goal_s)
+    return found._replace(costs=costs)
+
+
+def _chosen(bundle: Bundle, settings: Settings, terms: Terms, say: Say, began: float) -> Admitted:
     if terms.policy == "off":
-        return _opened(bundle, settings, terms, bundle.manifest.chosen, None)
+        return _opened(bundle, settings, bundle.manifest.chosen, None)
     if terms.policy == "first":
         kept = kept_certificate(writable(terms.state), bundle.digest, fingerprint(), settings.threads)
         if kept is not None:
-            found = _opened(bundle, settings, terms, kept.precision, kept)
+            found = _opened(bundle, settings, kept.precision, kept)
             if found.engine.version == kept.engine:
                 say(f"certificate of {kept.issued_at} still holds: same bundle, device and engine")
                 return found
@@ -64,7 +70,7 @@ def admitted(bundle: Bundle, settings: Settings, terms: Terms, say: Say, began: 
                 if engine is not None:
                     engine.__exit__(None, None, None)
     made = certified(bundle, settings.threads, terms, say, began)
-    return _opened(bundle, settings, terms, made.precision, made)
+    return _opened(bundle, settings, made.precision, made)
 
 
 def certified(bundle: Bundle, threads: int, terms: Terms, say: Say, began: float) -> Certificate:
@@ -86,15 +92,12 @@ def serving(bundle: Bundle, precision: str) -> Bundle:
     return Bundle(bundle.folder, msgspec.structs.replace(bundle.manifest, chosen=precision), bundle.digest)
 
 
-def _opened(
-    bundle: Bundle, settings: Settings, terms: Terms, precision: str, certificate: Certificate | None
-) -> Admitted:
+def _opened(bundle: Bundle, settings: Settings, precision: str, certificate: Certificate | None) -> Admitted:
     engine, crowd = serving_forms(bundle, settings, precision)
     checks = worst(check for one in (engine, crowd) if one for check in golden_checks(bundle, one, precision))
     names = {check.name for check in checks}
     more = tuple(check for check in certificate.checks if check.name not in names) if certificate else ()
-    costs = tuned(crowd or engine, (bundle.digest, precision), writable(terms.state), terms.goal_s)
-    return Admitted(engine, crowd, costs, precision, (*checks, *more), certificate)
+    return Admitted(engine, crowd, {}, precision, (*checks, *more), certificate)
 
 
 def worst(checks: Iterable[Check]) -> tuple[Check, ...]:

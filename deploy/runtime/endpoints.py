@@ -137,12 +137,12 @@ class Endpoints:
         return count_and_send
 
     def _unknown(self, path: str) -> str:
-        manifest = self._bundle.manifest
-        if path.startswith("/v2/models/") and not path.startswith(f"{self._model}/"):
-            return f"no model '{path.split('/')[3][:60]}' here; this server has '{manifest.name}'"
-        if path.startswith(f"{self._model}/versions/"):
-            return f"no version '{path.split('/')[5][:60]}' of '{manifest.name}' here; it is '{manifest.release}'"
-        return f"nothing at {path[:80]}; GET / tells what is here"
+        words = ""
+        if path.startswith("/v2/models/"):
+            name, _, rest = path.removeprefix("/v2/models/").partition("/")
+            version = rest.removeprefix("versions/").partition("/")[0] if rest.startswith("versions/") else ""
+            words = metadata.elsewhere(self._bundle.manifest, name, version)
+        return words or f"nothing at {path[:80]}; GET / tells what is here"
 
     def _stats(self) -> Reply:
         return json_reply(statistics(self._bundle.manifest, self._desk.metrics))

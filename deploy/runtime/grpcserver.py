@@ -78,7 +78,7 @@ class Calls:
 
     async def infer(self, message: Any, context: Context) -> Any:
         self._check_model(message.model_name, message.model_version)
-        talk = GrpcTalk(self._desk, message, context, sharedmemory.allowed(self._shared, is_local(context)))
+        talk = GrpcTalk(self._desk, message, context, self._shared)
         self._desk.answer(talk)
         outcome = await talk.outcome
         if isinstance(outcome, ToolchainError):
@@ -86,11 +86,8 @@ class Calls:
         return outcome
 
     def _check_model(self, name: str, version: str) -> None:
-        manifest = self._desk.bundle.manifest
-        if name != manifest.name:
-            raise UnknownModel(f"no model '{name[:60]}' here; this server has '{manifest.name}'")
-        if version not in ("", manifest.release):
-            raise UnknownModel(f"no version '{version[:60]}' of '{manifest.name}' here; it is '{manifest.release}'")
+        if words := metadata.elsewhere(self._desk.bundle.manifest, name, version):
+            raise UnknownModel(words)
 
     async def _live(self, _message: Any, _context: Context) -> Any:
         return self._types["ServerLiveResponse"](live=True)
@@ -117,8 +114,7 @@ class Calls:
     async def _statistics(self, message: Any, _context: Context) -> Any:
         if message.name:
             self._check_model(message.name, message.version)
-        manifest = self._desk.bundle.manifest
-        found = statistics(manifest, self._desk.metrics)
+        found = statistics(self._desk.bundle.manifest, self._desk.metrics)
         return message_from(self._types["ModelStatisticsResponse"], found)
 
     def _nothing(self, kind: str) -> Answered:

@@ -9,17 +9,20 @@ from deploy.runtime.exchange import LONG_BYTES, Desk
 from deploy.runtime.grpcmessages import types
 from deploy.runtime.grpcwire import call_from_message, response_from_answer
 from deploy.runtime.messages import is_loopback
+from deploy.runtime.sharedmemory import Offer, Policy
 from deploy.runtime.turns import Answer
-from deploy.runtime.wire import Call, not_offered
+from deploy.runtime.wire import Call
 
 Context = Any  # grpc.aio.ServicerContext, generic over types that only generated code has
 
 
 class GrpcTalk:
-    """See exchange.Talk: a ModelInferRequest and the future of what it is answered with."""
+    """See exchange.Talk: a ModelInferRequest and the future of what it is answered with. shared: who may use shared
+    memory."""
 
-    def __init__(self, desk: Desk, message: Any, context: Context, offered: bool) -> None:
-        self._desk, self._message, self._offered = desk, message, offered
+    def __init__(self, desk: Desk, message: Any, context: Context, shared: Policy) -> None:
+        self._desk, self._message = desk, message
+        self._offer = Offer(desk.regions, shared, lambda: is_local(context))
         self.client: Hashable = context.peer()
         self._left_s = context.time_remaining()
         self.outcome: asyncio.Future[Any] = desk.loop.create_future()
@@ -29,11 +32,8 @@ class GrpcTalk:
         return self.outcome.cancelled()
 
     def parsed(self) -> Call:
-        manifest = self._desk.bundle.manifest
-        read = self._desk.regions.read if self._offered else not_offered
-        call = call_from_message(self._message, manifest, read, self._left_s)
-        for place in (wanted.place for wanted in call.wanted if wanted.place and not self._offered):
-            not_offered(place)
+        call = call_from_message(self._message, self._desk.bundle.manifest, self._offer.read, self._left_s)
+        self._offer.check(one.place for one in call.wanted)
         return call
 
     def told(self, call: Call, answer: Answer, times: Mapping[str, float]) -> Any:

@@ -2,7 +2,7 @@
 dictionaries -> messages. Pure functions; knows neither gRPC's server nor the engine.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -122,11 +122,10 @@ def response_from_answer(
     return response
 
 
-def message_from(kind: Callable[..., Any], record: Any) -> Any:
-    """A message whose fields are named as those of `record` (a dictionary or a Struct); others are left out."""
+def message_from(kind: Any, record: Any) -> Any:
+    """A message of class `kind` with the fields that `record` (a dictionary or a Struct) has by the same names."""
     plain = msgspec.to_builtins(record)
-    names = kind.DESCRIPTOR.fields_by_name  # type: ignore[attr-defined]  # every message's class has one
-    return kind(**_fields(names, plain))
+    return kind(**_fields(kind.DESCRIPTOR.fields_by_name, plain))
 
 
 def _fields(names: Mapping[str, Any], plain: Mapping[str, Any]) -> dict[str, Any]:

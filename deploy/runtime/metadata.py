@@ -52,6 +52,15 @@ def config(manifest: Manifest, terms: Terms) -> dict[str, Any]:
     }
 
 
+def elsewhere(manifest: Manifest, name: str, version: str = "") -> str:
+    """Words for who asks for another model than that of `manifest`, or another version of it; "" for who does not."""
+    if name != manifest.name:
+        return f"no model '{name[:60]}' here; this server has '{manifest.name}'"
+    if version not in ("", manifest.release):
+        return f"no version '{version[:60]}' of '{manifest.name}' here; it is '{manifest.release}'"
+    return ""
+
+
 def about(bundle: Bundle, now: dict[str, Any]) -> dict[str, Any]:
     """What stands at `/` for a person with curl, and for the page; `now`: what changes while the server lives."""
     manifest, base = bundle.manifest, f"/v2/models/{bundle.manifest.name}"

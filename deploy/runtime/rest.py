@@ -2,14 +2,13 @@
 
 from collections.abc import Hashable, Mapping
 
-from deploy.runtime import sharedmemory
 from deploy.runtime.answers import answer_body, picture_body
 from deploy.runtime.exchange import LONG_BYTES, Desk
 from deploy.runtime.messages import Reply, Request, Send, error_reply
 from deploy.runtime.refusals import Expired, Gone, Unavailable
-from deploy.runtime.sharedmemory import Place
+from deploy.runtime.sharedmemory import Offer, Policy
 from deploy.runtime.turns import Answer
-from deploy.runtime.wire import Call, Wanted, call_from_body, not_offered
+from deploy.runtime.wire import Call, Wanted, call_from_body
 from toolchain.errors import RequestError, ToolchainError
 
 HEADER_LENGTH = b"inference-header-content-length"
@@ -18,8 +17,9 @@ HEADER_LENGTH = b"inference-header-content-length"
 class RestTalk:
     """See exchange.Talk. shared: who may use shared memory."""
 
-    def __init__(self, desk: Desk, request: Request, send: Send, shared: sharedmemory.Policy) -> None:
-        self._desk, self._request, self._send, self._shared = desk, request, send, shared
+    def __init__(self, desk: Desk, request: Request, send: Send, shared: Policy) -> None:
+        self._desk, self._request, self._send = desk, request, send
+        self._offer = Offer(desk.regions, shared, lambda: request.caller.is_local)
         self.client: Hashable = request.caller
         self._is_picture = request.headers.get(b"content-type", b"").startswith(b"image/")
         self.heavy = self._is_picture or _json_bytes(request) > LONG_BYTES
@@ -39,18 +39,9 @@ class RestTalk:
             raise RequestError("Inference-Header-Content-Length: expected a whole number of bytes")
         header_bytes = None if length is None else int(length)
         specs = (manifest.inputs, manifest.outputs)
-        call = call_from_body(request.body, header_bytes, *specs, self._read, manifest.preprocessing)
-        for place in (one.place for one in call.wanted if one.place is not None):
-            self._check_offered(place)
+        call = call_from_body(request.body, header_bytes, *specs, self._offer.read, manifest.preprocessing)
+        self._offer.check(one.place for one in call.wanted)
         return call
-
-    def _read(self, place: Place) -> memoryview:
-        self._check_offered(place)
-        return self._desk.regions.read(place)
-
-    def _check_offered(self, place: Place) -> None:
-        if not sharedmemory.allowed(self._shared, self._request.caller.is_local):
-            not_offered(place)
 
     def told(self, call: Call, answer: Answer, times: Mapping[str, float]) -> Reply:
         manifest = self._desk.bundle.manifest

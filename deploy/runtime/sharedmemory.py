@@ -9,6 +9,7 @@ import os
 import re
 import stat
 import threading
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -163,6 +164,29 @@ def place_of(parameters: dict[str, Any], name: str) -> Place | None:
             "shared_memory_offset as whole numbers of bytes"
         )
     return Place(region, *numbers)
+
+
+def not_offered(place: Place) -> memoryview:
+    """The `read` of those who may not use shared memory."""
+    raise RequestError(f"region '{words(place.region)}': shared memory is not offered here; send the bytes")
+
+
+class Offer(NamedTuple):
+    """`regions` as one client may use them; is_local() is asked only of who names one."""
+
+    regions: Regions
+    policy: Policy
+    is_local: Callable[[], bool]
+
+    def read(self, place: Place) -> memoryview:
+        self.check([place])
+        return self.regions.read(place)
+
+    def check(self, places: Iterable[Place | None]) -> None:
+        """RequestError where there is one that this client may not name."""
+        for place in places:
+            if place is not None and not allowed(self.policy, self.is_local()):
+                not_offered(place)
 
 
 def why_not(policy: Policy) -> str:

@@ -39,10 +39,14 @@ class Tokens:
         return found
 
 
+def tokens_in(text: str) -> list[tuple[int, str]]:
+    """One token a line, with the line's number; lines that are empty or begin with # are passed over."""
+    lines = enumerate((line.strip() for line in text.splitlines()), 1)
+    return [(number, line) for number, line in lines if line and not line.startswith("#")]
+
+
 def digests(file: Path) -> Digests:
-    """One token a line; lines that are empty or begin with # are passed over."""
-    lines = [line.strip() for line in read_file(FLAG, file).splitlines()]
-    found = [(number, line) for number, line in enumerate(lines, 1) if line and not line.startswith("#")]
+    found = tokens_in(read_file(FLAG, file))
     if not found:
         raise UsageError(f"{FLAG} {file}: no token in it; write one a line: openssl rand -hex 32 >> {file}")
     for number, token in found:

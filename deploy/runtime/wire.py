@@ -13,7 +13,7 @@ import numpy as np
 
 from deploy.runtime import normalized
 from deploy.runtime.arrays import Parameters, Tensor, array_from, pictures_from, words
-from deploy.runtime.sharedmemory import Place, place_of
+from deploy.runtime.sharedmemory import Place, not_offered, place_of
 from toolchain.errors import RequestError
 from toolchain.records.tensors import Array, Preprocessing, TensorSpec
 
@@ -60,11 +60,6 @@ class Call(msgspec.Struct, frozen=True):
 
 
 Read = Callable[[Place], memoryview]
-
-
-def not_offered(place: Place) -> memoryview:
-    """The `read` of those who may not use shared memory."""
-    raise RequestError(f"region '{words(place.region)}': shared memory is not offered here; send the bytes")
 
 
 def call_from_raw(body: memoryview, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> Call:

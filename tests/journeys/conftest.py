@@ -1,7 +1,7 @@
 """The command line in this process, a home of its own for every test, and a user's own nets and pictures."""
 
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,7 @@ from tests.journeys.own import make_own
 from tests.journeys.said import Said
 from toolchain.arguments import run
 from toolchain.cli import COMMANDS
+from toolchain.records.bundle import Bundle
 
 Toolchain = Callable[..., Said]
 WHEELHOUSE = Path(__file__).parents[2] / ".toolchain" / "wheelhouse"
@@ -22,6 +23,21 @@ def lend_wheelhouse(home: Path) -> None:
     WHEELHOUSE.mkdir(parents=True, exist_ok=True)
     home.mkdir(exist_ok=True)
     (home / "wheelhouse").symlink_to(WHEELHOUSE)
+
+
+@contextmanager
+def built(engine: DockerClient, folder: Path, bundles: Mapping[str, Bundle]) -> Iterator[None]:
+    """Images of `bundles` by their tags, made in a home of their own below `folder`; removed in the end."""
+    from deploy.image import build_image
+
+    with pytest.MonkeyPatch.context() as patch:
+        lend_wheelhouse(folder / "home")
+        patch.setenv("TOOLCHAIN_HOME", str(folder / "home"))
+        for tag, bundle in bundles.items():
+            build_image(bundle, tag, print)
+    yield
+    for tag in bundles:
+        engine.images.remove(tag, force=True)
 
 
 @pytest.fixture(scope="session")

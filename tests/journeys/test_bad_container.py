@@ -12,7 +12,7 @@ import pytest
 from docker import DockerClient
 
 from tests.bundles import null_bundle
-from tests.journeys.conftest import Toolchain, lend_wheelhouse
+from tests.journeys.conftest import Toolchain, built
 from toolchain.records.manifest import Needs
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
@@ -24,17 +24,11 @@ ISA = "avx4096"  # of a CPU that has not been built yet
 @pytest.fixture(scope="module")
 def images(engine: DockerClient, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """One that takes two seconds for its golden samples, and one that needs another CPU."""
-    from deploy.image import build_image
-
     folder = tmp_path_factory.mktemp("images")
-    with pytest.MonkeyPatch.context() as patch:
-        lend_wheelhouse(folder / "home")
-        patch.setenv("TOOLCHAIN_HOME", str(folder / "home"))
-        build_image(null_bundle(folder / "slow", delay_ms=500.0), TAG, print)
-        build_image(null_bundle(folder / "other", needs=Needs(cpu_isa=(ISA,))), OTHER, print)
-    yield
-    for tag in (TAG, OTHER):
-        engine.images.remove(tag, force=True)
+    slow = null_bundle(folder / "slow", delay_ms=500.0)
+    other = null_bundle(folder / "other", needs=Needs(cpu_isa=(ISA,)))
+    with built(engine, folder, {TAG: slow, OTHER: other}):
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,7 @@ from docker.models.containers import Container
 
 from tests.bundles import null_bundle
 from tests.deploy.runtime.server import CAT
-from tests.journeys.conftest import Toolchain, lend_wheelhouse
+from tests.journeys.conftest import Toolchain, built
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 NAME, TAG = "edge-journey-faults", "edge-journey-faults:1"
@@ -32,15 +32,9 @@ assert client.infer("null", [feed]).as_numpy("logits").shape == (1, 4)
 
 @pytest.fixture(scope="module")
 def image(engine: DockerClient, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    from deploy.image import build_image
-
     folder = tmp_path_factory.mktemp("faults")
-    with pytest.MonkeyPatch.context() as patch:
-        lend_wheelhouse(folder / "home")
-        patch.setenv("TOOLCHAIN_HOME", str(folder / "home"))
-        build_image(null_bundle(folder / "null"), TAG, print)
-    yield TAG
-    engine.images.remove(TAG, force=True)
+    with built(engine, folder, {TAG: null_bundle(folder / "null")}):
+        yield TAG
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from toolchain.records.tensors import Array, Feeds, TensorSpec
 if TYPE_CHECKING:
     from deploy.runtime.engines.cuda import Timing
 
+CLOSED = "the engine is closed: infer() was called after its `with` block"
 TABLE = {
     "openvino": "deploy.runtime.engines.openvino",
     "tensorrt": "deploy.runtime.engines.tensorrt",

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from deploy.runtime.engines import Settings
+from deploy.runtime.engines import CLOSED, Settings
 from toolchain.errors import DeviceError
 from toolchain.records.manifest import Candidate
 from toolchain.records.tensors import Array, DType, Feeds, TensorSpec
@@ -40,7 +40,7 @@ class OnnxRuntimeEngine:
 
     def infer(self, feeds: Feeds) -> dict[str, Array]:
         if self._session is None:
-            raise DeviceError("the engine is closed: infer() was called after its `with` block")
+            raise DeviceError(CLOSED)
         return dict(zip(self._names, self._session.run(self._names, dict(feeds)), strict=True))
 
     def __enter__(self) -> Self:

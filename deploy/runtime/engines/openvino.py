@@ -23,7 +23,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from deploy.runtime.engines import Found, Settings
+from deploy.runtime.engines import CLOSED, Found, Settings
 from toolchain.errors import DeviceError, RecordError
 from toolchain.records.manifest import Candidate
 from toolchain.records.packed import unpacked
@@ -41,7 +41,6 @@ HINTS = {
     "int1w": "f32",
 }
 PACKED = ".packed"
-CLOSED = "the engine is closed: infer() was called after its `with` block"
 FORMS = (32, 8, 1)  # batches, the largest first; as in TensorRT profiles
 AS_IS = 0  # the form of a graph whose batch is fixed already, or that has other free axes
 

@@ -18,7 +18,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from deploy.runtime.engines import Settings
+from deploy.runtime.engines import CLOSED, Settings
 from deploy.runtime.engines.cuda import Cuda, Lane, Launch, Timing
 from deploy.runtime.engines.store import Store
 from deploy.runtime.engines.tensorrt_classic import plan_of, refuse_seen_float
@@ -122,7 +122,7 @@ class TensorRtEngine:
             if self._lost:
                 raise LostDevice(self._lost)
             if lanes is None:
-                raise DeviceError("the engine is closed: infer() was called after its `with` block")
+                raise DeviceError(CLOSED)
             yield lanes
         except LostDevice as error:
             self._lost = str(error)

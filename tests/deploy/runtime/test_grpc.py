@@ -75,17 +75,16 @@ with grpc.insecure_channel(sys.argv[1]) as channel:
 """
 
 
-def program(text: str, *arguments: object) -> str:
-    done = subprocess.run(
-        [sys.executable, "-c", text, *map(str, arguments)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+def ran(*words: object, timeout_s: float = 60.0) -> str:
+    """What a Python of its own prints, which ends well."""
+    command = [sys.executable, *map(str, words)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout_s, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
+
+
+def program(text: str, *arguments: object) -> str:
+    return ran("-c", text, *arguments)
 
 
 @pytest.fixture(scope="module")
@@ -110,16 +109,8 @@ def test_every_message_is_that_of_the_protocol() -> None:
 def test_tritons_client_finds_all_that_it_asks_for(speaking: Running, tmp_path: Path) -> None:
     path = tmp_path / "picture.jpg"
     path.write_bytes(picture())
-    words = [f"127.0.0.1:{grpc_port(speaking)}", path, "shared"]
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.deploy.runtime.grpcclient", *map(str, words)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    words = (f"127.0.0.1:{grpc_port(speaking)}", path, "shared")
+    ran("-m", "tests.deploy.runtime.grpcclient", *words, timeout_s=120)
 
 
 def test_calls_are_counted_with_their_status(speaking: Running, tmp_path: Path) -> None:

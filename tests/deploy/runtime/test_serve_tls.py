@@ -143,8 +143,9 @@ def test_a_new_token_needs_no_restart(null_folder: Path, tmp_path: Path) -> None
 def test_with_an_admin_port_metrics_are_only_there_and_it_is_closed_likewise(
     null_folder: Path, ours: Authority, server_cert: Issued, tmp_path: Path
 ) -> None:
+    files = ("--tls-cert", server_cert.cert, "--tls-key", server_cert.key)
     flags = ("--admin-port", 0, "--admin-host", "127.0.0.1", "--token-file", tokens_in(tmp_path))
-    with closed(null_folder, server_cert, *flags) as server:
+    with serving(null_folder, *files, *flags, LOG_LEVEL="debug") as server:
         admin, trusting = server.wait_for("listening for control")["port"], ours.trusting()
         assert asked(server, trusting, "/healthz", port=admin)[0] == 200
         assert asked(server, trusting, "/metrics", port=admin)[0] == 401
@@ -156,7 +157,7 @@ def test_with_an_admin_port_metrics_are_only_there_and_it_is_closed_likewise(
         assert (status, json.loads(said)["error"]) == (404, f"/metrics is answered on the admin port, {admin}")
         assert asked(server, trusting, INFER, BODY, Authorization=SHOWN)[0] == 200
         assert server.stop() == 0
-        server.process.poll = lambda: None  # type: ignore[method-assign]  # it was told to end, and did
+        assert not [line for line in server.lines if line["event"] in ("unexpected", "plain", "fault")]
 
 
 def test_sigterm_drains_in_tls_too(tmp_path: Path, ours: Authority, server_cert: Issued) -> None:

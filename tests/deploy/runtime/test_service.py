@@ -25,7 +25,7 @@ class Doubler:
     outputs: tuple[TensorSpec, ...] = (TensorSpec("logits", "uint8", (None, 2)),)
     version = "doubler 1"
     requests = 1
-    forms = (1,)
+    forms: tuple[int, ...] = (1,)
     fills = True
 
     def __init__(self) -> None:

@@ -2,37 +2,24 @@
 
 import time
 from pathlib import Path
-from types import TracebackType
-from typing import Self
-
-import numpy as np
 
 from deploy.runtime.tuning import measured_costs, tuned
+from tests.deploy.runtime.test_service import Doubler
 from toolchain.records.tensors import Array, Feeds, TensorSpec
 
 
-class Slow:
+class Slow(Doubler):
     """Some milliseconds a call, however many rows: a batch of eight is worth its while."""
 
-    inputs: tuple[TensorSpec, ...] = (TensorSpec("image", "uint8", (None, 2)),)
-    outputs: tuple[TensorSpec, ...] = (TensorSpec("logits", "uint8", (None, 2)),)
-    version, requests, forms, fills = "slow 1", 2, (1, 8, 32), False
-
     def __init__(self, call_s: float) -> None:
+        super().__init__()
+        self.requests, self.forms, self.fills = 2, (1, 8, 32), False
         self.call_s, self.rows = call_s, list[int]()
 
     def infer(self, feeds: Feeds) -> dict[str, Array]:
         self.rows.append(len(feeds["image"]))
         time.sleep(self.call_s)
-        return {"logits": np.asarray(feeds["image"])}
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        return None
+        return super().infer(feeds)
 
 
 def test_the_cost_of_each_form_is_that_of_a_call_among_as_many_as_keep_the_engine_busy() -> None:
