@@ -15,6 +15,7 @@ from deploy.runtime.wire import Call, Wanted
 from toolchain.records.tensors import Array
 
 encode = msgspec.json.encode
+DATATYPE_OF = {np.dtype(name): datatype for name, datatype in DATATYPES.items()}
 
 
 def best(scores: Array, count: int) -> list[int]:
@@ -72,7 +73,7 @@ class Told(NamedTuple):
 
 def told(wanted: Wanted, output: Array, labels: Sequence[str]) -> Told:
     if not wanted.classes:
-        return Told(DATATYPES[output.dtype.name], list(output.shape), None, output)
+        return Told(DATATYPE_OF[output.dtype], list(output.shape), None, output)
     rows = classes_of(output, wanted.classes, labels)
     return Told("BYTES", [len(rows), len(rows[0])], [element for row in rows for element in row], output)
 
@@ -104,6 +105,9 @@ def answer_body(
     write: Write = nowhere,
 ) -> tuple[bytes, int | None]:
     """The reply's body and the length of its JSON header (None: it is all JSON)."""
+    shapes, kept = tuple(outputs[wanted.name].shape for wanted in call.wanted), call.heading
+    if kept is not None and kept.shapes == shapes:
+        return _headed(kept.text, call, outputs, write)
     parts = [described(wanted, outputs[wanted.name], labels, write) for wanted in call.wanted]
     record: dict[str, Any] = {"model_name": model, "model_version": version, "outputs": [part for part, _ in parts]}
     if call.id:
@@ -111,9 +115,23 @@ def answer_body(
     if parameters:
         record["parameters"] = parameters
     header = encode(record)
+    if kept is not None:
+        kept.shapes, kept.text = shapes, header
     if not any(wanted.binary and wanted.place is None for wanted in call.wanted):
         return header, None
     return b"".join([header, *(raw for _, raw in parts)]), len(header)
+
+
+def _headed(header: bytes, call: Call, outputs: Mapping[str, Array], write: Write) -> tuple[bytes, int | None]:
+    """Of tensors none of which is in the JSON."""
+    parts = [header]
+    for wanted in call.wanted:
+        raw = outputs[wanted.name].tobytes()
+        if wanted.place is None:
+            parts.append(raw)
+        else:
+            write(wanted.place, raw)
+    return (b"".join(parts), len(header)) if len(parts) > 1 else (header, None)
 
 
 def picture_body(

@@ -7,6 +7,7 @@ names the tensor, what was expected and what was found.
 import base64
 import binascii
 from collections.abc import Sequence
+from ctypes import addressof, c_char
 from functools import lru_cache
 from math import prod
 from typing import Annotated, Any
@@ -48,19 +49,30 @@ class Tensor(msgspec.Struct):
 
 def aligned_buffer(size: int, offset: int = 0) -> memoryview:
     """`size` writable bytes whose byte `offset` is aligned; pages that are never written cost no memory."""
-    block = np.empty(size + ALIGNMENT, np.uint8)
+    block = np.empty(size + ALIGNMENT, np.uint8).data
     first = -(address(block) + offset) % ALIGNMENT
-    return block.data[first : first + size]
+    return block[first : first + size]
 
 
-def address(array: Array) -> int:
-    """Of its first byte; several times quicker than `ctypes.data`."""
-    found: int = array.__array_interface__["data"][0]
-    return found
+def address(content: memoryview) -> int:
+    """Of its first byte."""
+    if content.readonly or not content:
+        found: int = np.frombuffer(content, np.uint8).__array_interface__["data"][0]
+        return found
+    return addressof(c_char.from_buffer(content))  # five times as quick
+
+
+def array_of(raw: memoryview, dtype: "np.dtype[np.generic]", shape: Sequence[int]) -> Array:
+    """The tensor whose bytes are `raw`: in place when aligned, else copied."""
+    if address(raw) % ALIGNMENT:
+        aligned = aligned_buffer(len(raw))
+        aligned[:] = raw
+        raw = aligned
+    return np.ndarray(shape, dtype, raw)
 
 
 def array_from(tensor: Tensor, raw: memoryview | None, spec: TensorSpec) -> Array:
-    """The tensor as an array that fits `spec`; its bytes are used in place when aligned, else copied."""
+    """The tensor as an array that fits `spec`."""
     dtype = DTYPES.get(tensor.datatype)
     if dtype is None and tensor.datatype not in OTHERS:
         raise RequestError(
@@ -76,12 +88,7 @@ def array_from(tensor: Tensor, raw: memoryview | None, spec: TensorSpec) -> Arra
         raise RequestError(
             f"input '{tensor.name}': {spec.dtype} {tensor.shape} is {expected} bytes, got binary_data_size {len(raw)}"
         )
-    array = np.frombuffer(raw, np.uint8)
-    if address(array) % ALIGNMENT:
-        aligned = aligned_buffer(len(raw))
-        aligned[:] = raw
-        array = np.frombuffer(aligned, np.uint8)
-    return array.view(dtype).reshape(tensor.shape)
+    return array_of(raw, np.dtype(dtype), tensor.shape)
 
 
 def _fits(spec: TensorSpec, shape: Sequence[int]) -> bool:

@@ -12,7 +12,7 @@ from contextlib import suppress
 from functools import partial
 from itertools import count
 from queue import Empty, SimpleQueue
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from deploy.runtime.batching import joined, parted, worth
 from deploy.runtime.engines import CallsBack, Engine
@@ -23,12 +23,18 @@ from toolchain.errors import LostDevice, ToolchainError
 from toolchain.records.tensors import Array
 
 STUCK_S = 120.0
+Soon = Callable[..., None]
+
+
+def at_once(work: Callable[..., None], *given: Any) -> None:
+    work(*given)
 
 
 class Plan(NamedTuple):
     """engine: for a request that is alone; crowd: for those among others, the same one where there is no other. costs:
     seconds of a call by its rows. delay_s: how long a job that is among others may wait for more. coming(): whether
-    requests that were admitted are not queued yet."""
+    requests that were admitted are not queued yet. soon(): does work on the thread that most jobs come from: whatever
+    two threads do of Python is done in turns, and each turn costs both a wait."""
 
     engine: Engine
     crowd: Engine
@@ -40,6 +46,7 @@ class Plan(NamedTuple):
     hand: Callable[[Job, Outcome], None]
     learn: Callable[[float], None]
     lost: Callable[[str], None]
+    soon: Soon
 
     def gathered(self, first: Job) -> list[Job]:
         """`first` and those that are worth answering with it."""
@@ -155,7 +162,7 @@ class Threads:
 
 
 class Callbacks:
-    """No threads of ours: the engine's own call back, and start on what waits before anything else."""
+    """No threads of ours: the engine's own call back."""
 
     def __init__(self, plan: Plan, engine: CallsBack, crowd: CallsBack) -> None:
         self._plan, self._engine, self._crowd = plan, engine, crowd
@@ -185,20 +192,15 @@ class Callbacks:
         self._again.shutdown()
 
     def _start(self, jobs: Sequence[Job], engine: CallsBack) -> None:
-        started = time.perf_counter()
-        fit = self._plan.fit(jobs, started)
-        if not fit:
-            self._next(engine)
-            return
-        number = next(self._numbers)
-        self._calls[number] = fit, started
+        started, number = time.perf_counter(), next(self._numbers)
+        self._calls[number] = jobs, started
         try:
-            engine.start(joined(fit), partial(self._ended, number, engine))
+            engine.start(joined(jobs), partial(self._plan.soon, self._ended, number, engine))
         except Exception as error:
             self._ended(number, engine, error)
 
     def _ended(self, number: int, engine: CallsBack, found: dict[str, Array] | Exception) -> None:
-        """On the engine's thread. What waits is started first, so that the engine is not idle meanwhile."""
+        """What waits is started first, so that the engine is not idle meanwhile."""
         jobs, started = self._calls.pop(number, ((), 0.0))
         self._next(engine)
         if not jobs:
@@ -210,14 +212,17 @@ class Callbacks:
             self._plan.hand(job, outcome)
 
     def _next(self, engine: CallsBack) -> None:
-        with self._idle:
-            first = self._plan.turns.pop() if engine is self._crowd else None
-            if first is None:
-                self._free[id(engine)] += 1
-                self._idle.notify_all()
-                return
-            jobs = self._plan.gathered(first)
-        self._start(jobs, engine)
+        fit: list[Job] = []
+        while not fit:
+            with self._idle:
+                first = self._plan.turns.pop() if engine is self._crowd else None
+                if first is None:
+                    self._free[id(engine)] += 1
+                    self._idle.notify_all()
+                    return
+                jobs = self._plan.gathered(first)
+            fit = self._plan.fit(jobs, time.perf_counter())
+        self._start(fit, engine)
 
     def _failed(self, jobs: Sequence[Job], engine: CallsBack, error: Exception) -> None:
         if len(jobs) == 1:

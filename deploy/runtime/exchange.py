@@ -9,14 +9,17 @@ import time
 from collections.abc import Callable, Hashable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from threading import get_ident
 from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
 from deploy.runtime.health import Health
+from deploy.runtime.landing import Landing
 from deploy.runtime.logs import Log
 from deploy.runtime.metrics import Metrics
 from deploy.runtime.refusals import EngineFault, Expired, Gone, Unavailable
+from deploy.runtime.repeats import Repeats
 from deploy.runtime.service import Service
 from deploy.runtime.sharedmemory import Regions
 from deploy.runtime.turns import Answer, Outcome
@@ -51,9 +54,11 @@ class Desk:
     ) -> None:
         self.bundle, self.health, self.metrics, self.log, self.timeout_s = bundle, health, metrics, log, timeout_s
         self.regions = regions
+        self.repeats = Repeats(bundle.manifest.inputs, bundle.manifest.outputs, bundle.manifest.preprocessing)
         self.loop = asyncio.get_running_loop()
         self.pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="decode")
         self.in_flight = 0
+        self.thread, self.soon = get_ident(), Landing(self.loop).soon
 
     def answer(self, talk: Talk[ReplyT]) -> None:
         """Answer by `talk.sent`, now or later."""
@@ -108,7 +113,8 @@ class Exchange(Generic[ReplyT]):
     def begin(self) -> None:
         """Parse, decode, submit."""
         try:
-            self._check_time()
+            if self._talk.heavy:  # it has waited for a thread
+                self._check_time()
             self._call = self._timed("parse", self._talk.parsed)
             if self._call.timeout_us is not None:
                 self._deadline = min(self._deadline, self._started + self._call.timeout_us / 1e6)
@@ -131,7 +137,7 @@ class Exchange(Generic[ReplyT]):
         """Also by a bug of ours: the client must hear of it, its place must be given back."""
         self._service.release()
         known = error if isinstance(error, ToolchainError) else EngineFault(f"unexpected: {error!r:.300}")
-        self._desk.loop.call_soon_threadsafe(self._finish, known, None)
+        self._desk.soon(self._finish, known, None)
 
     def _check_time(self) -> None:
         """Waiting for a thread that decodes counts like waiting for the engine; who has left is not decoded for."""
@@ -165,17 +171,19 @@ class Exchange(Generic[ReplyT]):
         return {spec.name: np.stack(arrays)}
 
     def _done(self, outcome: Outcome) -> None:
-        """On a worker's thread: hand the outcome to the loop, a long one by way of the pool."""
+        """On any thread: hand the outcome to the loop, a long one by way of the pool."""
         if isinstance(outcome, Answer) and sum(output.size for output in outcome.outputs.values()) > LONG_BYTES // 8:
             self._desk.pool.submit(self._encode, outcome)
+        elif get_ident() == self._desk.thread:
+            self._encode_and_finish(outcome)
         else:
-            self._desk.loop.call_soon_threadsafe(self._encode_and_finish, outcome)
+            self._desk.soon(self._encode_and_finish, outcome)
 
     def _encode_and_finish(self, outcome: Outcome) -> None:
         self._finish(*self._encoded(outcome))
 
     def _encode(self, outcome: Outcome) -> None:
-        self._desk.loop.call_soon_threadsafe(self._finish, *self._encoded(outcome))
+        self._desk.soon(self._finish, *self._encoded(outcome))
 
     def _encoded(self, outcome: Outcome) -> tuple[Outcome, ReplyT | None]:
         reply: ReplyT | None = None

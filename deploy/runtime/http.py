@@ -7,7 +7,10 @@ connection is answered at a time, in order.
 """
 
 import asyncio
+import os
 from collections.abc import Callable
+from contextlib import suppress
+from functools import cached_property
 from math import inf
 from typing import Literal, cast
 
@@ -15,7 +18,7 @@ import httptools
 
 from deploy.runtime.app import App
 from deploy.runtime.arrays import aligned_buffer
-from deploy.runtime.limits import Limits, check_held, make_place
+from deploy.runtime.limits import Limits, check_body, check_held, make_place
 from deploy.runtime.messages import (
     Head,
     Refusal,
@@ -23,11 +26,13 @@ from deploy.runtime.messages import (
     Request,
     error_reply,
     is_loopback,
+    known_head,
     parsed_head,
     reply_bytes,
 )
 
 BUFFER_BYTES = 32 << 10
+NO_HEAD, NO_BODY = Head(), memoryview(b"")
 LINGER_S = 1.0  # after a refusal: time for the client to stop sending and read why
 SLOWEST_BYTES_PER_S = 64 << 10
 TURN = 8  # heads and runs of chunks of one connection before others have theirs: hundreds fit into a buffer
@@ -43,7 +48,7 @@ class Connection(asyncio.BufferedProtocol):
         self._buffer = bytearray(BUFFER_BYTES)
         self._view = memoryview(self._buffer)
         self._start = self._end = self._received = self._overhead = 0
-        self._head, self._body = Head(), memoryview(b"")
+        self._head, self._body = NO_HEAD, NO_BODY
         self._advancing = self._choked = self._half_closed = self._queues = False
         self._socket: asyncio.Transport | None = None
 
@@ -62,7 +67,8 @@ class Connection(asyncio.BufferedProtocol):
             self.arrive(transport)
         except Refusal as refusal:
             self._refuse(refusal)
-        self._certified = bool(self._transport.get_extra_info("peercert"))
+        self._certified = bool(transport.get_extra_info("peercert"))
+        self._descriptor = -1 if transport.get_extra_info("sslcontext") else transport.get_extra_info("socket").fileno()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         self.leave()
@@ -117,7 +123,7 @@ class Connection(asyncio.BufferedProtocol):
         """It sends no more: either it has left, or it waits for the answer with its half closed."""
         return self._half_closed or self._transport.is_closing()
 
-    @property
+    @cached_property
     def is_local(self) -> bool:
         peer = self._transport.get_extra_info("peername")  # empty, or a path: a Unix socket
         return not isinstance(peer, tuple) or is_loopback(peer[0])
@@ -196,8 +202,7 @@ class Connection(asyncio.BufferedProtocol):
             return False
         block = self._view[self._start : at + 4]
         self._start = at + 4
-        self._head, self._parser = parsed_head(block)
-        self._keep_alive = self._head.keeps_alive
+        self._head, self._parser = parsed_head(block) if self._app.check is not None else known_head(block)
         if self._app.check is not None:
             self._app.check(self._certified, self._parser.get_method(), self._head.url, self._head.headers)
         self._begin_body(self._head.headers)
@@ -207,8 +212,7 @@ class Connection(asyncio.BufferedProtocol):
         coding, size = headers.get(b"transfer-encoding"), int(headers.get(b"content-length", b"0"))
         if coding is not None and (coding.lower() != b"chunked" or b"upgrade" in headers):
             raise Refusal(400, "malformed", "the only Transfer-Encoding spoken here is chunked")
-        if size > self._limits.body_bytes:
-            raise self._too_large(f"{size} bytes")
+        check_body(size, self._limits)
         check_held(self._app.connections, self, size, self._limits)
         self.deadline = self._clock() + self._limits.sender_s + size / SLOWEST_BYTES_PER_S
         if headers.get(b"expect", b"").lower() == b"100-continue" and self._end - self._start < max(size, 1):
@@ -218,7 +222,7 @@ class Connection(asyncio.BufferedProtocol):
         elif size:
             self._begin_sized_body(size, headers.get(b"inference-header-content-length", b""))
         else:
-            self._dispatch(memoryview(b""))
+            self._dispatch(NO_BODY)
 
     def _begin_sized_body(self, size: int, header_bytes: bytes) -> None:
         self._body = aligned_buffer(size, int(header_bytes) if header_bytes.isdigit() and len(header_bytes) < 10 else 0)
@@ -226,6 +230,10 @@ class Connection(asyncio.BufferedProtocol):
         self._body[: self._received] = self._view[self._start : self._start + self._received]
         self._start += self._received
         self.state = "body"
+        if self._received < size and self._descriptor >= 0:
+            # the rest is mostly here already: to be told so takes longer than to read it
+            with suppress(OSError):
+                self._received += os.readv(self._descriptor, [self._body[self._received :]])
         if self._received == size:
             self._dispatch(self._body)
 
@@ -251,13 +259,9 @@ class Connection(asyncio.BufferedProtocol):
         self.deadline += body / SLOWEST_BYTES_PER_S
         if self._overhead > self._limits.head_bytes:
             raise Refusal(431, "head_too_large", f"more than {self._limits.head_bytes} bytes round the chunks")
-        if len(self._head.chunks) > self._limits.body_bytes:
-            raise self._too_large("chunks")
+        check_body(len(self._head.chunks), self._limits)
         if body:
             check_held(self._app.connections, self, 0, self._limits)
-
-    def _too_large(self, found: str) -> Refusal:
-        return Refusal(413, "body_too_large", f"a body of at most {self._limits.body_bytes} bytes, got {found}")
 
     # from requests to replies
 
@@ -270,15 +274,16 @@ class Connection(asyncio.BufferedProtocol):
     def _send(self, reply: Reply) -> None:
         if self.state != "busy" or self._transport.is_closing():
             return
-        self._head, self._body = Head(), memoryview(b"")
-        close = not self._keep_alive or self._app.draining
+        close = not self._head.keeps_alive or self._app.draining
+        self._head, self._body = NO_HEAD, NO_BODY
         self._transport.write(reply_bytes(reply, close, self._method != "HEAD"))
         if close:
             self.deadline = self._clock() + self._limits.sender_s + len(reply.body) / SLOWEST_BYTES_PER_S
             self._close()
             return
         self._wait_for_head()
-        self._advance()
+        if self._end or self._half_closed:
+            self._advance()
 
     def _wait_for_head(self) -> None:
         patience_s = self._limits.sender_s if self._choked else self._limits.idle_s
@@ -290,6 +295,6 @@ class Connection(asyncio.BufferedProtocol):
         self._transport.write(reply_bytes(error_reply(refusal.status, str(refusal), refusal.headers), close=True))
         self.state, self.deadline = "closing", self._clock() + LINGER_S
         self._start = self._end = 0
-        self._head, self._body = Head(), memoryview(b"")
+        self._head, self._body = NO_HEAD, NO_BODY
         if self._transport.can_write_eof():
             self._transport.write_eof()

@@ -51,6 +51,11 @@ def make_place(peers: set[PeerT], newcomer: PeerT, limits: Limits) -> None:
     peers.discard(first)
 
 
+def check_body(size: int, limits: Limits) -> None:
+    if size > limits.body_bytes:
+        raise Refusal(413, "body_too_large", f"a body of at most {limits.body_bytes} bytes, got {size} bytes")
+
+
 def check_held(peers: set[PeerT], newcomer: PeerT, more: int, limits: Limits) -> None:
     """Refusal 503 when `more` bytes for `newcomer` would bring all bodies over the limit."""
     if more + newcomer.held_bytes <= SMALL_BYTES:

@@ -22,8 +22,7 @@ class Caller(Protocol):
     def is_local(self) -> bool: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(msgspec.Struct, frozen=True):
     """`path` as sent, without the query; header names in lower case."""
 
     method: str
@@ -33,8 +32,7 @@ class Request:
     caller: Caller
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(msgspec.Struct, frozen=True):
     status: int
     body: bytes
     content_type: str = "application/json"
@@ -124,6 +122,17 @@ def parsed_head(block: memoryview) -> tuple[Head, httptools.HttpRequestParser]:
         raise Refusal(400, "malformed", f"HTTP/{parser.get_http_version()} is not spoken here; expected HTTP/1.1")
     head.keeps_alive = keeps_alive(parser.get_http_version(), head.headers.get(b"connection", b""))
     return head, parser
+
+
+@lru_cache(maxsize=64)
+def _parsed_once(block: bytes) -> tuple[Head, httptools.HttpRequestParser]:
+    return parsed_head(memoryview(block))
+
+
+def known_head(block: memoryview) -> tuple[Head, httptools.HttpRequestParser]:
+    """The same; a client's heads are mostly all alike. Not for those that may hold a secret."""
+    found = _parsed_once(bytes(block))
+    return parsed_head(block) if b"transfer-encoding" in found[0].headers else found  # chunks need their own
 
 
 def keeps_alive(version: str, connection: bytes) -> bool:

@@ -8,7 +8,7 @@ from deploy.runtime.messages import Reply, Request, Send, error_reply
 from deploy.runtime.refusals import Expired, Gone, Unavailable
 from deploy.runtime.sharedmemory import Offer, Policy
 from deploy.runtime.turns import Answer
-from deploy.runtime.wire import Call, Wanted, call_from_body
+from deploy.runtime.wire import Call, Wanted
 from toolchain.errors import RequestError, ToolchainError
 
 HEADER_LENGTH = b"inference-header-content-length"
@@ -28,18 +28,17 @@ class RestTalk:
         return self._request.caller.gone()
 
     def parsed(self) -> Call:
-        request, manifest = self._request, self._desk.bundle.manifest
+        request = self._request
         if request.headers.get(b"content-encoding", b"identity") != b"identity":
             raise RequestError("Content-Encoding is not supported here; send the body as it is")
         if self._is_picture:
-            wanted = tuple(Wanted(spec.name) for spec in manifest.outputs)
+            wanted = tuple(Wanted(spec.name) for spec in self._desk.bundle.manifest.outputs)
             return Call({}, (bytes(request.body),), wanted)
         length = request.headers.get(HEADER_LENGTH)
         if length is not None and not _is_size(length):
             raise RequestError("Inference-Header-Content-Length: expected a whole number of bytes")
         header_bytes = None if length is None else int(length)
-        specs = (manifest.inputs, manifest.outputs)
-        call = call_from_body(request.body, header_bytes, *specs, self._offer.read, manifest.preprocessing)
+        call = self._desk.repeats.call(request.body, header_bytes, self._offer.read)
         self._offer.check(one.place for one in call.wanted)
         return call
 

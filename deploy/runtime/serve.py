@@ -4,6 +4,7 @@ It listens before the engine is loaded, so that health can be asked from the fir
 """
 
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -200,7 +201,10 @@ class Server:
             found.costs,
             Pacer(self._options.quota),
             self._lost_from_thread,
+            self._desk.soon,
         )
+        gc.collect()
+        gc.freeze()  # what was loaded stays: to look through it again and again for what is unused takes tens of ms
         self._health.judge(one, found.checks, found.certificate)
         facts = {"seconds": round(time.perf_counter() - self._began, 3), "precision": found.precision}
         if self._health.phase == "failed":

@@ -11,9 +11,10 @@ from collections.abc import Callable, Hashable, Sequence
 from queue import SimpleQueue
 
 import msgspec
+import numpy as np
 
 from deploy.runtime.batching import joinable
-from deploy.runtime.dispatch import Plan, dispatcher
+from deploy.runtime.dispatch import Plan, Soon, at_once, dispatcher
 from deploy.runtime.engines import Engine
 from deploy.runtime.pacing import Pacer
 from deploy.runtime.refusals import Unavailable
@@ -21,6 +22,7 @@ from deploy.runtime.turns import Answer, Done, Job, Outcome, Turns, stays
 from toolchain.errors import RequestError, ToolchainError
 from toolchain.records.tensors import Feeds, TensorSpec, check_feeds
 
+CALM = 20  # rows' times without company after which a request counts as alone: clients in a closed loop pause for one
 FORGET = 0.1  # weight of the newest call in the running mean of what a row costs
 
 
@@ -52,12 +54,19 @@ def batch_of(specs: Sequence[TensorSpec], feeds: Feeds, max_batch: int) -> int:
     return batch
 
 
+def _only(specs: Sequence[TensorSpec]) -> tuple[str, "np.dtype[np.generic]", tuple[int | None, ...]] | None:
+    """Name, type and shape of a row of the only input, where there is one and its batch is its only free axis."""
+    if len(specs) != 1 or specs[0].shape[:1] != (None,):
+        return None
+    return specs[0].name, np.dtype(specs[0].dtype), specs[0].shape[1:]
+
+
 class Service:
     """admit(), then submit() or release(): a place in the queue is taken before a request costs anything.
 
-    All methods may be called from any thread; `done` is called once, on a worker's thread, and must not block, nor may
-    `lost`, which is told why once the engine's device is gone for this process. crowd: the engine's second form, for
-    many requests at once; costs: seconds of a call by its rows, as measured at the start.
+    All methods may be called from any thread; `done` is called once, on any thread, and must not block, nor may `lost`,
+    which is told why once the engine's device is gone for this process. crowd: the engine's second form, for many
+    requests at once; costs: seconds of a call by its rows, as measured at the start; soon: see dispatch.Plan.
     """
 
     def __init__(
@@ -68,11 +77,13 @@ class Service:
         costs: dict[int, float] | None = None,
         pacer: Pacer | None = None,
         lost: Callable[[str], None] = lambda _: None,
+        soon: Soon = at_once,
     ) -> None:
         self.engine, self.crowd, self.terms = engine, crowd or engine, terms
         self.costs = {1: 1.0} if not costs or not joinable(engine.inputs, engine.outputs) else costs
         self.depth = 0  # admitted and not yet answered
         self._row_s, self._calm_at = 0.0, 0.0
+        self._only = _only(engine.inputs)
         self._lock = threading.Lock()
         self._turns = Turns()
         self._dispatcher = dispatcher(
@@ -87,6 +98,7 @@ class Service:
                 self._hand,
                 self._learn,
                 lost,
+                soon,
             )
         )
 
@@ -108,7 +120,7 @@ class Service:
             self._check_goal()
             self.depth += 1
             if self.depth > 1:
-                self._calm_at = time.perf_counter() + 2 * self._row_s
+                self._calm_at = time.perf_counter() + CALM * self._row_s
 
     def _check_goal(self) -> None:
         goal_s, wait_s = self.terms.goal_s, self.wait_s
@@ -130,10 +142,21 @@ class Service:
         gone: Callable[[], bool] = stays,
     ) -> None:
         """Queue an admitted request; RequestError (the place stays taken) when `feeds` do not fit the model."""
-        batch = batch_of(self.engine.inputs, feeds, self.terms.batch)
+        batch = self._batch_of(feeds)
         now = time.perf_counter()
         job = Job(feeds, batch, done, now, None if timeout_s is None else now + timeout_s, client, gone)
         self._dispatcher.put(job, alone=self.depth == 1 and now > self._calm_at)
+
+    def _batch_of(self, feeds: Feeds) -> int:
+        """The usual model has one input and a free batch: that is looked at first."""
+        if self._only is not None and len(feeds) == 1:
+            name, dtype, shape = self._only
+            array = feeds.get(name)
+            if array is not None and array.dtype == dtype and array.shape[1:] == shape:
+                batch: int = array.shape[0]
+                if 1 <= batch <= self.terms.batch:
+                    return batch
+        return batch_of(self.engine.inputs, feeds, self.terms.batch)
 
     def infer(self, feeds: Feeds, timeout_s: float | None = None) -> Answer:
         """Admit, submit and wait: for callers that have a thread to spare. Raises what `submit` would hand over."""

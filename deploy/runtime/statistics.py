@@ -54,6 +54,7 @@ def statistics(manifest: Manifest, metrics: Metrics) -> Statistics:
 
 
 def _of_model(manifest: Manifest, metrics: Metrics) -> ModelStatistics:
+    metrics.count()
     stages = metrics.stages
     return ModelStatistics(
         name=manifest.name,

@@ -7,6 +7,7 @@ documents them; shared memory: sharedmemory.py. Knows nothing of HTTP, of pictur
 
 from collections.abc import Callable, Sequence
 from math import prod
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -47,9 +48,24 @@ class Wanted(msgspec.Struct, frozen=True):
     place: Place | None = None
 
 
+class Plain(NamedTuple):
+    """An input as the engine takes it, behind the JSON or in shared memory: only its length was to be checked."""
+
+    name: str
+    array: Array
+    place: Place | None
+
+
+class Heading:
+    """The JSON before the newest answer to requests like this one, and the shapes of that one's outputs."""
+
+    shapes: tuple[tuple[int, ...], ...] = ()
+    text = b""
+
+
 class Call(msgspec.Struct, frozen=True):
     """A request, checked against the model. pictures: encoded, still to be decoded into the only input. timings: tell
-    the time of each stage in the reply's parameters."""
+    the time of each stage in the reply's parameters. plain: the inputs, where all are so; heading: see repeats.py."""
 
     feeds: dict[str, Array]
     pictures: tuple[bytes, ...]
@@ -57,6 +73,8 @@ class Call(msgspec.Struct, frozen=True):
     id: str = ""
     timeout_us: int | None = None
     timings: bool = False
+    plain: tuple[Plain, ...] = ()
+    heading: Heading | None = None
 
 
 Read = Callable[[Place], memoryview]
@@ -105,12 +123,12 @@ def call_from(
     """The same from its parts; raws: each input's bytes, None: it has JSON data or lies in shared memory.
 
     preprocessing: what float32 pictures were normalized by; None: none are taken."""
-    feeds, pictures = _tensors(asked.inputs, raws, {spec.name: spec for spec in inputs}, read, preprocessing)
+    feeds, pictures, plain = _tensors(asked.inputs, raws, {spec.name: spec for spec in inputs}, read, preprocessing)
     timeout = asked.parameters.get("timeout")
     if timeout is not None and (not isinstance(timeout, int) or isinstance(timeout, bool) or timeout < 0):
         raise RequestError(f"parameter 'timeout': expected microseconds as a whole number, got {words(timeout)}")
     timings = _flag(asked.parameters, "timings", False)
-    return Call(feeds, pictures, _wanted(asked, outputs), asked.id, timeout or None, timings)
+    return Call(feeds, pictures, _wanted(asked, outputs), asked.id, timeout or None, timings, plain)
 
 
 def _parsed(text: memoryview) -> Body:
@@ -141,8 +159,9 @@ def _tensors(
     specs: dict[str, TensorSpec],
     read: Read,
     preprocessing: Preprocessing | None,
-) -> tuple[dict[str, Array], tuple[bytes, ...]]:
+) -> tuple[dict[str, Array], tuple[bytes, ...], tuple[Plain, ...]]:
     feeds: dict[str, Array] = {}
+    plain: list[Plain] = []
     pictures: tuple[bytes, ...] = ()
     for tensor, given in zip(tensors, raws, strict=True):
         if tensor.name not in specs:
@@ -161,10 +180,11 @@ def _tensors(
             feeds[tensor.name] = normalized.pixels(tensor.name, array_from(tensor, raw, floats), preprocessing)
         else:
             feeds[tensor.name] = array_from(tensor, raw, spec)
+            plain += [Plain(tensor.name, feeds[tensor.name], place)] if raw is not None else []
     missing = [f"'{name}'" for name in specs if name not in feeds]
     if missing and not pictures:
         raise RequestError(f"input {missing[0]} is missing: expected {next(iter(specs.values()))}")
-    return feeds, pictures
+    return feeds, pictures, tuple(plain) if len(plain) == len(tensors) else ()
 
 
 def _taken(tensor: Tensor, rest: memoryview) -> tuple[memoryview | None, memoryview]:

@@ -14,10 +14,11 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from ctypes import pythonapi
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
-from threading import Lock
+from threading import Lock, local
 from types import TracebackType
 from typing import Any, Self
 
@@ -42,7 +43,15 @@ HINTS = {
 }
 PACKED = ".packed"
 FORMS = (32, 8, 1)  # batches, the largest first; as in TensorRT profiles
+_STAYS = local()
 AS_IS = 0  # the form of a graph whose batch is fixed already, or that has other free axes
+
+
+def _stay() -> None:
+    """Keep Python's state of this thread of OpenVINO's: else it is made and dropped at each call back, and with it
+    a mapping of memory, for which every core is interrupted."""
+    if not hasattr(_STAYS, "state"):
+        _STAYS.state = pythonapi.PyGILState_Ensure()
 
 
 class _Request:
@@ -68,6 +77,7 @@ class _Request:
         self._begin(arrays)
 
     def _called(self, _: None) -> None:
+        _stay()
         if self._done is not None:
             self._done(self._copied())
 

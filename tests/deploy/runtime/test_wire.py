@@ -55,6 +55,15 @@ def test_an_aligned_buffer_is_aligned_at_the_offset() -> None:
         assert (view.ctypes.data + offset) % ALIGNMENT == 0
 
 
+def test_a_float_tensor_behind_an_odd_header_is_read_from_an_aligned_address_too() -> None:
+    raw = np.array([1.5, -2.5], np.float32)
+    given = {"name": "image", "datatype": "FP32", "shape": [1, 2], "parameters": {"binary_data_size": 8}}
+    for pad in range(3):
+        found = call(given, tail=raw.tobytes(), inputs=FLOAT, id="x" * pad).feeds["image"]
+        assert found.ctypes.data % ALIGNMENT == 0
+        assert found.tolist() == [[1.5, -2.5]]
+
+
 def test_a_header_of_no_bytes_means_a_raw_tensor_answered_in_binary() -> None:
     found = call_from_body(memoryview(bytes(8)), 0, IMAGE, LOGITS)
     assert found.feeds["image"].shape == (2, 2, 2, 1)
