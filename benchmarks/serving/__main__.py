@@ -23,6 +23,7 @@ import numpy as np
 from benchmarks.rows import Row, print_rows
 from benchmarks.serving import bare, load
 from benchmarks.serving.app import agreement
+from benchmarks.serving.container import of_container
 from benchmarks.serving.cost import busy, cpu_s, memory_mb
 from benchmarks.serving.models import MODELS, bundle_of
 from benchmarks.serving.others import PEERS, all_serving
@@ -136,8 +137,8 @@ def main() -> None:
     told = [one for model in chosen("MODELS", MODELS) for one in measured(model, concurrencies, rounds)]
     found = [one for one in told if isinstance(one, Figures)]
     print(page(found), end="\n\n")
-    under_quotas = [] if os.environ.get("ONLY") else quotas()
-    print_rows([*rows(found), *(one for one in told if isinstance(one, Row)), *under_quotas])
+    beside = [] if os.environ.get("ONLY") else [*quotas(), *of_container()]
+    print_rows([*rows(found), *(one for one in told if isinstance(one, Row)), *beside])
 
 
 if __name__ == "__main__":

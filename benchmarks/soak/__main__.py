@@ -1,20 +1,21 @@
-"""`make soak`: malformed requests, then overload; a row for what must hold of each.
+"""`make soak`: malformed requests, what the OpenAPI document allows and forbids, overload; a row for what must hold.
 
 make soak                                   # 100,000 malformed requests, ten minutes of overload
 QUICK=1 make soak                           # 3,000, 20 s
 COUNT=500000 SEED=7 ONLY=fuzz python -m benchmarks.soak
+EXAMPLES=5000 ONLY=document make soak       # for each operation of the document, both ways
 """
 
 import os
 import sys
 
 from benchmarks.rows import print_rows
-from benchmarks.soak import fuzz, overload
+from benchmarks.soak import document, fuzz, overload
 from toolchain.progress import say
 
 QUICK = bool(os.environ.get("QUICK"))
-COUNT, SECONDS = (3_000, 20.0) if QUICK else (100_000, 600.0)
-PARTS = ("fuzz", "overload")
+COUNT, EXAMPLES, SECONDS = (3_000, 50, 20.0) if QUICK else (100_000, 1_000, 600.0)
+PARTS = ("fuzz", "document", "overload")
 
 
 def main() -> None:
@@ -22,11 +23,15 @@ def main() -> None:
     if only not in ("", *PARTS):
         sys.exit(f"ONLY: no '{only}'; there are: {', '.join(PARTS)}")
     count, seed = int(os.environ.get("COUNT", COUNT)), int(os.environ.get("SEED", "1"))
+    examples = int(os.environ.get("EXAMPLES", EXAMPLES))
     rows = []
-    if only != "overload":
+    if only in ("", "fuzz"):
         say(f"fuzz: {count} malformed requests, seed {seed}")
         rows += fuzz.fuzzed(list(fuzz.names(count, seed)), count)
-    if only != "fuzz":
+    if only in ("", "document"):
+        say(f"document: {examples} requests for each operation and way, seed {seed}")
+        rows += document.conforming(examples, seed)
+    if only in ("", "overload"):
         rows += overload.measured(SECONDS)
     print_rows(rows)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
+from openapi_spec_validator import validate
 
 from deploy.runtime.endpoints import Endpoints
 from deploy.runtime.exchange import Desk
@@ -22,41 +23,6 @@ from tests.deploy.runtime.server import CAT, Running
 from tests.deploy.runtime.test_protocol import picture
 from toolchain.records.bundle import Bundle
 from toolchain.records.tensors import TensorSpec
-
-STRUCTURE = {  # what OpenAPI 3.1 asks of a document, as far as ours goes
-    "type": "object",
-    "required": ["openapi", "info", "paths", "components"],
-    "properties": {
-        "openapi": {"const": "3.1.0"},
-        "info": {"type": "object", "required": ["title", "version"]},
-        "paths": {
-            "type": "object",
-            "additionalProperties": False,
-            "patternProperties": {
-                "^/": {
-                    "type": "object",
-                    "properties": {"parameters": {"type": "array"}},
-                    "additionalProperties": {
-                        "type": "object",
-                        "required": ["responses"],
-                        "properties": {
-                            "responses": {
-                                "type": "object",
-                                "additionalProperties": False,
-                                "patternProperties": {
-                                    "^([1-5][0-9]{2}|default)$": {
-                                        "anyOf": [{"required": ["$ref"]}, {"required": ["description"]}]
-                                    }
-                                },
-                            },
-                            "requestBody": {"type": "object", "required": ["content"]},
-                        },
-                    },
-                }
-            },
-        },
-    },
-}
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +73,7 @@ def infer_schema(told: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_the_document_is_formed_as_openapi_asks(told: dict[str, Any]) -> None:
-    Draft202012Validator(STRUCTURE).validate(told)
+    validate(json.loads(json.dumps(told)))
     for path, item in told["paths"].items():
         named = {one["name"] for one in item.get("parameters", ()) if one["in"] == "path"}
         assert named == ({"name"} if "{name}" in path else set()), path

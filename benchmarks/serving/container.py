@@ -1,0 +1,123 @@
+"""`python -m benchmarks.serving.container`: how large is the image, how soon is its container ready, and ready again?
+
+The real container, as `toolchain run` starts it: behind its wall, with health checks and gRPC, and with its volume. Its
+first start fills that volume and is not counted. Times are the host's: from the call to the engine, or from the death
+of the server, until /v2/health/ready says 200 on the published port. Killing needs root. Knows nothing of the model.
+"""
+
+import os
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from select import POLLIN, poll
+
+import docker.errors
+import numpy as np
+from docker import DockerClient
+from docker.models.containers import Container
+
+from benchmarks.rows import Row, print_rows, row
+from benchmarks.serving.models import bundle_of
+from benchmarks.serving.others import free_port
+from deploy import containers
+from deploy.engine import connect
+from deploy.image import build_image
+from deploy.readiness import wait_until_ready
+from deploy.wall import state_volume
+from toolchain.errors import DockerError
+from toolchain.progress import say
+
+MODEL, NAME, TAG = "mobilenet_v2", "edge-bench-container", "edge-bench-container:1"
+STARTS, KILLS = 9, 5
+CALM_S = 10.5  # the engine waits 0.1 s before a restart, and twice as long each time for who did not run ten seconds
+PATIENCE_S = 60.0
+
+
+def rows(size_bytes: int | None, starts_s: Sequence[float], restarts_s: Sequence[float], note: str = "") -> list[Row]:
+    """Of what was measured; note: why something was not."""
+    size = None if size_bytes is None else size_bytes / 1e6
+    start = float(np.median(starts_s)) if starts_s else None
+    again = max(restarts_s, default=None)
+    return [
+        row("CPU image with gRPC, unpacked", size, "<=", 250, "MB", f"{MODEL} int8" if size else note),
+        row("container, start to ready with a warm cache", start, "<", 1.5, "s", _all("median", starts_s) or note),
+        row("container, kill -9 to ready again", again, "<", 3, "s", _all("worst", restarts_s) or note),
+    ]
+
+
+def _all(which: str, seconds: Sequence[float]) -> str:
+    told = " ".join(f"{one:.2f}" for one in sorted(seconds))
+    return f"the {which} of {len(seconds)}: {told} s; {MODEL} int8" if seconds else ""
+
+
+@contextmanager
+def running(client: DockerClient, volume: str) -> Iterator[tuple[Container, str]]:
+    """A container of TAG that has answered, and its address; it goes, and its volume unless that was here before."""
+    kept = {one.name for one in client.volumes.list()}
+    try:
+        url = containers.run(TAG, free_port(), NAME).url
+        served = client.containers.get(NAME)
+        if b"listening for gRPC" not in served.logs():
+            raise DockerError(f"{TAG} does not speak gRPC: its log has no 'listening for gRPC'")
+        yield served, url
+    finally:
+        containers.stop(NAME)
+        with suppress(docker.errors.NotFound):
+            if volume not in kept:
+                client.volumes.get(volume).remove(force=True)
+
+
+def started_s(served: Container, url: str) -> float:
+    served.stop(timeout=containers.DRAIN_S)
+    began = time.monotonic()
+    served.start()
+    return _until_ready(url, began)
+
+
+def restarted_s(served: Container, url: str) -> float:
+    """Killed as the kernel kills, not by the engine, which would take it for a person's wish and leave it so."""
+    time.sleep(CALM_S)
+    served.reload()
+    server = os.pidfd_open(served.attrs["State"]["Pid"])
+    try:
+        gone = poll()
+        gone.register(server, POLLIN)
+        began = time.monotonic()
+        signal.pidfd_send_signal(server, signal.SIGKILL)
+        gone.poll()  # until then the old one could still answer
+    finally:
+        os.close(server)
+    return _until_ready(url, began)
+
+
+def _until_ready(url: str, began: float) -> float:
+    wait_until_ready(url, PATIENCE_S, lambda: None)
+    return time.monotonic() - began
+
+
+def measured(client: DockerClient) -> list[Row]:
+    bundle = bundle_of(MODEL)
+    image = build_image(bundle, TAG, say)
+    try:
+        with running(client, state_volume(bundle.manifest.name)) as (served, url):
+            say(f"  container: {STARTS} starts, {KILLS} kills")
+            starts = [started_s(served, url) for _ in range(STARTS)]
+            killed = [restarted_s(served, url) for _ in range(KILLS)] if not os.geteuid() else []
+    finally:
+        client.images.remove(TAG, force=True)
+    return rows(image.size_bytes, starts, killed, "killing needs root")
+
+
+def of_container() -> list[Row]:
+    """Not measured, and why, where there is no engine or it cannot serve."""
+    say("bench: container")
+    try:
+        with closing(connect()) as client:
+            return measured(client)
+    except DockerError as error:
+        return rows(None, [], [], str(error))
+
+
+if __name__ == "__main__":
+    print_rows(of_container())

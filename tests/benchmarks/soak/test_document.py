@@ -1,0 +1,95 @@
+"""The server answers as its OpenAPI document says, whatever is asked; and a server that does not is found out."""
+
+import json
+import os
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from benchmarks.soak.document import conforming, flaws
+
+EXAMPLES = int(os.environ.get("EXAMPLES", "40"))
+DOCUMENT = {
+    "openapi": "3.1.0",
+    "info": {"title": "one", "version": "1"},
+    "paths": {
+        "/live": {
+            "get": {
+                "responses": {
+                    "200": {
+                        "description": "live",
+                        "content": {
+                            "application/json": {
+                                "schema": {
+                                    "type": "object",
+                                    "required": ["live"],
+                                    "properties": {"live": {"type": "boolean"}},
+                                }
+                            }
+                        },
+                    },
+                    "503": {"description": "busy"},
+                }
+            }
+        }
+    },
+}
+
+
+@contextmanager
+def answering(status: int, body: object, kind: str = "application/json") -> Iterator[str]:
+    """A server that hands DOCUMENT out, and answers everything else in one way."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            is_document = self.path == "/v2/openapi.json"
+            content = json.dumps(DOCUMENT if is_document else body).encode()
+            self.send_response(200 if is_document else status)
+            self.send_header("Content-Type", "application/json" if is_document else kind)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, format: str, *words: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind", "words"),
+    [
+        (200, {"live": True}, "application/json", ""),
+        (503, {}, "application/json", ""),
+        (200, {"live": "yes"}, "application/json", "is not of type"),
+        (200, {}, "application/json", "required"),
+        (200, {"live": True}, "text/html", "content-type"),
+        (418, {}, "application/json", "status code"),
+        (500, {"error": "a fault"}, "application/json", "500"),
+    ],
+)
+def test_an_answer_that_the_document_does_not_have_is_told(status: int, body: object, kind: str, words: str) -> None:
+    answers = Counter[int]()
+    with answering(status, body, kind) as url:
+        found = list(flaws(url, 3, 1, answers))
+    assert answers[status] > 0
+    assert bool(found) is bool(words)
+    assert all(one.startswith("GET /live, positive: ") and words in one.lower() for one in found), found
+
+
+@pytest.mark.slow
+def test_every_answer_is_one_that_the_document_has() -> None:
+    flawed, faults = conforming(EXAMPLES, 1)
+    assert int(flawed.note.split()[0]) > 100
+    assert (flawed.value, faults.value) == (0, 0), flawed
