@@ -33,6 +33,7 @@ from deploy.runtime.logs import Log
 from deploy.runtime.metrics import Metrics
 from deploy.runtime.pacing import Pacer
 from deploy.runtime.renewed import Renewed
+from deploy.runtime.tracing import tracing
 from deploy.runtime.webpage import is_page
 from toolchain.errors import DeviceError
 from toolchain.records.bundle import Bundle
@@ -77,6 +78,10 @@ class Server:
         self._app = Endpoints(self._desk, options.terms, options.shared)
         self._secrets = Secrets(options.access, log)
         self._app.families.append(self._secrets.metrics_text)
+        self._tracing = tracing(bundle.manifest, log, "https" if options.access.tls else "http")
+        if self._tracing is not None:
+            self._desk.traced = self._tracing.request
+            self._app.families.append(self._tracing.metrics_text)
         self._entrances: list[Entrance] = []
         self._stop = asyncio.Event()
         self._lost_device = ""
@@ -101,6 +106,8 @@ class Server:
         answered = await self._drain(doors, grpc)
         sweeping.cancel()
         renewing.cancel()
+        if self._tracing is not None:
+            self._tracing.close()
         return answered
 
     async def _listen(self) -> tuple[asyncio.Server, ...]:
