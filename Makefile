@@ -58,7 +58,7 @@ soak: setup  ## 100,000 malformed requests, what the OpenAPI document has, then 
 	@.venv/bin/python -m benchmarks.soak
 
 scan: setup  ## known vulnerabilities of what is in the containers, where the package index tells them; nothing told: fails
-	@for lock in runtime-cpu runtime-gpu; do \
+	@for lock in runtime-cpu runtime-gpu runtime-tracing; do \
 	    .venv/bin/pip-audit --strict --disable-pip --require-hashes -r requirements/$$lock.txt || exit 1; done
 
 bench-tensorrt: setup  ## what must hold of the GPU target, as far as it can be measured without a GPU
@@ -78,6 +78,7 @@ lock: $(STAMP)  ## write requirements/*.txt again from *.in; LOCKFLAGS=--upgrade
 	@$(COMPILE) -c requirements/dev.txt requirements/runtime-cpu.in -o requirements/runtime-cpu.txt
 	@$(COMPILE) -c requirements/dev.txt requirements/runtime-gpu.in -o requirements/runtime-gpu.txt
 	@$(COMPILE) -c requirements/dev.txt requirements/runtime-gpu-classic.in -o requirements/runtime-gpu-classic.txt
+	@$(COMPILE) -c requirements/dev.txt requirements/runtime-tracing.in -o requirements/runtime-tracing.txt
 	@$(COMPILE) -c requirements/runtime-gpu-classic.txt requirements/tensorrt-libs.in -o requirements/tensorrt-libs.txt
 	@for peer in fastapi litserve bentoml mlserver kserve; do \
 	    $(COMPILE) -c requirements/runtime-cpu.txt requirements/peers/$$peer.in -o requirements/peers/$$peer.txt || exit 1; done

@@ -24,8 +24,8 @@ from docker.models.images import Image as EngineImage
 from deploy import Say
 from deploy.base import base_image
 from deploy.engine import builder, connect, explained
-from deploy.kinds import kind_for
-from deploy.labels import RECIPE, image_labels
+from deploy.kinds import Kind, kind_for
+from deploy.labels import EXTRAS, RECIPE, image_labels
 from deploy.reproducible import timeless
 from deploy.signatures import sign, signature_of
 from deploy.sitepackages import set_times
@@ -64,25 +64,25 @@ def default_tag(bundle: Bundle) -> str:
     return f"edge-{name}:{release}-{target}"
 
 
-def build_image(bundle: Bundle, tag: str | None, say: Say, fresh: bool = False) -> Image:
+def build_image(bundle: Bundle, tag: str | None, say: Say, fresh: bool = False, tracing: bool = False) -> Image:
     """The image of `bundle`; not built again when nothing that goes in has changed. fresh: built all the same, from
-    nothing that is kept. DockerError says why not."""
+    nothing that is kept. tracing: with OpenTelemetry. DockerError says why not."""
+    kind = kind_for(bundle.manifest, tracing)
     with closing(connect()) as client:
         base = base_image(client, say)
         tag = tag or default_tag(bundle)
-        inputs = _digest_of_inputs(bundle, base.id)
+        inputs = _digest_of_inputs(bundle, base.id, kind)
         found = find_image(client, tag)
         if found and not fresh and found.labels.get(RECIPE) == inputs:
             _signed(found)
             return Image(str(found.id), tag, found.attrs["Size"], base.source, built=False)
-        kind = kind_for(bundle.manifest)
-        wheels = wheelhouse([kind.lock, INSTALLER_LOCK], say, sources=kind.sources)
+        wheels = wheelhouse([*kind.locks, INSTALLER_LOCK], say, sources=kind.sources)
+        labels = {**image_labels(bundle, base.source, _revision()), RECIPE: inputs}
+        labels |= {EXTRAS: "tracing"} if tracing else {}
         say(f"image: building {tag} on {base.source}")
         with tempfile.TemporaryDirectory(prefix="edge-image-") as context:
-            lay_out(Path(context), bundle, wheels)
-            _build(
-                Path(context), tag, base.tag, fresh, {**image_labels(bundle, base.source, _revision()), RECIPE: inputs}
-            )
+            lay_out(Path(context), bundle, wheels, kind)
+            _build(Path(context), tag, base.tag, fresh, labels)
         if not find_image(client, tag):
             raise DockerError(
                 f"{tag}: built, but the engine does not have it; do `docker` and DOCKER_HOST name one engine?"
@@ -156,7 +156,7 @@ def app_files() -> Iterator[Path]:
         yield from (file.relative_to(ROOT) for file in files)
 
 
-def lay_out(context: Path, bundle: Bundle, wheels: Path) -> None:
+def lay_out(context: Path, bundle: Bundle, wheels: Path, kind: Kind) -> None:
     """Fill the build's context as the Dockerfiles expect it; modes and times are the same on every machine."""
     for folder in ("making", "app"):
         (context / folder).mkdir()
@@ -164,9 +164,8 @@ def lay_out(context: Path, bundle: Bundle, wheels: Path) -> None:
         target = context / "app" / file
         target.parent.mkdir(parents=True, exist_ok=True)
         copyfile(ROOT / file, target)
-    kind = kind_for(bundle.manifest)
     copyfile(kind.dockerfile, context / "Dockerfile")
-    (context / "making" / "lock.txt").write_text(kind.lock.read_text() + built_lines(wheels))
+    (context / "making" / "lock.txt").write_text("".join(lock.read_text() for lock in kind.locks) + built_lines(wheels))
     copyfile(ROOT / "deploy" / "sitepackages.py", context / "making" / "sitepackages.py")
     copytree(wheels, context / "wheels", copy_function=copyfile)
     copytree(bundle.folder, context / "bundle", copy_function=copyfile)
@@ -175,11 +174,10 @@ def lay_out(context: Path, bundle: Bundle, wheels: Path) -> None:
     set_times(context, 0)
 
 
-def _digest_of_inputs(bundle: Bundle, base_id: str) -> str:
-    kind = kind_for(bundle.manifest)
+def _digest_of_inputs(bundle: Bundle, base_id: str, kind: Kind) -> str:
     files = [
         kind.dockerfile,
-        kind.lock,
+        *kind.locks,
         *kind.sources,
         INSTALLER_LOCK,
         ROOT / "deploy/sitepackages.py",

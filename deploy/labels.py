@@ -8,6 +8,7 @@ PREFIX = "dev.edge-toolchain."
 OCI = "org.opencontainers.image."
 BUNDLE, NAME, RELEASE, RECIPE = f"{PREFIX}bundle", f"{PREFIX}name", f"{PREFIX}release", f"{PREFIX}inputs"
 TARGET = f"{PREFIX}target"
+EXTRAS = f"{PREFIX}extras"  # on images: what was asked for besides, "tracing"
 ROLE = f"{PREFIX}role"  # on containers: "server"
 
 

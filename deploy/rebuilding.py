@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from deploy import Say
 from deploy.engine import connect
 from deploy.image import build_image, image_here
-from deploy.labels import BUNDLE
+from deploy.labels import BUNDLE, EXTRAS
 from deploy.signatures import check_signature, signature_of
 from toolchain.errors import DockerError, RecordError
 from toolchain.records.bundle import Bundle
@@ -37,6 +37,6 @@ def rebuilt(tag: str, bundle: Bundle, say: Say) -> Rebuilt:
         except RecordError as error:
             why_not = str(error)
         scratch = f"edge-verify:{uuid.uuid4().hex[:12]}"
-        again = build_image(bundle, scratch, say, fresh=True)
+        again = build_image(bundle, scratch, say, fresh=True, tracing=image.labels.get(EXTRAS) == "tracing")
         client.images.remove(scratch)
     return Rebuilt(tag, str(image.id), again.id, again.id == image.id, key, why_not)

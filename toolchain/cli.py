@@ -126,19 +126,20 @@ def weights(recipe: Path, *, out: Path, step: int | None = None, target: str = "
     print(as_json(written))
 
 
-def image(bundle: Path, *, tag: str | None = None) -> None:
+def image(bundle: Path, *, tag: str | None = None, tracing: bool = False) -> None:
     """Pack a bundle into its device's container image.
 
     Args:
         bundle: the folder that `build` made
         tag: the image's name; without it edge-NAME:RELEASE-TARGET
+        tracing: with OpenTelemetry in it, for servers that are told of a collector (OTEL_EXPORTER_OTLP_ENDPOINT)
     """
     from deploy.image import build_image
     from toolchain.printing import as_json
     from toolchain.progress import say
     from toolchain.records.bundle import open_bundle
 
-    print(as_json(build_image(open_bundle(bundle), tag, say)))
+    print(as_json(build_image(open_bundle(bundle), tag, say, tracing=tracing)))
 
 
 def run(image: str, *, port: int = 8080, name: str | None = None, cpus: float | None = None) -> None:

@@ -7,7 +7,6 @@ web page, to whoever has no token: a browser that asks for them has none yet, an
 from argparse import Namespace
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from ssl import SSLContext
 from typing import Literal
 from urllib.parse import unquote
 
@@ -15,8 +14,9 @@ import msgspec
 
 from deploy.runtime.logs import Log
 from deploy.runtime.messages import Refusal
+from deploy.runtime.metrics import gauges_text
 from deploy.runtime.renewed import Renewed
-from deploy.runtime.tls import Tls, renewed_context
+from deploy.runtime.tls import Served, Tls, renewed_context
 from deploy.runtime.tokens import Tokens
 from toolchain.errors import UsageError
 
@@ -64,7 +64,7 @@ class Secrets:
     """The files of `access`, read: UsageError. look() reads again what has changed."""
 
     def __init__(self, access: Access, log: Log) -> None:
-        self.tls: Renewed[SSLContext] | None = renewed_context(access.tls, log) if access.tls else None
+        self.tls: Renewed[Served] | None = renewed_context(access.tls, log) if access.tls else None
         self.tokens = Tokens(access.tokens, log) if access.tokens else None
         self.asks_certificate = access.tls is not None and access.tls.client_ca is not None
 
@@ -75,6 +75,12 @@ class Secrets:
         for one in (self.tls, self.tokens):
             if one is not None:
                 one.look()
+
+    def metrics_text(self) -> str:
+        if self.tls is None:
+            return ""
+        words = "When the TLS certificate that is shown ends, seconds since 1970."
+        return gauges_text({"edge_tls_certificate_expiry_timestamp_seconds": (words, self.tls.value.ends.timestamp())})
 
 
 class Rules:

@@ -34,6 +34,7 @@ class Endpoints:
         self._desk, self._terms, self._shared = desk, terms, shared
         self._health = desk.health
         self.connections: set[Connection] = set()
+        self.families: list[Callable[[], str]] = []  # what others tell in the metrics
         self.leaving = False  # another server has the door: who is connected is to come back to that one
         name, release = self._bundle.manifest.name, self._bundle.manifest.release
         self._model = f"/v2/models/{name}"
@@ -204,5 +205,6 @@ class Endpoints:
                 family("edge_check_passed", "gauge", "Checks of this device: 1 passed, 0 failed.", checks),
                 family(throttled, "counter", "nr_throttled of the cgroup.", [sample(throttled, throttled_periods())]),
                 process_text(),
+                *(told() for told in self.families),
             ]
         )

@@ -6,7 +6,6 @@ share the endpoints and what is counted, but not the places for connections: a c
 
 import asyncio
 from collections.abc import Callable
-from ssl import SSLContext
 
 import msgspec
 
@@ -17,6 +16,7 @@ from deploy.runtime.handshake import Handshake
 from deploy.runtime.http import Connection
 from deploy.runtime.limits import Limits
 from deploy.runtime.renewed import Renewed
+from deploy.runtime.tls import Served
 
 ADMIN_BODY_BYTES, ADMIN_CONNECTIONS = 1 << 20, 32
 
@@ -38,7 +38,7 @@ class Entrance:
         connections: set[Connection],
         rules: Rules,
         limits: Limits,
-        tls: Renewed[SSLContext] | None,
+        tls: Renewed[Served] | None,
         clock: Callable[[], float],
     ) -> None:
         self._endpoints, self._limits, self._tls, self._clock = endpoints, limits, tls, clock
@@ -54,4 +54,4 @@ class Entrance:
         connection = Connection(self, self._limits, self._clock)
         if self._tls is None:
             return connection
-        return Handshake(connection, self._tls.value, self._limits, self._endpoints.no_handshake)
+        return Handshake(connection, self._tls.value.context, self._limits, self._endpoints.no_handshake)

@@ -9,8 +9,12 @@ import time
 from collections.abc import Callable, Hashable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+<<<<<<< HEAD
 from threading import get_ident
 from typing import Generic, Protocol, TypeVar
+=======
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+>>>>>>> 28da92fe5ec187b3225c5e1e101f2618c02581de
 
 import numpy as np
 
@@ -31,11 +35,21 @@ from toolchain.records.tensors import Array
 ResultT = TypeVar("ResultT")
 ReplyT = TypeVar("ReplyT")
 LONG_BYTES = 16 << 10  # of JSON, in or out: about a millisecond
+TRACE = ("traceparent", "tracestate")  # headers (w3.org/TR/trace-context)
+
+
+class Asked(NamedTuple):
+    """A request as traces name it (OpenTelemetry's semantic conventions); headers: those of TRACE."""
+
+    name: str
+    attributes: dict[str, str | int]
+    headers: dict[str, str]
 
 
 class Talk(Protocol[ReplyT]):
     """A request as its protocol has it. heavy: parsing it may take a while; client: for fairness; gone(): whether the
-    client has left; times: seconds by stage; parsed() and told() run on any thread, sent() on the loop's."""
+    client has left; times: seconds by stage; parsed() and told() run on any thread, sent() and asked() on the loop's;
+    asked(): only for those who trace."""
 
     heavy: bool
     client: Hashable
@@ -44,10 +58,15 @@ class Talk(Protocol[ReplyT]):
     def parsed(self) -> Call: ...
     def told(self, call: Call, answer: Answer, times: Mapping[str, float]) -> ReplyT: ...
     def sent(self, outcome: ReplyT | ToolchainError) -> None: ...
+    def asked(self, outcome: Outcome) -> Asked: ...
+
+
+Traced = Callable[[Talk[Any], Outcome, float, Mapping[str, float]], None]  # seconds in all, seconds by stage
 
 
 class Desk:
-    """What all requests share. timeout_s: how long one may wait in the queue, if it does not ask for less."""
+    """What all requests share. timeout_s: how long one may wait in the queue, if it does not ask for less. traced: told
+    of every request that was answered or refused here."""
 
     def __init__(
         self, bundle: Bundle, health: Health, metrics: Metrics, log: Log, timeout_s: float, regions: Regions
@@ -58,7 +77,11 @@ class Desk:
         self.loop = asyncio.get_running_loop()
         self.pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="decode")
         self.in_flight = 0
+<<<<<<< HEAD
         self.thread, self.soon = get_ident(), Landing(self.loop).soon
+=======
+        self.traced: Traced | None = None
+>>>>>>> 28da92fe5ec187b3225c5e1e101f2618c02581de
 
     def answer(self, talk: Talk[ReplyT]) -> None:
         """Answer by `talk.sent`, now or later."""
@@ -67,6 +90,8 @@ class Desk:
             service.admit()
         except ToolchainError as error:
             self.refuse(error, talk)
+            if self.traced is not None:
+                self.traced(talk, error, 0.0, {})
             return
         self.in_flight += 1
         exchange = Exchange(self, service, talk)
@@ -200,8 +225,10 @@ class Exchange(Generic[ReplyT]):
     def _finish(self, outcome: Outcome, reply: ReplyT | None) -> None:
         self._desk.in_flight -= 1
         if reply is None or not isinstance(outcome, Answer):
-            error = outcome if isinstance(outcome, ToolchainError) else EngineFault("no reply")
-            self._desk.refuse(error, self._talk, time.perf_counter() - self._started)
-            return
-        self._talk.sent(reply)
-        self._desk.metrics.answered(outcome, self._times, time.perf_counter() - self._started)
+            outcome = outcome if isinstance(outcome, ToolchainError) else EngineFault("no reply")
+            self._desk.refuse(outcome, self._talk, time.perf_counter() - self._started)
+        else:
+            self._talk.sent(reply)
+            self._desk.metrics.answered(outcome, self._times, time.perf_counter() - self._started)
+        if self._desk.traced is not None:
+            self._desk.traced(self._talk, outcome, time.perf_counter() - self._started, self._times)

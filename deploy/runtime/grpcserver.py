@@ -15,10 +15,10 @@ from deploy.runtime.access import Secrets
 from deploy.runtime.exchange import Desk
 from deploy.runtime.grpccredentials import credentials
 from deploy.runtime.grpcmessages import SERVICE, message_of, types
-from deploy.runtime.grpctalk import Context, GrpcTalk, is_local
+from deploy.runtime.grpctalk import Context, GrpcTalk, Unauthorized, UnknownModel, is_local, status_of
 from deploy.runtime.grpcwire import message_from
 from deploy.runtime.limits import Limits
-from deploy.runtime.refusals import Expired, Gone, Unavailable
+from deploy.runtime.refusals import Unavailable
 from deploy.runtime.service import Terms
 from deploy.runtime.statistics import statistics
 from deploy.runtime.tls import Tls
@@ -27,29 +27,6 @@ from toolchain.errors import DeviceError, RequestError, ToolchainError
 Answered = Callable[[Any, Context], Awaitable[Any]]
 LOOK_S = 0.25  # how long nobody may answer, after a call that ends grpcio's server
 WINDOW = 32  # requests of one stream that are worked on at a time
-
-
-class UnknownModel(RequestError):
-    """Another name or version than that of the model here."""
-
-
-class Unauthorized(ToolchainError):
-    """A call without a token of ours."""
-
-
-STATUSES: dict[type[ToolchainError], grpc.StatusCode] = {  # the first that fits
-    Unauthorized: grpc.StatusCode.UNAUTHENTICATED,
-    UnknownModel: grpc.StatusCode.NOT_FOUND,
-    RequestError: grpc.StatusCode.INVALID_ARGUMENT,
-    Unavailable: grpc.StatusCode.UNAVAILABLE,
-    Expired: grpc.StatusCode.DEADLINE_EXCEEDED,
-    Gone: grpc.StatusCode.CANCELLED,
-    ToolchainError: grpc.StatusCode.INTERNAL,
-}
-
-
-def status_of(error: ToolchainError) -> grpc.StatusCode:
-    return next(status for kind, status in STATUSES.items() if isinstance(error, kind))
 
 
 class Calls:
@@ -76,9 +53,9 @@ class Calls:
             "CudaSharedMemoryUnregister": self._nothing("CudaSharedMemoryUnregisterResponse"),
         }
 
-    async def infer(self, message: Any, context: Context) -> Any:
+    async def infer(self, message: Any, context: Context, method: str = "ModelInfer") -> Any:
         self._check_model(message.model_name, message.model_version)
-        talk = GrpcTalk(self._desk, message, context, self._shared)
+        talk = GrpcTalk(self._desk, message, context, self._shared, method)
         self._desk.answer(talk)
         outcome = await talk.outcome
         if isinstance(outcome, ToolchainError):
@@ -283,7 +260,7 @@ class GrpcServer:
         try:
             message = message_of("ModelInferRequest", content)
             asked = message.id
-            found = reply(infer_response=await self._calls.infer(message, context))
+            found = reply(infer_response=await self._calls.infer(message, context, "ModelStreamInfer"))
             self._count("ModelStreamInfer", grpc.StatusCode.OK)
         except ToolchainError as error:
             self._count("ModelStreamInfer", status_of(error))

@@ -5,23 +5,50 @@ from collections.abc import Hashable, Mapping
 from typing import Any
 from urllib.parse import unquote
 
-from deploy.runtime.exchange import LONG_BYTES, Desk
-from deploy.runtime.grpcmessages import types
+import grpc
+
+from deploy.runtime.exchange import LONG_BYTES, TRACE, Asked, Desk
+from deploy.runtime.grpcmessages import SERVICE, types
 from deploy.runtime.grpcwire import call_from_message, response_from_answer
 from deploy.runtime.messages import is_loopback
+from deploy.runtime.refusals import Expired, Gone, Unavailable
 from deploy.runtime.sharedmemory import Offer, Policy
-from deploy.runtime.turns import Answer
+from deploy.runtime.turns import Answer, Outcome
 from deploy.runtime.wire import Call
+from toolchain.errors import RequestError, ToolchainError
 
 Context = Any  # grpc.aio.ServicerContext, generic over types that only generated code has
 
 
+class UnknownModel(RequestError):
+    """Another name or version than that of the model here."""
+
+
+class Unauthorized(ToolchainError):
+    """A call without a token of ours."""
+
+
+STATUSES: dict[type[ToolchainError], grpc.StatusCode] = {  # the first that fits
+    Unauthorized: grpc.StatusCode.UNAUTHENTICATED,
+    UnknownModel: grpc.StatusCode.NOT_FOUND,
+    RequestError: grpc.StatusCode.INVALID_ARGUMENT,
+    Unavailable: grpc.StatusCode.UNAVAILABLE,
+    Expired: grpc.StatusCode.DEADLINE_EXCEEDED,
+    Gone: grpc.StatusCode.CANCELLED,
+    ToolchainError: grpc.StatusCode.INTERNAL,
+}
+
+
+def status_of(error: ToolchainError) -> grpc.StatusCode:
+    return next(status for kind, status in STATUSES.items() if isinstance(error, kind))
+
+
 class GrpcTalk:
     """See exchange.Talk: a ModelInferRequest and the future of what it is answered with. shared: who may use shared
-    memory."""
+    memory; method: that it came by."""
 
-    def __init__(self, desk: Desk, message: Any, context: Context, shared: Policy) -> None:
-        self._desk, self._message = desk, message
+    def __init__(self, desk: Desk, message: Any, context: Context, shared: Policy, method: str) -> None:
+        self._desk, self._message, self._context, self._method = desk, message, context, method
         self._offer = Offer(desk.regions, shared, lambda: is_local(context))
         self.client: Hashable = context.peer()
         self._left_s = context.time_remaining()
@@ -44,6 +71,20 @@ class GrpcTalk:
     def sent(self, outcome: Any) -> None:
         if not self.outcome.done():
             self.outcome.set_result(outcome)
+
+    def asked(self, outcome: Outcome) -> Asked:
+        name = f"{SERVICE}/{self._method}"
+        status = grpc.StatusCode.OK if isinstance(outcome, Answer) else status_of(outcome)
+        attributes: dict[str, str | int] = {
+            "rpc.system.name": "grpc",
+            "rpc.method": name,
+            "rpc.response.status_code": status.name,
+            "rpc.system": "grpc",  # with the next: as it was until version 1.39 of the conventions
+            "rpc.service": SERVICE,
+        }
+        metadata = self._context.invocation_metadata() or ()
+        found = {key: value for key, value in metadata if key in TRACE and isinstance(value, str)}
+        return Asked(name, attributes, found)
 
 
 def is_local(context: Context) -> bool:

@@ -3,11 +3,11 @@
 from collections.abc import Hashable, Mapping
 
 from deploy.runtime.answers import answer_body, picture_body
-from deploy.runtime.exchange import LONG_BYTES, Desk
+from deploy.runtime.exchange import LONG_BYTES, TRACE, Asked, Desk
 from deploy.runtime.messages import Reply, Request, Send, error_reply
 from deploy.runtime.refusals import Expired, Gone, Unavailable
 from deploy.runtime.sharedmemory import Offer, Policy
-from deploy.runtime.turns import Answer
+from deploy.runtime.turns import Answer, Outcome
 from deploy.runtime.wire import Call, Wanted
 from toolchain.errors import RequestError, ToolchainError
 
@@ -58,6 +58,18 @@ class RestTalk:
 
     def sent(self, outcome: Reply | ToolchainError) -> None:
         self._send(outcome if isinstance(outcome, Reply) else reply_for(outcome))
+
+    def asked(self, outcome: Outcome) -> Asked:
+        request, last = self._request, "versions/{version}/infer" if "/versions/" in self._request.path else "infer"
+        route = f"/v2/models/{{name}}/{last}"
+        attributes: dict[str, str | int] = {
+            "http.request.method": request.method,
+            "http.route": route,
+            "url.path": request.path,
+            "http.response.status_code": 200 if isinstance(outcome, Answer) else reply_for(outcome).status,
+        }
+        found = {name: request.headers.get(name.encode(), b"").decode("latin-1") for name in TRACE}
+        return Asked(f"{request.method} {route}", attributes, found)
 
 
 def reply_for(error: ToolchainError) -> Reply:

@@ -22,9 +22,11 @@ from deploy.runtime.admission import Admitted, Terms, admitted, serving
 from deploy.runtime.door import BACKLOG
 from deploy.runtime.doorway import Doorway
 from deploy.runtime.endpoints import Endpoints
+from deploy.runtime.energy import Meter, Totals
 from deploy.runtime.engines import Settings
 from deploy.runtime.entrance import Entrance, admin_limits
 from deploy.runtime.exchange import Desk
+from deploy.runtime.gpu import used_by
 from deploy.runtime.health import Health
 from deploy.runtime.http import Connection
 from deploy.runtime.limits import Limits
@@ -32,14 +34,14 @@ from deploy.runtime.logs import Log
 from deploy.runtime.metrics import Metrics
 from deploy.runtime.pacing import Pacer
 from deploy.runtime.renewed import Renewed
+from deploy.runtime.tracing import tracing
 from deploy.runtime.webpage import is_page
 from toolchain.errors import DeviceError
 from toolchain.records.bundle import Bundle
 
 if TYPE_CHECKING:
-    from ssl import SSLContext
-
     from deploy.runtime.grpcserver import GrpcServer
+    from deploy.runtime.tls import Served
 
 RENEW_S = 60.0  # files of secrets are looked at so often; SIGHUP has them looked at now
 SETTLE_S = 0.2  # unready is visible, and requests on their way still find us, before the door closes
@@ -76,6 +78,11 @@ class Server:
         self._desk = Desk(bundle, self._health, Metrics(), log, options.timeout_s, sharedmemory.Regions())
         self._app = Endpoints(self._desk, options.terms, options.shared)
         self._secrets = Secrets(options.access, log)
+        self._app.families.append(self._secrets.metrics_text)
+        self._tracing = tracing(bundle.manifest, log, "https" if options.access.tls else "http")
+        if self._tracing is not None:
+            self._desk.traced = self._tracing.request
+            self._app.families.append(self._tracing.metrics_text)
         self._entrances: list[Entrance] = []
         self._stop = asyncio.Event()
         self._lost_device = ""
@@ -100,6 +107,8 @@ class Server:
         answered = await self._drain(doors, grpc)
         sweeping.cancel()
         renewing.cancel()
+        if self._tracing is not None:
+            self._tracing.close()
         return answered
 
     async def _listen(self) -> tuple[asyncio.Server, ...]:
@@ -127,7 +136,7 @@ class Server:
         self._log.write("info", event, host=host, port=port_of(door), tls=self._secrets.tls is not None)
         return door
 
-    def _entrance(self, rules: Rules, tls: "Renewed[SSLContext] | None", is_admin: bool = False) -> Entrance:
+    def _entrance(self, rules: Rules, tls: "Renewed[Served] | None", is_admin: bool = False) -> Entrance:
         connections = set() if is_admin else self._app.connections
         limits = admin_limits(self._options.limits) if is_admin else self._options.limits
         made = Entrance(self._app, connections, rules, limits, tls, self._loop.time)
@@ -212,6 +221,8 @@ class Server:
         elif self._health.ready:
             facts |= {"requests_at_once": one.crowd.requests, "batches": sorted(one.costs)}
             self._log.write("info", "ready", checks=len(found.checks), **facts)
+        totals = await asyncio.to_thread(lambda: Totals(Meter(used_by(found.engine))))
+        self._app.families.append(totals.metrics_text)
 
     def _lost_from_thread(self, why: str) -> None:
         self._loop.call_soon_threadsafe(self._lost, why)

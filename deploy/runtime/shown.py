@@ -34,7 +34,7 @@ def metrics_text(certificate: Certificate | None, policy: str) -> str:
     latency, rate = "edge_certificate_latency_seconds", "edge_certificate_pictures_per_second"
     gauges = {
         "edge_certificate_passed": ("1 when every check of the certificate passed.", float(certificate.passed)),
-        "edge_certificate_issued_seconds": (
+        "edge_certificate_issued_timestamp_seconds": (
             "When it was issued, seconds since 1970.",
             datetime.fromisoformat(certificate.issued_at).timestamp(),
         ),

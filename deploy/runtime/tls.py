@@ -8,6 +8,7 @@ import re
 import ssl
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -32,9 +33,16 @@ class Tls(msgspec.Struct, frozen=True):
         return (self.cert, self.key) if self.client_ca is None else (self.cert, self.key, self.client_ca)
 
 
-def renewed_context(tls: Tls, log: Log) -> Renewed[ssl.SSLContext]:
+class Served(NamedTuple):
+    """ends: when the certificate that is shown does, which is not the file's while that is broken."""
+
+    context: ssl.SSLContext
+    ends: datetime
+
+
+def renewed_context(tls: Tls, log: Log) -> Renewed[Served]:
     """UsageError, one line, for files that cannot serve."""
-    return Renewed("TLS", tls.files, lambda: server_context(tls), log, lambda: warnings(tls))
+    return Renewed("TLS", tls.files, lambda: Served(server_context(tls), ends(tls.cert)), log, lambda: warnings(tls))
 
 
 def server_context(tls: Tls) -> ssl.SSLContext:

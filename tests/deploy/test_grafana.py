@@ -3,11 +3,17 @@
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from deploy.runtime.access import Access, Secrets
+from deploy.runtime.energy import Meter, Totals
+from deploy.runtime.logs import Log
+from deploy.runtime.tls import Tls
 from tests.bundles import null_bundle
+from tests.deploy.runtime.authority import Authority
 from tests.deploy.runtime.server import CAT, serving
 from tests.house.tree import ROOT
 
@@ -33,13 +39,23 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
     certified = {"CERTIFY": "first", "CERTIFY_SECONDS": "0.1"}
     with serving(null_bundle(folder / "null.bundle").folder, "--state", folder / "state", **certified) as server:
         assert [server.infer(CAT)[0], server.infer()[0]] == [200, 400]
-        text = server.ask("GET", "/metrics")[2].decode()
+        text = server.ask("GET", "/metrics")[2].decode() + elsewhere(folder)
     kinds = dict(re.findall(r"^# TYPE (\w+) (\w+)$", text, re.MULTILINE))
     parts = {"histogram": ("_bucket", "_sum", "_count")}
     names: dict[str, set[str]] = {name + part: set() for name, kind in kinds.items() for part in parts.get(kind, ("",))}
     for name, labels in re.findall(r"^(\w+)\{(.*)\} \S+$", text, re.MULTILINE):
         names[name] |= set(re.findall(r'(\w+)="', labels))
     return names
+
+
+def elsewhere(folder: Path) -> str:
+    """What a server tells where energy can be read and TLS is on."""
+    (package := folder / "intel-rapl:0").mkdir()
+    for file in ("energy_uj", "max_energy_range_uj"):
+        (package / file).write_text("1")
+    issued = Authority(folder / "authority").issue("server")
+    secrets = Secrets(Access(tls=Tls(issued.cert, issued.key)), Log())
+    return Totals(Meter(powercap=folder)).metrics_text() + secrets.metrics_text()
 
 
 def test_every_metric_is_one_that_the_server_tells(told: dict[str, set[str]]) -> None:

@@ -6,6 +6,7 @@ from docker import DockerClient
 
 from deploy.engine import client_command
 from deploy.image import Image, app_files, build_image, default_tag, image_manifest, lay_out
+from deploy.kinds import CPU
 from deploy.oneshot import WALL
 from tests.bundles import null_bundle
 from toolchain.errors import DockerError
@@ -50,7 +51,7 @@ def test_the_context_is_the_same_on_every_machine(tmp_path: Path, bundle: Bundle
     wheels.mkdir()
     (wheels / "a.whl").touch(mode=0o600)
     context.mkdir()
-    lay_out(context, bundle, wheels)
+    lay_out(context, bundle, wheels, CPU)
     files = [path for path in context.rglob("*") if path.is_file()]
     assert {path.stat().st_mode & 0o777 for path in files} == {0o644}
     assert {path.stat().st_mtime for path in files} == {0}

@@ -60,7 +60,7 @@ TORCH = ("torch", "torchvision", "torch_pruning")
 # baselines measures eager PyTorch, inside a function: that is its purpose
 KNOW_TORCH = ("toolchain.compress", "toolchain.data", "toolchain.export", "toolchain.models", "toolchain.baselines")
 # What requirements/runtime-*.in put into containers; an engine's library only in its own engine
-IN_CONTAINERS = {"google", "grpc", "numpy", "msgspec", "httptools", "PIL", "mlperf_loadgen", "nacl"}
+IN_CONTAINERS = {"google", "grpc", "numpy", "msgspec", "httptools", "PIL", "mlperf_loadgen", "nacl", "opentelemetry"}
 ENGINES = {"openvino", "onnxruntime"}
 
 

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.runtime.energy import Meter
+from deploy.runtime.energy import Meter, Totals
 
 
 def package(root: Path, number: int, microjoules: int) -> Path:
@@ -39,3 +39,33 @@ def test_where_nothing_can_be_read_the_reason_is_told_and_nothing_estimated(tmp_
     assert meter.source.startswith("not readable here: no RAPL counters")
     (package(tmp_path, 0, 1) / "energy_uj").write_text("broken")
     assert "RAPL counters cannot be read" in Meter(powercap=tmp_path).source
+
+
+def test_the_metrics_count_each_source_on_even_when_its_counter_begins_again(tmp_path: Path) -> None:
+    package(tmp_path, 0, 900_000)
+    (package(tmp_path, 1, 0) / "name").write_text("package-1\n")
+    totals = Totals(Meter(powercap=tmp_path))
+    package(tmp_path, 0, 100_000)
+    assert 'edge_energy_joules_total{source="rapl",domain="intel-rapl:0"} 0.2\n' in totals.metrics_text()
+    package(tmp_path, 0, 500_000)
+    package(tmp_path, 1, 300_000)
+    text = totals.metrics_text()
+    assert "# TYPE edge_energy_joules_total counter\n" in text
+    assert 'edge_energy_joules_total{source="rapl",domain="intel-rapl:0"} 0.6\n' in text
+    assert 'edge_energy_joules_total{source="rapl",domain="package-1"} 0.3\n' in text
+
+
+def test_the_metrics_have_no_line_for_what_cannot_be_read(tmp_path: Path) -> None:
+    assert Totals(Meter(powercap=tmp_path)).metrics_text() == ""
+    folder = package(tmp_path, 0, 100_000)
+    totals = Totals(Meter(powercap=tmp_path))
+    (folder / "energy_uj").write_text("broken")
+    assert totals.metrics_text() == ""
+    package(tmp_path, 0, 400_000)
+    assert totals.metrics_text().endswith(" 0.3\n")
+
+
+def test_the_whole_platform_is_not_added_to_its_packages(tmp_path: Path) -> None:
+    package(tmp_path, 0, 100_000)
+    (package(tmp_path, 1, 100_000) / "name").write_text("psys\n")
+    assert [source.domain for source in Meter(powercap=tmp_path).sources] == ["intel-rapl:0"]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from deploy.runtime.energy import Meter
+from deploy.runtime.energy import Meter, Totals
 from deploy.runtime.gpu import Gpu, Watch, gpu
 
 
@@ -113,8 +113,10 @@ def test_energy_of_the_gpu_is_counted_beside_the_processors(tmp_path: Path) -> N
     nvml = FakeNvml((1800, 1, 1, 0))
     meter = Meter(Gpu(nvml), powercap=tmp_path)
     before = meter.read()
+    totals = Totals(meter)
     nvml.millijoules = 2500
     assert meter.joules(before) == pytest.approx(2.5)
+    assert '{source="nvml",domain="NVIDIA RTX A6000"} 2.5\n' in totals.metrics_text()
     assert meter.source == "NVML, 1 GPU"
 
 

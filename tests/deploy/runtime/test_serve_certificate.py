@@ -1,6 +1,7 @@
 """The certificate of a server: before it is ready, at `/`, in the metrics, and for `toolchain verify`."""
 
 import json
+from datetime import datetime
 from pathlib import Path
 
 import msgspec
@@ -39,6 +40,8 @@ def test_a_server_is_ready_with_its_certificate_and_shows_it(tmp_path: Path) -> 
         verify(*read_certificate(place))
         metrics = server.ask("GET", "/metrics")[2].decode()
         assert "edge_certificate_passed 1" in metrics
+        issued = datetime.fromisoformat(about["certificate"]["issued_at"]).timestamp()
+        assert f"\nedge_certificate_issued_timestamp_seconds {issued:.12g}\n" in metrics
         assert 'edge_certificate_latency_seconds{scenario="SingleStream",quantile="0.9"} 0.00' in metrics
         assert 'precision="int8"' in metrics
         assert server.infer(CAT)[0] == 200

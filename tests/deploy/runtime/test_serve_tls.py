@@ -11,6 +11,7 @@ import pytest
 from tritonclient import http as triton
 
 from deploy.runtime.door import LIVE
+from deploy.runtime.tls import ends
 from tests.bundles import null_bundle
 from tests.deploy.runtime.authority import Authority, Issued
 from tests.deploy.runtime.secured import asked, closed, dialled
@@ -64,19 +65,24 @@ def test_a_renewed_certificate_is_shown_without_a_restart_and_a_broken_one_is_no
         ((_, name),), *_ = found["subject"] if found else ((("", ""),),)
         return str(name)
 
-    first, second = ours.issue("first"), ours.issue("second")
+    def end(server: Running) -> float:
+        metrics = asked(server, ours.trusting(), "/metrics")[1]
+        return float(metrics.partition("\nedge_tls_certificate_expiry_timestamp_seconds ")[2].partition("\n")[0])
+
+    first, second = ours.issue("first"), ours.issue("second", days=50)
     live = Issued(tmp_path / "live.pem", tmp_path / "live.key")
     put(first, live)
     with closed(null_folder, live) as server, dialled(server, ours.trusting()) as kept:
-        assert shown(server) == "first"
+        assert (shown(server), end(server)) == ("first", ends(first.cert).timestamp())
         put(second, live)
         server.process.send_signal(signal.SIGHUP)
         server.wait_for("renewed")
-        assert shown(server) == "second"
+        assert (shown(server), end(server)) == ("second", ends(second.cert).timestamp())
+        put(first, live)
         live.key.write_text("junk")
         server.process.send_signal(signal.SIGHUP)
         assert "expected a private key in PEM; the old one goes on" in server.wait_for("not renewed")["reason"]
-        assert shown(server) == "second"
+        assert (shown(server), end(server)) == ("second", ends(second.cert).timestamp())
         kept.sendall(request("POST", INFER, BODY))  # a connection of before goes on with what it has
         assert answer(kept)[0] == 200
 
