@@ -9,12 +9,8 @@ import time
 from collections.abc import Callable, Hashable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-<<<<<<< HEAD
 from threading import get_ident
-from typing import Generic, Protocol, TypeVar
-=======
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
->>>>>>> 28da92fe5ec187b3225c5e1e101f2618c02581de
 
 import numpy as np
 
@@ -77,11 +73,8 @@ class Desk:
         self.loop = asyncio.get_running_loop()
         self.pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="decode")
         self.in_flight = 0
-<<<<<<< HEAD
         self.thread, self.soon = get_ident(), Landing(self.loop).soon
-=======
         self.traced: Traced | None = None
->>>>>>> 28da92fe5ec187b3225c5e1e101f2618c02581de
 
     def answer(self, talk: Talk[ReplyT]) -> None:
         """Answer by `talk.sent`, now or later."""

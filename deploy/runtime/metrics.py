@@ -52,22 +52,22 @@ class Metrics:
         self.stages = {stage: Histogram(BUCKETS_S) for stage in STAGES}
         self.infer_requests = Histogram(BUCKETS_S)
         self.batches = Histogram(BATCHES)
-        self._answered: list[tuple[Answer, Mapping[str, float], float]] = []
+        self._answered: list[tuple[int, int, Mapping[str, float], float]] = []
 
     def answered(self, answer: Answer, stages: Mapping[str, float], whole_s: float) -> None:
         """Count an inference request that was answered. Many at once, later: between two calls of the engine the
         processor's caches hold the engine's weights, and each line of Python takes several times as long."""
-        self._answered.append((answer, stages, whole_s))
+        self._answered.append((answer.batch, answer.together if answer.leads else 0, stages, whole_s))
         self.last_inference_s = time.time()
         if len(self._answered) >= TOGETHER:
             self.count()
 
     def count(self) -> None:
         """To be called before anything is read."""
-        for answer, stages, whole_s in self._answered:
-            self.pictures += answer.batch
-            if answer.leads:
-                self.batches.observe(answer.together)
+        for batch, call, stages, whole_s in self._answered:
+            self.pictures += batch
+            if call:
+                self.batches.observe(call)
             for stage, seconds in stages.items():
                 self.stages[stage].observe(seconds)
             self.infer_requests.observe(whole_s)
