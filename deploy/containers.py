@@ -26,7 +26,7 @@ from deploy.gpus import gpu_requests
 from deploy.image import bundle_files, image_here, manifest_from
 from deploy.labels import BUNDLE, ROLE
 from deploy.ports import holder_of, in_use
-from deploy.reach import GRPC, Reach, grpc_of, is_reached, listens_on, url_of
+from deploy.reach import Reach, grpc_of, is_reached, knows_secrets, listens_on, url_of
 from deploy.readiness import ready, wait_until_ready
 from deploy.wall import MEMORY_BYTES, RESTART, STATE, state_volume, wall_settings
 from toolchain import progress
@@ -139,8 +139,7 @@ def _checked_image(client: DockerClient, image: str, reach: Reach) -> str:
     built, here = found.attrs["Architecture"], client.info()["Architecture"]
     if not same_machine(built, here):
         raise DockerError(f"{image} is for {built}; this engine runs on {here}; build it for that: toolchain build")
-    # servers that do not know the variables would serve open to all; those that know them expose this port
-    if (reach.secrets or reach.grpc_port is not None) and GRPC not in (found.attrs["Config"].get("ExposedPorts") or ()):
+    if (reach.secrets or reach.grpc_port is not None) and not knows_secrets(found.attrs):
         raise DockerError(f"{image} is older than gRPC, TLS and tokens in its server; make it again: toolchain image")
     return str(found.id)
 

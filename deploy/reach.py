@@ -3,7 +3,7 @@
 Reads an engine's description of a container (`attrs`); calls no engine.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
@@ -40,7 +40,7 @@ class Reach:
 
     @property
     def mounts(self) -> list[Mount]:
-        return [Mount(PLACE, str(self.secrets.folder), type="bind", read_only=True)] if self.secrets else []
+        return [secrets_mount(str(self.secrets.folder))] if self.secrets else []
 
     @property
     def environment(self) -> dict[str, str]:
@@ -107,13 +107,26 @@ def listens_on(attrs: Attrs, port: int) -> bool:
 
 def is_reached(attrs: Attrs, wanted: Reach) -> bool:
     """Whether a container is reached just so: same ports, same secrets."""
-    sources = [one["Source"] for one in attrs["Mounts"] if one["Destination"] == PLACE]
     return (
         wanted.port in (0, _published(attrs, HTTP))
         and _is_grpc(_published(attrs, GRPC), wanted.grpc_port)
-        and sources == ([str(wanted.secrets.folder)] if wanted.secrets else [])
-        and _given(attrs) == wanted.environment
+        and has_secrets(attrs, wanted.mounts, wanted.environment)
     )
+
+
+def has_secrets(attrs: Attrs, mounts: Sequence[Mount], environment: Mapping[str, str]) -> bool:
+    """Whether it was made with just these."""
+    sources = [one["Source"] for one in attrs["Mounts"] if one["Destination"] == PLACE]
+    return sources == [one["Source"] for one in mounts] and _given(attrs) == environment
+
+
+def knows_secrets(image: Attrs) -> bool:
+    """Servers that do not know the variables would serve open to all; those that know them expose gRPC's port."""
+    return GRPC in (image["Config"].get("ExposedPorts") or ())
+
+
+def secrets_mount(folder: str) -> Mount:
+    return Mount(PLACE, folder, type="bind", read_only=True)
 
 
 def _is_grpc(published: int | None, wanted: int | None) -> bool:
