@@ -4,6 +4,9 @@ SHELL := /bin/bash
 RECIPE ?= recipes/cifar10-resnet20.toml
 RELEASE ?=
 PORT ?= 8080
+GRPC_PORT ?=
+SECRETS ?=
+REACH = --port=$(PORT) $(if $(GRPC_PORT),--grpc-port=$(GRPC_PORT)) $(if $(SECRETS),--secrets=$(SECRETS))
 TESTS ?=
 LOCK := requirements/dev.txt
 STAMP := .venv/.complete
@@ -13,11 +16,11 @@ COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generat
 help:  ## print this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-deploy-cpu: setup  ## trained model -> certified container: RECIPE=… RELEASE=… PORT=… for your own
-	@.venv/bin/toolchain deploy $(RECIPE) --target=openvino $(if $(RELEASE),--release=$(RELEASE)) --port=$(PORT)
+deploy-cpu: setup  ## trained model -> certified container: RECIPE=… RELEASE=… PORT=… for your own; GRPC_PORT=… SECRETS=folder
+	@.venv/bin/toolchain deploy $(RECIPE) --target=openvino $(if $(RELEASE),--release=$(RELEASE)) $(REACH)
 
 deploy-gpu: setup  ## the same for NVIDIA GPUs by TensorRT; without one here, as far as that goes, and it says what was not run
-	@.venv/bin/toolchain deploy $(RECIPE) --target=tensorrt $(if $(RELEASE),--release=$(RELEASE)) --port=$(PORT)
+	@.venv/bin/toolchain deploy $(RECIPE) --target=tensorrt $(if $(RELEASE),--release=$(RELEASE)) $(REACH)
 
 gate: setup  ## refuse CANDIDATE=image of NAME=model when it is slower than the release before; FLAGS='--minutes=3' for more
 	@deploy/gate.sh "$(CANDIDATE)" "$(NAME)" $(FLAGS)

@@ -23,6 +23,7 @@ from benchmarks.rows import Row, print_rows, row
 from deploy.containers import run, stop
 from deploy.image import build_image
 from deploy.inspection import certified
+from deploy.reach import Reach
 from toolchain.errors import DockerError
 from toolchain.progress import say
 from toolchain.records.bundle import Bundle, file_record, open_bundle, write_bundle
@@ -105,7 +106,7 @@ def judged(bundle: Bundle) -> tuple[bool, bool, str]:
     failed = "; ".join(f"{one.name}: {one.found}, expected {one.expected}" for one in given.checks if not one.passed)
     name = f"edge-bench-faults-{bundle.manifest.release}"
     try:
-        run(image.tag, 0, name, say)
+        run(image.tag, Reach(0), name, say)
     except DockerError as error:
         return given.passed, False, failed or str(error)
     stop(name)

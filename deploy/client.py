@@ -21,6 +21,7 @@ from toolchain.errors import DeviceError
 ToldT = TypeVar("ToldT")
 NONE = Credentials()
 HEADER_LENGTH = "Inference-Header-Content-Length"
+UNTRUSTED = "its certificate is not trusted here"
 
 
 class _Tensor(msgspec.Struct):
@@ -84,9 +85,7 @@ def opened(url: str, timeout_s: float, shown: Credentials = NONE) -> Iterator[ht
         with closing(_connection(url, timeout_s, shown)) as connection:
             yield connection
     except ssl.SSLCertVerificationError as error:
-        raise DeviceError(
-            f"{url}: its certificate is not trusted here ({error.verify_message}); name who signed it: --ca=FILE"
-        ) from error
+        raise DeviceError(f"{url}: {UNTRUSTED} ({error.verify_message}); name who signed it: --ca=FILE") from error
     except (OSError, http.client.HTTPException) as error:
         why = str(error) or type(error).__name__
         raise DeviceError(f"{url}: no answer ({why}); is the container running? docker ps") from error

@@ -7,6 +7,7 @@ import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
+from deploy.runtime.tls import own_certificate
 from deploy.runtime.tokens import tokens_in
 from toolchain.errors import UsageError
 
@@ -14,22 +15,21 @@ from toolchain.errors import UsageError
 @dataclass(frozen=True)
 class Credentials:
     """token_file: its first token is shown; ca: who signed the server's certificate, None: whom this system trusts;
-    cert and key: the certificate to show."""
+    cert and key: the certificate to show. server_cert: in place of ca, the one certificate that the server must have,
+    whoever signed it and for whatever name."""
 
     token_file: Path | None = None
     ca: Path | None = None
     cert: Path | None = None
     key: Path | None = None
+    server_cert: Path | None = None
 
     def headers(self) -> dict[str, str]:
         return {} if self.token_file is None else {"Authorization": f"Bearer {_token(self.token_file)}"}
 
     def context(self) -> ssl.SSLContext:
         """UsageError for files that cannot be used."""
-        try:
-            context = ssl.create_default_context(cafile=self.ca)
-        except OSError as error:  # ssl.SSLError is one
-            raise UsageError(f"--ca {self.ca}: no certificates in PEM can be read there ({_reason(error)})") from error
+        context = self._trusting() if self.server_cert is None else _trusting_only(self.server_cert)
         if (self.cert is None) != (self.key is None):
             raise UsageError("--cert and --key go together; give both")
         if self.cert is not None:
@@ -40,6 +40,21 @@ class Credentials:
                     f"--cert {self.cert}, --key {self.key}: no certificate with its key in PEM ({_reason(error)})"
                 ) from error
         return context
+
+    def _trusting(self) -> ssl.SSLContext:
+        try:
+            return ssl.create_default_context(cafile=self.ca)
+        except OSError as error:  # ssl.SSLError is one
+            raise UsageError(f"--ca {self.ca}: no certificates in PEM can be read there ({_reason(error)})") from error
+
+
+def _trusting_only(cert: Path) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # it need not be an authority's
+    # the first alone: of the chain behind it, others have certificates too
+    context.load_verify_locations(cadata=own_certificate(cert))
+    return context
 
 
 def _token(file: Path) -> str:

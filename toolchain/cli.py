@@ -142,20 +142,36 @@ def image(bundle: Path, *, tag: str | None = None, tracing: bool = False) -> Non
     print(as_json(build_image(open_bundle(bundle), tag, say, tracing=tracing)))
 
 
-def run(image: str, *, port: int = 8080, name: str | None = None, cpus: float | None = None) -> None:
+def run(
+    image: str,
+    *,
+    port: int = 8080,
+    grpc_port: int | None = None,
+    secrets: Path | None = None,
+    cert: Path | None = None,
+    key: Path | None = None,
+    name: str | None = None,
+    cpus: float | None = None,
+) -> None:
     """Start a container, wait until it is ready, and say how long its first answer took.
 
     Args:
         image: the image's tag
         port: where it serves on this machine
+        grpc_port: where it serves gRPC on this machine, 0 being any free port; without it only HTTP
+        secrets: a folder with tls.crt and tls.key, client-ca.crt, tokens, or some of them; without it open to all
+        cert: a client certificate to ask the container with, where there is a client-ca.crt
+        key: the key of that certificate
         name: the container's name; without it the image's; our older one of that name is replaced
         cpus: CPU quota
     """
     from deploy.containers import run as started
+    from deploy.reach import reach
     from toolchain.printing import as_json
     from toolchain.progress import say
 
-    print(as_json(started(image, port, name, say=say, cpus=cpus)))
+    reached = reach(port, grpc_port, secrets, cert, key, say)
+    print(as_json(started(image, reached, name, say=say, cpus=cpus)))
 
 
 def stop(name: str) -> None:
@@ -170,7 +186,17 @@ def stop(name: str) -> None:
     print(as_json({"name": name, "stopped": stopped(name)}))
 
 
-def deploy(recipe: Path, *, target: str = "openvino", release: str | None = None, port: int = 8080) -> None:
+def deploy(
+    recipe: Path,
+    *,
+    target: str = "openvino",
+    release: str | None = None,
+    port: int = 8080,
+    grpc_port: int | None = None,
+    secrets: Path | None = None,
+    cert: Path | None = None,
+    key: Path | None = None,
+) -> None:
     """The main job: build, image, container, certificate, benchmark, ledger; ends with the container serving. For a GPU
     that is not here, it ends with the image's check of itself, and says what was not run.
 
@@ -179,12 +205,17 @@ def deploy(recipe: Path, *, target: str = "openvino", release: str | None = None
         target: openvino, onnxruntime or null
         release: the release's name; without it the next number, or the old one when nothing changed
         port: where the container serves on this machine
+        grpc_port: where it serves gRPC on this machine, 0 being any free port; without it only HTTP
+        secrets: a folder with tls.crt and tls.key, client-ca.crt, tokens, or some of them; without it open to all
+        cert: a client certificate to ask the container with, where there is a client-ca.crt
+        key: the key of that certificate
     """
+    from deploy.reach import reach
     from toolchain.deployment import Unrun, deployed
     from toolchain.printing import as_json, outcome_page, unrun_page
     from toolchain.progress import say
 
-    outcome = deployed(recipe, target, release, port, say)
+    outcome = deployed(recipe, target, release, reach(port, grpc_port, secrets, cert, key, say), say)
     print(unrun_page(outcome) if isinstance(outcome, Unrun) else outcome_page(outcome), end="\n\n")
     print(as_json(outcome.summary))
 

@@ -19,6 +19,7 @@ from deploy.inspection import benched, certified, selfchecked
 from deploy.kinds import kind_of
 from deploy.ledger import Ledger
 from deploy.oneshot import duet_command
+from deploy.reach import Reach
 from deploy.runtime.probe import fingerprint
 from deploy.statistics import median
 from toolchain.baselines import OPENVINO, TORCH, baselines
@@ -106,11 +107,11 @@ class Summary(msgspec.Struct, frozen=True):
     certified: bool
 
 
-def deployed(recipe: Path, target: str, release: str | None, port: int, say: Say) -> Outcome | Unrun:
+def deployed(recipe: Path, target: str, release: str | None, reach: Reach, say: Say) -> Outcome | Unrun:
     """Do all of it; what is unchanged since the last time is not done again. Without the GPU that the target needs, all
     that can be done without: up to the image's check of itself."""
     # what would stop it at the end is said now, not after the minutes of a build
-    check_start(f"edge-{read_recipe(recipe).name}", port)
+    check_start(f"edge-{read_recipe(recipe).name}", reach)
     bundle = build(recipe, target, release, say)
     say(f"image: {bundle.manifest.name} {bundle.manifest.release}")
     image = build_image(bundle, None, say)
@@ -122,8 +123,8 @@ def deployed(recipe: Path, target: str, release: str | None, port: int, say: Say
     making = prepared(recipe, target, lambda _: None)
     given = _certificate(making, image, say)
     _require(image, "certified on this device", given.checks)
-    say(f"container: {image.tag} on port {port}")
-    container = run(image.tag, port, f"edge-{bundle.manifest.name}", say=say)
+    say(f"container: {image.tag} on port {reach.port}")
+    container = run(image.tag, reach, f"edge-{bundle.manifest.name}", say=say)
     measured = _report(making, image, given.precision, container, say)
     with Ledger() as ledger:
         ledger.record_release(bundle, image.size_bytes)
@@ -136,7 +137,7 @@ def deployed(recipe: Path, target: str, release: str | None, port: int, say: Say
         given,
         measured,
         _summary(bundle, image, container, given, measured),
-        _curl(bundle, container),
+        _curl(bundle, container, reach),
     )
 
 
@@ -231,7 +232,7 @@ def _summary(bundle: Bundle, image: Image, container: Container, given: Certific
     )
 
 
-def _curl(bundle: Bundle, container: Container) -> str:
+def _curl(bundle: Bundle, container: Container, reach: Reach) -> str:
     """A line that works when pasted: it sends a held-out picture, written beside the bundle as PNG."""
     from io import BytesIO
 
@@ -243,4 +244,5 @@ def _curl(bundle: Bundle, container: Container) -> str:
     write_whole(picture, content.getvalue())
     place = picture.relative_to(Path.cwd()) if picture.is_relative_to(Path.cwd()) else picture
     address = f"{container.url}/v2/models/{bundle.manifest.name}/infer"
-    return f"curl -s --data-binary @{quote(str(place))} -H 'Content-Type: image/png' {address}"
+    shown = "".join(f"{flag} " for flag in reach.curl_flags)
+    return f"curl -s {shown}--data-binary @{quote(str(place))} -H 'Content-Type: image/png' {address}"

@@ -66,16 +66,33 @@ def release_sbom(image: str, *, out: Path | None = None) -> None:
     print(msgspec.json.encode(msgspec.json.decode(document)).decode())
 
 
-def manifests(what: str, *, image: str, to: Path) -> None:
+def manifests(
+    what: str,
+    *,
+    image: str,
+    to: Path,
+    tls_secret: str | None = None,
+    client_ca_secret: str | None = None,
+    token_secret: str | None = None,
+    admin_port: int | None = None,
+) -> None:
     """Write a release for Kubernetes: a Kustomize base, and a KServe InferenceService.
+
+    Secrets are named and mounted, never read. Their keys are called as the files that `toolchain run --secrets` takes.
 
     Args:
         what: a bundle's folder, or an image's tag
         image: the name that the cluster pulls: REGISTRY/NAME:TAG or, better, NAME@sha256:…
         to: the folder to write base/ and kserve/ into
+        tls_secret: the Secret with tls.crt and tls.key; without it no TLS
+        client_ca_secret: the Secret with client-ca.crt, who signs the certificates of clients
+        token_secret: the Secret with tokens, one a line
+        admin_port: a port for metrics, control and probes alone, as 9090; without it they are where clients ask
     """
     from deploy.inspection import described
+    from deploy.ship.closed import closed
     from deploy.ship.manifests import write
     from toolchain.printing import as_json
 
-    print(as_json({"files": [str(place) for place in write(described(what), image, to)]}))
+    how = closed(tls_secret, client_ca_secret, token_secret, admin_port)
+    print(as_json({"files": [str(place) for place in write(described(what), image, to, how)]}))

@@ -103,11 +103,22 @@ def warnings(tls: Tls) -> list[str]:
 
 def ends(cert: Path) -> datetime:
     """When the first certificate in the file ends (notAfter); UsageError when there is none."""
-    found = PEM.search(read_file(CERT, cert))
     try:
-        return _not_after(ssl.PEM_cert_to_DER_cert(found[0] if found else ""))
+        return _not_after(ssl.PEM_cert_to_DER_cert(own_certificate(cert)))
     except (ValueError, IndexError) as error:
-        raise UsageError(f"{CERT} {cert}: no certificate in PEM in it; expected the chain, ours first") from error
+        raise _no_certificate(cert) from error
+
+
+def own_certificate(cert: Path) -> str:
+    """The first in the file, in PEM; UsageError when there is none."""
+    found = PEM.search(read_file(CERT, cert))
+    if found is None:
+        raise _no_certificate(cert)
+    return found[0]
+
+
+def _no_certificate(cert: Path) -> UsageError:
+    return UsageError(f"{CERT} {cert}: no certificate in PEM in it; expected the chain, ours first")
 
 
 def _not_after(der: bytes) -> datetime:

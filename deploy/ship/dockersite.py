@@ -64,6 +64,11 @@ class DockerSite:
                     f"{self.name}: {release} there is another image than {self._parcel.tag} here, and a release does "
                     "not change; give this one a name of its own: --release"
                 )
+            if found is not None and not self._homes.is_closed_so(found):
+                raise ShipError(
+                    f"{self.name}: {release} runs there with other secrets than the inventory says now, and what "
+                    "runs is not changed; ship another release"
+                )
 
     def missing(self) -> tuple[int, int]:
         with self._homes.explained("check"):

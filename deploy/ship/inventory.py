@@ -11,23 +11,34 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from deploy.secretfolder import CERT, CLIENT_CA, KEY, TOKENS, environment
 from toolchain.errors import UsageError
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Share = Annotated[float, msgspec.Meta(gt=0, lt=1)]
+ClosedBy = Literal["tls", "client-ca", "tokens"]
+FILES: dict[ClosedBy, tuple[str, ...]] = {"tls": (CERT, KEY), "client-ca": (CLIENT_CA,), "tokens": (TOKENS,)}
 
 
 class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """address: HOST, USER@HOST or a name of ~/.ssh/config; kind: of its device, which decides the image that it gets;
-    port: that clients know; socket: of its Docker Engine. The address `local` is this very machine, without ssh."""
+    port: that clients know; socket: of its Docker Engine; secrets: a folder on that server; closed_by: what is in
+    it, by fixed names. The address `local` is this very machine, without ssh."""
 
     name: str
     address: str
     kind: Literal["cpu", "gpu"] = "cpu"
     port: Port = 8080
     socket: str = "/var/run/docker.sock"
+    secrets: str = ""
+    closed_by: tuple[ClosedBy, ...] = ()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a server there is told of its secrets."""
+        return environment(tuple(name for how in self.closed_by for name in FILES[how]))
 
 
 class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -72,10 +83,20 @@ def _problems(found: Inventory) -> Iterator[str]:
             yield f"server '{server.name}' is there {names.count(server.name)} times; names must differ"
         if not server.address or server.address.startswith("-") or any(map(str.isspace, server.address)):
             yield f"server '{server.name}': address '{server.address}': expected HOST, USER@HOST or a name of ~/.ssh"
+        yield from _secret_problems(server)
     places = [(server.address, server.socket, server.port) for server in found.server]
     for server, place in zip(found.server, places, strict=True):
         if places.count(place) > 1:
             yield f"server '{server.name}': another has the same address, socket and port"
+
+
+def _secret_problems(server: Server) -> Iterator[str]:
+    if bool(server.secrets) != bool(server.closed_by):
+        yield f"server '{server.name}': secrets = 'FOLDER' and closed_by = ['tls', 'tokens'] go together"
+    if server.secrets and not server.secrets.startswith("/"):
+        yield f"server '{server.name}': secrets '{server.secrets}': expected a folder there, from / on"
+    if "client-ca" in server.closed_by and "tls" not in server.closed_by:
+        yield f"server '{server.name}': closed_by: client certificates need 'tls' too"
 
 
 def chosen(found: Inventory, names: Sequence[str]) -> tuple[Server, ...]:

@@ -11,11 +11,12 @@ from typing import Any
 
 import yaml
 
+from deploy.ship.closed import GRPC_PORT, OPEN, Closed, Object
 from toolchain.errors import UsageError
 from toolchain.records.files import write_whole
 from toolchain.records.manifest import Manifest
 
-PORT, USER, GRACE_S = 8080, 10001, 30
+USER, GRACE_S = 10001, 30
 UNFIT = re.compile(r"[^a-z0-9-]+")
 # what node-feature-discovery calls the features that a bundle may need
 FEATURES = {
@@ -23,52 +24,56 @@ FEATURES = {
     "amx_int8": "AMXINT8", "amx_bf16": "AMXBF16",
 }  # fmt: skip
 REFERENCE = re.compile(r"[a-z0-9][a-z0-9._/:-]*(:[\w.-]+|@sha256:[0-9a-f]{64})")
-Object = dict[str, Any]
 
 
-def write(manifest: Manifest, image: str, folder: Path) -> list[Path]:
+def write(manifest: Manifest, image: str, folder: Path, closed: Closed = OPEN) -> list[Path]:
     """The files below `folder`. image: its name in the registry that the cluster pulls from, with a tag or a digest."""
     if not REFERENCE.fullmatch(image):
         raise UsageError(f"--image={image}: expected what a cluster can pull: REGISTRY/NAME:TAG or NAME@sha256:…")
     written = []
-    for name, content in files(manifest, image).items():
+    for name, content in files(manifest, image, closed).items():
         place = folder / name
         write_whole(place, content.encode())
         written.append(place)
     return written
 
 
-def files(manifest: Manifest, image: str) -> dict[str, str]:
+def files(manifest: Manifest, image: str, closed: Closed = OPEN) -> dict[str, str]:
     """Name -> YAML."""
     base = {
-        "deployment.yaml": deployment(manifest, image),
-        "service.yaml": service(manifest),
+        "deployment.yaml": deployment(manifest, image, closed),
+        "service.yaml": service(manifest, closed),
         "poddisruptionbudget.yaml": disruption_budget(manifest),
         "horizontalpodautoscaler.yaml": autoscaler(manifest),
-        "networkpolicy.yaml": network_policy(manifest),
-        "podmonitor.yaml": pod_monitor(manifest),
+        "networkpolicy.yaml": network_policy(manifest, closed),
+        "podmonitor.yaml": pod_monitor(manifest, closed),
     }
     found = {f"base/{name}": _text(value) for name, value in base.items()}
     listed = {"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization", "resources": sorted(base)}
     found["base/kustomization.yaml"] = _text(listed)
-    found["kserve/inferenceservice.yaml"] = _text(inference_service(manifest, image))
+    found["kserve/inferenceservice.yaml"] = _text(inference_service(manifest, image, closed))
     return dict(sorted(found.items()))
 
 
-def deployment(manifest: Manifest, image: str) -> Object:
+def deployment(manifest: Manifest, image: str, closed: Closed) -> Object:
     """New pods beside the old ones, which go once the new are ready: as `toolchain ship` does it."""
     spec = {
         "replicas": 2,
         "revisionHistoryLimit": 3,
         "selector": {"matchLabels": _selector(manifest)},
         "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
-        "template": {"metadata": {"labels": _labels(manifest)}, "spec": _pod(manifest, image, "server")},
+        "template": {"metadata": {"labels": _labels(manifest)}, "spec": _pod(manifest, image, "server", closed)},
     }
     return _object("apps/v1", "Deployment", manifest, spec)
 
 
-def service(manifest: Manifest) -> Object:
-    ports = [{"name": "http", "port": 80, "targetPort": "http", "protocol": "TCP", "appProtocol": "http"}]
+def service(manifest: Manifest, closed: Closed) -> Object:
+    """What clients ask; the admin port is not among it."""
+    http, grpc = ("https", "https") if closed.tls else ("http", "kubernetes.io/h2c")
+    ports = [
+        {"name": http, "port": 443 if closed.tls else 80, "targetPort": http, "protocol": "TCP", "appProtocol": http},
+        {"name": "grpc", "port": GRPC_PORT, "targetPort": "grpc", "protocol": "TCP", "appProtocol": grpc},
+    ]
     return _object("v1", "Service", manifest, {"selector": _selector(manifest), "ports": ports})
 
 
@@ -88,31 +93,33 @@ def autoscaler(manifest: Manifest) -> Object:
     return _object("autoscaling/v2", "HorizontalPodAutoscaler", manifest, spec)
 
 
-def network_policy(manifest: Manifest) -> Object:
-    """In: the port that serves. Out: nothing, the server asks nobody."""
+def network_policy(manifest: Manifest, closed: Closed) -> Object:
+    """In: the ports that serve. Out: nothing, the server asks nobody."""
     spec = {
         "podSelector": {"matchLabels": _selector(manifest)},
         "policyTypes": ["Ingress", "Egress"],
-        "ingress": [{"ports": [{"port": "http", "protocol": "TCP"}]}],
+        "ingress": closed.ingress,
         "egress": [],
     }
     return _object("networking.k8s.io/v1", "NetworkPolicy", manifest, spec)
 
 
-def pod_monitor(manifest: Manifest) -> Object:
+def pod_monitor(manifest: Manifest, closed: Closed) -> Object:
     """For the Prometheus operator."""
     spec = {
         "selector": {"matchLabels": _selector(manifest)},
-        "podMetricsEndpoints": [{"port": "http", "path": "/metrics", "interval": "15s"}],
+        "podMetricsEndpoints": [closed.scraped(_name(manifest))],
     }
     return _object("monitoring.coreos.com/v1", "PodMonitor", manifest, spec)
 
 
-def inference_service(manifest: Manifest, image: str) -> Object:
+def inference_service(manifest: Manifest, image: str, closed: Closed) -> Object:
     """Our own server as a custom predictor; it speaks the protocol (v2) that KServe's clients and router expect."""
-    pod = _pod(manifest, image, "kserve-container")
-    pod["containers"][0]["env"] = [{"name": "PROTOCOL", "value": "v2"}]
-    pod["containers"][0]["ports"] = [{"containerPort": PORT, "protocol": "TCP"}]
+    pod = _pod(manifest, image, "kserve-container", closed)
+    (container,) = pod["containers"]
+    # KServe makes a Service of every port that is listed: the first as 80, the others as they are
+    container["ports"] = [one for one in container["ports"] if one["name"] != "admin"]
+    container["env"] = [{"name": "PROTOCOL", "value": "v2"}, *container.get("env", ())]
     predictor = {"minReplicas": 1, "maxReplicas": 8, "scaleMetric": "cpu", "scaleTarget": 70, **pod}
     spec = {"predictor": predictor}
     found = _object("serving.kserve.io/v1beta1", "InferenceService", manifest, spec)
@@ -144,7 +151,7 @@ def _labels(manifest: Manifest) -> dict[str, str]:
     }
 
 
-def _pod(manifest: Manifest, image: str, container: str) -> Object:
+def _pod(manifest: Manifest, image: str, container: str, closed: Closed) -> Object:
     """The wall that `docker run` gets here (deploy/wall.py), in Kubernetes' words: its restricted standard."""
     spread = {
         "maxSkew": 1,
@@ -154,7 +161,7 @@ def _pod(manifest: Manifest, image: str, container: str) -> Object:
     }
     return {
         "automountServiceAccountToken": False,
-        "containers": [_container(manifest, image, container)],
+        "containers": [_container(manifest, image, container, closed)],
         "nodeSelector": node_selector(manifest),
         "securityContext": {
             "runAsNonRoot": True,
@@ -168,30 +175,36 @@ def _pod(manifest: Manifest, image: str, container: str) -> Object:
         "volumes": [
             {"name": "tmp", "emptyDir": {"sizeLimit": "256Mi"}},
             {"name": "state", "emptyDir": {"sizeLimit": "256Mi"}},
+            *closed.volumes,
         ],
     }
 
 
-def _container(manifest: Manifest, image: str, name: str) -> Object:
-    ready = {"httpGet": {"path": "/v2/health/ready", "port": PORT}}
+def _container(manifest: Manifest, image: str, name: str, closed: Closed) -> Object:
+    ready = closed.probe("/v2/health/ready")
     limits: dict[str, str | int] = {"cpu": "2", "memory": "2Gi"}
     if manifest.needs.gpu:
         limits["nvidia.com/gpu"] = 1
     return {
         "name": name,
         "image": image,
-        "ports": [{"name": "http", "containerPort": PORT, "protocol": "TCP"}],
+        "ports": closed.ports,
         "resources": {"requests": {"cpu": "1", "memory": "512Mi"}, "limits": limits},
         # it certifies itself on the node before it is ready, and builds an engine first where the device wants that
         "startupProbe": {**ready, "periodSeconds": 2, "failureThreshold": 300},
         "readinessProbe": {**ready, "periodSeconds": 2, "failureThreshold": 1},
-        "livenessProbe": {"httpGet": {"path": "/v2/health/live", "port": PORT}, "periodSeconds": 10},
+        "livenessProbe": {**closed.probe("/v2/health/live"), "periodSeconds": 10},
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "capabilities": {"drop": ["ALL"]},
             "readOnlyRootFilesystem": True,
         },
-        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}, {"name": "state", "mountPath": "/state"}],
+        "volumeMounts": [
+            {"name": "tmp", "mountPath": "/tmp"},
+            {"name": "state", "mountPath": "/state"},
+            *closed.mounts,
+        ],
+        **({"env": closed.environment} if closed.environment else {}),
     }
 
 

@@ -16,6 +16,7 @@ from docker.types import LogConfig, Mount
 from deploy.engine import explained
 from deploy.gpus import gpu_requests
 from deploy.labels import NAME, RELEASE, ROLE
+from deploy.reach import has_secrets, knows_secrets, secrets_mount
 from deploy.runtime.door import LIVE
 from deploy.ship.inventory import Server
 from deploy.ship.memory import Memory
@@ -27,10 +28,6 @@ DOOR, AUDIT, TRUSTED = "/door", "audit.jsonl", "trusted.json"
 SHIPPED, THE_DOOR = "shipped", "door"
 INSIDE = "8080/tcp"
 HEALTHY_S, DRAIN_S, POLL_S = 300.0, 15, 0.5
-LOOK = (
-    "import http.client as h; c = h.HTTPConnection('127.0.0.1', 8080, timeout=5); c.request('GET', '/v2/health/ready');"
-    " r = c.getresponse(); print(r.status, r.read(2000).decode(errors='replace'))"
-)
 
 
 class Residents:
@@ -74,15 +71,17 @@ class Residents:
         return {str(one.id): one.labels[RELEASE] for one in found}
 
     def health(self, container: Container) -> tuple[bool, str]:
-        """(whether it is ready, what it says)."""
+        """(whether it is ready, what it says), by the check that its own image brings: that knows if it speaks TLS,
+        and needs no secret."""
         if container.status != "running":
             return False, f"it is {container.status}"
         try:
-            code, said = container.exec_run(["python3", "-S", "-c", LOOK])
+            _, *look = container.attrs["Config"]["Healthcheck"]["Test"]  # the first is the word CMD
+            code, said = container.exec_run(look)
         except docker.errors.APIError as error:
             return False, str(error.explanation or error)
         words = " ".join(bytes(said).decode(errors="replace").split())  # type: ignore[arg-type]  # no stream is asked for
-        return code == 0 and words.startswith("200 "), words[:300]
+        return code == 0, words[:300]
 
     # running a release
 
@@ -97,12 +96,22 @@ class Residents:
                     found.start()  # nothing where it runs
                     return
                 found.remove(force=True)
+            if self._secrets and not knows_secrets(self.client.images.get(image).attrs):
+                raise ShipError(f"{self.server.name}: the server in {release} knows no TLS and tokens; build it again")
             serves = {
-                "environment": {"DOOR_DIR": DOOR, "CONTAINER_NAME": name},
+                "environment": {"DOOR_DIR": DOOR, "CONTAINER_NAME": name, **self.server.environment},
                 "device_requests": gpu_requests(self.client, image),
             }
             state = Mount(STATE, state_volume(self.model), type="volume")
-            self._run(image, name, SHIPPED, [state], serves)
+            self._run(image, name, SHIPPED, [state, *self._secrets], serves)
+
+    @property
+    def _secrets(self) -> list[Mount]:
+        return [secrets_mount(self.server.secrets)] if self.server.secrets else []
+
+    def is_closed_so(self, container: Container) -> bool:
+        """As the inventory says now."""
+        return has_secrets(container.attrs, self._secrets, self.server.environment)
 
     def _keep_door(self, image: str) -> None:
         """The door is as old as the first release that was shipped here, and changes with none."""

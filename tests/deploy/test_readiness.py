@@ -2,10 +2,15 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import pytest
 
+from deploy.credentials import Credentials
 from deploy.readiness import ready, wait_until_ready
+from tests.bundles import null_bundle
+from tests.deploy.runtime.authority import Authority
+from tests.deploy.runtime.server import serving
 from toolchain.errors import DockerError
 
 STARTING = b'{"ready":false,"error":"the engine is loading"}'
@@ -53,6 +58,16 @@ def test_a_server_that_never_gets_ready_is_quoted() -> None:
 def test_a_failed_golden_sample_ends_the_wait_at_once() -> None:
     with server((503, FAILED)) as url, pytest.raises(DockerError, match=r"refuses to serve here: .*golden top-1"):
         wait_until_ready(url, 60, lambda: None)
+
+
+def test_a_closed_server_is_waited_for_and_one_with_another_certificate_is_not(tmp_path: Path) -> None:
+    ours = Authority(tmp_path)
+    here, other = ours.issue("here"), ours.issue("other")
+    with serving(null_bundle(tmp_path / "null.bundle").folder, "--tls-cert", here.cert, "--tls-key", here.key) as it:
+        url = f"https://127.0.0.1:{it.port}"
+        wait_until_ready(url, 30, lambda: None, Credentials(server_cert=here.cert))
+        with pytest.raises(DockerError, match=rf"^{url}: its certificate is not trusted here \("):
+            wait_until_ready(url, 60, lambda: None, Credentials(server_cert=other.cert))
 
 
 def test_nobody_there_is_not_ready() -> None:

@@ -6,6 +6,7 @@ from deploy.ship.inventory import Server, chosen, in_waves, read_inventory
 from tests.house.tree import ROOT
 from toolchain.errors import UsageError
 
+A = "[[server]]\nname = 'a'\naddress = 'x'\n"
 EXAMPLE = ROOT / "examples" / "inventory.toml"
 
 
@@ -34,6 +35,11 @@ def test_the_example_is_an_inventory() -> None:
             "another has the same address",
         ),
         ("[[server]\n", "Expected ']]'"),
+        (f"{A}secrets = '/s'", "server 'a': secrets = 'FOLDER' and closed_by = ['tls', 'tokens'] go together"),
+        (f"{A}closed_by = ['tls']", "server 'a': secrets = 'FOLDER' and closed_by = ['tls', 'tokens'] go together"),
+        (f"{A}secrets = 's'\nclosed_by = ['tls']", "server 'a': secrets 's': expected a folder there, from / on"),
+        (f"{A}secrets = '/s'\nclosed_by = ['client-ca']", "closed_by: client certificates need 'tls' too"),
+        (f"{A}secrets = '/s'\nclosed_by = ['key']", "Invalid enum value 'key'"),
     ],
 )
 def test_what_cannot_be_is_told_in_a_line_with_the_file(text: str, told: str, tmp_path: Path) -> None:
@@ -44,6 +50,16 @@ def test_what_cannot_be_is_told_in_a_line_with_the_file(text: str, told: str, tm
     assert str(caught.value).startswith(f"{place}: ")
     assert told in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_server_is_told_of_the_files_that_close_it(tmp_path: Path) -> None:
+    place = tmp_path / "inventory.toml"
+    place.write_text(f"{A}secrets = '/etc/edge'\nclosed_by = ['tls', 'tokens']")
+    (server,) = read_inventory(place).server
+    assert server.environment == {
+        "TLS_CERT": "/secrets/tls.crt", "TLS_KEY": "/secrets/tls.key", "TOKEN_FILE": "/secrets/tokens",
+    }  # fmt: skip
+    assert Server("a", "x").environment == {}
 
 
 def servers(count: int) -> list[Server]:
