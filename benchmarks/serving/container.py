@@ -23,6 +23,7 @@ from benchmarks.serving.others import free_port
 from deploy import containers
 from deploy.engine import connect
 from deploy.image import build_image
+from deploy.reach import Reach
 from deploy.readiness import wait_until_ready
 from deploy.wall import state_volume
 from toolchain.errors import DockerError
@@ -56,7 +57,7 @@ def running(client: DockerClient, volume: str) -> Iterator[tuple[Container, str]
     """A container of TAG that has answered, and its address; it goes, and its volume unless that was here before."""
     kept = {one.name for one in client.volumes.list()}
     try:
-        url = containers.run(TAG, free_port(), NAME).url
+        url = containers.run(TAG, Reach(free_port()), NAME).url
         served = client.containers.get(NAME)
         if b"listening for gRPC" not in served.logs():
             raise DockerError(f"{TAG} does not speak gRPC: its log has no 'listening for gRPC'")
