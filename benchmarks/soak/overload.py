@@ -44,8 +44,7 @@ class Load:
             self.latencies_s.append(time.perf_counter() - due)
 
     async def _asked(self) -> str:
-        connection = self._idle.pop() if self._idle else await asyncio.open_connection("127.0.0.1", self._port)
-        reader, writer = connection
+        reader, writer = connection = self._kept() or await asyncio.open_connection("127.0.0.1", self._port)
         writer.write(ASKED)
         head = (await reader.readuntil(b"\r\n\r\n")).lower()
         await reader.readexactly(int(head.partition(b"content-length: ")[2].split(b"\r", 1)[0]))
@@ -54,6 +53,15 @@ class Load:
         else:
             self._idle.append(connection)
         return head[9:12].decode()
+
+    def _kept(self) -> Connection | None:
+        """The newest that the server has not closed: it closes those that were idle for 75 s, as it may."""
+        while self._idle:
+            reader, writer = self._idle.pop()
+            if not reader.at_eof():
+                return reader, writer
+            writer.close()
+        return None
 
     def close(self) -> None:
         for _, writer in self._idle:
