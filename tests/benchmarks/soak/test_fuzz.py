@@ -46,3 +46,11 @@ def test_memory_that_comes_back_is_no_growth_and_a_leak_is() -> None:
     leaks = growth([float(70 + number) for number in range(50)])
     assert leaks is not None and leaks > 1.2
     assert growth([]) is None
+
+
+def test_a_peak_while_a_large_picture_is_decoded_is_no_growth_but_a_higher_level_at_the_end_is() -> None:
+    assert growth([71, 72, 72, 70, 71, 71, 69, 69, 69, 77, 78, 71, 70, 70, 70, 69, 69, 71, 68, 83]) == pytest.approx(
+        71 / 72
+    )
+    higher = growth([71, 72, 72, 70, 71, 71, 69, 69, 69, 77, 78, 71, 70, 70, 70, 69, 69, 83, 83, 83])
+    assert higher == pytest.approx(83 / 72)
