@@ -85,12 +85,11 @@ class Endpoints:
 
     def answer(self, request: Request, send: Send) -> None:
         """Route a request; a path that is not known gets one more look with its percent signs undone."""
-        if request.path in self._infer:  # most are
-            self._post(request, self._counted("infer", request, send))
-            return
-        path = request.path if len(request.path) == 1 else request.path.rstrip("/")
-        if path not in self._infer and path not in self._gets:
-            path = unquote(path)
+        path = request.path
+        if path not in self._infer:  # most are
+            path = path if len(path) == 1 else path.rstrip("/")
+            if path not in self._infer and path not in self._gets:
+                path = unquote(path)
         if path in self._infer:
             self._post(request, self._counted("infer", request, send))
         elif found := self._found(path, request.headers):
@@ -134,7 +133,7 @@ class Endpoints:
     def _counted(self, endpoint: str, request: Request, send: Send) -> Send:
         def count_and_send(reply: Reply) -> None:
             self._desk.metrics.requests[endpoint, str(reply.status)] += 1
-            if self._desk.log.level == "debug":
+            if self._desk.log.wants("debug"):
                 self._desk.log.write("debug", "request", method=request.method, path=request.path, status=reply.status)
             send(reply)
 

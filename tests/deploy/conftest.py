@@ -22,6 +22,15 @@ def engine() -> Iterator[DockerClient]:
         yield client
 
 
+@pytest.fixture
+def unnamed(engine: DockerClient, request: pytest.FixtureRequest) -> Iterator[None]:
+    """No container whose name begins with the test file's NAME is left."""
+    yield
+    for container in engine.containers.list(all=True):
+        if str(container.name).startswith(request.module.NAME):
+            container.remove(force=True)
+
+
 @pytest.fixture(scope="session")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     folder: Path = tmp_path_factory.mktemp("image")

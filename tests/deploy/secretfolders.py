@@ -31,3 +31,10 @@ def laid(place: Path, *names: str) -> Laid:
     for one in folder.iterdir():
         one.chmod(0o640)
     return Laid(folder, ours, client)
+
+
+def readable(one: Laid) -> Laid:
+    """By the container's user, whoever runs the tests."""
+    for file in one.folder.iterdir():
+        file.chmod(0o644)
+    return one

@@ -2,7 +2,6 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Iterator
 
 import pytest
 from docker import DockerClient
@@ -16,16 +15,8 @@ from toolchain.errors import DockerError
 from toolchain.records.bundle import Bundle
 from toolchain.records.manifest import Needs
 
-pytestmark = pytest.mark.docker
+pytestmark = [pytest.mark.docker, pytest.mark.usefixtures("unnamed")]
 NAME = "edge-test-server"
-
-
-@pytest.fixture(autouse=True)
-def cleared(engine: DockerClient) -> Iterator[None]:
-    yield
-    for container in engine.containers.list(all=True):
-        if str(container.name).startswith(NAME):
-            container.remove(force=True)
 
 
 def test_a_container_serves_is_found_kept_replaced_and_stopped(image: Image, bundle: Bundle) -> None:

@@ -3,7 +3,6 @@
 import io
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,10 +15,10 @@ from deploy.image import Image
 from deploy.ports import in_use
 from deploy.reach import Reach, reach
 from deploy.secretfolder import KEY, TOKENS
-from tests.deploy.secretfolders import TOKEN, Laid, laid
+from tests.deploy.secretfolders import TOKEN, Laid, laid, readable
 from toolchain.errors import DeviceError, DockerError
 
-pytestmark = pytest.mark.docker
+pytestmark = [pytest.mark.docker, pytest.mark.usefixtures("unnamed")]
 NAME = "edge-test-closed"
 GRPC = """
 import sys
@@ -31,21 +30,6 @@ feed.set_data_from_numpy(np.zeros((1, 8, 8, 3), np.uint8))
 found = client.infer("null", [feed], headers={"authorization": f"Bearer {token}"})
 assert found.as_numpy("logits").shape == (1, 4)
 """
-
-
-@pytest.fixture(autouse=True)
-def cleared(engine: DockerClient) -> Iterator[None]:
-    yield
-    for container in engine.containers.list(all=True):
-        if str(container.name).startswith(NAME):
-            container.remove(force=True)
-
-
-def readable(one: Laid) -> Laid:
-    """By the container's user, whoever runs the tests."""
-    for file in one.folder.iterdir():
-        file.chmod(0o644)
-    return one
 
 
 def started(image: Image, one: Laid, grpc_port: int | None = None, shows: bool = True) -> Container:

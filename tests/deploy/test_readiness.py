@@ -1,7 +1,5 @@
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -11,6 +9,7 @@ from deploy.readiness import ready, wait_until_ready
 from tests.bundles import null_bundle
 from tests.deploy.runtime.authority import Authority
 from tests.deploy.runtime.server import serving
+from tests.httpserver import Silent, served
 from toolchain.errors import DockerError
 
 STARTING = b'{"ready":false,"error":"the engine is loading"}'
@@ -22,24 +21,15 @@ def server(*replies: tuple[int, bytes]) -> Iterator[str]:
     """Gives `replies` in turn, then the last one for ever."""
     left = list(replies)
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Silent):
         def do_GET(self) -> None:
             status, body = left.pop(0) if len(left) > 1 else left[0]
             self.send_response(status)
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Handler) as http:
-        thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{http.server_port}"
-        finally:
-            http.shutdown()
-            thread.join()
+    with served(Handler) as address:
+        yield address
 
 
 def test_a_server_that_becomes_ready_is_waited_for() -> None:

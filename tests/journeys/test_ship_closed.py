@@ -14,7 +14,7 @@ from deploy.image import build_image
 from deploy.secretfolder import CERT, KEY, TOKENS
 from tests import edges
 from tests.bundles import null_bundle
-from tests.deploy.secretfolders import TOKEN, Laid, laid
+from tests.deploy.secretfolders import TOKEN, Laid, laid, readable
 from tests.edges import Edge
 from tests.journeys.conftest import Toolchain, lend_wheelhouse
 from tests.shipped import MODEL, inventory
@@ -42,10 +42,7 @@ def edge(tmp_path_factory: pytest.TempPathFactory, home: Path, monkeypatch: pyte
 @pytest.fixture
 def secrets(tmp_path: Path) -> Laid:
     """Edge servers here have an address and an engine of their own, and this machine's files."""
-    found = laid(tmp_path, CERT, KEY, TOKENS)
-    for file in found.folder.iterdir():
-        file.chmod(0o644)
-    return found
+    return readable(laid(tmp_path, CERT, KEY, TOKENS))
 
 
 def test_a_release_is_shipped_closed_and_stays_so(toolchain: Toolchain, edge: Edge, secrets: Laid) -> None:

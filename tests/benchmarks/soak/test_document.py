@@ -2,15 +2,14 @@
 
 import json
 import os
-import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
 from benchmarks.soak.document import conforming, flaws
+from tests.httpserver import Silent, served
 
 EXAMPLES = int(os.environ.get("EXAMPLES", "40"))
 DOCUMENT = {
@@ -44,7 +43,7 @@ DOCUMENT = {
 def answering(status: int, body: object, kind: str = "application/json") -> Iterator[str]:
     """A server that hands DOCUMENT out, and answers everything else in one way."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Silent):
         def do_GET(self) -> None:
             is_document = self.path == "/v2/openapi.json"
             content = json.dumps(DOCUMENT if is_document else body).encode()
@@ -54,17 +53,8 @@ def answering(status: int, body: object, kind: str = "application/json") -> Iter
             self.end_headers()
             self.wfile.write(content)
 
-        def log_message(self, format: str, *words: object) -> None:
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}"
-        finally:
-            server.shutdown()
-            thread.join()
+    with served(Handler) as address:
+        yield address
 
 
 @pytest.mark.parametrize(

@@ -113,7 +113,6 @@ def test_what_is_turned_decoded_or_parsed_each_time_is_kept_by_nobody() -> None:
 
 def test_the_newest_are_kept_and_no_more() -> None:
     repeats = known()
-    texts = [header(id=str(number)) for number in range(MOST + 1)]
     outputs = [{"name": "logits", "parameters": {"binary_data": True}}]
     texts = [header(id=str(number), outputs=outputs) for number in range(MOST + 1)]
     for text in texts:

@@ -22,7 +22,7 @@ from deploy.ship.residents import Residents
 from deploy.ship.site import ShipError
 from deploy.wall import state_volume
 from tests.bundles import null_bundle
-from tests.deploy.secretfolders import Laid, laid
+from tests.deploy.secretfolders import Laid, laid, readable
 from toolchain.errors import DeviceError
 from toolchain.records.bundle import file_record, open_bundle
 from toolchain.records.files import encoded
@@ -51,10 +51,7 @@ def cleared(engine: DockerClient) -> Iterator[None]:
 @pytest.fixture
 def secrets(tmp_path: Path) -> Laid:
     """Readable by the container's user, whoever runs the tests."""
-    found = laid(tmp_path, CERT, KEY, TOKENS)
-    for file in found.folder.iterdir():
-        file.chmod(0o644)
-    return found
+    return readable(laid(tmp_path, CERT, KEY, TOKENS))
 
 
 def server(one: Laid | None) -> Server:
