@@ -121,6 +121,9 @@ class Threads:
             self._plan.turns.put(job)
             self._arrived.put(True)
 
+    def full(self) -> bool:
+        return False
+
     def close(self) -> None:
         self._alone.put(None)
         for _ in self._workers:
@@ -184,6 +187,9 @@ class Callbacks:
                 engine = self._crowd
             self._free[id(engine)] -= 1
         self._start([job], engine)
+
+    def full(self) -> bool:
+        return not self._free[id(self._crowd)]
 
     def close(self) -> None:
         with self._idle:

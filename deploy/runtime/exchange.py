@@ -73,7 +73,8 @@ class Desk:
         self.loop = asyncio.get_running_loop()
         self.pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="decode")
         self.in_flight = 0
-        self.thread, self.soon = get_ident(), Landing(self.loop).soon
+        self.landing = Landing(self.loop)
+        self.thread, self.soon = get_ident(), self.landing.soon
         self.traced: Traced | None = None
 
     def answer(self, talk: Talk[ReplyT]) -> None:

@@ -10,6 +10,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from deploy.runtime.patience import PatientLoop
+
 
 class Landing:
     """`soon` may be called on any thread; the work is done in its order."""
@@ -17,10 +19,16 @@ class Landing:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._waiting: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self._raised = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._loop = loop
         loop.add_reader(self._raised, self._land)
 
     def __del__(self) -> None:
         os.close(self._raised)
+
+    def wait_while(self, full: Callable[[], bool]) -> None:
+        """A loop that can be patient waits for what lands here, while `full`."""
+        if isinstance(self._loop, PatientLoop):
+            self._loop.wait_while(full, self._raised)
 
     def soon(self, work: Callable[..., None], *given: Any) -> None:
         self._waiting.append((work, given))

@@ -33,6 +33,7 @@ from deploy.runtime.limits import Limits
 from deploy.runtime.logs import Log
 from deploy.runtime.metrics import Metrics
 from deploy.runtime.pacing import Pacer
+from deploy.runtime.patience import PatientLoop
 from deploy.runtime.renewed import Renewed
 from deploy.runtime.tracing import tracing
 from deploy.runtime.webpage import is_page
@@ -203,15 +204,11 @@ class Server:
         found = await asyncio.to_thread(self._admitted)
         # the service is made here: whoever asks from now on is told of the candidate that answers
         self._desk.bundle = serving(self._bundle, found.precision)
+        pacer, soon = Pacer(self._options.quota), self._desk.soon
         one = service.Service(
-            found.engine,
-            self._options.terms,
-            found.crowd,
-            found.costs,
-            Pacer(self._options.quota),
-            self._lost_from_thread,
-            self._desk.soon,
+            found.engine, self._options.terms, found.crowd, found.costs, pacer, self._lost_from_thread, soon
         )
+        self._desk.landing.wait_while(one.full)
         gc.collect()
         gc.freeze()  # what was loaded stays: to look through it again and again for what is unused takes tens of ms
         self._health.judge(one, found.checks, found.certificate)
@@ -297,4 +294,5 @@ def serve(bundle: Bundle, options: Options, log: Log, began: float) -> bool:
     async def run() -> bool:
         return await Server(bundle, options, log, began).run()
 
-    return asyncio.run(run())
+    with asyncio.Runner(loop_factory=PatientLoop) as runner:
+        return runner.run(run())

@@ -105,6 +105,10 @@ class Service:
     def _coming(self) -> bool:
         return self.depth > self._turns.rows + 1
 
+    def full(self) -> bool:
+        """Whether the engine has all that it can take, as far as that is known here: not where threads ask it."""
+        return self._dispatcher.full()
+
     @property
     def wait_s(self) -> float:
         """How long a row that is queued now will wait, by what rows cost lately."""

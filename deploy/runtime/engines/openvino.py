@@ -116,8 +116,8 @@ class OpenVinoEngine:
         self._compiling = Lock()
         first = self._compiled(FORMS[-1] if self._specialised else AS_IS, graph)
         streams = first.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
-        # One more than streams: while an answer is copied out, the stream has the next picture already.
-        self.requests = streams + 1 if properties["PERFORMANCE_HINT"] == "THROUGHPUT" else streams
+        # More than streams: while answers are copied out and pictures read (patience.py), each stream has its next one.
+        self.requests = streams + 2 if properties["PERFORMANCE_HINT"] == "THROUGHPUT" else streams
         self._waiting = ThreadPoolExecutor(self.requests, thread_name_prefix="pieces")
         self._free: SimpleQueue[Requests | None] = SimpleQueue()
         for _ in range(self.requests):

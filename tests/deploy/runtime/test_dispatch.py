@@ -85,6 +85,30 @@ def test_what_has_to_wait_before_a_call_waits_on_threads() -> None:
         service.close()
 
 
+def test_an_engine_is_full_while_it_has_all_that_it_can_take(outcomes: SimpleQueue[Outcome]) -> None:
+    engine = Calling(requests=2)
+    engine.go.clear()
+    service = Service(engine)
+    asked(service, outcomes, 1)
+    assert not service.full()
+    asked(service, outcomes, 2, 3)
+    assert service.full()
+    engine.go.set()
+    answers(outcomes, 3)
+    service.close()
+    assert not service.full()
+
+
+def test_what_is_asked_by_threads_is_never_known_to_be_full(outcomes: SimpleQueue[Outcome]) -> None:
+    service = Service(engine := Doubler())
+    engine.go.clear()
+    asked(service, outcomes, 1, 2, 3)
+    assert not service.full()
+    engine.go.set()
+    answers(outcomes, 3)
+    service.close()
+
+
 def test_one_alone_goes_to_its_own_form_and_those_among_others_to_theirs(outcomes: SimpleQueue[Outcome]) -> None:
     alone, crowd = Calling(), Calling(2)
     service = Service(alone, crowd=crowd)
