@@ -170,7 +170,7 @@ class Callbacks:
     def __init__(self, plan: Plan, engine: CallsBack, crowd: CallsBack) -> None:
         self._plan, self._engine, self._crowd = plan, engine, crowd
         self._lock = threading.Lock()
-        self._free = {id(engine): engine.requests, id(crowd): crowd.requests}
+        self._free = {id(engine): engine.held, id(crowd): crowd.held}
         self._again = ThreadPoolExecutor(1, thread_name_prefix="infer-again")
         self._idle = threading.Condition(self._lock)
         self._calls: dict[int, tuple[Sequence[Job], float]] = {}
@@ -193,7 +193,7 @@ class Callbacks:
 
     def close(self) -> None:
         with self._idle:
-            busy = self._engine.requests + (self._crowd.requests if self._crowd is not self._engine else 0)
+            busy = self._engine.held + (self._crowd.held if self._crowd is not self._engine else 0)
             self._idle.wait_for(lambda: sum(self._free.values()) == busy and not self._plan.turns.rows)
         self._again.shutdown()
 

@@ -74,9 +74,11 @@ Found = Callable[[dict[str, Array] | Exception], None]
 class CallsBack(Engine, Protocol):
     """What an engine has that need not be waited for."""
 
+    held: int  # how many calls it takes at once: some wait in it, so that it is busy while nobody looks
+
     def start(self, feeds: Feeds, found: Found) -> None:
         """Begin on `feeds`; `found` is called once, with the outputs or why there are none, on a thread of the engine's
-        that waits for it. The caller sees to it that no more than `requests` calls run at once, these and infer()'s."""
+        that waits for it. The caller sees to it that no more than `held` calls run at once, these and infer()'s."""
 
 
 @runtime_checkable

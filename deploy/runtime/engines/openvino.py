@@ -101,7 +101,7 @@ Requests = dict[int, _Request]  # one for each form that was needed so far
 
 
 class OpenVinoEngine:
-    """See Engine. At most `requests` calls run at once, whatever their batch; the next one waits for its turn."""
+    """See Engine. At most `held` calls run at once, whatever their batch; the next one waits for its turn."""
 
     fills = False
 
@@ -116,11 +116,13 @@ class OpenVinoEngine:
         self._compiling = Lock()
         first = self._compiled(FORMS[-1] if self._specialised else AS_IS, graph)
         streams = first.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
-        # More than streams: while answers are copied out and pictures read (patience.py), each stream has its next one.
-        self.requests = streams + 2 if properties["PERFORMANCE_HINT"] == "THROUGHPUT" else streams
+        # One more than streams: while an answer is copied out, the stream has the next picture already. And one for the
+        # time in which nobody looks whether there is an answer (patience.py).
+        crowd = properties["PERFORMANCE_HINT"] == "THROUGHPUT"
+        self.requests, self.held = (streams + 1, streams + 2) if crowd else (streams, streams)
         self._waiting = ThreadPoolExecutor(self.requests, thread_name_prefix="pieces")
         self._free: SimpleQueue[Requests | None] = SimpleQueue()
-        for _ in range(self.requests):
+        for _ in range(self.held):
             self._free.put({})
 
     def infer(self, feeds: Feeds) -> dict[str, Array]:
@@ -198,7 +200,7 @@ class OpenVinoEngine:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for _ in range(self.requests):  # waits for the calls that are still running
+        for _ in range(self.held):  # waits for the calls that are still running
             self._free.get()
         self._free.put(None)
         self._forms.clear()

@@ -24,7 +24,8 @@ class Calling(Doubler):
 
     def __init__(self, requests: int = 1) -> None:
         super().__init__()
-        self.requests, self.forms, self.fills = requests, (1, 8), True
+        self.requests = self.held = requests
+        self.forms, self.fills = (1, 8), True
         self.seen: list[int] = []
         self._asked: SimpleQueue[tuple[Feeds, Found] | None] = SimpleQueue()
         threading.Thread(target=self._work, daemon=True).start()
