@@ -20,8 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import checkpoints, ddp, resume, zoo
-from benchmarks.distillation import Budget, distillation
+from benchmarks.distillation import distillation
+from benchmarks.distillation_runs import Budget
 from benchmarks.rows import Row, print_rows, row
+from benchmarks.zoo_net import NETS
 from toolchain.compress import ORDERS
 from toolchain.records.bundle import open_bundle
 from toolchain.records.manifest import Manifest
@@ -191,7 +193,7 @@ def others(quick: bool) -> Iterator[Row]:
         print("QUICK: left out: distillation kinds, two processes, eight of the ten architectures", flush=True)
         yield from zoo.rows(QUICK_NETS)
         return
-    yield from zoo.rows(tuple(zoo.NETS))
+    yield from zoo.rows(tuple(NETS))
     yield ddp.compared()
     found, shown = distillation(Budget())
     print(shown, end="\n\n", flush=True)

@@ -86,7 +86,8 @@ def killed(recipe: Path, home: Path, after_s: float) -> int:
         epochs = int(any(line.startswith(EPOCH) for line in job.stderr))
         time.sleep(after_s)
         job.send_signal(signal.SIGKILL)
-        return epochs + sum(line.startswith(EPOCH) for line in job.stderr)
+        later: int = sum(line.startswith(EPOCH) for line in job.stderr)
+        return epochs + later
 
 
 def resumed(folder: Path, name: str, kills: int, moment: random.Random) -> Row:

@@ -60,7 +60,8 @@ def built(graph: Path, precision: Precision) -> tuple[Built, Audit]:
 
 def builds(folder: Path) -> Iterator[Row]:
     """Speed and memory of the builder, and what it made of int8."""
-    for name, precisions in {"resnet50": ("fp16", "int8"), "mobilenet_v2": ("int8",)}.items():
+    wanted: dict[str, tuple[Precision, ...]] = {"resnet50": ("fp16", "int8"), "mobilenet_v2": ("int8",)}
+    for name, precisions in wanted.items():
         graph = exported(name, folder)
         for precision in precisions:
             say(f"bench: {name}, {precision}")

@@ -16,6 +16,7 @@ import requests
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from schemathesis.core.failures import Failure, FailureGroup
+from schemathesis.core.result import Err
 from schemathesis.specs.openapi import checks
 
 from benchmarks.rows import Row, row
@@ -39,6 +40,8 @@ def flaws(url: str, examples: int, number: int, answers: Answers) -> Iterator[st
     with requests.Session() as session:
         document = session.get(f"{url}/v2/openapi.json", timeout=TIMEOUT_S).json()
         for found in schemathesis.openapi.from_dict(document).get_all_operations():
+            if isinstance(found, Err):
+                raise found.err()
             operation = found.ok()
             for mode in _modes(operation):
                 flaw = _tried(operation, mode, url, session, _settings(examples), number, answers)
@@ -74,7 +77,7 @@ def _tried(
     @seed(number)
     @how
     @given(case=operation.as_strategy(generation_mode=mode))
-    def ask(case: schemathesis.Case) -> None:
+    def ask(case: schemathesis.Case[Any]) -> None:
         answer = case.call(base_url=url, session=session, timeout=TIMEOUT_S)
         answers[answer.status_code] += 1
         assert answer.status_code < 500 or answer.status_code in BY_DESIGN, f"{answer.status_code}: {answer.text[:300]}"
