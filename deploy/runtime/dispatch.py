@@ -106,7 +106,7 @@ class Threads:
         self._plan = plan
         self._arrived: SimpleQueue[bool] = SimpleQueue()  # a True for each job in turns; False: end
         self._alone: SimpleQueue[Job | None] = SimpleQueue()
-        works = [self._work] * max(1, plan.crowd.requests)
+        works = [self._work] * max(1, plan.pacer.at_once(plan.crowd.requests))
         works += [self._work_alone] if plan.crowd is not plan.engine else []
         self._workers = [
             threading.Thread(target=work, name=f"infer-{number}", daemon=True) for number, work in enumerate(works)

@@ -9,6 +9,7 @@ quota up is never stopped. So CPU time is earned at a little less than the quota
 import threading
 import time
 from collections.abc import Callable
+from math import ceil
 
 SHARE = 0.9  # of the quota: the rest is for what is not ours to pace (health checks, the kernel's slack of slices)
 PERIOD_S = 0.1
@@ -26,7 +27,7 @@ class Pacer:
         used: Callable[[], float] = time.process_time,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._rate = None if quota is None else quota * SHARE
+        self._quota, self._rate = quota, None if quota is None else quota * SHARE
         self._most = 0.0 if quota is None else quota * PERIOD_S * SAVED
         self._clock, self._used, self._sleep = clock, used, sleep
         self._lock = threading.Lock()
@@ -35,6 +36,10 @@ class Pacer:
     @property
     def paces(self) -> bool:
         return self._rate is not None
+
+    def at_once(self, calls: int) -> int:
+        """How many of `calls` to make at once: each one more may begin before what the others use is seen."""
+        return calls if self._quota is None else min(calls, ceil(self._quota))
 
     def wait(self) -> None:
         """Until what was used is earned."""

@@ -54,3 +54,7 @@ def test_what_was_not_used_is_not_saved_up() -> None:
         pacer.wait()
         machine.work(0.001)
     assert machine.most_in_a_period() <= 0.5 * PERIOD_S + 1e-9
+
+
+def test_no_more_calls_are_made_at_once_than_the_quota_has_cores_for() -> None:
+    assert [Pacer(quota).at_once(3) for quota in (None, 0.5, 1.0, 1.5, 4.0)] == [3, 1, 1, 2, 3]
