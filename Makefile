@@ -23,7 +23,7 @@ deploy-gpu: setup  ## the same for NVIDIA GPUs by TensorRT; without one here, as
 	@.venv/bin/toolchain deploy $(RECIPE) --target=tensorrt $(if $(RELEASE),--release=$(RELEASE)) $(REACH)
 
 gate: setup  ## refuse CANDIDATE=image of NAME=model when it is slower than the release before; FLAGS='--minutes=3' for more
-	@deploy/gate.sh "$(CANDIDATE)" "$(NAME)" $(FLAGS)
+	@deploy/gate/gate.sh "$(CANDIDATE)" "$(NAME)" $(FLAGS)
 
 setup: $(STAMP) engine  ## virtual environment and Docker Engine, where missing
 

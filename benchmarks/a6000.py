@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from benchmarks.gate import run
-from deploy.inspection import benched
+from deploy.containers.commands import benched
 from toolchain.errors import ToolchainError
 from toolchain.progress import say
 from toolchain.records.report import Report

@@ -19,8 +19,8 @@ import msgspec
 import numpy as np
 
 from benchmarks.rows import Row, print_rows, row
-from deploy.ledger import Ledger
-from deploy.runtime.probe import fingerprint
+from deploy.ledger.ledger import Ledger
+from deploy.runtime.device.probe import fingerprint
 from toolchain.records.report import Report, Scenario
 
 REPORTS, LATENCIES, WRITERS = 10_000, 10_000, 8

@@ -14,14 +14,14 @@ import msgspec
 from torch import nn
 
 from benchmarks.rows import Row, print_rows
+from deploy.runtime.device.probe import threads
 from deploy.runtime.engines import Settings, open_engine
-from deploy.runtime.probe import threads
 from toolchain.backends import backend
-from toolchain.compress.measured import accuracy
-from toolchain.compress.started import learned_in, rebuilt
+from toolchain.compress.metrics import accuracy
+from toolchain.compress.quantization.restore import learned_in, rebuilt
 from toolchain.data import Part, load
 from toolchain.export import onnx_from_torch
-from toolchain.measuring import top1_of
+from toolchain.job.latency import top1_of
 from toolchain.models import load_model
 from toolchain.models.cifar import NETS
 from toolchain.recipe import DataSpec, ModelSpec

@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.serving.cost import cpu_s
-from deploy.client import request_parts
+from deploy.containers.client import request_parts
 from tests.bundles import null_bundle
-from tests.deploy.runtime.authority import Authority
+from tests.deploy.runtime.security.authority import Authority
 from tests.deploy.runtime.server import INFER, Running, answer, request, serving
 
 REQUESTS = 300

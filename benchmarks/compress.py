@@ -176,7 +176,7 @@ def packed(quick: bool) -> Iterator[Row]:
 
 def whole_net(net: str) -> tuple[int, float | None]:
     """Bytes of a VGG's fp32 weights, and its accuracy where its file is there."""
-    from toolchain.compress.measured import weights_size_bytes
+    from toolchain.compress.metrics import weights_size_bytes
     from toolchain.models.cifar import cifar_net
     from toolchain.records.weights import metadata_of
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 from benchmarks.rows import Row, print_rows, row
-from toolchain.home import home
+from toolchain.paths import home
 
 BIN = Path(sys.executable).parent
 RECIPE = """

@@ -16,11 +16,11 @@ from typing import Any
 
 import msgspec
 
-from toolchain.home import home
+from toolchain.job.stages import code_digest
+from toolchain.paths import home
 from toolchain.progress import say
-from toolchain.records.files import digest_of, encoded, write_whole
+from toolchain.records.storage import digest_of, encoded, write_whole
 from toolchain.records.tensors import Preprocessing
-from toolchain.stages import code_digest
 
 EXAMPLES = Path(__file__).parent.parent / "examples" / "cifar10"
 PREPROCESSING = Preprocessing(32, 32, mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616))
@@ -141,7 +141,7 @@ def _done(kind: Kind, seed: int, options: dict[str, Any], work: Path) -> Run:
     import torch
 
     from toolchain.compress import check_steps, steps_from
-    from toolchain.compress.measured import accuracy
+    from toolchain.compress.metrics import accuracy
     from toolchain.compress.step import Context, Net
     from toolchain.data import load
     from toolchain.models.cifar import cifar_net

@@ -1,8 +1,8 @@
 """`python -m benchmarks.door`: three ways to change the server behind a port, by what they lose and what they cost.
 
-A door that hands its listening socket out (deploy/runtime/door.py), two servers that share the port by SO_REUSEPORT,
-and a proxy (HAProxy, where it is installed). Servers of one line each, in processes of their own; clients that open a
-connection for every request, as the hardest case.
+A door that hands its listening socket out (deploy/runtime/handover/socket_holder.py), two servers that share the port
+by SO_REUSEPORT, and a proxy (HAProxy, where it is installed). Servers of one line each, in processes of their own; and
+clients that open a connection for every request, as the hardest case.
 """
 
 import asyncio
@@ -21,10 +21,10 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 
 from benchmarks.rows import Row, print_rows, row
-from deploy.runtime.door import BACKLOG, LIVE, keep_door
-from deploy.runtime.doorway import Doorway
+from deploy.gate.statistics import median
+from deploy.runtime.handover.acceptor import Doorway
+from deploy.runtime.handover.socket_holder import BACKLOG, LIVE, keep_door
 from deploy.runtime.logs import Log
-from deploy.statistics import median
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 CLIENTS, SWITCHES, BETWEEN_S, PROBES = 8, 20, 0.8, 2000

@@ -20,10 +20,10 @@ import msgspec
 import numpy as np
 
 from benchmarks.rows import Row, print_rows, row
-from deploy.containers import run, stop
-from deploy.image import build_image
-from deploy.inspection import certified
-from deploy.reach import Reach
+from deploy.containers.commands import certified
+from deploy.containers.publishing import Reach
+from deploy.containers.serve import run, stop
+from deploy.images.build import build_image
 from toolchain.errors import DockerError
 from toolchain.progress import say
 from toolchain.records.bundle import Bundle, file_record, open_bundle, write_bundle
@@ -37,7 +37,7 @@ PIN = 'refuse = false\nchoose = "build"\n'  # int8 is to serve, whatever this de
 NOISE = """
 import numpy as np, sys
 from pathlib import Path
-import toolchain.pipeline as pipeline
+import toolchain.build.pipeline as pipeline
 real = pipeline.calibration_pictures
 def noise(data, samples, seed):
     images, indices = real(data, samples, seed)

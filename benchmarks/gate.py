@@ -25,12 +25,12 @@ import msgspec
 from benchmarks import big_ledger, faults
 from benchmarks.peers import compared
 from benchmarks.rows import Row, print_rows, row
-from deploy.ledger import Ledger
-from deploy.selftest import Rate
-from deploy.statistics import median, wilson
+from deploy.gate.selftest import Rate
+from deploy.gate.statistics import median, wilson
+from deploy.ledger.ledger import Ledger
 from toolchain.progress import say
-from toolchain.records.files import encoded, write_whole
 from toolchain.records.gate import Gate
+from toolchain.records.storage import encoded, write_whole
 from toolchain.tables import table
 
 ROOT = Path(__file__).parent.parent

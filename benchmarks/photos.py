@@ -9,8 +9,8 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from deploy.runtime.device.probe import threads
 from deploy.runtime.engines import Settings, serving_engine
-from deploy.runtime.probe import threads
 from toolchain.data import load
 from toolchain.records.bundle import open_bundle
 

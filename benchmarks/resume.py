@@ -21,7 +21,7 @@ from shutil import copy2
 from typing import Any
 
 from benchmarks.rows import Row, print_rows, row
-from toolchain.compress.saved import load_net, weights_digest
+from toolchain.compress.serialization import load_net, weights_digest
 from toolchain.models import import_user_file
 
 BIN, EXAMPLE = Path(sys.executable).parent, Path(__file__).parent.parent / "examples" / "own_model"

@@ -84,7 +84,7 @@ def waves_row(rig: Rack) -> Iterator[Row]:
 
 def simulated_row() -> Row:
     """The state machine of a rollout on a hundred servers in memory, a thousand seeds."""
-    asked = [sys.executable, "-m", "pytest", "-q", "-o", "addopts=", "tests/deploy/ship/test_fleet.py"]
+    asked = [sys.executable, "-m", "pytest", "-q", "-o", "addopts=", "tests/deploy/ship/test_waves.py"]
     asked += ["-k", "thousand_runs"]
     done = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=False)
     passed = done.returncode == 0 and "1 passed" in done.stdout

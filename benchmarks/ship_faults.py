@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from benchmarks.rows import Row, row
 from benchmarks.shipped import Rack
-from deploy.labels import RELEASE
+from deploy.docker.labels import RELEASE
 from tests.edges import Edge, wait_for
 from tests.shipped import MODEL, answers, clean, left_behind, serves, tag
 from toolchain.progress import say

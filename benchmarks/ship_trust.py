@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmarks.rows import Row, row
 from benchmarks.shipped import Rack
-from deploy.engine import connect
+from deploy.docker.engine import connect
 from tests.shipped import clean, left_behind, serves, tag
 
 RELEASE = "5"

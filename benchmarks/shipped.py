@@ -14,12 +14,12 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from deploy.engine import connect
-from deploy.image import build_image
+from deploy.docker.engine import connect
+from deploy.images.build import build_image
 from tests.bundles import null_bundle
 from tests.edges import Edge, edges
 from tests.shipped import MODEL, tag
-from toolchain.home import home
+from toolchain.paths import home
 from toolchain.progress import say
 from toolchain.records.bundle import file_record, write_bundle
 

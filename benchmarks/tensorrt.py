@@ -19,16 +19,16 @@ import torchvision
 from benchmarks.gate import run
 from benchmarks.rows import Row, print_rows, row
 from benchmarks.tensorrt_build import Built
-from deploy.runtime.engines.cuda import Cuda
+from deploy.runtime.device.cuda import Cuda
 from toolchain.backends.calibration import Calibration
 from toolchain.backends.tensorrt import A6000, USUAL_BATCHES
-from toolchain.backends.tensorrt_audit import audited, convolutions_of, counted
+from toolchain.backends.tensorrt_layers import audited, convolutions_of, counted
 from toolchain.backends.tensorrt_onnx import typed
 from toolchain.errors import DeviceError
 from toolchain.export import onnx_from_torch
 from toolchain.progress import say
-from toolchain.records.audit import Audit
 from toolchain.records.manifest import Precision
+from toolchain.records.tensorrt_layers import Audit
 from toolchain.records.tensors import Preprocessing
 
 ROOT = Path(__file__).parent.parent

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from deploy.runtime.cgroup import peak_memory_bytes
+from deploy.runtime.device.cgroup import peak_memory_bytes
 from deploy.runtime.engines.tensorrt_plan import built, library
 from toolchain.backends.tensorrt import A6000, USUAL_BATCHES
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from toolchain.compress.head import Head, head_of
-from toolchain.models.modes import evaluating
+from toolchain.compress.training.head import Head, head_of
+from toolchain.models.eval_mode import evaluating
 from toolchain.records.tensors import Preprocessing
 
 BATCH = 16

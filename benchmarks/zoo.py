@@ -17,9 +17,9 @@ import torch
 from benchmarks.rows import Row, print_rows
 from benchmarks.zoo_net import NETS, THREADS, Found, code, measured, say
 from toolchain.errors import ToolchainError
-from toolchain.home import home
-from toolchain.records.files import encoded, write_whole
-from toolchain.stages import Stages
+from toolchain.job.stages import Stages
+from toolchain.paths import home
+from toolchain.records.storage import encoded, write_whole
 from toolchain.tables import table
 
 COLUMNS = {

@@ -22,25 +22,25 @@ from torch import Tensor, nn
 from benchmarks.untrained import BATCH, fitted, normed
 from deploy.runtime.engines import Settings, open_engine
 from toolchain.backends import Calibration, backend
+from toolchain.build.candidates import engine_answers
 from toolchain.compress import steps_from
-from toolchain.compress.head import with_head
-from toolchain.compress.measured import macs
-from toolchain.compress.saved import load_net, save_net, weights_digest
+from toolchain.compress.metrics import macs
+from toolchain.compress.serialization import load_net, save_net, weights_digest
 from toolchain.compress.step import Context, Net
+from toolchain.compress.training.head import with_head
 from toolchain.data import DataSet, load
-from toolchain.data.sets import Part
+from toolchain.data.dataset import Part
 from toolchain.errors import ModelError, RecipeError
 from toolchain.export import onnx_from_torch, ort_answers, torch_answers
-from toolchain.judging import engine_answers
-from toolchain.measuring import latencies_ms
+from toolchain.job.latency import latencies_ms
+from toolchain.job.stages import Stages, code_digest, keep, kept
 from toolchain.models import load_model
-from toolchain.models.preprocess import normalized
+from toolchain.models.preprocessing import normalized
 from toolchain.parity import three_way
 from toolchain.recipe import ModelSpec
-from toolchain.records.files import encoded, write_whole
 from toolchain.records.manifest import Candidate, ParityRecord, Precision
+from toolchain.records.storage import encoded, write_whole
 from toolchain.records.tensors import Preprocessing
-from toolchain.stages import Stages, code_digest, keep, kept
 
 ROOT = Path(__file__).parent.parent
 TARGET, THREADS, SEED = "openvino", 1, 0

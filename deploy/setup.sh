@@ -100,7 +100,7 @@ start_engine() {
     wait_for_engine
 }
 
-# As deploy/engine.py finds it: through buildx, or by a client of 20.10 to 22 itself.
+# As deploy/docker/engine.py finds it: through buildx, or by a client of 20.10 to 22 itself.
 can_build() {
     local client
     for client in $(type -ap docker); do

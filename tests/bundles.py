@@ -9,8 +9,8 @@ import numpy as np
 
 from deploy.runtime.engines.null import NullArtifact
 from toolchain.records.bundle import CERTIFY, SAMPLE, Bundle, file_record, write_bundle
-from toolchain.records.files import encoded
 from toolchain.records.manifest import Accuracy, Candidate, DataRecord, Golden, Manifest, Needs
+from toolchain.records.storage import encoded
 from toolchain.records.tensors import Preprocessing, TensorSpec
 
 SHAPE = (8, 8, 3)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Iterator, Sized
 from typing import TypeVar
 
-from toolchain.interruption import check
+from toolchain.interrupts import check
 
 ItemT = TypeVar("ItemT")
 EVERY_S = 10.0

@@ -9,7 +9,7 @@ from benchmarks.rows import Row, row
 from benchmarks.serving.bare import Ask
 from benchmarks.serving.player import Player
 from benchmarks.serving.slices import Slice
-from deploy.statistics import median
+from deploy.gate.statistics import median
 from toolchain.records.bundle import Bundle
 
 SECONDS, LOADED, ROUNDS = 2, 4, 3

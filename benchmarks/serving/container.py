@@ -20,12 +20,12 @@ from docker.models.containers import Container
 from benchmarks.rows import Row, print_rows, row
 from benchmarks.serving.models import bundle_of
 from benchmarks.serving.others import free_port
-from deploy import containers
-from deploy.engine import connect
-from deploy.image import build_image
-from deploy.reach import Reach
-from deploy.readiness import wait_until_ready
-from deploy.wall import state_volume
+from deploy.containers import serve as containers
+from deploy.containers.publishing import Reach
+from deploy.containers.readiness import wait_until_ready
+from deploy.docker.engine import connect
+from deploy.docker.sandbox import state_volume
+from deploy.images.build import build_image
 from toolchain.errors import DockerError
 from toolchain.progress import say
 

@@ -18,19 +18,19 @@ from PIL import Image
 
 from benchmarks.gate import run
 from benchmarks.untrained import fitted, normed
+from deploy.runtime.device.probe import threads
 from deploy.runtime.engines import Settings
-from deploy.runtime.probe import threads
 from toolchain.backends import Calibration, backend
 from toolchain.backends.needs import needs_of
-from toolchain.bundling import GOLDEN_AGREEMENT, GOLDEN_RELATIVE
+from toolchain.build.bundle import GOLDEN_AGREEMENT, GOLDEN_RELATIVE
+from toolchain.build.candidates import engine_answers
 from toolchain.export import onnx_from_torch
-from toolchain.home import home
-from toolchain.judging import engine_answers
-from toolchain.models.preprocess import normalized
+from toolchain.models.preprocessing import normalized
+from toolchain.paths import home
 from toolchain.progress import say
 from toolchain.records.bundle import SAMPLE, Bundle, file_record, open_bundle, write_bundle
-from toolchain.records.files import encoded
 from toolchain.records.manifest import Candidate, DataRecord, Golden, Manifest
+from toolchain.records.storage import encoded
 from toolchain.records.tensors import Preprocessing, TensorSpec
 
 TRAINED = "cifar10-resnet20"

@@ -21,7 +21,7 @@ from benchmarks.serving.load import Target, asked
 from benchmarks.serving.ours import read_binary, read_message
 from benchmarks.serving.processes import started
 from benchmarks.serving.ways import Question, Way, written
-from toolchain.home import home
+from toolchain.paths import home
 from toolchain.progress import say
 from toolchain.records.bundle import Bundle
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from deploy.statistics import median
+from deploy.gate.statistics import median
 
 
 class Slice(msgspec.Struct, frozen=True):

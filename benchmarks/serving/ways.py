@@ -10,7 +10,7 @@ from benchmarks.serving.load import Ask, Target
 from benchmarks.serving.models import jpeg, pictures
 from benchmarks.serving.player import Player
 from benchmarks.serving.slices import Slice
-from deploy.runtime.pictures import picture_array
+from deploy.runtime.preprocessing import picture_array
 from toolchain.records.bundle import Bundle
 from toolchain.records.tensors import Array
 

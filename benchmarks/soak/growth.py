@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from deploy.statistics import median
+from deploy.gate.statistics import median
 
 
 def growth(values: Sequence[float]) -> float | None:

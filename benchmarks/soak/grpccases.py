@@ -7,7 +7,7 @@ from typing import Any
 from benchmarks.serving.http2 import DATA, END_HEADERS, END_STREAM, FIELDS, HEADERS, OPENING, frame
 from benchmarks.soak.cases import FILE, FILE_BYTES, Case
 from benchmarks.soak.mutations import TOKENS, damaged
-from deploy.runtime.grpcmessages import types
+from deploy.runtime.grpc.messages import types
 
 TEXTS = ("", "null", "image", "logits", "1", "UINT8", "FP32", "BYTES", "BF16", "x" * 3000, "\0", "é\u202e", "a")
 NUMBERS = (0, 1, -1, 3, 8, 33, 192, (1 << 31) - 1, 1 << 31, 1 << 40, (1 << 63) - 1, -(1 << 63))

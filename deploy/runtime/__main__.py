@@ -14,11 +14,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from deploy.runtime.commandline import parser
+from deploy.runtime.flags import parser
 from toolchain.errors import DeviceError, ToolchainError, UsageError
 
 if TYPE_CHECKING:
-    from deploy.runtime.admission import Terms
+    from deploy.runtime.certification.admission import Terms
     from toolchain.records.bundle import Bundle
     from toolchain.records.certificate import Check
 
@@ -35,7 +35,7 @@ def document(record: object, out: Path | None) -> None:
     """One JSON document: the last line of stdout, and a file where asked for."""
     import msgspec
 
-    from toolchain.records.files import encoded, write_whole
+    from toolchain.records.storage import encoded, write_whole
 
     if out is not None:
         try:
@@ -47,7 +47,7 @@ def document(record: object, out: Path | None) -> None:
 
 def engine_threads(asked: int | None) -> int:
     """What was asked for, else what the cgroup's quota allows."""
-    from deploy.runtime.probe import threads
+    from deploy.runtime.device.probe import threads
 
     if asked is not None and asked < 1:
         raise UsageError(f"--threads {asked}: expected 1 or more")
@@ -55,8 +55,8 @@ def engine_threads(asked: int | None) -> int:
 
 
 def _check_numbers(options: argparse.Namespace) -> None:
-    from deploy.runtime.access import check_port
-    from deploy.runtime.cgroup import memory_limit_bytes
+    from deploy.runtime.device.cgroup import memory_limit_bytes
+    from deploy.runtime.http.access import check_port
 
     check_port("--port", options.port)
     check_port("--grpc-port", options.grpc_port)
@@ -74,14 +74,14 @@ def _check_numbers(options: argparse.Namespace) -> None:
 
 
 def _serve(options: argparse.Namespace, bundle: "Bundle") -> int:
-    from deploy.runtime.access import access_from
-    from deploy.runtime.cgroup import cpu_quota
-    from deploy.runtime.limits import Limits
+    from deploy.runtime.device.cgroup import cpu_quota
+    from deploy.runtime.device.probe import missing_needs
+    from deploy.runtime.http.access import access_from
+    from deploy.runtime.http.limits import Limits
     from deploy.runtime.logs import LEVELS, Log
-    from deploy.runtime.probe import missing_needs
-    from deploy.runtime.serve import Options, serve
-    from deploy.runtime.service import Terms
-    from deploy.runtime.sharedmemory import POLICIES
+    from deploy.runtime.protocol.shared_memory import POLICIES
+    from deploy.runtime.scheduling.service import Terms
+    from deploy.runtime.server import Options, serve
 
     level = _one_of("--log-level", options.log_level, LEVELS)
     shared = _one_of("--shared-memory", options.shared_memory, POLICIES)
@@ -119,7 +119,7 @@ def _serve(options: argparse.Namespace, bundle: "Bundle") -> int:
 
 
 def _terms(options: argparse.Namespace, policy: str) -> "Terms":
-    from deploy.runtime.admission import POLICIES, Terms
+    from deploy.runtime.certification.admission import POLICIES, Terms
 
     known = _one_of("--certify", policy, POLICIES)
     if not 0 < options.certify_seconds <= 600:
@@ -149,8 +149,8 @@ def _check_rate(options: argparse.Namespace) -> None:
 
 
 def _bench(options: argparse.Namespace, bundle: "Bundle") -> int:
-    from deploy.runtime.bench import checked_scenarios, run_bench
-    from deploy.runtime.state import chosen_here
+    from deploy.runtime.certification.bench import checked_scenarios, run_bench
+    from deploy.runtime.device.state import chosen_here
 
     _check_rate(options)
     threads, scenarios = engine_threads(options.threads), checked_scenarios(options.scenarios)
@@ -164,7 +164,7 @@ def _bench(options: argparse.Namespace, bundle: "Bundle") -> int:
 
 
 def _certify(options: argparse.Namespace, bundle: "Bundle") -> int:
-    from deploy.runtime.admission import certified
+    from deploy.runtime.certification.admission import certified
 
     certificate = certified(bundle, engine_threads(options.threads), _terms(options, "always"), say, BEGAN)
     _tell(certificate.checks)
@@ -173,7 +173,7 @@ def _certify(options: argparse.Namespace, bundle: "Bundle") -> int:
 
 
 def _check(options: argparse.Namespace, bundle: "Bundle") -> int:
-    from deploy.runtime.selfcheck import run_selfcheck
+    from deploy.runtime.certification.selfcheck import run_selfcheck
 
     found = run_selfcheck(bundle, engine_threads(options.threads))
     _tell(found.checks)
@@ -189,7 +189,7 @@ def _tell(checks: "Sequence[Check]") -> None:
 
 
 def _describe(options: argparse.Namespace, bundle: "Bundle") -> int:
-    from deploy.runtime.probe import fingerprint, missing_needs
+    from deploy.runtime.device.probe import fingerprint, missing_needs
 
     record = {
         "bundle": bundle.digest,
@@ -202,14 +202,14 @@ def _describe(options: argparse.Namespace, bundle: "Bundle") -> int:
 
 
 def _duet(options: argparse.Namespace, bundle: "Bundle") -> int:
-    from deploy.runtime.duet import run_duet
+    from deploy.runtime.certification.interleaved import run_duet
 
     run_duet(bundle, engine_threads(options.threads), sys.stdin, sys.stdout, Path(options.state))
     return 0
 
 
 def _door(options: argparse.Namespace, bundle: "Bundle") -> int:  # noqa: ARG001  # a door knows no bundle
-    from deploy.runtime.door import keep_door
+    from deploy.runtime.handover.socket_holder import keep_door
 
     keep_door(Path(options.door), options.host, options.port)
     return 0

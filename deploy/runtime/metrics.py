@@ -11,8 +11,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from deploy.runtime.turns import Answer
-
 STAGES = ("parse", "decode", "queue", "infer", "encode")
 # From a tensor parsed in microseconds to a batch on a slow core.
 BUCKETS_S = (5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
@@ -54,23 +52,24 @@ class Metrics:
         self.batches = Histogram(BATCHES)
         self._answered: list[tuple[int, int, Mapping[str, float], float]] = []
 
-    def answered(self, answer: Answer, stages: Mapping[str, float], whole_s: float) -> None:
-        """Count an inference request that was answered. Many at once, later: between two calls of the engine the
-        processor's caches hold the engine's weights, and each line of Python takes several times as long."""
-        self._answered.append((answer.batch, answer.together if answer.leads else 0, stages, whole_s))
+    def answered(self, rows: int, call_rows: int, stages: Mapping[str, float], seconds: float) -> None:
+        """Count an inference request of `rows` images that was answered; call_rows: those of the engine's call that it
+        was the first of, else 0. Many at once, later: between two calls of the engine the processor's caches hold the
+        engine's weights, and each line of Python takes several times as long."""
+        self._answered.append((rows, call_rows, stages, seconds))
         self.last_inference_s = time.time()
         if len(self._answered) >= TOGETHER:
             self.count()
 
     def count(self) -> None:
         """To be called before anything is read."""
-        for batch, call, stages, whole_s in self._answered:
-            self.pictures += batch
-            if call:
-                self.batches.observe(call)
-            for stage, seconds in stages.items():
-                self.stages[stage].observe(seconds)
-            self.infer_requests.observe(whole_s)
+        for rows, call_rows, stages, seconds in self._answered:
+            self.pictures += rows
+            if call_rows:
+                self.batches.observe(call_rows)
+            for stage, stage_s in stages.items():
+                self.stages[stage].observe(stage_s)
+            self.infer_requests.observe(seconds)
         self._answered.clear()
 
 

@@ -8,13 +8,12 @@ lock and a second container: the next run finds both and tidies up. `live` on th
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
 from typing import Literal
 
 import msgspec
 
 from deploy import Say
-from deploy.ship.site import Judged, LockedError, Note, ShipError, Site, State, Ticket, told
+from deploy.servers.server import Judged, LockedError, Note, ShipError, Site, State, Ticket, now, told
 from toolchain.errors import ToolchainError
 
 Outcome = Literal["live", "unchanged", "refused", "failed", "locked"]
@@ -40,10 +39,6 @@ class Told(msgspec.Struct, frozen=True):
     sent_bytes: int = 0
     verdict: str = ""
     reason: str = ""
-
-
-def now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def roll(site: Site, release: str, ticket: Ticket, terms: Terms, say: Say) -> Told:

@@ -15,17 +15,17 @@ from tests.backends.tiny import SHAPE, pictures, tiny_onnx
 from toolchain.backends import onnxruntime as onnxruntime_backend
 from toolchain.backends import tensorrt
 from toolchain.backends.calibration import Calibration
-from toolchain.backends.tensorrt_audit import audited, counted
-from toolchain.compress.fake_quantize import observing
-from toolchain.compress.quantizable import quantizable
+from toolchain.backends.tensorrt_layers import audited, counted
+from toolchain.compress.quantization.fake_quantize import observing
+from toolchain.compress.quantization.prepare import quantizable
 from toolchain.compress.step import LearnedQuantization
 from toolchain.errors import BackendError
 from toolchain.export import onnx_from_torch
-from toolchain.models.preprocess import normalized
+from toolchain.models.preprocessing import normalized
 from toolchain.parity import compare
-from toolchain.records.audit import Audit, BuildOrder, refuse_float
-from toolchain.records.files import decoded
 from toolchain.records.manifest import Candidate, Precision
+from toolchain.records.storage import decoded
+from toolchain.records.tensorrt_layers import Audit, BuildOrder, refuse_float
 from toolchain.records.tensors import Preprocessing
 
 LINE = (

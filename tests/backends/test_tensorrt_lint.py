@@ -7,7 +7,7 @@ from onnx import ModelProto, TensorProto, helper
 
 from deploy.runtime.engines.tensorrt_plan import Plan, built, library
 from tests.backends.rounded import SCALE, WEIGHTS, ZERO, as_fp8, graph, rounded_convolution
-from toolchain.backends.tensorrt_audit import audited, convolutions_of
+from toolchain.backends.tensorrt_layers import audited, convolutions_of
 from toolchain.backends.tensorrt_lint import faults, refuse
 from toolchain.errors import BackendError, DeviceError
 

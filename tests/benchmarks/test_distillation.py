@@ -8,7 +8,7 @@ import pytest
 from benchmarks.distillation import lines_of, rows, table_of
 from benchmarks.distillation_runs import CODE, KINDS, NONE, Kind, Run, teachers_for
 from toolchain.compress import TABLE
-from toolchain.stages import ROOT
+from toolchain.job.stages import ROOT
 
 THREE = (Kind(NONE, "finetune", teachers=()), Kind("one", "distill", least_gain=0.5), Kind("two", "distill_hints"))
 

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from tests.compress.nets import context, tiny
-from toolchain.compress.measured import apply_step, one_picture
-from toolchain.compress.saved import load_net, save_net, weights_digest
+from toolchain.compress.metrics import apply_step, one_picture
+from toolchain.compress.serialization import load_net, save_net, weights_digest
 from toolchain.compress.step import Net, Step
 from toolchain.models.check import classes_of
 

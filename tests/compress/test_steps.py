@@ -7,10 +7,10 @@ import pytest
 
 from tests.compress.nets import context, tiny
 from toolchain.compress import TABLE, check_order, check_steps, steps_from
-from toolchain.compress.finetune import Finetune
-from toolchain.compress.prune_channels import PruneChannels
-from toolchain.compress.quantize import Quantize
 from toolchain.compress.step import Net
+from toolchain.compress.steps.finetune import Finetune
+from toolchain.compress.steps.prune_channels import PruneChannels
+from toolchain.compress.steps.quantize import Quantize
 from toolchain.errors import RecipeError
 
 PLACE = "recipes/x.toml"

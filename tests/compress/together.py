@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from tests.compress.nets import context, tiny
-from toolchain.compress.finetune import Finetune
-from toolchain.compress.saved import weights_digest
+from toolchain.compress.distributed import dismiss, joined, one_voice
+from toolchain.compress.serialization import weights_digest
 from toolchain.compress.step import Net
-from toolchain.compress.world import dismiss, joined, one_voice
+from toolchain.compress.steps.finetune import Finetune
 from toolchain.errors import ToolchainError
 
 PLAN = Finetune(

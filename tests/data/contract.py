@@ -7,10 +7,10 @@ from types import ModuleType
 
 import numpy as np
 
-from toolchain.data.kept import seal
+from toolchain.data.dataset import DataSet
 from toolchain.data.loading import ROOMS
-from toolchain.data.sets import DataSet
-from toolchain.records.files import folder_made_whole
+from toolchain.data.provenance import seal
+from toolchain.records.storage import folder_made_whole
 
 PARTS = ("train", "validate", "certify", "test")
 

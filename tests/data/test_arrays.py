@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from deploy.runtime.pictures import fitted_array
+from deploy.runtime.preprocessing import fitted_array
 from toolchain.data.arrays import Arrays, FittedImages, array_set, check_arrays, write_arrays
-from toolchain.data.kept import checked, seal
-from toolchain.data.sets import DataSet
+from toolchain.data.dataset import DataSet
+from toolchain.data.provenance import checked, seal
 from toolchain.errors import DataError
-from toolchain.records.files import folder_made_whole
+from toolchain.records.storage import folder_made_whole
 from toolchain.records.tensors import Preprocessing
 
 CLASSES = ("cat", "dog", "frog")

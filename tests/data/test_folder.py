@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deploy.runtime.pictures import picture_array
+from deploy.runtime.preprocessing import picture_array
 from tests.data.contract import check_data_set, check_room
 from toolchain.data import DataSet, folder, load
 from toolchain.errors import DataError

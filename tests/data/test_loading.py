@@ -9,8 +9,8 @@ from tests.data.conftest import Server
 from tests.data.contract import sha256_of
 from tests.data.test_cifar10 import write_official
 from toolchain.data import NAMES, cifar10, fetch, load
+from toolchain.data.dataset import Source
 from toolchain.data.downloads import Downloads, RemoteFile
-from toolchain.data.sets import Source
 from toolchain.errors import DataError
 from toolchain.recipe import DataSpec
 

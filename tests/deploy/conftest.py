@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from docker import DockerClient
 
-from deploy.engine import connect
-from deploy.image import Image, build_image
+from deploy.docker.engine import connect
+from deploy.images.build import Image, build_image
 from tests.bundles import null_bundle
-from tests.deploy.ledgers import place, postgresql
+from tests.deploy.ledger.ledgers import place, postgresql
 from toolchain.records.bundle import Bundle
 
 __all__ = ["place", "postgresql"]  # fixtures, which pytest finds here

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 import msgspec
 import numpy as np
 
-from deploy.gate import Contestant
-from deploy.match import Entrant, Player
-from deploy.runtime.probe import fingerprint
-from toolchain.records.duet import BATCH, WARM, Played, Turn
+from deploy.gate.gate import Contestant
+from deploy.gate.rounds import Entrant, Player
+from deploy.runtime.device.probe import fingerprint
 from toolchain.records.fingerprint import Fingerprint
 from toolchain.records.gate import BASELINE, CANDIDATE
+from toolchain.records.interleaved import BATCH, WARM, Played, Turn
 
 DEVICE = fingerprint()
 

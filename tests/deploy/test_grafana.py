@@ -1,4 +1,4 @@
-"""deploy/grafana.json: every metric in it is one that a server tells, and Grafana can import it anywhere."""
+"""deploy/grafana/dashboard.json: every metric in it is one that a server tells, and Grafana can import it anywhere."""
 
 import json
 import re
@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 
-from deploy.runtime.access import Access, Secrets
-from deploy.runtime.energy import Meter, Totals
+from deploy.runtime.device.energy import Meter, Totals
+from deploy.runtime.http.access import Access, Secrets
 from deploy.runtime.logs import Log
-from deploy.runtime.tls import Tls
+from deploy.runtime.security.tls import Tls
 from tests.bundles import null_bundle
-from tests.deploy.runtime.authority import Authority
+from tests.deploy.runtime.security.authority import Authority
 from tests.deploy.runtime.server import CAT, serving
 from tests.house.tree import ROOT
 
-BOARD: dict[str, Any] = json.loads((ROOT / "deploy" / "grafana.json").read_text())
+BOARD: dict[str, Any] = json.loads((ROOT / "deploy/grafana/dashboard.json").read_text())
 PANELS: list[dict[str, Any]] = [
     *BOARD["panels"],
     *(inner for row in BOARD["panels"] for inner in row.get("panels", [])),
@@ -112,4 +112,4 @@ def test_every_query_is_of_the_servers_that_were_chosen() -> None:
 
 
 def test_nothing_of_one_place_is_in_it() -> None:
-    assert not re.search(r"https?://|localhost|127\.0\.0\.1", (ROOT / "deploy" / "grafana.json").read_text())
+    assert not re.search(r"https?://|localhost|127\.0\.0\.1", (ROOT / "deploy/grafana/dashboard.json").read_text())

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.deploy.test_engine import fake_client
+from tests.deploy.docker.test_engine import fake_client
 from tests.house.tree import ROOT
 
 

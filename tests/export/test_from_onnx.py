@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from toolchain.data import Part
 from toolchain.errors import ExportError
 from toolchain.export import check_classes, onnx_from_onnx, ort_accuracy, ort_answers
-from toolchain.models.preprocess import normalized
+from toolchain.models.preprocessing import normalized
 from toolchain.records.tensors import Preprocessing
 
 SHAPE = Preprocessing(4, 6, 3, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from deploy.runtime.engines.cuda import Cuda
+from deploy.runtime.device.cuda import Cuda
 from toolchain.errors import DeviceError
 
 

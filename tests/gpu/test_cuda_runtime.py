@@ -5,8 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from deploy.runtime.engines.cuda import Cuda
-from deploy.runtime.gpu import Gpu, Watch, gpu
+from deploy.runtime.device.cuda import Cuda
+from deploy.runtime.device.gpu import Gpu, Watch, gpu
 from tests.gpu.torchengine import SIDE, TorchNet, lane
 from toolchain.records.tensors import Array
 

@@ -8,10 +8,10 @@ from statistics import median
 import numpy as np
 import pytest
 
+from deploy.runtime.device.cuda import Cuda
 from deploy.runtime.engines import OnGpu, Settings, open_engine
-from deploy.runtime.engines.cuda import Cuda
 from deploy.runtime.engines.tensorrt_plan import library
-from deploy.runtime.service import Service
+from deploy.runtime.scheduling.service import Service
 from tests.backends.tiny import pictures, tiny_onnx
 from tests.gpu.torchengine import SIDE, TorchEngine
 from toolchain.backends import Calibration, tensorrt

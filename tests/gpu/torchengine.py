@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 
-from deploy.runtime.engines.cuda import Cuda, Lane, Timing
+from deploy.runtime.device.cuda import Cuda, Lane, Timing
 from toolchain.records.tensors import Array, Feeds, TensorSpec
 
 SIDE, HIDDEN, CLASSES = 3072, 2048, 10

@@ -7,8 +7,8 @@ import pytest
 
 from tests.house.readme import commands, tree
 from tests.house.tree import ROOT, tracked
-from toolchain.arguments import Call, read
 from toolchain.cli import COMMANDS
+from toolchain.cli.parser import Call, read
 from toolchain.errors import UsageError
 
 TEXT = (ROOT / "README.md").read_text()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.image import app_files
+from deploy.images.build import app_files
 from tests.house.tree import ROOT, below, modules
 
 BLOCKED = (

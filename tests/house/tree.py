@@ -13,12 +13,14 @@ OURS = ("toolchain", "deploy")
 
 @dataclass(frozen=True)
 class Import:
-    """module: `deploy.ledger`; target: a module of ours or of anyone; line: where; top: not inside a function."""
+    """module: `deploy.gate.run`; target: a module of ours or of anyone; line: where; top: run when it is loaded;
+    types: run by a type checker only."""
 
     module: str
     target: str
     line: int
     top: bool
+    types: bool = False
 
     def __str__(self) -> str:
         return f"{self.module}, line {self.line}: imports {self.target}"
@@ -44,27 +46,30 @@ def modules() -> dict[str, Path]:
 
 @cache
 def imports() -> tuple[Import, ...]:
-    """Every import statement in our modules, but those that only a type checker runs."""
+    """Every import statement in our modules, those that only a type checker runs among them."""
     return tuple(
-        one for name, path in modules().items() for one in _imports_of(name, ast.parse(path.read_text()), True)
+        one for name, path in modules().items() for one in _imports_of(name, ast.parse(path.read_text()), True, False)
     )
 
 
-def _imports_of(module: str, node: ast.AST, top: bool) -> Iterator[Import]:
+def _imports_of(module: str, node: ast.AST, top: bool, types: bool) -> Iterator[Import]:
     for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
-            continue
         if isinstance(child, ast.Import):
-            yield from (Import(module, alias.name, child.lineno, top) for alias in child.names)
+            yield from (Import(module, alias.name, child.lineno, top, types) for alias in child.names)
         elif isinstance(child, ast.ImportFrom):
-            yield from (Import(module, _target(child, alias.name), child.lineno, top) for alias in child.names)
+            yield from (Import(module, _target(child, name.name), child.lineno, top, types) for name in child.names)
         else:
             inside = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
-            yield from _imports_of(module, child, top and not inside)
+            only_types = types or _for_types_only(child)
+            yield from _imports_of(module, child, top and not inside and not only_types, only_types)
+
+
+def _for_types_only(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
 
 
 def _target(statement: ast.ImportFrom, name: str) -> str:
-    """`from toolchain.records import files` imports the module toolchain.records.files."""
+    """`from toolchain.records import files` imports the module toolchain.records.storage."""
     if statement.level:
         raise AssertionError(f"line {statement.lineno}: a relative import; write the module's whole name")
     inner = f"{statement.module}.{name}"

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from docker import DockerClient
 
-from deploy.engine import connect
+from deploy.docker.engine import connect
 from tests.journeys.own import make_own
 from tests.journeys.said import Said
-from toolchain.arguments import run
 from toolchain.cli import COMMANDS
+from toolchain.cli.parser import run
 from toolchain.records.bundle import Bundle
 
 Toolchain = Callable[..., Said]
@@ -28,7 +28,7 @@ def lend_wheelhouse(home: Path) -> None:
 @contextmanager
 def built(engine: DockerClient, folder: Path, bundles: Mapping[str, Bundle]) -> Iterator[None]:
     """Images of `bundles` by their tags, made in a home of their own below `folder`; removed in the end."""
-    from deploy.image import build_image
+    from deploy.images.build import build_image
 
     with pytest.MonkeyPatch.context() as patch:
         lend_wheelhouse(folder / "home")

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from deploy.engine import connect
-from deploy.image import build_image
-from deploy.ledger import Ledger
+from deploy.docker.engine import connect
+from deploy.images.build import build_image
+from deploy.ledger.ledger import Ledger
 from tests.bundles import null_bundle
 from tests.journeys.conftest import Toolchain, lend_wheelhouse
 from tests.journeys.said import Said
@@ -41,7 +41,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def release(folder: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Releases:
     """The tag of a release's image, which this test's ledger knows."""
     lend_wheelhouse(home)
-    monkeypatch.setattr("deploy.match.SLICE_S", 0.0)
+    monkeypatch.setattr("deploy.gate.rounds.SLICE_S", 0.0)
 
     def made(number: str, delay_ms: float = 1.0) -> str:
         if (number, delay_ms) not in MADE:

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from docker import DockerClient
 
-from deploy.engine import client_command
-from deploy.image import find_image
-from deploy.runtime.engines.cuda import Cuda
+from deploy.docker.engine import client_command
+from deploy.images.build import find_image
+from deploy.runtime.device.cuda import Cuda
 from tests.journeys.conftest import Toolchain, lend_wheelhouse
 from tests.journeys.own import changed
 from tests.journeys.said import Said

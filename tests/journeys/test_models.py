@@ -12,7 +12,7 @@ from torchvision.models import shufflenet_v2_x0_5
 from tests.journeys.conftest import Toolchain
 from tests.journeys.own import changed
 from tests.journeys.said import half_written
-from toolchain.models.userfile import user_module
+from toolchain.models.user_module import user_module
 from toolchain.records.bundle import Bundle, open_bundle
 
 pytestmark = pytest.mark.slow

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from docker import DockerClient
 
-from deploy.image import find_image
+from deploy.images.build import find_image
 from tests.journeys.conftest import Toolchain, lend_wheelhouse
 from tests.journeys.own import changed
 from tests.journeys.said import half_written

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from deploy.engine import connect
-from deploy.image import build_image
+from deploy.docker.engine import connect
+from deploy.images.build import build_image
 from tests import edges
 from tests.bundles import null_bundle
 from tests.edges import Edge
@@ -53,8 +53,8 @@ def home(rack: list[Edge]) -> Path:
 @pytest.fixture
 def toolchain(rack: list[Edge], capfd: pytest.CaptureFixture[str]) -> Toolchain:  # its environment
     """As in the other journeys, in the rack's folder and home."""
-    from toolchain.arguments import run
     from toolchain.cli import COMMANDS
+    from toolchain.cli.parser import run
 
     def typed(*words: object) -> Said:
         capfd.readouterr()

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from deploy.client import served_model
-from deploy.credentials import Credentials
-from deploy.engine import connect
-from deploy.image import build_image
-from deploy.secretfolder import CERT, KEY, TOKENS
+from deploy.containers.client import served_model
+from deploy.containers.credentials import Credentials
+from deploy.containers.secrets import CERT, KEY, TOKENS
+from deploy.docker.engine import connect
+from deploy.images.build import build_image
 from tests import edges
 from tests.bundles import null_bundle
-from tests.deploy.secretfolders import TOKEN, Laid, laid, readable
+from tests.deploy.containers.secretfolders import TOKEN, Laid, laid, readable
 from tests.edges import Edge
 from tests.journeys.conftest import Toolchain, lend_wheelhouse
 from tests.shipped import MODEL, inventory

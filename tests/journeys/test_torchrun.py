@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.journeys.own import make_own
-from toolchain.compress.saved import load_net, weights_digest
+from toolchain.compress.serialization import load_net, weights_digest
 from toolchain.models import import_user_file
 
 pytestmark = pytest.mark.slow

@@ -11,13 +11,13 @@ from torch import nn
 
 from tests.compress.nets import context
 from tests.models.weights import SHAPE, back, record, written
-from toolchain.compress.measured import parameters
-from toolchain.compress.prune_channels import PruneChannels
+from toolchain.compress.metrics import parameters
 from toolchain.compress.step import Net
+from toolchain.compress.steps.prune_channels import PruneChannels
 from toolchain.errors import ModelError
 from toolchain.models.load import load_model
+from toolchain.models.save import structure_from
 from toolchain.models.structure import fitted, structure_of
-from toolchain.models.written import structure_from
 from toolchain.recipe import ModelSpec
 from toolchain.records.weights import KEY, Structure
 

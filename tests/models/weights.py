@@ -7,8 +7,8 @@ import msgspec
 from torch import nn
 
 from toolchain.models import LoadedModel, load_model
+from toolchain.models.save import structure_from, write_weights
 from toolchain.models.structure import tensors_of
-from toolchain.models.written import structure_from, write_weights
 from toolchain.recipe import ModelSpec
 from toolchain.records.tensors import Preprocessing
 from toolchain.records.weights import Applied, Structure, Weights

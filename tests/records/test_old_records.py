@@ -7,9 +7,9 @@ import pytest
 from toolchain.errors import RecordError
 from toolchain.records import certificate, manifest, report
 from toolchain.records.certificate import Certificate
-from toolchain.records.files import decoded, read_record
 from toolchain.records.manifest import Candidate, Manifest, Precision
 from toolchain.records.report import Report
+from toolchain.records.storage import decoded, read_record
 
 OLD = Path(__file__).parent / "old"
 

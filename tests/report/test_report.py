@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deploy.ledger import Ledger
-from deploy.selftest import Rate
+from deploy.gate.selftest import Rate
+from deploy.ledger.ledger import Ledger
 from tests.bundles import null_bundle
-from tests.deploy.ledgers import gate_of, report
+from tests.deploy.ledger.ledgers import gate_of, report
 from toolchain.errors import UsageError
 from toolchain.records.gate import BASELINE, CANDIDATE, Finding, Round
 from toolchain.records.manifest import Candidate, StepRecord
-from toolchain.report.page import page
+from toolchain.report.content import Told, told
+from toolchain.report.html import page
 from toolchain.report.plots import picture, png, power, svg
-from toolchain.report.told import Told, told
-from toolchain.report.writing import drawn, summary, written
+from toolchain.report.writer import drawn, summary, written
 
 EPOCHS = tuple({"epoch": 1.0 + at, "loss": 2.0 / (1 + at), "accuracy_validate": 0.5 + at / 10} for at in range(4))
 STEPS = (

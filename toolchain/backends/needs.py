@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from toolchain.records import audit
-from toolchain.records.audit import Audit
-from toolchain.records.files import read_record
+from toolchain.records import tensorrt_layers as audit
 from toolchain.records.manifest import Candidate, Needs
+from toolchain.records.storage import read_record
+from toolchain.records.tensorrt_layers import Audit
 
 # OpenVINO's int8 and fp32 run on any CPU with AVX2 (VNNI and AMX make int8 faster, not possible). Its bf16 falls back
 # to fp32, silently, where the CPU has none, so that is a need. ONNX Runtime picks its kernels at run time down to the

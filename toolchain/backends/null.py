@@ -13,8 +13,8 @@ from toolchain.backends.graph import graph_specs, refuse_other_precisions
 from toolchain.backends.rounding import Rounding
 from toolchain.errors import BackendError
 from toolchain.recipe import Option
-from toolchain.records.files import encoded, write_whole
 from toolchain.records.manifest import Candidate, Precision
+from toolchain.records.storage import encoded, write_whole
 from toolchain.records.tensors import TensorSpec
 
 NAME = "null"

@@ -21,8 +21,8 @@ from toolchain.backends.rounding import Rounding
 from toolchain.errors import BackendError
 from toolchain.progress import counted
 from toolchain.recipe import Option
-from toolchain.records.files import write_whole
 from toolchain.records.manifest import Candidate, Precision
+from toolchain.records.storage import write_whole
 from toolchain.records.tensors import Array
 
 NAME = "onnxruntime"

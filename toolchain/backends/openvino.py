@@ -23,9 +23,9 @@ from toolchain.backends.openvino_int8 import left_in_float, quantized
 from toolchain.backends.rounding import Rounding
 from toolchain.errors import BackendError
 from toolchain.recipe import Option
-from toolchain.records.files import write_whole
 from toolchain.records.manifest import FLOAT_LAYERS, STORED_BITS, WEIGHT_BITS, Candidate, Precision
-from toolchain.records.packed import packed, stored_bits
+from toolchain.records.packed_weights import packed, stored_bits
+from toolchain.records.storage import write_whole
 
 NAME = "openvino"
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "int8", "int8w", "int4w", "int2w", "int1w")

@@ -11,18 +11,18 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, get_args
 
-from deploy.runtime.engines.cuda import Cuda
+from deploy.runtime.device.cuda import Cuda
 from deploy.runtime.engines.tensorrt_plan import PACKAGES, Flavour, built, library
 from toolchain.backends.calibration import Calibration
 from toolchain.backends.graph import absent_packages, graph_specs, refuse_other_precisions
 from toolchain.backends.rounding import Rounding
-from toolchain.backends.tensorrt_audit import audited, convolutions_of
+from toolchain.backends.tensorrt_layers import audited, convolutions_of
 from toolchain.backends.tensorrt_lint import refuse
 from toolchain.backends.tensorrt_onnx import rounded_in_float, typed
 from toolchain.errors import BackendError, DeviceError
-from toolchain.records.audit import BuildOrder, refuse_float
-from toolchain.records.files import encoded, write_whole
 from toolchain.records.manifest import Candidate, Precision
+from toolchain.records.storage import encoded, write_whole
+from toolchain.records.tensorrt_layers import BuildOrder, refuse_float
 
 NAME = "tensorrt"
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "int8")

@@ -17,22 +17,22 @@ if TYPE_CHECKING:
 
 # A new step: one file, one line here, one call of the contract test in tests/compress/contract.py.
 TABLE = {
-    "born_again": "toolchain.compress.born_again:BornAgain",
-    "distill": "toolchain.compress.distill:Distill",
-    "distill_attention": "toolchain.compress.distill_attention:DistillAttention",
-    "distill_decoupled": "toolchain.compress.distill_decoupled:DistillDecoupled",
-    "distill_hints": "toolchain.compress.distill_hints:DistillHints",
-    "distill_mutual": "toolchain.compress.distill_mutual:DistillMutual",
-    "distill_relation": "toolchain.compress.distill_relation:DistillRelation",
-    "distill_self": "toolchain.compress.distill_self:DistillSelf",
-    "finetune": "toolchain.compress.finetune:Finetune",
-    "prune_blocks": "toolchain.compress.prune_blocks:PruneBlocks",
-    "prune_channels": "toolchain.compress.prune_channels:PruneChannels",
-    "qat": "toolchain.compress.qat:Qat",
-    "quantize": "toolchain.compress.quantize:Quantize",
-    "sparsify": "toolchain.compress.sparsify:Sparsify",
-    "sparsify_gradually": "toolchain.compress.sparsify_gradually:SparsifyGradually",
-    "quantize_weights": "toolchain.compress.quantize_weights:QuantizeWeights",
+    "born_again": "toolchain.compress.steps.born_again:BornAgain",
+    "distill": "toolchain.compress.steps.distill:Distill",
+    "distill_attention": "toolchain.compress.steps.distill_attention:DistillAttention",
+    "distill_decoupled": "toolchain.compress.steps.distill_decoupled:DistillDecoupled",
+    "distill_hints": "toolchain.compress.steps.distill_hints:DistillHints",
+    "distill_mutual": "toolchain.compress.steps.distill_mutual:DistillMutual",
+    "distill_relation": "toolchain.compress.steps.distill_relation:DistillRelation",
+    "distill_self": "toolchain.compress.steps.distill_self:DistillSelf",
+    "finetune": "toolchain.compress.steps.finetune:Finetune",
+    "prune_blocks": "toolchain.compress.steps.prune_blocks:PruneBlocks",
+    "prune_channels": "toolchain.compress.steps.prune_channels:PruneChannels",
+    "qat": "toolchain.compress.steps.qat:Qat",
+    "quantize": "toolchain.compress.steps.quantize:Quantize",
+    "sparsify": "toolchain.compress.steps.sparsify:Sparsify",
+    "sparsify_gradually": "toolchain.compress.steps.sparsify_gradually:SparsifyGradually",
+    "quantize_weights": "toolchain.compress.steps.quantize_weights:QuantizeWeights",
 }
 
 UNDONE = ("prune_blocks", "prune_channels", "qat", "quantize", "quantize_weights", "sparsify", "sparsify_gradually")

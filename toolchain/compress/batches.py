@@ -11,7 +11,7 @@ from torch import Tensor
 
 from toolchain.compress.augment import Drawn, changed, drawn, erased, mixed, soft_labels
 from toolchain.data import Part
-from toolchain.models.preprocess import normalized
+from toolchain.models.preprocessing import normalized
 from toolchain.records.tensors import Preprocessing
 
 RESIDENT_BYTES = 8 << 30  # arrays up to this size are moved to the GPU once, whole

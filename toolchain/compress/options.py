@@ -11,11 +11,11 @@ import torch
 from torch import nn
 
 from toolchain.compress.augment import Augmentation
-from toolchain.compress.saved import weights_digest
+from toolchain.compress.distributed import accelerator, joined
+from toolchain.compress.serialization import weights_digest
 from toolchain.compress.step import Context
-from toolchain.compress.world import accelerator, joined
 from toolchain.errors import RecipeError
-from toolchain.records.files import encoded
+from toolchain.records.storage import encoded
 
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 NotNegative = Annotated[float, msgspec.Meta(ge=0)]

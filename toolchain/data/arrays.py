@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from deploy.runtime.pictures import fits, fitted_array
-from toolchain.data.kept import checked
-from toolchain.data.sets import DataSet, Images, ImageSource, Labels, Part
+from deploy.runtime.preprocessing import fits, fitted_array
+from toolchain.data.dataset import DataSet, Images, ImageSource, Labels, Part
+from toolchain.data.provenance import checked
 from toolchain.data.splits import cut, shuffled
 from toolchain.errors import DataError
 from toolchain.records.tensors import Preprocessing

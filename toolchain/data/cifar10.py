@@ -15,9 +15,9 @@ import numpy as np
 from PIL import Image
 
 from toolchain.data.arrays import Arrays, array_set, write_arrays
+from toolchain.data.dataset import DataSet, Images, Source
 from toolchain.data.downloads import Downloads, RemoteFile
 from toolchain.data.packages import NpmPackage
-from toolchain.data.sets import DataSet, Images, Source
 from toolchain.errors import DataError
 from toolchain.records.tensors import Preprocessing
 

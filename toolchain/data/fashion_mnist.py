@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolchain.data.arrays import Arrays, array_set, write_arrays
+from toolchain.data.dataset import DataSet, Source
 from toolchain.data.downloads import Downloads, RemoteFile
 from toolchain.data.packages import DebianFiles
-from toolchain.data.sets import DataSet, Source
 from toolchain.errors import DataError
 from toolchain.records.tensors import Preprocessing
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+from toolchain.data.dataset import DataSet, Part, Source
 from toolchain.data.photos import Photos, required
-from toolchain.data.sets import DataSet, Part, Source
 from toolchain.data.splits import cut, shuffled
 from toolchain.errors import DataError
 from toolchain.progress import counted

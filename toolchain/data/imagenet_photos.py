@@ -14,10 +14,10 @@ from runpy import run_path
 import numpy as np
 
 from toolchain.data.arrays import check_labels
-from toolchain.data.kept import checked
+from toolchain.data.dataset import DataSet, Part, Source
 from toolchain.data.packages import PypiWheel
 from toolchain.data.photos import Photos, required
-from toolchain.data.sets import DataSet, Part, Source
+from toolchain.data.provenance import checked
 from toolchain.errors import DataError
 from toolchain.records.tensors import Preprocessing
 

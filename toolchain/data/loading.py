@@ -13,13 +13,13 @@ from pathlib import Path
 from shutil import rmtree
 from typing import cast
 
-from toolchain.data.kept import checked, is_kept, seal
-from toolchain.data.sets import DataSet, Room
+from toolchain.data.dataset import DataSet, Room
+from toolchain.data.provenance import checked, is_kept, seal
 from toolchain.errors import DataError
-from toolchain.home import home as default_home
+from toolchain.paths import home as default_home
 from toolchain.progress import say
 from toolchain.recipe import DataSpec
-from toolchain.records.files import folder_made_whole
+from toolchain.records.storage import folder_made_whole
 from toolchain.records.tensors import Preprocessing
 
 ROOMS = {

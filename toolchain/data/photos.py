@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from deploy.runtime.pictures import picture_array
-from toolchain.data.sets import Images
+from deploy.runtime.preprocessing import picture_array
+from toolchain.data.dataset import Images
 from toolchain.errors import DataError, RequestError
 from toolchain.records.tensors import Preprocessing
 

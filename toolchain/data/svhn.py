@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from toolchain.data.arrays import Arrays, array_set, write_arrays
+from toolchain.data.dataset import DataSet, Source
 from toolchain.data.downloads import Downloads, RemoteFile
-from toolchain.data.sets import DataSet, Source
 from toolchain.errors import DataError
 from toolchain.records.tensors import Preprocessing
 

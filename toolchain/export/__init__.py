@@ -1,8 +1,8 @@
 """torch -> ONNX, preprocessing folded into the graph, and the check that both answer alike."""
 
-from toolchain.export.answers import check_classes, check_onnx, ort_accuracy, ort_answers, torch_answers
 from toolchain.export.from_onnx import onnx_from_onnx
 from toolchain.export.from_torch import onnx_from_torch
+from toolchain.export.verify import check_classes, check_onnx, ort_accuracy, ort_answers, torch_answers
 
 __all__ = [
     "check_classes",

@@ -11,10 +11,10 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from toolchain.errors import ExportError
-from toolchain.export.free_batch import check_batches, free_batch
-from toolchain.export.tidy import BATCH, INPUT, OUTPUT, tidied
-from toolchain.models.preprocess import offset_and_scale
-from toolchain.records.files import write_whole
+from toolchain.export.dynamic_batch import check_batches, free_batch
+from toolchain.export.normalize import BATCH, INPUT, OUTPUT, tidied
+from toolchain.models.preprocessing import offset_and_scale
+from toolchain.records.storage import write_whole
 from toolchain.records.tensors import Array, Preprocessing
 
 OLDEST_OPSET, IR_VERSION = 7, 8

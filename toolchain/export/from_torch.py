@@ -17,11 +17,11 @@ from torch import nn
 from torch.export import Dim, ExportedProgram
 
 from toolchain.errors import ExportError
-from toolchain.export.blame import capture_refusal, translation_refusal
-from toolchain.export.quantized import as_onnx_operators
-from toolchain.export.tidy import INPUT, OUTPUT, tidied
-from toolchain.models.preprocess import Preprocessed
-from toolchain.records.files import write_whole
+from toolchain.export.error_location import capture_refusal, translation_refusal
+from toolchain.export.normalize import INPUT, OUTPUT, tidied
+from toolchain.export.qdq import as_onnx_operators
+from toolchain.models.preprocessing import Preprocessed
+from toolchain.records.storage import write_whole
 from toolchain.records.tensors import Preprocessing
 
 OPSET = 18

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from toolchain.errors import ModelError
-from toolchain.models.modes import evaluating
+from toolchain.models.eval_mode import evaluating
 from toolchain.recipe import ModelSpec
 from toolchain.records.tensors import Preprocessing
 

@@ -13,11 +13,11 @@ from toolchain.errors import ModelError
 from toolchain.models.check import check_finite, check_head, classes_of
 from toolchain.models.checkpoint import fill, head_size, read_state, widened
 from toolchain.models.cifar import cifar_net
-from toolchain.models.graph import classes_of_graph
-from toolchain.models.program import load_program
+from toolchain.models.exported_program import load_program
+from toolchain.models.onnx_model import classes_of_graph
 from toolchain.models.structure import Rebuild, fitted
-from toolchain.models.userfile import user_module
-from toolchain.models.zoo import labels_of, official, unfilled
+from toolchain.models.torchvision import labels_of, official, unfilled
+from toolchain.models.user_module import user_module
 from toolchain.recipe import ModelSpec
 from toolchain.records.tensors import Preprocessing
 from toolchain.records.weights import Weights, read_weights

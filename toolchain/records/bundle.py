@@ -8,8 +8,8 @@ import msgspec
 import numpy as np
 
 from toolchain.errors import RecordError
-from toolchain.records.files import decoded, digest_of, encoded, folder_made_whole
 from toolchain.records.manifest import FORMAT, File, Manifest
+from toolchain.records.storage import decoded, digest_of, encoded, folder_made_whole
 from toolchain.records.tensors import Array
 
 MANIFEST, SAMPLE, CERTIFY = "manifest.json", "sample.npz", "certify.npz"

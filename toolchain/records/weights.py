@@ -14,7 +14,7 @@ from typing import Annotated
 import msgspec
 
 from toolchain.errors import RecordError
-from toolchain.records.files import decoded
+from toolchain.records.storage import decoded
 from toolchain.records.tensors import Preprocessing
 
 FORMAT = 2

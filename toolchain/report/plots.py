@@ -14,13 +14,13 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from deploy.changes import Creep
-from deploy.history import Row
-from deploy.selftest import Rate
+from deploy.gate.selftest import Rate
+from deploy.ledger.change_points import Creep
+from deploy.ledger.history import Row
 from toolchain.errors import UsageError
-from toolchain.records.files import write_whole
 from toolchain.records.gate import BASELINE, CANDIDATE, Gate, Round
 from toolchain.records.manifest import Candidate, StepRecord
+from toolchain.records.storage import write_whole
 
 ORANGE, BLUE, GREEN, PINK, GREY = "#E69F00", "#2F8FD0", "#009E73", "#CC79A7", "#808080"
 SIDES = {CANDIDATE: ORANGE, BASELINE: BLUE}

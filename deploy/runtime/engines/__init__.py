@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, Self, runtime_checkable
 
 import msgspec
 
+from deploy.runtime.device.gpu import Gpu, gpu
 from toolchain.errors import DeviceError
 from toolchain.records.bundle import Bundle
 from toolchain.records.certificate import Check
@@ -16,7 +17,7 @@ from toolchain.records.manifest import Candidate
 from toolchain.records.tensors import Array, Feeds, TensorSpec
 
 if TYPE_CHECKING:
-    from deploy.runtime.engines.cuda import Timing
+    from deploy.runtime.device.cuda import Timing
 
 CLOSED = "the engine is closed: infer() was called after its `with` block"
 TABLE = {
@@ -89,6 +90,11 @@ class OnGpu(Protocol):
 
     def timed(self, feeds: Feeds) -> "Timing":
         """One answer, measured on the GPU."""
+
+
+def gpu_of(engine: Engine) -> Gpu | None:
+    """The GPU that `engine` runs on; None for one that runs on the CPU."""
+    return gpu(engine.bus) if isinstance(engine, OnGpu) else None
 
 
 class Opener(Protocol):

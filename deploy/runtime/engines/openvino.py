@@ -27,7 +27,7 @@ import numpy as np
 from deploy.runtime.engines import CLOSED, Found, Settings
 from toolchain.errors import DeviceError, RecordError
 from toolchain.records.manifest import Candidate
-from toolchain.records.packed import unpacked
+from toolchain.records.packed_weights import unpacked
 from toolchain.records.tensors import Array, Feeds, TensorSpec
 
 # what the layers that are not int8 are computed in; weights stored at 16, 8, 4, 2 or 1 bits are widened beforehand

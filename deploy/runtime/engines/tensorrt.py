@@ -18,17 +18,17 @@ from typing import Any, Self
 
 import numpy as np
 
+from deploy.runtime.device.cuda import Cuda, Lane, Launch, Timing
 from deploy.runtime.engines import CLOSED, Settings
-from deploy.runtime.engines.cuda import Cuda, Lane, Launch, Timing
-from deploy.runtime.engines.store import Store
+from deploy.runtime.engines.compile_cache import Store
 from deploy.runtime.engines.tensorrt_classic import plan_of, refuse_seen_float
 from deploy.runtime.engines.tensorrt_plan import Library, first_error, library, one_line
 from toolchain.errors import DeviceError, LostDevice
-from toolchain.records import audit
-from toolchain.records.audit import BuildOrder
+from toolchain.records import tensorrt_layers as audit
 from toolchain.records.certificate import Check
-from toolchain.records.files import read_record
 from toolchain.records.manifest import Candidate
+from toolchain.records.storage import read_record
+from toolchain.records.tensorrt_layers import BuildOrder
 from toolchain.records.tensors import Array, Feeds, TensorSpec
 
 REBUILD = "build it for this one: toolchain build RECIPE --target=tensorrt"

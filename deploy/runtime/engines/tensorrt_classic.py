@@ -12,11 +12,11 @@ import sys
 from collections.abc import Callable, Mapping
 from hashlib import sha256
 
-from deploy.runtime.engines.store import Store
+from deploy.runtime.device.probe import gpu_and_driver
+from deploy.runtime.engines.compile_cache import Store
 from deploy.runtime.engines.tensorrt_plan import Library, Plan, built
-from deploy.runtime.probe import gpu_and_driver
 from toolchain.errors import DeviceError
-from toolchain.records.audit import BuildOrder, in_float
+from toolchain.records.tensorrt_layers import BuildOrder, in_float
 
 BUILDS, ASKED = 3, "PLAN_BUILDS"
 # how the inspector words the type of a tensor (IEngineInspector, TensorRT 10 and 11), in our audit's words

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.bundles import null_bundle
-from tests.deploy.runtime.authority import Authority, Issued
-from tests.deploy.runtime.secured import closed
+from tests.deploy.runtime.security.authority import Authority, Issued
+from tests.deploy.runtime.security.secured import closed
 from tests.deploy.runtime.server import Running, serving
 
 

@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 
 from tests.bundles import null_bundle
-from tests.deploy.runtime.authority import Authority
-from tests.deploy.runtime.secured import asked
+from tests.deploy.runtime.security.authority import Authority
+from tests.deploy.runtime.security.secured import asked
 from tests.deploy.runtime.server import CAT, INFER, Running, serving
 from tests.house.tree import ROOT, imports
 
@@ -115,7 +115,7 @@ def test_no_source_of_the_container_could() -> None:
     assert inside
     wanted = {"pickle", "cPickle", "marshal", "shelve", "dill", "joblib", "urllib.request", "requests", "http.client"}
     assert [str(one) for one in inside if one.target in wanted] == []
-    assert {one.module for one in inside if one.target == "subprocess"} == {"deploy.runtime.probe"}
+    assert {one.module for one in inside if one.target == "subprocess"} == {"deploy.runtime.device.probe"}
     called = [
         f"{path.relative_to(ROOT)}:{node.lineno}: {ast.unparse(node.func)}"
         for folder in ("deploy/runtime", "toolchain/records")

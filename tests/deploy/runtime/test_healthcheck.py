@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.bundles import null_bundle
-from tests.deploy.runtime.authority import Authority
+from tests.deploy.runtime.security.authority import Authority
 from tests.deploy.runtime.server import ROOT, command, serving
 
 CHECK = "deploy/runtime/healthcheck.py"

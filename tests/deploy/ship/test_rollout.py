@@ -4,9 +4,9 @@ from contextlib import suppress
 
 import pytest
 
+from deploy.servers.server import Ticket
 from deploy.ship.rollout import Terms, roll
-from deploy.ship.site import Ticket
-from tests.deploy.ship.simulated import LIVING, Killed, SimulatedSite, World
+from tests.deploy.servers.simulated import LIVING, Killed, SimulatedSite, World
 
 CALM = 0.0
 

@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from deploy.runtime.device.cuda import Cuda
 from deploy.runtime.engines import OnGpu, Settings
-from deploy.runtime.engines.cuda import Cuda
-from deploy.runtime.engines.store import Store
+from deploy.runtime.engines.compile_cache import Store
 from deploy.runtime.engines.tensorrt import TensorRtEngine, filled, open_engine
 from deploy.runtime.engines.tensorrt_plan import Flavour, built, library
 from tests.backends.rounded import rounded_convolution
-from tests.deploy.runtime.fakecuda import FakeCuda
-from tests.deploy.runtime.faketensorrt import SIDE, FakeCache, FakePlan, fake_library
+from tests.deploy.runtime.device.fakecuda import FakeCuda
+from tests.deploy.runtime.engines.faketensorrt import SIDE, FakeCache, FakePlan, fake_library
 from toolchain.errors import DeviceError, LostDevice
 from toolchain.records.manifest import Candidate
 from toolchain.records.tensors import Array, TensorSpec

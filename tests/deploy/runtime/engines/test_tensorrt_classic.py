@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from deploy.runtime.engines import tensorrt_classic
-from deploy.runtime.engines.store import Store
+from deploy.runtime.engines.compile_cache import Store
 from deploy.runtime.engines.tensorrt_classic import convolutions_in, plan_of, refuse_seen_float
 from deploy.runtime.engines.tensorrt_plan import Plan
-from tests.deploy.runtime.faketensorrt import fake_library
+from tests.deploy.runtime.engines.faketensorrt import fake_library
 from toolchain.errors import DeviceError
-from toolchain.records.audit import BuildOrder
+from toolchain.records.tensorrt_layers import BuildOrder
 
 ORDER = BuildOrder("int8", (1, 8), {"conv1": 100, "conv2": 50}, ("conv2",))
 SPEEDS = {b"plan 1": 0.5, b"plan 2": 0.3, b"plan 3": 0.4}

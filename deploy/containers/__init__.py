@@ -1,0 +1,1 @@
+"""An image becomes something that runs: a server, or one command to completion."""

@@ -1,0 +1,1 @@
+"""Whether a release may go: the candidate is measured beside the release before it and judged."""

@@ -1,0 +1,248 @@
+"""The A/B gate: is a candidate release slower, bigger or less accurate than the one before it, on this device?
+
+The baseline is run again beside the candidate, never read from a record, in rounds (match.py) that are judged as they
+come (judge.py), until all is known or the time is up. What looks regressed is played once more. Knows no ledger.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cache, partial
+from time import monotonic
+
+import msgspec
+
+from deploy import Say
+from deploy.docker.sandbox import state_volume
+from deploy.gate.rounds import Containers, Entrant, Facts, Match, NotComparable, Player
+from deploy.gate.verdict import (
+    ACCURACY,
+    BUDGETS,
+    IMAGE,
+    LEAST_ROUNDS,
+    MEMORY,
+    METRICS,
+    PROVEN,
+    accuracy,
+    grown,
+    said,
+    timed,
+    verdict_of,
+)
+from toolchain.records.fingerprint import Fingerprint
+from toolchain.records.gate import ANCHOR, BASELINE, CANDIDATE, Finding, Gate, Round, Side
+
+# Rounds after which it is asked whether all is known: few looks, since each is one more chance to be wrong
+LOOKS = (LEAST_ROUNDS, 14, 20, 28, 40, 56, 80, 112, 160)
+MINUTES = 5.0
+ANCHOR_TIMES = 2  # so many times the margin may a release lie behind the anchor: small losses must not add up
+THROTTLED_SHARE = 0.1  # of the rounds
+Open = Callable[[Mapping[str, Entrant], int | None], AbstractContextManager[Mapping[str, Player]]]
+Floors = Callable[[Fingerprint, int, str], Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A release that takes part; certify: digest of its held-out pictures."""
+
+    image: str
+    image_bytes: int
+    bundle: str
+    name: str
+    release: str
+    certify: str = ""
+
+
+def no_floors(_device: Fingerprint, _threads: int, _precision: str) -> Mapping[str, float]:
+    """Nothing is known of any device's noise."""
+    return {}
+
+
+@dataclass(frozen=True)
+class Terms:
+    """threads: of each engine; None: as many as the device allows. minutes: for each of at most two runs. budgets:
+    changes allowed, as shares, by metric; across: facts that may differ (comparable.py). floors: what was learned of
+    the noise of that device with so many threads and that precision, by metric. slower: the candidate, on purpose."""
+
+    threads: int | None = None
+    minutes: float = MINUTES
+    budgets: Mapping[str, float] = field(default_factory=dict)
+    across: tuple[str, ...] = ()
+    floors: Floors = no_floors
+    slower: float = 0.0
+
+
+@dataclass
+class Kept:
+    """What has been played so far: whoever interrupts a gate finds it here."""
+
+    rounds: list[Round] = field(default_factory=list)
+    confirming: list[Round] = field(default_factory=list)
+
+
+def gate(
+    contestants: Mapping[str, Contestant],
+    terms: Terms,
+    say: Say,
+    kept: Kept | None = None,
+    opened: Open = Containers,
+) -> Gate:
+    """Judge contestants[CANDIDATE] against the others: BASELINE, and ANCHOR where there is one. What the containers
+    cannot do is DeviceError or DockerError; what is not to be compared, a verdict."""
+    began, kept = monotonic(), kept or Kept()
+    run = _Run(contestants, terms, say, opened)
+    findings: tuple[Finding, ...] = ()
+    try:
+        findings = run.findings(kept.rounds)
+        suspects = [one for one in findings if one.verdict == "regressed" and one.p is not None]
+        if any(one.metric != ACCURACY for one in suspects):
+            say(f"gate: {said(suspects[0])}: once more")
+            findings = confirmed(findings, run.findings(kept.confirming))
+        verdict, reason = verdict_of(findings)
+        throttled = throttling([*kept.rounds, *kept.confirming])
+        known = [one for one in findings if one.verdict == "regressed" and one.low is None]  # by no clock
+        if throttled and not known:
+            verdict, reason = "unsure", throttled
+    except NotComparable as error:
+        verdict, reason = "not comparable", str(error)
+    return Gate(
+        sides=run.sides,
+        fingerprint=run.device,
+        threads=run.threads,
+        rounds=tuple(kept.rounds),
+        confirming=tuple(kept.confirming),
+        findings=findings,
+        floors=dict(run.floors),
+        verdict=verdict,
+        reason=reason,
+        judged_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        seconds=monotonic() - began,
+        slower=terms.slower,
+    )
+
+
+class _Run:
+    """Plays a run, and a second one to confirm it. sides, device, threads: what the containers told of themselves."""
+
+    def __init__(self, contestants: Mapping[str, Contestant], terms: Terms, say: Say, opened: Open) -> None:
+        self._contestants, self._terms, self._say, self._opened = contestants, terms, say, opened
+        self._floors = cache(terms.floors)  # asked at each look, and a ledger may be far away
+        self.sides = {role: _side(one) for role, one in contestants.items()}
+        self.device: Fingerprint | None = None
+        self.threads = 0
+        self.floors: Mapping[str, float] = {}
+
+    @property
+    def _others(self) -> list[str]:
+        return [role for role in self._contestants if role != CANDIDATE]
+
+    def findings(self, rounds: list[Round]) -> tuple[Finding, ...]:
+        """Play until all is known or the time is up; `rounds` is filled as they come, and what is in it counts."""
+        entrants = {role: Entrant(one.image, state_volume(one.name)) for role, one in self._contestants.items()}
+        opened = partial(self._opened, entrants, self._terms.threads)
+        match = Match(opened, self._terms.across, self._terms.slower)
+        try:
+            self._play(match, rounds)
+        finally:
+            self._learn(match)
+        return (*self._timed(rounds), *self._settled(match))
+
+    def _learn(self, match: Match) -> None:
+        """What the containers told of themselves; not comparable or interrupted, it is still worth knowing."""
+        if CANDIDATE not in match.facts:
+            return
+        mine = match.facts[CANDIDATE]
+        self.device, self.threads = mine.device, mine.threads
+        self.floors = self._floors(mine.device, mine.threads, mine.precision)
+        self.sides = {
+            role: _side(one, match.facts.get(role), match.peak_memory_bytes.get(role, 0))
+            for role, one in self._contestants.items()
+        }
+
+    def _play(self, match: Match, rounds: list[Round]) -> None:
+        end = monotonic() + 60 * self._terms.minutes
+        while True:
+            rounds.append(match.round(len(rounds)))
+            late = len(rounds) >= LOOKS[-1] or (monotonic() > end and len(rounds) >= LEAST_ROUNDS)
+            if len(rounds) not in LOOKS and not late:
+                continue
+            self._learn(match)
+            found = self._timed(rounds)
+            self._say(f"  {len(rounds)} rounds: {'; '.join(map(narrowed, found))}")
+            if late or not any(one.verdict == "unsure" and one.metric in PROVEN for one in found):
+                return
+
+    def _timed(self, rounds: Sequence[Round]) -> tuple[Finding, ...]:
+        margins = {other: {one.name: self._margin(one.name, other) for one in METRICS} for other in self._others}
+        return timed(rounds, margins)
+
+    def _margin(self, metric: str, against: str) -> float:
+        """What the candidate's figure may be worse by."""
+        allowed = max(self._terms.budgets.get(metric, BUDGETS[metric]), self.floors.get(metric, 0.0))
+        return allowed * ANCHOR_TIMES if against == ANCHOR else allowed
+
+    def _settled(self, match: Match) -> Iterator[Finding]:
+        mine = self.sides[CANDIDATE]
+        for other in self._others:
+            theirs = self.sides[other]
+            margin = partial(self._margin, against=other)
+            yield grown(MEMORY, mine.peak_memory_bytes, theirs.peak_memory_bytes, other, margin(MEMORY))
+            yield grown(IMAGE, mine.image_bytes, theirs.image_bytes, other, margin(IMAGE))
+            yield accuracy(mine, theirs, other, margin(ACCURACY), *self._differing(match, other))
+
+    def _differing(self, match: Match, other: str) -> tuple[int | None, int | None]:
+        """Held-out pictures that only the other has right, and only the candidate; None where they are others."""
+        if not self._contestants[CANDIDATE].certify or (
+            self._contestants[CANDIDATE].certify != self._contestants[other].certify
+        ):
+            return None, None
+        pairs = list(zip(match.facts[CANDIDATE].right, match.facts[other].right, strict=True))
+        return sum(theirs and not mine for mine, theirs in pairs), sum(mine and not theirs for mine, theirs in pairs)
+
+
+def _side(one: Contestant, facts: Facts | None = None, peak_memory_bytes: int = 0) -> Side:
+    return Side(
+        bundle=one.bundle,
+        name=one.name,
+        release=one.release,
+        image=one.image,
+        precision=facts.precision if facts else "",
+        engine=facts.engine if facts else "",
+        image_bytes=one.image_bytes,
+        peak_memory_bytes=peak_memory_bytes,
+        right=sum(facts.right) if facts and facts.right else None,
+        images=len(facts.right) if facts else 0,
+    )
+
+
+def confirmed(first: Sequence[Finding], second: Sequence[Finding]) -> tuple[Finding, ...]:
+    """The second run's findings, where only what regressed in both is regressed: what did in one is unsure."""
+    before = {(one.metric, one.against): one for one in first}
+    return tuple(_confirmed(before[one.metric, one.against], one) for one in second)
+
+
+def _confirmed(first: Finding, second: Finding) -> Finding:
+    if "regressed" not in (first.verdict, second.verdict) or second.p is None or second.metric == ACCURACY:
+        return second
+    if first.verdict == second.verdict:
+        return msgspec.structs.replace(second, note="seen in both of two runs")
+    note = f"seen in one of two runs: {100 * (first.change or 0):+.1f} % and {100 * (second.change or 0):+.1f} %"
+    return msgspec.structs.replace(second, verdict="unsure", note=note)
+
+
+def throttling(rounds: Sequence[Round]) -> str:
+    """Why the times of `rounds` mislead: a CPU quota that was used up; "" when none was."""
+    hit = sum(any(one.throttled_periods.values()) for one in rounds)
+    if hit <= THROTTLED_SHARE * len(rounds):
+        return ""
+    return f"the CPU quota was used up in {hit} of {len(rounds)} rounds; give the containers more, or fewer threads"
+
+
+def narrowed(finding: Finding) -> str:
+    """`p50 +0.4 % (-0.2 to +1.1)`: for watching an interval narrow."""
+    if finding.change is None or finding.low is None or finding.high is None:
+        return f"{finding.metric} -"
+    against = "" if finding.against == BASELINE else f" against the {finding.against}"
+    ends = f"{100 * finding.low:+.1f} to {100 * finding.high:+.1f}"
+    return f"{finding.metric}{against} {100 * finding.change:+.1f} % ({ends})"

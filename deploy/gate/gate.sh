@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# The gate in CI: fails the job when a release regressed, warns when it is unsure, shows the summary where CI shows one.
+#   deploy/gate/gate.sh CANDIDATE NAME [flags of `toolchain gate`]
+# CANDIDATE: an image's tag or a bundle's folder; NAME: the model's. The report is written to $REPORT, gate-report.
+# UNSURE=3 keeps exit status 3 for what is unsure or not comparable (GitLab: allow_failure: exit_codes: 3); else 0.
+set -uo pipefail
+if [ -z "${1:-}" ] || [ -z "${2:-}" ]; then
+    echo "gate.sh: expected CANDIDATE NAME [flags of toolchain gate]; or: make gate CANDIDATE=… NAME=…" >&2
+    exit 2
+fi
+candidate=$1 name=$2
+shift 2
+folder=${REPORT:-gate-report}
+toolchain=$(command -v toolchain || echo "$(dirname "$0")/../.venv/bin/toolchain")
+
+"$toolchain" gate "$candidate" "$@"
+status=$?
+# What was asked wrongly (2) or could not be done has no verdict to report on
+if [ "$status" -le 3 ] && [ "$status" -ne 2 ] && "$toolchain" report "$name" --out="$folder"; then
+    [ -z "${GITHUB_STEP_SUMMARY:-}" ] || cat "$folder/summary.md" >>"$GITHUB_STEP_SUMMARY"
+fi
+if [ "$status" -eq 3 ]; then
+    words="the gate is unsure of $candidate, or cannot compare it: see the table"
+    if [ -n "${GITHUB_ACTIONS:-}" ]; then echo "::warning::$words"; else echo "warning: $words" >&2; fi
+    status=${UNSURE:-0}
+fi
+exit "$status"

@@ -1,0 +1,138 @@
+"""Contestants measured in turn, in one run, so that their speeds are ratios and the machine's drift cancels.
+
+Duet benchmarking: Bulej et al., ICPE 2020 (arXiv 2001.05811). The round is the unit: requests inside one slice share
+the machine's mood and are not independent. Knows nothing of how a container is started or what a contestant computes.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from math import exp, log
+from subprocess import Popen, TimeoutExpired
+from time import perf_counter_ns
+from typing import Generic, Protocol, TypeVar
+
+import msgspec
+
+from deploy.gate.statistics import bootstrap_median, median
+from toolchain.errors import DeviceError, DockerError, RecordError, UsageError
+from toolchain.records.interleaved import NOT_A_TURN, Played, Turn
+from toolchain.records.report import Duet
+
+WARM_CALLS = 5
+InputT = TypeVar("InputT")
+
+
+class Contestant(Protocol):
+    """slice() answers `queries` batch-1 requests, warm, one after the other, and tells their latencies in ms."""
+
+    @property
+    def name(self) -> str: ...
+    def slice(self, queries: int) -> list[float]: ...
+
+
+@dataclass(frozen=True)
+class ContainerContestant:
+    """A candidate inside `docker run -i IMAGE duet`, spoken to in JSON lines; several may share one `process`, which
+    was opened in text mode with pipes for its input and output."""
+
+    process: Popen[str]
+    precision: str
+    label: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.label or self.precision
+
+    def slice(self, queries: int) -> list[float]:
+        """DockerError when the container is gone, DeviceError when it says that it cannot."""
+        return list(self.play(Turn(self.precision, queries)).latencies_ms)
+
+    def play(self, turn: Turn) -> Played:
+        """Any turn; errors as slice()."""
+        answer = self._asked(msgspec.json.encode(turn).decode())
+        try:
+            played = msgspec.json.decode(answer, type=Played)
+        except msgspec.MsgspecError as error:
+            raise DockerError(f"{self.name}: the container answered {answer.strip()[:80]!r}, not a slice") from error
+        if played.error.startswith(NOT_A_TURN):
+            raise DeviceError(f"{self.name}: of an older toolchain, which plays otherwise; make its image again")
+        if played.error:
+            raise DeviceError(f"{self.name}: {played.error}")
+        return played
+
+    def _asked(self, line: str) -> str:
+        if self.process.stdin is None or self.process.stdout is None:
+            raise ValueError("open the process with stdin=PIPE, stdout=PIPE, text=True")
+        try:
+            self.process.stdin.write(line + "\n")
+            self.process.stdin.flush()
+            answer = self.process.stdout.readline()
+        except OSError:
+            answer = ""
+        if not answer:
+            with suppress(OSError):  # else the unsent line is tried again when the pipe is closed for good
+                self.process.stdin.close()
+            with suppress(TimeoutExpired):  # it closed its output, yet may hang: then its code is not known
+                self.process.wait(timeout=10)
+            code = self.process.returncode
+            raise DockerError(
+                f"{self.name}: the container ended (exit code {code}) in the middle of a duet; see its log"
+            )
+        return answer
+
+
+@dataclass(frozen=True)
+class CallableContestant(Generic[InputT]):
+    """A function of this process, such as the eager torch baseline; `inputs` are batch-1 and taken in turn."""
+
+    name: str
+    call: Callable[[InputT], object]
+    inputs: Sequence[InputT]
+
+    def slice(self, queries: int) -> list[float]:
+        latencies_ms = []
+        for query in range(-WARM_CALLS, queries):
+            given = self.inputs[query % len(self.inputs)]
+            began = perf_counter_ns()
+            self.call(given)
+            latencies_ms.append((perf_counter_ns() - began) / 1e6)
+        return latencies_ms[WARM_CALLS:]
+
+
+def run(
+    contestants: Sequence[Contestant],
+    rounds: int,
+    queries: int,
+    say: Callable[[str], None],
+    *,
+    threads: int,
+) -> Duet:
+    """`rounds` rounds in which each contestant plays one slice of `queries`; every other round backwards (ABBA), so
+    that a drift of the machine favours nobody. `threads`: what each of them uses, for the record."""
+    names = [contestant.name for contestant in contestants]
+    if len(set(names)) < max(2, len(names)):
+        raise UsageError(f"a duet needs at least two contestants with different names, got: {', '.join(names)}")
+    if rounds < 2 or queries < 1:
+        raise UsageError(f"a duet needs at least 2 rounds of 1 query, got {rounds} of {queries}")
+    slices: dict[str, list[tuple[float, ...]]] = {name: [] for name in names}
+    for index in range(rounds):
+        for contestant in contestants[:: 1 if index % 2 == 0 else -1]:
+            slices[contestant.name].append(tuple(contestant.slice(queries)))
+        medians = ", ".join(f"{name} {median(slices[name][-1]):.2f} ms" for name in names)
+        say(f"  round {index + 1} of {rounds}: {medians}")
+    return Duet(threads, {name: tuple(played) for name, played in slices.items()})
+
+
+def ratio(duet: Duet, a: str, b: str) -> tuple[float, float, float]:
+    """How many times as long `a` takes as `b`: median over the rounds, and its 95 % interval (low, high).
+
+    Each round gives one value, the log-ratio of the two slices' medians; the interval is the bootstrap's over rounds.
+    """
+    for name in (a, b):
+        if name not in duet.latencies_ms:
+            raise RecordError(f"no contestant '{name}' in this duet; it has: {', '.join(duet.latencies_ms)}")
+    pairs = list(zip(duet.latencies_ms[a], duet.latencies_ms[b], strict=True))
+    logs = [log(median(of_a) / median(of_b)) for of_a, of_b in pairs]
+    low, high = bootstrap_median(logs)
+    return exp(median(logs)), exp(low), exp(high)

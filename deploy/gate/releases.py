@@ -1,0 +1,120 @@
+"""Who plays in a gate: the images of a candidate, of the release before it, and of the anchor. Judges nothing."""
+
+from collections.abc import Sequence
+from contextlib import closing
+from hashlib import sha256
+from pathlib import Path
+
+from docker import DockerClient
+
+from deploy.docker.engine import connect
+from deploy.docker.labels import BUNDLE, NAME
+from deploy.gate.gate import Contestant
+from deploy.images.build import bundle_files, default_tag, find_image, manifest_from
+from deploy.ledger.ledger import Ledger, Other
+from toolchain.errors import DockerError, UsageError
+from toolchain.records.bundle import CERTIFY, MANIFEST, Bundle, open_bundle
+from toolchain.records.gate import ANCHOR, BASELINE, CANDIDATE
+
+NO_ANCHOR = "none"
+
+
+def contestants(
+    candidate: str, against: str | None, anchor: str | None, ledger: Ledger
+) -> dict[str, Contestant] | None:
+    """By role; None when there is no other release yet. candidate: an image's tag or a bundle's folder.
+
+    against, anchor: a release's name or an image's tag; None: of those before it the newest that passed, and the
+    oldest. The candidate's release is kept in the ledger, as deploy keeps it. UsageError, DockerError.
+    """
+    with closing(connect()) as client:
+        image, bundle = _image_of(client, candidate)
+        ledger.record_release(bundle, _size(client, image))
+        manifest = bundle.manifest
+        others = ledger.others(bundle.digest, manifest.name, manifest.target)
+        itself = Other(bundle.digest, manifest.release, "", False)
+        before = _asked(client, against, (itself, *others), manifest.name) if against else _newest_sound(others)
+        if before is None:
+            return None
+        found = {CANDIDATE: _contestant(client, image, bundle), BASELINE: _found(client, before)}
+        # a release against itself tells what the noise is here, and needs no anchor
+        first = None if before == bundle.digest and not anchor else _anchor(client, anchor, others, manifest.name)
+        if first not in (None, before, bundle.digest):
+            found[ANCHOR] = _found(client, str(first))
+        return found
+
+
+def release_in(image: str) -> Contestant:
+    """The release in an image, or in a bundle's folder whose image is here."""
+    with closing(connect()) as client:
+        return _contestant(client, *_image_of(client, image))
+
+
+def _anchor(client: DockerClient, anchor: str | None, others: Sequence[Other], name: str) -> str | None:
+    """The oldest release before it that is here as an image, unless another is asked for."""
+    if anchor == NO_ANCHOR:
+        return None
+    if anchor:
+        return _asked(client, anchor, others, name)
+    return next((one.bundle for one in reversed(others) if one.older and _tag_of(client, one.bundle)), None)
+
+
+def _newest_sound(others: Sequence[Other]) -> str | None:
+    """Of those before it the newest release that passed; where none did, the newest that did not fail."""
+    before = [one for one in others if one.older]
+    passed = next((one.bundle for one in before if one.verdict == "passed"), None)
+    return passed or next((one.bundle for one in before if one.verdict != "regressed"), None)
+
+
+def _asked(client: DockerClient, what: str, others: Sequence[Other], name: str) -> str:
+    """The bundle of a release's name or an image's tag."""
+    named = next((one.bundle for one in others if one.release == what), None)
+    if named:
+        return named
+    image = find_image(client, what)
+    if image and not any(tag in (what, f"{what}:latest") for tag in image.tags):
+        image = None  # the engine takes the first digits of an image's number for its name, and `9` is a release
+    if image and image.labels.get(NAME) == name:
+        return str(image.labels[BUNDLE])
+    if image and image.labels.get(NAME):
+        raise UsageError(f"{what} is a release of '{image.labels[NAME]}', the candidate one of '{name}'")
+    known = ", ".join(dict.fromkeys(one.release for one in others)) or "none"
+    raise UsageError(f"no release '{what}' of {name}; the ledger has: {known} (an image's tag will do too)")
+
+
+def _image_of(client: DockerClient, what: str) -> tuple[str, Bundle]:
+    """The image of a bundle's folder, or the image itself, and the bundle in it."""
+    if (Path(what) / MANIFEST).is_file():
+        bundle = open_bundle(Path(what))
+        tag = _tag_of(client, bundle.digest)
+        if not tag:
+            raise DockerError(f"{what}: no image of it here ({default_tag(bundle)}); make it: toolchain image")
+        return tag, bundle
+    (content,) = bundle_files(client, what, MANIFEST)
+    return what, Bundle(Path("/bundle"), manifest_from(content, what), sha256(content).hexdigest())
+
+
+def _tag_of(client: DockerClient, bundle: str) -> str | None:
+    """The tag of an image that holds that bundle, if there is one here."""
+    images = client.images.list(filters={"label": f"{BUNDLE}={bundle}"})
+    return next((str(tag) for image in images for tag in sorted(image.tags)), None)
+
+
+def _found(client: DockerClient, bundle: str) -> Contestant:
+    tag = _tag_of(client, bundle)
+    if not tag:
+        raise DockerError(
+            f"bundle {bundle[:12]}: its image is not on this engine; build or load it, or choose another: --against=…"
+        )
+    return _contestant(client, *_image_of(client, tag))
+
+
+def _contestant(client: DockerClient, image: str, bundle: Bundle) -> Contestant:
+    made = bundle.manifest
+    certify = next((file.sha256 for file in made.files if file.path == CERTIFY), "")
+    return Contestant(image, _size(client, image), bundle.digest, made.name, made.release, certify)
+
+
+def _size(client: DockerClient, image: str) -> int:
+    found = find_image(client, image)
+    return int(found.attrs["Size"]) if found else 0

@@ -1,0 +1,246 @@
+"""Plays rounds of releases on one device, each release in a container of its own. Judges nothing.
+
+A round is several times A B B A (A B C C B A with an anchor), every other time from the other end, so that neither a
+drift of the machine nor who comes first favours anybody. What sets the speed of one process for as long as it lives
+(where its memory lies) or for seconds (where its threads run) is no property of a release (docs/lab.md): so each round
+has containers of its own, the engine's threads are pinned, and the slices are short and many. Latency and throughput
+come one after the other: their engines have threads of their own, which push each other off their cores.
+"""
+
+import subprocess
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, suppress
+from dataclasses import dataclass
+from itertools import chain
+from time import perf_counter
+from types import TracebackType
+from typing import Literal, Protocol
+
+from deploy.containers.run_once import duet_command, remove
+from deploy.gate.comparability import mismatches
+from deploy.gate.interleaved import ContainerContestant
+from deploy.gate.statistics import median
+from toolchain.records.fingerprint import Fingerprint
+from toolchain.records.gate import BASELINE, CANDIDATE, Round
+from toolchain.records.interleaved import BATCH, WARM, Played, Turn
+
+TURNS, ROUND_S = (4, 64), 2.5  # A B B A so many times a round, as fit into its time
+RATE_PART = 2  # so many times fewer with batches: what they tell scatters less
+SLICE_S = 0.004
+QUERIES = (8, 64)  # fewest: those that a median needs; the slices of the fewest turns together allow a p90
+RATE_S = 0.01
+BATCHES = (2, 50)
+WARM_S, WARM_QUERIES = 0.2, (8, 1000)  # a new process is slower at first: its memory, the clock, the scheduler
+END_S = 10
+CLOCK_SLACK, CLOCK_SHARE, CLOCK_SLICES = 1.02, 0.25, 32
+
+
+class NotComparable(Exception):
+    """What was measured says nothing; the reason is a sentence. Caught by the gate, whose verdict it is."""
+
+
+class Player(Protocol):
+    """Plays a turn: a container of a release."""
+
+    def play(self, turn: Turn) -> Played: ...
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """A release that plays: the image, and the volume that tells which of its candidates this device serves."""
+
+    image: str
+    volume: str
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a release told of itself before the first round; precision: what this device serves of it; `right` of its
+    held-out pictures."""
+
+    device: Fingerprint
+    threads: int
+    engine: str
+    precision: str
+    right: tuple[bool, ...]
+
+
+class Containers:
+    """One container for each entrant, gone when the block is left, however it is left."""
+
+    def __init__(self, entrants: Mapping[str, Entrant], threads: int | None) -> None:
+        self._entrants, self._threads = entrants, threads
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Mapping[str, Player]:
+        with self._stack:
+            players: dict[str, ContainerContestant] = {}
+            for role, entrant in self._entrants.items():
+                name = f"edge-gate-{role}-{uuid.uuid4().hex[:8]}"
+                command = duet_command(entrant.image, self._threads, name=name, volume=entrant.volume)
+                process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+                self._stack.callback(_end, process, command[0], name)
+                players[role] = ContainerContestant(process, "", role)
+            for player in players.values():  # all are told first, then each is waited for
+                self._stack.callback(_finish, player.process)
+            self._stack = self._stack.pop_all()
+            return players
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+
+def _finish(process: "subprocess.Popen[str]") -> None:
+    """The end of its input ends it."""
+    with suppress(OSError, ValueError):
+        if process.stdin:
+            process.stdin.close()
+
+
+def _end(process: "subprocess.Popen[str]", client: str, name: str) -> None:
+    """A container that does not listen is removed."""
+    _finish(process)
+    try:
+        process.wait(timeout=END_S)
+    except (subprocess.TimeoutExpired, KeyboardInterrupt):
+        process.kill()
+        process.wait()
+    finally:
+        if process.poll() != 0:
+            remove(client, name)
+        if process.stdout:
+            process.stdout.close()
+
+
+class Match:
+    """Rounds between releases, by role. opened: new containers of all of them, as a block; across: facts that may
+    differ; slower: the candidate, on purpose.
+
+    facts, peak_memory_bytes: what they told of themselves; empty before the first round."""
+
+    def __init__(
+        self,
+        opened: Callable[[], AbstractContextManager[Mapping[str, Player]]],
+        across: Sequence[str] = (),
+        slower: float = 0.0,
+    ) -> None:
+        self._opened, self._across, self._slower = opened, across, slower
+        self._queries = self._batches = self._turns = 0
+        self._over: dict[str, list[tuple[float, float]]] = {}
+        self.peak_memory_bytes: dict[str, int] = {}
+        self.facts: dict[str, Facts] = {}
+
+    def round(self, number: int) -> Round:
+        """Round `number`, from 0, in new containers. NotComparable, with every reason, where the releases do not run
+        alike on this device; for samples that are missing, or a clock that cannot be right."""
+        with self._opened() as players:
+            if not self.facts:
+                self.facts = {role: self._facts(role, player) for role, player in players.items()}
+                self._check()
+                self._over = {role: [] for role in players}
+            with ThreadPoolExecutor(len(players)) as pool:
+                list(pool.map(self._warm, players, players.values()))
+            if not self._turns:
+                self._pace(players)
+            return self._played(players, number)
+
+    def _facts(self, role: str, player: Player) -> Facts:
+        played = player.play(Turn("", 1, "pictures"))
+        if played.device is None:
+            raise NotComparable(f"the {role} does not tell its device: its image is too old; make it again")
+        return Facts(played.device, played.threads, played.engine, played.precision, played.right)
+
+    def _check(self) -> None:
+        mine = self.facts[CANDIDATE]
+        for role, other in self.facts.items():
+            found = list(mismatches(mine.device, other.device, (mine.engine, other.engine), self._across))
+            if found:
+                raise NotComparable(f"candidate against {role}: {'; '.join(found)}")
+
+    def _warm(self, role: str, player: Player) -> None:
+        """Both engines of a new container, beside those of the others: compiled, and past their first slow answers."""
+        first_ms = self._typical_ms(role, player)
+        queries = _clamped(WARM_S * 1000 / max(first_ms, 1e-6), *WARM_QUERIES)
+        self._turn(role, player, "latency", queries)
+        self._turn(role, player, "throughput", BATCHES[0])
+
+    def _typical_ms(self, role: str, player: Player) -> float:
+        return median(self._turn(role, player, "latency", QUERIES[0]).latencies_ms or (0.0,))
+
+    def _pace(self, players: Mapping[str, Player]) -> None:
+        """So many requests a slice that the slower of all takes about SLICE_S, the same for all and in all rounds; told
+        by warm containers, one after the other: what is compiled or runs beside them is none of their speed."""
+        slowest_ms, slowest_per_s = 1e-6, float("inf")
+        for role, player in players.items():
+            slowest_ms = max(slowest_ms, self._typical_ms(role, player))
+            rate = self._turn(role, player, "throughput", BATCHES[0]).throughput_per_s
+            slowest_per_s = min(slowest_per_s, max(rate or 0.0, 1e-6))
+        self._queries = _clamped(SLICE_S * 1000 / slowest_ms, *QUERIES)
+        self._batches = _clamped(RATE_S * slowest_per_s / BATCH, *BATCHES)
+        batches_s = self._batches * BATCH / slowest_per_s / RATE_PART
+        slices_s = (self._queries + WARM) * slowest_ms / 1000 + batches_s
+        self._turns = _clamped(ROUND_S / (2 * len(players) * slices_s), *TURNS)
+
+    def _played(self, players: Mapping[str, Player], number: int) -> Round:
+        roles = [BASELINE, CANDIDATE, *(role for role in players if role not in (BASELINE, CANDIDATE))]
+        latencies: dict[str, list[tuple[float, ...]]] = {role: [] for role in roles}
+        rates: dict[str, list[float]] = {role: [] for role in roles}
+        throttled, joules = dict.fromkeys(roles, 0), dict.fromkeys(roles, 0.0)
+        orders = [roles if (number + turn) % 2 == 0 else roles[::-1] for turn in range(self._turns)]
+        turns = [(*order, *order[::-1]) for order in orders]
+        for role in chain(*turns):
+            alone = self._slice(role, players[role])
+            latencies[role].append(alone.latencies_ms)
+            throttled[role] += alone.throttled_periods
+        for role in chain(*turns[: self._turns // RATE_PART]):
+            together = self._turn(role, players[role], "throughput", self._batches)
+            rates[role].append(together.throughput_per_s or 0.0)
+            throttled[role] += together.throttled_periods
+            joules[role] += together.joules or 0.0
+            self.peak_memory_bytes[role] = max(together.peak_memory_bytes, self.peak_memory_bytes.get(role, 0))
+        return Round(
+            {role: tuple(parts) for role, parts in latencies.items()},
+            {role: tuple(parts) for role, parts in rates.items()},
+            throttled,
+            {role: found / (len(rates[role]) * self._batches * BATCH) for role, found in joules.items() if found},
+        )
+
+    def _turn(self, role: str, player: Player, what: Literal["latency", "throughput"], queries: int) -> Played:
+        slower = self._slower if role == CANDIDATE else 0.0
+        return player.play(Turn(self.facts[role].precision, queries, what, slower, pinned=True))
+
+    def _slice(self, role: str, player: Player) -> Played:
+        began = perf_counter()
+        played = self._turn(role, player, "latency", self._queries)
+        took_s = perf_counter() - began
+        if len(played.latencies_ms) != self._queries:
+            raise NotComparable(f"the {role} answered {len(played.latencies_ms)} of {self._queries} requests")
+        self._check_clock(role, sum(played.latencies_ms) / 1000, took_s)
+        return played
+
+    def _check_clock(self, role: str, told_s: float, took_s: float) -> None:
+        """What a container tells must fit into the time that it took to tell it, and leave over as much as with the
+        others: what the way there and back takes."""
+        if told_s > CLOCK_SLACK * took_s:
+            raise NotComparable(
+                f"the {role}'s clock is wrong: it tells {told_s:.3f} s of requests in {took_s:.3f} s of this host's"
+            )
+        self._over[role].append((took_s, took_s - told_s * (1 + WARM / self._queries)))
+        if min(map(len, self._over.values())) < CLOCK_SLICES:
+            return
+        over = {role: median([left for _, left in found]) for role, found in self._over.items()}
+        for one, found in self._over.items():
+            typical_s = median([took for took, _ in found])
+            share = (over[one] - min(over.values())) / typical_s
+            if share > CLOCK_SHARE:
+                raise NotComparable(
+                    f"a clock is wrong: the {one}'s requests leave {100 * share:.0f} % of this host's time untold"
+                )
+
+
+def _clamped(value: float, low: int, high: int) -> int:
+    return max(low, min(high, round(value)))

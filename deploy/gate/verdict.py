@@ -1,0 +1,188 @@
+"""Rounds of two releases -> which of their figures got worse, beyond doubt and beyond what may be.
+
+Pure: plays nothing. Each round is one value, the log-ratio of the two sides in that round (duet pairing, Bulej et al.
+2020, arXiv 2001.05811): requests inside a round share the machine's mood and are not independent. A figure has
+
+    passed     when the interval of its change (the rounds' trimmed mean) lies below the margin (TOST: Schuirmann 1987)
+    regressed  when it lies above the margin, and a sign-flip test, corrected for how many figures there are, agrees
+    unsure     else: more rounds may tell
+
+and the margin is what the user allows, or how far this device's noise sets two equal releases apart, if that is more.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from math import exp, log
+from typing import NamedTuple
+
+from deploy.gate.statistics import (
+    SAMPLES_FOR,
+    bootstrap_trimmed,
+    holm,
+    mcnemar,
+    median,
+    percentile,
+    sign_flip,
+    trimmed_mean,
+)
+from toolchain.records.gate import CANDIDATE, Finding, Round, Side, Verdict
+
+LEVEL = 0.98  # of the interval: one in a hundred beyond either end
+ALPHA = 0.01
+LEAST_ROUNDS = 10  # with fewer the sign-flip test of several figures cannot reach ALPHA whatever it sees
+
+Worse = Callable[[Round, str, str], float | None]
+
+
+class Metric(NamedTuple):
+    """A figure that every round gives. worse: by how much the first side's is than the second's, as a log-ratio; None
+    for too few samples. budget: the change allowed unless the user says otherwise. proven: that it is below the margin
+    must be shown; else it must only not be shown to be above."""
+
+    name: str
+    budget: float
+    proven: bool
+    worse: Worse
+
+
+def _slower(percent: float) -> Worse:
+    def worse(one: Round, candidate: str, other: str) -> float | None:
+        both = (
+            percentile([ms for part in one.latencies_ms[side] for ms in part], percent) for side in (candidate, other)
+        )
+        mine, theirs = both
+        return log(mine / theirs) if mine and theirs else None
+
+    return worse
+
+
+def _slower_slices(one: Round, candidate: str, other: str) -> float | None:
+    """Of each pair of slices, played within milliseconds, the log-ratio of their medians; of these the median: a
+    machine has moods that change within a second, and the median of all requests jumps from one to the other."""
+    pairs = zip(one.latencies_ms[candidate], one.latencies_ms[other], strict=True)
+    whole = [pair for pair in pairs if min(map(len, pair)) >= SAMPLES_FOR[50.0]]
+    return median([log(median(mine) / median(theirs)) for mine, theirs in whole]) if whole else None
+
+
+def _less(one: Round, candidate: str, other: str) -> float | None:
+    mine, theirs = (one.throughput_per_s.get(side) for side in (candidate, other))
+    if not mine or not theirs:
+        return None
+    return median([log(other / own) for own, other in zip(mine, theirs, strict=True)])
+
+
+def _hungrier(one: Round, candidate: str, other: str) -> float | None:
+    mine, theirs = one.joules.get(candidate), one.joules.get(other)
+    return log(mine / theirs) if mine and theirs else None
+
+
+# A tail moves with whatever else the machine does, so that "no worse" can seldom be shown of it; a release that
+# stutters is still seen to be worse.
+METRICS = (
+    Metric("p50", 0.02, True, _slower_slices),
+    Metric("p90", 0.05, False, _slower(90.0)),
+    Metric("p99", 0.10, False, _slower(99.0)),
+    Metric("throughput", 0.02, True, _less),
+    Metric("energy", 0.05, False, _hungrier),
+)
+PROVEN = frozenset(metric.name for metric in METRICS if metric.proven)
+MEMORY, IMAGE, ACCURACY = "memory", "image size", "accuracy"
+BUDGETS = {metric.name: metric.budget for metric in METRICS} | {MEMORY: 0.10, IMAGE: 0.10, ACCURACY: 0.005}
+
+
+def timed(rounds: Sequence[Round], margins: Mapping[str, Mapping[str, float]]) -> tuple[Finding, ...]:
+    """A finding for each timed figure against each release in `margins`: shares, by metric."""
+    keys = [(metric, other) for other in margins for metric in METRICS]
+    values = [_values(rounds, metric, other) for metric, other in keys]
+    beyond = [margins[other][metric.name] for metric, other in keys]
+    known = [place for place, found in enumerate(values) if found]
+    tests = [sign_flip([value - log(1 + beyond[place]) for value in values[place]]) for place in known]
+    adjusted = dict(zip(known, holm(tests), strict=True))
+    return tuple(
+        _timed(metric.name, other, values[place], beyond[place], adjusted[place])
+        if place in adjusted
+        else _unknown(metric.name, other, rounds)
+        for place, (metric, other) in enumerate(keys)
+    )
+
+
+def _values(rounds: Sequence[Round], metric: Metric, other: str) -> list[float]:
+    """A value a round; none at all where one of them cannot give it, or there are too few."""
+    values = [metric.worse(one, CANDIDATE, other) for one in rounds]
+    whole = [value for value in values if value is not None]
+    return whole if len(whole) == len(values) >= 2 else []
+
+
+def _timed(name: str, other: str, values: list[float], margin: float, p: float) -> Finding:
+    low, high = (exp(end) - 1 for end in bootstrap_trimmed(values, LEVEL))
+    verdict: Verdict = "unsure"
+    if high < margin:
+        verdict = "passed"
+    elif low > margin and p < ALPHA:
+        verdict = "regressed"
+    return Finding(name, other, verdict, exp(trimmed_mean(values)) - 1, low, high, margin, p)
+
+
+def _unknown(name: str, other: str, rounds: Sequence[Round]) -> Finding:
+    percent = {"p50": 50.0, "p90": 90.0, "p99": 99.0}.get(name)
+    if percent is None:
+        note = "not readable here" if name == "energy" else "a container did not tell it"
+        return Finding(name, other, "", note=note)
+    held = min((sum(map(len, one.latencies_ms[other])) for one in rounds), default=0)
+    return Finding(name, other, "", note=f"{held} requests a round; {name} needs {SAMPLES_FOR[percent]}")
+
+
+def grown(name: str, candidate: int, other: int, against: str, margin: float) -> Finding:
+    """A figure that is known, not sampled: bytes. 0: not known."""
+    if not candidate or not other:
+        return Finding(name, against, "", margin=margin, note="not readable here")
+    change = candidate / other - 1
+    return Finding(name, against, "regressed" if change > margin else "passed", change, margin=margin)
+
+
+def accuracy(candidate: Side, other: Side, against: str, margin: float, lost: int | None, won: int | None) -> Finding:
+    """Held-out pictures right on this device. lost, won: those that only `other`, only the candidate has right, where
+    both were asked the same pictures; else None, and nothing is tested."""
+    mine, theirs = candidate.accuracy, other.accuracy
+    if mine is None or theirs is None:
+        return Finding(ACCURACY, against, "", margin=margin, note="no labelled pictures in both bundles")
+    change = theirs - mine
+    if change <= margin:
+        return Finding(ACCURACY, against, "passed", change, margin=margin)
+    if lost is None or won is None:
+        return Finding(ACCURACY, against, "unsure", change, margin=margin, note="measured on different pictures")
+    p = mcnemar(lost, won)
+    note = f"{lost} pictures lost, {won} won"
+    return Finding(ACCURACY, against, "regressed" if p < ALPHA else "unsure", change, margin=margin, p=p, note=note)
+
+
+def verdict_of(findings: Sequence[Finding]) -> tuple[Verdict, str]:
+    """The whole verdict, and in a sentence why."""
+    for verdict in ("regressed", "unsure"):
+        found = [one for one in findings if one.verdict == verdict and (verdict == "regressed" or _must_pass(one))]
+        if found:
+            return verdict, "; ".join(map(said, found))
+    unknown = [one for one in findings if one.metric in PROVEN and not one.verdict]
+    if unknown:
+        return "unsure", "; ".join(f"{one.metric}: {one.note}" for one in unknown)
+    return "passed", "nothing that must not get worse did"
+
+
+def _must_pass(finding: Finding) -> bool:
+    return finding.metric in PROVEN or finding.metric == ACCURACY
+
+
+def said(finding: Finding) -> str:
+    """`p50 6.1 % worse than the baseline's (5.2 to 7.0), 3.0 % may be`."""
+    if finding.change is None:
+        return f"{finding.metric}: {finding.note}"
+    unit = "points" if finding.metric == ACCURACY else "%"
+    way = "worse" if finding.change >= 0 else "better"
+    interval = (
+        f" ({100 * finding.low:+.1f} to {100 * finding.high:+.1f})"
+        if finding.low is not None and finding.high is not None
+        else ""
+    )
+    return (
+        f"{finding.metric} {abs(100 * finding.change):.1f} {unit} {way} than the {finding.against}'s{interval}, "
+        f"{100 * finding.margin:.1f} may be"
+    )

@@ -1,0 +1,93 @@
+"""A hash-locked list -> a folder of wheels, downloaded once: so that an image is built without a network.
+
+Knows nothing of Docker. pip finds the packages as it is configured on this machine.
+"""
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path
+from shutil import move
+
+from deploy import Say
+from toolchain.errors import DockerError
+from toolchain.records.storage import digest_of, folder_made_whole
+
+PYTHON = "3.11"  # of the base image
+PLATFORMS = ("manylinux_2_34", "manylinux_2_31", "manylinux_2_28", "manylinux_2_27", "manylinux_2_17", "manylinux2014")
+BUILT = "built.txt"
+HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})")
+
+
+def toolchain_home() -> Path:
+    """Where what can be made again is kept: `.toolchain` here, or $TOOLCHAIN_HOME."""
+    return Path(os.environ.get("TOOLCHAIN_HOME", ".toolchain"))
+
+
+def wheelhouse(locks: Sequence[Path], say: Say, home: Path | None = None, sources: Sequence[Path] = ()) -> Path:
+    """The folder with a wheel for each line of `locks`; every hash is checked, also when the folder was there. sources:
+    locks of source packages, which are built here; BUILT lists what became of them."""
+    texts = [lock.read_text() for lock in (*locks, *sources)]
+    named = sha256("\n".join((*texts, PYTHON, *PLATFORMS)).encode()).hexdigest()[:16]
+    folder = (home or toolchain_home()) / "wheelhouse" / named
+    if not folder.is_dir():
+        say(f"downloading the image's wheels ({', '.join(lock.name for lock in locks)})")
+        with folder_made_whole(folder) as temporary:
+            for lock in locks:
+                _download(lock, temporary)
+            for lock in sources:
+                _build(lock, temporary, say)
+    _check(folder, [*locks, *folder.glob(BUILT)])
+    return folder
+
+
+def built_lines(folder: Path) -> str:
+    """What was built of source packages, as lines of a hash-locked list."""
+    listed = folder / BUILT
+    return listed.read_text() if listed.is_file() else ""
+
+
+def _download(lock: Path, folder: Path, machine: str = "x86_64") -> None:
+    options = ["--require-hashes", "--no-deps", "--only-binary=:all:", "--disable-pip-version-check", "--quiet"]
+    target = [
+        "--implementation=cp",
+        f"--python-version={PYTHON}",
+        *(f"--platform={name}_{machine}" for name in PLATFORMS),
+    ]
+    command = [sys.executable, "-m", "pip", "download", *options, *target, f"--requirement={lock}", f"--dest={folder}"]
+    _pip(command, f"{lock}: the wheels could not be downloaded", "check the network and pip's settings")
+
+
+def _build(lock: Path, folder: Path, say: Say) -> None:
+    say(f"building the image's packages that are no wheels ({lock.name}); their own build steps may download more")
+    options = ["--require-hashes", "--no-deps", "--disable-pip-version-check", "--quiet"]
+    with tempfile.TemporaryDirectory(prefix="wheels-") as made:
+        command = [sys.executable, "-m", "pip", "wheel", *options, f"--requirement={lock}", f"--wheel-dir={made}"]
+        _pip(command, f"{lock}: could not be built", "the vendor's own package index must be reachable from here")
+        lines = []
+        for wheel in sorted(Path(made).glob("*.whl")):
+            name, version = wheel.name.split("-")[:2]
+            lines.append(f"{name}=={version} --hash=sha256:{digest_of(wheel)}\n")
+            move(wheel, folder / wheel.name)
+    with (folder / BUILT).open("a") as listed:
+        listed.writelines(lines)
+
+
+def _pip(command: Sequence[str], failed: str, advice: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+        words = [line for line in lines if line.startswith("ERROR")] or lines
+        last = " ".join(words[-1:]) or f"exit {done.returncode}"
+        raise DockerError(f"{failed} ({last}); {advice}")
+
+
+def _check(folder: Path, locks: Sequence[Path]) -> None:
+    known = {found for lock in locks for found in HASH.findall(lock.read_text())}
+    for wheel in sorted(folder.glob("*.whl")):
+        if digest_of(wheel) not in known:
+            raise DockerError(f"{wheel}: its hash is in no lock; remove {folder} and try again")

@@ -1,0 +1,1 @@
+"""KServe manifests of a release, and the Secrets that they name."""

@@ -1,0 +1,116 @@
+"""What closes a release in a cluster: Secrets by their names, never what is in them, and a port for operators alone.
+
+A Secret has as keys what `toolchain run --secrets` takes as files, so that one can be made of such a folder. Writes
+words of Kubernetes; knows no release.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from deploy.containers.secrets import CERT, CLIENT_CA, KEY, PLACE, TOKENS, environment
+from deploy.runtime.http.access import check_port
+from toolchain.errors import UsageError
+
+NAMED = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")  # RFC 1123
+HTTP_PORT, GRPC_PORT = 8080, 8081
+MODE = 0o440  # root's and the pod's group's
+# who scrapes, where kube-prometheus puts it
+MONITORING = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Closed:
+    """tls, client_ca, tokens: names of Secrets, which may be the same; empty: not so. admin_port: None: all on one."""
+
+    tls: str = ""
+    client_ca: str = ""
+    tokens: str = ""
+    admin_port: int | None = None
+
+    @property
+    def scheme(self) -> str:
+        """The name of the port, too."""
+        return "https" if self.tls else "http"
+
+    @property
+    def _held(self) -> dict[str, str]:
+        """File -> Secret."""
+        found = {CERT: self.tls, KEY: self.tls, CLIENT_CA: self.client_ca, TOKENS: self.tokens}
+        return {name: secret for name, secret in found.items() if secret}
+
+    @property
+    def environment(self) -> list[Object]:
+        told = environment(tuple(self._held))
+        if self.admin_port is not None:
+            told["ADMIN_PORT"] = str(self.admin_port)
+        return [{"name": name, "value": value} for name, value in told.items()]
+
+    @property
+    def volumes(self) -> list[Object]:
+        secrets = sorted(set(self._held.values()))
+        sources = [{"secret": {"name": secret, "items": self._items(secret)}} for secret in secrets]
+        return [{"name": "secrets", "projected": {"defaultMode": MODE, "sources": sources}}] if sources else []
+
+    def _items(self, secret: str) -> list[Object]:
+        return [{"key": name, "path": name} for name, holder in self._held.items() if holder == secret]
+
+    @property
+    def mounts(self) -> list[Object]:
+        return [{"name": "secrets", "mountPath": PLACE, "readOnly": True}] if self._held else []
+
+    @property
+    def ports(self) -> list[Object]:
+        found = {self.scheme: HTTP_PORT, "grpc": GRPC_PORT}
+        if self.admin_port is not None:
+            found["admin"] = self.admin_port
+        return [{"name": name, "containerPort": port, "protocol": "TCP"} for name, port in found.items()]
+
+    def probe(self, path: str) -> Object:
+        """Health needs neither token nor certificate; on the admin port no crowd of clients takes a probe's place."""
+        asked: Object = {"path": path, "port": self.admin_port or HTTP_PORT}
+        return {"httpGet": {**asked, "scheme": "HTTPS"} if self.tls else asked}
+
+    @property
+    def ingress(self) -> list[Object]:
+        """Clients from anywhere; whom the admin port is for from their namespace."""
+        found: list[Object] = [{"ports": [{"port": name, "protocol": "TCP"} for name in (self.scheme, "grpc")]}]
+        if self.admin_port is not None:
+            found.append({"from": [MONITORING], "ports": [{"port": "admin", "protocol": "TCP"}]})
+        return found
+
+    def scraped(self, name: str) -> Object:
+        """For a PodMonitor. What Prometheus shows, and whom it trusts, is in a Secret of its own, NAME-monitor: ca.crt,
+        token, tls.crt and tls.key. The certificate of the pods is for the host NAME."""
+        found: Object = {
+            "port": self.scheme if self.admin_port is None else "admin",
+            "path": "/metrics",
+            "interval": "15s",
+        }
+        secret = f"{name}-monitor"
+        if self.tls:
+            found["scheme"] = "https"
+            found["tlsConfig"] = {"ca": {"secret": {"name": secret, "key": "ca.crt"}}, "serverName": name}
+        if self.client_ca:
+            found["tlsConfig"]["cert"] = {"secret": {"name": secret, "key": "tls.crt"}}
+            found["tlsConfig"]["keySecret"] = {"name": secret, "key": "tls.key"}
+        if self.tokens:
+            found["authorization"] = {"credentials": {"name": secret, "key": "token"}}
+        return found
+
+
+OPEN = Closed()
+
+
+def closed(tls: str | None, client_ca: str | None, tokens: str | None, admin_port: int | None) -> Closed:
+    """A person's flags; UsageError."""
+    for flag, name in (("--tls-secret", tls), ("--client-ca-secret", client_ca), ("--token-secret", tokens)):
+        if name is not None and not NAMED.fullmatch(name):
+            raise UsageError(f"{flag}={name}: expected the name of a Secret: small letters, digits, - and .")
+    if client_ca and not tls:
+        raise UsageError(f"--client-ca-secret={client_ca}: client certificates need TLS; add --tls-secret=NAME")
+    check_port("--admin-port", admin_port)
+    if admin_port in (0, HTTP_PORT, GRPC_PORT):
+        raise UsageError(f"--admin-port={admin_port}: expected a port of its own, as 9090")
+    return Closed(tls or "", client_ca or "", tokens or "", admin_port)

@@ -1,0 +1,148 @@
+"""How fast a candidate is on this very device: LoadGen's scenarios, memory, energy, throttling, fingerprint.
+
+Every latency is kept; nothing is judged here. Cold start is the host's to tell: a container cannot see its own.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import msgspec
+
+from deploy.runtime.certification.loadgen import multi_stream, offline, server, single_stream
+from deploy.runtime.device.cgroup import peak_memory_bytes, throttled_periods
+from deploy.runtime.device.energy import Meter
+from deploy.runtime.device.gpu import Watch
+from deploy.runtime.device.probe import fingerprint, missing_needs
+from deploy.runtime.engines import Engine, OnGpu, Settings, gpu_of, serving_engine
+from toolchain.errors import DeviceError, UsageError
+from toolchain.records.bundle import CERTIFY, SAMPLE, Bundle
+from toolchain.records.gpu import GpuFigures
+from toolchain.records.report import SAMPLES_FOR, Report, Scenario, percentiles
+from toolchain.records.tensors import Array
+
+SCENARIOS = ("SingleStream", "MultiStream", "Server", "Offline")
+BRIEF = ("SingleStream", "Offline")
+TIMED, WARM = SAMPLES_FOR[99.0], 10
+LIMIT_MS = 15.0  # Server: MLPerf's for ResNet-50
+RATE_SHARE = 0.5  # of Offline's, where no rate is given
+
+
+def checked_scenarios(text: str) -> tuple[str, ...]:
+    """`SingleStream,Server` as names, in LoadGen's order; `all` for all four. UsageError."""
+    asked = SCENARIOS if text == "all" else tuple(text.split(","))
+    unknown = [name for name in asked if name not in SCENARIOS]
+    if unknown:
+        raise UsageError(f"--scenarios={text}: no scenario '{unknown[0]}'; expected all, or of: {', '.join(SCENARIOS)}")
+    return tuple(name for name in SCENARIOS if name in asked)
+
+
+def run_bench(
+    bundle: Bundle,
+    threads: int,
+    seconds: float,
+    say: Callable[[str], None],
+    precision: str = "",
+    scenarios: Sequence[str] = BRIEF,
+    rate: float | None = None,
+) -> Report:
+    """Measure `scenarios` of the candidate `precision` (empty: the chosen one), about `seconds` each; DeviceError where
+    the bundle cannot run. rate: pictures a second in Server; None: half of Offline's.
+
+    peak_memory_bytes is this process's, all in: Python, the pictures, both engines one after the other, LoadGen.
+    """
+    device = fingerprint()
+    lacking = missing_needs(bundle.manifest.needs, device)
+    if lacking:
+        raise DeviceError(lacking)
+    before = throttled_periods()
+    precision = precision or bundle.manifest.chosen
+    found = measured(bundle, precision, threads, seconds, say, scenarios, rate)
+    manifest = bundle.manifest
+    return Report(
+        bundle=bundle.digest,
+        name=manifest.name,
+        release=manifest.release,
+        target=manifest.target,
+        precision=precision,
+        backend=manifest.candidate(precision).backend,
+        engine=found.engine,
+        threads=threads,
+        fingerprint=device,
+        scenarios=found.scenarios,
+        peak_memory_bytes=peak_memory_bytes(),
+        throttled_periods=throttled_periods() - before,
+        measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        gpu=found.gpu,
+        joules_per_picture=found.joules_per_picture,
+        energy=found.energy,
+    )
+
+
+def real_pictures(bundle: Bundle) -> Array:
+    """The bundle's own pictures, never noise: an INT8 net's answers, and some engines' speed, depend on them."""
+    return bundle.arrays(CERTIFY)["images"] if bundle.holds(CERTIFY) else bundle.arrays(SAMPLE)["inputs"]
+
+
+class Measured(NamedTuple):
+    """scenarios: what LoadGen found, in SCENARIOS' order; engine: its version; joules_per_picture: in Offline; energy:
+    by what, or why not; gpu: None for an engine on the CPU."""
+
+    scenarios: tuple[Scenario, ...]
+    engine: str
+    joules_per_picture: float | None
+    energy: str
+    gpu: GpuFigures | None
+
+
+def measured(
+    bundle: Bundle,
+    precision: str,
+    threads: int,
+    seconds: float,
+    say: Callable[[str], None],
+    scenarios: Sequence[str] = SCENARIOS,
+    rate: float | None = None,
+) -> Measured:
+    """All `scenarios` of one candidate."""
+    pictures = real_pictures(bundle)
+    found: dict[str, Scenario] = {}
+    joules, on_gpu = None, None
+    with ExitStack() as watching:
+        with serving_engine(bundle, Settings(threads, "latency"), precision) as engine:
+            version, used = engine.version, gpu_of(engine)
+            meter, watch = Meter(used), watching.enter_context(Watch(used)) if used else None
+            say(f"bench: {precision}, {version}, {threads} threads, {seconds:g} s a scenario: {', '.join(scenarios)}")
+            if "SingleStream" in scenarios:
+                found["SingleStream"] = single_stream(engine, pictures, seconds)
+            if "MultiStream" in scenarios:
+                found["MultiStream"] = multi_stream(engine, pictures, seconds)
+            on_gpu = gpu_timings(engine, pictures)
+        if {"Server", "Offline"} & set(scenarios):
+            with serving_engine(bundle, Settings(threads, "throughput"), precision) as engine:
+                if "Offline" in scenarios or rate is None:
+                    before = meter.read()
+                    found["Offline"] = offline(engine, pictures, seconds)
+                    joules = meter.joules(before)
+                if "Server" in scenarios:
+                    asked = rate or RATE_SHARE * found["Offline"].throughput_per_s
+                    found["Server"] = server(engine, pictures, seconds, asked, LIMIT_MS)
+    kept = tuple(found[name] for name in SCENARIOS if name in scenarios)
+    for scenario in kept:
+        if not scenario.valid:
+            say(f"{scenario.scenario}: not valid: {scenario.note}")
+    offered = found.get("Offline")
+    a_picture = joules / (offered.throughput_per_s * offered.seconds) if offered and joules else None
+    seen = msgspec.structs.replace(watch.figures(), **on_gpu) if watch else None
+    return Measured(kept, version, a_picture, meter.source, seen)
+
+
+def gpu_timings(engine: Engine, pictures: Array) -> dict[str, Any]:
+    """GpuFigures' timings of single pictures; nothing of an engine on the CPU."""
+    if not isinstance(engine, OnGpu):
+        return {}
+    name = engine.inputs[0].name
+    timings = [engine.timed({name: pictures[at % len(pictures)][None]}) for at in range(-WARM, TIMED)][WARM:]
+    compute, whole = ([one[place] for one in timings] for place in (0, 1))
+    return {"timed": TIMED, "compute_ms": percentiles(compute), "whole_ms": percentiles(whole)}

@@ -1,0 +1,106 @@
+"""The whole certificate of a bundle on this very device: which candidate serves, whether its answers are right, how
+fast it is, what it needs. Needs no network.
+
+certify.py has the checks, decide.py the choice, bench.py the measurements; signing.py signs, state.py keeps.
+"""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from time import perf_counter
+
+import msgspec
+
+from deploy.runtime.certification.bench import measured
+from deploy.runtime.certification.checks import Judged, check_needs, check_throttling, golden_checks, judged
+from deploy.runtime.certification.choose import decide
+from deploy.runtime.certification.wilson import wilson
+from deploy.runtime.device.cgroup import peak_memory_bytes, throttled_periods
+from deploy.runtime.device.probe import fingerprint
+from deploy.runtime.engines import Settings, serving_engine
+from toolchain.records.bundle import Bundle
+from toolchain.records.certificate import Certificate, Check, figures
+
+SECONDS = 1.0  # of each scenario
+
+
+def run_certify(
+    bundle: Bundle,
+    threads: int,
+    say: Callable[[str], None],
+    seconds: float = SECONDS,
+    rate: float | None = None,
+    began: float | None = None,
+) -> Certificate:
+    """Unsigned. A check that fails is told, not raised, and nothing is measured of a bundle that answers wrongly. Where
+    the device lacks what the bundle needs, no engine is opened: its code may not run here at all.
+
+    seconds: of each scenario; rate: see run_bench; began: when this process did, by time.perf_counter.
+    """
+    needs = check_needs(bundle, fingerprint())
+    empty = _unopened(bundle, needs, threads)
+    if not needs.passed:
+        return empty
+    before = throttled_periods()
+    cold_start_s = None if began is None else _cold_start(bundle, threads, began)
+    decision = decide(bundle, threads, say)
+    found = decision.judged or _judged(bundle, threads, decision.precision)
+    right, images = found.counted or (0, 0)
+    low, high = wilson(right, images) if images else (None, None)
+    changes: dict[str, object] = {}
+    if not found.failed:
+        speed = measured(bundle, decision.precision, threads, seconds, say, rate=rate)
+        changes = {
+            "scenarios": figures(speed.scenarios),
+            "joules_per_picture": speed.joules_per_picture,
+            "energy": speed.energy,
+            "gpu": speed.gpu,
+        }
+    throttled = throttled_periods() - before
+    return msgspec.structs.replace(
+        empty,
+        precision=decision.precision,
+        chosen_by=decision.chosen_by,
+        candidates=decision.candidates,
+        engine=found.engine,
+        checks=(needs, *found.checks, check_throttling(throttled)),
+        images=images,
+        accuracy=found.accuracy,
+        accuracy_low=low,
+        accuracy_high=high,
+        cold_start_s=cold_start_s,
+        throttled_periods=throttled,
+        peak_memory_bytes=peak_memory_bytes(),
+        **changes,
+    )
+
+
+def _unopened(bundle: Bundle, needs: Check, threads: int) -> Certificate:
+    """What is known before any engine is opened."""
+    manifest = bundle.manifest
+    return Certificate(
+        bundle=bundle.digest,
+        name=manifest.name,
+        release=manifest.release,
+        precision=manifest.chosen,
+        engine="not opened",
+        fingerprint=fingerprint(),
+        checks=(needs,),
+        images=0,
+        accuracy=None,
+        accuracy_low=None,
+        accuracy_high=None,
+        issued_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        threads=threads,
+    )
+
+
+def _cold_start(bundle: Bundle, threads: int, began: float) -> float:
+    """Seconds from the process's first line to the golden answers of the build's choice."""
+    with serving_engine(bundle, Settings(threads)) as engine:
+        golden_checks(bundle, engine)
+    return perf_counter() - began
+
+
+def _judged(bundle: Bundle, threads: int, precision: str) -> Judged:
+    with serving_engine(bundle, Settings(threads), precision) as engine:
+        return judged(bundle, engine, precision)

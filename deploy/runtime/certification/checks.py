@@ -1,0 +1,155 @@
+"""Does this bundle answer on this very device as it did on the machine that built it?
+
+golden_checks takes milliseconds and stands before readiness at every start; certification.py puts all checks together.
+Needs no network and writes nothing. Knows nothing of latency (bench.py does) or of HTTP.
+"""
+
+from hashlib import sha256
+from typing import NamedTuple
+
+import numpy as np
+
+from deploy.runtime.device.probe import missing_needs
+from deploy.runtime.engines import Engine
+from toolchain.records.bundle import CERTIFY, SAMPLE, Bundle
+from toolchain.records.certificate import Check
+from toolchain.records.fingerprint import Fingerprint
+from toolchain.records.storage import encoded
+from toolchain.records.tensors import Array
+
+BATCH = 16
+
+
+def golden_checks(bundle: Bundle, engine: Engine, precision: str | None = None) -> tuple[Check, ...]:
+    """Check `engine`, which runs the candidate `precision` (None: the chosen one), on sample.npz's inputs."""
+    precision = precision or bundle.manifest.chosen
+    sample = bundle.arrays(SAMPLE)
+    checks = (check_preprocessing(bundle),)
+    if f"outputs_{precision}" not in sample:
+        held = ", ".join(sorted(sample)) or "nothing"
+        return *checks, Check("golden", False, f"{SAMPLE} holds {held}", f"outputs_{precision} in {SAMPLE}")
+    golden = bundle.manifest.golden
+    if not (precision in golden.relative and precision in golden.top1_agreement):
+        held = ", ".join(sorted(golden.relative)) or "nothing"
+        return *checks, Check("golden", False, f"the manifest has limits for {held}", f"a limit for {precision}")
+    # one at a time: the form that most requests meet, and no second form is compiled before the server is ready
+    answers = infer_all(engine, sample["inputs"], batch=1)
+    limits = golden.relative[precision], golden.top1_agreement[precision]
+    return checks + compare(answers, sample[f"outputs_{precision}"], *limits)
+
+
+class Judged(NamedTuple):
+    """What a candidate answered here. counted: right answers and pictures, None where none are labelled; engine: its
+    version."""
+
+    checks: tuple[Check, ...]
+    counted: tuple[int, int] | None
+    engine: str
+
+    @property
+    def failed(self) -> tuple[Check, ...]:
+        return tuple(check for check in self.checks if not check.passed)
+
+    @property
+    def accuracy(self) -> float | None:
+        return self.counted[0] / self.counted[1] if self.counted else None
+
+
+def judged(bundle: Bundle, engine: Engine, precision: str) -> Judged:
+    """Golden answers and accuracy of `engine`, which runs the candidate `precision`."""
+    counted = count_right(bundle, engine)
+    accuracy = check_accuracy(counted, bundle.manifest.certified(precision))
+    return Judged((*golden_checks(bundle, engine, precision), accuracy), counted, engine.version)
+
+
+def compare(answers: Array, expected: Array, relative: float, agreement: float) -> tuple[Check, ...]:
+    """Golden answers [N, classes] against expected ones: shape, finite, distance over the largest expected, top-1."""
+    if answers.shape != expected.shape:
+        return (Check("golden shape", False, str(list(answers.shape)), str(list(expected.shape))),)
+    broken = int(np.sum(~np.isfinite(answers)))
+    finite = Check("golden finite", not broken, f"{broken} of {answers.size} answers are NaN or infinite", "all finite")
+    if broken:
+        return (finite,)
+    # An all-zero answer (the null engine's) has no scale of its own: the distance is then absolute.
+    scale = float(np.max(np.abs(expected))) or 1.0
+    distances = np.max(np.abs(answers.astype(np.float64) - expected), axis=tuple(range(1, answers.ndim))) / scale
+    worst = int(np.argmax(distances))
+    agreed = float(np.mean(top1(answers) == top1(expected)))
+    found = f"{distances[worst]:.2g} of the largest answer, at picture {worst}"
+    return (
+        finite,
+        Check("golden distance", bool(distances[worst] <= relative), found, f"at most {relative:.2g}"),
+        Check("golden top-1", agreed >= agreement, f"{agreed:.1%} agree", f"at least {agreement:.1%}"),
+    )
+
+
+def check_preprocessing(bundle: Bundle) -> Check:
+    """The digest that the graph was exported with names the preprocessing that the manifest tells the server."""
+    digest = sha256(encoded(bundle.manifest.preprocessing)).hexdigest()
+    expected = bundle.manifest.preprocessing_sha256
+    return Check("preprocessing", digest == expected, f"sha256 {digest[:12]}", f"sha256 {expected[:12]}")
+
+
+def check_needs(bundle: Bundle, device: Fingerprint) -> Check:
+    needs = bundle.manifest.needs
+    lacking = missing_needs(needs, device)
+    gpu = ("an NVIDIA GPU", *(f"compute capability {one / 10:.1f}" for one in needs.compute_capabilities))
+    wanted = (needs.architecture, *needs.cpu_isa, *(gpu if needs.gpu else ()))
+    return Check("needs", lacking is None, lacking or "all there", ", ".join(wanted))
+
+
+def check_accuracy(counted: tuple[int, int] | None, built: float | None) -> Check:
+    """At most max(1 point, 1 picture) fewer right than on the build machine.
+
+    The pictures, the artifact and the engine's code are the same on both, so the sampling error of the pictures cancels
+    (a paired comparison) and the Wilson interval, some points wide, would be far too kind. What may differ honestly is
+    rounding, which flips a picture only where two classes are level, and as often to right as to wrong; a real fault,
+    such as INT8 sums that saturate on CPUs without VNNI, costs points (3.3 on a public list, design.md). One picture is
+    always allowed, so that a small sample is not refused for one coin's toss. More right than there always passes.
+    """
+    if counted is None:
+        return Check("accuracy", True, f"not measured: no labelled pictures in the bundle ({CERTIFY})", "nothing")
+    right, images = counted
+    found = f"{right} of {images} right ({right / images:.2%})"
+    if built is None:
+        return Check("accuracy", True, found, "nothing: the bundle tells no figure of the build machine")
+    there, allowed = round(built * images), max(1, images // 100)
+    expected = f"at least {there - allowed}: {there} on the build machine ({built:.2%}) less {allowed}"
+    return Check("accuracy", right >= there - allowed, found, expected)
+
+
+def check_throttling(periods: int) -> Check:
+    """Told, never failed: a quota that bites makes answers late, not wrong."""
+    found = f"throttled in {periods} CPU periods: latencies measured now would mislead" if periods else "none"
+    return Check("throttling", True, found, "told only")
+
+
+def count_right(bundle: Bundle, engine: Engine) -> tuple[int, int] | None:
+    """Right answers and pictures of certify.npz; None where the bundle has none with labels."""
+    right = answered_right(bundle, engine)
+    return None if right is None else (int(np.sum(right)), len(right))
+
+
+def answered_right(bundle: Bundle, engine: Engine) -> Array | None:
+    """Whether each picture of certify.npz is answered right, bool [N]; None where the bundle has none with labels."""
+    if not bundle.holds(CERTIFY):
+        return None
+    sample = bundle.arrays(CERTIFY)
+    if not len(sample.get("labels", ())):
+        return None
+    answers = infer_all(engine, sample["images"])
+    finite = np.all(np.isfinite(answers), axis=1)  # NaN is never right, whatever argmax makes of it
+    right: Array = (top1(answers) == sample["labels"]) & finite
+    return right
+
+
+def infer_all(engine: Engine, images: Array, batch: int = BATCH) -> Array:
+    """The first output for all `images`, `batch` at a time."""
+    given, asked = engine.inputs[0].name, engine.outputs[0].name
+    parts = [images[start : start + batch] for start in range(0, len(images), batch)]
+    return np.concatenate([engine.infer({given: part})[asked] for part in parts])
+
+
+def top1(answers: Array) -> Array:
+    classes: Array = np.argmax(answers, axis=1)
+    return classes

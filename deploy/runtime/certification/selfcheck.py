@@ -1,0 +1,42 @@
+"""What can be checked of a bundle wherever its image is: its files, its engine's library, what was built for which
+version; and its golden answers where this device can run it. Writes nothing.
+"""
+
+from collections.abc import Iterator
+
+import msgspec
+
+from deploy.runtime.certification.checks import check_preprocessing, golden_checks
+from deploy.runtime.certification.choose import above_floor
+from deploy.runtime.device.probe import missing_needs
+from deploy.runtime.engines import Settings, examined, serving_engine
+from toolchain.errors import DeviceError
+from toolchain.records.bundle import Bundle
+from toolchain.records.certificate import Check
+from toolchain.records.manifest import Candidate
+from toolchain.records.selfcheck import SelfCheck
+
+
+def run_selfcheck(bundle: Bundle, threads: int) -> SelfCheck:
+    """Of every candidate that a device may serve. That the files are as the manifest says was checked when the bundle
+    was opened."""
+    manifest = bundle.manifest
+    lacking = missing_needs(manifest.needs) or ""
+    checks = [
+        Check("files", True, f"{len(manifest.files)} files, each with its digest", "sha256 as the manifest has it"),
+        check_preprocessing(bundle),
+    ]
+    for one in manifest.candidates:
+        if above_floor(manifest, one):
+            found = examined(bundle.folder, one) if lacking else _answered(bundle, one, threads)
+            checks += [msgspec.structs.replace(check, name=f"{one.precision}: {check.name}") for check in found]
+    return SelfCheck(bundle.digest, manifest.name, manifest.release, manifest.target, tuple(checks), lacking)
+
+
+def _answered(bundle: Bundle, one: Candidate, threads: int) -> Iterator[Check]:
+    try:
+        with serving_engine(bundle, Settings(threads), one.precision) as engine:
+            yield Check("engine", True, engine.version, "one that opens it")
+            yield from (check for check in golden_checks(bundle, engine, one.precision) if "golden" in check.name)
+    except DeviceError as error:
+        yield Check("engine", False, str(error), "one that opens it")

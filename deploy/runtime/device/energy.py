@@ -1,0 +1,111 @@
+"""Energy that this device took, where it tells: RAPL for Intel and AMD packages, NVML for the GPU that is used.
+
+RAPL counts the whole package, everything that runs on it included. Linux lets only root read it since 5.10
+(CVE-2020-8694) and virtual machines seldom have it: then the reason is told, and nothing is estimated.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from deploy.runtime.device.gpu import Gpu
+from deploy.runtime.metrics import family, sample
+
+POWERCAP = Path("/sys/class/powercap")
+Counter = tuple[float | None, float]  # joules, and the value at which it begins again, or 0
+Reading = tuple[Counter, ...]
+
+
+class Source(NamedTuple):
+    """`by`: rapl or nvml; `domain`: which part of the machine, as that names it."""
+
+    by: str
+    domain: str
+    read: Callable[[], Counter]
+
+
+class Meter:
+    """joules() between two readings; `source`: by what, or why not. gpu: what the bundle runs on, if not the CPU."""
+
+    def __init__(self, gpu: Gpu | None = None, powercap: Path = POWERCAP) -> None:
+        packages, why = _packages(powercap)
+        counted = gpu is not None and gpu.joules() is not None
+        self.sources: list[Source] = list(packages)
+        if gpu is not None and counted:
+            self.sources.append(Source("nvml", gpu.name, partial(_consumed, gpu)))
+        names = [f"RAPL, {len(packages)} package(s)"] * bool(packages) + ["NVML, 1 GPU"] * counted
+        if gpu is not None and not counted:
+            why = f"{why}; {gpu.name} has no energy counter"
+        self.source = "; ".join(names) or f"not readable here: {why}"
+
+    def read(self) -> Reading:
+        return tuple(source.read() for source in self.sources)
+
+    def joules(self, before: Reading) -> float | None:
+        """Since `before`; None where one cannot be read. Right while no counter has begun again more than once."""
+        parts = [_since(then, now) for then, now in zip(before, self.read(), strict=True)]
+        return sum(part for part in parts if part is not None) if parts and None not in parts else None
+
+
+class Totals:
+    """What each source has counted since this was made: a counter for Prometheus, right while it is asked for at least
+    once for each time that the source's own begins again (every 20 minutes at 200 W, at the soonest)."""
+
+    def __init__(self, meter: Meter) -> None:
+        self._meter, self._last = meter, meter.read()
+        self._joules = [0.0] * len(self._last)
+
+    def metrics_text(self) -> str:
+        """Empty where nothing is readable; what cannot be read just now has no line: 0 is no word for unknown."""
+        name, lines = "edge_energy_joules_total", []
+        now = self._meter.read()
+        for at, source in enumerate(self._meter.sources):
+            if (more := _since(self._last[at], now[at])) is not None:
+                self._joules[at] += more
+                lines.append(sample(name, self._joules[at], source=source.by, domain=source.domain))
+        self._last = tuple(then if one[0] is None else one for then, one in zip(self._last, now, strict=True))
+        return family(name, "counter", "Energy since the server was ready.", lines) if lines else ""
+
+
+def _since(before: Counter, after: Counter) -> float | None:
+    (then, _), (now, around) = before, after
+    return None if now is None or then is None else now - then + ((around or then) if now < then else 0.0)
+
+
+def _packages(powercap: Path) -> tuple[list[Source], str]:
+    folders = [folder for folder in sorted(powercap.glob("intel-rapl:*")) if folder.name.count(":") == 1]
+    folders = [folder for folder in folders if _name(folder) != "psys"]  # the whole platform, packages included
+    if not folders:
+        return [], "no RAPL counters (a virtual machine, or not Intel or AMD)"
+    try:
+        for folder in folders:
+            _read_rapl(folder)
+    except PermissionError:
+        return [], "RAPL counters are for root alone"
+    except (OSError, ValueError) as error:
+        return [], f"RAPL counters cannot be read ({error})"
+    return [Source("rapl", _name(folder), partial(_rapl, folder)) for folder in folders], ""
+
+
+def _name(folder: Path) -> str:
+    """`package-0`, as the kernel calls it."""
+    told = folder / "name"
+    return told.read_text().strip() if told.is_file() else folder.name
+
+
+def _rapl(folder: Path) -> Counter:
+    """None where the rights to read it were taken away since."""
+    try:
+        return _read_rapl(folder)
+    except (OSError, ValueError):
+        return None, 0.0
+
+
+def _read_rapl(folder: Path) -> Counter:
+    joules = int((folder / "energy_uj").read_text()) / 1e6
+    return joules, int((folder / "max_energy_range_uj").read_text()) / 1e6
+
+
+def _consumed(gpu: Gpu) -> Counter:
+    return gpu.joules(), 0.0

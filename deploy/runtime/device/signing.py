@@ -1,0 +1,69 @@
+"""A device's key, and what it signs: Ed25519 (RFC 8032), by libsodium.
+
+The key is mounted, or made at the first start and kept on the volume, readable by its owner only. Without either it
+lives as long as the process: the signature then proves that nothing was changed, not whose it is.
+"""
+
+import os
+from base64 import b64encode
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+from nacl.signing import SigningKey
+
+from toolchain.errors import DeviceError, RecordError
+from toolchain.records.certificate import Certificate, signable, unbased
+from toolchain.records.storage import encoded
+
+KEY = "key.ed25519"
+SEED_BYTES = 32
+
+
+def signing_key(mounted: Path | None, state: Path | None) -> SigningKey:
+    """The mounted key; else the one on the volume, made there if there is none; else a new one. DeviceError for a file
+    that holds no key."""
+    if mounted is not None:
+        return _read(mounted)
+    if state is None:
+        return SigningKey.generate()
+    place = state / KEY
+    if not place.is_file():
+        try:
+            _keep(place, SigningKey.generate())
+        except OSError as error:
+            raise DeviceError(f"{place}: cannot be written ({error.strerror}); mount a key: CERTIFICATE_KEY") from error
+    return _read(place)
+
+
+def _keep(place: Path, key: SigningKey) -> None:
+    """Two containers that share a volume and start at once must end with one key: the first to link it wins."""
+    temporary = place.with_name(f".{KEY}.{os.getpid()}.{os.urandom(4).hex()}")
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(b64encode(bytes(key)) + b"\n")
+        with suppress(FileExistsError):
+            place.hardlink_to(temporary)
+    finally:
+        temporary.unlink()
+
+
+def _read(place: Path) -> SigningKey:
+    try:
+        seed = unbased(place.read_text().strip())
+    except (OSError, UnicodeDecodeError, RecordError) as error:
+        raise DeviceError(
+            f"{place}: no key to sign with ({error}); expected base64 of {SEED_BYTES} bytes: "
+            f"head -c {SEED_BYTES} /dev/urandom | base64"
+        ) from error
+    if len(seed) != SEED_BYTES:
+        raise DeviceError(f"{place}: {len(seed)} bytes; a key to sign with has {SEED_BYTES}, in base64")
+    return SigningKey(seed)
+
+
+def signed(certificate: Certificate, key: SigningKey) -> Certificate:
+    """The certificate with the public key and the signature."""
+    named = msgspec.structs.replace(certificate, key=b64encode(bytes(key.verify_key)).decode(), signature="")
+    signature = key.sign(signable(encoded(named))).signature
+    return msgspec.structs.replace(named, signature=b64encode(signature).decode())

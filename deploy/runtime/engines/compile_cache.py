@@ -1,0 +1,73 @@
+"""What engines compile on a device, kept in a folder on a volume for the next start; what was not used for longest is
+thrown away. Each file begins with the sha256 of the rest: engines run what they load as code. A folder that cannot be
+written is no error: everything is then made anew, and stderr says so once.
+"""
+
+import fcntl
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from hashlib import sha256
+from pathlib import Path
+
+from toolchain.records.storage import write_whole
+
+KEPT = 24
+
+
+class Store:
+    """folder: made when first needed; None: nothing is kept."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self.folder = folder
+
+    def read(self, name: str) -> bytes | None:
+        """None: not there, or not as it was written."""
+        if self.folder is None:
+            return None
+        try:
+            content = (self.folder / name).read_bytes()
+        except OSError:
+            return None
+        with suppress(OSError):
+            os.utime(self.folder / name)  # used now: not among the first to be thrown away
+        digest, content = content[:32], content[32:]
+        return content if sha256(content).digest() == digest else None
+
+    def write(self, name: str, content: bytes) -> None:
+        if self.folder is None:
+            return
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_whole(self.folder / name, sha256(content).digest() + content)
+            self._prune()
+        except OSError as error:
+            self._complain(error)
+
+    @contextmanager
+    def alone(self, name: str) -> Iterator[None]:
+        """One process at a time; the others wait until it is done, or gone. None waits where nothing can be kept."""
+        try:
+            if self.folder is None:
+                raise FileNotFoundError
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock = (self.folder / f"{name}.lock").open("w")
+        except OSError as error:
+            if self.folder is not None:
+                self._complain(error)
+            yield
+            return
+        with lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _prune(self) -> None:
+        assert self.folder is not None
+        files = [path for path in self.folder.iterdir() if path.is_file() and path.suffix != ".lock"]
+        for path in sorted(files, key=lambda path: path.stat().st_mtime, reverse=True)[KEPT:]:
+            path.unlink(missing_ok=True)
+
+    def _complain(self, error: OSError) -> None:
+        print(f"nothing is kept in {self.folder} ({error.strerror}): it is made again next time", file=sys.stderr)
+        self.folder = None

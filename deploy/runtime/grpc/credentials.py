@@ -1,0 +1,38 @@
+"""TLS for gRPC: the same files as for HTTP, and a renewed certificate needs no restart here either."""
+
+import grpc
+
+from deploy.runtime.security.reload import stamp
+from deploy.runtime.security.tls import Tls, server_context
+from toolchain.errors import UsageError
+
+
+class Pair:
+    """What gRPC is told when a client connects: None as long as the files are as they were, or broken (the log says so:
+    access.Secrets looks at the same files)."""
+
+    def __init__(self, tls: Tls) -> None:
+        self._tls, self._stamp = tls, stamp(tls.files)
+
+    def renewed(self) -> grpc.ServerCertificateConfiguration | None:
+        found = stamp(self._tls.files)
+        if found == self._stamp:
+            return None
+        self._stamp = found
+        try:
+            server_context(self._tls)
+            return self.read()
+        except (OSError, UsageError):
+            return None
+
+    def read(self) -> grpc.ServerCertificateConfiguration:
+        tls = self._tls
+        pair = (tls.key.read_bytes(), tls.cert.read_bytes())
+        authorities = tls.client_ca.read_bytes() if tls.client_ca else None
+        return grpc.ssl_server_certificate_configuration([pair], root_certificates=authorities)
+
+
+def credentials(tls: Tls) -> grpc.ServerCredentials:
+    """Of files that access.Secrets has found good. With authorities for clients, every client needs a certificate."""
+    pair = Pair(tls)
+    return grpc.dynamic_ssl_server_credentials(pair.read(), pair.renewed, tls.client_ca is not None)

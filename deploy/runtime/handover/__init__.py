@@ -1,0 +1,1 @@
+"""One listening socket, two releases: a new server takes over without a lost connection."""

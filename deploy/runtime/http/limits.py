@@ -1,0 +1,67 @@
+"""What clients may cost this server, all of them together: connections and memory. Knows no bytes and no sockets."""
+
+from typing import Protocol, TypeVar
+
+import msgspec
+
+from deploy.runtime.http.messages import Refusal
+
+SMALL_BYTES = 256 << 10  # such bodies always pass: the limit on connections bounds them
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """sender_s: to send a head, and a body on top of its size at 64 kB/s. held_bytes: the bodies of all connections,
+    from their first byte to the answer."""
+
+    body_bytes: int = 64 << 20
+    held_bytes: int = 512 << 20
+    head_bytes: int = 16 << 10
+    sender_s: float = 10.0
+    idle_s: float = 75.0
+    connections: int = 512
+
+
+class Peer(Protocol):
+    """A connection, as far as its neighbours are concerned."""
+
+    deadline: float
+
+    @property
+    def is_idle(self) -> bool: ...
+    @property
+    def held_bytes(self) -> int: ...
+    def close_if_idle(self) -> None: ...
+    def sweep(self, now: float) -> None: ...
+
+
+PeerT = TypeVar("PeerT", bound=Peer)
+
+
+def make_place(peers: set[PeerT], newcomer: PeerT, limits: Limits) -> None:
+    """Close an idle connection where there are too many: whoever holds them for nothing cannot shut others out.
+
+    Refusal 503 when every one of them is in use.
+    """
+    if len(peers) <= limits.connections:
+        return
+    idle = [peer for peer in peers if peer.is_idle and peer is not newcomer]
+    if not idle:
+        raise Refusal(503, "connections", f"more than {limits.connections} connections; try later")
+    first = min(idle, key=lambda peer: peer.deadline)
+    first.close_if_idle()
+    peers.discard(first)
+
+
+def check_body(size: int, limits: Limits) -> None:
+    if size > limits.body_bytes:
+        raise Refusal(413, "body_too_large", f"a body of at most {limits.body_bytes} bytes, got {size} bytes")
+
+
+def check_held(peers: set[PeerT], newcomer: PeerT, more: int, limits: Limits) -> None:
+    """Refusal 503 when `more` bytes for `newcomer` would bring all bodies over the limit."""
+    if more + newcomer.held_bytes <= SMALL_BYTES:
+        return
+    held = more + sum(peer.held_bytes for peer in peers)
+    if held > limits.held_bytes:
+        words = f"the bodies in flight would hold {held} bytes, the limit is {limits.held_bytes}; try later"
+        raise Refusal(503, "memory", words)

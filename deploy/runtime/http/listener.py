@@ -1,0 +1,57 @@
+"""One port: its connections, with TLS or without, and what must hold of a request before the endpoints see it.
+
+A server has one, or two: with an admin port, metrics and control are only there, and inference only on the other. They
+share the endpoints and what is counted, but not the places for connections: a crowd shuts no operator out.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+import msgspec
+
+from deploy.runtime.http.access import Rules
+from deploy.runtime.http.app import Check
+from deploy.runtime.http.connection import Connection
+from deploy.runtime.http.limits import Limits, Peer
+from deploy.runtime.http.routes import Endpoints
+from deploy.runtime.http.tls_handshake import Handshake
+from deploy.runtime.security.reload import Renewed
+from deploy.runtime.security.tls import Served
+
+ADMIN_BODY_BYTES, ADMIN_CONNECTIONS = 1 << 20, 32
+
+
+def admin_limits(limits: Limits) -> Limits:
+    return msgspec.structs.replace(
+        limits,
+        body_bytes=min(ADMIN_BODY_BYTES, limits.body_bytes),
+        connections=min(ADMIN_CONNECTIONS, limits.connections),
+    )
+
+
+class Entrance:
+    """The App of its connections (http.py); `protocol` makes one for asyncio."""
+
+    def __init__(
+        self,
+        endpoints: Endpoints,
+        connections: set[Peer],
+        rules: Rules,
+        limits: Limits,
+        tls: Renewed[Served] | None,
+        clock: Callable[[], float],
+    ) -> None:
+        self._endpoints, self._limits, self._tls, self._clock = endpoints, limits, tls, clock
+        self.connections = connections
+        self.check: Check | None = rules.check if rules.are_any else None
+        self.answer, self.refused = endpoints.answer, endpoints.refused
+
+    @property
+    def draining(self) -> bool:
+        return self._endpoints.draining
+
+    def protocol(self) -> asyncio.BaseProtocol:
+        connection = Connection(self, self._limits, self._clock)
+        if self._tls is None:
+            return connection
+        return Handshake(connection, self._tls.value.context, self._limits, self._endpoints.no_handshake)

@@ -1,0 +1,64 @@
+"""Shared memory regions over REST, as Triton words it: /v2/systemsharedmemory[/region/NAME]/status|register|unregister.
+
+Clients unregister all regions of both kinds when they end: of CUDA's, which are not offered, there are none.
+
+Pure: a request and the regions in, a reply out. Knows no sockets, nor who may ask.
+"""
+
+from urllib.parse import unquote
+
+import msgspec
+
+from deploy.runtime.http.messages import Reply, Request, error_reply
+from deploy.runtime.protocol.shared_memory import Regions
+from deploy.runtime.protocol.tensors import words
+from toolchain.errors import RequestError
+
+PREFIX, CUDA = "/v2/systemsharedmemory", "/v2/cudasharedmemory"
+METHODS = {"status": "GET", "register": "POST", "unregister": "POST"}
+
+
+class Registration(msgspec.Struct):
+    """The body of a register call; sizes in bytes."""
+
+    key: str
+    byte_size: int
+    offset: int = 0
+
+
+def answered(regions: Regions, request: Request, path: str) -> Reply:
+    """`path` begins with PREFIX or CUDA."""
+    if path.startswith(CUDA):
+        return _of_cuda(path.removeprefix(f"{CUDA}/"))
+    parts = path.removeprefix(PREFIX).strip("/").split("/")
+    name = unquote(parts[1]) if len(parts) == 3 and parts[0] == "region" else None
+    verb = parts[-1]
+    if (name is None and (len(parts) != 1 or verb == "register")) or verb not in METHODS:
+        return error_reply(404, f"nothing at {words(path)}; expected {PREFIX}[/region/NAME]/{'|'.join(METHODS)}")
+    if request.method not in (METHODS[verb], "HEAD" if METHODS[verb] == "GET" else ""):
+        words_ = f"{words(request.method)} is not answered here; expected {METHODS[verb]}"
+        return error_reply(405, words_, (("Allow", METHODS[verb]),))
+    try:
+        if verb == "status":
+            return Reply(200, msgspec.json.encode(regions.status(name)))
+        if name is not None and verb == "register":
+            asked = _registration(request.body)
+            regions.register(name, asked.key, asked.offset, asked.byte_size)
+        else:
+            regions.unregister(name)
+    except RequestError as error:
+        return error_reply(400, str(error))
+    return Reply(200, b"")
+
+
+def _of_cuda(verb: str) -> Reply:
+    if verb in ("unregister", "status"):
+        return Reply(200, b"" if verb == "unregister" else b"[]")
+    return error_reply(400, "CUDA shared memory is not offered here; use system shared memory, or send the bytes")
+
+
+def _registration(body: memoryview) -> Registration:
+    try:
+        return msgspec.json.decode(body, type=Registration)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise RequestError(f"expected a JSON object with key, byte_size and offset: {error}") from error

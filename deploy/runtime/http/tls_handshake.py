@@ -1,0 +1,70 @@
+"""A TLS handshake, and then the connection: asyncio's own TLS, with the care that strangers call for.
+
+asyncio tells a protocol of a client only once its handshake is done; until then nobody would count it, and thousands
+that never finish would hold memory. Here a client counts as a connection from its first moment, as one that is idle, so
+that it is the first to go where there are too many. And each gets the newest certificate.
+"""
+
+import asyncio
+
+# not in asyncio's manual, and the same since 3.11; start_tls(), which is, hands bytes over before a transport
+from asyncio.sslproto import SSLProtocol, _SSLProtocolTransport
+from collections.abc import Callable
+from ssl import SSLContext
+from typing import cast
+
+from deploy.runtime.http.connection import Connection
+from deploy.runtime.http.limits import Limits
+from deploy.runtime.http.messages import Refusal
+
+BUFFER_BYTES = 64 << 10  # of what is read and decrypted at once, and of what waits either way; asyncio: 256 and 512 kB
+
+
+class Records(SSLProtocol):
+    """With buffers that 512 connections may have on a small device."""
+
+    max_size = BUFFER_BYTES
+
+
+class Handshake(asyncio.Protocol):
+    """Of one `connection`; `failed` is told when it comes to nothing."""
+
+    def __init__(
+        self, connection: Connection, context: SSLContext, limits: Limits, failed: Callable[[str], None]
+    ) -> None:
+        self._connection, self._context, self._limits, self._failed = connection, context, limits, failed
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        try:
+            self._connection.arrive(self._transport)
+        except Refusal as refusal:
+            self._connection.leave()
+            self._transport.abort()
+            self._failed(refusal.reason)
+            return
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[None] = loop.create_future()
+        done.add_done_callback(self._done)
+        patience_s = cast("int", self._limits.sender_s)  # its stub knows no fractions
+        records = Records(
+            loop,
+            self._connection,
+            self._context,
+            done,
+            server_side=True,
+            ssl_handshake_timeout=patience_s,
+        )
+        self._transport.set_protocol(records)
+        records.connection_made(self._transport)
+
+    def _done(self, done: "asyncio.Future[None]") -> None:
+        """asyncio forgets to tell a connection that was never made that it is lost."""
+        error = done.exception()
+        if error is not None or self._transport.is_closing():
+            self._connection.leave()
+            self._failed(str(error or "closed"))
+            return
+        made = cast("_SSLProtocolTransport", self._connection.transport)
+        made.set_read_buffer_limits(BUFFER_BYTES)
+        made.set_write_buffer_limits(BUFFER_BYTES)

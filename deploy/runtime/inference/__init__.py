@@ -1,0 +1,1 @@
+"""One inference request from arrival to response, whatever carried it, and its trace."""

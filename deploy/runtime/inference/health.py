@@ -1,0 +1,48 @@
+"""Is the server ready, and if not, why? Red until the golden samples pass on this very device."""
+
+from typing import Literal
+
+from deploy.runtime.scheduling.errors import Unavailable
+from deploy.runtime.scheduling.service import Service
+from toolchain.records.certificate import Certificate, Check
+
+Phase = Literal["starting", "ready", "failed", "draining"]
+
+
+class Health:
+    """Changed on the event loop's thread only."""
+
+    def __init__(self, policy: str = "off") -> None:
+        self.policy = policy
+        self.phase: Phase = "starting"
+        self.reason = "the engine is loading, and this device checks and measures it"
+        self.checks: tuple[Check, ...] = ()
+        self.service: Service | None = None
+        self.certificate: Certificate | None = None
+
+    @property
+    def ready(self) -> bool:
+        return self.phase == "ready"
+
+    @property
+    def draining(self) -> bool:
+        return self.phase == "draining"
+
+    def judge(self, service: Service, checks: tuple[Check, ...], certificate: Certificate | None = None) -> None:
+        """Ready when every check passed; a server that is draining stays so."""
+        self.service, self.checks, self.certificate = service, checks, certificate
+        if self.draining:
+            return
+        failed = [f"check '{check.name}' failed: {check.found}, expected {check.expected}" for check in checks]
+        failed = [words for words, check in zip(failed, checks, strict=True) if not check.passed]
+        self.phase = "failed" if failed else "ready"
+        self.reason = failed[0] if failed else ""
+
+    def drain(self, why: str = "") -> None:
+        self.phase, self.reason = "draining", why or "the server is shutting down"
+
+    def serving(self) -> Service:
+        """The service, for whoever may use it: also while draining, for connections that are still open."""
+        if self.service is None or self.phase in ("starting", "failed"):
+            raise Unavailable(f"not ready: {self.reason}", "not_ready", 5 if self.phase == "failed" else 1)
+        return self.service

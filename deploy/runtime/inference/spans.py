@@ -1,0 +1,156 @@
+"""Inference requests as spans of OpenTelemetry, a span below each for every stage, sent by OTLP over HTTP.
+
+Imported only where a collector is named: tracing.py. The library's own thread sends, in batches; while its queue is
+full requests are not traced, and that is counted: a collector that is slow or away keeps nobody waiting. A stage's
+length is measured, its beginning is not: stages are laid end to end from the request's start, and what a request waited
+between them stands at the end. Knows nothing of sockets.
+"""
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from opentelemetry.context import Context
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import SERVICE_NAME, SERVICE_VERSION, Resource
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode, set_span_in_context
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from deploy.runtime.inference.handler import Talk, reason_of
+from deploy.runtime.logs import Log
+from deploy.runtime.metrics import STAGES, family, sample
+from deploy.runtime.scheduling.fair_queue import Answer, Outcome
+from toolchain import __version__
+from toolchain.errors import RequestError, UsageError
+from toolchain.records.manifest import Manifest
+
+QUEUE = "OTEL_BSP_MAX_QUEUE_SIZE"
+CLOSE_S = 2.0  # for what is not sent yet when the server ends
+AT_MOST = 1 + len(STAGES)  # spans of a request
+
+
+class Counted(SpanExporter):
+    """Hands spans on. taken: those that have left the queue."""
+
+    def __init__(self, exporter: SpanExporter) -> None:
+        self._exporter = exporter
+        self.taken = self.sent = self.failed = 0
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        self.taken += len(spans)
+        result = self._exporter.export(spans)
+        if result is SpanExportResult.SUCCESS:
+            self.sent += len(spans)
+        else:
+            self.failed += len(spans)
+        return result
+
+    def shutdown(self) -> None:
+        self._exporter.shutdown()
+
+
+class Told(logging.Handler):
+    """What the library has to say, as lines of our log."""
+
+    def __init__(self, log: Log) -> None:
+        super().__init__(logging.WARNING)
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._log.write("warning", "tracing", reason=record.getMessage()[:300])
+
+
+class Spans:
+    """`request` is told of every inference request once it is answered, on the event loop's thread."""
+
+    def __init__(self, url: str, manifest: Manifest, log: Log, scheme: str) -> None:
+        for name in ("opentelemetry", "urllib3"):
+            logger = logging.getLogger(name)
+            logger.handlers, logger.propagate = [Told(log)], False
+        self._room, self._scheme = _room(), scheme
+        self._exporter = Counted(OTLPSpanExporter(url))
+        self._provider = TracerProvider(resource=_resource(manifest), shutdown_on_exit=False)
+        try:
+            self._provider.add_span_processor(BatchSpanProcessor(self._exporter, self._room))
+        except ValueError as error:
+            raise UsageError(f"OTEL_BSP_* in the environment: {error}") from error
+        self._tracer = self._provider.get_tracer("edge-toolchain", __version__)
+        self._parent = TraceContextTextMapPropagator()
+        self._queued = self._traced = self._dropped = 0
+
+    def request(self, talk: Talk[Any], outcome: Outcome, seconds: float, times: Mapping[str, float]) -> None:
+        """seconds: from the request's start until now; times: seconds by stage."""
+        if self._queued - self._exporter.taken + AT_MOST > self._room:
+            self._dropped += 1
+            return
+        asked, end = talk.asked(outcome), time.time_ns()
+        attributes = {**asked.attributes, **_facts(outcome)}
+        if "http.route" in attributes:
+            attributes["url.scheme"] = self._scheme
+        start = end - int(seconds * 1e9)
+        parent = self._parent.extract(asked.headers, Context())
+        span = self._tracer.start_span(asked.name, parent, SpanKind.SERVER, attributes, start_time=start)
+        if not span.is_recording():
+            return  # not in the sample
+        self._stages(span, start, times)
+        if not isinstance(outcome, Answer | RequestError):
+            span.set_status(Status(StatusCode.ERROR, str(outcome)))
+        span.end(end)
+        self._traced, self._queued = self._traced + 1, self._queued + 1
+
+    def _stages(self, span: Span, start: int, times: Mapping[str, float]) -> None:
+        within = set_span_in_context(span, Context())
+        for stage in STAGES:
+            if stage in times:
+                end = start + int(times[stage] * 1e9)
+                self._tracer.start_span(stage, within, start_time=start).end(end)
+                self._queued, start = self._queued + 1, end
+
+    def metrics_text(self) -> str:
+        requests, spans = "edge_traced_requests_total", "edge_trace_spans_total"
+        of_requests = {"traced": self._traced, "dropped": self._dropped}
+        of_spans = {"sent": self._exporter.sent, "failed": self._exporter.failed}
+        return family(
+            requests,
+            "counter",
+            "Inference requests in the sample; dropped: the queue to the collector was full.",
+            [sample(requests, count, outcome=outcome) for outcome, count in of_requests.items()],
+        ) + family(
+            spans,
+            "counter",
+            "Spans that the collector took, and those that it did not.",
+            [sample(spans, count, outcome=outcome) for outcome, count in of_spans.items()],
+        )
+
+    def close(self) -> None:
+        """Send what is left, for a moment: a collector that is away must not keep the server from ending."""
+        closing = threading.Thread(target=self._provider.shutdown, name="tracing-close", daemon=True)
+        closing.start()
+        closing.join(CLOSE_S)
+
+
+def _facts(outcome: Outcome) -> dict[str, str | int]:
+    """Of our own: rows of the request, and of the engine's call that it was part of."""
+    if isinstance(outcome, Answer):
+        return {"edge.rows": outcome.batch, "edge.rows_together": outcome.together}
+    return {"error.type": reason_of(outcome)}
+
+
+def _resource(manifest: Manifest) -> Resource:
+    """OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES say what this server is called, else the model does."""
+    ours, told = Resource({SERVICE_NAME: manifest.name, SERVICE_VERSION: manifest.release}), Resource.create()
+    is_named = not str(told.attributes[SERVICE_NAME]).startswith("unknown_service")
+    return ours.merge(told) if is_named else told.merge(ours)
+
+
+def _room() -> int:
+    """Spans that may wait; 2,048 by OpenTelemetry's default."""
+    text = os.environ.get(QUEUE) or "2048"
+    if not text.isdecimal() or not AT_MOST <= int(text) < 1 << 20:
+        raise UsageError(f"{QUEUE}={text} in the environment: expected {AT_MOST} or more spans")
+    return int(text)

@@ -1,0 +1,52 @@
+"""Whether inference requests are traced, and where to: by OpenTelemetry's own variables, which are off by default.
+
+Off, nothing of OpenTelemetry is imported and nothing is sent anywhere. It is an extra of the image; where a collector
+is named and the extra is missing, the server does not start. What is sent: spans.py.
+"""
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from deploy.runtime.logs import Log
+from toolchain.errors import UsageError
+from toolchain.records.manifest import Manifest
+
+if TYPE_CHECKING:
+    from deploy.runtime.inference.spans import Spans
+
+ALL, TRACES = "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
+PROTOCOLS = ("OTEL_EXPORTER_OTLP_PROTOCOL", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL")
+SPOKEN = "http/protobuf"
+
+
+def tracing(manifest: Manifest, log: Log, scheme: str) -> "Spans | None":
+    """None where no collector is named; UsageError, one line, where spans cannot be sent as asked."""
+    url = collector(os.environ)
+    if not url:
+        return None
+    try:
+        from deploy.runtime.inference.spans import Spans  # a quarter of a second, only where it is asked for
+    except ImportError as error:
+        raise UsageError(
+            f"{ALL} is set, but OpenTelemetry is not in this image ({error}); "
+            "build it with: toolchain image BUNDLE --tracing, or unset the variable"
+        ) from error
+    log.write("info", "tracing", collector=url)
+    return Spans(url, manifest, log, scheme)
+
+
+def collector(environment: Mapping[str, str]) -> str:
+    """The address that spans are posted to; "": none."""
+    whole, base = environment.get(TRACES, ""), environment.get(ALL, "")
+    is_off = environment.get("OTEL_SDK_DISABLED", "").lower() == "true"
+    if is_off or environment.get("OTEL_TRACES_EXPORTER") == "none" or not (whole or base):
+        return ""
+    for name in PROTOCOLS:
+        if (found := environment.get(name, SPOKEN)) not in ("", SPOKEN):
+            raise UsageError(f"{name}={found}: expected {SPOKEN}, the only one spoken here; its port is often 4318")
+    address = urlsplit(whole or base)
+    if address.scheme not in ("http", "https") or not address.netloc:
+        raise UsageError(f"{TRACES if whole else ALL}={whole or base}: expected http://HOST:4318, or https")
+    return whole or f"{base.rstrip('/')}/v1/traces"

@@ -1,0 +1,1 @@
+"""Which request runs when: queue, batches, pacing, dispatch. Knows no protocol."""

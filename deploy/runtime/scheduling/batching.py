@@ -1,0 +1,54 @@
+"""Several requests in one call of the engine, and how many it pays to put together. Pure functions.
+
+What a call costs is measured at the start (tuning.py): engines differ. OpenVINO answers a batch of five as five of one,
+so that only a whole form is worth putting together; TensorRT fills a form up.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+
+from deploy.runtime.scheduling.fair_queue import Job
+from toolchain.records.tensors import Array, TensorSpec
+
+PAYS = 1.05  # a larger call must answer this much more a second: it makes each of its requests wait for the others
+
+
+def worth(waiting: int, costs: Mapping[int, float], fills: bool) -> int:
+    """How many of `waiting` rows to answer with one call, at least 1; costs: seconds of a call by its rows."""
+    best, rate = 1, 1 / costs[1]
+    for size in sorted(costs):
+        rows = min(waiting, size)
+        if (fills or rows == size) and rows / costs[size] > rate * PAYS:
+            best, rate = rows, rows / costs[size]
+    return best
+
+
+def within(costs: Mapping[int, float], goal_s: float | None) -> dict[int, float]:
+    """The sizes whose call leaves half of the latency goal to waiting; one row always."""
+    return {size: cost for size, cost in costs.items() if size == 1 or goal_s is None or cost <= goal_s / 2}
+
+
+def joinable(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> bool:
+    """Whether rows of several requests can be put together: the batch is the first axis, and the only free one."""
+    return all(
+        spec.shape and spec.shape[0] is None and None not in spec.shape[1:] for spec in (*inputs, *outputs)
+    ) and bool(inputs)
+
+
+def joined(jobs: Sequence[Job]) -> dict[str, Array]:
+    """The feeds of all jobs, one after the other."""
+    if len(jobs) == 1:
+        return dict(jobs[0].feeds)
+    return {name: np.concatenate([job.feeds[name] for job in jobs]) for name in jobs[0].feeds}
+
+
+def parted(outputs: Mapping[str, Array], sizes: Sequence[int]) -> list[dict[str, Any]]:
+    """Each job's rows of `outputs`."""
+    ends = tuple(accumulate(sizes))
+    return [
+        {name: output[end - size : end] for name, output in outputs.items()}
+        for size, end in zip(sizes, ends, strict=True)
+    ]

@@ -1,0 +1,1 @@
+"""TLS, client certificates and tokens, reloaded when their files change."""

@@ -1,0 +1,146 @@
+"""Certificate, key and authorities in files -> what TLS is spoken by. Knows no connections.
+
+Versions 1.2 and 1.3; with 1.2 only suites with forward secrecy and authenticated encryption (RFC 9325, 4.2), and no
+renegotiation, which lets a client make a server work for nothing.
+"""
+
+import re
+import ssl
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from deploy.runtime.logs import Log
+from deploy.runtime.security.reload import Renewed, open_to_others, read_file
+from toolchain.errors import UsageError
+
+SUITES = "ECDHE+AESGCM:ECDHE+CHACHA20"
+PEM = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
+CERT, KEY, CLIENT_CA = "--tls-cert", "--tls-key", "--tls-client-ca"
+
+
+class Tls(msgspec.Struct, frozen=True):
+    """cert: the chain, the server's own first. client_ca: who signs the certificates of clients; None: none asked."""
+
+    cert: Path
+    key: Path
+    client_ca: Path | None = None
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return (self.cert, self.key) if self.client_ca is None else (self.cert, self.key, self.client_ca)
+
+
+class Served(NamedTuple):
+    """ends: when the certificate that is shown does, which is not the file's while that is broken."""
+
+    context: ssl.SSLContext
+    ends: datetime
+
+
+def renewed_context(tls: Tls, log: Log) -> Renewed[Served]:
+    """UsageError, one line, for files that cannot serve."""
+    return Renewed("TLS", tls.files, lambda: Served(server_context(tls), ends(tls.cert)), log, lambda: warnings(tls))
+
+
+def server_context(tls: Tls) -> ssl.SSLContext:
+    """A client's certificate is checked when it is shown; what one without any may ask is for access.py to say, so that
+    it is told in words, and that an orchestrator, which has none, can ask for health."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(SUITES)
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    context.set_alpn_protocols(["http/1.1"])
+    _load_chain(context, tls)
+    if tls.client_ca is not None:
+        _load_authorities(context, tls.client_ca)
+    return context
+
+
+def _load_chain(context: ssl.SSLContext, tls: Tls) -> None:
+    ends(tls.cert)  # raises for what is no certificate
+    read_file(KEY, tls.key)
+    try:
+        context.load_cert_chain(tls.cert, tls.key, password=lambda: _encrypted(tls.key))
+    except ssl.SSLError as error:
+        if error.reason == "KEY_VALUES_MISMATCH":
+            raise UsageError(
+                f"{KEY} {tls.key}: not the key of the certificate in {tls.cert}; give the key it was made with"
+            ) from error
+        raise UsageError(
+            f"{KEY} {tls.key}: cannot serve with {tls.cert} ({error.reason or error}); expected a private key in PEM"
+        ) from error
+    except OSError as error:  # gone since it was read
+        raise UsageError(f"{CERT} {tls.cert}, {KEY} {tls.key}: cannot be read ({error.strerror})") from error
+
+
+def _encrypted(key: Path) -> str:
+    """Else OpenSSL would ask for the password on a terminal."""
+    raise UsageError(f"{KEY} {key}: the key is encrypted; decrypt it: openssl pkey -in {key} -out plain.key")
+
+
+def _load_authorities(context: ssl.SSLContext, client_ca: Path) -> None:
+    read_file(CLIENT_CA, client_ca)
+    try:
+        context.load_verify_locations(client_ca)
+    except OSError as error:  # ssl.SSLError is one
+        raise UsageError(f"{CLIENT_CA} {client_ca}: no certificate of an authority in PEM in it") from error
+    context.verify_mode = ssl.CERT_OPTIONAL
+
+
+def warnings(tls: Tls) -> list[str]:
+    """What will keep clients away, and who could take the key."""
+    end, now = ends(tls.cert), datetime.now(UTC)
+    told = open_to_others(KEY, tls.key)
+    if end < now:
+        told.append(f"{CERT} {tls.cert}: expired on {end:%Y-%m-%d %H:%M} UTC; clients refuse it; renew it")
+    elif (days := (end - now).days) < 14:
+        told.append(f"{CERT} {tls.cert}: expires on {end:%Y-%m-%d %H:%M} UTC, in {days} days; renew it")
+    return told
+
+
+def ends(cert: Path) -> datetime:
+    """When the first certificate in the file ends (notAfter); UsageError when there is none."""
+    try:
+        return _not_after(ssl.PEM_cert_to_DER_cert(own_certificate(cert)))
+    except (ValueError, IndexError) as error:
+        raise _no_certificate(cert) from error
+
+
+def own_certificate(cert: Path) -> str:
+    """The first in the file, in PEM; UsageError when there is none."""
+    found = PEM.search(read_file(CERT, cert))
+    if found is None:
+        raise _no_certificate(cert)
+    return found[0]
+
+
+def _no_certificate(cert: Path) -> UsageError:
+    return UsageError(f"{CERT} {cert}: no certificate in PEM in it; expected the chain, ours first")
+
+
+def _not_after(der: bytes) -> datetime:
+    """RFC 5280, 4.1: Certificate > TBSCertificate > [version,] serial, signature, issuer, validity > its 2nd."""
+    _, at, _ = _element(der, 0)
+    _, at, _ = _element(der, at)
+    tag, _, after = _element(der, at)
+    for _ in range(3 if tag == 0xA0 else 2):
+        _, _, after = _element(der, after)
+    _, at, _ = _element(der, after)
+    _, _, at = _element(der, at)
+    tag, at, after = _element(der, at)
+    text = der[at:after].decode("ascii")
+    if tag == 0x17:  # UTCTime has two digits for the year, up to 2049
+        text = ("20" if text < "50" else "19") + text
+    return datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC)
+
+
+def _element(der: bytes, at: int) -> tuple[int, int, int]:
+    """Tag, where its content begins, and where it ends (X.690, 8.1)."""
+    size, begin = der[at + 1], at + 2
+    if size & 0x80:
+        begin += size & 0x7F
+        size = int.from_bytes(der[at + 2 : begin], "big")
+    return der[at], begin, begin + size

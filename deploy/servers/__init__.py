@@ -1,0 +1,1 @@
+"""One edge server: Docker over ssh, its lock, the transfer of an image, what runs there."""

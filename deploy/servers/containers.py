@@ -1,0 +1,225 @@
+"""A model's containers on a server's engine: the releases, and the door before them. Nothing of ours is installed
+there; what must be remembered is in names, labels, and one volume: the door's socket, the word `live`, and the audit.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import docker.errors
+import msgspec
+from docker import DockerClient
+from docker.models.containers import Container
+from docker.types import LogConfig, Mount
+
+from deploy.containers.gpus import gpu_requests
+from deploy.containers.publishing import has_secrets, knows_secrets, secrets_mount
+from deploy.docker.engine import explained
+from deploy.docker.labels import NAME, RELEASE, ROLE
+from deploy.docker.sandbox import MEMORY_BYTES, RESTART, STATE, state_volume, wall_settings
+from deploy.runtime.handover.socket_holder import LIVE
+from deploy.servers.inventory import Server
+from deploy.servers.release_image import container_of, door_of, fit
+from deploy.servers.server import Note, ShipError, State
+from deploy.servers.volume_files import Memory
+
+DOOR, AUDIT, TRUSTED = "/door", "audit.jsonl", "trusted.json"
+SHIPPED, THE_DOOR = "shipped", "door"
+INSIDE = "8080/tcp"
+HEALTHY_S, DRAIN_S, POLL_S = 300.0, 15, 0.5
+
+
+class Residents:
+    """Of `model` on the engine of `server`. Errors of the engine and of the link are ShipErrors."""
+
+    def __init__(self, server: Server, client: DockerClient, model: str) -> None:
+        self.server, self.client, self.model = server, client, model
+        self._memory = Memory(client, door_of(model), DOOR)
+
+    @contextmanager
+    def explained(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except docker.errors.DockerException as error:
+            raise ShipError(f"{self.server.name}: {what}: {explained(error, self.server.address)}") from error
+        except OSError as error:  # requests' own errors: the tunnel was cut
+            raise ShipError(
+                f"{self.server.name}: {what}: the link to its engine is cut ({type(error).__name__})"
+            ) from error
+
+    # what is there
+
+    def state(self) -> State:
+        with self.explained("state"):
+            found = self.shipped()
+            named = self._memory.read(LIVE).strip()
+            live = next((release for release, one in found.items() if one.name == named), "")
+            healthy = {release: self.health(one)[0] for release, one in found.items()}
+            return State(live, healthy, tuple(self.images().values()))
+
+    def shipped(self) -> dict[str, Container]:
+        """By release."""
+        wanted: dict[str, Any] = {"label": [f"{ROLE}={SHIPPED}", f"{NAME}={self.model}"]}
+        return {one.labels[RELEASE]: one for one in self.client.containers.list(all=True, filters=wanted)}
+
+    def images(self) -> dict[str, str]:
+        """Release by the id of its image; the newest last."""
+        found = self.client.images.list(filters={"label": [f"{NAME}={self.model}"]})
+        # all were created at the epoch (deploy/images/timestamps.py); an engine knows when it gave the tag
+        found.sort(key=lambda one: str(one.attrs.get("Metadata", {}).get("LastTagTime", "")))
+        return {str(one.id): one.labels[RELEASE] for one in found}
+
+    def health(self, container: Container) -> tuple[bool, str]:
+        """(whether it is ready, what it says), by the check that its own image brings: that knows if it speaks TLS,
+        and needs no secret."""
+        if container.status != "running":
+            return False, f"it is {container.status}"
+        try:
+            _, *look = container.attrs["Config"]["Healthcheck"]["Test"]  # the first is the word CMD
+            code, said = container.exec_run(look)
+        except docker.errors.APIError as error:
+            return False, str(error.explanation or error)
+        words = " ".join(bytes(said).decode(errors="replace").split())  # type: ignore[arg-type]  # no stream is asked for
+        return code == 0, words[:300]
+
+    # running a release
+
+    def start(self, release: str, image: str) -> None:
+        """Beside what serves; it opens the door only once it is named."""
+        name = container_of(self.model, release)
+        with self.explained("start"):
+            self._keep_door(image)
+            with suppress(docker.errors.NotFound):
+                found = self.client.containers.get(name)
+                if found.attrs["Image"] == image:
+                    found.start()  # nothing where it runs
+                    return
+                found.remove(force=True)
+            if self._secrets and not knows_secrets(self.client.images.get(image).attrs):
+                raise ShipError(f"{self.server.name}: the server in {release} knows no TLS and tokens; build it again")
+            serves = {
+                "environment": {"DOOR_DIR": DOOR, "CONTAINER_NAME": name, **self.server.environment},
+                "device_requests": gpu_requests(self.client, image),
+            }
+            state = Mount(STATE, state_volume(self.model), type="volume")
+            self._run(image, name, SHIPPED, [state, *self._secrets], serves)
+
+    @property
+    def _secrets(self) -> list[Mount]:
+        return [secrets_mount(self.server.secrets)] if self.server.secrets else []
+
+    def is_closed_so(self, container: Container) -> bool:
+        """As the inventory says now."""
+        return has_secrets(container.attrs, self._secrets, self.server.environment)
+
+    def _keep_door(self, image: str) -> None:
+        """The door is as old as the first release that was shipped here, and changes with none."""
+        name = door_of(self.model)
+        with suppress(docker.errors.NotFound):
+            self.client.containers.get(name).start()  # nothing where it runs
+            return
+        opens = {
+            "command": ["door"],
+            "environment": {"DOOR_DIR": DOOR},
+            "ports": {INSIDE: self.server.port},
+            "healthcheck": {"test": ["NONE"]},
+        }
+        self._run(image, name, THE_DOOR, [], opens)
+
+    def _run(self, image: str, name: str, role: str, mounts: list[Mount], more: dict[str, Any]) -> None:
+        memory = min(MEMORY_BYTES, int(self.client.info()["MemTotal"] * 0.9))
+        settings = {
+            "name": name,
+            "labels": {ROLE: role},
+            "mounts": [Mount(DOOR, door_of(self.model), type="volume"), *mounts],
+            "restart_policy": RESTART,
+            "log_config": LogConfig(type="json-file", config={"max-size": "10m", "max-file": "3"}),
+            **wall_settings(memory),
+            **more,
+        }
+        created = self.client.containers.create(image, **settings)
+        try:
+            created.start()
+        except docker.errors.APIError:
+            created.remove(force=True)  # a port that is taken, say
+            raise
+
+    def wait_healthy(self, release: str) -> None:
+        """Ready is certified, too: a server whose certificate fails never is."""
+        name, end, server = container_of(self.model, release), time.monotonic() + HEALTHY_S, self.server.name
+        with self.explained("start"):
+            while True:
+                try:
+                    found = self.client.containers.get(name)
+                except docker.errors.NotFound as error:
+                    raise ShipError(f"{server}: its container {name} is not there") from error
+                good, said = self.health(found)
+                if good:
+                    return
+                if "failed: " in said or found.attrs["RestartCount"] > 1 or found.status in ("exited", "dead"):
+                    raise ShipError(f"{server}: {release} will not serve there: {_last_words(found) or said}")
+                if time.monotonic() > end:
+                    raise ShipError(f"{server}: {release} was not ready within {HEALTHY_S:.0f} s: {said}")
+                time.sleep(POLL_S)
+
+    def switch(self, release: str) -> None:
+        with self.explained("switch"):
+            self._memory.write(LIVE, container_of(self.model, release).encode())
+
+    def stop(self, release: str) -> None:
+        with self.explained("stop"), suppress(docker.errors.NotFound):
+            found = self.client.containers.get(container_of(self.model, release))
+            found.stop(timeout=DRAIN_S)
+            found.remove(force=True)
+
+    def logs(self, release: str, lines: int) -> str:
+        with self.explained("logs"):
+            found = self.shipped().get(release)
+            if found is None:
+                raise ShipError(f"{self.server.name}: no container of {self.model} {release} there")
+            return found.logs(tail=lines).decode(errors="replace")
+
+    # what it remembers
+
+    def trusted(self) -> tuple[str, ...]:
+        """The keys whose releases may run there; none before the first release."""
+        with self.explained("trust"):
+            found = self._memory.read(TRUSTED)
+            return msgspec.json.decode(found, type=tuple[str, ...]) if found else ()
+
+    def trust(self, release: str, signature: bytes, key: str) -> None:
+        """From now on; the release's signature is kept for whoever wants to go back to it."""
+        with self.explained("trust"):
+            known = self.trusted()
+            if key not in known:
+                self._memory.write(TRUSTED, msgspec.json.encode((*known, key)))
+            self._memory.write(_signed(release), signature)
+
+    def signature(self, release: str) -> bytes:
+        """As it was kept; b"" for none."""
+        with self.explained("trust"):
+            return self._memory.read(_signed(release)).encode()
+
+    def note(self, line: Note) -> None:
+        with self.explained("note"):
+            self._memory.write(AUDIT, self._memory.read(AUDIT).encode() + msgspec.json.encode(line) + b"\n")
+
+    def audit(self) -> tuple[Note, ...]:
+        with self.explained("audit"):
+            return tuple(msgspec.json.decode(line, type=Note) for line in self._memory.read(AUDIT).splitlines())
+
+
+def _signed(release: str) -> str:
+    return f"signed-{fit(release)}.json"
+
+
+def models_on(client: DockerClient) -> tuple[str, ...]:
+    """Whose door stands there."""
+    found = client.containers.list(all=True, filters={"label": f"{ROLE}={THE_DOOR}"})
+    return tuple(sorted({one.labels[NAME] for one in found}))
+
+
+def _last_words(container: Container) -> str:
+    said = [line for line in container.logs(tail=20).decode(errors="replace").splitlines() if line.strip()]
+    return said[-1][:400] if said else ""

@@ -1,0 +1,118 @@
+"""The edge servers and how a release comes to them: a TOML file as frozen structs. Strict: a key that is not known, a
+server that is named twice or a wave that holds nobody is told in a line, with the file and the place.
+"""
+
+import re
+import tomllib
+from collections.abc import Iterator, Sequence
+from math import ceil
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+
+from deploy.containers.secrets import CERT, CLIENT_CA, KEY, TOKENS, environment
+from toolchain.errors import UsageError
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
+Count = Annotated[int, msgspec.Meta(ge=1)]
+Share = Annotated[float, msgspec.Meta(gt=0, lt=1)]
+ClosedBy = Literal["tls", "client-ca", "tokens"]
+FILES: dict[ClosedBy, tuple[str, ...]] = {"tls": (CERT, KEY), "client-ca": (CLIENT_CA,), "tokens": (TOKENS,)}
+
+
+class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """address: HOST, USER@HOST or a name of ~/.ssh/config; kind: of its device, which decides the image that it gets;
+    port: that clients know; socket: of its Docker Engine; secrets: a folder on that server; closed_by: what is in
+    it, by fixed names. The address `local` is this very machine, without ssh."""
+
+    name: str
+    address: str
+    kind: Literal["cpu", "gpu"] = "cpu"
+    port: Port = 8080
+    socket: str = "/var/run/docker.sock"
+    secrets: str = ""
+    closed_by: tuple[ClosedBy, ...] = ()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a server there is told of its secrets."""
+        return environment(tuple(name for how in self.closed_by for name in FILES[how]))
+
+
+class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """waves: how many servers each holds, as counts or as shares of all; after them the rest; failures: servers that
+    may fail before no further wave is begun; parallel: at once within a wave; unsure: whether a release that a
+    device's gate is unsure of goes live there; minutes: of each gate; budget: see `toolchain gate`; registry: HOST/PATH
+    that images go through instead of ssh, "" for none."""
+
+    waves: tuple[Count | Share, ...] = (1,)
+    failures: Annotated[int, msgspec.Meta(ge=0)] = 0
+    parallel: Count = 4
+    unsure: Literal["stop", "go"] = "stop"
+    minutes: Annotated[float, msgspec.Meta(gt=0, le=60)] = 5.0
+    budget: Annotated[float, msgspec.Meta(gt=0, lt=1)] | None = None
+    registry: str = ""
+
+
+class Inventory(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    server: Annotated[tuple[Server, ...], msgspec.Meta(min_length=1)]
+    policy: Policy = Policy()
+
+
+def read_inventory(place: Path) -> Inventory:
+    """UsageError in a line."""
+    try:
+        found = msgspec.convert(tomllib.loads(place.read_text()), Inventory)
+    except OSError as error:
+        raise UsageError(f"{place}: cannot be read ({error.strerror}); see examples/inventory.toml") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
+        raise UsageError(f"{place}: {error}; see examples/inventory.toml") from error
+    for problem in _problems(found):
+        raise UsageError(f"{place}: {problem}")
+    return found
+
+
+def _problems(found: Inventory) -> Iterator[str]:
+    names = [server.name for server in found.server]
+    for server in found.server:
+        if not NAME.fullmatch(server.name):
+            yield f"server '{server.name}': expected letters, digits, and . _ - between"
+        if names.count(server.name) > 1:
+            yield f"server '{server.name}' is there {names.count(server.name)} times; names must differ"
+        if not server.address or server.address.startswith("-") or any(map(str.isspace, server.address)):
+            yield f"server '{server.name}': address '{server.address}': expected HOST, USER@HOST or a name of ~/.ssh"
+        yield from _secret_problems(server)
+    places = [(server.address, server.socket, server.port) for server in found.server]
+    for server, place in zip(found.server, places, strict=True):
+        if places.count(place) > 1:
+            yield f"server '{server.name}': another has the same address, socket and port"
+
+
+def _secret_problems(server: Server) -> Iterator[str]:
+    if bool(server.secrets) != bool(server.closed_by):
+        yield f"server '{server.name}': secrets = 'FOLDER' and closed_by = ['tls', 'tokens'] go together"
+    if server.secrets and not server.secrets.startswith("/"):
+        yield f"server '{server.name}': secrets '{server.secrets}': expected a folder there, from / on"
+    if "client-ca" in server.closed_by and "tls" not in server.closed_by:
+        yield f"server '{server.name}': closed_by: client certificates need 'tls' too"
+
+
+def chosen(found: Inventory, names: Sequence[str]) -> tuple[Server, ...]:
+    """The servers called `names`, in the inventory's order; all without names. UsageError for one that is not there."""
+    known = [server.name for server in found.server]
+    for name in names:
+        if name not in known:
+            raise UsageError(f"no server '{name}' in the inventory; it has: {', '.join(known)}")
+    return tuple(server for server in found.server if not names or server.name in names)
+
+
+def in_waves(servers: Sequence[Server], waves: Sequence[float]) -> list[tuple[Server, ...]]:
+    """In the servers' order; a share is of all of them, rounded up; after the waves comes one with whoever is left."""
+    left, found = list(servers), list[tuple[Server, ...]]()
+    for size in (*waves, len(servers)):
+        count = size if isinstance(size, int) else ceil(size * len(servers))
+        found.append(tuple(left[:count]))
+        del left[:count]
+    return [wave for wave in found if wave]

@@ -1,0 +1,84 @@
+"""A release on a file that is carried: packed where there is no link to the servers, unpacked where they are.
+
+A tar of `stick.json` (what it holds, with digests and the signature) and archives of the image: one for each set of
+layers that the named servers had when they were last reached, and the whole image where that is not known.
+"""
+
+import tarfile
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+from docker import DockerClient
+
+from deploy import Say
+from deploy.docker.tar import add_content
+from deploy.servers.layer_archive import missing_from
+from deploy.servers.release_image import Parcel
+from deploy.servers.server import ShipError
+from deploy.servers.transfer import Packages, packages_of, remembered
+from toolchain.errors import RecordError, UsageError
+from toolchain.records.storage import decoded, digest_of, encoded, file_made_whole
+
+LISTED = "stick.json"
+FORMAT = 1
+
+
+class Archive(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """left_out: how many of the image's lowest layers are not in it."""
+
+    name: str
+    sha256: str
+    left_out: int
+
+
+class Stick(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """archives: the one that leaves out most comes last."""
+
+    parcel: Parcel
+    archives: tuple[Archive, ...]
+    format: int = FORMAT
+
+
+def pack(client: DockerClient, sent: Parcel, servers: Sequence[str], out: Path, say: Say) -> Stick:
+    """Write the stick for `servers` (none: the whole image)."""
+    present = {missing_from(sent.layers, remembered(server)) for server in servers} or {0}
+    made = packages_of(client, sent, say)
+    files = {f"image-{count}.tar.gz": made(count) for count in sorted(present)}
+    stick = Stick(sent, tuple(Archive(name, digest_of(file), count) for name, (count, file) in files.items()))
+    with file_made_whole(out) as temporary, tarfile.open(temporary, "w") as written:
+        add_content(written, LISTED, encoded(stick))
+        for name, (_, file) in files.items():
+            written.add(file, name)
+    return stick
+
+
+@contextmanager
+def unpacked(place: Path) -> Iterator[tuple[Parcel, Packages]]:
+    """What is on the stick, checked; UsageError for a file that is none, ShipError for one that was changed."""
+    with tempfile.TemporaryDirectory(prefix="edge-stick-") as at:
+        folder = Path(at)
+        try:
+            with tarfile.open(place) as written:
+                written.extractall(folder, filter="data")
+            stick = decoded((folder / LISTED).read_bytes(), Stick, f"{place}:{LISTED}", FORMAT)
+        except (OSError, tarfile.TarError, RecordError) as error:
+            raise UsageError(
+                f"{place}: no release to unpack ({error}); expected what `toolchain pack` wrote"
+            ) from error
+        for one in stick.archives:
+            if not (folder / one.name).is_file() or digest_of(folder / one.name) != one.sha256:
+                raise ShipError(f"{place}: {one.name} in it was changed or cut; copy it again")
+
+        def packages(present: int) -> tuple[int, Path]:
+            for one in reversed(stick.archives):
+                if one.left_out <= present:
+                    return one.left_out, folder / one.name
+            raise ShipError(
+                f"this stick leaves out {stick.archives[0].left_out} layers, of which only {present} are there: pack "
+                "it again without --for"
+            )
+
+        yield stick.parcel, packages

@@ -1,0 +1,267 @@
+"""The strict reader: what a command gets for what was typed, and what is refused before anything runs."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from toolchain import __version__
+from toolchain.cli.parser import run
+from toolchain.errors import RecordError
+
+CALLS: list[tuple[object, ...]] = []
+
+
+def build(
+    recipe: Path, target: str = "openvino", release: str | None = None, port: int = 8080, loss: float = 0.5
+) -> None:
+    """Build a recipe into a bundle.
+
+    Takes minutes the first time.
+
+    Args:
+        recipe: the recipe's file
+        target: what it is built for,
+            one of many
+    """
+    CALLS.append((recipe, target, release, port, loss))
+
+
+def stop(name: str = "", *, dry_run: bool = False, wait: bool = True) -> None:
+    """Stop a container."""
+    CALLS.append((name, dry_run, wait))
+
+
+def show(kind: str = "all", *places: Path) -> None:
+    """Show bundles."""
+    CALLS.append((kind, *places))
+
+
+def fetch(name: str) -> None:
+    """Fetch a data set."""
+    CALLS.append((name,))
+
+
+def fails() -> None:
+    """Fails."""
+    raise RecordError("x.json: not a Manifest; build it again")
+
+
+def interrupted() -> None:
+    """Is interrupted."""
+    raise KeyboardInterrupt
+
+
+def full() -> None:
+    """Fills the disk."""
+    raise OSError(28, "No space left on device", "/x/y")
+
+
+COMMANDS = {
+    "build": build,
+    "stop": stop,
+    "show": show,
+    "data": {"fetch": fetch},
+    "fails": fails,
+    "interrupted": interrupted,
+    "full": full,
+}
+
+
+@pytest.fixture(autouse=True)
+def _no_calls() -> None:
+    CALLS.clear()
+
+
+def called(*argv: str) -> tuple[object, ...]:
+    assert run(COMMANDS, argv) == 0
+    (call,) = CALLS
+    return call
+
+
+def refused(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
+    """The one line that is printed; nothing ran."""
+    assert run(COMMANDS, argv) == 2
+    assert not CALLS
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    return captured.err.rstrip("\n")
+
+
+@pytest.mark.parametrize(
+    "text", ["1.10", "1e10", "12e4567", "None", "[1]", "a b'c\"d\n", "0x10", "True", "-", "-1", ""]
+)
+def test_text_stays_as_it_was_typed(text: str) -> None:
+    assert called("build", "r.toml", f"--release={text}") == (Path("r.toml"), "openvino", text, 8080, 0.5)
+
+
+@given(text=st.text().filter(lambda text: "\0" not in text))
+def test_any_text_that_argv_can_hold_arrives_unchanged(text: str) -> None:
+    CALLS.clear()
+    assert called("build", f"--release={text}", "--", "r.toml")[2] == text
+    CALLS.clear()
+    assert called("show", "--", text)[:2] == (text,)
+
+
+@pytest.mark.parametrize("text", ["1.10", "-", "-1", "a=b"])
+def test_a_value_may_follow_its_flag(text: str) -> None:
+    assert called("build", "r.toml", "--release", text)[2] == text
+
+
+def test_values_are_of_the_types_that_the_signature_says() -> None:
+    assert called("build", "r.toml", "null", "--port=+81", "--loss", "-1e-3") == (
+        Path("r.toml"),
+        "null",
+        None,
+        81,
+        -0.001,
+    )
+
+
+def test_a_positional_may_be_given_by_its_name() -> None:
+    assert called("build", "--target=null", "--recipe", "r.toml")[:2] == (Path("r.toml"), "null")
+
+
+@pytest.mark.parametrize(
+    ("words", "dry_run", "wait"),
+    [
+        ([], False, True),
+        (["--dry-run"], True, True),
+        (["--dry_run=true"], True, True),
+        (["--dry_run=false"], False, True),
+        (["--no-dry-run", "--nowait"], False, False),
+        (["--no-wait", "--dry-run"], True, False),
+        (["--wait=False"], False, False),
+    ],
+)
+def test_a_switch_is_a_switch_however_it_is_written(words: list[str], dry_run: bool, wait: bool) -> None:
+    assert called("stop", "cifar", *words) == ("cifar", dry_run, wait)
+
+
+def test_the_words_that_are_left_go_to_the_last_parameter() -> None:
+    assert called("show", "all", "a", "1.10") == ("all", Path("a"), Path("1.10"))
+    CALLS.clear()
+    assert called("show", "--kind=none", "--", "--a", "-b") == ("none", Path("--a"), Path("-b"))
+
+
+def test_a_group_has_commands_of_its_own() -> None:
+    assert called("data", "fetch", "cifar10") == ("cifar10",)
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        ("biuld r.toml", "no command 'biuld'; did you mean 'build'?; toolchain has: build, stop, show, data, "),
+        ("data fetsh x", "no command 'fetsh'; did you mean 'fetch'?; toolchain data has: fetch"),
+        ("--verbose", "no flag '--verbose'; toolchain has: build, "),
+        ("build r.toml --relaese=1", "build: no flag '--relaese'; did you mean '--release'?; it has: --recipe, "),
+        ("build r.toml -p 80", "build: no flag '-p'; it has: --recipe, --target, --release, --port, --loss"),
+        ("build r.toml --port eighty", "--port: expected a whole number, got 'eighty'"),
+        ("build r.toml --port=1.0", "--port: expected a whole number, got '1.0'"),
+        ("build r.toml --loss=much", "--loss: expected a number, got 'much'"),
+        ("build r.toml --loss=12e4567", "--loss: expected a finite number, got '12e4567'"),
+        ("build r.toml --port", "--port: expected a value after it; usage: toolchain build RECIPE "),
+        ("build r.toml --release --port=1", "--release: expected a value after it; usage: toolchain build "),
+        ("build r.toml --port=1 --port=2", "--port: given twice; give it once"),
+        ("build r.toml --recipe=s.toml", "--recipe: given twice; give it once"),
+        ("build --port=1", "build: RECIPE missing; usage: toolchain build RECIPE [--target=TEXT] "),
+        ("build --recipe=", "RECIPE: expected a path, got ''"),
+        ("stop --dry-run=maybe", "--dry-run: expected true or false, got 'maybe'"),
+        ("stop --no-wait=true", "--no-wait: takes no value; write --wait=true or --no-wait alone"),
+        ("stop a b", "stop: 'b' is one word too many; usage: toolchain stop [--name=TEXT] [--dry-run] [--no-wait]"),
+        ("fails --x", "fails: no flag '--x'; it has none"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_anything_runs(
+    argv: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert refused(capsys, *argv.split()).startswith(f"toolchain: {said}")
+
+
+def test_our_errors_are_one_line_and_their_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(COMMANDS, ["fails"]) == 1
+    assert capsys.readouterr().err == "toolchain: x.json: not a Manifest; build it again\n"
+
+
+def test_an_interruption_says_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(COMMANDS, ["interrupted"]) == 130
+    assert capsys.readouterr().err.strip() == "toolchain: interrupted; run the same command again to go on"
+
+
+def test_a_full_disk_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(COMMANDS, ["full"]) == 1
+    said = "toolchain: /x/y: No space left on device; free some space and run the same command again to go on\n"
+    assert capsys.readouterr().err == said
+
+
+@pytest.mark.parametrize("argv", [[], ["--help"], ["-h"]])
+def test_the_overview_has_a_line_for_each_command(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(COMMANDS, argv) == 0
+    text = capsys.readouterr().out
+    assert "  build        Build a recipe into a bundle.\n" in text
+    assert "  data fetch   Fetch a data set.\n" in text
+
+
+def test_help_of_a_command_has_its_usage_its_story_and_its_parameters(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(COMMANDS, ["build", "r.toml", "--port=x", "--help"]) == 0
+    assert not CALLS
+    assert capsys.readouterr().out == (
+        "usage: toolchain build RECIPE [--target=TEXT] [--release=TEXT] [--port=NUMBER] [--loss=NUMBER]\n\n"
+        "Build a recipe into a bundle.\n\n"
+        "Takes minutes the first time.\n\n"
+        "  RECIPE          the recipe's file\n"
+        "  --target=TEXT   what it is built for, one of many (default: openvino)\n"
+        "  --release=TEXT\n"
+        "  --port=NUMBER   (default: 8080)\n"
+        "  --loss=NUMBER   (default: 0.5)\n"
+    )
+
+
+def test_help_of_a_switch_that_is_on_shows_how_to_turn_it_off(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(COMMANDS, ["stop", "-h"]) == 0
+    assert "  --wait, --no-wait  (default: on)\n" in capsys.readouterr().out
+
+
+def test_help_of_a_group_lists_its_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(COMMANDS, ["data"]) == 0
+    assert "usage: toolchain data COMMAND" in capsys.readouterr().out
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(COMMANDS, ["--version"]) == 0
+    assert capsys.readouterr().out == f"toolchain {__version__}\n"
+
+
+def test_a_parameter_that_no_command_line_can_give_is_the_programmers_error() -> None:
+    def wrong(table: dict[str, int]) -> None: ...
+
+    with pytest.raises(TypeError, match="wrong: table: dict"):
+        run({"wrong": wrong}, ["wrong", "x"])
+
+
+SCRIPT = """
+import sys
+from toolchain.cli.parser import run
+def many() -> None:
+    "Print a lot."
+    for number in range(100_000):
+        print(number)
+status = run({"many": many}, sys.argv[1:])
+assert not {"torch", "numpy", "rich"} & set(sys.modules)
+assert sys.argv[1:] != ["--help"] or "fire" not in sys.modules
+sys.exit(status)
+"""
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    words = f"set -o pipefail; '{sys.executable}' -c '{SCRIPT}' many | head -n 1"
+    ran = subprocess.run(["bash", "-c", words], capture_output=True, text=True, check=False)
+    assert (ran.stdout, ran.stderr, ran.returncode) == ("0\n", "", 141)
+
+
+def test_help_imports_nothing_heavy() -> None:
+    subprocess.run([sys.executable, "-c", SCRIPT, "--help"], check=True, capture_output=True)

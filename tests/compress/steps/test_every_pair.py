@@ -1,0 +1,77 @@
+"""Every technique composes with every other: all ordered pairs of steps are applied, or refused in one line."""
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.compress.nets import context, residual
+from toolchain.compress import ORDERS, TABLE, UNDONE, check_order, steps_from
+from toolchain.compress.metrics import one_picture
+from toolchain.compress.step import Net, Step
+from toolchain.errors import RecipeError
+
+TRAINED = {"epochs": 1, "batch_size": 16}
+OPTIONS: dict[str, dict[str, Any]] = {
+    **dict.fromkeys(TABLE, TRAINED),
+    "born_again": {**TRAINED, "generations": 1},
+    "distill_self": {**TRAINED, "layers": ["stem", "blocks.2"]},
+    "prune_blocks": {"count": 1},
+    "prune_channels": {"ratio": 0.5, "round_to": 2},
+    "qat": {**TRAINED, "calibration_samples": 16},
+    "quantize": {},
+    "quantize_weights": {"bits": 4},
+    "sparsify": {},
+    "sparsify_gradually": {**TRAINED, "epochs": 2},
+}
+
+
+def steps(*names: str) -> tuple[tuple[str, Step], ...]:
+    return steps_from(tuple({name: OPTIONS[name]} for name in names), "x.toml")
+
+
+def applied(name: str, net: Net, folder: Path, **more: Any) -> Net:
+    [(_, step)] = steps_from(({name: OPTIONS[name] | more},), "x.toml")
+    place = context(folder, original=residual)
+    folder.mkdir()
+    step.check(place)
+    return step.apply(net, place)
+
+
+@cache
+def after(name: str, folder: Path) -> Net:
+    return applied(name, Net(residual()), folder)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("pairs")
+
+
+def refused(first: str, second: str) -> bool:
+    """What cannot work: anything that undoes what a grid was found for; what orders the back end comes last."""
+    if second == "quantize_weights" and first in ORDERS:
+        return False
+    return (first in ORDERS and (second not in ORDERS or first == second)) or (
+        first == "qat" and second in (*UNDONE, "born_again", "distill_mutual")
+    )
+
+
+@pytest.mark.parametrize("first", TABLE)
+def test_a_step_is_followed_by_every_other_or_refuses_in_one_line(first: str, folder: Path) -> None:
+    for second in TABLE:
+        if first == second == "quantize_weights":  # one a width: tests/compress/test_quantize_weights.py
+            continue
+        if refused(first, second):
+            with pytest.raises(RecipeError, match=f"x.toml: step 2, {second}: ") as error:
+                check_order(steps(first, second), "x.toml")
+            assert "\n" not in str(error.value)
+            continue
+        check_order(steps(first, second), "x.toml")
+        more = {"sparsity": 0.9} if "sparsify" in second else {}  # not what the first has reached already
+        net = applied(second, after(first, folder / first), folder / f"{first}-{second}", **more)
+        with torch.no_grad():
+            answer = net.module(one_picture(net.module, context(folder).preprocessing))
+        assert answer.isfinite().all(), f"{first}, {second}"

@@ -1,0 +1,278 @@
+"""Quantization-aware training: the contract, the grids really used, what is refused, and where quantizers stand."""
+
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.compress.contract import keeps_the_contract
+from tests.compress.nets import CLASSES, context, tiny
+from toolchain.compress import check_order
+from toolchain.compress.quantization.fake_quantize import ActivationQuantizer, WeightQuantizer, observing
+from toolchain.compress.quantization.fold_batchnorm import fold_norms
+from toolchain.compress.quantization.lsq import rounded
+from toolchain.compress.quantization.prepare import quantizable
+from toolchain.compress.quantization.quantized_layers import QuantizedAdd, QuantizedConv2d, QuantizedLinear
+from toolchain.compress.serialization import load_net, save_net, weights_digest
+from toolchain.compress.step import LearnedQuantization, Net, Step
+from toolchain.compress.steps.finetune import Finetune
+from toolchain.compress.steps.prune_channels import PruneChannels
+from toolchain.compress.steps.qat import Qat
+from toolchain.compress.steps.quantize import Quantize
+from toolchain.errors import RecipeError
+from toolchain.models.cifar import cifar_net
+
+SHORT: dict[str, Any] = {"epochs": 2, "batch_size": 16, "calibration_samples": 32, "distill": False, "lr": 1e-3}
+PICTURE = torch.zeros(1, 3, 8, 8)
+INT8 = LearnedQuantization(8, 8)
+
+
+def short(**options: Any) -> Qat:
+    return Qat(**{**SHORT, **options})
+
+
+def silent(_: str) -> None: ...
+
+
+def prepared(module: nn.Module, learned: LearnedQuantization = INT8, keep_ends: bool = True) -> nn.Module:
+    return quantizable(module.eval(), learned, keep_ends, True, torch.zeros(1, 3, 16, 16), silent)
+
+
+class Branch(nn.Module):
+    """Its own forward adds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.conv = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+        self.head = nn.Linear(8, len(CLASSES))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x).relu()
+        answer: Tensor = self.head((x + self.conv(x)).mean((2, 3)))
+        return answer
+
+
+class Undecided(Branch):
+    """Cannot be traced."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) if x.sum() >= 0 else super().forward(-x)
+
+
+@pytest.mark.parametrize("scales", ["learned", "running"])
+def test_it_keeps_the_contract(scales: str, tmp_path: Path) -> None:
+    keeps_the_contract("qat", short(scales=scales), tmp_path)
+
+
+@pytest.mark.parametrize("make", [tiny, Branch], ids=["tiny", "branch"])
+def test_a_net_is_taught_by_what_it_was(make: type[nn.Module], tmp_path: Path) -> None:
+    options = {"distill": True, "weight_bits": 4}
+    original = make().eval()
+    place = context(tmp_path, original=lambda: original)
+    net = short(**options).apply(Net(deepcopy(original)), place)
+    assert net.learned == LearnedQuantization(4, 8)
+    save_net(net, tmp_path / "kept" / "net.pt")
+    with torch.no_grad():
+        assert torch.equal(load_net(tmp_path / "kept" / "net.pt").module(PICTURE), net.module(PICTURE))
+
+
+@pytest.mark.parametrize(("bits", "most"), [(8, 255), (4, 16), (2, 4), (1, 2)])
+def test_weights_take_no_more_values_than_their_bits_have(bits: int, most: int) -> None:
+    weight = torch.randn(6, 40, 3, 3, generator=torch.Generator().manual_seed(0))
+    quantizer = WeightQuantizer(weight, bits, learned=True)
+    near, integers = quantizer(weight), quantizer.integers(weight)
+    assert max(len(row.unique()) for row in near.flatten(1)) <= most
+    scale = quantizer.grid(weight).scale.view(-1, 1, 1, 1)
+    assert torch.allclose(integers * scale, near, atol=1e-6)
+    assert int(integers.min()) >= -(2 ** max(bits - 1, 0))
+    assert int(integers.max()) <= max(2 ** (bits - 1) - 1, 1)
+
+
+def test_one_bit_is_sign_times_the_mean_magnitude_and_gradients_pass() -> None:
+    weight = torch.tensor([[0.5, -1.5], [0.0, 2.0]], requires_grad=True)
+    near = WeightQuantizer(weight, 1, learned=True)(weight)
+    assert near.tolist() == [[1.0, -1.0], [1.0, 1.0]]
+    near.sum().backward()
+    assert weight.grad is not None
+    assert weight.grad.tolist() == [[1.0, 1.0], [1.0, 1.0]]
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_rounding_has_the_gradients_of_torchs_own_kernel(layout: torch.memory_format) -> None:
+    random = torch.Generator().manual_seed(0)
+    x = (torch.randn(4, 3, 8, 8, generator=random) * 2).to(memory_format=layout)
+    weights = torch.randn(4, 3, 8, 8, generator=random)
+    zero_point, found = torch.tensor([100.0]), []
+    for kernel in (rounded, lambda x, s, z, n, f: torch._fake_quantize_learnable_per_tensor_affine(x, s, z, 0, n, f)):
+        inputs, scale = x.clone().requires_grad_(), torch.tensor([0.0171], requires_grad=True)
+        answer = kernel(inputs, scale, zero_point, 255, 0.01)
+        torch.autograd.backward((answer * weights).sum())
+        assert inputs.grad is not None
+        assert scale.grad is not None
+        found.append((answer.detach(), inputs.grad, scale.grad))
+    for ours, theirs in zip(*found, strict=True):
+        assert torch.allclose(ours, theirs, rtol=1e-3, atol=1e-4)
+
+
+def test_activations_start_from_the_range_that_was_seen() -> None:
+    quantizer = ActivationQuantizer(learned=True)
+    with observing(quantizer):
+        quantizer(torch.tensor([[-1.0, 4.1]]))
+    near = quantizer(torch.tensor([[-1.0, 0.0, 4.1, 9.0]]))[0]
+    assert torch.allclose(near, torch.tensor([-1.0, 0.0, 4.1, 4.1]), atol=0.011)
+    assert near[1] == 0
+
+
+def test_running_ranges_follow_what_is_seen_in_training_alone() -> None:
+    quantizer = ActivationQuantizer(learned=False)
+    with observing(quantizer):
+        quantizer(torch.tensor([[0.0, 1.0]]))
+    quantizer.eval()(torch.tensor([[0.0, 100.0]]))
+    assert float(quantizer.get_buffer("high")) == 1.0
+    quantizer.train()(torch.tensor([[0.0, 101.0]]))
+    assert float(quantizer.get_buffer("high")) == pytest.approx(2.0)
+
+
+def test_folded_norms_leave_the_answers_and_the_zeros() -> None:
+    net = cifar_net("resnet8", 4).eval()
+    for norm in (part for part in net.modules() if isinstance(part, nn.BatchNorm2d)):
+        nn.init.uniform_(norm.running_mean, -1, 1)  # type: ignore[arg-type]  # there is one
+        nn.init.uniform_(norm.weight, 0.5, 2)
+    conv = net.get_submodule("stages.0.0.conv1")
+    assert isinstance(conv, nn.Conv2d)
+    nn.init.zeros_(conv.weight[0, 0])
+    picture = torch.randn(2, 3, 16, 16)
+    with torch.no_grad():
+        before = net(picture)
+        assert len(fold_norms(net, picture)) == 9
+        assert torch.allclose(net(picture), before, atol=1e-4)
+    assert not conv.weight[0, 0].any()
+    assert not any(isinstance(part, nn.BatchNorm2d) for part in net.modules())
+
+
+def test_a_convolution_whose_output_is_used_twice_is_not_folded() -> None:
+    class Twice(Branch):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = nn.BatchNorm2d(8)
+            nn.init.constant_(self.norm.weight, 3.0)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.stem(x)
+            answer: Tensor = self.head((x + self.norm(x)).mean((2, 3)))
+            return answer
+
+    with pytest.raises(RecipeError, match="a convolution's own output is used beside its BatchNorm; use quantize"):
+        fold_norms(Twice().eval(), torch.randn(1, 3, 8, 8))
+
+
+def test_ends_keep_eight_bits_and_equal_tensors_share_a_quantizer() -> None:
+    net = prepared(cifar_net("resnet8", 4), LearnedQuantization(4, 8))
+    layers = [part for part in net.modules() if isinstance(part, QuantizedConv2d | QuantizedLinear)]
+    assert [layer.weight_quantizer.bits for layer in layers] == [8, 4, 4, 4, 4, 4, 4, 4, 4, 8]
+    block, add = net.get_submodule("stages.0.0"), net.get_submodule("stages.0.0.quantized_add_1")
+    assert isinstance(add, QuantizedAdd)
+    assert add.right_quantizer is block.get_submodule("conv1").input_quantizer
+    assert add.left_quantizer is not add.right_quantizer
+    assert sum(isinstance(part, QuantizedAdd) for part in net.modules()) == 3
+    every = prepared(cifar_net("resnet8", 4), LearnedQuantization(4, 8), keep_ends=False)
+    assert {part.bits for part in every.modules() if isinstance(part, WeightQuantizer)} == {4}
+
+
+def test_an_addition_that_tracing_cannot_see_is_told_and_stays() -> None:
+    said: list[str] = []
+    net = quantizable(Undecided().eval(), INT8, True, True, PICTURE, said.append)
+    assert len(said) == 1
+    assert said[0].startswith("qat: the model: not traced (symbolically traced variables cannot be used as inputs to ")
+    assert isinstance(net, Undecided)
+
+
+def test_float_activations_have_no_quantizers(tmp_path: Path) -> None:
+    net = short(weight_bits=2, activation_bits=0).rehearse(Net(tiny()), context(tmp_path))
+    assert net.learned == LearnedQuantization(2, None)
+    assert not any(isinstance(part, ActivationQuantizer) for part in net.module.modules())
+
+
+def test_zeros_of_sparsify_are_zeros_after(tmp_path: Path) -> None:
+    module = tiny()
+    with torch.no_grad():
+        module.get_parameter("body.0.weight")[:, ::2] = 0
+    net = short(weight_bits=4).apply(Net(module, sparse=("body.0.weight",)), context(tmp_path))
+    layer = net.module.get_submodule("body.0")
+    assert isinstance(layer, QuantizedConv2d)
+    assert not layer.weight_quantizer.integers(layer.weight)[:, ::2].any()
+
+
+def test_finetune_goes_on_training_the_grid(tmp_path: Path) -> None:
+    first, second = context(tmp_path / "1"), context(tmp_path / "2")
+    for place in (first, second):
+        place.folder.mkdir()
+    net = short().apply(Net(Branch().eval()), first)
+    after = Finetune(epochs=1, batch_size=16, lr=1e-3).apply(net, second)
+    assert after.learned == net.learned
+    assert weights_digest(after.module) != weights_digest(net.module)
+    assert isinstance(after.module.get_submodule("stem"), QuantizedConv2d)
+
+
+def test_resumed_it_ends_with_the_same_weights(tmp_path: Path) -> None:
+    class Killed(Exception): ...
+
+    def dying(line: str) -> None:
+        if line.startswith("epoch 1/"):
+            raise Killed
+
+    for name in ("straight", "killed"):
+        (tmp_path / name).mkdir()
+    step, net = short(weight_bits=4), Net(tiny())
+    straight = step.apply(net, context(tmp_path / "straight"))
+    with pytest.raises(Killed):
+        step.apply(net, context(tmp_path / "killed", say=dying))
+    said: list[str] = []
+    resumed = step.apply(net, context(tmp_path / "killed", say=said.append))
+    assert any("going on after epoch 1 of 2" in line for line in said)
+    assert weights_digest(resumed.module) == weights_digest(straight.module)
+
+
+def test_what_cannot_work_is_refused_in_one_line(tmp_path: Path) -> None:
+    place, net = context(tmp_path), Net(tiny())
+    with pytest.raises(RecipeError, match="calibration_samples = 500: data 'made' has 96 training pictures"):
+        Qat(calibration_samples=500).check(place)
+    with pytest.raises(RecipeError, match="the net is quantized already; one qat step is enough"):
+        short().rehearse(replace(net, learned=INT8), place)
+    with pytest.raises(RecipeError, match="one-bit weights have no zero, so sparsify would be undone"):
+        short(weight_bits=1).rehearse(replace(net, sparse=("body.0.weight",)), place)
+    with pytest.raises(RecipeError, match="nothing to quantize: the model runs no Conv2d and no Linear layer"):
+        quantizable(nn.Flatten(), INT8, True, True, PICTURE, silent)
+
+
+@pytest.mark.parametrize(
+    ("later", "message"),
+    [
+        (
+            ("prune_channels", PruneChannels()),
+            r"r.toml: step 2, prune_channels: comes after qat \(step 1\).*before qat",
+        ),
+        (("quantize", Quantize()), r"step 2, quantize: comes after qat \(step 1\), whose .* meaningless; remove quan"),
+        (("finetune", Finetune(replace_head=True)), r"step 2, finetune: comes after qat .* move it before qat"),
+        (("qat", Qat()), r"r.toml: step 2, qat: step 1 quantizes already; remove one of them"),
+    ],
+)
+def test_a_step_that_would_make_the_grid_meaningless_is_refused(later: tuple[str, Step], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        check_order([("qat", Qat()), later], "r.toml")
+    check_order([later, ("qat", Qat())] if later[0] in ("prune_channels", "finetune") else [("qat", Qat())], "r.toml")
+
+
+def test_symmetric_activations_have_as_many_steps_below_zero_as_above() -> None:
+    for learned in (True, False):
+        quantizer = ActivationQuantizer(learned, symmetric=True).eval()
+        with observing(quantizer):
+            quantizer(torch.tensor([[-1.0, 2.54]]))
+        scale, zero_point = quantizer.grid()
+        assert (float(scale.detach()), float(zero_point)) == (pytest.approx(0.02), 128.0)
+        near = quantizer(torch.tensor([[-9.0, -1.0, 0.0, 0.033, 2.54, 9.0]]))[0]
+        assert torch.allclose(near, torch.tensor([-2.56, -1.0, 0.0, 0.04, 2.54, 2.54]), atol=1e-6)

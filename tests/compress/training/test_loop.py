@@ -1,0 +1,56 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.compress.nets import PREPROCESSING, SHAPE, part
+from toolchain.compress.batches import Batches
+from toolchain.compress.steps.finetune import Finetune
+from toolchain.compress.training.loop import learning_rate
+from toolchain.models.preprocessing import normalized
+from toolchain.records.tensors import Preprocessing
+
+CPU = torch.device("cpu")
+
+
+@given(st.sampled_from(["linear", "cosine"]), st.floats(0, 2), st.integers(1, 9))
+def test_the_rate_rises_to_lr_and_falls_towards_lr_end(schedule: str, warmup: float, steps: int) -> None:
+    plan = Finetune(epochs=4, lr=0.4, lr_end=0.1, schedule=schedule, warmup_epochs=warmup)  # type: ignore[arg-type]  # drawn from its two values
+    rates = [learning_rate(plan, done, steps) for done in range(4 * steps)]
+    top = rates.index(max(rates))
+    assert rates[:top] == sorted(rates[:top])
+    assert rates[top:] == sorted(rates[top:], reverse=True)
+    assert max(rates) <= 0.4
+    assert learning_rate(plan, 4 * steps, steps) == pytest.approx(0.1)
+
+
+def test_a_constant_rate_stays() -> None:
+    plan = Finetune(epochs=2, lr=0.4, schedule="constant", warmup_epochs=1)
+    assert [learning_rate(plan, done, 2) for done in range(4)] == [0.2, 0.4, 0.4, 0.4]
+
+
+def test_normalized_is_what_preprocessing_says() -> None:
+    images = torch.tensor([[[[0, 51, 255]]]], dtype=torch.uint8)
+    preprocessing = Preprocessing(1, 1, mean=(0.0, 0.2, 0.5), std=(1.0, 0.5, 0.25), order="bgr")
+    found = normalized(images, preprocessing)
+    assert found.shape == (1, 3, 1, 1)
+    assert found.flatten().tolist() == pytest.approx([1.0, 0.0, -2.0])
+
+
+def test_an_epoch_sees_every_picture_at_most_once_with_its_label() -> None:
+    pictures = part(50, 0)
+    batches = Batches(pictures, PREPROCESSING, CPU)
+    seen = list(batches.shuffled(16, (), torch.Generator().manual_seed(1)))
+    assert [len(labels) for _, labels in seen] == [16, 16, 16]
+    whole = normalized(torch.from_numpy(pictures.images[:]), PREPROCESSING)
+    for images, labels in seen:
+        for image, label in zip(images, labels, strict=True):
+            at = [i for i in range(50) if torch.equal(whole[i], image)]
+            assert [int(pictures.labels[i]) for i in at] == [int(label)]
+
+
+def test_evaluation_sees_all_pictures_in_order() -> None:
+    pictures = part(50, 0)
+    labels = torch.cat([labels for _, labels in Batches(pictures, PREPROCESSING, CPU).in_order()])
+    assert labels.tolist() == pictures.labels.tolist()
+    assert pictures.images.shape[1:] == SHAPE

@@ -1,0 +1,60 @@
+import json
+import subprocess
+
+import pytest
+
+from deploy.containers.run_once import WALL, duet_command, once_command, run_once
+from deploy.images.build import Image, build_image
+from tests.bundles import null_bundle
+from toolchain.errors import DockerError
+from toolchain.records.bundle import Bundle
+
+
+@pytest.mark.docker
+def test_a_command_is_a_value_behind_the_wall() -> None:
+    argv = once_command("edge-x:1", ["certify"], cpus=1.5)
+    assert argv[1:4] == ["run", "-i", "--rm"]
+    assert set(WALL) < set(argv)
+    assert argv[-3:] == ["--cpus=1.5", "edge-x:1", "certify"]
+    assert {"--network=none", "--read-only", "--cap-drop=ALL"} < set(argv)
+
+
+@pytest.mark.docker
+def test_certify_answers_with_one_json_document(image: Image, bundle: Bundle) -> None:
+    said: list[str] = []
+    certificate = json.loads(run_once(image.tag, ["certify"], say=said.append))
+    assert certificate["bundle"] == bundle.digest
+    assert any(line.startswith("passed: ") for line in said)
+
+
+@pytest.mark.docker
+def test_a_certificate_that_failed_is_an_answer_too(tmp_path_factory: pytest.TempPathFactory) -> None:
+    bundle = null_bundle(tmp_path_factory.mktemp("fails") / "b", preprocessing_sha256="0" * 64)
+    failing = build_image(bundle, "edge-test:fails", print)
+    certificate = json.loads(run_once(failing.tag, ["certify"], say=print))
+    assert [check["name"] for check in certificate["checks"] if not check["passed"]] == ["preprocessing"]
+
+
+@pytest.mark.docker
+def test_a_duet_plays_what_it_is_asked(image: Image) -> None:
+    asked = '{"precision":"fp32","queries":3}\n'
+    done = subprocess.run(duet_command(image.tag, 1), input=asked, capture_output=True, text=True, check=True)
+    assert len(json.loads(done.stdout)["latencies_ms"]) == 3
+
+
+@pytest.mark.docker
+def test_what_fails_is_told_by_its_last_line(image: Image) -> None:
+    with pytest.raises(DockerError, match=r"edge-test:session juggle: failed \(exit 2\): .*invalid choice: 'juggle'"):
+        run_once(image.tag, ["juggle"], say=print)
+
+
+@pytest.mark.docker
+def test_what_takes_too_long_is_stopped(image: Image) -> None:
+    with pytest.raises(DockerError, match="not done after 2 s"):
+        run_once(image.tag, ["bench", "--seconds=60"], say=print, timeout_s=2)
+
+
+@pytest.mark.docker
+def test_a_missing_image_is_named() -> None:
+    with pytest.raises(DockerError, match=r"^edge-none:1: no such image"):
+        run_once("edge-none:1", ["certify"], say=print)

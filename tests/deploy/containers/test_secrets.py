@@ -1,0 +1,103 @@
+"""What a folder of secrets holds, and what is said of those that cannot close a server."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from deploy.containers.secrets import CERT, CLIENT_CA, KEY, TOKENS, secret_folder
+from tests.deploy.containers.secretfolders import Laid, laid
+from tests.deploy.runtime.security.authority import Authority
+from toolchain.errors import UsageError
+
+
+def silent(text: str) -> None:
+    raise AssertionError(f"nothing is unwise here, but it said: {text}")
+
+
+def test_the_server_is_told_of_just_the_files_that_are_there(tmp_path: Path) -> None:
+    both, one = laid(tmp_path / "both"), laid(tmp_path / "one", TOKENS)
+    (both.folder / "README").write_text("ours\n")
+    assert secret_folder(both.folder, silent).environment == {
+        "TLS_CERT": "/secrets/tls.crt", "TLS_KEY": "/secrets/tls.key", "TLS_CLIENT_CA": "/secrets/client-ca.crt",
+        "TOKEN_FILE": "/secrets/tokens",
+    }  # fmt: skip
+    assert secret_folder(one.folder, silent).environment == {"TOKEN_FILE": "/secrets/tokens"}
+
+
+def test_links_as_kubernetes_makes_them_stay_in_the_folder(tmp_path: Path) -> None:
+    found = laid(tmp_path, TOKENS).folder
+    (found / "..data").mkdir()
+    (found / TOKENS).rename(found / "..data" / TOKENS)
+    (found / TOKENS).symlink_to(f"..data/{TOKENS}")
+    (tmp_path / "by-link").symlink_to(found)
+    assert secret_folder(tmp_path / "by-link", silent).folder == found
+
+
+def expired(one: Laid) -> None:
+    old = Authority(one.ours.folder).issue("old", days=-1)
+    (one.folder / CERT).write_bytes(old.cert.read_bytes())
+    (one.folder / KEY).write_bytes(old.key.read_bytes())
+
+
+WRONG: dict[str, tuple[Callable[[Laid], object], str]] = {
+    "nothing": (
+        lambda one: [(one.folder / name).unlink() for name in (CERT, KEY, CLIENT_CA, TOKENS)],
+        "--secrets {0}: expected some of tls.crt, tls.key, client-ca.crt, tokens in it, found none of them",
+    ),
+    "no key": (
+        lambda one: (one.folder / KEY).unlink(),
+        "--secrets {0}: tls.key is missing; tls.crt is of use only beside it",
+    ),
+    "no certificate": (
+        lambda one: [(one.folder / name).unlink() for name in (CERT, KEY)],
+        "--secrets {0}: tls.crt is missing; client-ca.crt is of use only beside it",
+    ),
+    "a link to elsewhere": (
+        lambda one: [(one.folder / TOKENS).unlink(), (one.folder / TOKENS).symlink_to("/etc/passwd")],
+        "--secrets: {0}/tokens is a link to /etc/passwd, which a container would not see; copy the file",
+    ),
+    "a folder": (
+        lambda one: [(one.folder / TOKENS).unlink(), (one.folder / TOKENS).mkdir()],
+        "--secrets: {0}/tokens: expected a file",
+    ),
+    "a short token": (
+        lambda one: (one.folder / TOKENS).write_text("short\n"),
+        "--secrets: {0}/tokens: line 1: expected 16 characters or more, got 5",
+    ),
+    "another's key": (
+        lambda one: (one.folder / KEY).write_bytes(one.client.key.read_bytes()),
+        "--secrets: {0}/tls.key: not the key of the certificate in {0}/tls.crt; give the key it was made with",
+    ),
+    "no authority": (
+        lambda one: (one.folder / CLIENT_CA).write_text("none\n"),
+        "--secrets: {0}/client-ca.crt: no certificate of an authority in PEM in it",
+    ),
+    "expired": (expired, "--secrets: {0}/tls.crt: expired on "),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_a_folder_that_cannot_close_a_server_is_refused_in_one_line(tmp_path: Path, what: str) -> None:
+    one = laid(tmp_path)
+    spoil, words = WRONG[what]
+    spoil(one)
+    with pytest.raises(UsageError) as caught:
+        secret_folder(one.folder, silent)
+    assert str(caught.value).startswith(words.format(one.folder))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=rf"^--secrets {tmp_path}/none: cannot be read \(No such file or directory\)"):
+        secret_folder(tmp_path / "none", silent)
+
+
+def test_secrets_that_everyone_here_can_read_are_told(tmp_path: Path) -> None:
+    found, said = laid(tmp_path).folder, list[str]()
+    for name in (KEY, TOKENS):
+        (found / name).chmod(0o644)
+    secret_folder(found, said.append)
+    assert said == [
+        f"secrets: {found / name}: everyone here can read it; chmod o-r {found / name}" for name in (KEY, TOKENS)
+    ]

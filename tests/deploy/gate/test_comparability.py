@@ -1,0 +1,46 @@
+from typing import Any
+
+import msgspec
+import pytest
+
+from deploy.gate.comparability import ACROSS, MUST_MATCH, checked_across, mismatches
+from toolchain.errors import UsageError
+from toolchain.records.fingerprint import Fingerprint
+
+DEVICE = Fingerprint("x86_64", "Xeon", ("avx2",), 8, 8, None, "performance", "6.1", False, 1 << 34, None)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "sentence"),
+    [
+        ("cpu_model", "EPYC", "CPU: Xeon against EPYC"),
+        ("cpu_isa", ("avx2", "amx_int8"), "CPU features: avx2 against avx2 amx_int8"),
+        ("cpus_allowed", 4, "number of CPUs that it may use: 8 against 4"),
+        ("cpu_quota", 2.0, "CPU quota: not known against 2.0"),
+        ("governor", "powersave", "frequency governor: performance against powersave"),
+        ("kernel", "6.2", "kernel: 6.1 against 6.2"),
+        ("gpu_driver", "550.54", "GPU driver: not known against 550.54"),
+    ],
+)
+def test_a_fact_that_differs_is_a_sentence_and_may_be_allowed(field: str, value: Any, sentence: str) -> None:
+    other = msgspec.structs.replace(DEVICE, **{field: value})
+    assert list(mismatches(DEVICE, other)) == [sentence]
+    assert list(mismatches(DEVICE, other, across=(field,))) == []
+    assert list(mismatches(DEVICE, DEVICE)) == []
+
+
+def test_every_fact_of_a_device_is_either_in_the_table_or_left_out_on_purpose() -> None:
+    assert set(Fingerprint.__struct_fields__) - set(MUST_MATCH) == {"memory_limit_bytes"}
+
+
+def test_another_engine_is_said_and_how_to_judge_it_all_the_same() -> None:
+    (said,) = mismatches(DEVICE, DEVICE, ("OpenVINO 2", "OpenVINO 1"))
+    assert said == "engine: OpenVINO 2 against OpenVINO 1; to judge that too: --across=engine"
+    assert not list(mismatches(DEVICE, DEVICE, ("2", "1"), ("engine",)))
+
+
+def test_what_is_no_fact_of_a_device_is_refused() -> None:
+    assert checked_across(["engine", "kernel"]) == ("engine", "kernel")
+    with pytest.raises(UsageError, match="--across=moon: expected some of architecture, "):
+        checked_across(["moon"])
+    assert "engine" in ACROSS

@@ -1,0 +1,113 @@
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from subprocess import PIPE, Popen
+
+import pytest
+
+from deploy.gate.interleaved import CallableContestant, ContainerContestant, ratio, run
+from tests.bundles import null_bundle
+from toolchain.errors import DeviceError, DockerError, RecordError, UsageError
+from toolchain.records.interleaved import Turn
+from toolchain.records.report import Duet
+
+PLAYER = """
+import sys
+from pathlib import Path
+from deploy.runtime.certification.interleaved import run_duet
+from toolchain.records.bundle import open_bundle
+run_duet(open_bundle(Path(sys.argv[1])), 1, sys.stdin, sys.stdout)
+"""
+Process = Popen[str]
+
+
+@pytest.fixture
+def process(tmp_path: Path) -> Iterator[Process]:
+    """The container's half, in a process of its own as in a container."""
+    folder = null_bundle(tmp_path / "b", delay_ms=4).folder
+    with Popen([sys.executable, "-c", PLAYER, str(folder)], stdin=PIPE, stdout=PIPE, text=True) as player:
+        yield player
+        player.kill()
+
+
+class Noted:
+    """A contestant that notes its turns."""
+
+    def __init__(self, name: str, turns: list[str], latency_ms: float = 1.0) -> None:
+        self.name, self._turns, self._latency_ms = name, turns, latency_ms
+
+    def slice(self, queries: int) -> list[float]:
+        self._turns.append(self.name)
+        return [self._latency_ms * len(self._turns)] * queries
+
+
+def test_a_container_and_a_function_are_measured_in_turn(process: Process) -> None:
+    slow = CallableContestant("slow", time.sleep, [0.012])
+    said: list[str] = []
+    duet = run([ContainerContestant(process, "fp32"), slow], 4, 8, said.append, threads=1)
+    assert duet.threads == 1
+    assert {name: [len(slice) for slice in slices] for name, slices in duet.latencies_ms.items()} == {
+        "fp32": [8] * 4,
+        "slow": [8] * 4,
+    }
+    times, low, high = ratio(duet, "slow", "fp32")
+    assert low <= times <= high
+    assert 1.2 < times < 4
+    assert said[0].startswith("  round 1 of 4: fp32 ")
+
+
+def test_turns_alternate_so_that_drift_favours_nobody() -> None:
+    turns: list[str] = []
+    duet = run([Noted("a", turns), Noted("b", turns)], 4, 1, lambda _: None, threads=2)
+    assert "".join(turns) == "abbaabba"
+    times, _, _ = ratio(duet, "a", "b")
+    assert times == pytest.approx(1, abs=0.1)  # the machine got eight times slower meanwhile
+
+
+def test_the_interval_is_over_rounds_and_repeats() -> None:
+    rounds = [1.9, 2.0, 2.1, 2.0, 1.95, 2.05, 2.0, 30.0]
+    duet = Duet(1, {"a": tuple((each,) * 5 for each in rounds), "b": ((1.0,) * 5,) * 8})
+    times, low, high = ratio(duet, "a", "b")
+    assert times == pytest.approx(2.0)
+    assert 1.9 <= low < 2.0 < high < 2.2
+    assert ratio(duet, "a", "b") == (times, low, high)
+    assert ratio(duet, "b", "a")[0] == pytest.approx(0.5)
+
+
+def test_what_the_container_refuses_is_passed_on(process: Process) -> None:
+    with pytest.raises(DeviceError, match="fast: no candidate 'int8' in this bundle; it has: fp32"):
+        ContainerContestant(process, "int8", "fast").slice(3)
+
+
+def test_a_container_that_died_is_told_with_its_code() -> None:
+    with Popen([sys.executable, "-c", "raise SystemExit(3)"], stdin=PIPE, stdout=PIPE, text=True) as gone:
+        gone.wait()
+        with pytest.raises(DockerError, match=r"fp32: the container ended \(exit code 3\) in the middle of a duet"):
+            ContainerContestant(gone, "fp32").slice(3)
+
+
+def test_an_answer_that_is_no_slice_is_shown() -> None:
+    with (
+        Popen([sys.executable, "-c", "print('oops')"], stdin=PIPE, stdout=PIPE, text=True) as odd,
+        pytest.raises(DockerError, match="fp32: the container answered 'oops', not a slice"),
+    ):
+        ContainerContestant(odd, "fp32").slice(3)
+
+
+def test_a_container_that_cannot_read_a_turn_is_of_an_older_toolchain() -> None:
+    script = 'input(); print(\'{"error": "not a turn: Object contains unknown field `pinned`"}\')'
+    with (
+        Popen([sys.executable, "-c", script], stdin=PIPE, stdout=PIPE, text=True) as old,
+        pytest.raises(DeviceError, match=r"baseline: of an older toolchain, .* make its image again"),
+    ):
+        ContainerContestant(old, "", "baseline").play(Turn("", 1, pinned=True))
+
+
+def test_a_duet_that_cannot_be_is_refused() -> None:
+    with pytest.raises(UsageError, match="at least two contestants with different names, got: a, a"):
+        run([Noted("a", []), Noted("a", [])], 4, 1, print, threads=1)
+    with pytest.raises(UsageError, match="at least 2 rounds of 1 query, got 1 of 4"):
+        run([Noted("a", []), Noted("b", [])], 1, 4, print, threads=1)
+    with pytest.raises(RecordError, match="no contestant 'x' in this duet; it has: a, b"):
+        ratio(Duet(1, {"a": ((1.0,),), "b": ((1.0,),)}), "a", "x")

@@ -1,0 +1,161 @@
+"""Kubernetes' own schemas, as the kubernetes-validate package brings them, judge what they know."""
+
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import msgspec
+import pytest
+import yaml
+
+from deploy.kubernetes.manifests import files, node_selector, write
+from deploy.kubernetes.secrets import OPEN, Closed
+from tests.bundles import null_bundle
+from toolchain.errors import UsageError
+from toolchain.records.manifest import Manifest, Needs
+
+IMAGE = "registry.example.com/edge/net@sha256:" + "0" * 64
+KUBERNETES = "1.33"
+CLOSED = Closed(tls="my-net-tls", client_ca="clients", tokens="clients", admin_port=9090)
+OF_OTHERS = {"Kustomization", "PodMonitor", "InferenceService"}  # no schema of Kubernetes' own
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Manifest:
+    return null_bundle(tmp_path / "net.bundle", release="1.5.0+a", name="My_Net").manifest
+
+
+def objects(manifest: Manifest, closed: Closed = OPEN) -> dict[str, Any]:
+    found = (yaml.safe_load(text) for text in files(manifest, IMAGE, closed).values())
+    return {one["kind"]: one for one in found}
+
+
+def containers(found: dict[str, Any]) -> list[dict[str, Any]]:
+    """Of the Deployment and of KServe's service."""
+    pods = (found["Deployment"]["spec"]["template"]["spec"], found["InferenceService"]["spec"]["predictor"])
+    return [pod["containers"][0] for pod in pods]
+
+
+@pytest.mark.parametrize(
+    "closed", [OPEN, Closed(tokens="t"), Closed(tls="t"), Closed(admin_port=9090), CLOSED], ids=str
+)
+def test_kubernetes_own_schemas_take_every_object(manifest: Manifest, closed: Closed) -> None:
+    judged = 0
+    for kind, one in objects(manifest, closed).items():
+        if kind not in OF_OTHERS:
+            kubernetes_validate.validate(one, KUBERNETES, strict=True)
+            judged += 1
+    assert judged == 5
+
+
+def test_both_protocols_are_named_ports_that_clients_may_reach(manifest: Manifest) -> None:
+    found = objects(manifest)
+    for container in containers(found):
+        assert [(one["name"], one["containerPort"]) for one in container["ports"]] == [("http", 8080), ("grpc", 8081)]
+        assert container["readinessProbe"]["httpGet"] == {"path": "/v2/health/ready", "port": 8080}
+        assert "TLS_CERT" not in str(container) and "secrets" not in str(container)
+    ports = [(one["name"], one["port"], one["appProtocol"]) for one in found["Service"]["spec"]["ports"]]
+    assert ports == [("http", 80, "http"), ("grpc", 8081, "kubernetes.io/h2c")]
+    (allowed,) = found["NetworkPolicy"]["spec"]["ingress"]
+    assert [one["port"] for one in allowed["ports"]] == ["http", "grpc"]
+
+
+def test_secrets_are_mounted_by_name_and_the_server_is_told_where_they_are(manifest: Manifest) -> None:
+    found = objects(manifest, CLOSED)
+    for container in containers(found):
+        told = {one["name"]: one["value"] for one in container["env"] if one["name"] != "PROTOCOL"}
+        assert told == {
+            "TLS_CERT": "/secrets/tls.crt", "TLS_KEY": "/secrets/tls.key", "TOKEN_FILE": "/secrets/tokens",
+            "TLS_CLIENT_CA": "/secrets/client-ca.crt", "ADMIN_PORT": "9090",
+        }  # fmt: skip
+        assert {"name": "secrets", "mountPath": "/secrets", "readOnly": True} in container["volumeMounts"]
+    for pod in (found["Deployment"]["spec"]["template"]["spec"], found["InferenceService"]["spec"]["predictor"]):
+        (volume,) = [one["projected"] for one in pod["volumes"] if one["name"] == "secrets"]
+        held = {one["secret"]["name"]: [item["path"] for item in one["secret"]["items"]] for one in volume["sources"]}
+        assert held == {"clients": ["client-ca.crt", "tokens"], "my-net-tls": ["tls.crt", "tls.key"]}
+        assert volume["defaultMode"] == 0o440
+    assert "Secret" not in found
+
+
+def test_probes_and_prometheus_ask_the_admin_port_in_tls_and_clients_cannot(manifest: Manifest) -> None:
+    found = objects(manifest, CLOSED)
+    for container in containers(found):
+        for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+            asked = container[probe]["httpGet"]
+            assert (asked["scheme"], asked["port"]) == ("HTTPS", 9090)
+    plain, kserve = containers(found)
+    assert [one["name"] for one in plain["ports"]] == ["https", "grpc", "admin"]
+    assert [one["name"] for one in kserve["ports"]] == ["https", "grpc"], "KServe would put every port into its Service"
+    ports = [(one["name"], one["port"], one["targetPort"]) for one in found["Service"]["spec"]["ports"]]
+    assert ports == [("https", 443, "https"), ("grpc", 8081, "grpc")]
+    clients, operators = found["NetworkPolicy"]["spec"]["ingress"]
+    assert "from" not in clients and operators["ports"] == [{"port": "admin", "protocol": "TCP"}]
+    assert operators["from"][0]["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "monitoring"}
+
+
+def test_prometheus_shows_what_the_server_asks_for_from_a_secret_of_its_own(manifest: Manifest) -> None:
+    def scraped(closed: Closed) -> dict[str, Any]:
+        (found,) = objects(manifest, closed)["PodMonitor"]["spec"]["podMetricsEndpoints"]
+        assert (found.pop("path"), found.pop("interval")) == ("/metrics", "15s")
+        return dict(found)
+
+    own = "edge-my-net-monitor"
+    assert scraped(OPEN) == {"port": "http"}
+    assert scraped(Closed(admin_port=9090)) == {"port": "admin"}
+    credentials = {"credentials": {"name": own, "key": "token"}}
+    assert scraped(Closed(tokens="t")) == {"port": "http", "authorization": credentials}
+    trusts = {"ca": {"secret": {"name": own, "key": "ca.crt"}}, "serverName": "edge-my-net"}
+    assert scraped(Closed(tls="t")) == {"port": "https", "scheme": "https", "tlsConfig": trusts}
+    shows = {"cert": {"secret": {"name": own, "key": "tls.crt"}}, "keySecret": {"name": own, "key": "tls.key"}}
+    assert scraped(CLOSED) == {
+        "port": "admin",
+        "scheme": "https",
+        "tlsConfig": {**trusts, **shows},
+        "authorization": credentials,
+    }
+
+
+def test_names_are_what_dns_takes_and_selectors_find_the_pods(manifest: Manifest) -> None:
+    found = objects(manifest)
+    assert {one["metadata"]["name"] for kind, one in found.items() if kind != "Kustomization"} == {"edge-my-net"}
+    labels = found["Deployment"]["spec"]["template"]["metadata"]["labels"]
+    assert labels["app.kubernetes.io/version"] == "1.5.0-a"
+    for selector in (
+        found["Service"]["spec"]["selector"],
+        found["Deployment"]["spec"]["selector"]["matchLabels"],
+        found["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"],
+        found["NetworkPolicy"]["spec"]["podSelector"]["matchLabels"],
+        found["PodMonitor"]["spec"]["selector"]["matchLabels"],
+    ):
+        assert selector.items() <= labels.items()
+    assert sorted(found["Kustomization"]["resources"]) == [
+        "deployment.yaml", "horizontalpodautoscaler.yaml", "networkpolicy.yaml", "poddisruptionbudget.yaml",
+        "podmonitor.yaml", "service.yaml",
+    ]  # fmt: skip
+
+
+def test_a_gpu_release_asks_for_one_and_for_nodes_that_have_the_right_kind(manifest: Manifest) -> None:
+    needs = Needs(gpu=True, compute_capabilities=(86,))
+    gpu = msgspec.structs.replace(manifest, needs=needs)
+    container = objects(gpu)["Deployment"]["spec"]["template"]["spec"]["containers"][0]
+    assert container["resources"]["limits"]["nvidia.com/gpu"] == 1
+    selector = node_selector(gpu)
+    assert (selector["nvidia.com/gpu.compute.major"], selector["nvidia.com/gpu.compute.minor"]) == ("8", "6")
+    cpu = msgspec.structs.replace(manifest, needs=Needs(cpu_isa=("avx2", "avx512_vnni")))
+    assert node_selector(cpu)["feature.node.kubernetes.io/cpu-cpuid.AVX512VNNI"] == "true"
+
+
+def test_the_same_release_gives_the_same_bytes_without_anchors(manifest: Manifest, tmp_path: Path) -> None:
+    written = write(manifest, IMAGE, tmp_path / "one")
+    write(manifest, IMAGE, tmp_path / "two")
+    for place in written:
+        other = tmp_path / "two" / place.relative_to(tmp_path / "one")
+        assert place.read_bytes() == other.read_bytes()
+        assert "&id" not in place.read_text()
+
+
+@pytest.mark.parametrize("image", ["edge-net", "-x:1", "Registry/Name:1", "a b:1", "net@sha256:12"])
+def test_an_image_that_no_cluster_can_pull_is_refused(manifest: Manifest, image: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="expected what a cluster can pull"):
+        write(manifest, image, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

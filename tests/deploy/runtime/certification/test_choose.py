@@ -1,0 +1,55 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from deploy.runtime.certification.choose import Decision, clearly_faster, decide, fastest
+from tests.bundles import null_bundle
+from toolchain.records.bundle import SAMPLE
+from toolchain.records.manifest import Accuracy
+
+
+def decided(folder: Path, **changes: Any) -> Decision:
+    changes = {"delay_ms": 4, "int8_ms": 1, "choose": "device", **changes}
+    return decide(null_bundle(folder, **changes), 1, lambda _: None)
+
+
+def test_the_fastest_here_serves_though_the_build_chose_another(tmp_path: Path) -> None:
+    found = decided(tmp_path / "b")
+    assert (found.precision, found.chosen_by) == ("int8", "device")
+    fp32, int8 = found.candidates
+    assert fp32.latency_ms is not None
+    assert int8.latency_ms is not None
+    assert int8.latency_ms < fp32.latency_ms
+    assert (int8.accuracy, int8.verdict) == (1.0, "serves: faster here than the build's choice, fp32")
+
+
+def test_a_recipe_may_pin_what_the_build_chose(tmp_path: Path) -> None:
+    assert decided(tmp_path / "b", choose="build") == Decision("fp32", "build")
+
+
+def test_what_was_below_the_floor_where_it_was_built_is_not_tried(tmp_path: Path) -> None:
+    below = decided(tmp_path / "b", accuracy=Accuracy("test", 12, 1.0, 1.0, 1.5))
+    assert below == Decision("fp32", "build")
+
+
+def test_a_candidate_that_answers_wrongly_here_does_not_serve(tmp_path: Path) -> None:
+    bundle = null_bundle(tmp_path / "b", delay_ms=2, int8_ms=0.5, choose="device")
+    sample = bundle.arrays(SAMPLE)
+    np.savez(bundle.path(SAMPLE), allow_pickle=False, **(sample | {"outputs_int8": sample["outputs_int8"] + 1}))
+    found = decide(bundle, 1, lambda _: None)
+    assert (found.precision, found.chosen_by) == ("fp32", "device")
+    assert found.candidates[1].verdict.startswith("refused: golden distance: 1 of the largest answer")
+
+
+def test_the_builds_choice_stays_unless_another_is_clearly_faster() -> None:
+    assert fastest({"fp32": [1.0] * 12, "int8": [0.98] * 12}, "fp32") == "fp32"
+    assert fastest({"fp32": [1.0] * 12, "int8": [0.9] * 12, "bf16": [0.8] * 12}, "fp32") == "bf16"
+    assert fastest({"int8": [0.9] * 12, "bf16": [0.8] * 12}, "fp32") == "bf16"
+    assert fastest({}, "fp32") == "fp32"
+
+
+@pytest.mark.parametrize(("won", "clearly"), [(12, True), (10, True), (9, False)])
+def test_clearly_faster_is_in_nearly_every_round(won: int, clearly: bool) -> None:
+    assert clearly_faster([0.9] * won + [1.1] * (12 - won), [1.0] * 12) is clearly

@@ -1,0 +1,219 @@
+"""The gRPC half of the Open Inference Protocol, as its own client speaks it, and TLS and tokens on it."""
+
+import json
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from tests.bundles import null_bundle
+from tests.deploy.runtime.protocol.test_protocol_client import picture
+from tests.deploy.runtime.security.authority import Authority
+from tests.deploy.runtime.server import ROOT, Running, command, serving
+
+# Fields and numbers of every message of ours against tritonclient's; in a process of its own: there are two of each.
+SAME = """
+import json, tritonclient.grpc.service_pb2 as theirs, tritonclient.grpc.model_config_pb2 as config
+from deploy.runtime.grpc.messages import types
+for name, kind in types().items():
+    place = theirs if hasattr(theirs, name.split(".")[0]) else config
+    other = place
+    for part in name.split("."):
+        other = getattr(other, part)
+    for field in kind.DESCRIPTOR.fields:
+        twin = other.DESCRIPTOR.fields_by_name[field.name]
+        same = (field.number, field.type, field.is_repeated) == (twin.number, twin.type, twin.is_repeated)
+        assert same, (name, field.name)
+print(len(types()))
+"""
+ASK = """
+import sys, grpc
+import numpy as np
+import tritonclient.grpc as of
+address, root, cert, key, token = sys.argv[1:]
+client = of.InferenceServerClient(address, ssl=bool(root), root_certificates=root or None, private_key=key or None,
+                                  certificate_chain=cert or None)
+feed = of.InferInput("image", [1, 8, 8, 3], "UINT8")
+feed.set_data_from_numpy(np.zeros((1, 8, 8, 3), np.uint8))
+assert client.is_server_live()
+try:
+    client.infer("null", [feed], headers={"authorization": f"Bearer {token}"} if token else None)
+    print("answered")
+except of.InferenceServerException as error:
+    print(error.status(), error.message())
+"""
+
+RAW = """
+import sys, grpc
+with grpc.insecure_channel(sys.argv[1]) as channel:
+    service = "/inference.GRPCInferenceService/"
+    try:
+        channel.unary_unary(f"{service}ModelInfer")(b"not a message", timeout=10)
+    except grpc.RpcError as error:
+        print(error.code().name, error.details())
+    streamed = channel.stream_stream(f"{service}ModelStreamInfer")(iter([b"not a message"] * 2), timeout=10)
+    print([answer[2:] for answer in streamed])
+"""
+
+FLYING = """
+import socket, sys, time, grpc
+from deploy.runtime.grpc.messages import types
+message = types()["ModelInferRequest"](model_name="null", raw_input_contents=[bytes(192)])
+message.inputs.add(name="image", datatype="UINT8", shape=[1, 8, 8, 3])
+with grpc.insecure_channel(sys.argv[1]) as channel:
+    call = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+    flying = call.future(message.SerializeToString(), timeout=20)
+    time.sleep(0.2)
+    with socket.create_connection(sys.argv[1].split(":")) as connection:
+        connection.sendall(bytes.fromhex(sys.argv[2]))
+        print(len(flying.result()) > 0)
+"""
+
+
+def ran(*words: object, timeout_s: float = 60.0) -> str:
+    """What a Python of its own prints, which ends well."""
+    command = [sys.executable, *map(str, words)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout_s, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def program(text: str, *arguments: object) -> str:
+    return ran("-c", text, *arguments)
+
+
+@pytest.fixture(scope="module")
+def speaking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    bundle = null_bundle(tmp_path_factory.mktemp("grpc") / "null.bundle")
+    with serving(bundle.folder, "--max-batch", 32, "--grpc-port", 0) as running:
+        yield running
+        assert running.stop() == 0
+        assert not [line for line in running.lines if line["event"] in ("unexpected", "plain", "fault")]
+
+
+def grpc_port(server: Running) -> int:
+    port = server.wait_for("listening for gRPC")["grpc_port"]
+    assert isinstance(port, int)
+    return port
+
+
+def test_every_message_is_that_of_the_protocol() -> None:
+    assert int(program(SAME)) > 30
+
+
+def test_tritons_client_finds_all_that_it_asks_for(speaking: Running, tmp_path: Path) -> None:
+    path = tmp_path / "picture.jpg"
+    path.write_bytes(picture())
+    words = (f"127.0.0.1:{grpc_port(speaking)}", path, "shared")
+    ran("-m", "tests.deploy.runtime.grpc.client", *words, timeout_s=120)
+
+
+def test_calls_are_counted_with_their_status(speaking: Running, tmp_path: Path) -> None:
+    assert program(ASK, f"127.0.0.1:{grpc_port(speaking)}", "", "", "", "") == "answered"
+    told = speaking.ask("GET", "/metrics")[2].decode()
+    assert 'edge_http_requests_total{endpoint="grpc ModelInfer",code="OK"}' in told
+
+
+def test_bytes_that_are_no_grpc_end_their_connection_only(speaking: Running) -> None:
+    with socket.create_connection(("127.0.0.1", grpc_port(speaking)), 10) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 100)
+        with suppress(ConnectionError):  # it may end it either way
+            while connection.recv(1 << 16):
+                pass
+    assert program(ASK, f"127.0.0.1:{grpc_port(speaking)}", "", "", "", "") == "answered"
+
+
+def test_bytes_that_are_no_message_are_the_clients_mistake(speaking: Running) -> None:
+    words = "the call's 13 bytes are no whole inference.ModelInferRequest"
+    once, streamed = program(RAW, f"127.0.0.1:{grpc_port(speaking)}").splitlines()
+    assert once == f"INVALID_ARGUMENT {words}"
+    assert streamed.count(words) == 2
+
+
+def opening(fields: dict[bytes, bytes]) -> bytes:
+    """The head of a call, in HTTP/2, and no more."""
+    block = b"".join(b"".join(b"%c%b" % (len(text), text) for text in (b"", *field)) for field in fields.items())
+    head = len(block).to_bytes(3, "big") + b"\1\5" + (1).to_bytes(4, "big")
+    return b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]) + head + block
+
+
+def sends(server: Running, fields: dict[bytes, bytes]) -> None:
+    with socket.create_connection(("127.0.0.1", grpc_port(server)), 10) as connection:
+        connection.sendall(opening(fields))
+        connection.shutdown(socket.SHUT_WR)
+        with suppress(ConnectionError):
+            while connection.recv(1 << 16):
+                pass
+
+
+CALL = {b":method": b"POST", b":scheme": b"http", b":authority": b"x", b"te": b"trailers"}
+CALL |= {b"content-type": b"application/grpc"}
+
+
+def test_a_path_that_is_no_utf8_takes_the_server_from_nobody(tmp_path: Path) -> None:
+    """It ends grpcio's server; another begins at the same port, time and again."""
+    with serving(null_bundle(tmp_path / "null.bundle").folder, "--grpc-port", 0) as running:
+        for times, path in enumerate((b"/x\xff", b"\xff", b"/\xff"), 1):
+            sends(running, CALL | {b":path": path})
+            limit = time.monotonic() + 20
+            while sum(line["event"] == "gRPC begins again" for line in tuple(running.lines)) < times:
+                assert time.monotonic() < limit, running.lines
+                time.sleep(0.02)
+            assert program(ASK, f"127.0.0.1:{grpc_port(running)}", "", "", "", "") == "answered"
+        assert running.stop() == 0
+    assert not [line for line in running.lines if line["event"] in ("unexpected", "plain", "fault")]
+
+
+def test_what_is_in_flight_when_the_server_ends_is_answered(tmp_path: Path) -> None:
+    with serving(null_bundle(tmp_path / "null.bundle", delay_ms=600).folder, "--grpc-port", 0) as running:
+        words = f"127.0.0.1:{grpc_port(running)}", opening(CALL | {b":path": b"/\xff"}).hex()
+        assert program(FLYING, *words) == "True"
+        assert "gRPC begins again" in [line["event"] for line in running.lines]
+
+
+def test_a_flaw_in_http2_leaves_no_line_in_the_log(speaking: Running) -> None:
+    """The library has words of its own for some of them: for a request with a reply's :status, for one."""
+    before = len(speaking.lines)
+    sends(speaking, {b":status": b"x", b":path": b"x"})
+    assert program(ASK, f"127.0.0.1:{grpc_port(speaking)}", "", "", "", "") == "answered"
+    assert speaking.lines[before:] == []
+
+
+def test_a_port_that_is_taken_is_told_in_a_line(tmp_path: Path) -> None:
+    bundle = null_bundle(tmp_path / "null.bundle")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        flags = ("--bundle", bundle.folder, "--port=0", "--host=127.0.0.1", f"--grpc-port={port}", "--certify=off")
+        done = subprocess.run(
+            command("serve", *flags), cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+        )
+    plain = [line for line in done.stderr.splitlines() if line.startswith("deploy.runtime:")]
+    assert done.returncode == 1
+    assert plain == [
+        f"deploy.runtime: cannot listen on 127.0.0.1:{port} for gRPC; choose another: --grpc-port or GRPC_PORT"
+    ]
+
+
+def test_tls_client_certificates_and_tokens_hold_for_grpc_too(tmp_path: Path) -> None:
+    ours = Authority(tmp_path)
+    server, client = ours.issue("server"), ours.issue("client")
+    tokens = tmp_path / "tokens"
+    tokens.write_text("a-token-of-sixteen-letters\n")
+    tokens.chmod(0o600)
+    flags = ("--tls-cert", server.cert, "--tls-key", server.key, "--tls-client-ca", ours.root, "--token-file", tokens)
+    with serving(null_bundle(tmp_path / "null.bundle").folder, "--grpc-port", 0, *flags) as running:
+        place = f"localhost:{grpc_port(running)}"
+        shown = (ours.root, client.cert, client.key)
+        assert program(ASK, place, *shown, "a-token-of-sixteen-letters") == "answered"
+        for token in ("", "another-token-than-ours"):
+            assert program(ASK, place, *shown, token).startswith("StatusCode.UNAUTHENTICATED a token is needed here")
+        with pytest.raises(AssertionError):  # no certificate: not even a connection
+            program(ASK, place, ours.root, "", "", "a-token-of-sixteen-letters")
+    assert json.dumps([line for line in running.lines if "a-token" in json.dumps(line)]) == "[]"

@@ -1,0 +1,119 @@
+"""A server's containers with secrets, on this machine's own engine: behind their door, and looked at."""
+
+import socket
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import docker.errors
+import msgspec
+import numpy as np
+import pytest
+from docker import DockerClient
+
+from deploy.containers.client import connected, served_model
+from deploy.containers.credentials import Credentials
+from deploy.containers.readiness import wait_until_ready
+from deploy.containers.secrets import CERT, KEY, TOKENS
+from deploy.docker.sandbox import state_volume
+from deploy.images.build import Image, build_image
+from deploy.servers.containers import Residents
+from deploy.servers.inventory import Server
+from deploy.servers.release_image import container_of, door_of
+from deploy.servers.server import ShipError
+from tests.bundles import null_bundle
+from tests.deploy.containers.secretfolders import Laid, laid, readable
+from toolchain.errors import DeviceError
+from toolchain.records.bundle import file_record, open_bundle
+from toolchain.records.storage import encoded
+
+pytestmark = pytest.mark.docker
+MODEL, TAG = "residents", "edge-test:residents"
+
+
+@pytest.fixture(scope="module")
+def built(engine: DockerClient, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
+    yield build_image(null_bundle(tmp_path_factory.mktemp("built") / "b", name=MODEL), TAG, print)
+    engine.images.remove(TAG, force=True)
+
+
+@pytest.fixture(autouse=True)
+def cleared(engine: DockerClient) -> Iterator[None]:
+    yield
+    for name in (container_of(MODEL, "1"), door_of(MODEL)):
+        with suppress(docker.errors.NotFound):
+            engine.containers.get(name).remove(force=True)
+    for volume in (door_of(MODEL), state_volume(MODEL)):
+        with suppress(docker.errors.NotFound):
+            engine.volumes.get(volume).remove(force=True)
+
+
+@pytest.fixture
+def secrets(tmp_path: Path) -> Laid:
+    """Readable by the container's user, whoever runs the tests."""
+    return readable(laid(tmp_path, CERT, KEY, TOKENS))
+
+
+def server(one: Laid | None) -> Server:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        place = Server("here", "local", port=free.getsockname()[1])
+    return msgspec.structs.replace(place, secrets=str(one.folder), closed_by=("tls", "tokens")) if one else place
+
+
+def test_a_shipped_server_is_closed_behind_its_door(built: Image, engine: DockerClient, secrets: Laid) -> None:
+    here = server(secrets)
+    homes = Residents(here, engine, MODEL)
+    homes.start("1", built.id)
+    homes.wait_healthy("1")
+    homes.switch("1")
+    assert (homes.state().live, homes.state().serves) == ("1", True)
+    url, shown = f"https://localhost:{here.port}", Credentials(secrets.folder / TOKENS, secrets.ours.root)
+    wait_until_ready(url, 30, lambda: None, shown)  # it looks every while whether it was named
+    with connected(url, served_model(url, shown), shown=shown) as client:
+        assert client.input == "image"
+    with pytest.raises(DeviceError, match=r"^GET /: 401 .*a token is needed here"):
+        served_model(url, Credentials(ca=secrets.ours.root))
+
+
+def test_whether_it_is_closed_as_the_inventory_says_is_seen(built: Image, engine: DockerClient, secrets: Laid) -> None:
+    closed, open_to_all = Residents(server(secrets), engine, MODEL), Residents(server(None), engine, MODEL)
+    closed.start("1", built.id)
+    (found,) = closed.shipped().values()
+    assert closed.is_closed_so(found) and not open_to_all.is_closed_so(found)
+
+
+def test_a_folder_that_is_not_on_the_server_is_told(built: Image, engine: DockerClient, secrets: Laid) -> None:
+    here = msgspec.structs.replace(server(secrets), secrets="/none/of/it")
+    with pytest.raises(ShipError, match=r"^here: start: local: .*bind source path does not exist: /none/of/it"):
+        Residents(here, engine, MODEL).start("1", built.id)
+
+
+def test_a_release_whose_checks_fail_there_is_quoted_at_once(
+    engine: DockerClient, secrets: Laid, tmp_path: Path
+) -> None:
+    """Its health check is asked in TLS, and its words come through."""
+    wrong = null_bundle(tmp_path / "wrong", name=MODEL)
+    np.savez(
+        wrong.path("sample.npz"), inputs=np.zeros((4, 8, 8, 3), np.uint8), outputs_fp32=np.ones((4, 4), np.float32)
+    )
+    files = tuple(file_record(wrong.path(file.path)) for file in wrong.manifest.files)
+    wrong.path("manifest.json").write_bytes(encoded(msgspec.structs.replace(wrong.manifest, files=files)))
+    made = build_image(open_bundle(wrong.folder), f"{TAG}-wrong", print)
+    homes = Residents(server(secrets), engine, MODEL)
+    try:
+        homes.start("1", made.id)
+        with pytest.raises(ShipError, match=r"^here: 1 will not serve there: .*golden distance"):
+            homes.wait_healthy("1")
+    finally:
+        homes.stop("1")
+        engine.containers.get(door_of(MODEL)).remove(force=True)
+        engine.images.remove(made.tag, force=True)
+
+
+def test_an_open_server_is_looked_at_as_before(built: Image, engine: DockerClient) -> None:
+    homes = Residents(server(None), engine, MODEL)
+    homes.start("1", built.id)
+    homes.wait_healthy("1")
+    (found,) = homes.shipped().values()
+    assert homes.health(found) == (True, '{"name":"residents","ready":true}')

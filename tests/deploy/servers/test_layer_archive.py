@@ -1,0 +1,78 @@
+"""Archives of a real engine's images: which layers they leave out, and that the same image gives the same bytes."""
+
+import io
+import json
+import tarfile
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from docker import DockerClient
+
+from deploy.docker.engine import connect
+from deploy.servers.layer_archive import missing_from, packed
+from toolchain.records.storage import digest_of
+
+
+@pytest.mark.parametrize(
+    ("there", "present"),
+    [
+        ([], 0),
+        ([("a", "b", "c")], 3),
+        ([("a", "b", "x"), ("a",)], 2),
+        ([("b", "c")], 0),
+        ([("a", "b", "c", "d")], 3),
+        ([()], 0),
+    ],
+)
+def test_layers_are_there_from_the_lowest_up(there: list[tuple[str, ...]], present: int) -> None:
+    assert missing_from(("a", "b", "c"), there) == present
+
+
+@pytest.fixture
+def client() -> Iterator[DockerClient]:
+    with closing(connect()) as found:
+        yield found
+
+
+def layer(name: str, content: bytes) -> bytes:
+    held = io.BytesIO()
+    with tarfile.open(fileobj=held, mode="w") as archive:
+        entry = tarfile.TarInfo(name)
+        entry.size = len(content)
+        archive.addfile(entry, io.BytesIO(content))
+    return held.getvalue()
+
+
+@pytest.fixture
+def tag(client: DockerClient) -> Iterator[str]:
+    """An image of two layers of our own."""
+    first, name = layer("first", b"1" * 5000), "edge-test-archive:1"
+    client.api.import_image_from_data(first, repository="edge-test-archive", tag="below")
+    container = client.containers.create("edge-test-archive:below", "none")
+    container.put_archive("/", layer("second", b"2" * 7000))
+    container.commit("edge-test-archive", "1")
+    container.remove()
+    yield name
+    for one in (name, "edge-test-archive:below"):
+        client.images.remove(one, force=True)
+
+
+@pytest.mark.docker
+def test_an_archive_without_its_lowest_layer_holds_the_rest_and_is_the_same_twice(
+    client: DockerClient, tag: str, tmp_path: Path
+) -> None:
+    image = client.images.get(tag)
+    part = packed(image, 1, tmp_path / "part.tar.gz")
+    with tarfile.open(part) as archive:
+        names = archive.getnames()
+        file = archive.extractfile("manifest.json")
+        assert file
+        (manifest,) = json.load(file)
+    assert manifest["Config"] in names
+    assert (manifest["Layers"][0] in names, manifest["Layers"][1] in names) == (False, True)
+    assert digest_of(part) == digest_of(packed(image, 1, tmp_path / "again.tar.gz"))
+    whole = packed(image, 0, tmp_path / "whole.tar.gz")
+    with tarfile.open(whole) as archive:
+        assert set(manifest["Layers"]) <= set(archive.getnames())

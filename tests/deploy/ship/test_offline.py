@@ -1,0 +1,71 @@
+"""What is carried on a file: read back as it was written, or told in a line."""
+
+import io
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from deploy.servers.release_image import Parcel
+from deploy.servers.server import ShipError
+from deploy.ship import offline as stick
+from deploy.ship.offline import LISTED, pack, unpacked
+from toolchain.errors import RecordError, UsageError
+
+SENT = Parcel("edge-net:2", "sha256:ab", ("a", "b", "c"), (1, 2, 3), "amd64", "net", "2", "cpu", b"\x00signed")
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A stick for two servers, of which one had two layers."""
+    monkeypatch.setenv("TOOLCHAIN_HOME", str(tmp_path / "home"))
+
+    def packages(present: int) -> tuple[int, Path]:
+        file = tmp_path / f"{present}.tar.gz"
+        file.write_bytes(b"layers from %d" % present)
+        return present, file
+
+    monkeypatch.setattr(stick, "packages_of", lambda client, parcel, say: packages)
+    monkeypatch.setattr(stick, "remembered", lambda server: [("a", "b", "x")] if server == "line-1" else [("a",)])
+    pack(None, SENT, ("line-1", "line-2"), tmp_path / "stick.tar", print)  # type: ignore[arg-type]  # no engine
+    return tmp_path / "stick.tar"
+
+
+def test_each_server_gets_the_smallest_archive_that_fits_it(place: Path) -> None:
+    with unpacked(place) as (sent, packages):
+        assert sent == SENT
+        assert [(count, file.read_bytes()) for count, file in map(packages, (1, 2, 3))] == [
+            (1, b"layers from 1"),
+            (2, b"layers from 2"),
+            (2, b"layers from 2"),
+        ]
+        with pytest.raises(ShipError, match="leaves out 1 layers, of which only 0 are there: pack it again without"):
+            packages(0)
+
+
+def changed(place: Path, name: str, content: bytes) -> None:
+    with tarfile.open(place) as archive:
+        files = {one: archive.extractfile(one).read() for one in archive.getnames()}  # type: ignore[union-attr]  # all are files
+    files[name] = content
+    with tarfile.open(place, "w") as archive:
+        for one, held in files.items():
+            entry = tarfile.TarInfo(one)
+            entry.size = len(held)
+            archive.addfile(entry, io.BytesIO(held))
+
+
+def test_an_archive_that_was_changed_is_refused(place: Path) -> None:
+    changed(place, "image-1.tar.gz", b"layers from 7")
+    with pytest.raises(ShipError, match=r"image-1\.tar\.gz in it was changed or cut"), unpacked(place):
+        pass
+
+
+def test_a_file_that_is_no_stick_is_told(place: Path, tmp_path: Path) -> None:
+    cut = tmp_path / "cut.tar"
+    cut.write_bytes(place.read_bytes()[:600])
+    for other in (cut, tmp_path / "nowhere.tar", tmp_path):
+        with pytest.raises(UsageError, match="no release to unpack"), unpacked(other):
+            pass
+    changed(place, LISTED, b"{}")
+    with pytest.raises((RecordError, UsageError), match=r"stick\.tar"), unpacked(place):
+        pass

@@ -1,0 +1,34 @@
+"""Files are written whole or not at all."""
+
+from pathlib import Path
+
+import pytest
+
+from toolchain.records.storage import encoded, folder_made_whole, write_whole
+
+
+def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:
+    place = tmp_path / "x"
+    write_whole(place, b"old")
+    with pytest.raises(TypeError):
+        write_whole(place, "not bytes")  # type: ignore[arg-type]  # the failure is what is tested
+    assert place.read_bytes() == b"old"
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+def test_a_folder_whose_making_fails_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ValueError), folder_made_whole(tmp_path / "x") as folder:
+        (folder / "half").write_text("x")
+        raise ValueError
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_takes_the_place_of_an_older_one(tmp_path: Path) -> None:
+    for text in ("old", "new"):
+        with folder_made_whole(tmp_path / "x") as folder:
+            (folder / text).write_text(text)
+    assert [path.name for path in (tmp_path / "x").iterdir()] == ["new"]
+
+
+def test_the_same_record_gives_the_same_bytes() -> None:
+    assert encoded({"b": 1, "a": [1.5]}) == encoded({"a": [1.5], "b": 1})

@@ -1,0 +1,93 @@
+"""What doctor finds: on this machine for real, and on machines told by their fingerprints."""
+
+import gc
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from deploy.runtime.device.probe import fingerprint
+from toolchain.backends import TABLE
+from toolchain.records.fingerprint import Fingerprint
+from toolchain.workflows.doctor import GIB, Finding, examined, memory, package, processor, room, sound
+
+DEVICE = Fingerprint("x86_64", "Xeon", ("avx2",), 8, 4, 2.5, "", "6.1", False, 16 * GIB, None)
+
+
+def by_name(findings: tuple[Finding, ...] | list[Finding]) -> dict[str, Finding]:
+    return {finding.name: finding for finding in findings}
+
+
+@pytest.fixture(scope="module")
+def here() -> dict[str, Finding]:
+    findings = examined()
+    assert len(by_name(findings)) == len(findings), "two findings of one name"
+    return by_name(findings)
+
+
+def test_this_machine_is_examined_without_importing_what_is_heavy(here: dict[str, Finding]) -> None:
+    assert here["torch"].state == here["openvino"].state == "ok"
+    assert here["CPU"].found.startswith(fingerprint().cpu_model)
+    assert {f"target {name}" for name in TABLE} <= set(here)
+    assert (here["target null"].state, here["target null"].found) == ("ok", "ready")
+    assert {"Docker Engine", "BuildKit", "GPU", "memory", "npm", "mmdebstrap"} <= set(here)
+
+
+def test_what_is_not_well_says_what_to_do(here: dict[str, Finding]) -> None:
+    assert [finding for finding in here.values() if finding.state != "ok" and not finding.advice] == []
+
+
+# the docker SDK drops the socket that could not connect, unclosed
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_machine_without_an_engine_is_not_sound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
+    found = by_name(examined())
+    assert found["Docker Engine"].state == "missing"
+    assert found["Docker Engine"].found.startswith("no Docker Engine at ")
+    assert "make setup" in found["Docker Engine"].advice
+    assert not sound(found.values())
+    gc.collect()
+
+
+def test_notes_alone_leave_a_machine_sound() -> None:
+    assert sound([Finding("a", "ok", "1"), Finding("b", "note", "none", "only for c")])
+    assert not sound([Finding("a", "ok", "1"), Finding("b", "missing", "none", "make setup")])
+
+
+@pytest.mark.parametrize(
+    ("isa", "int8", "bf16"),
+    [
+        (("avx2",), ("ok", "avx2"), ("note", "none of amx_bf16, avx512_bf16")),
+        (("avx2", "avx_vnni"), ("ok", "avx_vnni"), ("note", "none of amx_bf16, avx512_bf16")),
+        (("avx2", "avx512_vnni", "avx512_bf16"), ("ok", "avx512_vnni"), ("ok", "avx512_bf16")),
+        (("avx512_vnni", "amx_int8", "avx512_bf16", "amx_bf16"), ("ok", "amx_int8"), ("ok", "amx_bf16")),
+        ((), ("note", "none of amx_int8, avx512_vnni, avx_vnni, avx2"), ("note", "none of amx_bf16, avx512_bf16")),
+    ],
+)
+def test_the_best_feature_speaks_for_the_speed(
+    isa: tuple[str, ...], int8: tuple[str, str], bf16: tuple[str, str]
+) -> None:
+    found = by_name(processor(msgspec.structs.replace(DEVICE, cpu_isa=isa)))
+    assert (found["INT8 speed"].state, found["INT8 speed"].found) == int8
+    assert (found["BF16 speed"].state, found["BF16 speed"].found) == bf16
+    assert found["INT8 speed"].advice
+
+
+def test_cores_quota_and_limits_are_told() -> None:
+    assert by_name(processor(DEVICE))["CPU cores"].found == "8, 4 allowed, cgroup quota 2.5 CPUs"
+    assert memory(DEVICE) == Finding("memory", "ok", "16.0 GiB")
+    limited = memory(msgspec.structs.replace(DEVICE, memory_limit_bytes=GIB))
+    assert (limited.state, limited.found) == ("note", "16.0 GiB, cgroup limit 1.0 GiB")
+
+
+def test_a_full_disk_is_missing_room(tmp_path: Path) -> None:
+    assert room("disk", tmp_path / "not" / "made" / "yet", 1).state == "ok"
+    full = room("disk", tmp_path / "not", 1 << 62)
+    assert full.state == "missing"
+    assert full.found.endswith(f" GiB free at {tmp_path}")
+
+
+def test_a_package_that_is_not_installed_is_missing() -> None:
+    assert package("no-such-package") == Finding("no-such-package", "missing", "not installed", "make setup")
+    assert package("msgspec").found == sys.modules["msgspec"].__version__

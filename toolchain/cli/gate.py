@@ -1,0 +1,89 @@
+"""The verbs `gate` and `gate selftest`, thin as those of cli.py."""
+
+
+def gate(
+    candidate: str,
+    *,
+    against: str | None = None,
+    anchor: str | None = None,
+    on: str | None = None,
+    minutes: float = 5.0,
+    budget: float | None = None,
+    across: str = "",
+    ledger: str | None = None,
+) -> None:
+    """Refuse a release that is slower, bigger or less accurate than the one before it, both run in turn on this device.
+
+    Exit code 0: passed; 1: regressed; 3: unsure, or not comparable. Every round is kept in the ledger.
+
+    Args:
+        candidate: an image's tag, or a bundle's folder whose image is here
+        against: a release, or an image's tag; without it the newest release that passed
+        anchor: the release behind which small losses must not add up; without it the oldest; none for none
+        on: judge on this machine over ssh: HOST, USER@HOST or a name of ~/.ssh/config
+        minutes: for each of at most two runs
+        budget: by what share latencies and throughput may be worse; else p50, throughput 0.02, p90 0.05, p99 0.1
+        across: what may differ between the releases, as engine or engine,kernel; else they are not comparable
+        ledger: a database URL; without it $TOOLCHAIN_LEDGER, else .toolchain/ledger.sqlite
+    """
+    from deploy.docker.ssh import engine_on
+    from deploy.gate.run import Asked, gated
+    from deploy.ledger.ledger import Ledger
+    from toolchain.progress import say
+    from toolchain.views.bundle import as_json
+    from toolchain.views.gate import gate_page, gate_summary
+
+    words = tuple(filter(None, across.split(",")))
+    with engine_on(on), Ledger(ledger) as book:
+        found = gated(Asked(candidate, against, anchor, minutes, budget, words, on), book, say)
+    if found is None:
+        reason = "a first release: there is nothing to hold it against"
+        print(f"passed: {reason}", end="\n\n")
+        print(as_json({"verdict": "passed", "reason": reason}))
+        return
+    print(gate_page(found), end="\n\n")
+    print(as_json(gate_summary(found)))
+    if found.verdict != "passed":
+        raise SystemExit(1 if found.verdict == "regressed" else 3)
+
+
+def gate_selftest(
+    release: str,
+    *,
+    gates: int = 20,
+    slower: str = "0,0.01,0.02,0.03,0.05,0.1",
+    minutes: float = 5.0,
+    on: str | None = None,
+    ledger: str | None = None,
+) -> None:
+    """How often the gate is wrong here: a release against itself, as it is and slowed on purpose.
+
+    Tells false alarms and power with their intervals, and draws them. Later gates allow for the noise that it learns of
+    this device.
+
+    Args:
+        release: an image's tag, or a bundle's folder whose image is here
+        gates: how many for each slowdown
+        slower: by what shares the candidate is slowed
+        minutes: for each of at most two runs of a gate
+        on: judge on this machine over ssh: HOST, USER@HOST or a name of ~/.ssh/config
+        ledger: a database URL; without it $TOOLCHAIN_LEDGER, else .toolchain/ledger.sqlite
+    """
+    from deploy.docker.ssh import engine_on
+    from deploy.gate.gate import Terms
+    from deploy.gate.releases import release_in
+    from deploy.gate.selftest import rates, selftest, slowdowns
+    from deploy.ledger.ledger import Ledger
+    from toolchain.paths import home
+    from toolchain.progress import say
+    from toolchain.report.plots import picture, power
+    from toolchain.views.bundle import as_json
+    from toolchain.views.gate import rates_page
+
+    with engine_on(on), Ledger(ledger) as book:
+        judged = release_in(release)
+        trials = selftest(judged, slowdowns(slower), gates, Terms(minutes=minutes), book, say, on)
+    found = list(rates(trials))
+    plot = picture(power(found), home() / "reports" / f"selftest-{judged.name}-{judged.release}.png")
+    print(rates_page(found), end="\n\n")
+    print(as_json({"release": release, "rates": found, "plot": plot}))

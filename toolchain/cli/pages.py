@@ -1,0 +1,82 @@
+"""What the commands print that end a workflow: the views of its records, one under the other."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from toolchain.records.manifest import Manifest
+from toolchain.tables import table
+from toolchain.views.bundle import MB, candidates_table, parity_table, percent, report_table, steps_table
+from toolchain.views.certificate import certificate_page
+
+if TYPE_CHECKING:
+    from toolchain.workflows.deploy import Outcome, Unrun
+    from toolchain.workflows.doctor import Finding
+
+
+def findings_page(findings: "Sequence[Finding]") -> str:
+    """What `doctor` found."""
+    return table(
+        [(one.name, one.state, one.found, one.advice) for one in findings], ("", "state", "found", "what to do")
+    )
+
+
+def made_page(manifest: Manifest) -> str:
+    """What the main job made, before anything ran."""
+    tables = (steps_table(manifest), candidates_table(manifest), f"chosen: {manifest.choice}", parity_table(manifest))
+    return "\n\n".join(tables)
+
+
+def outcome_page(outcome: "Outcome") -> str:
+    """What the main job ends with: candidates, certificate, benchmark, before and after, and a line to paste."""
+    manifest, summary = outcome.bundle.manifest, outcome.summary
+    accuracy, fp32 = manifest.accuracy, next((one for one in manifest.candidates if one.precision == "fp32"), None)
+    before = accuracy.fp32 if accuracy else None
+    openvino = _ratio(summary.latency_ms_torch_fp32, summary.latency_ms_openvino_fp32)
+    rows = [
+        ("before: PyTorch fp32, eager", percent(before), summary.latency_ms_torch_fp32, 1.0, summary.size_bytes_fp32),
+        (
+            "OpenVINO fp32",
+            percent(fp32.accuracy) if fp32 else None,
+            summary.latency_ms_openvino_fp32,
+            openvino,
+            fp32.size_bytes if fp32 else None,
+        ),
+        (
+            f"after: container, {manifest.target} {summary.precision}",
+            percent(summary.accuracy),
+            summary.latency_ms,
+            summary.speedup,
+            summary.size_bytes,
+        ),
+    ]
+    shown = [(*row[:4], None if row[4] is None else row[4] / MB) for row in rows if row[2] is not None]
+    columns = {"": "", "test top-1": "", "p50, ms (batch 1)": ".3f", "times faster": ".2f", "model, MB": ".2f"}
+    parts = [
+        made_page(manifest),
+        certificate_page(outcome.certificate),
+        report_table(outcome.report),
+        table(shown, columns),
+        f"serving {manifest.name} {manifest.release} on {summary.url}; try it:\n  {outcome.curl}",
+    ]
+    return "\n\n".join(parts)
+
+
+def unrun_page(found: "Unrun") -> str:
+    """What was made for a device that is not here, and what was not run."""
+    manifest, summary = found.bundle.manifest, found.summary
+    checks = [("passed" if one.passed else "FAILED", one.name, one.found) for one in found.selfcheck.checks]
+    told = "\n".join(f"  {what}" for what in summary.not_run)
+    lacking, _, advice = summary.lacking.partition(": ")
+    return "\n\n".join(
+        [
+            made_page(manifest),
+            table(checks, {"the image's check of itself": "", "": "", "found": ""}),
+            f"NOT RUN: {lacking}\n{told}\nto run them: {advice}",
+            f"made: {summary.image} ({summary.image_bytes / MB:.0f} MB); on a machine with the GPU: "
+            f"docker run --gpus=all -p 8080:8080 -v edge-{manifest.name}-state:/state {summary.image}",
+        ]
+    )
+
+
+def _ratio(slow: float | None, fast: float | None) -> float | None:
+    return slow / fast if slow and fast else None

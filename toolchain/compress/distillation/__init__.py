@@ -1,0 +1,1 @@
+"""Teachers, and what a student learns from: logits, features, auxiliary heads."""

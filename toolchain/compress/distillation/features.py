@@ -1,0 +1,114 @@
+"""A net's inner layers: where its stages end, found by running it, or named; and what they give, seen while it runs.
+
+Knows no architecture by name: a stage ends where the next unit makes the picture smaller. A unit is a block: what is
+neither a chain (nn.Sequential), nor the net itself, nor something that more than halves the picture.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from toolchain.compress.metrics import one_picture
+from toolchain.compress.training.losses import Answers
+from toolchain.errors import RecipeError
+from toolchain.models.eval_mode import evaluating, hooked
+from toolchain.records.tensors import Preprocessing
+
+Side = Literal["input", "output"]
+
+
+@dataclass(frozen=True)
+class Inner:
+    """A layer by its dotted name, and the shape of what it gives for one picture of [input]."""
+
+    name: str
+    channels: int
+    height: int
+    width: int
+
+
+def named_layers(
+    module: nn.Module, names: Sequence[str], preprocessing: Preprocessing, option: str, whose: str
+) -> tuple[Inner, ...]:
+    """The layers with these names; RecipeError with the nearest names for one that does not exist, and for one that
+    gives no [N, C, H, W]. option, whose: the words for both in a message."""
+    known = [name for name, _ in module.named_modules() if name]
+    for name in names:
+        if name not in known:
+            near = ", ".join(get_close_matches(name, known, 3, 0.3)) or ", ".join(known[:3])
+            raise RecipeError(f"{option}: {whose} has no layer '{name}'; the nearest are: {near}")
+    found = {one.name: one for one, _ in _ran(module, preprocessing)}
+    for name in names:
+        if name not in found:
+            raise RecipeError(f"{option}: layer '{name}' of {whose} gives no [N, C, H, W]; name a convolution or block")
+    return tuple(found[name] for name in names)
+
+
+def stage_ends(module: nn.Module, preprocessing: Preprocessing, whose: str) -> tuple[Inner, ...]:
+    """The last unit of each picture size above 1x1, shallow to deep; RecipeError when there is none."""
+    ran = _ran(module, preprocessing)
+    units = _units(module, {one.name: (one, before) for one, before in ran})
+    once = [one for one, _ in ran if one.name in units and sum(one.name == other.name for other, _ in ran) == 1]
+    ends = [
+        one
+        for one, after in zip(once, [*once, None][1:], strict=True)
+        if one.height * one.width > 1 and (after is None or after.height * after.width < one.height * one.width)
+    ]
+    if not ends:
+        raise RecipeError(f"no stages found in {whose}: no layer gives [N, C, H, W] above 1x1; use distill")
+    return tuple(ends)
+
+
+def _units(module: nn.Module, ran: dict[str, tuple[Inner, int]]) -> set[str]:
+    """Names of units; a chain, and what more than halves the picture, is looked into."""
+    found, waiting = set[str](), [(name, child) for name, child in module.named_children()]
+    while waiting:
+        name, layer = waiting.pop()
+        children = [(f"{name}.{below}", child) for below, child in layer.named_children()]
+        one, pixels_before = ran.get(name, (None, 0))
+        whole = one is not None and not isinstance(layer, nn.Sequential) and 5 * one.height * one.width >= pixels_before
+        if whole or not children:
+            found.add(name)
+        else:
+            waiting += children
+    return found
+
+
+def _ran(module: nn.Module, preprocessing: Preprocessing) -> list[tuple[Inner, int]]:
+    """Every layer that gave [1, C, H, W], in the order in which they finished, and its input's H * W."""
+    ran: list[tuple[Inner, int]] = []
+
+    def hook(name: str) -> Callable[..., None]:
+        def note(_: nn.Module, given: tuple[Any, ...], output: Any) -> None:
+            if isinstance(output, Tensor) and output.ndim == 4:
+                first = given[0] if given and isinstance(given[0], Tensor) and given[0].ndim == 4 else output
+                ran.append((Inner(name, *output.shape[1:]), first.shape[2] * first.shape[3]))
+
+        return note
+
+    hooks = [layer.register_forward_hook(hook(name)) for name, layer in module.named_modules() if name]
+    with hooked(hooks), evaluating(module), torch.no_grad():
+        module(one_picture(module, preprocessing))
+    return ran
+
+
+def seen(
+    module: nn.Module, images: Tensor, names: Sequence[str], side: Side = "output"
+) -> tuple[Answers, tuple[Tensor, ...]]:
+    """The net's answers, and what went into or came out of the named layers, for a batch [N, C, H, W]."""
+    found: dict[str, Tensor] = {}
+
+    def hook(name: str) -> Callable[..., None]:
+        def note(_: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> None:
+            found[name] = output if side == "output" else given[0]
+
+        return note
+
+    hooks = [module.get_submodule(name).register_forward_hook(hook(name)) for name in set(names)]
+    with hooked(hooks):
+        answers: Answers = module(images)
+    return answers, tuple(found[name] for name in names)

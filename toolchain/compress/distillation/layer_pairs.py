@@ -1,0 +1,66 @@
+"""Which layer of a student learns from which layer of a teacher, and two maps of different size made alike.
+
+Knows nothing of what is compared.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from toolchain.compress.distillation.features import Inner, named_layers, stage_ends
+from toolchain.compress.step import Context
+from toolchain.errors import RecipeError
+
+
+@dataclass(frozen=True)
+class Pair:
+    """teacher: which of the teachers, by number; from student's layer to that teacher's."""
+
+    teacher: int
+    student_layer: Inner
+    teacher_layer: Inner
+
+
+def pairs_of(
+    student: nn.Module,
+    teachers: tuple[nn.Module, ...],
+    layers: tuple[str, ...],
+    teacher_layers: tuple[str, ...],
+    context: Context,
+) -> tuple[Pair, ...]:
+    """Named layers in their order (the teacher's under the same names, unless named too); else stage ends, the deepest
+    with the deepest. RecipeError with the nearest names, or for two lists of different length."""
+    if teacher_layers and len(teacher_layers) != len(layers):
+        raise RecipeError(
+            f"teacher_layers names {len(teacher_layers)} layers, layers {len(layers)}; expected as many of each"
+        )
+    found: list[Pair] = []
+    for number, teacher in enumerate(teachers):
+        if layers:
+            ours = named_layers(student, layers, context.preprocessing, "layers", "the student")
+            option = "teacher_layers" if teacher_layers else "layers, for want of teacher_layers"
+            theirs = named_layers(teacher, teacher_layers or layers, context.preprocessing, option, "the teacher")
+        else:
+            ours = stage_ends(student, context.preprocessing, "the student")
+            theirs = stage_ends(teacher, context.preprocessing, "the teacher")
+            count = min(len(ours), len(theirs))
+            ours, theirs = ours[-count:], theirs[-count:]
+        found += [Pair(number, mine, other) for mine, other in zip(ours, theirs, strict=True)]
+    return tuple(found)
+
+
+def layers_by_teacher(pairs: Sequence[Pair], teachers: int) -> list[list[str]]:
+    """The names to watch in each teacher, in the order of the pairs."""
+    return [[pair.teacher_layer.name for pair in pairs if pair.teacher == number] for number in range(teachers)]
+
+
+def alike(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    """Both maps [N, C, H, W] at the smaller of both heights and widths: the larger is averaged over areas."""
+    size = (min(first.shape[2], second.shape[2]), min(first.shape[3], second.shape[3]))
+    return _sized(first, size), _sized(second, size)
+
+
+def _sized(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    return maps if tuple(maps.shape[2:]) == size else functional.adaptive_avg_pool2d(maps, size)

@@ -1,0 +1,106 @@
+"""Who teaches: nets named in a recipe, or the net as the recipe started from it; and what they answer together.
+
+Knows nothing of what a student makes of it.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from toolchain.compress.distillation.onnx_teacher import OnnxTeacher
+from toolchain.compress.quantization.restore import rebuilt
+from toolchain.compress.step import Context
+from toolchain.errors import RecipeError
+from toolchain.models.check import classes_of
+from toolchain.models.load import load_model
+from toolchain.recipe import ModelSpec
+
+Weighting = Literal["average", "entropy"]
+
+
+def teachers_of(
+    specs: tuple[ModelSpec, ...], context: Context, *, inner: bool = False, small: bool = False
+) -> tuple[nn.Module, ...]:
+    """The teachers on the CPU in evaluation mode, each telling as many classes apart as the data has (in the same
+    order: that cannot be checked); without `specs` the original net. inner: their layers are looked into; small: they
+    are shown smaller pictures too (small_epochs).
+
+    RecipeError for another class count, for a graph (ONNX, torch.export) where layers are needed, and for a net that
+    takes no smaller pictures where it must.
+    """
+    if specs:
+        found = [_named(spec, context, inner) for spec in specs]
+    elif context.original is not None:
+        found = [(context.original(), "the net that the recipe starts from")]
+    else:
+        raise RecipeError("no teacher is named and there is no original net; add teachers = [{ source = … }]")
+    return tuple(_checked(module, description, context, small) for module, description in found)
+
+
+def _named(spec: ModelSpec, context: Context, inner: bool) -> tuple[nn.Module, str]:
+    if inner and spec.source.endswith((".onnx", ".pt2")):
+        kind = "an ONNX file" if spec.source.endswith(".onnx") else "a torch.export program"
+        raise RecipeError(
+            f"teacher {spec.source}: {kind} has no inner layers to learn from; use distill or distill_decoupled, or a "
+            "teacher given as torch module"
+        )
+    # other_head: a wrong class count is refused below, in words about teachers
+    classes = len(context.data.classes)
+    loaded = load_model(spec, context.preprocessing, classes, context.base, other_head=True, rebuild=rebuilt)
+    if loaded.module is None:
+        return OnnxTeacher(loaded.graph_or_refusal(), context.preprocessing), f"teacher {loaded.description}"
+    return loaded.module, f"teacher {loaded.description}"
+
+
+def _checked(module: nn.Module, description: str, context: Context, small: bool) -> nn.Module:
+    found, classes = classes_of(module, context.preprocessing, description), len(context.data.classes)
+    if found != classes:
+        raise RecipeError(
+            f"{description} tells {found} classes apart, data '{context.data.name}' has {classes}; "
+            "name a teacher of the same classes"
+        )
+    if small:
+        _check_small(module, description, context)
+    return module.eval().requires_grad_(False)
+
+
+def _check_small(teacher: nn.Module, description: str, context: Context) -> None:
+    height, width, channels = context.preprocessing.shape
+    shape = (2, channels, max(1, 3 * height // 4), max(1, 3 * width // 4))
+    try:
+        with torch.no_grad():
+            teacher(torch.zeros(shape))
+    except Exception as error:  # a user's own forward can raise anything
+        raise RecipeError(
+            f"{description} takes no pictures of {shape[2]}x{shape[3]}, as small_epochs shows them "
+            f"({(str(error).splitlines() or [''])[0]}); set small_epochs = 0"
+        ) from error
+
+
+def placed(teachers: tuple[nn.Module, ...], device: torch.device) -> tuple[nn.Module, ...]:
+    """The teachers where the student learns; an ONNX file stays on the CPU."""
+    return tuple(teacher.to(device).to(memory_format=torch.channels_last) for teacher in teachers)
+
+
+def taught(teachers: tuple[nn.Module, ...], images: Tensor, weighting: Weighting = "average") -> Tensor:
+    """What the teachers answer together, logits [N, classes], without gradients."""
+    with torch.no_grad():
+        answers = torch.stack([teacher(images).float() for teacher in teachers])
+        return answers.mean(0) if weighting == "average" else entropy_weighted(answers)
+
+
+def entropy_weighted(answers: Tensor) -> Tensor:
+    """The mean of logits [teachers, N, classes], the confident counting more, picture by picture: K teachers with
+    entropies H_k have weights (1 - H_k / sum H) / (K - 1) (after Kwon et al. 2020, Adaptive knowledge distillation
+    based on entropy); the plain mean (You et al. 2017) where all are certain."""
+    count = len(answers)
+    if count == 1:
+        return answers[0]
+    logs = functional.log_softmax(answers, 2)
+    entropies = -(logs.exp() * logs).sum(2)
+    total = entropies.sum(0)
+    shares = torch.where(total > 0, entropies / total.clamp(min=1e-12), 1 / count)
+    weights = (1 - shares) / (count - 1)
+    return (weights.unsqueeze(2) * answers).sum(0)

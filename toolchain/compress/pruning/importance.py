@@ -1,0 +1,40 @@
+"""How important a channel is: norms, distance from the others, BatchNorm scale, or weight times gradient.
+
+Knows nothing of what is cut for it: a group of coupled channels goes in, a score a channel comes out (Torch-Pruning's).
+"""
+
+from typing import Literal
+
+import torch
+import torch_pruning as tp
+from torch import nn
+from torch.nn import functional
+
+from toolchain.compress.batches import Batches
+from toolchain.compress.pruning.groups import Scorer
+from toolchain.compress.step import Context
+
+Importance = Literal["l1", "l2", "fpgm", "bn_scale", "taylor"]
+TAYLOR_BATCH = 64
+
+
+def scorer(importance: Importance) -> Scorer:
+    scorers: dict[str, Scorer] = {
+        "l1": tp.importance.GroupMagnitudeImportance(p=1),
+        "l2": tp.importance.GroupMagnitudeImportance(p=2),
+        "fpgm": tp.importance.FPGMImportance(),
+        "bn_scale": tp.importance.BNScaleImportance(),
+        "taylor": tp.importance.GroupTaylorImportance(),
+    }
+    return scorers[importance]
+
+
+def gradients(module: nn.Module, context: Context, samples: int) -> None:
+    """Sum the loss's gradients over the first `samples` of the training pictures, shuffled by the build's seed."""
+    batches = Batches(context.data.part("train"), context.preprocessing, torch.device("cpu"))
+    random, size = torch.Generator().manual_seed(context.seed), min(TAYLOR_BATCH, samples)
+    module.zero_grad(set_to_none=True)
+    for number, (images, labels) in enumerate(batches.shuffled(size, (), random)):
+        if number * size >= samples:
+            break
+        functional.cross_entropy(module(images), labels).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped

@@ -1,0 +1,78 @@
+"""BatchNorms folded into the convolutions before them: what is trained after is what an integer engine computes.
+
+The pairs are found by running the net: a BatchNorm whose input is what a convolution just made. A normalization that
+follows anything else (DenseNet's, after a concatenation) stays. Knows nothing of quantization.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+from toolchain.errors import RecipeError
+from toolchain.models.eval_mode import evaluating, hooked
+
+CLOSE = 1e-3  # of the largest answer
+
+Pair = tuple[nn.Conv2d, str]
+
+
+def fold_norms(module: nn.Module, picture: Tensor) -> tuple[str, ...]:
+    """Fold in place, evaluation mode's statistics; the names of the BatchNorms that became Identity. RecipeError when
+    the net then answers otherwise (a convolution whose own output is used elsewhere too)."""
+    pairs = _pairs(module, picture)
+    with evaluating(module), torch.no_grad():
+        before = module(picture)
+        for convolution, name in pairs:
+            norm = module.get_submodule(name)
+            assert isinstance(norm, _BatchNorm)
+            assert norm.running_mean is not None
+            assert norm.running_var is not None
+            weight, bias = fuse_conv_bn_weights(
+                convolution.weight,
+                convolution.bias,
+                norm.running_mean,
+                norm.running_var,
+                norm.eps,
+                norm.weight,
+                norm.bias,
+            )
+            convolution.weight, convolution.bias = nn.Parameter(weight.detach()), nn.Parameter(bias.detach())
+            module.set_submodule(name, nn.Identity())
+        after = module(picture)
+    if (after - before).abs().max() > CLOSE * before.abs().max():
+        raise RecipeError(
+            "folding its BatchNorms into its convolutions changes what this net answers: a convolution's own output is "
+            "used beside its BatchNorm; use quantize instead of qat"
+        )
+    return tuple(name for _, name in pairs)
+
+
+def _pairs(module: nn.Module, picture: Tensor) -> list[Pair]:
+    """Each convolution and the name of the BatchNorm right after it, both run once."""
+    made: dict[int, nn.Conv2d] = {}
+    kept: list[Tensor] = []  # an id is a tensor's only while it lives
+    pairs: list[Pair] = []
+    runs: dict[nn.Module, int] = {}
+
+    def convolved(layer: nn.Module, _: tuple[Tensor, ...], out: Tensor) -> None:
+        runs[layer] = runs.get(layer, 0) + 1
+        if isinstance(layer, nn.Conv2d):
+            made[id(out)] = layer
+            kept.append(out)
+
+    def normalized(layer: nn.Module, args: tuple[Tensor, ...]) -> None:
+        runs[layer] = runs.get(layer, 0) + 1
+        if id(args[0]) in made:
+            pairs.append((made[id(args[0])], names[layer]))
+
+    names = {layer: name for name, layer in module.named_modules()}
+    hooks = [layer.register_forward_hook(convolved) for layer in names if type(layer) is nn.Conv2d]
+    hooks += [layer.register_forward_pre_hook(normalized) for layer in names if _folds(layer)]
+    with hooked(hooks), evaluating(module), torch.no_grad():
+        module(picture)
+    return [(layer, name) for layer, name in pairs if runs[layer] == 1 and runs[module.get_submodule(name)] == 1]
+
+
+def _folds(layer: nn.Module) -> bool:
+    return isinstance(layer, nn.BatchNorm2d) and layer.running_mean is not None

@@ -1,0 +1,148 @@
+"""A net made ready for quantization-aware training: its layers quantized in place, its additions found, ranges seen.
+
+Quantizers stand where OpenVINO's and NNCF's do, so that an engine runs integers from end to end: at the input of every
+convolution and linear layer and at both operands of every addition of two feature maps; those that take the very same
+tensor share one. Additions are found by tracing each container's own forward; its parts stay where they are, under
+their names. Knows no losses.
+"""
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from toolchain.compress.quantization.fake_quantize import ActivationQuantizer
+from toolchain.compress.quantization.fold_batchnorm import fold_norms
+from toolchain.compress.quantization.quantized_layers import (
+    SLOTS,
+    QuantizedAdd,
+    QuantizedConv2d,
+    QuantizedLinear,
+    quantized_layer,
+)
+from toolchain.compress.step import LearnedQuantization
+from toolchain.errors import RecipeError
+from toolchain.models.eval_mode import evaluating, hooked
+
+ADDITIONS = (operator.add, operator.iadd, torch.add)
+END_BITS = 8  # of the first and the last layer
+
+
+def quantizable(
+    module: nn.Module,
+    learned: LearnedQuantization,
+    keep_ends: bool,
+    learned_scales: bool,
+    picture: Tensor,
+    say: Callable[[str], None],
+) -> nn.Module:
+    """`module` itself (or what takes its place when its own forward adds), BatchNorms folded, quantizers in place but
+    knowing no ranges yet. picture: float32 [1, C, H, W]. RecipeError where there is nothing to quantize."""
+    fold_norms(module, picture)
+    layers = _ran(module, picture)
+    if not layers:
+        raise RecipeError("nothing to quantize: the model runs no Conv2d and no Linear layer")
+    ends = (layers[0], layers[-1]) if keep_ends else ()
+    for layer in layers:
+        bits = max(learned.weight_bits, END_BITS) if any(layer is end for end in ends) else learned.weight_bits
+        quantized_layer(layer, bits, learned_scales)
+    if learned.activation_bits is None:
+        return module
+    module = _with_additions(module, say)
+    _give_quantizers(module, picture, lambda: ActivationQuantizer(learned_scales, learned.symmetric))
+    return module
+
+
+def _ran(module: nn.Module, picture: Tensor) -> list[nn.Conv2d | nn.Linear]:
+    """The convolutions and linear layers in the order of their first run; kinds of their own are left alone."""
+    ran: dict[nn.Conv2d | nn.Linear, None] = {}
+    hooks = [
+        layer.register_forward_pre_hook(lambda layer, _: ran.setdefault(layer))
+        for layer in module.modules()
+        if type(layer) in (nn.Conv2d, nn.Linear)
+    ]
+    with hooked(hooks), evaluating(module), torch.no_grad():
+        module(picture)
+    return list(ran)
+
+
+def _with_additions(module: nn.Module, say: Callable[[str], None]) -> nn.Module:
+    """Every container whose own forward adds two tensors, replaced by one that calls a QuantizedAdd instead."""
+    names = sorted((name for name, part in module.named_modules() if _own(part)), key=lambda name: -name.count("."))
+    for name in (*(one for one in names if one), ""):
+        part = module.get_submodule(name)
+        if not _own(part):
+            continue
+        made = _adding(part, name or "the model", say)
+        if made is not None and name:
+            module.set_submodule(name, made)
+        elif made is not None:
+            module = made
+    return module
+
+
+def _own(part: nn.Module) -> bool:
+    """A container with a forward of its own: torch's are either mere sequences, or not made of parts that we know."""
+    return any(True for _ in part.children()) and not type(part).__module__.startswith(("torch.nn.", "torch.ao."))
+
+
+class _Shallow(fx.Tracer):
+    """Traces one forward; whatever it calls stays a call."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:  # noqa: ARG002
+        return True
+
+
+def _adding(part: nn.Module, name: str, say: Callable[[str], None]) -> nn.Module | None:
+    """None where there is no addition, or none that tracing can see."""
+    with evaluating(part):
+        try:
+            graph = _Shallow().trace(part)
+        except Exception as error:  # whatever a forward raises when it is handed a proxy
+            first = str(error).splitlines()[0] if str(error) else type(error).__name__
+            say(f"qat: {name}: not traced ({first}); its additions stay in float")
+            return None
+    nodes = [node for node in graph.nodes if _adds(node)]
+    if not nodes:
+        return None
+    for number, node in enumerate(nodes, 1):
+        target = f"quantized_add_{number}"
+        part.add_module(target, QuantizedAdd())
+        with graph.inserting_before(node):
+            node.replace_all_uses_with(graph.call_module(target, (node.args[0], node.args[1])))
+        graph.erase_node(node)
+    made = fx.GraphModule(part, graph, type(part).__name__)
+    return made.train(part.training)
+
+
+def _adds(node: fx.Node) -> bool:
+    named = node.op == "call_function" and node.target in ADDITIONS
+    called = node.op == "call_method" and node.target in ("add", "add_")
+    both = len(node.args) == 2 and all(isinstance(operand, fx.Node) for operand in node.args)
+    return (named or called) and both and not node.kwargs
+
+
+def _give_quantizers(module: nn.Module, picture: Tensor, new: Callable[[], ActivationQuantizer]) -> None:
+    """One for every different tensor that a quantized layer takes; none for sums of other than two feature maps."""
+    found: dict[tuple[int, int], ActivationQuantizer] = {}
+    kept: list[Tensor] = []  # an id is a tensor's only while it lives
+
+    def give(layer: Any, tensors: tuple[Tensor, ...]) -> None:
+        shapes = {tensor.shape for tensor in tensors}
+        if isinstance(layer, QuantizedAdd) and (len(shapes) > 1 or tensors[0].ndim != 4):
+            return
+        for slot, tensor in zip(SLOTS[type(layer)], tensors, strict=True):
+            if getattr(layer, slot) is None:
+                made = found.setdefault((id(tensor), tensor._version), new())
+                made.observing = True
+                setattr(layer, slot, made)
+            kept.append(tensor)
+
+    kinds = (QuantizedConv2d, QuantizedLinear, QuantizedAdd)
+    hooks = [layer.register_forward_pre_hook(give) for layer in module.modules() if isinstance(layer, kinds)]
+    with hooked(hooks), evaluating(module), torch.no_grad():
+        module(picture)
+    for quantizer in found.values():
+        quantizer.settle()

@@ -1,0 +1,73 @@
+"""Convolutions, linear layers and additions that compute on a grid of integers, as an integer engine will.
+
+They keep the names `weight` and `bias`, so that pruning masks, checkpoints and parameter groups go on as before. Know
+nothing of how the grids come about (fake_quantize.py) or where in a net they stand (quantizable.py).
+"""
+
+from typing import cast
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from toolchain.compress.quantization.fake_quantize import ActivationQuantizer, WeightQuantizer
+
+
+class QuantizedConv2d(nn.Conv2d):
+    """A Conv2d whose weights, and input unless it stays float, lie on a grid."""
+
+    weight_quantizer: WeightQuantizer
+    input_quantizer: ActivationQuantizer | None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.input_quantizer is not None:
+            x = self.input_quantizer(x)
+        answer: Tensor = self._conv_forward(x, self.weight_quantizer(self.weight), self.bias)
+        return answer
+
+
+class QuantizedLinear(nn.Linear):
+    """A Linear whose weights, and input unless it stays float, lie on a grid."""
+
+    weight_quantizer: WeightQuantizer
+    input_quantizer: ActivationQuantizer | None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.input_quantizer is not None:
+            x = self.input_quantizer(x)
+        return functional.linear(x, self.weight_quantizer(self.weight), self.bias)
+
+
+class QuantizedAdd(nn.Module):
+    """The sum of two feature maps, both on a grid: engines add into a convolution's result only if both are integers.
+    An operand whose quantizer is None stays as it is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left_quantizer: ActivationQuantizer | None
+        self.right_quantizer: ActivationQuantizer | None
+        for slot in SLOTS[QuantizedAdd]:
+            self.register_module(slot, None)
+
+    def forward(self, left: Tensor, right: Tensor) -> Tensor:
+        if self.left_quantizer is not None:
+            left = self.left_quantizer(left)
+        if self.right_quantizer is not None:
+            right = self.right_quantizer(right)
+        return left + right
+
+
+QuantizedLayer = QuantizedConv2d | QuantizedLinear
+SLOTS = {
+    QuantizedConv2d: ("input_quantizer",),
+    QuantizedLinear: ("input_quantizer",),
+    QuantizedAdd: ("left_quantizer", "right_quantizer"),
+}
+
+
+def quantized_layer(layer: nn.Conv2d | nn.Linear, bits: int, learned: bool) -> QuantizedLayer:
+    """`layer` itself, turned into its quantized kind; its input stays float until it is given a quantizer."""
+    layer.__class__ = QuantizedConv2d if isinstance(layer, nn.Conv2d) else QuantizedLinear
+    made = cast("QuantizedLayer", layer)
+    made.weight_quantizer = WeightQuantizer(layer.weight, bits, learned)
+    made.register_module("input_quantizer", None)
+    return made

@@ -1,0 +1,47 @@
+"""What a recipe starts from: a loaded model as a Net, with what its weights' file says of training and zeros.
+
+Knows what is kept of the layers of quantization-aware training and how they come back; knows nothing of files.
+"""
+
+from torch import Tensor, nn
+
+from toolchain.compress.metrics import one_picture
+from toolchain.compress.quantization.fake_quantize import WeightQuantizer
+from toolchain.compress.quantization.prepare import quantizable
+from toolchain.compress.step import LearnedQuantization, Net
+from toolchain.models.load import LoadedModel
+from toolchain.models.structure import tensors_of
+from toolchain.records.tensors import Preprocessing
+from toolchain.records.weights import Learned, Weights
+
+
+def rebuilt(module: nn.Module, learned: Learned, preprocessing: Preprocessing) -> nn.Module:
+    """`module` as the qat step quantizes it, its parameters to be filled: load_model's `rebuild`."""
+    bits = LearnedQuantization(learned.weight_bits, learned.activation_bits, learned.symmetric)
+    picture = one_picture(module, preprocessing)
+    return quantizable(module, bits, learned.keep_ends, learned.learned_scales, picture, lambda _: None)
+
+
+def stored(module: nn.Module) -> dict[str, Tensor]:
+    """What a file keeps of `module`: its tensors, weights on a learned grid as that grid's integers (int8): a
+    quarter of the bytes, the same answers."""
+    tensors = tensors_of(module)
+    for name, layer in module.named_modules():
+        quantizer = getattr(layer, "weight_quantizer", None)
+        if isinstance(quantizer, WeightQuantizer) and quantizer.learned:
+            weight = layer.get_parameter("weight")
+            tensors[f"{name}.weight"] = quantizer.integers(weight)
+            tensors[f"{name}.weight_quantizer.scale"] = quantizer.grid(weight).scale
+    return tensors
+
+
+def net_of(loaded: LoadedModel) -> Net:
+    """The net that the recipe's first step is given; ModelError for an ONNX file."""
+    module, written = loaded.module_or_refusal(), loaded.written
+    return Net(module, learned=learned_in(written), sparse=written.structure.sparse if written else ())
+
+
+def learned_in(written: Weights | None) -> LearnedQuantization | None:
+    """The quantization that the weights of a file were trained for; None for plain ones."""
+    found = written.structure.learned if written else None
+    return LearnedQuantization(found.weight_bits, found.activation_bits, found.symmetric) if found else None

@@ -1,0 +1,84 @@
+"""Nets that learn together, each from the labels and from the others' answers (Zhang et al. 2018, Deep Mutual
+Learning).
+
+Knows the loss; the peers are dropped after.
+"""
+
+from copy import deepcopy
+from dataclasses import replace
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from toolchain.compress.distillation.auxiliary import Peers
+from toolchain.compress.distillation.teachers import teachers_of
+from toolchain.compress.distillation.training import Lesson, check_lesson, trained
+from toolchain.compress.metrics import accuracy
+from toolchain.compress.options import Count, NotNegative, Positive, TrainingOptions, check_training, seed_of
+from toolchain.compress.reinitialize import fresh
+from toolchain.compress.step import Context, Net
+from toolchain.compress.training.losses import labelled, logits_of, softened_kl
+from toolchain.errors import RecipeError
+from toolchain.recipe import ModelSpec
+
+
+class DistillMutual(TrainingOptions, frozen=True, forbid_unknown_fields=True):
+    """Each net's loss = cross-entropy + weight T^2 KL(another || it, at `temperature` T), averaged over the others.
+
+    teachers: models as in [model] that learn along; none: `copies` of the student with new random weights. keep: the
+    student, or "best": the copy that is best on the validate part.
+    """
+
+    teachers: tuple[ModelSpec, ...] = ()
+    copies: Count = 1
+    temperature: Positive = 1.0
+    weight: NotNegative = 1.0
+    keep: Literal["first", "best"] = "first"
+
+    def check(self, context: Context) -> None:
+        """RecipeError for options that cannot work on this data, or contradict each other."""
+        check_training(self, context)
+        if self.keep == "best" and self.teachers:
+            raise RecipeError('keep = "best" would give another net than the recipe\'s; keep = "first" with teachers')
+        if self.keep == "best" and not len(context.data.parts.get("validate", ())):
+            raise RecipeError(f"keep = \"best\" needs a validate part, data '{context.data.name}' has none")
+
+    def rehearse(self, net: Net, context: Context) -> Net:
+        """The same net; RecipeError when it cannot be trained, or a peer cannot."""
+        check_lesson(self, net, context)
+        self._others(net, context)
+        return replace(net, history=())
+
+    def apply(self, net: Net, context: Context) -> Net:
+        """The net to keep; resumes from context.folder. ModelError when the loss is no longer finite."""
+        self.check(context)
+        peers = Peers(deepcopy(net.module), self._others(net, context))
+        wrapper, history = trained(Lesson(peers, self._loss), net, self, context)
+        students = (wrapper.get_submodule("student"), *wrapper.get_submodule("others").children())
+        return replace(net, module=self._chosen(students, context), history=history)
+
+    def _others(self, net: Net, context: Context) -> list[nn.Module]:
+        if not self.teachers:
+            return [fresh(net, seed_of(self, context) + number) for number in range(1, self.copies + 1)]
+        others = teachers_of(self.teachers, context, inner=True)  # a graph cannot learn
+        return [other.requires_grad_(True) for other in others]
+
+    def _loss(self, module: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+        answers = module(images)
+        losses = [self._of_one(number, answers, labels) for number in range(len(answers))]
+        return torch.stack(losses).sum()
+
+    def _of_one(self, number: int, answers: tuple[Tensor, ...], labels: Tensor) -> Tensor:
+        mine = answers[number]
+        others = [logits_of(one).detach() for at, one in enumerate(answers) if at != number]
+        soft = torch.stack([softened_kl(logits_of(mine), other, self.temperature) for other in others]).mean()
+        return labelled(mine, labels, self.label_smoothing) + self.weight * soft
+
+    def _chosen(self, students: tuple[nn.Module, ...], context: Context) -> nn.Module:
+        if self.keep == "first":
+            return students[0]
+        part = context.data.part("validate")
+        found = [accuracy(one, part, context.preprocessing, "peers: validate") for one in students]
+        context.say("peers on validate: " + ", ".join(f"{share:.2%}" for share in found))
+        return students[found.index(max(found))]

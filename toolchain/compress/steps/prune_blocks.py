@@ -1,0 +1,119 @@
+"""Take out whole residual blocks, least important first (depth pruning; Veit et al. 2016 saw that many are not missed).
+
+Trains nothing: follow it by finetune or distill. Which blocks can go, and how they are judged, is blocks.py's.
+"""
+
+from dataclasses import replace
+from typing import Annotated, Literal
+
+import msgspec
+import torch
+
+from toolchain.compress.metrics import macs, parameters
+from toolchain.compress.options import Count
+from toolchain.compress.pruning.blocks import Scores, influences, losses_without, residual_blocks, without
+from toolchain.compress.step import Context, Net
+from toolchain.compress.training.freezing import matching
+from toolchain.data import Part
+from toolchain.errors import RecipeError
+from toolchain.models.exported_program import Program
+
+REHEARSED = 16  # pictures: enough for a net of the right shape
+
+
+class PruneBlocks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """count: blocks to take out (1 when nothing is said); ratio: instead, the share of those that can be.
+
+    importance: how much the loss on validation pictures rises without the block ("loss"), or how little the block
+    changes what it is given ("influence", Men et al. 2024: quicker, no labels). greedy: measure anew after each
+    removal, since blocks stand in for each other. ignore: blocks to leave, by name pattern. samples: validation
+    pictures, at most.
+    """
+
+    count: Count | None = None
+    ratio: Annotated[float, msgspec.Meta(gt=0, lt=1)] | None = None
+    importance: Literal["loss", "influence"] = "loss"
+    greedy: bool = True
+    ignore: tuple[str, ...] = ()
+    samples: Count = 1000
+
+    def check(self, context: Context) -> None:
+        """RecipeError for both count and ratio, and for data without validation pictures."""
+        if self.count is not None and self.ratio is not None:
+            raise RecipeError(
+                f"count = {self.count} and ratio = {self.ratio:g}: expected one of them; remove the other"
+            )
+        if not len(context.data.parts.get("validate", ())):
+            raise RecipeError(
+                f"data '{context.data.name}' has no validation pictures to judge blocks by; choose data with some"
+            )
+
+    def rehearse(self, net: Net, context: Context) -> Net:
+        """The same, judged on few pictures: after training, or on all of them, other blocks may go."""
+        return self._pruned(net, context, min(self.samples, REHEARSED))[0]
+
+    def apply(self, net: Net, context: Context) -> Net:
+        """The net with nn.Identity in the blocks' places; RecipeError when there are not so many blocks, or the net is
+        quantized already."""
+        self.check(context)
+        after, removed = self._pruned(net, context, self.samples)
+        before = parameters(net.module), macs(net.module, context.preprocessing)
+        left = parameters(after.module), macs(after.module, context.preprocessing)
+        context.say(
+            f"without {', '.join(f'{name} ({self.importance} {score:.4f})' for name, score in removed.items())}: "
+            f"parameters {before[0]:,} -> {left[0]:,}, multiply-accumulates {before[1]:,} -> {left[1]:,} "
+            f"({before[1] / left[1]:.2f} times fewer)"
+        )
+        return after
+
+    def _pruned(self, net: Net, context: Context, samples: int) -> tuple[Net, Scores]:
+        _check_prunable(net)
+        blocks = self._blocks(net, context)
+        count, removed = self._count(blocks), Scores()
+        part = _first(context.data.part("validate"), samples)
+        scores: Scores = {}
+        while len(removed) < count:
+            left = [name for name in blocks if name not in removed]
+            if self.greedy or not scores:
+                measure = losses_without if self.importance == "loss" else influences
+                scores = measure(without(net.module, removed), left, part, context.preprocessing)
+            worst = min(left, key=scores.__getitem__)  # of equals the first
+            removed[worst] = scores[worst]
+        module = without(net.module, removed)
+        names = {name for name, _ in module.named_parameters()}
+        sparse = tuple(name for name in net.sparse if name in names)
+        return replace(net, module=module, sparse=sparse, history=()), removed
+
+    def _blocks(self, net: Net, context: Context) -> tuple[str, ...]:
+        """Those that may go."""
+        found = residual_blocks(net.module, context.preprocessing)
+        if not found:
+            raise RecipeError(
+                "the model has no residual block that could be taken out (none hands on its input beside what it "
+                "computes); use prune_channels"
+            )
+        ignored = {name for pattern in self.ignore for name in matching(pattern, list(found), "ignore")}
+        return tuple(name for name in found if name not in ignored)
+
+    def _count(self, blocks: tuple[str, ...]) -> int:
+        count = self.count or 1
+        if self.ratio is not None:
+            count = max(1, round(self.ratio * len(blocks)))
+        if count > len(blocks):
+            names = ", ".join(blocks) or "all are ignored"
+            raise RecipeError(f"count = {count}: expected at most {len(blocks)}, that can be taken out: {names}")
+        return count
+
+
+def _check_prunable(net: Net) -> None:
+    if net.quantization is not None or net.learned is not None:
+        raise RecipeError("pruning after quantization would undo it; move it before quantize and qat")
+    if isinstance(net.module, torch.fx.GraphModule | Program):
+        raise RecipeError("an exported program cannot be pruned; give the model as path/file.py:function")
+
+
+def _first(part: Part, samples: int) -> Part:
+    """The first pictures; a folder of them is decoded when it is asked, so no more than these are."""
+    if len(part) <= samples:
+        return part
+    return Part(part.images[:samples], part.labels[:samples], part.indices[:samples])

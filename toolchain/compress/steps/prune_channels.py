@@ -1,0 +1,229 @@
+"""Remove whole output channels, least important first (Li et al. 2017), over coupled groups (Fang et al. 2023).
+
+How many: a share of the channels, or as many as make the net so many times cheaper, counted (MACs) or measured on the
+target's engine. Neurons of Linear layers are channels too. Which channels hang together is groups.py's, what makes one
+important importance.py's, how a ratio is found for a target targets.py's.
+"""
+
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import replace
+from typing import Annotated, Literal
+
+import msgspec
+import torch
+from torch import nn
+
+from toolchain.compress.metrics import macs, one_picture, parameters
+from toolchain.compress.options import Count, Positive
+from toolchain.compress.pruning.cut import Drawing, drawn, without_auxiliary
+from toolchain.compress.pruning.importance import Importance, gradients, scorer
+from toolchain.compress.pruning.ratio_search import Cost, Probe, bisected, prober, remembered, smallest
+from toolchain.compress.serialization import weights_digest
+from toolchain.compress.step import Context, Net
+from toolchain.compress.steps.finetune import Finetune
+from toolchain.compress.training.freezing import matching
+from toolchain.compress.training.head import head_of
+from toolchain.errors import RecipeError
+from toolchain.models.check import classes_of
+from toolchain.models.eval_mode import evaluating
+from toolchain.models.exported_program import Program
+
+RATIO = 0.3  # where no target is named
+MACS_HALVINGS, LATENCY_HALVINGS = 10, 6  # ratios to within 0.001, and to within 0.016 where each is built and timed
+Times = Annotated[float, msgspec.Meta(gt=1)]
+
+
+class PruneChannels(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One target. ratio: share of all channels to remove, 0.3 where no target is named (multiply-accumulates fall
+    faster, near its square). macs_times_fewer, latency_times_faster: the smallest ratio found by bisection that makes
+    the net so many times cheaper than it came to this step; latency: at batch 1 in fp32, on the target's engine.
+
+    importance: a channel's norm (l1, l2), its distance from the others (fpgm, He et al. 2019), its BatchNorm scale
+    (bn_scale, Liu et al. 2017), or weight times gradient over `samples` training pictures (taylor, Molchanov et al.
+    2019). global_pruning: rank all layers together, else each loses the same share. round_to: widths become the nearest
+    multiple, since engines like widths that fill their vectors (16 floats of AVX-512; 8 of AVX2). residual: false
+    leaves alone what a residual network adds up from block to block, whose loss costs most accuracy. ignore: layers to
+    leave alone, by name pattern; the classifier always is.
+
+    iterative_steps: in so many cuts; finetune_epochs after each of them, with lr, batch_size and augment.
+    """
+
+    ratio: Annotated[float, msgspec.Meta(gt=0, lt=1)] | None = None
+    importance: Importance = "l2"
+    global_pruning: bool = False
+    round_to: Count = 16
+    iterative_steps: Count = 1
+    ignore: tuple[str, ...] = ()
+    samples: Count = 512
+    macs_times_fewer: Times | None = None
+    latency_times_faster: Times | None = None
+    residual: bool = True
+    finetune_epochs: Annotated[int, msgspec.Meta(ge=0)] = 0
+    lr: Positive = 0.01
+    batch_size: Count = 128
+    augment: tuple[Literal["flip", "crop"], ...] = ("flip", "crop")
+
+    def check(self, context: Context) -> None:
+        """RecipeError for several targets, a ratio outside (0, 1), a latency target without an engine, and where
+        training pictures are needed and there are none."""
+        targets = ("ratio", "macs_times_fewer", "latency_times_faster")
+        named = [name for name in targets if getattr(self, name) is not None]
+        if len(named) > 1:
+            raise RecipeError(f"{' and '.join(named)}: expected one target; remove all but one")
+        if self.ratio is not None and not 0 < self.ratio < 1:
+            raise RecipeError(f"ratio = {self.ratio:g}: expected more than 0 and less than 1")
+        if self.latency_times_faster and context.latencies_ms is None:
+            raise RecipeError("latency_times_faster: no engine is known to measure on; use macs_times_fewer")
+        if self.importance == "taylor" and not len(context.data.parts.get("train", ())):
+            raise RecipeError(f"importance taylor needs training pictures, data '{context.data.name}' has none; use l2")
+        if self.finetune_epochs:
+            self._finetune.check(context)
+
+    @property
+    def _finetune(self) -> Finetune:
+        return Finetune(epochs=self.finetune_epochs, lr=self.lr, batch_size=self.batch_size, augment=self.augment)
+
+    def rehearse(self, net: Net, context: Context) -> Net:
+        """The same cuts, untrained and unmeasured: l2 in taylor's place, since gradients before training would mean
+        nothing, and MACs in latency's, the largest cut where they do not fall as far."""
+        self._check_classes(net.module, context)
+        stand_in = "l2" if self.importance == "taylor" else self.importance
+        return msgspec.structs.replace(self, importance=stand_in, finetune_epochs=0)._pruned(
+            net, context, rehearsal=True
+        )
+
+    def apply(self, net: Net, context: Context) -> Net:
+        """The pruned net; history: the probes of a target, then the epochs of each cut. Resumes from context.folder.
+        RecipeError when a layer would be emptied, when nothing would be removed, when no ratio reaches the target, or
+        when the net is quantized already."""
+        self.check(context)
+        self._check_classes(net.module, context)
+        after = self._pruned(net, context, rehearsal=False)
+        before = parameters(net.module), macs(net.module, context.preprocessing)
+        left = parameters(after.module), macs(after.module, context.preprocessing)
+        context.say(
+            f"parameters {before[0]:,} -> {left[0]:,}, multiply-accumulates {before[1]:,} -> {left[1]:,} "
+            f"({before[1] / left[1]:.2f} times fewer)"
+        )
+        return after
+
+    def _check_classes(self, module: nn.Module, context: Context) -> None:
+        if self.importance != "taylor" and not self.finetune_epochs:
+            return
+        why = "finetune_epochs" if self.finetune_epochs else "importance taylor"
+        found, expected = classes_of(module, context.preprocessing), len(context.data.classes)
+        if found != expected:
+            raise RecipeError(
+                f"{why}: the model tells {found} classes apart, data '{context.data.name}' has {expected}; put a step "
+                "finetune = { replace_head = true } before this one"
+            )
+
+    def _pruned(self, net: Net, context: Context, rehearsal: bool) -> Net:
+        _refuse(net)
+        module = without_auxiliary(deepcopy(net.module)).requires_grad_(True)  # it is traced by its gradients
+        drawing = self._drawn(module, {}, context)
+        initial, cost = drawing.initial, self._cost(drawing.module, context, rehearsal)
+        ratio, probes = self._ratio(drawing, cost, context, rehearsal)
+        history = [probe.entry() for probe in probes]
+        for number in range(1, self.iterative_steps + 1):
+            if number > 1:
+                drawing = self._drawn(module, initial, context)
+            if number == self.iterative_steps > 1 and self.macs_times_fewer:
+                ratio, _ = self._ratio(drawing, cost, context, rehearsal)  # after a training the scores are others
+            module = drawing.cut(drawing.widths_at(ratio * number / self.iterative_steps))
+            if self.finetune_epochs and parameters(module) < parameters(drawing.module):
+                module, epochs = self._tuned(replace(net, module=module), number, context)
+                history += epochs
+        if parameters(module) == parameters(net.module):
+            raise RecipeError(_nothing(ratio, self.round_to, initial))
+        there = dict(module.named_parameters())
+        sparse = tuple(name for name in net.sparse if name in there)
+        return replace(net, module=module, history=tuple(history), sparse=sparse)
+
+    def _drawn(self, module: nn.Module, initial: Mapping[str, int], context: Context) -> Drawing:
+        if self.importance == "taylor":
+            with evaluating(module):
+                gradients(module, context, self.samples)
+        picture = one_picture(module, context.preprocessing)
+        groups = drawn(module, picture, self._kept(module, context), scorer(self.importance), self.residual)
+        module.zero_grad(set_to_none=True)
+        if not groups:
+            besides = (
+                "the classifier and ignored ones" if self.residual else "the classifier, ignored and residual ones"
+            )
+            raise RecipeError(f"no layer to prune by importance {self.importance}, besides {besides}")
+        widths = initial or {group.name: group.width for group in groups}
+        return Drawing(module, groups, widths, picture, self.global_pruning, self.round_to)
+
+    def _tuned(self, net: Net, number: int, context: Context) -> tuple[nn.Module, list[dict[str, float]]]:
+        context.say(f"cut {number} of {self.iterative_steps}: fine-tuning")
+        after = self._finetune.apply(net, replace(context, folder=context.folder / f"cut-{number}"))
+        return after.module, [{"cut": float(number), **epoch} for epoch in after.history]
+
+    def _cost(self, module: nn.Module, context: Context, rehearsal: bool) -> Cost:
+        """What a target is about, of a cut net beside `module`."""
+        if not self.latency_times_faster or rehearsal or context.latencies_ms is None:
+            before = macs(module, context.preprocessing)
+            return lambda cut: (before / macs(cut, context.preprocessing), 0.0)
+        latencies_ms = context.latencies_ms
+
+        def faster(cut: nn.Module) -> tuple[float, float]:
+            before_ms, after_ms = latencies_ms((module, cut))
+            context.say(f"  {after_ms:#.3g} ms against {before_ms:#.3g} ms, {before_ms / after_ms:.2f} times faster")
+            return before_ms / after_ms, after_ms
+
+        return faster
+
+    def _ratio(
+        self, drawing: Drawing, cost: Cost, context: Context, rehearsal: bool
+    ) -> tuple[float, tuple[Probe, ...]]:
+        """The ratio to cut by, and what was tried to find it."""
+        times = self.macs_times_fewer or self.latency_times_faster
+        if times is None:
+            return self.ratio or RATIO, ()
+        tried = prober(drawing, cost, context)
+        if self.latency_times_faster and not rehearsal:
+            tried = remembered(tried, context.folder, [self, weights_digest(drawing.module), context.preprocessing])
+        probes = bisected(tried, times, LATENCY_HALVINGS if self.latency_times_faster else MACS_HALVINGS)
+        found = smallest(probes, times)
+        if found is None and self.latency_times_faster and rehearsal and probes:
+            found = max(probes, key=lambda probe: probe.ratio)
+        if found is None:
+            raise RecipeError(self._unreachable(probes))
+        return found.ratio, probes
+
+    def _unreachable(self, probes: tuple[Probe, ...]) -> str:
+        target = "macs_times_fewer" if self.macs_times_fewer else "latency_times_faster"
+        best = max(probes, key=lambda probe: probe.times, default=None)
+        if best is None:
+            return f"{target}: every ratio would empty a layer; set global_pruning = false"
+        took = f", {best.latency_ms:#.3g} ms," if best.latency_ms else ""
+        return (
+            f"{target} = {getattr(self, target):g}: no ratio reaches it; the best found is {best.times:.2f} times{took}"
+            f" at ratio = {best.ratio:.3f}; ask for no more than that, or lower round_to = {self.round_to}"
+        )
+
+    def _kept(self, module: nn.Module, context: Context) -> list[nn.Module]:
+        layers = dict(module.named_modules())
+        names = [name for name in layers if name]
+        ignored = [layers[name] for pattern in self.ignore for name in matching(pattern, names, "ignore")]
+        return [head_of(module, context.preprocessing).layer, *ignored]
+
+
+def _refuse(net: Net) -> None:
+    """RecipeError for a net that cannot be pruned any more."""
+    if net.quantization is not None:
+        raise RecipeError("pruning after quantize would undo it; move quantize to the end")
+    if net.learned is not None:
+        raise RecipeError("pruning after quantization-aware training would undo it; prune before that step")
+    if isinstance(net.module, torch.fx.GraphModule | Program):
+        raise RecipeError("an exported program cannot be pruned; give the model as path/file.py:function")
+
+
+def _nothing(ratio: float, round_to: int, initial: Mapping[str, int]) -> str:
+    name, width = max(initial.items(), key=lambda item: item[1])
+    return (
+        f"ratio = {ratio:g} with round_to = {round_to} removes nothing: the widest layer, {name}, has "
+        f"{width} channels and rounds back to {width}; raise ratio or lower round_to"
+    )

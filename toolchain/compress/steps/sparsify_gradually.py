@@ -1,0 +1,121 @@
+"""Zero single weights little by little while training (Zhu & Gupta 2018, To prune, or not to prune).
+
+The share of zeros rises by s(t) = s_end + (s_begin - s_end) (1 - t)^3, fast at first, where t runs from 0 to 1 between
+two epochs. The mask is the smallest weights of the moment, and what is zero stays zero: it is read off the weights, so
+that an interrupted training needs to remember nothing else.
+"""
+
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import replace
+from typing import Annotated
+
+import msgspec
+from torch import Tensor, nn
+
+from toolchain.compress.options import Count, Share, TrainingOptions, check_training, seed_of, training_key
+from toolchain.compress.pruning.magnitude import Scope, check_zeroable, smallest, weights_of, zero, zeros_of
+from toolchain.compress.step import Context, Net
+from toolchain.compress.training.freezing import parameter_groups
+from toolchain.compress.training.head import head_of
+from toolchain.compress.training.loop import Training, all_learning, check_trainable, train
+from toolchain.compress.training.losses import labelled
+from toolchain.errors import RecipeError
+
+
+class SparsifyGradually(TrainingOptions, frozen=True, forbid_unknown_fields=True):
+    """sparsity: share of the weights that are zero in the end; initial_sparsity: after begin_epoch epochs.
+
+    end_epoch: after so many the share is reached, and the rest recovers (None: after three quarters). every_steps:
+    weights are zeroed once in so many steps (None: once an epoch). scope, ignore and classifier as in sparsify; the
+    other options are every training's.
+    """
+
+    sparsity: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.8
+    initial_sparsity: Share = 0.0
+    begin_epoch: Annotated[int, msgspec.Meta(ge=0)] = 0
+    end_epoch: Count | None = None
+    every_steps: Count | None = None
+    scope: Scope = "global"
+    ignore: tuple[str, ...] = ()
+    classifier: bool = False
+
+    def check(self, context: Context) -> None:
+        """RecipeError for options that contradict each other, or cannot work on this data."""
+        check_training(self, context)
+        if self.epochs < 2:
+            raise RecipeError("epochs = 1: expected at least 2, so that the last one can recover; or use sparsify")
+        if self.initial_sparsity >= self.sparsity:
+            raise RecipeError(
+                f"initial_sparsity = {self.initial_sparsity:g} of sparsity = {self.sparsity:g}: expected less"
+            )
+        if self._end >= self.epochs:
+            raise RecipeError(f"end_epoch = {self._end} of {self.epochs} epochs: expected fewer, the rest recovers")
+        if self.begin_epoch >= self._end:
+            raise RecipeError(f"begin_epoch = {self.begin_epoch}, end_epoch = {self._end}: expected an earlier begin")
+
+    def rehearse(self, net: Net, context: Context) -> Net:
+        """The zeros of the end, nothing trained; RecipeError when the net cannot be trained, or a layer would be left
+        without weights."""
+        check_trainable(net)
+        check_zeroable(net)
+        module = deepcopy(net.module)
+        weights = weights_of(module, self.ignore, self.classifier, context.preprocessing)
+        zero(weights, smallest(weights, self.sparsity, self.scope))
+        return replace(net, module=module, sparse=_together(net.sparse, tuple(weights)), history=())
+
+    def apply(self, net: Net, context: Context) -> Net:
+        """The trained net with zeros, which later training keeps; resumes from context.folder. ModelError when the loss
+        is no longer finite."""
+        self.check(context)
+        sparse = self.rehearse(net, context).sparse
+        module = deepcopy(net.module)
+        names = tuple(weights_of(module, self.ignore, self.classifier, context.preprocessing))
+        training = Training(
+            module=module,
+            plan=self,
+            context=context,
+            seed=seed_of(self, context),
+            key=training_key(self, context, module),
+            loss=self._loss,
+            groups=parameter_groups(module, head_of(module, context.preprocessing).name, self.weight_decay, 1.0),
+            ready=all_learning,
+            sparse=sparse,
+            before_step=self._zeroing(names),
+            best_from=self._end,
+        )
+        module, history = train(training)
+        weights = {name: module.get_parameter(name) for name in names}
+        context.say(f"{zeros_of(weights):.1%} of the weights in {len(names)} layers are zero")
+        return replace(net, module=module, sparse=sparse, history=history)
+
+    def _loss(self, module: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+        return labelled(module(images), labels, self.label_smoothing)
+
+    @property
+    def _end(self) -> int:
+        return self.end_epoch or max(1, 3 * self.epochs // 4)
+
+    def sparsity_at(self, done: int, epoch_steps: int) -> float | None:
+        """The share to zero before the step after `done` steps; None where nothing is zeroed then."""
+        begin, end = self.begin_epoch * epoch_steps, self._end * epoch_steps
+        every = self.every_steps or epoch_steps
+        if not begin <= done <= end or ((done - begin) % every and done != end):
+            return None
+        left = 1 - (done - begin) / (end - begin)
+        return self.sparsity + (self.initial_sparsity - self.sparsity) * left**3
+
+    def _zeroing(self, names: tuple[str, ...]) -> Callable[[nn.Module, int, int], bool]:
+        def before_step(module: nn.Module, done: int, epoch_steps: int) -> bool:
+            share = self.sparsity_at(done, epoch_steps)
+            if share is None:
+                return False
+            weights = {name: module.get_parameter(name) for name in names}
+            zero(weights, smallest(weights, share, self.scope))
+            return True
+
+        return before_step
+
+
+def _together(first: tuple[str, ...], second: tuple[str, ...]) -> tuple[str, ...]:
+    return (*first, *(name for name in second if name not in first))

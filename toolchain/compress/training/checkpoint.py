@@ -1,0 +1,56 @@
+"""A training's state after an epoch, written whole: what is needed to go on as if nothing had happened.
+
+Knows nothing of how the state came to be. Weights-only: no code is run when it is read.
+"""
+
+import pickle
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from toolchain.compress.distributed import ALONE, World
+from toolchain.records.storage import write_whole
+
+NAME = "training.pt"
+State = dict[str, Tensor]
+
+
+@dataclass
+class Checkpoint:
+    """key: what was trained, on what and how; a checkpoint with another key is not this training's. epoch: how many are
+    done. best: the weights with the highest validation accuracy so far; ema: the running average of the weights."""
+
+    key: str
+    epoch: int = 0
+    model: State = field(default_factory=dict)
+    optimizer: dict[str, Any] = field(default_factory=dict)
+    ema: State = field(default_factory=dict)
+    updates: int = 0
+    best: State = field(default_factory=dict)
+    best_accuracy: float = -1.0
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+def save_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
+    content = BytesIO()
+    torch.save(vars(checkpoint), content)
+    write_whole(folder / NAME, content.getvalue())
+
+
+def load_checkpoint(folder: Path, key: str, device: torch.device, world: World = ALONE) -> Checkpoint:
+    """The checkpoint in the first process's `folder` when it is this training's; else a new one, at epoch 0."""
+    path = folder / NAME
+    key, content = world.from_first((key, path.read_bytes() if path.is_file() else b""))
+    try:
+        found = Checkpoint(**torch.load(BytesIO(content), map_location=device, weights_only=True))
+    except (RuntimeError, pickle.UnpicklingError, TypeError, EOFError):
+        return Checkpoint(key)  # none, of another version of this file, or damaged on disk: training starts anew
+    return found if found.key == key else Checkpoint(key)
+
+
+def copied(state: State) -> State:
+    return {name: tensor.detach().clone() for name, tensor in state.items()}

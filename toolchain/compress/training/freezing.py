@@ -1,0 +1,123 @@
+"""Which layers learn: names matched by patterns, frozen with their BatchNorm statistics, and each one's learning rate.
+
+Knows nothing of losses, and of epochs only what a schedule says.
+"""
+
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from typing import Any
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from toolchain.compress.training.head import AUXILIARY
+from toolchain.errors import RecipeError
+
+Freeze = str | tuple[str, ...]
+Schedule = dict[str, tuple[str, ...]]
+FEW = 5  # top-level children with weights: VGG and the MobileNets have two, ResNets five and six
+
+
+def frozen_names(module: nn.Module, freeze: Freeze, head: str) -> frozenset[str]:
+    """The parameters and modules of `module`, by name, that `freeze` keeps as they are: "none", "backbone" (all but
+    the classifier `head` and auxiliary ones), or patterns such as `layer1` and `features.*.conv`. RecipeError for a
+    pattern that names nothing, with the nearest names, and when nothing would be left to learn."""
+    parameters = [name for name, _ in module.named_parameters()]
+    names = parameters + [name for name, _ in module.named_modules() if name]
+    if freeze == "none":
+        return frozenset()
+    if isinstance(freeze, str):
+        heads = (head, *AUXILIARY)
+        frozen = {name for name in names if not any(_below(name, one) or _below(one, name) for one in heads)}
+    else:
+        frozen = {name for pattern in freeze for name in matching(pattern, names, "freeze")}
+    if frozen.issuperset(parameters):
+        raise RecipeError(f"freeze = {list(freeze) if isinstance(freeze, tuple) else freeze!r} leaves nothing to learn")
+    return frozenset(frozen)
+
+
+def _below(name: str, above: str) -> bool:
+    return name == above or name.startswith(f"{above}.")
+
+
+def matching(pattern: str, names: list[str], option: str) -> list[str]:
+    """The names that `pattern` means, or that lie below such a one; RecipeError with the nearest names."""
+    found = [name for name in names if fnmatchcase(name, pattern) or fnmatchcase(name, f"{pattern}.*")]
+    if not found:
+        near = ", ".join(get_close_matches(pattern, names, 3, 0.3)) or ", ".join(names[:3])
+        raise RecipeError(f"{option}: no layer '{pattern}'; the nearest are: {near}")
+    return found
+
+
+def thawed_names(module: nn.Module, frozen: frozenset[str], unfreeze: Schedule) -> dict[int, frozenset[str]]:
+    """What is still frozen after so many epochs, by `unfreeze` (epochs -> patterns; a layer once thawed stays so:
+    Howard & Ruder 2018). RecipeError for patterns that name nothing, or nothing that is frozen by then."""
+    names = [name for name, _ in module.named_parameters()] + [name for name, _ in module.named_modules() if name]
+    still, found = frozen, {0: frozen}
+    for epochs in sorted(unfreeze, key=int):
+        for pattern in unfreeze[epochs]:
+            thawed = set(matching(pattern, names, f"unfreeze.{epochs}"))
+            if not thawed & frozen:
+                raise RecipeError(f"unfreeze.{epochs}: '{pattern}' is not frozen; name layers that freeze holds")
+            still -= thawed
+        found[int(epochs)] = still
+    return found
+
+
+def set_learning(module: nn.Module, frozen: frozenset[str]) -> None:
+    """Training mode and gradients for all but `frozen`; a frozen BatchNorm keeps its statistics too."""
+    module.train()
+    for name, parameter in module.named_parameters():
+        parameter.requires_grad_(name not in frozen)
+    for name, layer in module.named_modules():
+        if name in frozen and isinstance(layer, _BatchNorm):
+            layer.eval()
+
+
+def layer_stages(module: nn.Module, head: str) -> list[list[str]]:
+    """The backbone's parameters, by name, in stages from the input on: what its top-level children hold, or elements
+    of their Sequentials where there are but a few (`features` and `classifier`). What has no weight matrix of its own
+    (a BatchNorm) goes with what stands before it. The head and auxiliary ones are none."""
+    children = [(name, child) for name, child in module.named_children() if any(True for _ in child.parameters())]
+    if sum(any(one.ndim > 1 for one in child.parameters()) for _, child in children) < FEW:
+        inner = [
+            [(f"{name}.{part}", below) for part, below in child.named_children()]
+            if isinstance(child, nn.Sequential | nn.ModuleList)
+            else [(name, child)]
+            for name, child in children
+        ]
+        children = [one for some in inner for one in some]
+    stages: list[list[str]] = []
+    for prefix in [name for name, _ in children]:
+        own = [(name, one) for name, one in module.named_parameters() if _below(name, prefix)]
+        names = [name for name, _ in own if not any(_below(name, above) for above in (head, *AUXILIARY))]
+        if names and stages and not any(one.ndim > 1 for _, one in own):
+            stages[-1].extend(names)
+        elif names:
+            stages.append(names)
+    return stages
+
+
+def parameter_groups(
+    module: nn.Module, head: str, weight_decay: float, backbone_factor: float, layer_decay: float = 1.0
+) -> list[dict[str, Any]]:
+    """SGD's groups: the head's last, with and without weight decay (biases and norms: Goyal et al. 2017). `factor`: of
+    the learning rate (Howard & Ruder 2018): 1 for the head, backbone_factor for the backbone, and of that layer_decay
+    once more for each stage (layer_stages) towards the input; what is in no stage learns as the stage before the head.
+    """
+    stages = layer_stages(module, head) if layer_decay < 1 else []
+    depth = {name: len(stages) - number for number, names in enumerate(stages) for name in names}
+    default = 1 if layer_decay < 1 else 0
+    groups: dict[tuple[bool, int, bool], list[nn.Parameter]] = {}
+    for name, parameter in module.named_parameters():
+        in_head = any(_below(name, one) for one in (head, *AUXILIARY))
+        deep = 0 if in_head else depth.get(name, default)
+        groups.setdefault((in_head, -deep, parameter.ndim > 1), []).append(parameter)
+    return [
+        {
+            "params": parameters,
+            "weight_decay": weight_decay if decays else 0.0,
+            "factor": 1.0 if in_head else backbone_factor * layer_decay**-deep,
+        }
+        for (in_head, deep, decays), parameters in sorted(groups.items(), key=lambda item: item[0])
+    ]

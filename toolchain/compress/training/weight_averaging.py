@@ -1,0 +1,54 @@
+"""Which weights of a training are kept: the running average instead of the last, the best epoch instead of both.
+
+Knows nothing of how an epoch is trained.
+"""
+
+from copy import deepcopy
+
+import torch
+from torch import nn
+
+from toolchain.compress.distributed import World
+from toolchain.compress.metrics import accuracy
+from toolchain.compress.step import Context
+from toolchain.compress.training.checkpoint import Checkpoint, copied
+
+
+@torch.no_grad()
+def average(decay: float, module: nn.Module, state: Checkpoint) -> None:
+    """Exponential moving average of weights and statistics, over few updates at first (as TensorFlow's)."""
+    now = module.state_dict()
+    if not state.ema:
+        state.ema = copied(now)
+    state.updates += 1
+    floating = [name for name, tensor in now.items() if tensor.is_floating_point()]
+    weight = 1 - min(decay, (1 + state.updates) / (10 + state.updates))
+    torch._foreach_lerp_([state.ema[name] for name in floating], [now[name] for name in floating], weight)
+    for name in now.keys() - set(floating):
+        state.ema[name].copy_(now[name])
+
+
+def one_state(module: nn.Module, state: Checkpoint, world: World) -> None:
+    """All processes get the mean of their statistics. On a CPU each normalizes by its own slice of a batch (torch's
+    SyncBatchNorm needs a GPU), so every process's running mean and variance is an estimate as good as another's."""
+    names = [name for name, _ in module.named_buffers()]
+    world.average_([*module.buffers(), *(state.ema[name] for name in names if name in state.ema)])
+
+
+def validated(
+    module: nn.Module, state: Checkpoint, context: Context, keep_best: bool, world: World
+) -> dict[str, float]:
+    """Validation accuracy of the weights that would be kept now, where there are pictures; the best are noted,
+    of equals the last: it was trained at the smaller rate."""
+    part = context.data.parts.get("validate")
+    if part is None or not len(part):
+        return {}
+    judged = module
+    if state.ema:
+        judged = deepcopy(module)
+        judged.load_state_dict(state.ema)
+    title = f"epoch {state.epoch + 1}: validate"
+    found = world.agreed(lambda: accuracy(judged, part, context.preprocessing, title))
+    if keep_best and found >= state.best_accuracy:
+        state.best, state.best_accuracy = copied(judged.state_dict()), found
+    return {"accuracy_validate": found}

@@ -1,0 +1,78 @@
+"""What a candidate does on this machine: its answers to many pictures, and how long it takes for one.
+
+Runs the very engine that will serve. Knows nothing of floors or of which candidate should win (choose.py does).
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from statistics import median
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deploy.runtime.engines import Engine
+from toolchain.progress import counted
+
+if TYPE_CHECKING:
+    from toolchain.data.dataset import ImageSource
+
+BATCH = 64
+ROUNDS = 9
+SLICE_S = 0.25
+LEAST_CALLS = 5
+PICTURES = 32  # different ones in turn: a picture that stays in the cache flatters
+
+
+def top1_of(engine: Engine, images: "ImageSource", what: str) -> NDArray[np.int64]:
+    """The engine's top-1 class of every picture [N], in batches of 64, as many at once as keep the engine busy."""
+    source, output = engine.inputs[0].name, engine.outputs[0].name
+    batch = BATCH if engine.inputs[0].shape[0] is None else engine.inputs[0].shape[0]
+
+    def answer(start: int) -> NDArray[np.int64]:
+        top1: NDArray[np.int64] = engine.infer({source: images[start : start + batch]})[output].argmax(1)
+        return top1
+
+    starts = range(0, len(images), batch)
+    pool = ThreadPoolExecutor(engine.requests)
+    try:
+        return np.concatenate(list(counted(pool.map(answer, starts), what, len(starts))))
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def latencies_ms(engines: Mapping[str, Engine], images: "ImageSource") -> dict[str, float]:
+    """Median latency of one picture, for each engine.
+
+    All engines take turns, in slices of a quarter of a second and in alternating order, so that a machine that slows
+    down slows all of them (duet, arXiv 2001.05811). The first round warms up. The result is the median of the slices'
+    medians: the slice is the unit, since calls within one are not independent.
+    """
+    return in_turn_ms({name: caller(engine, images) for name, engine in engines.items()})
+
+
+def in_turn_ms(callers: Mapping[str, Callable[[int], object]]) -> dict[str, float]:
+    """latencies_ms of whatever is called, with the number of the call: engines of nets with other inputs too."""
+    slices: dict[str, list[float]] = {name: [] for name in callers}
+    for number in counted(range(ROUNDS + 1), "latency: rounds"):
+        for name in sorted(callers, reverse=number % 2 == 1):
+            slices[name].append(_slice_ms(callers[name]))
+    return {name: median(found[1:]) for name, found in slices.items()}
+
+
+def caller(engine: Engine, images: "ImageSource") -> Callable[[int], object]:
+    """Asks `engine` for one picture, each time another one."""
+    pictures = [np.ascontiguousarray(images[index : index + 1]) for index in range(min(PICTURES, len(images)))]
+    feeds = [{engine.inputs[0].name: picture} for picture in pictures]
+    return lambda call: engine.infer(feeds[call % len(feeds)])
+
+
+def _slice_ms(call: Callable[[int], object]) -> float:
+    taken: list[float] = []
+    end = time.perf_counter() + SLICE_S
+    while len(taken) < LEAST_CALLS or time.perf_counter() < end:
+        began = time.perf_counter()
+        call(len(taken))
+        taken.append((time.perf_counter() - began) * 1000)
+    return median(taken)

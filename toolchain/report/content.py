@@ -1,0 +1,38 @@
+"""What a report is about: a release, its last gate, and the releases around it."""
+
+from dataclasses import dataclass
+
+from deploy.ledger.change_points import Creep, creeps
+from deploy.ledger.history import Row
+from deploy.ledger.ledger import Ledger
+from toolchain.errors import UsageError
+from toolchain.records.gate import Gate
+from toolchain.records.manifest import Manifest
+
+RELEASES = 50
+
+
+@dataclass(frozen=True)
+class Told:
+    """bundle: the release's digest. gate: its last; None: never judged. history: of the same model, newest first;
+    changes: of its level."""
+
+    bundle: str
+    manifest: Manifest
+    gate: Gate | None
+    history: tuple[Row, ...]
+    changes: tuple[Creep, ...] = ()
+
+
+def told(name: str, release: str | None, ledger: Ledger) -> Told:
+    """The newest release of a model, or the named one; UsageError when the ledger has none."""
+    history = ledger.history(name, RELEASES)
+    if not history:
+        known = ", ".join(dict.fromkeys(one.name for one in ledger.history(limit=RELEASES))) or "none"
+        raise UsageError(f"no release of '{name}' in the ledger; it has: {known}")
+    bundle = ledger.bundle(name, release)
+    if bundle is None:
+        releases = ", ".join(dict.fromkeys(one.release for one in history))
+        raise UsageError(f"no release '{release}' of {name} in the ledger; it has: {releases}")
+    gates = ledger.gates(bundle)
+    return Told(bundle, ledger.manifest(bundle), gates[-1] if gates else None, history, creeps(history))

@@ -1,0 +1,201 @@
+"""What a person sees of a record on stdout: tables and pages of plain text, and the last line of JSON.
+
+Knows how records look; computes nothing but shares and ratios of what they hold.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from toolchain.records.bundle import Bundle
+from toolchain.records.manifest import Manifest
+from toolchain.records.report import SAMPLES_FOR, Report
+from toolchain.tables import Draw, table
+from toolchain.views.steps import steps_page
+
+if TYPE_CHECKING:
+    from deploy.ledger.history import Row
+
+MB = 1e6
+
+
+def as_json(record: object) -> str:
+    """One line."""
+    return msgspec.json.encode(record).decode()
+
+
+def percent(share: float | None) -> str | None:
+    return None if share is None else f"{share:.2%}"
+
+
+def steps_table(manifest: Manifest) -> str:
+    """What the model was after each step; then what each step promised beside what was measured of it."""
+    rows = [
+        (
+            *(step.step, step.parameters, step.macs, step.sparsity, step.size_bytes / MB),
+            *(percent(step.accuracy_validate), step.seconds),
+        )
+        for step in manifest.steps
+    ]
+    columns = {
+        "step": "",
+        "parameters": ",",
+        "MACs": ",",
+        "zeros": ".0%",
+        "fp32 weights, MB": ".2f",
+        "validation top-1": "",
+        "took, s": ".1f",
+    }
+    if all(step.measured_speedup is None for step in manifest.steps):
+        return table(rows, columns)
+    return f"{table(rows, columns)}\n\n{steps_page(manifest.steps, manifest.target)}"
+
+
+def candidates_table(manifest: Manifest, draw: Draw = table) -> str:
+    """Every precision that was built, what was measured with it here, and why it serves or not."""
+    rows = [
+        (one.precision, percent(one.accuracy), one.latency_ms, one.size_bytes / MB, one.verdict)
+        for one in manifest.candidates
+    ]
+    return draw(
+        rows, {manifest.target: "", "test top-1": "", "p50, ms (batch 1)": ".3f", "file, MB": ".2f", "verdict": ""}
+    )
+
+
+def parity_table(manifest: Manifest, draw: Draw = table) -> str:
+    """Do two ways of running the model agree?"""
+    rows = [
+        (
+            f"{row.candidate} against {row.reference}",
+            row.max_abs,
+            row.relative,
+            percent(row.top1_agreement),
+            row.worst_index,
+            "agrees" if row.passed else "DIFFERS",
+        )
+        for row in manifest.parity
+    ]
+    columns = {"answers": "", "max |diff|": ".2e", "relative": ".2e", "same top-1": "", "worst picture": "d", "": ""}
+    return draw(rows, columns)
+
+
+def report_table(report: Report) -> str:
+    """Percentiles only where there are samples enough (MLPerf's counts)."""
+    rows = [
+        (
+            scenario.scenario,
+            len(scenario.latencies_ms),
+            *(scenario.percentile_ms(percent) for percent in SAMPLES_FOR),
+            scenario.throughput_per_s,
+            scenario.note or ("valid" if scenario.valid else "INVALID"),
+        )
+        for scenario in report.scenarios
+    ]
+    percentiles = {f"p{percent:g}, ms": ".3f" for percent in SAMPLES_FOR}
+    return table(rows, {"LoadGen": "", "samples": "d", **percentiles, "pictures/s": ",.0f", "": ""})
+
+
+def report_summary(report: Report) -> dict[str, object]:
+    """The report without its raw latencies (the ledger keeps those)."""
+    return {
+        "bundle": report.bundle,
+        "release": report.release,
+        "precision": report.precision,
+        "threads": report.threads,
+        "peak_memory_bytes": report.peak_memory_bytes,
+        "throttled_periods": report.throttled_periods,
+        "scenarios": {
+            scenario.scenario: {
+                **{f"p{percent:g}_ms": scenario.percentile_ms(percent) for percent in SAMPLES_FOR},
+                "throughput_per_s": scenario.throughput_per_s,
+                "valid": scenario.valid,
+            }
+            for scenario in report.scenarios
+        },
+    }
+
+
+def bundle_summary(bundle: Bundle) -> dict[str, object]:
+    """What `build` ends with."""
+    manifest = bundle.manifest
+    return {
+        "bundle": str(bundle.folder),
+        "digest": bundle.digest,
+        "release": manifest.release,
+        "target": manifest.target,
+        "precision": manifest.chosen,
+        "choice": manifest.choice,
+        "accuracy_fp32": manifest.accuracy.fp32 if manifest.accuracy else None,
+        "accuracy": manifest.accuracy.chosen if manifest.accuracy else None,
+        "latency_ms": manifest.serving.latency_ms,
+        "size_bytes": manifest.serving.size_bytes,
+    }
+
+
+def manifest_facts(manifest: Manifest, draw: Draw = table) -> str:
+    """What a release is."""
+    data = manifest.data
+    shape = manifest.preprocessing
+    facts = (
+        ("release", f"{manifest.name} {manifest.release} for {manifest.target}"),
+        ("model", manifest.model),
+        ("serves", f"{manifest.chosen}: {manifest.choice}"),
+        ("input", f"{manifest.inputs[0].name}: {manifest.inputs[0]}, {shape.height}x{shape.width}x{shape.channels}"),
+        ("output", f"{manifest.outputs[0].name}: {manifest.outputs[0]}"),
+        ("labels", shortened(manifest.labels)),
+        ("data", f"{data.name} ({data.source}, sha256 {data.sha256[:12]})"),
+        ("calibrated on", f"{len(data.calibration_indices)} pictures of {data.calibration_name or 'nothing'}"),
+        ("certified on", f"{len(data.certify_indices)} held-out pictures"),
+        ("needs", f"{manifest.needs.architecture} {' '.join(manifest.needs.cpu_isa)}"),
+        ("tools", ", ".join(f"{name} {version}" for name, version in manifest.tools.items() if version)),
+    )
+    return draw(facts, ("bundle", ""))
+
+
+def manifest_page(manifest: Manifest) -> str:
+    """A release on one page."""
+    parts = [manifest_facts(manifest)]
+    parts += [part(manifest) for part in (steps_table, candidates_table, parity_table)]
+    return "\n\n".join(parts)
+
+
+def shortened(labels: tuple[str, ...], most: int = 10) -> str:
+    shown = ", ".join(labels[:most])
+    return f"{len(labels)}: {shown}" + (", ..." if len(labels) > most else "")
+
+
+def history_table(rows: "Sequence[Row]", draw: Draw = table) -> str:
+    """The ledger's releases by device, newest first."""
+    shown = [
+        (
+            f"{row.name} {row.release}",
+            f"{row.target} {row.precision}",
+            short_device(row.device),
+            percent(row.accuracy),
+            row.p50_ms,
+            row.throughput_per_s,
+            None if row.size_bytes is None else row.size_bytes / MB,
+            None if row.image_bytes is None else row.image_bytes / MB,
+            row.at[:10],
+        )
+        for row in rows
+    ]
+    columns = {
+        "release": "",
+        "target": "",
+        "device": "",
+        "top-1": ".2%",
+        "p50, ms": ".3f",
+        "img/s": ",.0f",
+        "MB": ".2f",
+        "image, MB": ".0f",
+        "on": "",
+    }
+    return draw(shown, columns)
+
+
+def short_device(label: str | None) -> str:
+    """A processor's name without what every name has."""
+    words = (label or "not measured").replace("(R)", "").replace("(TM)", "").replace(" Processor", "")
+    return words.replace(" CPU ", " ")

@@ -1,0 +1,130 @@
+"""Edge servers as text: what they are, what serves, what was done. Knows how it looks; asks nobody."""
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from toolchain.progress import say
+from toolchain.tables import table
+from toolchain.views.bundle import short_device
+
+if TYPE_CHECKING:
+    from rich.live import Live
+
+    from deploy.servers.server import Note
+    from deploy.ship.rollout import Told
+    from deploy.ship.server_info import Facts
+    from deploy.ship.ship import Resident
+    from deploy.ship.waves import Fleet
+
+MB, GB = 1e6, 1e9
+
+
+class Board:
+    """What each server is doing: a line for each word of it in a log, a table that is rewritten on a terminal."""
+
+    def __init__(self, live: "Live | None") -> None:
+        self._live, self._rows = live, dict[str, tuple[str, str, str]]()
+
+    def say(self, text: str) -> None:
+        """`SERVER: what it does`, or what concerns no server alone."""
+        server, _, doing = text.partition(": ")
+        if self._live is None or not doing or " " in server:
+            say(text)
+        elif self._rows.get(server, ("",))[0] in ("", "at work"):
+            self._show(server, "at work", doing)
+
+    def seen(self, wave: int, told: "Told") -> None:
+        """A server is done."""
+        if self._live is None:
+            reason = f": {told.reason}" if told.reason else ""
+            say(f"wave {wave}: {told.server}: {told.outcome}{reason}")
+        else:
+            self._show(told.server, told.outcome, told.reason, f"{wave}")
+
+    def _show(self, server: str, state: str, words: str, wave: str = "") -> None:
+        from rich.table import Table
+
+        assert self._live
+        self._rows[server] = (state, words, wave)
+        drawn = Table("wave", "server", "", "", box=None, pad_edge=False)
+        for name, (at, doing, number) in self._rows.items():
+            drawn.add_row(number, name, at, doing)
+        self._live.update(drawn)
+
+
+@contextmanager
+def board() -> "Iterator[Board]":
+    """On stderr, for as long as the block lasts."""
+    if not sys.stderr.isatty():
+        yield Board(None)
+        return
+    from rich.console import Console
+    from rich.live import Live
+
+    with Live(console=Console(stderr=True, markup=False, highlight=False), refresh_per_second=4) as live:
+        yield Board(live)
+
+
+def fleet_page(fleet: "Fleet") -> str:
+    """A row for each server that was reached for, and who was left as it is."""
+    rows = [
+        (one.server, one.outcome, one.before or None, one.live or None, one.sent_bytes / MB, one.verdict, one.reason)
+        for one in fleet.told
+    ]
+    columns = {"server": "", "": "", "before": "", "serves": "", "sent, MB": ".2f", "gate": "", "why": ""}
+    parts = [table(rows, columns)] if rows else []
+    if fleet.left:
+        parts.append(f"not begun, after {len(fleet.failed)} that did not take it: {', '.join(fleet.left)}")
+    return "\n\n".join(parts)
+
+
+def plan_page(planned: Mapping[str, Sequence[str]]) -> str:
+    return "\n".join(f"{name}:\n" + "\n".join(f"  {line}" for line in lines) for name, lines in planned.items())
+
+
+def servers_table(found: "Sequence[Facts]") -> str:
+    rows = [
+        (
+            one.server,
+            one.kind,
+            one.gpu or (f"{short_device(one.cpu)} ({' '.join(one.features)})" if one.cpu else one.error),
+            one.cores or None,
+            one.memory_bytes / GB if one.memory_bytes else None,
+            one.free_bytes / GB if one.engine else None,
+            one.engine or None,
+            ", ".join(one.serves) or None,
+        )
+        for one in found
+    ]
+    columns = {
+        "server": "",
+        "kind": "",
+        "device": "",
+        "cores": "",
+        "memory, GB": ".1f",
+        "free, GB": ".1f",
+        "engine": "",
+        "serves": "",
+    }
+    return table(rows, columns)
+
+
+def status_table(found: "Sequence[Resident]") -> str:
+    rows = []
+    for one in found:
+        others = [release for release in one.images if release != one.live]
+        last = f"{one.last.at}: {one.last.what} ({one.last.release}): {one.last.outcome}" if one.last else None
+        state = one.error or ("ready" if one.serves else "does not serve" if one.live else "nothing shipped yet")
+        rows.append((one.server, one.model or None, one.live or None, state, ", ".join(others) or None, last))
+    return table(rows, ("server", "model", "serves", "", "also there", "last"))
+
+
+def audit_table(found: "Mapping[str, Sequence[Note]]") -> str:
+    rows = [
+        (name, one.at, one.who, one.what, one.release, one.outcome, one.reason or None)
+        for name, notes in found.items()
+        for one in notes
+    ]
+    return table(rows, ("server", "at", "who", "what", "release", "", "why"))

@@ -1,0 +1,1 @@
+"""Commands that span both halves: deploy, compare, evaluate, baselines, weights, doctor."""

