@@ -19,11 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks import checkpoints, ddp, resume, zoo
-from benchmarks.distillation import distillation
-from benchmarks.distillation_runs import Budget
+from benchmarks.compression import checkpoints, ddp, resume, zoo
+from benchmarks.compression.distillation import distillation
+from benchmarks.compression.distillation_runs import Budget
+from benchmarks.compression.zoo_net import NETS
 from benchmarks.rows import Row, print_rows, row
-from benchmarks.zoo_net import NETS
 from toolchain.compress import ORDERS
 from toolchain.records.bundle import open_bundle
 from toolchain.records.manifest import Manifest

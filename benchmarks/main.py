@@ -95,7 +95,7 @@ def main_job(fresh: Clone) -> Iterator[Row]:
 def photos(fresh: Clone) -> Row:
     """EfficientNet-Lite0: does INT8, calibrated on other pictures, see in the 20 photos what FP32 sees?"""
     made = fresh.toolchain("build", "recipes/efficientnet-lite0.toml")
-    printed, _ = fresh.run(".venv/bin/python", "-m", "benchmarks.photos", made["bundle"])
+    printed, _ = fresh.run(".venv/bin/python", "-m", "benchmarks.compression.photos", made["bundle"])
     same = document(printed)
     note = f"right: fp32 {same['right_fp32']}, int8 {same['right_int8']}; served: {made['precision']}"
     return row("EfficientNet-Lite0 INT8, same top-1 as FP32", same["same"], ">=", 18, "of 20 photos", note)

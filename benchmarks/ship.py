@@ -17,9 +17,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.rows import Row, print_rows, row
-from benchmarks.ship_faults import fault_rows
-from benchmarks.ship_trust import tampered_rows
-from benchmarks.shipped import Rack, rack
+from benchmarks.shipping.faults import fault_rows
+from benchmarks.shipping.shipped import Rack, rack
+from benchmarks.shipping.trust import tampered_rows
 from tests.edges import why_not
 from tests.shipped import clean, left_behind, serves, tag, under_load
 from toolchain.progress import say

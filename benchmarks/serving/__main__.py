@@ -23,6 +23,7 @@ import numpy as np
 from benchmarks.rows import Row, print_rows
 from benchmarks.serving import bare, load
 from benchmarks.serving.app import agreement
+from benchmarks.serving.clients.ways import Question, Way, check, question_for
 from benchmarks.serving.container import of_container
 from benchmarks.serving.cost import busy, cpu_s, memory_mb
 from benchmarks.serving.models import MODELS, bundle_of
@@ -33,7 +34,6 @@ from benchmarks.serving.processes import awake
 from benchmarks.serving.quota import quotas
 from benchmarks.serving.slices import Figures, Round, Slice, figures
 from benchmarks.serving.verdicts import page, rows
-from benchmarks.serving.ways import Question, Way, check, question_for
 from toolchain.progress import say
 from toolchain.records.bundle import Bundle
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import msgspec
 
-from benchmarks.serving.http1 import Http1
-from benchmarks.serving.http2 import Http2
+from benchmarks.serving.clients.http1 import Http1
+from benchmarks.serving.clients.http2 import Http2
 from benchmarks.serving.slices import Slice
 
 WARM_S = 0.1

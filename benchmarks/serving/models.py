@@ -1,9 +1,10 @@
 """The three models that every server serves, as bundles, and the pictures that they are asked about.
 
 ResNet-20 is the trained example, by its recipe. MobileNet-v2 and ResNet-50 are torchvision's architectures without a
-training: their classifier is fitted to a few made-up pictures (benchmarks/untrained.py), so that answers are apart and
-two ways of running the net can be held against each other; their accuracy means nothing. They are quantized by our own
-back end on those pictures. No build could choose among their candidates by accuracy, so int8 is the only one.
+training: their classifier is fitted to a few made-up pictures (benchmarks/compression/untrained.py), so that answers
+are apart and two ways of running the net can be held against each other; their accuracy means nothing. They are
+quantized by our own back end on those pictures. No build could choose among their candidates by accuracy, so int8 is
+the only one.
 """
 
 from hashlib import sha256
@@ -16,8 +17,8 @@ import torchvision
 from numpy.typing import NDArray
 from PIL import Image
 
+from benchmarks.compression.untrained import fitted, normed
 from benchmarks.gate import run
-from benchmarks.untrained import fitted, normed
 from deploy.runtime.device.probe import threads
 from deploy.runtime.engines import Settings
 from toolchain.backends import Calibration, backend

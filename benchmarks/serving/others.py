@@ -15,12 +15,12 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.serving.http1 import request
-from benchmarks.serving.infer_message import infer_request
+from benchmarks.serving.clients.http1 import request
+from benchmarks.serving.clients.infer_message import infer_request
+from benchmarks.serving.clients.ways import Question, Way, written
 from benchmarks.serving.load import Target, asked
 from benchmarks.serving.ours import read_binary, read_message
 from benchmarks.serving.processes import started
-from benchmarks.serving.ways import Question, Way, written
 from toolchain.paths import home
 from toolchain.progress import say
 from toolchain.records.bundle import Bundle

@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.serving.http1 import request
-from benchmarks.serving.infer_message import infer_request, raw_output
+from benchmarks.serving.clients.http1 import request
+from benchmarks.serving.clients.infer_message import infer_request, raw_output
+from benchmarks.serving.clients.ways import Question, Way, written
 from benchmarks.serving.load import Ask, Target, played
 from benchmarks.serving.processes import said_when_ready, started
-from benchmarks.serving.ways import Question, Way, written
 from toolchain.records.bundle import Bundle
 from toolchain.records.tensors import Array
 

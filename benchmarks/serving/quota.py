@@ -14,10 +14,10 @@ import numpy as np
 
 from benchmarks.rows import Row, print_rows, row
 from benchmarks.serving import load, others, ours
+from benchmarks.serving.clients.ways import Question, Way, question_for
 from benchmarks.serving.models import bundle_of
 from benchmarks.serving.player import Player, playing
 from benchmarks.serving.slices import Slice
-from benchmarks.serving.ways import Question, Way, question_for
 from toolchain.progress import say
 
 CONTROL, PERIOD_US = Path("/sys/fs/cgroup"), 100_000

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import grpc
 
-from benchmarks.serving.http2 import GOAWAY, HEAD, HEADERS, PING, frame
+from benchmarks.serving.clients.http2 import GOAWAY, HEAD, HEADERS, PING, frame
 from benchmarks.soak.cases import Case
 
 PATIENCE_S, ENOUGH_S = 10.0, 0.05

@@ -4,7 +4,7 @@ import json
 from random import Random
 from typing import Any, Literal, NamedTuple
 
-from benchmarks.serving.http1 import request
+from benchmarks.serving.clients.http1 import request
 from benchmarks.soak.mutations import VALUES, bent, damaged, text_of
 
 INFER = "/v2/models/null/infer"

@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from benchmarks.rows import Row, print_rows, row
-from benchmarks.serving.http1 import request
+from benchmarks.serving.clients.http1 import request
 from benchmarks.soak.asking import Asking, Told
 from benchmarks.soak.cases import FILE, FILE_BYTES, INFER, REGION, Case, binary_case, head_case, json_case, region_case
 from benchmarks.soak.growth import growth

@@ -4,7 +4,7 @@ import struct
 from random import Random
 from typing import Any
 
-from benchmarks.serving.http2 import DATA, END_HEADERS, END_STREAM, FIELDS, HEADERS, OPENING, frame
+from benchmarks.serving.clients.http2 import DATA, END_HEADERS, END_STREAM, FIELDS, HEADERS, OPENING, frame
 from benchmarks.soak.cases import FILE, FILE_BYTES, Case
 from benchmarks.soak.mutations import TOKENS, damaged
 from deploy.runtime.grpc.messages import types

@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks.rows import Row, row
-from benchmarks.serving.http1 import request
+from benchmarks.serving.clients.http1 import request
 from benchmarks.soak.cases import INFER
 from benchmarks.soak.growth import growth
 from benchmarks.soak.watched import Watched, watched

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmarks.serving.http1 import request
+from benchmarks.serving.clients.http1 import request
 from benchmarks.soak.cases import INFER, Case
 from benchmarks.soak.mutations import damaged
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.serving.http1 import Http1, request
-from benchmarks.serving.http2 import (
+from benchmarks.serving.clients.http1 import Http1, request
+from benchmarks.serving.clients.http2 import (  # fmt: skip
     ACK,
     DATA,
     END_STREAM,
@@ -24,8 +24,8 @@ from benchmarks.serving.http2 import (
     WINDOW_UPDATE,
     Http2,
     frame,
-)  # fmt: skip
-from benchmarks.serving.infer_message import RAW_OUTPUTS, field, fields, infer_request, raw_output
+)
+from benchmarks.serving.clients.infer_message import RAW_OUTPUTS, field, fields, infer_request, raw_output
 from benchmarks.serving.load import Ask, Target, asked, played
 
 

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.door`: three ways to change the server behind a port, by what they lose and what they cost.
+"""`python -m benchmarks.shipping.handover`: three ways to change the server behind a port: losses and cost.
 
 A door that hands its listening socket out (deploy/runtime/handover/socket_holder.py), two servers that share the port
 by SO_REUSEPORT, and a proxy (HAProxy, where it is installed). Servers of one line each, in processes of their own; and

@@ -1,6 +1,6 @@
 """How many of the photos in a bundle's data does its int8 candidate name as its fp32 candidate does?
 
-python -m benchmarks.photos BUNDLE
+python -m benchmarks.compression.photos BUNDLE
 """
 
 import sys

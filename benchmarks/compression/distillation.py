@@ -1,7 +1,7 @@
 """Every kind of distillation against none: ResNet-8 taught by ResNet-20 on CIFAR-10, all with one budget.
 
-    python -m benchmarks.distillation
-    python -m benchmarks.distillation --samples=512 --epochs=1 --seeds=1
+    python -m benchmarks.compression.distillation
+    python -m benchmarks.compression.distillation --samples=512 --epochs=1 --seeds=1
 
 A second teacher, of another family, is any of vgg11, vgg16, resnet56 and resnet32 in examples/cifar10 (train.py there
 makes one); without it three kinds fall short. A run is one kind with one seed; its accuracy on the 10,000 test images
@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, variance
 
-from benchmarks.distillation_runs import KINDS, NONE, TEST_IMAGES, Budget, Kind, Run, runs
+from benchmarks.compression.distillation_runs import KINDS, NONE, TEST_IMAGES, Budget, Kind, Run, runs
 from benchmarks.rows import Row, print_rows
 from toolchain.tables import table
 

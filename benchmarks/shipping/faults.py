@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 from benchmarks.rows import Row, row
-from benchmarks.shipped import Rack
+from benchmarks.shipping.shipped import Rack
 from deploy.docker.labels import RELEASE
 from tests.edges import Edge, wait_for
 from tests.shipped import MODEL, answers, clean, left_behind, serves, tag

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from benchmarks.untrained import BATCH, fitted, normed
+from benchmarks.compression.untrained import BATCH, fitted, normed
 from deploy.runtime.engines import Settings, open_engine
 from toolchain.backends import Calibration, backend
 from toolchain.build.candidates import engine_answers
@@ -42,7 +42,7 @@ from toolchain.records.manifest import Candidate, ParityRecord, Precision
 from toolchain.records.storage import encoded, write_whole
 from toolchain.records.tensors import Preprocessing
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 TARGET, THREADS, SEED = "openvino", 1, 0
 FITTED, COMPARED = 32, 16  # pictures; see Pictures
 BATCHES = (1, 2, 5, 8)  # ONNX Runtime's, so that a graph made for one batch size shows itself
@@ -152,7 +152,7 @@ def taught(module: nn.Module, context: Context, epochs: int) -> nn.Module:
 
 def stepped(net: Net, context: Context, name: str, options: dict[str, Any]) -> Net:
     """A recipe's step on `net`, read as from a recipe, checked and applied."""
-    [(_, step)] = steps_from(({name: options},), "benchmarks.zoo")
+    [(_, step)] = steps_from(({name: options},), "benchmarks.compression.zoo")
     step.check(context)
     return step.apply(net, context)
 

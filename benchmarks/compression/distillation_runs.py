@@ -1,4 +1,4 @@
-"""The runs behind benchmarks/distillation.py: one kind of distillation with one seed, trained, judged and kept.
+"""The runs behind distillation.py: one kind of distillation with one seed, trained, evaluated and kept.
 
 Knows the kinds and the budget; knows nothing of tables.
 """
@@ -22,7 +22,7 @@ from toolchain.progress import say
 from toolchain.records.storage import digest_of, encoded, write_whole
 from toolchain.records.tensors import Preprocessing
 
-EXAMPLES = Path(__file__).parent.parent / "examples" / "cifar10"
+EXAMPLES = Path(__file__).parents[2] / "examples" / "cifar10"
 PREPROCESSING = Preprocessing(32, 32, mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616))
 TEACHER = {"source": "cifar:resnet20", "weights": str(EXAMPLES / "resnet20.safetensors")}
 SECOND_NETS = ("vgg11", "vgg16", "resnet56", "resnet32")  # of another family, by preference

@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 from benchmarks.rows import Row, row
-from benchmarks.shipped import Rack
+from benchmarks.shipping.shipped import Rack
 from deploy.docker.engine import connect
 from tests.shipped import clean, left_behind, serves, tag
 

@@ -28,7 +28,7 @@ from toolchain.recipe import DataSpec, ModelSpec
 from toolchain.records.tensors import Preprocessing
 from toolchain.records.weights import metadata_of, read_weights
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 CIFAR = Preprocessing(32, 32, mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616))
 TOLERANCE = 0.05  # points: 5 of 10,000 pictures, for another CPU's rounding
 LEARNED_TOLERANCE = 0.3  # points between a quantization-aware net in torch and the integers of an engine

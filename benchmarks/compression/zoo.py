@@ -1,9 +1,9 @@
 """Nine architectures and EfficientNet-Lite0: pruned, exported, OpenVINO fp32 and int8. Do all answer alike, how fast?
 
-python -m benchmarks.zoo; NETS=vgg16,resnet50 for some. What stands in for a training, so that agreement means something
-and accuracy nothing: untrained.py and, for four nets, zoo_net.py ("taught": so many epochs of 32 pictures). Weights
-are torchvision's own where they can be fetched, else random; the table says which. One net at a time, one thread, batch
-1.
+python -m benchmarks.compression.zoo; NETS=vgg16,resnet50 for some. What stands in for a training, so that agreement
+means something and accuracy nothing: untrained.py and, for four nets, zoo_net.py ("taught": so many epochs of 32
+pictures). Weights are torchvision's own where they can be fetched, else random; the table says which. One net at a
+time, one thread, batch 1.
 """
 
 import os
@@ -14,8 +14,8 @@ from shutil import rmtree
 import msgspec
 import torch
 
+from benchmarks.compression.zoo_net import NETS, THREADS, Found, code, measured, say
 from benchmarks.rows import Row, print_rows
-from benchmarks.zoo_net import NETS, THREADS, Found, code, measured, say
 from toolchain.errors import ToolchainError
 from toolchain.job.stages import Stages
 from toolchain.paths import home

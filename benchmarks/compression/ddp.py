@@ -1,7 +1,7 @@
 """Two processes under torchrun against one with the same global batch: is a step's accuracy the same?
 
-    python -m benchmarks.ddp
-    python -m benchmarks.ddp --samples=1024 --epochs=1 --seeds=1
+    python -m benchmarks.compression.ddp
+    python -m benchmarks.compression.ddp --samples=1024 --epochs=1 --seeds=1
 
 ResNet-8 on CIFAR-10 through the real command line, one thread a process. Builds go to a folder of their own and are
 kept there: what was interrupted goes on.

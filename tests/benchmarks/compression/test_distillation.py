@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.distillation import lines_of, rows, table_of
-from benchmarks.distillation_runs import CODE, KINDS, NONE, Kind, Run, teachers_for
+from benchmarks.compression.distillation import lines_of, rows, table_of
+from benchmarks.compression.distillation_runs import CODE, KINDS, NONE, Kind, Run, teachers_for
 from toolchain.compress import TABLE
 from toolchain.job.stages import ROOT
 
@@ -57,7 +57,7 @@ def test_a_kind_that_was_not_run_falls_short_with_what_to_do() -> None:
 
 
 def test_teachers_are_those_that_are_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("benchmarks.distillation_runs.EXAMPLES", tmp_path)
+    monkeypatch.setattr("benchmarks.compression.distillation_runs.EXAMPLES", tmp_path)
     assert teachers_for(Kind("", "distill", teachers=("first", "second")), tmp_path) is None
     (tmp_path / "vgg11.safetensors").touch()
     found = teachers_for(Kind("", "distill", teachers=("second", "onnx")), tmp_path)

@@ -1,8 +1,8 @@
 """What TLS, client certificates and a token cost a request: servers of the null engine, asked in turn.
 
-`python -m benchmarks.closed [rounds]`; needs the openssl command. One connection each, which is kept. Prints the median
-over rounds of REQUESTS requests of a request's time as the client sees it, and the mean of the server's processor time.
-Client and servers share this machine's cores.
+`python -m benchmarks.shipping.closed [rounds]`; needs the openssl command. One connection each, which is kept. Prints
+the median over rounds of REQUESTS requests of a request's time as the client sees it, and the mean of the server's
+processor time. Client and servers share this machine's cores.
 """
 
 import socket

@@ -1,7 +1,7 @@
 """Killed with SIGKILL at a random moment and started again: the same weights as a straight run?
 
-    python -m benchmarks.resume
-    python -m benchmarks.resume --step=finetune --kills=2
+    python -m benchmarks.compression.resume
+    python -m benchmarks.compression.resume --step=finetune --kills=2
 
 A step at a time, through the real command line on examples/own_model's pictures, one thread. What is compared is the
 digest of the net that the step leaves in the cache.
@@ -24,7 +24,7 @@ from benchmarks.rows import Row, print_rows, row
 from toolchain.compress.serialization import load_net, weights_digest
 from toolchain.models import import_user_file
 
-BIN, EXAMPLE = Path(sys.executable).parent, Path(__file__).parent.parent / "examples" / "own_model"
+BIN, EXAMPLE = Path(sys.executable).parent, Path(__file__).parents[2] / "examples" / "own_model"
 COMMON = 'epochs = 8, batch_size = 32, lr = 0.02, ema_decay = 0.99, augment = ["crop", "mixup"]'
 STEPS = {
     "finetune": f"finetune = {{ {COMMON} }}",

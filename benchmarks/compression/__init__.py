@@ -1,0 +1,1 @@
+"""What compression brings: distillation runs, checkpoints, interruption, several processes, other networks."""
