@@ -42,6 +42,9 @@ test: setup  ## every test, Docker journeys too; TESTS='tests/deploy -k port' fo
 check: $(STAMP)  ## ruff, mypy, house tests
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy && .venv/bin/python -m pytest tests/house
 
+bench-house: setup  ## what the sources, the README and the tests look like, each against its bound; QUICK=1: no test run
+	@.venv/bin/python -m benchmarks.house
+
 bench-main: setup  ## measure and print every figure that must hold
 	@.venv/bin/python -m benchmarks.main
 
@@ -92,4 +95,4 @@ clean:  ## remove what can be made again, except .venv and data: caches, bundles
 
 # Both halves of set-up call apt-get, which takes one caller at a time: no -j.
 .NOTPARALLEL:
-.PHONY: help deploy-cpu deploy-gpu gate setup engine test check bench-main bench-compress bench-gate bench-ship bench-serving soak scan bench-tensorrt test-gpu bench-a6000 lock clean
+.PHONY: help deploy-cpu deploy-gpu gate setup engine test check bench-house bench-main bench-compress bench-gate bench-ship bench-serving soak scan bench-tensorrt test-gpu bench-a6000 lock clean

@@ -79,3 +79,16 @@ def _target(statement: ast.ImportFrom, name: str) -> str:
 def below(name: str, room: str) -> bool:
     """Is `name` the module `room`, or in it?"""
     return name == room or name.startswith(f"{room}.")
+
+
+def cyclic_imports() -> list[str]:
+    """Modules of ours that are in a cycle of imports, or between two of them: `a -> b, c`."""
+    edges: dict[str, set[str]] = {name: set() for name in modules()}
+    for one in imports():
+        if one.target in edges and one.target != one.module:
+            edges[one.module].add(one.target)
+    # what imports nothing more that is left cannot be in a cycle; what stays in the end is
+    while free := [name for name, targets in edges.items() if not targets & set(edges)]:
+        for name in free:
+            del edges[name]
+    return [f"{name} -> {', '.join(sorted(targets & set(edges)))}" for name, targets in edges.items()]

@@ -1,0 +1,1 @@
+"""What the house looks like to a newcomer, measured: `make bench-house`."""

@@ -1,0 +1,112 @@
+"""`make bench-house`: the shape of the sources, the README, the tests' time and steadiness, each against its bound.
+
+QUICK=1 leaves out what runs the whole test suite. ORDERS=1 LOADED=2: fewer shuffled and fewer loaded runs. Run it with
+nothing beside it: the tests' times are those of a machine that is otherwise idle.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+
+from benchmarks.house import sources
+from benchmarks.rows import Row, print_rows, row
+from tests.house.tree import ROOT, cyclic_imports
+
+BIN = Path(sys.executable).parent
+QUICK = bool(os.environ.get("QUICK"))
+ORDERS, LOADED = (int(os.environ.get(name, count)) for name, count in (("ORDERS", 5), ("LOADED", 10)))
+HELP_RUNS = 11
+SPIN = "while True: pass"
+
+
+def source_rows() -> list[Row]:
+    folder, most = sources.modules_a_folder().most_common(1)[0]
+    lengths, repeated, participles = sources.function_lines(), sources.repeated_type_names(), sources.participles()
+    return [
+        row("modules a folder, at most", most, "<=", 16, "", folder),
+        row("import cycles, lazy and type-only ones included", len(cyclic_imports()), "<=", 0, "modules"),
+        row("file, median", sources.file_median(), "<=", 95, "lines"),
+        row("function, median", median(lengths), "<=", 7, "lines"),
+        row("function, p90", sources.percentile(lengths, 0.9), "<=", 18, "lines"),
+        row("functions that are fully typed", 100 * sources.typed_share(), ">=", 100, "%"),
+        row("type names that stand twice", len(repeated), "<=", 0, "", ", ".join(repeated)),
+        row("function names that are a bare past participle", len(participles), "<=", 15, "", ", ".join(participles)),
+        row("README", sources.readme_kb(), "<=", 7, "kB"),
+    ]
+
+
+def help_row() -> Row:
+    seconds = []
+    for _ in range(HELP_RUNS):
+        began = time.monotonic()
+        subprocess.run([BIN / "toolchain", "--help"], check=True, stdout=subprocess.DEVNULL)
+        seconds.append(time.monotonic() - began)
+    return row(
+        "toolchain --help, median", median(seconds), "<=", 0.3, "s", f"{HELP_RUNS} runs, at most {max(seconds):.2f} s"
+    )
+
+
+def timed_row(target: str, minutes: float) -> Row:
+    """`make TARGET` from start to end, set-up included; a run with a failed test counts as not measured."""
+    what = f"make {target}"
+    if QUICK:
+        return Row(what, None, f"<= {minutes:g} min", False, "not run: QUICK=1")
+    began = time.monotonic()
+    done = subprocess.run(["make", target], cwd=ROOT, check=False, stdout=sys.stderr)
+    took = (time.monotonic() - began) / 60
+    if done.returncode:
+        return Row(what, None, f"<= {minutes:g} min", False, f"failed after {took:.1f} min")
+    return row(what, took, "<=", minutes, "min")
+
+
+def shuffled_row() -> Row:
+    """The whole suite in several random orders; the seeds are in the note."""
+    what = f"the whole suite in {ORDERS} random orders: runs with a failure"
+    if QUICK:
+        return Row(what, None, "<= 0", False, "not run: QUICK=1")
+    seeds = range(1, ORDERS + 1)
+    failed = [
+        seed
+        for seed in seeds
+        if not _passes("make", "test", f"TESTS=-p randomly -p no:cacheprovider --randomly-seed={seed}")
+    ]
+    return row(what, len(failed), "<=", 0, "", f"seeds {seeds.start} to {seeds.stop - 1}; failed: {failed or 'none'}")
+
+
+def loaded_row() -> Row:
+    """The container's tests while two processes spin: nothing may depend on an idle machine."""
+    what = f"tests/deploy/runtime beside two CPU hogs, {LOADED} runs: runs with a failure"
+    if QUICK:
+        return Row(what, None, "<= 0", False, "not run: QUICK=1")
+    with two_hogs():
+        failed = sum(not _passes(str(BIN / "python"), "-m", "pytest", "tests/deploy/runtime") for _ in range(LOADED))
+    return row(what, failed, "<=", 0, "")
+
+
+def _passes(*command: str) -> bool:
+    return subprocess.run(command, cwd=ROOT, check=False, stdout=sys.stderr).returncode == 0
+
+
+@contextmanager
+def two_hogs() -> Iterator[None]:
+    hogs = [subprocess.Popen([sys.executable, "-c", SPIN]) for _ in range(2)]
+    try:
+        yield
+    finally:
+        for hog in hogs:
+            hog.kill()
+            hog.wait()
+
+
+def main() -> None:
+    rows = [*source_rows(), help_row(), timed_row("test-fast", 2), timed_row("test", 15), loaded_row(), shuffled_row()]
+    print_rows(rows)
+
+
+if __name__ == "__main__":
+    main()
