@@ -27,7 +27,7 @@ from benchmarks.rows import Row, print_rows, row
 from toolchain.compress import ORDERS
 from toolchain.records.bundle import open_bundle
 from toolchain.records.manifest import Manifest
-from toolchain.records.weights import Weights, told
+from toolchain.records.weights import Weights, require_weights
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples" / "cifar10"
@@ -87,7 +87,7 @@ def recipe_of(name: str) -> Path:
 def built(name: str, quick: bool) -> Built:
     """Build what starts from the trained net: only what the back end does after export is left of the steps."""
     path = trained(name, quick)
-    weights = told(path)
+    weights = require_weights(path)
     place = WORK / f"{name}.toml"
     place.parent.mkdir(parents=True, exist_ok=True)
     place.write_text(started(recipe_of(name).read_text(), path))
@@ -178,10 +178,10 @@ def whole_net(net: str) -> tuple[int, float | None]:
     """Bytes of a VGG's fp32 weights, and its accuracy where its file is there."""
     from toolchain.compress.metrics import weights_size_bytes
     from toolchain.models.cifar import cifar_net
-    from toolchain.records.weights import metadata_of
+    from toolchain.records.weights import read_metadata
 
     path = EXAMPLES / f"{net}.safetensors"
-    known = float(metadata_of(path)["test_accuracy"]) if path.exists() else None
+    known = float(read_metadata(path)["test_accuracy"]) if path.exists() else None
     return weights_size_bytes(cifar_net(net, 10)), known
 
 

@@ -30,7 +30,7 @@ from deploy.gate.statistics import median, wilson
 from deploy.ledger.ledger import Ledger
 from toolchain.progress import say
 from toolchain.records.gate import Gate
-from toolchain.records.storage import encoded, write_whole
+from toolchain.records.storage import encode_record, write_atomically
 from toolchain.tables import table
 
 ROOT = Path(__file__).parent.parent
@@ -103,7 +103,7 @@ def kept(what: str, tag: str, gates: int, measure: Callable[[], Rate]) -> Rate:
         return msgspec.json.decode(place.read_bytes(), type=Rate)
     say(f"bench: {what}, {gates} gates")
     found = measure()
-    write_whole(place, encoded(found))
+    write_atomically(place, encode_record(found))
     return found
 
 

@@ -28,7 +28,7 @@ from toolchain.errors import DeviceError
 from toolchain.export import onnx_from_torch
 from toolchain.progress import say
 from toolchain.records.manifest import Precision
-from toolchain.records.tensorrt_layers import Audit
+from toolchain.records.tensorrt_layers import LayerInspection
 from toolchain.records.tensors import Preprocessing
 
 ROOT = Path(__file__).parent.parent
@@ -44,7 +44,7 @@ def exported(name: str, folder: Path) -> Path:
     return onnx_from_torch(module, SHAPE, folder / f"{name}.onnx")
 
 
-def built(graph: Path, precision: Precision) -> tuple[Built, Audit]:
+def built(graph: Path, precision: Precision) -> tuple[Built, LayerInspection]:
     """As the back end builds it; the builder alone, in a process of its own."""
     pictures = np.random.default_rng(0).integers(0, 256, (PICTURES, SHAPE.height, SHAPE.width, 3), np.uint8)
     model, _ = typed(graph, precision, Calibration(pictures))

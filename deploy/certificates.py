@@ -7,8 +7,8 @@ from nacl.exceptions import BadSignatureError
 from nacl.signing import VerifyKey
 
 from toolchain.errors import RecordError, UsageError
-from toolchain.records.certificate import FORMAT, Certificate, signable, unbased
-from toolchain.records.storage import decoded
+from toolchain.records.certificate import FORMAT, Certificate, decode_base64, signable_bytes
+from toolchain.records.storage import decode_record
 
 KEY_BYTES = 32
 
@@ -25,7 +25,7 @@ def read_certificate(place: Path) -> tuple[bytes, Certificate]:
     document = _held(content) or _held(content.rpartition(b"\n")[2])
     if document is None:
         raise RecordError(f"{place}: not a certificate; expected what `toolchain certify IMAGE --out=…` wrote")
-    return document, decoded(document, Certificate, str(place), FORMAT)
+    return document, decode_record(document, Certificate, str(place), FORMAT)
 
 
 def _held(content: bytes) -> bytes | None:
@@ -44,7 +44,7 @@ def verify(document: bytes, certificate: Certificate, trusted: str | None = None
     if trusted is not None and trusted != certificate.key:
         raise RecordError(f"signed by {certificate.key}, not by the key that is trusted, {trusted}")
     try:
-        VerifyKey(unbased(certificate.key)).verify(signable(document), unbased(certificate.signature))
+        VerifyKey(decode_base64(certificate.key)).verify(signable_bytes(document), decode_base64(certificate.signature))
     except (BadSignatureError, ValueError, TypeError) as error:
         raise RecordError("the signature does not fit: the certificate was changed after it was signed") from error
 
@@ -56,7 +56,7 @@ def trusted_key(text: str | None) -> str | None:
     if Path(text).is_file():
         text = Path(text).read_text().strip()
     try:
-        size = len(unbased(text))
+        size = len(decode_base64(text))
     except RecordError as error:
         raise UsageError(f"--key: {error}; expected a public key in base64, or a file with one") from error
     if size != KEY_BYTES:

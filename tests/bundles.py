@@ -9,8 +9,8 @@ import numpy as np
 
 from deploy.runtime.engines.null import NullArtifact
 from toolchain.records.bundle import CERTIFY, SAMPLE, Bundle, file_record, write_bundle
-from toolchain.records.manifest import Accuracy, Candidate, DataRecord, Golden, Manifest, Needs
-from toolchain.records.storage import encoded
+from toolchain.records.manifest import Accuracy, Candidate, DataRecord, GoldenTolerances, Manifest, Needs
+from toolchain.records.storage import encode_record
 from toolchain.records.tensors import Preprocessing, TensorSpec
 
 SHAPE = (8, 8, 3)
@@ -32,14 +32,14 @@ def null_bundle(
     making = folder.parent / f"{folder.name}.parts"
     making.mkdir(parents=True)
     model, sample, certify = making / "model.null.json", making / SAMPLE, making / CERTIFY
-    model.write_bytes(encoded(NullArtifact(inputs, outputs, delay_ms)))
+    model.write_bytes(encode_record(NullArtifact(inputs, outputs, delay_ms)))
     pictures = np.random.default_rng(0).integers(0, 256, (12, *SHAPE), np.uint8)
     answers = np.zeros((4, len(labels)), np.float32)
     candidates = [Candidate("fp32", "null", (model.name,), model.stat().st_size, 1.0, delay_ms, "chosen")]
     parts, golden = [model, sample, certify], {"outputs_fp32": answers}
     if int8_ms is not None:
         second = making / "model.int8.null.json"
-        second.write_bytes(encoded(NullArtifact(inputs, outputs, int8_ms)))
+        second.write_bytes(encode_record(NullArtifact(inputs, outputs, int8_ms)))
         candidates.append(Candidate("int8", "null", (second.name,), second.stat().st_size, 1.0, int8_ms, "slower"))
         parts.append(second)
         golden["outputs_int8"] = answers
@@ -56,12 +56,12 @@ def null_bundle(
         outputs=outputs,
         labels=labels,
         preprocessing=preprocessing,
-        preprocessing_sha256=sha256(encoded(preprocessing)).hexdigest(),
+        preprocessing_sha256=sha256(encode_record(preprocessing)).hexdigest(),
         candidates=tuple(candidates),
         chosen="fp32",
         choice="the only candidate",
         files=tuple(file_record(path) for path in parts),
-        golden=Golden({"fp32": 1e-3, "int8": 1e-3}, {"fp32": 1.0, "int8": 1.0}),
+        golden=GoldenTolerances({"fp32": 1e-3, "int8": 1e-3}, {"fp32": 1.0, "int8": 1.0}),
         needs=Needs(),
         data=DataRecord("made", "test", "0" * 64, certify_part="train", certify_indices=tuple(range(12))),
         accuracy=Accuracy("test", 12, 1.0, 1.0, 0.995),

@@ -26,7 +26,7 @@ from toolchain.models import load_model
 from toolchain.models.cifar import NETS
 from toolchain.recipe import DataSpec, ModelSpec
 from toolchain.records.tensors import Preprocessing
-from toolchain.records.weights import metadata_of, read_weights
+from toolchain.records.weights import read_metadata, read_weights
 
 ROOT = Path(__file__).parents[2]
 CIFAR = Preprocessing(32, 32, mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616))
@@ -46,7 +46,7 @@ class Claim(msgspec.Struct, frozen=True):
 
 def claim_of(path: Path) -> Claim | None:
     """None for a file that claims no accuracy on data that everybody has."""
-    record, metadata = read_weights(path), metadata_of(path)
+    record, metadata = read_weights(path), read_metadata(path)
     if record is not None and record.accuracy is not None and record.data != "folder":
         spec = ModelSpec(record.source, str(path), None, record.options)
         return Claim(spec, path.parent, record.data, record.input, record.accuracy)

@@ -19,7 +19,7 @@ import msgspec
 from toolchain.job.stages import code_digest
 from toolchain.paths import home
 from toolchain.progress import say
-from toolchain.records.storage import digest_of, encoded, write_whole
+from toolchain.records.storage import digest_of, encode_record, write_atomically
 from toolchain.records.tensors import Preprocessing
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "cifar10"
@@ -115,7 +115,7 @@ def write_onnx_teacher(folder: Path) -> None:
     program = torch.export.export(module, (pictures,), dynamic_shapes=({0: torch.export.Dim("batch")},), strict=False)
     made = torch.onnx.export(program, (), opset_version=18, verbose=False)
     assert made is not None
-    write_whole(path, made.model_proto.SerializeToString())
+    write_atomically(path, made.model_proto.SerializeToString())
 
 
 def trained(kind: Kind, seed: int, budget: Budget, folder: Path) -> Run:
@@ -125,12 +125,12 @@ def trained(kind: Kind, seed: int, budget: Budget, folder: Path) -> Run:
     shared = {name: value for name, value in msgspec.to_builtins(budget).items() if name != "seeds"}
     options = {**shared, **kind.options, **({"teachers": teachers} if teachers else {})}
     files = [digest_of(Path(one.get("weights", one["source"]))) for one in teachers]
-    key = sha256(encoded([STUDENT, kind.step, options, files, seed, code_digest(*CODE)])).hexdigest()[:20]
+    key = sha256(encode_record([STUDENT, kind.step, options, files, seed, code_digest(*CODE)])).hexdigest()[:20]
     path, work = folder / f"{key}.json", folder / f"{key}.work"
     if path.is_file():
         return msgspec.json.decode(path.read_bytes(), type=Run)
     run = _done(kind, seed, options, work)
-    write_whole(path, encoded(run))
+    write_atomically(path, encode_record(run))
     rmtree(work, ignore_errors=True)
     return run
 

@@ -19,7 +19,7 @@ from benchmarks.rows import Row, print_rows
 from toolchain.errors import ToolchainError
 from toolchain.job.stages import Stages
 from toolchain.paths import home
-from toolchain.records.storage import encoded, write_whole
+from toolchain.records.storage import encode_record, write_atomically
 from toolchain.tables import table
 
 COLUMNS = {
@@ -44,7 +44,7 @@ def result(name: str) -> Found:
     if path.is_file() and (found := msgspec.json.decode(path.read_bytes(), type=Found)).code == code():
         return found
     found = measured(name, Stages(folder, say))
-    write_whole(path, encoded(found))
+    write_atomically(path, encode_record(found))
     return found
 
 

@@ -39,7 +39,7 @@ from toolchain.models.preprocessing import normalized
 from toolchain.parity import three_way
 from toolchain.recipe import ModelSpec
 from toolchain.records.manifest import Candidate, ParityRecord, Precision
-from toolchain.records.storage import encoded, write_whole
+from toolchain.records.storage import encode_record, write_atomically
 from toolchain.records.tensors import Preprocessing
 
 ROOT = Path(__file__).parents[2]
@@ -218,7 +218,7 @@ def make_nets(name: str, data: DataSet, shape: Preprocessing, folder: Path, work
         fitted(narrow, shape, seen.inputs, seen.labels)
     save_net(Net(whole), folder / "whole.pt")
     save_net(Net(narrow), folder / "narrow.pt")
-    write_whole(folder / "about.json", encoded(About(weights, *plan)))
+    write_atomically(folder / "about.json", encode_record(About(weights, *plan)))
 
 
 def made(what: str, module: nn.Module, shape: Preprocessing, stages: Stages, calibration: Calibration | None) -> Made:

@@ -30,8 +30,8 @@ from toolchain.models.preprocessing import normalized
 from toolchain.paths import home
 from toolchain.progress import say
 from toolchain.records.bundle import SAMPLE, Bundle, file_record, open_bundle, write_bundle
-from toolchain.records.manifest import Candidate, DataRecord, Golden, Manifest
-from toolchain.records.storage import encoded
+from toolchain.records.manifest import Candidate, DataRecord, GoldenTolerances, Manifest
+from toolchain.records.storage import encode_record
 from toolchain.records.tensors import Preprocessing, TensorSpec
 
 TRAINED = "cifar10-resnet20"
@@ -102,12 +102,12 @@ def _manifest(name: str, parts: Path, candidate: Candidate, files: list[Path]) -
         outputs=(TensorSpec("logits", "float32", (None, CLASSES)),),
         labels=tuple(f"class {number}" for number in range(CLASSES)),
         preprocessing=SHAPE,
-        preprocessing_sha256=sha256(encoded(SHAPE)).hexdigest(),
+        preprocessing_sha256=sha256(encode_record(SHAPE)).hexdigest(),
         candidates=(candidate,),
         chosen="int8",
         choice="the only candidate",
         files=tuple(file_record(path) for path in files),
-        golden=Golden(GOLDEN_RELATIVE, GOLDEN_AGREEMENT),
+        golden=GoldenTolerances(GOLDEN_RELATIVE, GOLDEN_AGREEMENT),
         needs=needs_of(parts, candidate),
         data=DataRecord("made", "benchmarks/serving/models.py", "0" * 64),
         accuracy=None,

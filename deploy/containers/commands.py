@@ -12,7 +12,7 @@ from toolchain.records.certificate import Certificate
 from toolchain.records.manifest import Manifest
 from toolchain.records.report import Report
 from toolchain.records.selfcheck import SelfCheck
-from toolchain.records.storage import decoded
+from toolchain.records.storage import decode_record
 
 
 def certified(image: str, say: Say) -> Certificate:
@@ -20,13 +20,13 @@ def certified(image: str, say: Say) -> Certificate:
     will find it on."""
     say(f"certify: {image}")
     words = run_once(image, ["certify"], say=say, volume=_volume(image))
-    return decoded(_last_line(words), Certificate, image, certificate.FORMAT)
+    return decode_record(_last_line(words), Certificate, image, certificate.FORMAT)
 
 
 def selfchecked(image: str, say: Say) -> SelfCheck:
     """What the image finds of itself on this machine, which need not be able to run it."""
     say(f"check: {image}")
-    return decoded(_last_line(run_once(image, ["check"], say=say)), SelfCheck, image, selfcheck.FORMAT)
+    return decode_record(_last_line(run_once(image, ["check"], say=say)), SelfCheck, image, selfcheck.FORMAT)
 
 
 def benched(
@@ -43,7 +43,7 @@ def benched(
     asked = [f"--seconds={seconds}", f"--scenarios={scenarios}", *([f"--rate={rate}"] if rate is not None else [])]
     asked += [f"--precision={precision}"] if precision else []
     words = run_once(image, ["bench", *asked], say=say, volume=_volume(image))
-    return decoded(_last_line(words), Report, image, report.FORMAT)
+    return decode_record(_last_line(words), Report, image, report.FORMAT)
 
 
 def described(what: str) -> Manifest:

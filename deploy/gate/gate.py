@@ -31,7 +31,7 @@ from deploy.gate.verdict import (
     verdict_of,
 )
 from toolchain.records.fingerprint import Fingerprint
-from toolchain.records.gate import ANCHOR, BASELINE, CANDIDATE, Finding, Gate, Round, Side
+from toolchain.records.gate import ANCHOR, BASELINE, CANDIDATE, Finding, Gate, GatedRelease, Round
 
 # Rounds after which it is asked whether all is known: few looks, since each is one more chance to be wrong
 LOOKS = (LEAST_ROUNDS, 14, 20, 28, 40, 56, 80, 112, 160)
@@ -201,8 +201,8 @@ class _Run:
         return sum(theirs and not mine for mine, theirs in pairs), sum(mine and not theirs for mine, theirs in pairs)
 
 
-def _side(one: Contestant, facts: Facts | None = None, peak_memory_bytes: int = 0) -> Side:
-    return Side(
+def _side(one: Contestant, facts: Facts | None = None, peak_memory_bytes: int = 0) -> GatedRelease:
+    return GatedRelease(
         bundle=one.bundle,
         name=one.name,
         release=one.release,

@@ -16,8 +16,8 @@ import msgspec
 
 from deploy.gate.statistics import bootstrap_median, median
 from toolchain.errors import DeviceError, DockerError, RecordError, UsageError
-from toolchain.records.interleaved import NOT_A_TURN, Played, Turn
-from toolchain.records.report import Duet
+from toolchain.records.interleaved import UNREADABLE_REQUEST, SliceRequest, SliceResult
+from toolchain.records.report import InterleavedLatencies
 
 WARM_CALLS = 5
 InputT = TypeVar("InputT")
@@ -46,16 +46,16 @@ class ContainerContestant:
 
     def slice(self, queries: int) -> list[float]:
         """DockerError when the container is gone, DeviceError when it says that it cannot."""
-        return list(self.play(Turn(self.precision, queries)).latencies_ms)
+        return list(self.play(SliceRequest(self.precision, queries)).latencies_ms)
 
-    def play(self, turn: Turn) -> Played:
+    def play(self, turn: SliceRequest) -> SliceResult:
         """Any turn; errors as slice()."""
         answer = self._asked(msgspec.json.encode(turn).decode())
         try:
-            played = msgspec.json.decode(answer, type=Played)
+            played = msgspec.json.decode(answer, type=SliceResult)
         except msgspec.MsgspecError as error:
             raise DockerError(f"{self.name}: the container answered {answer.strip()[:80]!r}, not a slice") from error
-        if played.error.startswith(NOT_A_TURN):
+        if played.error.startswith(UNREADABLE_REQUEST):
             raise DeviceError(f"{self.name}: of an older toolchain, which plays otherwise; make its image again")
         if played.error:
             raise DeviceError(f"{self.name}: {played.error}")
@@ -107,7 +107,7 @@ def run(
     say: Callable[[str], None],
     *,
     threads: int,
-) -> Duet:
+) -> InterleavedLatencies:
     """`rounds` rounds in which each contestant plays one slice of `queries`; every other round backwards (ABBA), so
     that a drift of the machine favours nobody. `threads`: what each of them uses, for the record."""
     names = [contestant.name for contestant in contestants]
@@ -121,10 +121,10 @@ def run(
             slices[contestant.name].append(tuple(contestant.slice(queries)))
         medians = ", ".join(f"{name} {median(slices[name][-1]):.2f} ms" for name in names)
         say(f"  round {index + 1} of {rounds}: {medians}")
-    return Duet(threads, {name: tuple(played) for name, played in slices.items()})
+    return InterleavedLatencies(threads, {name: tuple(played) for name, played in slices.items()})
 
 
-def ratio(duet: Duet, a: str, b: str) -> tuple[float, float, float]:
+def ratio(duet: InterleavedLatencies, a: str, b: str) -> tuple[float, float, float]:
     """How many times as long `a` takes as `b`: median over the rounds, and its 95 % interval (low, high).
 
     Each round gives one value, the log-ratio of the two slices' medians; the interval is the bootstrap's over rounds.

@@ -24,7 +24,7 @@ from deploy.gate.interleaved import ContainerContestant
 from deploy.gate.statistics import median
 from toolchain.records.fingerprint import Fingerprint
 from toolchain.records.gate import BASELINE, CANDIDATE, Round
-from toolchain.records.interleaved import BATCH, WARM, Played, Turn
+from toolchain.records.interleaved import THROUGHPUT_BATCH, WARMUP_CALLS, SliceRequest, SliceResult
 
 TURNS, ROUND_S = (4, 64), 2.5  # A B B A so many times a round, as fit into its time
 RATE_PART = 2  # so many times fewer with batches: what they tell scatters less
@@ -44,7 +44,7 @@ class NotComparable(Exception):
 class Player(Protocol):
     """Plays a turn: a container of a release."""
 
-    def play(self, turn: Turn) -> Played: ...
+    def play(self, turn: SliceRequest) -> SliceResult: ...
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ class Match:
             return self._played(players, number)
 
     def _facts(self, role: str, player: Player) -> Facts:
-        played = player.play(Turn("", 1, "pictures"))
+        played = player.play(SliceRequest("", 1, "pictures"))
         if played.device is None:
             raise NotComparable(f"the {role} does not tell its device: its image is too old; make it again")
         return Facts(played.device, played.threads, played.engine, played.precision, played.right)
@@ -180,9 +180,9 @@ class Match:
             rate = self._turn(role, player, "throughput", BATCHES[0]).throughput_per_s
             slowest_per_s = min(slowest_per_s, max(rate or 0.0, 1e-6))
         self._queries = _clamped(SLICE_S * 1000 / slowest_ms, *QUERIES)
-        self._batches = _clamped(RATE_S * slowest_per_s / BATCH, *BATCHES)
-        batches_s = self._batches * BATCH / slowest_per_s / RATE_PART
-        slices_s = (self._queries + WARM) * slowest_ms / 1000 + batches_s
+        self._batches = _clamped(RATE_S * slowest_per_s / THROUGHPUT_BATCH, *BATCHES)
+        batches_s = self._batches * THROUGHPUT_BATCH / slowest_per_s / RATE_PART
+        slices_s = (self._queries + WARMUP_CALLS) * slowest_ms / 1000 + batches_s
         self._turns = _clamped(ROUND_S / (2 * len(players) * slices_s), *TURNS)
 
     def _played(self, players: Mapping[str, Player], number: int) -> Round:
@@ -206,14 +206,18 @@ class Match:
             {role: tuple(parts) for role, parts in latencies.items()},
             {role: tuple(parts) for role, parts in rates.items()},
             throttled,
-            {role: found / (len(rates[role]) * self._batches * BATCH) for role, found in joules.items() if found},
+            {
+                role: found / (len(rates[role]) * self._batches * THROUGHPUT_BATCH)
+                for role, found in joules.items()
+                if found
+            },
         )
 
-    def _turn(self, role: str, player: Player, what: Literal["latency", "throughput"], queries: int) -> Played:
+    def _turn(self, role: str, player: Player, what: Literal["latency", "throughput"], queries: int) -> SliceResult:
         slower = self._slower if role == CANDIDATE else 0.0
-        return player.play(Turn(self.facts[role].precision, queries, what, slower, pinned=True))
+        return player.play(SliceRequest(self.facts[role].precision, queries, what, slower, pinned=True))
 
-    def _slice(self, role: str, player: Player) -> Played:
+    def _slice(self, role: str, player: Player) -> SliceResult:
         began = perf_counter()
         played = self._turn(role, player, "latency", self._queries)
         took_s = perf_counter() - began
@@ -229,7 +233,7 @@ class Match:
             raise NotComparable(
                 f"the {role}'s clock is wrong: it tells {told_s:.3f} s of requests in {took_s:.3f} s of this host's"
             )
-        self._over[role].append((took_s, took_s - told_s * (1 + WARM / self._queries)))
+        self._over[role].append((took_s, took_s - told_s * (1 + WARMUP_CALLS / self._queries)))
         if min(map(len, self._over.values())) < CLOCK_SLICES:
             return
         over = {role: median([left for _, left in found]) for role, found in self._over.items()}

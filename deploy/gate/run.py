@@ -22,7 +22,7 @@ from toolchain.errors import RecordError, UsageError
 from toolchain.paths import home
 from toolchain.records.fingerprint import Fingerprint
 from toolchain.records.gate import CANDIDATE, Gate
-from toolchain.records.storage import encoded, write_whole
+from toolchain.records.storage import encode_record, write_atomically
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -75,7 +75,7 @@ def _kept_while_played(found: dict[str, Contestant], terms: Terms, on: str | Non
         judged = gate(found, terms, say, kept)
     except BaseException:
         if kept.rounds:
-            write_whole(path, encoded(kept))
+            write_atomically(path, encode_record(kept))
             say(f"gate: {len(kept.rounds) + len(kept.confirming)} rounds are kept; run the same command to go on")
         raise
     path.unlink(missing_ok=True)
@@ -85,7 +85,7 @@ def _kept_while_played(found: dict[str, Contestant], terms: Terms, on: str | Non
 def place_of(who: object, on: str | None) -> Path:
     """A file of its own for who plays, and on which machine."""
     device: object = on or (fingerprint(), os.environ.get("DOCKER_HOST", ""))
-    return home() / "gates" / f"{sha256(encoded((who, device))).hexdigest()[:16]}.json"
+    return home() / "gates" / f"{sha256(encode_record((who, device))).hexdigest()[:16]}.json"
 
 
 def _read(path: Path) -> Kept:

@@ -19,7 +19,7 @@ from deploy.ledger.ledger import Ledger
 from toolchain.errors import RecordError, UsageError
 from toolchain.records.fingerprint import Fingerprint
 from toolchain.records.gate import BASELINE, CANDIDATE
-from toolchain.records.storage import encoded, write_whole
+from toolchain.records.storage import encode_record, write_atomically
 
 SLOWER = (0.0, 0.01, 0.02, 0.03, 0.05, 0.10)
 
@@ -80,7 +80,7 @@ def selftest(
         ledger.record_gate(found)
         played = len(found.rounds) + len(found.confirming)
         kept.trials.append(Trial(share, found.verdict, found.reason, played, found.seconds))
-        write_whole(path, encoded(kept))
+        write_atomically(path, encode_record(kept))
         took = f"{played} rounds, {found.seconds:.0f} s"
         say(f"gate {number} of {len(wanted)}: {share:.0%} slower: {found.verdict} after {took}")
     path.unlink(missing_ok=True)

@@ -24,7 +24,7 @@ from deploy.gate.statistics import (
     sign_flip,
     trimmed_mean,
 )
-from toolchain.records.gate import CANDIDATE, Finding, Round, Side, Verdict
+from toolchain.records.gate import CANDIDATE, Finding, GatedRelease, GateVerdict, Round
 
 LEVEL = 0.98  # of the interval: one in a hundred beyond either end
 ALPHA = 0.01
@@ -114,7 +114,7 @@ def _values(rounds: Sequence[Round], metric: Metric, other: str) -> list[float]:
 
 def _timed(name: str, other: str, values: list[float], margin: float, p: float) -> Finding:
     low, high = (exp(end) - 1 for end in bootstrap_trimmed(values, LEVEL))
-    verdict: Verdict = "unsure"
+    verdict: GateVerdict = "unsure"
     if high < margin:
         verdict = "passed"
     elif low > margin and p < ALPHA:
@@ -139,7 +139,9 @@ def grown(name: str, candidate: int, other: int, against: str, margin: float) ->
     return Finding(name, against, "regressed" if change > margin else "passed", change, margin=margin)
 
 
-def accuracy(candidate: Side, other: Side, against: str, margin: float, lost: int | None, won: int | None) -> Finding:
+def accuracy(
+    candidate: GatedRelease, other: GatedRelease, against: str, margin: float, lost: int | None, won: int | None
+) -> Finding:
     """Held-out pictures right on this device. lost, won: those that only `other`, only the candidate has right, where
     both were asked the same pictures; else None, and nothing is tested."""
     mine, theirs = candidate.accuracy, other.accuracy
@@ -155,7 +157,7 @@ def accuracy(candidate: Side, other: Side, against: str, margin: float, lost: in
     return Finding(ACCURACY, against, "regressed" if p < ALPHA else "unsure", change, margin=margin, p=p, note=note)
 
 
-def verdict_of(findings: Sequence[Finding]) -> tuple[Verdict, str]:
+def verdict_of(findings: Sequence[Finding]) -> tuple[GateVerdict, str]:
     """The whole verdict, and in a sentence why."""
     for verdict in ("regressed", "unsure"):
         found = [one for one in findings if one.verdict == verdict and (verdict == "regressed" or _must_pass(one))]

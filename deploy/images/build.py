@@ -34,7 +34,7 @@ from deploy.images.wheelhouse import built_lines, wheelhouse
 from toolchain.errors import DockerError
 from toolchain.records.bundle import MANIFEST, Bundle
 from toolchain.records.manifest import FORMAT, Manifest
-from toolchain.records.storage import decoded
+from toolchain.records.storage import decode_record
 
 ROOT = Path(__file__).parents[2]
 INSTALLER_LOCK = ROOT / "requirements" / "pip.txt"
@@ -123,7 +123,7 @@ def image_manifest(image: str) -> Manifest:
 
 
 def manifest_from(content: bytes, image: str) -> Manifest:
-    return decoded(content, Manifest, f"{image}:/bundle/{MANIFEST}", FORMAT)
+    return decode_record(content, Manifest, f"{image}:/bundle/{MANIFEST}", FORMAT)
 
 
 def bundle_files(client: DockerClient, image: str, *names: str) -> list[bytes]:

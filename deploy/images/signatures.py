@@ -18,14 +18,14 @@ from deploy.docker.labels import BUNDLE, NAME, RELEASE
 from deploy.runtime.device.signing import signing_key
 from toolchain.errors import DeviceError, DockerError, RecordError, UsageError
 from toolchain.paths import home
-from toolchain.records.certificate import signable, unbased
-from toolchain.records.storage import decoded, encoded, write_whole
+from toolchain.records.certificate import decode_base64, signable_bytes
+from toolchain.records.storage import decode_record, encode_record, write_atomically
 
 FORMAT = 1
 
 
 class Signature(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """image: its id; key, signature: base64; the signature is of all the rest (certificate.signable)."""
+    """image: its id; key, signature: base64; the signature is of all the rest (certificate.signable_bytes)."""
 
     image: str
     name: str
@@ -49,9 +49,9 @@ def sign(image: Image, key: Path | None = None) -> Signature:
     public = b64encode(bytes(held.verify_key)).decode()
     at = datetime.now(UTC).isoformat(timespec="seconds")
     made = Signature(str(image.id), labels[NAME], labels[RELEASE], labels[BUNDLE], at, public)
-    signature = b64encode(held.sign(signable(encoded(made))).signature).decode()
+    signature = b64encode(held.sign(signable_bytes(encode_record(made))).signature).decode()
     made = msgspec.structs.replace(made, signature=signature)
-    write_whole(_place(str(image.id)), encoded(made))
+    write_atomically(_place(str(image.id)), encode_record(made))
     return made
 
 
@@ -62,18 +62,18 @@ def signature_of(image: str) -> bytes:
 
 
 def keep_signature(image: str, document: bytes) -> None:
-    write_whole(_place(image), document)
+    write_atomically(_place(image), document)
 
 
 def check_signature(document: bytes, image: str, what: str) -> Signature:
     """RecordError: no signature, one of another image, or one that was changed."""
     if not document:
         raise RecordError(f"{what} is not signed; sign it where it was made: toolchain release sign {what}")
-    found = decoded(document, Signature, f"the signature of {what}", FORMAT)
+    found = decode_record(document, Signature, f"the signature of {what}", FORMAT)
     if found.image != image:
         raise RecordError(f"{what}: the signature is of another image, {found.image[:19]}, not of {image[:19]}")
     try:
-        VerifyKey(unbased(found.key)).verify(signable(document), unbased(found.signature))
+        VerifyKey(decode_base64(found.key)).verify(signable_bytes(document), decode_base64(found.signature))
     except (BadSignatureError, ValueError, TypeError) as error:
         raise RecordError(f"{what}: the signature does not fit: it was changed after it was signed") from error
     return found

@@ -15,7 +15,7 @@ from shutil import move
 
 from deploy import Say
 from toolchain.errors import DockerError
-from toolchain.records.storage import digest_of, folder_made_whole
+from toolchain.records.storage import atomic_folder, digest_of
 
 PYTHON = "3.11"  # of the base image
 PLATFORMS = ("manylinux_2_34", "manylinux_2_31", "manylinux_2_28", "manylinux_2_27", "manylinux_2_17", "manylinux2014")
@@ -36,7 +36,7 @@ def wheelhouse(locks: Sequence[Path], say: Say, home: Path | None = None, source
     folder = (home or toolchain_home()) / "wheelhouse" / named
     if not folder.is_dir():
         say(f"downloading the image's wheels ({', '.join(lock.name for lock in locks)})")
-        with folder_made_whole(folder) as temporary:
+        with atomic_folder(folder) as temporary:
             for lock in locks:
                 _download(lock, temporary)
             for lock in sources:

@@ -14,7 +14,7 @@ import yaml
 from deploy.kubernetes.secrets import GRPC_PORT, OPEN, Closed, Object
 from toolchain.errors import UsageError
 from toolchain.records.manifest import Manifest
-from toolchain.records.storage import write_whole
+from toolchain.records.storage import write_atomically
 
 USER, GRACE_S = 10001, 30
 UNFIT = re.compile(r"[^a-z0-9-]+")
@@ -33,7 +33,7 @@ def write(manifest: Manifest, image: str, folder: Path, closed: Closed = OPEN) -
     written = []
     for name, content in files(manifest, image, closed).items():
         place = folder / name
-        write_whole(place, content.encode())
+        write_atomically(place, content.encode())
         written.append(place)
     return written
 

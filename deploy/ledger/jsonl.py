@@ -22,7 +22,7 @@ from toolchain.records.certificate import Certificate
 from toolchain.records.gate import Gate
 from toolchain.records.manifest import Manifest
 from toolchain.records.report import Report
-from toolchain.records.storage import decoded
+from toolchain.records.storage import decode_record
 
 
 class Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -68,11 +68,11 @@ def imported(ledger: Ledger, lines: Iterable[bytes], place: str) -> Counter[str]
 
 def _keep(ledger: Ledger, line: Line, content: bytes, where: str) -> None:
     if line.kind == "report":
-        ledger.keep_report(content, decoded(content, Report, where, report.FORMAT))
+        ledger.keep_report(content, decode_record(content, Report, where, report.FORMAT))
     elif line.kind == "certificate":
-        ledger.keep_certificate(content, decoded(content, Certificate, where, certificate.FORMAT))
+        ledger.keep_certificate(content, decode_record(content, Certificate, where, certificate.FORMAT))
     elif line.kind == "gate":
-        ledger.keep_gate(content, decoded(content, Gate, where, gate.FORMAT))
+        ledger.keep_gate(content, decode_record(content, Gate, where, gate.FORMAT))
     else:
-        made = Bundle(Path(), decoded(content, Manifest, where, manifest.FORMAT), line.digest)
+        made = Bundle(Path(), decode_record(content, Manifest, where, manifest.FORMAT), line.digest)
         ledger.record_release(made, line.image_bytes, content, line.recorded_at)

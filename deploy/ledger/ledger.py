@@ -32,7 +32,7 @@ from toolchain.records.manifest import FORMAT as MANIFEST_FORMAT
 from toolchain.records.manifest import Manifest
 from toolchain.records.report import FORMAT as REPORT_FORMAT
 from toolchain.records.report import Report
-from toolchain.records.storage import decoded, encoded
+from toolchain.records.storage import decode_record, encode_record
 
 Kind = Literal["release", "report", "certificate", "gate"]
 VARIABLE = "TOOLCHAIN_LEDGER"
@@ -89,7 +89,7 @@ class Ledger:
             "accuracy": accuracy and accuracy.chosen,
             "size_bytes": manifest.serving.size_bytes,
             "image_bytes": image_bytes,
-            "manifest": (content or encoded(manifest)).decode(),
+            "manifest": (content or encode_record(manifest)).decode(),
             "recorded_at": recorded_at or datetime.now(UTC).isoformat(timespec="microseconds"),  # several a second
         }
         with transaction(self._engine, writes=True) as connection:
@@ -101,7 +101,7 @@ class Ledger:
 
     def record_report(self, report: Report) -> str:
         """Keep a report with every latency; returns its digest."""
-        return self.keep_report(encoded(report), report)
+        return self.keep_report(encode_record(report), report)
 
     def keep_report(self, content: bytes, report: Report) -> str:
         """As record_report(), of the very bytes that another ledger has."""
@@ -131,7 +131,7 @@ class Ledger:
 
     def record_certificate(self, certificate: Certificate) -> str:
         """Keep a certificate, passed or not; returns its digest."""
-        return self.keep_certificate(encoded(certificate), certificate)
+        return self.keep_certificate(encode_record(certificate), certificate)
 
     def keep_certificate(self, content: bytes, certificate: Certificate) -> str:
         """As record_certificate(), of the very bytes that another ledger has."""
@@ -153,7 +153,7 @@ class Ledger:
 
     def record_gate(self, gate: Gate) -> str:
         """Keep a gate with every round; returns its digest."""
-        return self.keep_gate(encoded(gate), gate)
+        return self.keep_gate(encode_record(gate), gate)
 
     def keep_gate(self, content: bytes, gate: Gate) -> str:
         """As record_gate(), of the very bytes that another ledger has."""
@@ -184,14 +184,14 @@ class Ledger:
 
     def noise(self, name: str, precision: str, fingerprint: Fingerprint, threads: int) -> dict[str, list[float]]:
         """Log-ratios by metric that gates of a release of that model against itself found on that device."""
-        device = sha256(encoded(fingerprint)).hexdigest()
+        device = sha256(encode_record(fingerprint)).hexdigest()
         asked = sql.select(gates.c.document).where(gates.c.candidate == gates.c.baseline, gates.c.slower == 0)
         asked = asked.where(gates.c.name == name, gates.c.device == device, gates.c.threads == threads)
         with transaction(self._engine, writes=False) as connection:
             found = connection.execute(asked).scalars().all()
         effects: dict[str, list[float]] = {}
         for document in found:
-            gate = decoded(document.encode(), Gate, shown(self._engine.url), GATE_FORMAT)
+            gate = decode_record(document.encode(), Gate, shown(self._engine.url), GATE_FORMAT)
             for one in gate.findings if gate.sides[CANDIDATE].precision == precision else ():
                 if one.against == BASELINE and one.low is not None and one.change is not None:
                     effects.setdefault(one.metric, []).append(log1p(one.change))
@@ -229,7 +229,7 @@ class Ledger:
         place = f"{shown(self._engine.url)}: bundle {bundle[:12]}"
         if text is None:
             raise RecordError(f"{place}: not in the ledger; record it: toolchain deploy, or toolchain gate")
-        return decoded(text.encode(), Manifest, place, MANIFEST_FORMAT)
+        return decode_record(text.encode(), Manifest, place, MANIFEST_FORMAT)
 
     def history(self, name: str | None = None, limit: int = 50) -> tuple[Row, ...]:
         """Releases x devices, newest first: a row for each report, and one for each release without any."""
@@ -261,11 +261,11 @@ class Ledger:
 
     def _whole(self, digest: str, document: str, latencies: bytes) -> Report:
         content = self._bytes(digest, document, latencies, joined, "report", "measure again: toolchain bench")
-        return decoded(content, Report, self._place(digest, "report"), REPORT_FORMAT)
+        return decode_record(content, Report, self._place(digest, "report"), REPORT_FORMAT)
 
     def _whole_gate(self, digest: str, document: str, rounds: bytes) -> Gate:
         content = self._bytes(digest, document, rounds, joined_gate, "gate", "judge again: toolchain gate")
-        return decoded(content, Gate, self._place(digest, "gate"), GATE_FORMAT)
+        return decode_record(content, Gate, self._place(digest, "gate"), GATE_FORMAT)
 
     def _bytes(self, digest: str, document: str, latencies: bytes, join: Joined, kind: str, cure: str) -> bytes:
         """What was recorded; RecordError when it is not what its digest says."""
@@ -282,7 +282,7 @@ class Ledger:
         return f"{shown(self._engine.url)}: {kind} {digest[:12]}"
 
     def _device(self, connection: sql.Connection, fingerprint: Fingerprint) -> str:
-        content = encoded(fingerprint)
+        content = encode_record(fingerprint)
         device = sha256(content).hexdigest()
         values = {"device": device, "label": device_label(fingerprint), "fingerprint": content.decode()}
         self._keep(connection, devices, values)

@@ -35,11 +35,11 @@ def document(record: object, out: Path | None) -> None:
     """One JSON document: the last line of stdout, and a file where asked for."""
     import msgspec
 
-    from toolchain.records.storage import encoded, write_whole
+    from toolchain.records.storage import encode_record, write_atomically
 
     if out is not None:
         try:
-            write_whole(out, encoded(record))
+            write_atomically(out, encode_record(record))
         except OSError as error:
             raise UsageError(f"--out {out}: cannot be written ({error.strerror})") from error
     print(msgspec.json.encode(record).decode(), flush=True)

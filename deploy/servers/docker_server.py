@@ -21,7 +21,7 @@ from deploy.servers.server import Judged, Note, ShipError, State, Ticket
 from deploy.servers.ssh import Shell
 from deploy.servers.transfer import Delivery, Source, pruned
 from toolchain.errors import RecordError
-from toolchain.records.certificate import fingerprint_of
+from toolchain.records.certificate import short_key
 
 
 class Reached(msgspec.Struct, frozen=True):
@@ -88,9 +88,9 @@ class DockerSite:
         except RecordError as error:
             raise ShipError(f"{self.name}: {error}") from error
         if trusted and found.key not in trusted and not self._trust:
-            known = ", ".join(fingerprint_of(key) for key in trusted)
+            known = ", ".join(short_key(key) for key in trusted)
             raise ShipError(
-                f"{self.name}: {self._parcel.tag} is signed by {fingerprint_of(found.key)}, who is not trusted there "
+                f"{self.name}: {self._parcel.tag} is signed by {short_key(found.key)}, who is not trusted there "
                 f"({known} is); if that is right: --trust"
             )
         return found

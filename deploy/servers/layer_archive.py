@@ -16,7 +16,7 @@ from typing import IO, Any
 from docker.models.images import Image
 
 from deploy.servers.server import ShipError
-from toolchain.records.storage import file_made_whole
+from toolchain.records.storage import atomic_file
 
 LEVEL = 6
 
@@ -39,7 +39,7 @@ def packed(image: Image, present: int, out: Path) -> Path:
         for block in image.save(named=True):
             saved.write(block)
         saved.seek(0)
-        with file_made_whole(out) as temporary:
+        with atomic_file(out) as temporary:
             _pack(saved, present, temporary)
     return out
 

@@ -19,7 +19,7 @@ from deploy.servers.release_image import Parcel
 from deploy.servers.server import ShipError
 from deploy.servers.ssh import Shell
 from toolchain.paths import home
-from toolchain.records.storage import write_whole
+from toolchain.records.storage import write_atomically
 
 SPARE_BYTES = 64 << 20  # what an engine and its containers write meanwhile
 EVERY_S = 1.0
@@ -200,7 +200,7 @@ def _check_pushed(lines: Iterable[Mapping[str, object]], name: str) -> None:
 def layers_of(server: str, there: DockerClient) -> list[Sequence[str]]:
     """What the images of a server are made of; kept, for a stick that is packed when it cannot be asked."""
     found = [one.attrs["RootFS"].get("Layers") or () for one in there.images.list(all=True)]
-    write_whole(_place(server), msgspec.json.encode(found))
+    write_atomically(_place(server), msgspec.json.encode(found))
     return found
 
 

@@ -20,7 +20,7 @@ from deploy.servers.release_image import Parcel
 from deploy.servers.server import ShipError
 from deploy.servers.transfer import Packages, packages_of, remembered
 from toolchain.errors import RecordError, UsageError
-from toolchain.records.storage import decoded, digest_of, encoded, file_made_whole
+from toolchain.records.storage import atomic_file, decode_record, digest_of, encode_record
 
 LISTED = "stick.json"
 FORMAT = 1
@@ -48,8 +48,8 @@ def pack(client: DockerClient, sent: Parcel, servers: Sequence[str], out: Path, 
     made = packages_of(client, sent, say)
     files = {f"image-{count}.tar.gz": made(count) for count in sorted(present)}
     stick = Stick(sent, tuple(Archive(name, digest_of(file), count) for name, (count, file) in files.items()))
-    with file_made_whole(out) as temporary, tarfile.open(temporary, "w") as written:
-        add_content(written, LISTED, encoded(stick))
+    with atomic_file(out) as temporary, tarfile.open(temporary, "w") as written:
+        add_content(written, LISTED, encode_record(stick))
         for name, (_, file) in files.items():
             written.add(file, name)
     return stick
@@ -63,7 +63,7 @@ def unpacked(place: Path) -> Iterator[tuple[Parcel, Packages]]:
         try:
             with tarfile.open(place) as written:
                 written.extractall(folder, filter="data")
-            stick = decoded((folder / LISTED).read_bytes(), Stick, f"{place}:{LISTED}", FORMAT)
+            stick = decode_record((folder / LISTED).read_bytes(), Stick, f"{place}:{LISTED}", FORMAT)
         except (OSError, tarfile.TarError, RecordError) as error:
             raise UsageError(
                 f"{place}: no release to unpack ({error}); expected what `toolchain pack` wrote"

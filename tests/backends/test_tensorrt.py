@@ -24,8 +24,8 @@ from toolchain.export import onnx_from_torch
 from toolchain.models.preprocessing import normalized
 from toolchain.parity import compare
 from toolchain.records.manifest import Candidate, Precision
-from toolchain.records.storage import decoded
-from toolchain.records.tensorrt_layers import Audit, BuildOrder, refuse_float
+from toolchain.records.storage import decode_record
+from toolchain.records.tensorrt_layers import LayerInspection, PlanSpec, require_int8_convolutions
 from toolchain.records.tensors import Preprocessing
 
 LINE = (
@@ -42,9 +42,9 @@ def made(folder: Path, precision: Precision, **options: object) -> Candidate:
     return tensorrt.build(onnx_file, folder / "made", precision, Calibration(pictures(40, seed=2)), options=options)
 
 
-def audit_in(folder: Path, precision: str) -> Audit:
+def audit_in(folder: Path, precision: str) -> LayerInspection:
     place = folder / "made" / f"audit-{precision}.json"
-    return decoded(place.read_bytes(), Audit, str(place), 1)
+    return decode_record(place.read_bytes(), LayerInspection, str(place), 1)
 
 
 @pytest.mark.parametrize(
@@ -88,8 +88,8 @@ def test_a_recipe_may_name_gpus_and_batches(tmp_path: Path) -> None:
 def test_the_classic_flavour_ships_the_typed_graph(tmp_path: Path) -> None:
     candidate = made(tmp_path, "int8", flavour="classic")
     assert candidate.files == ("model-int8.onnx", "order-int8.json")
-    order = decoded((tmp_path / "made" / "order-int8.json").read_bytes(), BuildOrder, "order", 1)
-    assert order == BuildOrder("int8", (1, 8, 32), {"Conv.4": 432, "Conv.6": 2304})
+    order = decode_record((tmp_path / "made" / "order-int8.json").read_bytes(), PlanSpec, "order", 1)
+    assert order == PlanSpec("int8", (1, 8, 32), {"Conv.4": 432, "Conv.6": 2304})
     kinds = {node.op_type for node in onnx.load(tmp_path / "made" / "model-int8.onnx").graph.node}
     assert "QuantizeLinear" in kinds
     assert candidate.size_bytes == sum((tmp_path / "made" / name).stat().st_size for name in candidate.files)
@@ -136,9 +136,9 @@ def test_int8_that_is_computed_in_float_is_refused_by_name() -> None:
     assert audit.layers[0].activation_bytes == 8 * 4 * 4 * 4
     assert audit.layers[0].onnx == ("conv1", "relu")
     with pytest.raises(BackendError, match=r"2 of 3 convolutions in float: conv2 \(Half\), conv3 \(not found\); its"):
-        refuse_float(audit)
-    refuse_float(audit, meant=("conv2", "conv3"))
-    refuse_float(msgspec.structs.replace(audit, precision="fp16"))
+        require_int8_convolutions(audit)
+    require_int8_convolutions(audit, meant=("conv2", "conv3"))
+    require_int8_convolutions(msgspec.structs.replace(audit, precision="fp16"))
 
 
 def test_convolutions_too_narrow_for_int8_are_refused_unless_the_recipe_names_them(tmp_path: Path) -> None:

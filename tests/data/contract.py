@@ -10,7 +10,7 @@ import numpy as np
 from toolchain.data.dataset import DataSet
 from toolchain.data.loading import ROOMS
 from toolchain.data.provenance import seal
-from toolchain.records.storage import folder_made_whole
+from toolchain.records.storage import atomic_folder
 
 PARTS = ("train", "validate", "certify", "test")
 
@@ -48,7 +48,7 @@ def check_data_set(data: DataSet, again: DataSet) -> None:
 def kept(home: Path, name: str, unpack: Callable[[Path, Path], None], archives: Path) -> Path:
     """What fetch leaves behind, from archives that a test wrote."""
     folder = home / "data" / name
-    with folder_made_whole(folder) as made:
+    with atomic_folder(folder) as made:
         unpack(archives, made)
         seal(made, name, "official", {})
     return folder

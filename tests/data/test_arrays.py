@@ -12,7 +12,7 @@ from toolchain.data.arrays import Arrays, FittedImages, array_set, check_arrays,
 from toolchain.data.dataset import DataSet
 from toolchain.data.provenance import checked, seal
 from toolchain.errors import DataError
-from toolchain.records.storage import folder_made_whole
+from toolchain.records.storage import atomic_folder
 from toolchain.records.tensors import Preprocessing
 
 CLASSES = ("cat", "dog", "frog")
@@ -24,7 +24,7 @@ def arrays(count: int, channels: int = 3) -> Arrays:
 
 
 def made(folder: Path, preprocessing: Preprocessing | None = None, channels: int = 3) -> DataSet:
-    with folder_made_whole(folder) as making:
+    with atomic_folder(folder) as making:
         write_arrays(making, CLASSES, arrays(60, channels), arrays(9, channels))
         seal(making, "cifar10", "mirror", {})
     return array_set("cifar10", CLASSES, folder, preprocessing)

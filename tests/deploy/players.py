@@ -13,7 +13,7 @@ from deploy.gate.rounds import Entrant, Player
 from deploy.runtime.device.probe import fingerprint
 from toolchain.records.fingerprint import Fingerprint
 from toolchain.records.gate import BASELINE, CANDIDATE
-from toolchain.records.interleaved import BATCH, WARM, Played, Turn
+from toolchain.records.interleaved import THROUGHPUT_BATCH, WARMUP_CALLS, SliceRequest, SliceResult
 
 DEVICE = fingerprint()
 
@@ -38,18 +38,18 @@ class Drawn:
     def __post_init__(self) -> None:
         self.random = np.random.default_rng(self.seed)
 
-    def _joules(self, turn: Turn) -> float | None:
-        return self.joules and self.joules * turn.queries * BATCH * float(self.random.normal(1, 0.02))
+    def _joules(self, turn: SliceRequest) -> float | None:
+        return self.joules and self.joules * turn.queries * THROUGHPUT_BATCH * float(self.random.normal(1, 0.02))
 
-    def play(self, turn: Turn) -> Played:
+    def play(self, turn: SliceRequest) -> SliceResult:
         if turn.what == "pictures":
-            return Played(right=self.right, device=self.device, threads=1, engine=self.engine, precision="fp32")
+            return SliceResult(right=self.right, device=self.device, threads=1, engine=self.engine, precision="fp32")
         mood = float(np.exp(self.random.normal(0, self.mood))) * self.median_ms * (1 + turn.slower)
-        known = Played(throttled_periods=self.throttled, peak_memory_bytes=self.memory, engine=self.engine)
+        known = SliceResult(throttled_periods=self.throttled, peak_memory_bytes=self.memory, engine=self.engine)
         if turn.what == "throughput":
             return msgspec.structs.replace(known, throughput_per_s=1e3 / mood, joules=self._joules(turn))
         latencies = mood * np.exp(self.random.normal(0, 0.02, turn.queries - self.lost))
-        time.sleep(latencies.sum() * (1 + WARM / turn.queries) / 1000 / self.clock)
+        time.sleep(latencies.sum() * (1 + WARMUP_CALLS / turn.queries) / 1000 / self.clock)
         return msgspec.structs.replace(known, latencies_ms=tuple(latencies.tolist()))
 
 

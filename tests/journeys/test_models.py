@@ -140,6 +140,6 @@ quantize = { samples = 50 }
     assert pruned.macs < 0.6 * before.macs
     assert pruned.parameters == trained.parameters == quantized.parameters < 0.6 * before.parameters
     assert {one.precision for one in bundle.manifest.candidates if one.latency_ms} == {"fp32", "bf16", "int8"}
-    golden = bundle.arrays("sample.npz")
+    golden = bundle.read_arrays("sample.npz")
     assert golden["inputs"].shape[1:] == (32, 48, 3)
     assert all(np.isfinite(golden[f"outputs_{one.precision}"]).all() for one in bundle.manifest.candidates)

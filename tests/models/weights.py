@@ -11,7 +11,7 @@ from toolchain.models.save import structure_from, write_weights
 from toolchain.models.structure import tensors_of
 from toolchain.recipe import ModelSpec
 from toolchain.records.tensors import Preprocessing
-from toolchain.records.weights import Applied, Structure, Weights
+from toolchain.records.weights import AppliedStep, Structure, Weights
 
 SHAPE = Preprocessing(32, 32)
 
@@ -25,7 +25,7 @@ def record(spec: ModelSpec, structure: Structure, classes: int = 5, shape: Prepr
         input=shape,
         data="made",
         seed=0,
-        steps=(Applied("prune_channels", {"ratio": 0.3}),),
+        steps=(AppliedStep("prune_channels", {"ratio": 0.3}),),
         structure=structure,
         accuracy=0.5,
         images=10,

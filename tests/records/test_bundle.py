@@ -15,7 +15,7 @@ def test_a_bundle_opens_as_it_was_written(tmp_path: Path) -> None:
     opened = open_bundle(tmp_path / "x.bundle")
     assert opened == written
     assert opened.manifest.serving.precision == "fp32"
-    assert opened.arrays("certify.npz")["images"].shape == (12, 8, 8, 3)
+    assert opened.read_arrays("certify.npz")["images"].shape == (12, 8, 8, 3)
 
 
 def test_the_same_bundle_has_the_same_digest(tmp_path: Path) -> None:

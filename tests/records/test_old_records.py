@@ -9,7 +9,7 @@ from toolchain.records import certificate, manifest, report
 from toolchain.records.certificate import Certificate
 from toolchain.records.manifest import Candidate, Manifest, Precision
 from toolchain.records.report import Report
-from toolchain.records.storage import decoded, read_record
+from toolchain.records.storage import decode_record, read_record
 
 OLD = Path(__file__).parent / "old"
 
@@ -21,8 +21,8 @@ def test_a_report_of_format_1_loads_with_every_latency() -> None:
     assert len(stream.latencies_ms) >= 64
     assert stream.percentile_ms(90) is not None
     assert stream.percentile_ms(99) is None
-    assert old.duet is not None
-    assert old.duet.latencies_ms["torch"] == ((9.0, 8.8), (9.1, 9.3))
+    assert old.interleaved is not None
+    assert old.interleaved.latencies_ms["torch"] == ((9.0, 8.8), (9.1, 9.3))
     assert (old.fingerprint.cpu_quota, old.fingerprint.memory_limit_bytes) == (0.5, 512 * 2**20)
 
 
@@ -44,7 +44,7 @@ def test_a_manifest_of_format_1_loads_with_its_candidates_and_steps() -> None:
 @pytest.mark.parametrize("kind", [Report, Certificate])
 def test_a_record_from_the_future_is_refused_with_what_to_do(kind: type[Report] | type[Certificate]) -> None:
     with pytest.raises(RecordError, match=f"there: {kind.__name__} format 99, this toolchain reads 1 to 1; update"):
-        decoded(b'{"format": 99}', kind, "there", 1)
+        decode_record(b'{"format": 99}', kind, "there", 1)
 
 
 def test_what_is_stored_narrower_than_it_is_computed_says_so() -> None:

@@ -4,20 +4,20 @@ from pathlib import Path
 
 import pytest
 
-from toolchain.records.storage import encoded, folder_made_whole, write_whole
+from toolchain.records.storage import atomic_folder, encode_record, write_atomically
 
 
 def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:
     place = tmp_path / "x"
-    write_whole(place, b"old")
+    write_atomically(place, b"old")
     with pytest.raises(TypeError):
-        write_whole(place, "not bytes")  # type: ignore[arg-type]  # the failure is what is tested
+        write_atomically(place, "not bytes")  # type: ignore[arg-type]  # the failure is what is tested
     assert place.read_bytes() == b"old"
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
 
 
 def test_a_folder_whose_making_fails_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(ValueError), folder_made_whole(tmp_path / "x") as folder:
+    with pytest.raises(ValueError), atomic_folder(tmp_path / "x") as folder:
         (folder / "half").write_text("x")
         raise ValueError
     assert not list(tmp_path.iterdir())
@@ -25,10 +25,10 @@ def test_a_folder_whose_making_fails_leaves_nothing(tmp_path: Path) -> None:
 
 def test_a_folder_takes_the_place_of_an_older_one(tmp_path: Path) -> None:
     for text in ("old", "new"):
-        with folder_made_whole(tmp_path / "x") as folder:
+        with atomic_folder(tmp_path / "x") as folder:
             (folder / text).write_text(text)
     assert [path.name for path in (tmp_path / "x").iterdir()] == ["new"]
 
 
 def test_the_same_record_gives_the_same_bytes() -> None:
-    assert encoded({"b": 1, "a": [1.5]}) == encoded({"a": [1.5], "b": 1})
+    assert encode_record({"b": 1, "a": [1.5]}) == encode_record({"a": [1.5], "b": 1})

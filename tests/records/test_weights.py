@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 
 from toolchain.errors import RecordError
 from toolchain.records.tensors import Preprocessing
-from toolchain.records.weights import KEY, Structure, Weights, metadata_of, read_weights, told
+from toolchain.records.weights import KEY, Structure, Weights, read_metadata, read_weights, require_weights
 
 RECORD = Weights(
     *("cifar:resnet8", {}, 10, "made", Preprocessing(32, 32), "cifar10", 0, (), Structure(), 0.5, 10, 1, 1),
@@ -27,7 +27,7 @@ def file(folder: Path, **changes: Any) -> Path:
 
 def refusal(path: Path) -> str:
     with pytest.raises(RecordError) as caught:
-        told(path)
+        require_weights(path)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -63,7 +63,7 @@ def test_a_structure_that_means_nothing_is_refused(structure: dict[str, Any], wo
 def test_a_file_without_a_record_is_somebody_elses(tmp_path: Path) -> None:
     path = tmp_path / "w.safetensors"
     save_file({"a": np.zeros(3, np.float32)}, path)
-    assert (metadata_of(path), read_weights(path)) == ({}, None)
+    assert (read_metadata(path), read_weights(path)) == ({}, None)
     assert "says nothing of itself; expected a file that `toolchain weights` wrote" in refusal(path)
 
 

@@ -15,8 +15,8 @@ from toolchain.cli import show, weights
 from toolchain.compress.step import Net
 from toolchain.errors import ModelError, RecordError, UsageError
 from toolchain.job.precisions import learned
-from toolchain.records.storage import digest_of, encoded
-from toolchain.records.weights import Weights, metadata_of, read_weights
+from toolchain.records.storage import digest_of, encode_record
+from toolchain.records.weights import Weights, read_metadata, read_weights
 from toolchain.workflows.weights import write
 
 __all__ = ["folder"]  # the fixture
@@ -31,7 +31,7 @@ def out(place: Path, step: int | None = None, said: list[str] | None = None) -> 
     file = place.with_name("w.safetensors")
     record, written = write(place, file, step, "onnxruntime", (said if said is not None else []).append)
     assert written.sha256 == digest_of(file)
-    assert encoded(read_weights(file)) == encoded(record)
+    assert encode_record(read_weights(file)) == encode_record(record)
     return record
 
 
@@ -67,7 +67,7 @@ def test_a_pruned_net_is_written_and_another_recipe_starts_from_it(folder: Path)
     assert (record.parameters, record.classes) == (4 * 27 + 4 + 4 * 4 + 4, 4)
     assert record.accuracy is not None
     assert record.command == "toolchain weights small.toml --out=w.safetensors"
-    assert str(folder) not in json.dumps(metadata_of(folder / "w.safetensors"))
+    assert str(folder) not in json.dumps(read_metadata(folder / "w.safetensors"))
     assert same(started(place).module, after(place))
 
 
@@ -109,7 +109,7 @@ def test_a_pruned_and_quantization_aware_net_comes_back(folder: Path, how: str) 
 def test_integers_without_their_scales_are_refused(folder: Path) -> None:
     place, file = recipe(folder, QAT % "weight_bits = 4"), folder / "w.safetensors"
     out(place)
-    state, said = load_file(file), metadata_of(file)
+    state, said = load_file(file), read_metadata(file)
     state["conv.weight_quantizer.scale"] = state["conv.weight_quantizer.scale"][:2].clone()
     save_file(state, file, said)
     with pytest.raises(ModelError, match=r"no scales for the integers of 'conv\.weight'; damaged"):

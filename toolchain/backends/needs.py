@@ -5,7 +5,7 @@ from pathlib import Path
 from toolchain.records import tensorrt_layers as audit
 from toolchain.records.manifest import Candidate, Needs
 from toolchain.records.storage import read_record
-from toolchain.records.tensorrt_layers import Audit
+from toolchain.records.tensorrt_layers import LayerInspection
 
 # OpenVINO's int8 and fp32 run on any CPU with AVX2 (VNNI and AMX make int8 faster, not possible). Its bf16 falls back
 # to fp32, silently, where the CPU has none, so that is a need. ONNX Runtime picks its kernels at run time down to the
@@ -31,7 +31,7 @@ def _built_for(folder: Path, candidate: Candidate) -> tuple[int, ...]:
     """The GPUs that a plan was built for; none where the device builds its own."""
     return next(
         (
-            read_record(folder / name, Audit, audit.FORMAT).capabilities
+            read_record(folder / name, LayerInspection, audit.FORMAT).capabilities
             for name in candidate.files
             if name.startswith("audit-")
         ),

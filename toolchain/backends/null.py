@@ -14,7 +14,7 @@ from toolchain.backends.rounding import Rounding
 from toolchain.errors import BackendError
 from toolchain.recipe import Option
 from toolchain.records.manifest import Candidate, Precision
-from toolchain.records.storage import encoded, write_whole
+from toolchain.records.storage import encode_record, write_atomically
 from toolchain.records.tensors import TensorSpec
 
 NAME = "null"
@@ -61,6 +61,6 @@ def build(
     if not isinstance(delay_ms, int | float):
         raise BackendError(f"[target.null] {DELAY} = {delay_ms!r}: expected a number of milliseconds")
     refuse_other_precisions(NAME, PRECISIONS, precision, REASONS)
-    content = encoded(Zeros(*graph_specs(onnx), delay_ms))
-    write_whole(folder / FILE, content)
+    content = encode_record(Zeros(*graph_specs(onnx), delay_ms))
+    write_atomically(folder / FILE, content)
     return Candidate(precision, NAME, (FILE,), len(content), options={DELAY: delay_ms})

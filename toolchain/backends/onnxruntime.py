@@ -22,7 +22,7 @@ from toolchain.errors import BackendError
 from toolchain.progress import counted
 from toolchain.recipe import Option
 from toolchain.records.manifest import Candidate, Precision
-from toolchain.records.storage import write_whole
+from toolchain.records.storage import write_atomically
 from toolchain.records.tensors import Array
 
 NAME = "onnxruntime"
@@ -64,7 +64,7 @@ def build(
     graph_specs(onnx)
     content = _made(onnx, precision, calibration)
     name = FILES.get(precision, f"model-{precision}.onnx")
-    write_whole(folder / name, content)
+    write_atomically(folder / name, content)
     return Candidate(precision, NAME, (name,), len(content))
 
 

@@ -25,7 +25,7 @@ from toolchain.errors import BackendError
 from toolchain.recipe import Option
 from toolchain.records.manifest import FLOAT_LAYERS, STORED_BITS, WEIGHT_BITS, Candidate, Precision
 from toolchain.records.packed_weights import packed, stored_bits
-from toolchain.records.storage import write_whole
+from toolchain.records.storage import write_atomically
 
 NAME = "openvino"
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "int8", "int8w", "int4w", "int2w", "int1w")
@@ -90,7 +90,7 @@ def _saved(graph: Any, folder: Path, precision: Precision, small: bool, options:
         bits = stored_bits(content)
         if small or bits < 8:
             names = (f"{stem}.packed",)
-            write_whole(folder / names[0], content)
+            write_atomically(folder / names[0], content)
         else:
             for name in reversed(names):
                 (making / name).replace(folder / name)

@@ -21,8 +21,8 @@ from toolchain.backends.tensorrt_lint import refuse
 from toolchain.backends.tensorrt_onnx import rounded_in_float, typed
 from toolchain.errors import BackendError, DeviceError
 from toolchain.records.manifest import Candidate, Precision
-from toolchain.records.storage import encoded, write_whole
-from toolchain.records.tensorrt_layers import BuildOrder, refuse_float
+from toolchain.records.storage import encode_record, write_atomically
+from toolchain.records.tensorrt_layers import PlanSpec, require_int8_convolutions
 
 NAME = "tensorrt"
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "int8")
@@ -69,7 +69,7 @@ def build(
     content = bytes(graph.SerializeToString(deterministic=True))
     folder.mkdir(parents=True, exist_ok=True)
     if flavour == "classic":
-        order = BuildOrder(precision, batches, convolutions_of(graph), left_out)
+        order = PlanSpec(precision, batches, convolutions_of(graph), left_out)
         return _written(
             folder, graph, precision, {f"model-{precision}.onnx": content, f"order-{precision}.json": order}
         )
@@ -86,7 +86,7 @@ def build(
         batches,
         len(plan.content),
     )
-    refuse_float(audit, left_out)
+    require_int8_convolutions(audit, left_out)
     return _written(
         folder, graph, precision, {plan_name(precision, capabilities): plan.content, f"audit-{precision}.json": audit}
     )
@@ -94,11 +94,11 @@ def build(
 
 def _written(folder: Path, graph: Any, precision: Precision, files: Mapping[str, Any]) -> Candidate:
     """What ships, and beside it what stands in for it here."""
-    contents = {name: part if isinstance(part, bytes) else encoded(part) for name, part in files.items()}
+    contents = {name: part if isinstance(part, bytes) else encode_record(part) for name, part in files.items()}
     for name, content in contents.items():
-        write_whole(folder / name, content)
+        write_atomically(folder / name, content)
     shown = rounded_in_float(graph) if precision == "bf16" else graph
-    write_whole(folder / _graph(precision), bytes(shown.SerializeToString(deterministic=True)))
+    write_atomically(folder / _graph(precision), bytes(shown.SerializeToString(deterministic=True)))
     return Candidate(precision, NAME, tuple(contents), sum(map(len, contents.values())))
 
 

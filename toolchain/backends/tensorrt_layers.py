@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from toolchain.errors import BackendError
 from toolchain.records.manifest import Precision
-from toolchain.records.tensorrt_layers import Audit, AuditLayer
+from toolchain.records.tensorrt_layers import InspectedLayer, LayerInspection
 
 BYTES = {"Float": 4, "Half": 2, "BFloat16": 2, "Int8": 1, "UInt8": 1, "FP8": 1, "Int32": 4, "Int64": 8, "Bool": 1}
 POINTWISE = "kgen"
@@ -36,7 +36,7 @@ class _Tensor(NamedTuple):
 
 
 class _Told(NamedTuple):
-    layer: AuditLayer
+    layer: InspectedLayer
     constants: list[_Tensor]
 
 
@@ -48,13 +48,13 @@ def audited(
     capabilities: tuple[int, ...],
     batches: tuple[int, ...],
     plan_bytes: int,
-) -> Audit:
+) -> LayerInspection:
     """convolutions: of the ONNX file, by name, with how many weights each has. BackendError for a line in another form:
     what is not understood must not count as int8."""
     told = tuple(map(_told, lines))
     if not told:
         raise BackendError(f"{engine} told no layers of the engine that it built; it cannot be audited")
-    return Audit(
+    return LayerInspection(
         engine=engine,
         precision=precision,
         capabilities=capabilities,
@@ -91,7 +91,7 @@ def _told(line: str) -> _Told:
     if match is None:
         raise BackendError(f"TensorRT tells a layer in a form that is not known here: {line[:120]!r}")
     inputs, constants, outputs = (_tensors(match[part]) for part in ("inputs", "constants", "outputs"))
-    layer = AuditLayer(
+    layer = InspectedLayer(
         name=match["name"],
         kind=match["kind"],
         onnx=tuple(ONNX.findall(match["metadata"])),
@@ -125,7 +125,7 @@ def convolutions_of(model: Any) -> dict[str, int]:
     return {node.name: held(node.input[1]) for node in model.graph.node if node.op_type in ("Conv", "ConvTranspose")}
 
 
-def counted(audit: Audit) -> Mapping[str, int]:
+def counted(audit: LayerInspection) -> Mapping[str, int]:
     """How many convolutions are computed in each type."""
     kinds = list(audit.convolutions.values())
     return {kind: kinds.count(kind) for kind in sorted(set(kinds))}

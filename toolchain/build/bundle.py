@@ -25,8 +25,8 @@ from toolchain.job.samples import calibration_pictures, certify_pictures, golden
 from toolchain.job.stages import code_digest, keep, kept, tool_versions
 from toolchain.paths import home
 from toolchain.records.bundle import CERTIFY, MANIFEST, SAMPLE, Bundle, file_record, open_bundle, write_bundle
-from toolchain.records.manifest import Accuracy, Candidate, DataRecord, Golden, Manifest, StepRecord
-from toolchain.records.storage import encoded
+from toolchain.records.manifest import Accuracy, Candidate, DataRecord, GoldenTolerances, Manifest, StepRecord
+from toolchain.records.storage import encode_record
 from toolchain.records.tensors import TensorSpec
 
 RELEASE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")  # it names a folder and an image
@@ -188,7 +188,7 @@ def _manifest(
         outputs=(TensorSpec("logits", "float32", (None, len(reference.labels))),),
         labels=reference.labels,
         preprocessing=shape,
-        preprocessing_sha256=sha256(encoded(shape)).hexdigest(),
+        preprocessing_sha256=sha256(encode_record(shape)).hexdigest(),
         candidates=tuple(
             msgspec.structs.replace(one, certify_accuracy=samples.certify_accuracy.get(one.precision))
             for one in measured.candidates
@@ -196,7 +196,7 @@ def _manifest(
         chosen=measured.chosen,
         choice=measured.choice,
         files=tuple(files),
-        golden=Golden(GOLDEN_RELATIVE, GOLDEN_AGREEMENT),
+        golden=GoldenTolerances(GOLDEN_RELATIVE, GOLDEN_AGREEMENT),
         needs=needs_of(folder, chosen),
         data=msgspec.structs.replace(samples.data, source=making.data.source),
         accuracy=accuracy,
@@ -216,12 +216,12 @@ def _written(manifest: Manifest, folder: Path, release: str | None) -> Bundle:
         release = str(max(earlier, default=0) + 1)
         for number in sorted(earlier, reverse=True):
             named = msgspec.structs.replace(manifest, release=str(number))
-            if (earlier[number] / MANIFEST).read_bytes() == encoded(named):
+            if (earlier[number] / MANIFEST).read_bytes() == encode_record(named):
                 release = str(number)
                 break
     named = msgspec.structs.replace(manifest, release=release)
     place = _place(manifest, release)
-    if place.is_dir() and (place / MANIFEST).read_bytes() == encoded(named):
+    if place.is_dir() and (place / MANIFEST).read_bytes() == encode_record(named):
         return open_bundle(place)
     return write_bundle(place, named, sorted(folder.iterdir()))
 

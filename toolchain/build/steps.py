@@ -11,7 +11,7 @@ import msgspec
 from toolchain.job.job import Making, trained_model
 from toolchain.job.stages import keep, kept, tool_versions
 from toolchain.records.manifest import StepRecord
-from toolchain.records.storage import digest_of, encoded
+from toolchain.records.storage import digest_of, encode_record
 
 if TYPE_CHECKING:
     from toolchain.compress.properties import Facts
@@ -33,7 +33,7 @@ def trained(making: Making) -> Path | None:
 
         net = net_of(trained_model(making))
         save_net(net, folder / NET)
-        (folder / FACTS).write_bytes(encoded(facts_of(None, None, net)))
+        (folder / FACTS).write_bytes(encode_record(facts_of(None, None, net)))
         keep(folder, step_record("model", {}, net, making.data, making.recipe.input, 0.0))
 
     return making.made_by_first("model", "model: load and check", making.source, make)
@@ -121,7 +121,7 @@ def _stepped(making: Making, title: str, name: str, step: "Step", before: Path, 
         net, record = apply_step(name, step, given, context_of(making, original, work))
         save_net(net, folder / NET)
         facts = facts_of(step, given, net)
-        (folder / FACTS).write_bytes(encoded(facts))
+        (folder / FACTS).write_bytes(encode_record(facts))
         if facts.same:
             (folder / ORIGIN).write_text(origin(before))
         keep(folder, record)

@@ -240,11 +240,11 @@ def show(what: str) -> None:
 
 
 def _show_weights(path: Path) -> None:
-    from toolchain.records.weights import told
+    from toolchain.records.weights import require_weights
     from toolchain.views.bundle import as_json
     from toolchain.views.weights import weights_table
 
-    record = told(path)
+    record = require_weights(path)
     print(weights_table(record), end="\n\n")
     print(as_json(record))
 

@@ -12,15 +12,15 @@ def certify(image: str, *, out: Path | None = None) -> None:
     """
     from deploy.containers.commands import certified
     from toolchain.progress import say
-    from toolchain.records.storage import check_out, encoded, write_whole
+    from toolchain.records.storage import check_output_path, encode_record, write_atomically
     from toolchain.views.bundle import as_json
     from toolchain.views.certificate import certificate_page
 
     if out is not None:
-        check_out(out)
+        check_output_path(out)
     certificate = certified(image, say)
     if out is not None:
-        write_whole(out, encoded(certificate))
+        write_atomically(out, encode_record(certificate))
     print(certificate_page(certificate), end="\n\n")
     print(as_json({"passed": certificate.passed, "certificate": certificate}))
     if not certificate.passed:

@@ -51,7 +51,7 @@ def export(name: str | None = None, *, out: Path | None = None, ledger: str | No
 
     from deploy.ledger.jsonl import exported
     from deploy.ledger.ledger import Ledger
-    from toolchain.records.storage import check_out, write_whole
+    from toolchain.records.storage import check_output_path, write_atomically
     from toolchain.views.bundle import as_json
 
     with Ledger(ledger) as book:
@@ -60,9 +60,9 @@ def export(name: str | None = None, *, out: Path | None = None, ledger: str | No
             for line in lines:
                 sys.stdout.write(line.decode() + "\n")
             return
-        check_out(out)
+        check_output_path(out)
         held = [line + b"\n" for line in lines]
-    write_whole(out, b"".join(held))
+    write_atomically(out, b"".join(held))
     print(as_json({"lines": len(held), "out": str(out)}))
 
 

@@ -55,14 +55,14 @@ def release_sbom(image: str, *, out: Path | None = None) -> None:
     from deploy.docker.engine import connect
     from deploy.images.build import image_here
     from deploy.images.sbom import sbom as listed
-    from toolchain.records.storage import check_out, write_whole
+    from toolchain.records.storage import check_output_path, write_atomically
 
     if out is not None:
-        check_out(out)
+        check_output_path(out)
     with closing(connect()) as client:
         document = listed(client, image_here(client, image), image)
     if out is not None:
-        write_whole(out, document.encode() + b"\n")
+        write_atomically(out, document.encode() + b"\n")
     print(msgspec.json.encode(msgspec.json.decode(document)).decode())
 
 

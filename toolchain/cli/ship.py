@@ -63,10 +63,10 @@ def pack(image: str, *, to: Path, for_: str = "") -> None:
     from deploy.servers.release_image import parcel
     from deploy.ship.offline import pack as packed
     from toolchain.progress import say
-    from toolchain.records.storage import check_out
+    from toolchain.records.storage import check_output_path
     from toolchain.views.bundle import as_json
 
-    check_out(to, "--to")
+    check_output_path(to, "--to")
     with closing(connect()) as client:
         sent = parcel(client, image)
         stick = packed(client, sent, tuple(filter(None, for_.split(","))), to, say)

@@ -15,7 +15,7 @@ from toolchain.compress.distributed import accelerator, joined
 from toolchain.compress.serialization import weights_digest
 from toolchain.compress.step import Context
 from toolchain.errors import RecipeError
-from toolchain.records.storage import encoded
+from toolchain.records.storage import encode_record
 
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 NotNegative = Annotated[float, msgspec.Meta(ge=0)]
@@ -102,4 +102,4 @@ def training_key(options: TrainingOptions, context: Context, *nets: nn.Module) -
     (`nets`) is not taken up."""
     parts = [options, seed_of(options, context), context.data.sha256, context.preprocessing]
     digests = [weights_digest(net) for net in nets]
-    return sha256(b"".join(encoded(part) for part in (*parts, digests))).hexdigest()
+    return sha256(b"".join(encode_record(part) for part in (*parts, digests))).hexdigest()

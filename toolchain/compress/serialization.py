@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from toolchain.compress.step import Net
 from toolchain.errors import ModelError
-from toolchain.records.storage import digest_of, write_whole
+from toolchain.records.storage import digest_of, write_atomically
 
 AGAIN = "delete it, and the step is done again"
 
@@ -44,8 +44,8 @@ def save_net(net: Net, path: Path) -> None:
         ) from error
     path.parent.mkdir(parents=True, exist_ok=True)
     path.parent.chmod(0o700)
-    write_whole(path, content.getvalue())
-    write_whole(_digest_path(path), sha256(content.getvalue()).hexdigest().encode())
+    write_atomically(path, content.getvalue())
+    write_atomically(_digest_path(path), sha256(content.getvalue()).hexdigest().encode())
 
 
 def load_net(path: Path) -> Net:

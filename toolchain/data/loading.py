@@ -19,7 +19,7 @@ from toolchain.errors import DataError
 from toolchain.paths import home as default_home
 from toolchain.progress import say
 from toolchain.recipe import DataSpec
-from toolchain.records.storage import folder_made_whole
+from toolchain.records.storage import atomic_folder
 from toolchain.records.tensors import Preprocessing
 
 ROOMS = {
@@ -98,7 +98,7 @@ def _fetch_one(source: str, room: Room, name: str, archives: Path, folder: Path)
     archives.mkdir(exist_ok=True)
     digests = room.SOURCES[source].archives.obtain(archives)
     say(f"{name}: checked {', '.join(digests)}; unpacking")
-    with folder_made_whole(folder) as made:
+    with atomic_folder(folder) as made:
         room.SOURCES[source].unpack(archives, made)
         seal(made, name, source, digests)
     say(f"{name}: from its {source} source, in {folder}")

@@ -13,8 +13,8 @@ from pathlib import Path
 import msgspec
 
 from toolchain.errors import DataError, RecordError
-from toolchain.records.manifest import File
-from toolchain.records.storage import digest_of, encoded, read_record, write_whole
+from toolchain.records.manifest import FileRecord
+from toolchain.records.storage import digest_of, encode_record, read_record, write_atomically
 
 FORMAT = 1
 RECORD = "source.json"
@@ -26,7 +26,7 @@ class Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str
     source: str
     archives: dict[str, str]
-    files: tuple[File, ...]
+    files: tuple[FileRecord, ...]
     format: int = FORMAT
 
     @property
@@ -39,9 +39,9 @@ class Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def seal(folder: Path, name: str, source: str, archives: dict[str, str]) -> Kept:
     """Record every file of `folder`."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    files = tuple(File(str(path.relative_to(folder)), digest_of(path), path.stat().st_size) for path in paths)
+    files = tuple(FileRecord(str(path.relative_to(folder)), digest_of(path), path.stat().st_size) for path in paths)
     kept = Kept(name, source, archives, files)
-    write_whole(folder / RECORD, encoded(kept))
+    write_atomically(folder / RECORD, encode_record(kept))
     return kept
 
 
@@ -64,6 +64,6 @@ def checked(folder: Path, name: str) -> Kept:
     return kept
 
 
-def _sound(folder: Path, file: File) -> bool:
+def _sound(folder: Path, file: FileRecord) -> bool:
     path = folder / file.path
     return path.is_file() and path.stat().st_size == file.size_bytes and digest_of(path) == file.sha256

@@ -14,7 +14,7 @@ from toolchain.errors import ExportError
 from toolchain.export.dynamic_batch import check_batches, free_batch
 from toolchain.export.normalize import BATCH, INPUT, OUTPUT, tidied
 from toolchain.models.preprocessing import offset_and_scale
-from toolchain.records.storage import write_whole
+from toolchain.records.storage import write_atomically
 from toolchain.records.tensors import Array, Preprocessing
 
 OLDEST_OPSET, IR_VERSION = 7, 8
@@ -56,7 +56,7 @@ def onnx_from_onnx(source: Path, preprocessing: Preprocessing, path: Path) -> Pa
     model.ir_version = max(model.ir_version, IR_VERSION)  # since 4, initializers need not be inputs too
     content = tidied(model)
     check_batches(content, preprocessing.shape, source)
-    write_whole(path, content)
+    write_atomically(path, content)
     return path
 
 

@@ -21,7 +21,7 @@ from toolchain.export.error_location import capture_refusal, translation_refusal
 from toolchain.export.normalize import INPUT, OUTPUT, tidied
 from toolchain.export.qdq import as_onnx_operators
 from toolchain.models.preprocessing import Preprocessed
-from toolchain.records.storage import write_whole
+from toolchain.records.storage import write_atomically
 from toolchain.records.tensors import Preprocessing
 
 OPSET = 18
@@ -46,7 +46,7 @@ def onnx_from_torch(module: nn.Module, preprocessing: Preprocessing, path: Path)
             raise translation_refusal(error) from error
     if made is None or len(made.model_proto.graph.output) != 1:
         raise ExportError("the model answers with several tensors; expected logits [N, classes] alone")
-    write_whole(path, tidied(made.model_proto))
+    write_atomically(path, tidied(made.model_proto))
     return path
 
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar
 
 from toolchain.errors import RecipeError
 from toolchain.job.stages import Make, Stages
-from toolchain.records.storage import folder_made_whole, write_whole
+from toolchain.records.storage import atomic_folder, write_atomically
 
 ValueT = TypeVar("ValueT")
 Files = dict[str, bytes]
@@ -91,7 +91,7 @@ class SharedStages:
         if any(world.gathered(lacking)):
             files = world.from_first(packed(place) if world.first else {})
             if lacking:
-                with folder_made_whole(place) as folder:
+                with atomic_folder(place) as folder:
                     unpacked(files, folder)
             world.gathered(True)  # nobody reads before it is there
         return place
@@ -104,4 +104,4 @@ def packed(folder: Path) -> Files:
 
 def unpacked(files: Files, folder: Path) -> None:
     for name, content in files.items():
-        write_whole(folder / name, content)
+        write_atomically(folder / name, content)

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from toolchain.interrupts import check
-from toolchain.records.storage import digest_of, encoded, folder_made_whole
+from toolchain.records.storage import atomic_folder, digest_of, encode_record
 
 RECORD = "record.json"
 RecordT = TypeVar("RecordT")
@@ -49,7 +49,7 @@ def _version(package: str) -> str:
 
 def keep(folder: Path, record: object) -> None:
     """Leave a stage's record in its folder."""
-    (folder / RECORD).write_bytes(encoded(record))
+    (folder / RECORD).write_bytes(encode_record(record))
 
 
 def kept(folder: Path, kind: type[RecordT]) -> RecordT:
@@ -78,7 +78,7 @@ class Stages:
             self._sweep(result)
             work.mkdir(exist_ok=True)
             try:
-                with folder_made_whole(result) as folder:
+                with atomic_folder(result) as folder:
                     make(folder, work)
             except BaseException:
                 with suppress(OSError):  # not empty: what the next run goes on from
@@ -89,7 +89,7 @@ class Stages:
 
     def place(self, name: str, inputs: dict[str, Any]) -> Path:
         """Where the stage's folder is, or would be."""
-        return self.folder / f"{name}-{sha256(encoded({'stage': name, **inputs})).hexdigest()[:20]}"
+        return self.folder / f"{name}-{sha256(encode_record({'stage': name, **inputs})).hexdigest()[:20]}"
 
     def _sweep(self, result: Path) -> None:
         """Remove what a killed build left half made; its lock is ours, so nobody is still at it."""

@@ -17,7 +17,7 @@ from toolchain.models.eval_mode import evaluating
 from toolchain.models.load import fresh, load_model
 from toolchain.models.structure import Rebuild, structure_of
 from toolchain.recipe import ModelSpec
-from toolchain.records.storage import write_whole
+from toolchain.records.storage import write_atomically
 from toolchain.records.tensors import Preprocessing
 from toolchain.records.weights import KEY, Structure, Weights
 
@@ -50,7 +50,7 @@ def write_weights(
         again = ModelSpec(spec.source, str(trial), None, spec.options)
         loaded = load_model(again, record.input, record.classes, base, rebuild=rebuild).module_or_refusal()
     _prove(module, loaded, record.input, path)
-    write_whole(path, content)
+    write_atomically(path, content)
 
 
 def _prove(module: nn.Module, loaded: nn.Module, shape: Preprocessing, path: Path) -> None:

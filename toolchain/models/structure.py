@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from toolchain.errors import ModelError
 from toolchain.records.tensors import Preprocessing
-from toolchain.records.weights import Layer, Learned, Structure
+from toolchain.records.weights import LayerSizes, QatSettings, Structure
 
 # Whole numbers that pruning changes in a layer. transform_input: Inception's official weights bring it, no option does.
 SIZES = (
@@ -20,7 +20,7 @@ SIZES = (
     *("num_groups", "num_parameters", "normalized_shape", "transform_input"),
 )
 State = Mapping[str, Tensor]
-Rebuild = Callable[[nn.Module, Learned, Preprocessing], nn.Module]
+Rebuild = Callable[[nn.Module, QatSettings, Preprocessing], nn.Module]
 
 
 def structure_of(fresh: nn.Module, net: nn.Module) -> Structure:
@@ -30,7 +30,7 @@ def structure_of(fresh: nn.Module, net: nn.Module) -> Structure:
     gone = _topmost([name for name in before if name not in after])
     passed = [name for name, layer in after.items() if isinstance(layer, nn.Identity) and _was(before, name)]
     absent = [name for name in gone if not any(_below(name, one) for one in passed)]
-    layers: dict[str, Layer] = {}
+    layers: dict[str, LayerSizes] = {}
     for name, layer in after.items():
         if name in passed:
             continue
@@ -106,7 +106,7 @@ def _sizes(layer: nn.Module) -> Iterator[tuple[str, int | tuple[int, ...]]]:
             yield name, tuple(int(one) for one in value)
 
 
-def _changed(before: nn.Module, after: nn.Module) -> Layer:
+def _changed(before: nn.Module, after: nn.Module) -> LayerSizes:
     old = dict(_sizes(before))
     return {name: value for name, value in _sizes(after) if old.get(name) != value}
 
@@ -120,7 +120,7 @@ def _put(module: nn.Module, name: str, other: nn.Module | None) -> None:
         setattr(owner, last, other)
 
 
-def _resize(layer: nn.Module, sizes: Layer, place: str) -> None:
+def _resize(layer: nn.Module, sizes: LayerSizes, place: str) -> None:
     known = dict(_sizes(layer))
     for name, size in sizes.items():
         old = known.get(name)

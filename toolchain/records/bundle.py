@@ -8,8 +8,8 @@ import msgspec
 import numpy as np
 
 from toolchain.errors import RecordError
-from toolchain.records.manifest import FORMAT, File, Manifest
-from toolchain.records.storage import decoded, digest_of, encoded, folder_made_whole
+from toolchain.records.manifest import FORMAT, FileRecord, Manifest
+from toolchain.records.storage import atomic_folder, decode_record, digest_of, encode_record
 from toolchain.records.tensors import Array
 
 MANIFEST, SAMPLE, CERTIFY = "manifest.json", "sample.npz", "certify.npz"
@@ -25,24 +25,24 @@ class Bundle(msgspec.Struct, frozen=True):
     def path(self, name: str) -> Path:
         return self.folder / name
 
-    def arrays(self, name: str) -> dict[str, Array]:
+    def read_arrays(self, name: str) -> dict[str, Array]:
         """The arrays of sample.npz (`inputs`, `outputs_<precision>`) or of certify.npz (`images`, `labels`)."""
         with np.load(self.folder / name, allow_pickle=False) as arrays:
             return {key: arrays[key] for key in arrays.files}
 
-    def holds(self, name: str) -> bool:
+    def has_file(self, name: str) -> bool:
         return any(file.path == name for file in self.manifest.files)
 
 
-def file_record(path: Path) -> File:
+def file_record(path: Path) -> FileRecord:
     """The record of a file that will stand in the bundle under its own name."""
-    return File(path.name, digest_of(path), path.stat().st_size)
+    return FileRecord(path.name, digest_of(path), path.stat().st_size)
 
 
 def write_bundle(folder: Path, manifest: Manifest, files: Iterable[Path]) -> Bundle:
     """Copy `files` and the manifest into `folder`, whole or not at all."""
-    content = encoded(manifest)
-    with folder_made_whole(folder) as temporary:
+    content = encode_record(manifest)
+    with atomic_folder(folder) as temporary:
         for path in files:
             (temporary / path.name).write_bytes(path.read_bytes())
         (temporary / MANIFEST).write_bytes(content)
@@ -57,7 +57,7 @@ def open_bundle(folder: Path) -> Bundle:
         raise RecordError(
             f"{folder}: no bundle here ({MANIFEST}: {error.strerror}); make one: toolchain build"
         ) from error
-    manifest = decoded(content, Manifest, str(folder / MANIFEST), FORMAT)
+    manifest = decode_record(content, Manifest, str(folder / MANIFEST), FORMAT)
     for file in manifest.files:
         path = folder / file.path
         if not path.is_file():

@@ -31,7 +31,7 @@ class Check(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     expected: str
 
 
-class Tried(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class CandidateResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A candidate on this device. latency_ms: median of batch 1, all candidates in turn in one run; accuracy: of the
     held-out pictures, a share; None: not measured, and `verdict` tells why."""
 
@@ -41,7 +41,7 @@ class Tried(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     verdict: str
 
 
-class Figures(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ScenarioSummary(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What LoadGen found in one scenario. percentiles_ms: 50th, 90th and 99th of a query, None where there were too
     few; note: why the run does not count, when it does not."""
 
@@ -77,8 +77,8 @@ class Certificate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     issued_at: str
     threads: int = 0
     chosen_by: Literal["build", "device"] = "build"
-    candidates: tuple[Tried, ...] = ()
-    scenarios: tuple[Figures, ...] = ()
+    candidates: tuple[CandidateResult, ...] = ()
+    scenarios: tuple[ScenarioSummary, ...] = ()
     peak_memory_bytes: int = 0
     cold_start_s: float | None = None
     joules_per_picture: float | None = None
@@ -94,10 +94,10 @@ class Certificate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return all(check.passed for check in self.checks)
 
 
-def figures(scenarios: Sequence[Scenario]) -> tuple[Figures, ...]:
+def summarize_scenarios(scenarios: Sequence[Scenario]) -> tuple[ScenarioSummary, ...]:
     """The scenarios without every single latency."""
     return tuple(
-        Figures(
+        ScenarioSummary(
             one.scenario,
             len(one.latencies_ms),
             one.seconds,
@@ -110,7 +110,7 @@ def figures(scenarios: Sequence[Scenario]) -> tuple[Figures, ...]:
     )
 
 
-def signable(document: bytes) -> bytes:
+def signable_bytes(document: bytes) -> bytes:
     """What is signed of a certificate's JSON, as it lies on disk: all but the signature, keys sorted. Of the document
     and not of the record, so that a record that grows does not break older signatures. RecordError: no JSON object."""
     try:
@@ -121,12 +121,12 @@ def signable(document: bytes) -> bytes:
     return msgspec.json.encode(found, order="deterministic")
 
 
-def fingerprint_of(key: str) -> str:
+def short_key(key: str) -> str:
     """A public key (base64) as people compare it: the first 16 characters."""
     return key[:16]
 
 
-def unbased(text: str) -> bytes:
+def decode_base64(text: str) -> bytes:
     """base64 -> bytes; RecordError."""
     try:
         return base64.b64decode(text, validate=True)

@@ -12,7 +12,7 @@ from toolchain.records.fingerprint import Fingerprint
 
 FORMAT = 1
 CANDIDATE, BASELINE, ANCHOR = "candidate", "baseline", "anchor"
-Verdict = Literal["passed", "regressed", "unsure", "not comparable"]
+GateVerdict = Literal["passed", "regressed", "unsure", "not comparable"]
 
 
 class Round(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -26,7 +26,7 @@ class Round(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     joules: dict[str, float] = {}
 
 
-class Side(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class GatedRelease(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A release in a gate. right: of `images` held-out pictures, on this device; None: none bundled."""
 
     bundle: str
@@ -55,7 +55,7 @@ class Finding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     metric: str
     against: str
-    verdict: Verdict | Literal[""]
+    verdict: GateVerdict | Literal[""]
     change: float | None = None
     low: float | None = None
     high: float | None = None
@@ -70,14 +70,14 @@ class Gate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     metric, where that was learned. slower: injected on purpose, by the self-test.
     """
 
-    sides: dict[str, Side]
+    sides: dict[str, GatedRelease]
     fingerprint: Fingerprint | None
     threads: int
     rounds: tuple[Round, ...]
     confirming: tuple[Round, ...]
     findings: tuple[Finding, ...]
     floors: dict[str, float]
-    verdict: Verdict
+    verdict: GateVerdict
     reason: str
     judged_at: str
     seconds: float

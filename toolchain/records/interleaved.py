@@ -9,12 +9,14 @@ import msgspec
 
 from toolchain.records.fingerprint import Fingerprint
 
-BATCH = 16  # pictures that one throughput query holds
-NOT_A_TURN = "not a turn"  # begins the error of a container that cannot read what it is asked
-WARM = 3  # calls before each "latency" turn that do not count: the others have used the caches since the last one
+THROUGHPUT_BATCH = 16  # pictures that one throughput query holds
+UNREADABLE_REQUEST = "not a turn"  # begins the error of a container that cannot read what it is asked
+WARMUP_CALLS = (
+    3  # calls before each "latency" turn that do not count: the others have used the caches since the last one
+)
 
 
-class Turn(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+class SliceRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """What the host asks for: `queries` calls, one after the other ("latency"), or as many at once as keep the engine
     busy, of 16 pictures each ("throughput"); or the held-out pictures, whatever `queries` ("pictures"). slower: each
     call is lengthened by that share (0.05: 5 %) on purpose, by which `gate selftest` learns what the gate can see.
@@ -28,7 +30,7 @@ class Turn(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
     pinned: bool = False
 
 
-class Played(msgspec.Struct, frozen=True, omit_defaults=True):
+class SliceResult(msgspec.Struct, frozen=True, omit_defaults=True):
     """What the host gets, or why not. latencies_ms: in order; throughput_per_s: pictures; right: whether each held-out
     picture is answered right, on what device and by how many threads; throttled_periods: of the cgroup, within this
     slice; peak_memory_bytes: of the process so far; joules: of the device during a throughput slice, None where it does

@@ -22,7 +22,7 @@ STORED_BITS = "weight_bits"  # in Candidate.options: the width at which most wei
 FLOAT_LAYERS = "float_layers"  # in Candidate.options: how many layers were left in float to keep the accuracy
 
 
-class File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class FileRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A file of the bundle, by its name inside it."""
 
     path: str
@@ -144,7 +144,7 @@ class Needs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     compute_capabilities: tuple[int, ...] = ()
 
 
-class Golden(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class GoldenTolerances(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How close the device must come to sample.npz's answers before it is ready, by precision: max |difference| over
     max |expected|, and the share of pictures whose top-1 must agree."""
 
@@ -168,8 +168,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     candidates: tuple[Candidate, ...]
     chosen: Precision
     choice: str
-    files: tuple[File, ...]
-    golden: Golden
+    files: tuple[FileRecord, ...]
+    golden: GoldenTolerances
     needs: Needs
     data: DataRecord
     accuracy: Accuracy | None
@@ -189,7 +189,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def candidate(self, precision: str) -> Candidate:
         return next(candidate for candidate in self.candidates if candidate.precision == precision)
 
-    def certified(self, precision: str) -> float | None:
+    def certified_accuracy(self, precision: str) -> float | None:
         """The share of certify.npz that it got right on the build machine; older bundles tell the chosen one's only."""
         if precision == self.chosen and self.certify_accuracy is not None:
             return self.certify_accuracy

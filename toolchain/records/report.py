@@ -47,7 +47,7 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return percentile(self.latencies_ms, percent)
 
 
-class Duet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class InterleavedLatencies(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Contestants measured in turn, in one run: latencies_ms[contestant][round] are one slice's latencies."""
 
     threads: int
@@ -72,7 +72,7 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     throttled_periods: int
     measured_at: str
     cold_start_s: float | None = None
-    duet: Duet | None = None
+    interleaved: InterleavedLatencies | None = msgspec.field(default=None, name="duet")  # its key in the file
     gpu: GpuFigures | None = None
     joules_per_picture: float | None = None
     energy: str = ""

@@ -36,13 +36,13 @@ def digest_of(path: Path) -> str:
     return running.hexdigest()
 
 
-def check_out(out: Path, flag: str = "--out") -> None:
+def check_output_path(out: Path, flag: str = "--out") -> None:
     """Before long work whose result goes there: UsageError."""
     if out.is_dir() or not out.absolute().parent.is_dir():
         raise UsageError(f"{flag}={out}: expected a file in a folder that is there")
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes) -> None:
     """Write to a temporary name beside `path`, then rename: a reader sees the old file or the new one, never half."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -59,7 +59,7 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 @contextmanager
-def file_made_whole(path: Path) -> Iterator[Path]:
+def atomic_file(path: Path) -> Iterator[Path]:
     """An empty file beside `path` that takes its place when the block ends well, else vanishes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -73,7 +73,7 @@ def file_made_whole(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def folder_made_whole(folder: Path) -> Iterator[Path]:
+def atomic_folder(folder: Path) -> Iterator[Path]:
     """A temporary folder beside `folder` that takes its place when the block ends well, else vanishes."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
@@ -87,12 +87,12 @@ def folder_made_whole(folder: Path) -> Iterator[Path]:
         rmtree(temporary, ignore_errors=True)
 
 
-def encoded(record: object) -> bytes:
+def encode_record(record: object) -> bytes:
     """A record as indented JSON with a final newline: the same record gives the same bytes."""
     return msgspec.json.format(msgspec.json.encode(record, order="deterministic"), indent=1) + b"\n"
 
 
-def decoded(content: bytes, kind: type[RecordT], place: str, newest: int) -> RecordT:
+def decode_record(content: bytes, kind: type[RecordT], place: str, newest: int) -> RecordT:
     """Read a record; RecordError names `place` and what does not fit. `newest` is the highest format known here."""
     try:
         number = msgspec.json.decode(content, type=dict[str, object]).get("format")
@@ -114,4 +114,4 @@ def read_record(path: Path, kind: type[RecordT], newest: int) -> RecordT:
         content = path.read_bytes()
     except OSError as error:
         raise RecordError(f"{path}: cannot be read ({error.strerror}); expected a {kind.__name__} file") from error
-    return decoded(content, kind, str(path), newest)
+    return decode_record(content, kind, str(path), newest)

@@ -14,7 +14,7 @@ FORMAT = 1
 SHOWN = 5
 
 
-class AuditLayer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class InspectedLayer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A layer of the engine. kind: TensorRT's word; onnx: the nodes that went into it; computes: type of its first
     input; writes: of its first output; weight_bytes: its constants; activation_bytes: what it writes for one picture.
     """
@@ -28,7 +28,7 @@ class AuditLayer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     activation_bytes: int
 
 
-class Audit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class LayerInspection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """source: "builder" (its log, ahead of time) or "device" (the inspector). convolutions: the type that each is
     computed in, by ONNX node; kernels: layers that the GPU runs."""
 
@@ -40,11 +40,11 @@ class Audit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     convolutions: dict[str, str]
     kernels: int
     plan_bytes: int
-    layers: tuple[AuditLayer, ...]
+    layers: tuple[InspectedLayer, ...]
     format: int = FORMAT
 
 
-class BuildOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class PlanSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a device needs to know to build a plan of the graph beside it. convolutions: how many weights each has, by
     node; in_float: those that the recipe leaves in float."""
 
@@ -55,16 +55,16 @@ class BuildOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     format: int = FORMAT
 
 
-def in_float(convolutions: Mapping[str, str], meant: Collection[str] = ()) -> tuple[int, str]:
+def float_convolutions(convolutions: Mapping[str, str], meant: Collection[str] = ()) -> tuple[int, str]:
     """How many of the convolutions (type by name) are not Int8 and not `meant` to be float, and the first of them."""
     left = [f"{name} ({kind})" for name, kind in convolutions.items() if kind != "Int8" and name not in meant]
     more = f" and {len(left) - SHOWN} more" if len(left) > SHOWN else ""
     return len(left), ", ".join(left[:SHOWN]) + more
 
 
-def refuse_float(audit: Audit, meant: Collection[str] = ()) -> None:
+def require_int8_convolutions(audit: LayerInspection, meant: Collection[str] = ()) -> None:
     """BackendError that names the convolutions that an int8 engine computes in float and that are not `meant` to be."""
-    count, told = in_float(audit.convolutions, meant)
+    count, told = float_convolutions(audit.convolutions, meant)
     if audit.precision == "int8" and count:
         raise BackendError(
             f"int8 was asked for and TensorRT computes {count} of {len(audit.convolutions)} convolutions in float: "

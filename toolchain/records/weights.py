@@ -14,7 +14,7 @@ from typing import Annotated
 import msgspec
 
 from toolchain.errors import RecordError
-from toolchain.records.storage import decoded
+from toolchain.records.storage import decode_record
 from toolchain.records.tensors import Preprocessing
 
 FORMAT = 2
@@ -25,11 +25,11 @@ Name = Annotated[str, msgspec.Meta(max_length=300)]
 Names = Annotated[tuple[Name, ...], msgspec.Meta(max_length=10_000)]
 Size = Annotated[int, msgspec.Meta(ge=0, le=1 << 20)]
 Sizes = Annotated[tuple[Size, ...], msgspec.Meta(max_length=8)]
-Layer = Annotated[dict[Name, Size | Sizes], msgspec.Meta(max_length=16)]
+LayerSizes = Annotated[dict[Name, Size | Sizes], msgspec.Meta(max_length=16)]
 Bits = Annotated[int, msgspec.Meta(ge=1, le=16)]
 
 
-class Learned(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class QatSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What quantization-aware training put into a net: as the step's options of the same names, learned_scales being
     scales = "learned"."""
 
@@ -45,15 +45,15 @@ class Structure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     parameters and buffers that are; identity: modules that pass their input on; absent: modules that are gone; learned:
     after all that, quantization-aware training; sparse: parameters whose zeros stay zeros."""
 
-    layers: Annotated[dict[Name, Layer], msgspec.Meta(max_length=10_000)] = {}
+    layers: Annotated[dict[Name, LayerSizes], msgspec.Meta(max_length=10_000)] = {}
     tensors: Annotated[dict[Name, Sizes], msgspec.Meta(max_length=40_000)] = {}
     identity: Names = ()
     absent: Names = ()
-    learned: Learned | None = None
+    learned: QatSettings | None = None
     sparse: Names = ()
 
 
-class Applied(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class AppliedStep(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A step that was applied, with its options as the recipe gave them and the defaults."""
 
     step: Name
@@ -71,7 +71,7 @@ class Weights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     input: Preprocessing
     data: str
     seed: int
-    steps: tuple[Applied, ...]
+    steps: tuple[AppliedStep, ...]
     structure: Structure
     accuracy: float | None
     images: int
@@ -86,7 +86,7 @@ class _Header(msgspec.Struct):
     metadata: dict[str, str] = msgspec.field(name="__metadata__", default_factory=dict)
 
 
-def metadata_of(path: Path) -> dict[str, str]:
+def read_metadata(path: Path) -> dict[str, str]:
     """The metadata of a .safetensors file, {} when it has none; RecordError when it is not one."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(LENGTH_BYTES), "little")
@@ -102,11 +102,11 @@ def metadata_of(path: Path) -> dict[str, str]:
 def read_weights(path: Path) -> Weights | None:
     """What `path` says of itself; None for a file that is not of `toolchain weights`. RecordError when it is not a
     .safetensors file, is of a format that is not known here, or says what it cannot mean."""
-    text = metadata_of(path).get(KEY)
-    return None if text is None else decoded(text.encode(), Weights, str(path), FORMAT)
+    text = read_metadata(path).get(KEY)
+    return None if text is None else decode_record(text.encode(), Weights, str(path), FORMAT)
 
 
-def told(path: Path) -> Weights:
+def require_weights(path: Path) -> Weights:
     """As read_weights; RecordError too for a file that is not there, and for one that is not of `toolchain weights`."""
     try:
         found = read_weights(path)

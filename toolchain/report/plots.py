@@ -20,7 +20,7 @@ from deploy.ledger.history import Row
 from toolchain.errors import UsageError
 from toolchain.records.gate import BASELINE, CANDIDATE, Gate, Round
 from toolchain.records.manifest import Candidate, StepRecord
-from toolchain.records.storage import write_whole
+from toolchain.records.storage import write_atomically
 
 ORANGE, BLUE, GREEN, PINK, GREY = "#E69F00", "#2F8FD0", "#009E73", "#CC79A7", "#808080"
 SIDES = {CANDIDATE: ORANGE, BASELINE: BLUE}
@@ -67,7 +67,7 @@ def picture(figure: Figure, place: Path) -> str:
     """Write a plot as PNG, or as SVG where `place` ends so; its path. UsageError for another ending."""
     if place.suffix not in (".png", ".svg"):
         raise UsageError(f"{place}: expected a name that ends in .png or .svg")
-    write_whole(place, png(figure) if place.suffix == ".png" else svg(figure).encode())
+    write_atomically(place, png(figure) if place.suffix == ".png" else svg(figure).encode())
     return str(place)
 
 

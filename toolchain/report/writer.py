@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from toolchain.errors import UsageError
 from toolchain.records.gate import Gate
-from toolchain.records.storage import folder_made_whole, write_whole
+from toolchain.records.storage import atomic_folder, write_atomically
 from toolchain.report.content import Told
 from toolchain.report.html import page
 from toolchain.report.plots import distributions, named, pareto, png, rounds, svg, training, trend
@@ -25,12 +25,12 @@ def written(told: Told, folder: Path) -> dict[str, str]:
     if folder.exists() and any(folder.iterdir() if folder.is_dir() else [folder]) and not (folder / PAGE).is_file():
         raise UsageError(f"--out={folder}: holds something else than a report; name a new folder")
     figures = drawn(told)
-    with folder_made_whole(folder) as temporary:
-        write_whole(temporary / PAGE, page(told, figures).encode())
-        write_whole(temporary / "summary.md", summary(told).encode())
+    with atomic_folder(folder) as temporary:
+        write_atomically(temporary / PAGE, page(told, figures).encode())
+        write_atomically(temporary / "summary.md", summary(told).encode())
         for name, figure in figures.items():
-            write_whole(temporary / f"{name}.svg", svg(figure).encode())
-            write_whole(temporary / f"{name}.png", png(figure))
+            write_atomically(temporary / f"{name}.svg", svg(figure).encode())
+            write_atomically(temporary / f"{name}.png", png(figure))
     return {"report": str(folder / PAGE), "summary": str(folder / "summary.md")} | {
         name: str(folder / f"{name}.png") for name in figures
     }

@@ -32,7 +32,7 @@ from toolchain.records.bundle import Bundle
 from toolchain.records.certificate import Certificate, Check
 from toolchain.records.report import Report
 from toolchain.records.selfcheck import SelfCheck
-from toolchain.records.storage import write_whole
+from toolchain.records.storage import write_atomically
 from toolchain.workflows.baselines import OPENVINO, TORCH, baselines
 
 BENCH_SECONDS, ROUNDS, QUERIES = 5.0, 12, 64
@@ -188,7 +188,7 @@ def _report(making: Making, image: Image, precision: str, container: Container, 
             served: Contestant = ContainerContestant(process, precision)
             with baselines(making) as others:
                 duet = run_duet((*others, served), ROUNDS, QUERIES, say, threads=making.threads)
-        keep(folder, msgspec.structs.replace(found, duet=duet, cold_start_s=container.cold_start_s))
+        keep(folder, msgspec.structs.replace(found, interleaved=duet, cold_start_s=container.cold_start_s))
 
     inputs = {
         **_judged_by(making, image),
@@ -199,7 +199,7 @@ def _report(making: Making, image: Image, precision: str, container: Container, 
 
 
 def _summary(bundle: Bundle, image: Image, container: Container, given: Certificate, found: Report) -> Summary:
-    made, duet, served = bundle.manifest, found.duet, bundle.manifest.candidate(given.precision)
+    made, duet, served = bundle.manifest, found.interleaved, bundle.manifest.candidate(given.precision)
     assert duet is not None  # _report always plays one
     medians = {name: median([one for slice_ in slices for one in slice_]) for name, slices in duet.latencies_ms.items()}
     over_torch = duet_ratio(duet, TORCH, served.precision) if TORCH in medians else None
@@ -238,10 +238,10 @@ def _curl(bundle: Bundle, container: Container, reach: Reach) -> str:
 
     from PIL import Image as Picture
 
-    pixels = bundle.arrays("sample.npz")["inputs"][0]
+    pixels = bundle.read_arrays("sample.npz")["inputs"][0]
     picture, content = home() / f"{bundle.manifest.name}.png", BytesIO()
     Picture.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels).save(content, "png")
-    write_whole(picture, content.getvalue())
+    write_atomically(picture, content.getvalue())
     place = picture.relative_to(Path.cwd()) if picture.is_relative_to(Path.cwd()) else picture
     address = f"{container.url}/v2/models/{bundle.manifest.name}/infer"
     shown = "".join(f"{flag} " for flag in reach.curl_flags)

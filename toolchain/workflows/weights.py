@@ -19,7 +19,7 @@ from toolchain.job.job import Making, trained_model
 from toolchain.job.stages import RECORD, keep, kept, tool_versions
 from toolchain.records.manifest import StepRecord
 from toolchain.records.storage import digest_of
-from toolchain.records.weights import Applied, Learned, Structure, Weights, read_weights
+from toolchain.records.weights import AppliedStep, QatSettings, Structure, Weights, read_weights
 
 if TYPE_CHECKING:
     from toolchain.compress.step import Step
@@ -101,7 +101,7 @@ def check_step(making: Making, step: int | None) -> None:
 def _record(making: Making, folders: tuple[Path, ...], command: str) -> Weights:
     """folders: of the net as it came and after each step that is told."""
     recipe, last, started = making.recipe, kept(folders[-1], StepRecord), trained_model(making).written
-    applied = tuple(Applied(name, msgspec.to_builtins(step)) for name, step in making.steps[: len(folders) - 1])
+    applied = tuple(AppliedStep(name, msgspec.to_builtins(step)) for name, step in making.steps[: len(folders) - 1])
     classes, structure = _structure(making, folders, started)
     return Weights(
         source=recipe.model.source,
@@ -141,12 +141,12 @@ def _structure(making: Making, folders: tuple[Path, ...], started: Weights | Non
     return classes, msgspec.structs.replace(found, sparse=sparse, learned=learned)
 
 
-def _learned(step: "Step") -> Learned:
+def _learned(step: "Step") -> QatSettings:
     from toolchain.compress.steps.qat import Qat
 
     assert isinstance(step, Qat)
     scales = step.scales == "learned"
-    return Learned(step.weight_bits, step.activation_bits or None, step.keep_ends, scales, step.symmetric)
+    return QatSettings(step.weight_bits, step.activation_bits or None, step.keep_ends, scales, step.symmetric)
 
 
 def _accuracy(making: Making, folder: Path) -> float | None:

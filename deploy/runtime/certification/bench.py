@@ -82,7 +82,7 @@ def run_bench(
 
 def real_pictures(bundle: Bundle) -> Array:
     """The bundle's own pictures, never noise: an INT8 net's answers, and some engines' speed, depend on them."""
-    return bundle.arrays(CERTIFY)["images"] if bundle.holds(CERTIFY) else bundle.arrays(SAMPLE)["inputs"]
+    return bundle.read_arrays(CERTIFY)["images"] if bundle.has_file(CERTIFY) else bundle.read_arrays(SAMPLE)["inputs"]
 
 
 class Measured(NamedTuple):

@@ -18,7 +18,7 @@ from deploy.runtime.device.cgroup import peak_memory_bytes, throttled_periods
 from deploy.runtime.device.probe import fingerprint
 from deploy.runtime.engines import Settings, serving_engine
 from toolchain.records.bundle import Bundle
-from toolchain.records.certificate import Certificate, Check, figures
+from toolchain.records.certificate import Certificate, Check, summarize_scenarios
 
 SECONDS = 1.0  # of each scenario
 
@@ -50,7 +50,7 @@ def run_certify(
     if not found.failed:
         speed = measured(bundle, decision.precision, threads, seconds, say, rate=rate)
         changes = {
-            "scenarios": figures(speed.scenarios),
+            "scenarios": summarize_scenarios(speed.scenarios),
             "joules_per_picture": speed.joules_per_picture,
             "energy": speed.energy,
             "gpu": speed.gpu,

@@ -14,7 +14,7 @@ from deploy.runtime.engines import Engine
 from toolchain.records.bundle import CERTIFY, SAMPLE, Bundle
 from toolchain.records.certificate import Check
 from toolchain.records.fingerprint import Fingerprint
-from toolchain.records.storage import encoded
+from toolchain.records.storage import encode_record
 from toolchain.records.tensors import Array
 
 BATCH = 16
@@ -23,7 +23,7 @@ BATCH = 16
 def golden_checks(bundle: Bundle, engine: Engine, precision: str | None = None) -> tuple[Check, ...]:
     """Check `engine`, which runs the candidate `precision` (None: the chosen one), on sample.npz's inputs."""
     precision = precision or bundle.manifest.chosen
-    sample = bundle.arrays(SAMPLE)
+    sample = bundle.read_arrays(SAMPLE)
     checks = (check_preprocessing(bundle),)
     if f"outputs_{precision}" not in sample:
         held = ", ".join(sorted(sample)) or "nothing"
@@ -58,7 +58,7 @@ class Judged(NamedTuple):
 def judged(bundle: Bundle, engine: Engine, precision: str) -> Judged:
     """Golden answers and accuracy of `engine`, which runs the candidate `precision`."""
     counted = count_right(bundle, engine)
-    accuracy = check_accuracy(counted, bundle.manifest.certified(precision))
+    accuracy = check_accuracy(counted, bundle.manifest.certified_accuracy(precision))
     return Judged((*golden_checks(bundle, engine, precision), accuracy), counted, engine.version)
 
 
@@ -85,7 +85,7 @@ def compare(answers: Array, expected: Array, relative: float, agreement: float) 
 
 def check_preprocessing(bundle: Bundle) -> Check:
     """The digest that the graph was exported with names the preprocessing that the manifest tells the server."""
-    digest = sha256(encoded(bundle.manifest.preprocessing)).hexdigest()
+    digest = sha256(encode_record(bundle.manifest.preprocessing)).hexdigest()
     expected = bundle.manifest.preprocessing_sha256
     return Check("preprocessing", digest == expected, f"sha256 {digest[:12]}", f"sha256 {expected[:12]}")
 
@@ -132,9 +132,9 @@ def count_right(bundle: Bundle, engine: Engine) -> tuple[int, int] | None:
 
 def answered_right(bundle: Bundle, engine: Engine) -> Array | None:
     """Whether each picture of certify.npz is answered right, bool [N]; None where the bundle has none with labels."""
-    if not bundle.holds(CERTIFY):
+    if not bundle.has_file(CERTIFY):
         return None
-    sample = bundle.arrays(CERTIFY)
+    sample = bundle.read_arrays(CERTIFY)
     if not len(sample.get("labels", ())):
         return None
     answers = infer_all(engine, sample["images"])

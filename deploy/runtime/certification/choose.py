@@ -16,7 +16,7 @@ from deploy.runtime.certification.interleaved import slice_of
 from deploy.runtime.engines import Engine, Settings, serving_engine
 from toolchain.errors import DeviceError
 from toolchain.records.bundle import Bundle
-from toolchain.records.certificate import Tried
+from toolchain.records.certificate import CandidateResult
 from toolchain.records.manifest import Candidate, Manifest
 
 ROUNDS, SLICE_S, QUERIES = 12, 0.02, (3, 100)
@@ -30,7 +30,7 @@ class Decision(NamedTuple):
 
     precision: str
     chosen_by: Literal["build", "device"]
-    candidates: tuple[Tried, ...] = ()
+    candidates: tuple[CandidateResult, ...] = ()
     judged: Judged | None = None
 
 
@@ -107,12 +107,12 @@ def _tried(
     refused: dict[str, str],
     precision: str,
     manifest: Manifest,
-) -> Tried:
+) -> CandidateResult:
     name = one.precision
     if not above_floor(manifest, one):
-        return Tried(name, None, None, f"not tried: below the floor where it was built: {one.verdict}")
+        return CandidateResult(name, None, None, f"not tried: below the floor where it was built: {one.verdict}")
     if name in refused:
-        return Tried(name, None, accuracies.get(name), f"refused: {refused[name]}")
+        return CandidateResult(name, None, accuracies.get(name), f"refused: {refused[name]}")
     latency_ms = median(rounds[name])
     if name == precision:
         verdict = "serves: the build's choice, and none is clearly faster here"
@@ -120,4 +120,4 @@ def _tried(
             verdict = f"serves: faster here than the build's choice, {manifest.chosen}"
     else:
         verdict = "slower here, or no faster beyond noise"
-    return Tried(name, latency_ms, accuracies.get(name), verdict)
+    return CandidateResult(name, latency_ms, accuracies.get(name), verdict)

@@ -24,7 +24,7 @@ from deploy.runtime.device.state import chosen_here
 from deploy.runtime.engines import Engine, Hint, Settings, gpu_of, serving_engine
 from toolchain.errors import DeviceError, RequestError, ToolchainError
 from toolchain.records.bundle import Bundle
-from toolchain.records.interleaved import BATCH, NOT_A_TURN, WARM, Played, Turn
+from toolchain.records.interleaved import THROUGHPUT_BATCH, UNREADABLE_REQUEST, WARMUP_CALLS, SliceRequest, SliceResult
 from toolchain.records.tensors import Array
 
 BUSY = bytes(4096)  # a few microseconds of hashing; of less, Python keeps the other threads out
@@ -55,22 +55,22 @@ def run_duet(
                 if turn.what == "pictures":
                     played = msgspec.structs.replace(played, threads=threads, precision=turn.precision)
             except ToolchainError as error:
-                played = Played(error=str(error))
+                played = SliceResult(error=str(error))
             lines_out.write(msgspec.json.encode(played).decode() + "\n")
             lines_out.flush()
 
 
-def _played(bundle: Bundle, engine: Engine, meter: Meter, pictures: Array, turn: Turn) -> Played:
+def _played(bundle: Bundle, engine: Engine, meter: Meter, pictures: Array, turn: SliceRequest) -> SliceResult:
     before = throttled_periods()
     if turn.what == "pictures":
         right = answered_right(bundle, engine)
-        found = Played(right=() if right is None else tuple(map(bool, right)), device=fingerprint())
+        found = SliceResult(right=() if right is None else tuple(map(bool, right)), device=fingerprint())
     elif turn.what == "throughput":
         began = meter.read()
         rate = throughput_of(engine, pictures, turn.queries, turn.slower)
-        found = Played(throughput_per_s=rate, joules=meter.joules(began))
+        found = SliceResult(throughput_per_s=rate, joules=meter.joules(began))
     else:
-        found = Played(latencies_ms=slice_of(engine, pictures, turn.queries, turn.slower))
+        found = SliceResult(latencies_ms=slice_of(engine, pictures, turn.queries, turn.slower))
     return msgspec.structs.replace(
         found,
         throttled_periods=throttled_periods() - before,
@@ -83,14 +83,14 @@ def slice_of(engine: Engine, pictures: Array, queries: int, slower: float = 0.0)
     """Latencies in ms of `queries` batch-1 calls, after some that do not count; slower: see Turn."""
     name = engine.inputs[0].name
     latencies_ms = []
-    for query in range(-WARM, queries):
+    for query in range(-WARMUP_CALLS, queries):
         index = query % len(pictures)
         feeds = {name: pictures[index : index + 1]}
         began = perf_counter_ns()
         engine.infer(feeds)
         taken_ns = perf_counter_ns() - began
         latencies_ms.append((_spun(began, taken_ns, slower) if slower else taken_ns) / 1e6)
-    return tuple(latencies_ms[WARM:])
+    return tuple(latencies_ms[WARMUP_CALLS:])
 
 
 def _spun(began_ns: int, taken_ns: int, slower: float) -> int:
@@ -104,7 +104,7 @@ def _spun(began_ns: int, taken_ns: int, slower: float) -> int:
 
 def throughput_of(engine: Engine, pictures: Array, queries: int, slower: float = 0.0) -> float:
     """Pictures a second of `queries` batches, from as many threads as keep the engine busy; slower: see Turn."""
-    feeds = {engine.inputs[0].name: np.resize(pictures, (BATCH, *pictures.shape[1:]))}
+    feeds = {engine.inputs[0].name: np.resize(pictures, (THROUGHPUT_BATCH, *pictures.shape[1:]))}
 
     def answer(_: int) -> None:
         began = perf_counter_ns()
@@ -115,14 +115,14 @@ def throughput_of(engine: Engine, pictures: Array, queries: int, slower: float =
     with ThreadPoolExecutor(engine.requests) as pool:
         began = perf_counter_ns()
         list(pool.map(answer, range(queries)))
-        return BATCH * queries * 1e9 / (perf_counter_ns() - began)
+        return THROUGHPUT_BATCH * queries * 1e9 / (perf_counter_ns() - began)
 
 
-def _turn(line: str, bundle: Bundle) -> Turn:
+def _turn(line: str, bundle: Bundle) -> SliceRequest:
     try:
-        turn = msgspec.json.decode(line, type=Turn)
+        turn = msgspec.json.decode(line, type=SliceRequest)
     except msgspec.MsgspecError as error:
-        raise RequestError(f'{NOT_A_TURN}: {error}; expected {{"precision": "int8", "queries": 64}}') from error
+        raise RequestError(f'{UNREADABLE_REQUEST}: {error}; expected {{"precision": "int8", "queries": 64}}') from error
     held = [candidate.precision for candidate in bundle.manifest.candidates]
     if turn.precision and turn.precision not in held:
         raise RequestError(f"no candidate '{turn.precision}' in this bundle; it has: {', '.join(held)}")

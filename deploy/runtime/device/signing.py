@@ -13,8 +13,8 @@ import msgspec
 from nacl.signing import SigningKey
 
 from toolchain.errors import DeviceError, RecordError
-from toolchain.records.certificate import Certificate, signable, unbased
-from toolchain.records.storage import encoded
+from toolchain.records.certificate import Certificate, decode_base64, signable_bytes
+from toolchain.records.storage import encode_record
 
 KEY = "key.ed25519"
 SEED_BYTES = 32
@@ -51,7 +51,7 @@ def _keep(place: Path, key: SigningKey) -> None:
 
 def _read(place: Path) -> SigningKey:
     try:
-        seed = unbased(place.read_text().strip())
+        seed = decode_base64(place.read_text().strip())
     except (OSError, UnicodeDecodeError, RecordError) as error:
         raise DeviceError(
             f"{place}: no key to sign with ({error}); expected base64 of {SEED_BYTES} bytes: "
@@ -65,5 +65,5 @@ def _read(place: Path) -> SigningKey:
 def signed(certificate: Certificate, key: SigningKey) -> Certificate:
     """The certificate with the public key and the signature."""
     named = msgspec.structs.replace(certificate, key=b64encode(bytes(key.verify_key)).decode(), signature="")
-    signature = key.sign(signable(encoded(named))).signature
+    signature = key.sign(signable_bytes(encode_record(named))).signature
     return msgspec.structs.replace(named, signature=b64encode(signature).decode())

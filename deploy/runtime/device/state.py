@@ -14,7 +14,7 @@ from toolchain.errors import RecordError
 from toolchain.records.bundle import Bundle
 from toolchain.records.certificate import FORMAT, Certificate
 from toolchain.records.fingerprint import Fingerprint
-from toolchain.records.storage import decoded, encoded, write_whole
+from toolchain.records.storage import decode_record, encode_record, write_atomically
 
 
 def writable(folder: Path | None) -> Path | None:
@@ -33,7 +33,7 @@ def kept_certificate(state: Path | None, bundle: str, device: Fingerprint, threa
         return None
     place = _place(state, bundle, device, threads)
     try:
-        found = decoded(place.read_bytes(), Certificate, str(place), FORMAT)
+        found = decode_record(place.read_bytes(), Certificate, str(place), FORMAT)
     except (OSError, RecordError):
         return None
     return found if found.bundle == bundle and found.fingerprint == device and found.passed else None
@@ -49,4 +49,4 @@ def keep_certificate(state: Path | None, certificate: Certificate) -> None:
     """For the next start, whether it passed or not: a person may want to read why it did not."""
     if state is not None:
         place = _place(state, certificate.bundle, certificate.fingerprint, certificate.threads)
-        write_whole(place, encoded(certificate))
+        write_atomically(place, encode_record(certificate))

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 
-from toolchain.records.storage import write_whole
+from toolchain.records.storage import write_atomically
 
 KEPT = 24
 
@@ -40,7 +40,7 @@ class Store:
             return
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            write_whole(self.folder / name, sha256(content).digest() + content)
+            write_atomically(self.folder / name, sha256(content).digest() + content)
             self._prune()
         except OSError as error:
             self._complain(error)

@@ -28,7 +28,7 @@ from toolchain.records import tensorrt_layers as audit
 from toolchain.records.certificate import Check
 from toolchain.records.manifest import Candidate
 from toolchain.records.storage import read_record
-from toolchain.records.tensorrt_layers import BuildOrder
+from toolchain.records.tensorrt_layers import PlanSpec
 from toolchain.records.tensors import Array, Feeds, TensorSpec
 
 REBUILD = "build it for this one: toolchain build RECIPE --target=tensorrt"
@@ -190,7 +190,7 @@ def examined(folder: Path, candidate: Candidate) -> Iterator[Check]:
 
 def _classic(cuda: Cuda, folder: Path, candidate: Candidate, settings: Settings) -> TensorRtEngine:
     found, (name, order_name) = library("classic"), candidate.files
-    order = read_record(folder / order_name, BuildOrder, audit.FORMAT)
+    order = read_record(folder / order_name, PlanSpec, audit.FORMAT)
 
     def speed(content: bytes) -> float:
         with _opened(cuda, found, content, name, settings) as engine:

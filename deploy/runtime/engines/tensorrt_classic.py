@@ -16,7 +16,7 @@ from deploy.runtime.device.probe import gpu_and_driver
 from deploy.runtime.engines.compile_cache import Store
 from deploy.runtime.engines.tensorrt_plan import Library, Plan, built
 from toolchain.errors import DeviceError
-from toolchain.records.tensorrt_layers import BuildOrder, in_float
+from toolchain.records.tensorrt_layers import PlanSpec, float_convolutions
 
 BUILDS, ASKED = 3, "PLAN_BUILDS"
 # how the inspector words the type of a tensor (IEngineInspector, TensorRT 10 and 11), in our audit's words
@@ -32,7 +32,7 @@ WORDS = {
 Speed = Callable[[bytes], float]  # of a plan: median milliseconds of one picture on the GPU
 
 
-def plan_of(found: Library, onnx: bytes, order: BuildOrder, store: Store, speed: Speed) -> bytes:
+def plan_of(found: Library, onnx: bytes, order: PlanSpec, store: Store, speed: Speed) -> bytes:
     """The plan of the graph `onnx` for this device: kept, or built now, which takes minutes. DeviceError."""
     device = (found.version, *gpu_and_driver())
     name = f"tensorrt-{_key(sha256(onnx).hexdigest(), order.batches, device)}"
@@ -51,7 +51,7 @@ def _key(*facts: object) -> str:
     return sha256(json.dumps(facts).encode()).hexdigest()[:24]
 
 
-def _fastest(found: Library, onnx: bytes, order: BuildOrder, timings: bytes, speed: Speed) -> Plan:
+def _fastest(found: Library, onnx: bytes, order: PlanSpec, timings: bytes, speed: Speed) -> Plan:
     """The first build uses what earlier ones measured; the others measure anew, else they would all be the same."""
     count, plans = _builds(), list[tuple[float, Plan]]()
     for number in range(1, count + 1):
@@ -73,10 +73,10 @@ def _say(text: str) -> None:
     print(f"tensorrt: {text}", file=sys.stderr, flush=True)
 
 
-def refuse_seen_float(inspected: str, order: BuildOrder) -> None:
+def refuse_seen_float(inspected: str, order: PlanSpec) -> None:
     """DeviceError that names the convolutions which an int8 plan computes in float, as the inspector tells (JSON). What
     the inspector does not tell of is passed over: its words are not the same in every version."""
-    count, told = in_float(convolutions_in(inspected, order.convolutions), order.in_float)
+    count, told = float_convolutions(convolutions_in(inspected, order.convolutions), order.in_float)
     if order.precision == "int8" and count:
         raise DeviceError(f"int8 was asked for and TensorRT computes {count} convolutions in float here: {told}")
 

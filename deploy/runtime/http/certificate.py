@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 
 from deploy.runtime.metrics import family, gauges_text, sample
-from toolchain.records.certificate import PERCENTS, Certificate, fingerprint_of
+from toolchain.records.certificate import PERCENTS, Certificate, short_key
 
 
 def summary(certificate: Certificate | None, policy: str) -> dict[str, Any]:
@@ -18,7 +18,7 @@ def summary(certificate: Certificate | None, policy: str) -> dict[str, Any]:
         "issued_at": certificate.issued_at,
         "precision": f"{certificate.precision}, chosen by the {certificate.chosen_by}",
         "accuracy": certificate.accuracy,
-        "key": fingerprint_of(certificate.key),
+        "key": short_key(certificate.key),
     }
     shown |= {f"{one.scenario}_p50_ms": one.percentiles_ms[0] for one in certificate.scenarios if one.queries > 1}
     shown |= {f"{one.scenario}_per_s": round(one.throughput_per_s, 1) for one in certificate.scenarios}
@@ -30,7 +30,7 @@ def metrics_text(certificate: Certificate | None, policy: str) -> str:
     info = "edge_certificate_info"
     if certificate is None:
         return family(info, "gauge", "Policy: always, first or off.", [sample(info, 1, policy=policy)])
-    facts = {"policy": policy, "chosen_by": certificate.chosen_by, "key": fingerprint_of(certificate.key)}
+    facts = {"policy": policy, "chosen_by": certificate.chosen_by, "key": short_key(certificate.key)}
     latency, rate = "edge_certificate_latency_seconds", "edge_certificate_pictures_per_second"
     gauges = {
         "edge_certificate_passed": ("1 when every check of the certificate passed.", float(certificate.passed)),

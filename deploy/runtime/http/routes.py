@@ -20,7 +20,7 @@ from deploy.runtime.protocol.shared_memory import Policy, allowed, why_not
 from deploy.runtime.protocol.statistics import statistics
 from deploy.runtime.scheduling.service import Terms
 from toolchain.records.bundle import Bundle
-from toolchain.records.storage import encoded
+from toolchain.records.storage import encode_record
 
 PLAIN = "text/plain; version=0.0.4; charset=utf-8"
 Get = Callable[[], Reply]
@@ -174,7 +174,7 @@ class Endpoints:
         """As it was signed: `toolchain verify` reads it."""
         found = self._health.certificate
         if found is not None:
-            return Reply(200, encoded(found))
+            return Reply(200, encode_record(found))
         why = "not made yet" if self._health.phase == "starting" else f"none: the policy is {self._health.policy}"
         return error_reply(404, f"certificate: {why}")
 

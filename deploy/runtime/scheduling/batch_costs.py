@@ -15,7 +15,7 @@ from deploy.runtime.device.probe import fingerprint
 from deploy.runtime.engines import Engine
 from deploy.runtime.scheduling.batching import joinable, within, worth
 from toolchain.errors import RecordError
-from toolchain.records.storage import decoded, encoded, write_whole
+from toolchain.records.storage import decode_record, encode_record, write_atomically
 from toolchain.records.tensors import Feeds
 
 FORMAT = 1
@@ -94,7 +94,7 @@ def _cost(engine: Engine, rows: int, slice_s: float) -> float:
 def _kept(place: Path | None) -> dict[int, float] | None:
     """None: not there, or not to be read: measured again."""
     try:
-        return dict(decoded(place.read_bytes(), Tuning, str(place), FORMAT).costs) if place is not None else None
+        return dict(decode_record(place.read_bytes(), Tuning, str(place), FORMAT).costs) if place is not None else None
     except (OSError, RecordError):
         return None
 
@@ -102,6 +102,6 @@ def _kept(place: Path | None) -> dict[int, float] | None:
 def _keep(place: Path | None, costs: dict[int, float]) -> None:
     if place is not None:
         try:
-            write_whole(place, encoded(Tuning(tuple(costs.items()))))
+            write_atomically(place, encode_record(Tuning(tuple(costs.items()))))
         except OSError:
             return  # a full volume: measured again at the next start

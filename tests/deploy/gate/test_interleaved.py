@@ -9,8 +9,8 @@ import pytest
 from deploy.gate.interleaved import CallableContestant, ContainerContestant, ratio, run
 from tests.bundles import null_bundle
 from toolchain.errors import DeviceError, DockerError, RecordError, UsageError
-from toolchain.records.interleaved import Turn
-from toolchain.records.report import Duet
+from toolchain.records.interleaved import SliceRequest
+from toolchain.records.report import InterleavedLatencies
 
 PLAYER = """
 import sys
@@ -67,7 +67,7 @@ def test_turns_alternate_so_that_drift_favours_nobody() -> None:
 
 def test_the_interval_is_over_rounds_and_repeats() -> None:
     rounds = [1.9, 2.0, 2.1, 2.0, 1.95, 2.05, 2.0, 30.0]
-    duet = Duet(1, {"a": tuple((each,) * 5 for each in rounds), "b": ((1.0,) * 5,) * 8})
+    duet = InterleavedLatencies(1, {"a": tuple((each,) * 5 for each in rounds), "b": ((1.0,) * 5,) * 8})
     times, low, high = ratio(duet, "a", "b")
     assert times == pytest.approx(2.0)
     assert 1.9 <= low < 2.0 < high < 2.2
@@ -101,7 +101,7 @@ def test_a_container_that_cannot_read_a_turn_is_of_an_older_toolchain() -> None:
         Popen([sys.executable, "-c", script], stdin=PIPE, stdout=PIPE, text=True) as old,
         pytest.raises(DeviceError, match=r"baseline: of an older toolchain, .* make its image again"),
     ):
-        ContainerContestant(old, "", "baseline").play(Turn("", 1, pinned=True))
+        ContainerContestant(old, "", "baseline").play(SliceRequest("", 1, pinned=True))
 
 
 def test_a_duet_that_cannot_be_is_refused() -> None:
@@ -110,4 +110,4 @@ def test_a_duet_that_cannot_be_is_refused() -> None:
     with pytest.raises(UsageError, match="at least 2 rounds of 1 query, got 1 of 4"):
         run([Noted("a", []), Noted("b", [])], 1, 4, print, threads=1)
     with pytest.raises(RecordError, match="no contestant 'x' in this duet; it has: a, b"):
-        ratio(Duet(1, {"a": ((1.0,),), "b": ((1.0,),)}), "a", "x")
+        ratio(InterleavedLatencies(1, {"a": ((1.0,),), "b": ((1.0,),)}), "a", "x")

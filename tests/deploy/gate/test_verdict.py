@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from deploy.gate.verdict import BUDGETS, METRICS, accuracy, grown, said, timed, verdict_of
-from toolchain.records.gate import BASELINE, Finding, Round, Side
+from toolchain.records.gate import BASELINE, Finding, GatedRelease, Round
 
 MARGINS = {BASELINE: {metric.name: BUDGETS[metric.name] for metric in METRICS}}
 
@@ -83,8 +83,8 @@ def test_bytes_are_known_and_need_no_rounds() -> None:
     assert grown("memory", 0, 100, BASELINE, 0.1).note == "not readable here"
 
 
-def side(right: int | None) -> Side:
-    return Side("b", "n", "1", "i", "fp32", "e", 1, 1, right, 400 if right is not None else 0)
+def side(right: int | None) -> GatedRelease:
+    return GatedRelease("b", "n", "1", "i", "fp32", "e", 1, 1, right, 400 if right is not None else 0)
 
 
 def test_accuracy_is_regressed_only_where_more_pictures_are_lost_than_chance_loses() -> None:

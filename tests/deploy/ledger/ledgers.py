@@ -16,8 +16,8 @@ import sqlalchemy as sql
 from deploy.ledger.schema import metadata
 from toolchain.records.certificate import Certificate, Check
 from toolchain.records.fingerprint import Fingerprint
-from toolchain.records.gate import BASELINE, CANDIDATE, Finding, Gate, Round, Side
-from toolchain.records.report import Duet, Report, Scenario
+from toolchain.records.gate import BASELINE, CANDIDATE, Finding, Gate, GatedRelease, Round
+from toolchain.records.report import InterleavedLatencies, Report, Scenario
 
 DEVICE = Fingerprint("x86_64", "Xeon", ("avx2",), 8, 8, 2.0, "performance", "6.1", False, 1 << 34, None)
 
@@ -42,7 +42,7 @@ def report(bundle: str = "b" * 64, **changes: Any) -> Report:
         throttled_periods=0,
         measured_at="2026-01-02T03:04:05+00:00",
         cold_start_s=0.7,
-        duet=Duet(2, {"torch": ((1.5, 2.5), (1.25,)), "openvino": ((0.1,), ())}),
+        interleaved=InterleavedLatencies(2, {"torch": ((1.5, 2.5), (1.25,)), "openvino": ((0.1,), ())}),
     )
     return msgspec.structs.replace(whole, **changes)
 
@@ -56,7 +56,7 @@ def certificate(bundle: str, issued_at: str = "2026-01-02T03:04:06+00:00", accur
 
 def gate_of(candidate: str = "a" * 64, baseline: str = "b" * 64, change: float = 0.01, **changes: Any) -> Gate:
     sides = {
-        role: Side(bundle, "null", "1", f"edge-null:{role}", "fp32", "null 1", 100, 200, 9, 12)
+        role: GatedRelease(bundle, "null", "1", f"edge-null:{role}", "fp32", "null 1", 100, 200, 9, 12)
         for role, bundle in ((CANDIDATE, candidate), (BASELINE, baseline))
     }
     rounds = tuple(

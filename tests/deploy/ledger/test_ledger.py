@@ -18,7 +18,7 @@ from tests.bundles import null_bundle
 from tests.deploy.ledger.ledgers import certificate, free_port, report
 from toolchain.errors import RecordError
 from toolchain.records.report import FORMAT, Report, Scenario
-from toolchain.records.storage import decoded
+from toolchain.records.storage import decode_record
 
 
 def test_history_joins_release_device_accuracy_latency_and_size(place: str, tmp_path: Path) -> None:
@@ -53,7 +53,7 @@ def test_recording_twice_changes_nothing(place: str, tmp_path: Path) -> None:
 
 
 def test_a_report_comes_back_with_every_latency_exactly(place: str) -> None:
-    without = report(duet=None, cold_start_s=None, scenarios=(), measured_at="2026-01-01T00:00:00+00:00")
+    without = report(interleaved=None, cold_start_s=None, scenarios=(), measured_at="2026-01-01T00:00:00+00:00")
     with Ledger(place) as ledger:
         ledger.record_report(report())
         ledger.record_report(without)
@@ -83,7 +83,7 @@ def test_a_report_of_the_first_release_is_read_as_it_was_recorded(place: str) ->
             )
         (found,) = ledger.reports("b" * 64)
     assert found.format == 1
-    assert found == decoded(content, Report, "old", FORMAT)
+    assert found == decode_record(content, Report, "old", FORMAT)
 
 
 def test_history_is_newest_first_by_name_and_bounded(place: str, tmp_path: Path) -> None:

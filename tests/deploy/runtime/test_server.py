@@ -20,7 +20,7 @@ from tests.bundles import null_bundle
 from tests.deploy.runtime.server import CAT, INFER, ROOT, Running, answer, command, request, serving
 from toolchain.records.bundle import file_record
 from toolchain.records.manifest import Needs
-from toolchain.records.storage import encoded
+from toolchain.records.storage import encode_record
 
 BODY = json.dumps({"inputs": [CAT]}).encode()
 
@@ -37,7 +37,7 @@ def test_a_failed_golden_check_keeps_the_server_alive_but_never_ready(tmp_path: 
     sample = bundle.path("sample.npz")
     np.savez(sample, inputs=np.zeros((4, 8, 8, 3), np.uint8), outputs_fp32=np.ones((4, 4), np.float32))
     files = tuple(file_record(bundle.path(file.path)) for file in bundle.manifest.files)
-    bundle.path("manifest.json").write_bytes(encoded(msgspec.structs.replace(bundle.manifest, files=files)))
+    bundle.path("manifest.json").write_bytes(encode_record(msgspec.structs.replace(bundle.manifest, files=files)))
     with serving(bundle.folder, until="not ready") as server:
         assert server.ask("GET", "/v2/health/live")[0] == 200
         status, _, body = server.ask("GET", "/v2/health/ready")

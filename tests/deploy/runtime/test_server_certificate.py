@@ -12,7 +12,7 @@ from tests.bundles import null_bundle
 from tests.deploy.runtime.server import CAT, serving
 from tests.deploy.runtime.test_server import failed
 from toolchain.records.bundle import CERTIFY, Bundle, file_record
-from toolchain.records.storage import encoded
+from toolchain.records.storage import encode_record
 
 FIRST = {"CERTIFY": "first", "CERTIFY_SECONDS": "0.1"}
 
@@ -20,7 +20,7 @@ FIRST = {"CERTIFY": "first", "CERTIFY_SECONDS": "0.1"}
 def sealed(bundle: Bundle) -> Bundle:
     """The bundle after its files were changed, with digests that fit: a fault of its making, not of its travel."""
     files = tuple(file_record(bundle.path(file.path)) for file in bundle.manifest.files)
-    bundle.path("manifest.json").write_bytes(encoded(msgspec.structs.replace(bundle.manifest, files=files)))
+    bundle.path("manifest.json").write_bytes(encode_record(msgspec.structs.replace(bundle.manifest, files=files)))
     return bundle
 
 

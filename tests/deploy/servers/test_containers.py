@@ -25,7 +25,7 @@ from tests.bundles import null_bundle
 from tests.deploy.containers.secretfolders import Laid, laid, readable
 from toolchain.errors import DeviceError
 from toolchain.records.bundle import file_record, open_bundle
-from toolchain.records.storage import encoded
+from toolchain.records.storage import encode_record
 
 pytestmark = pytest.mark.docker
 MODEL, TAG = "residents", "edge-test:residents"
@@ -98,7 +98,7 @@ def test_a_release_whose_checks_fail_there_is_quoted_at_once(
         wrong.path("sample.npz"), inputs=np.zeros((4, 8, 8, 3), np.uint8), outputs_fp32=np.ones((4, 4), np.float32)
     )
     files = tuple(file_record(wrong.path(file.path)) for file in wrong.manifest.files)
-    wrong.path("manifest.json").write_bytes(encoded(msgspec.structs.replace(wrong.manifest, files=files)))
+    wrong.path("manifest.json").write_bytes(encode_record(msgspec.structs.replace(wrong.manifest, files=files)))
     made = build_image(open_bundle(wrong.folder), f"{TAG}-wrong", print)
     homes = Residents(server(secrets), engine, MODEL)
     try:

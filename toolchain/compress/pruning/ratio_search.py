@@ -16,7 +16,7 @@ from toolchain.compress.metrics import macs
 from toolchain.compress.pruning.cut import Drawing, Widths
 from toolchain.compress.step import Context
 from toolchain.errors import RecipeError
-from toolchain.records.storage import encoded, write_whole
+from toolchain.records.storage import encode_record, write_atomically
 
 FILE = "probes.json"
 Cost = Callable[[nn.Module], tuple[float, float]]  # a cut net: how many times cheaper it is, and its latency_ms or 0
@@ -88,7 +88,7 @@ def remembered(
 ) -> Callable[[float], Probe | None]:
     """`tried`, its probes written into `folder` and taken from there by a run that goes on: a latency measured again
     would be another, and lead to another net. depends: everything that they depend on."""
-    key = sha256(encoded(list(depends))).hexdigest()
+    key = sha256(encode_record(list(depends))).hexdigest()
     known = {probe.ratio: probe for probe in _read(folder / FILE, key)}
 
     def recalled(ratio: float) -> Probe | None:
@@ -97,7 +97,7 @@ def remembered(
             if probe is None:
                 return None
             known[ratio] = probe
-            write_whole(folder / FILE, encoded(Kept(key, tuple(known.values()))))
+            write_atomically(folder / FILE, encode_record(Kept(key, tuple(known.values()))))
         return known[ratio]
 
     return recalled

@@ -12,10 +12,10 @@ from toolchain.compress.step import LearnedQuantization, Net
 from toolchain.models.load import LoadedModel
 from toolchain.models.structure import tensors_of
 from toolchain.records.tensors import Preprocessing
-from toolchain.records.weights import Learned, Weights
+from toolchain.records.weights import QatSettings, Weights
 
 
-def rebuilt(module: nn.Module, learned: Learned, preprocessing: Preprocessing) -> nn.Module:
+def rebuilt(module: nn.Module, learned: QatSettings, preprocessing: Preprocessing) -> nn.Module:
     """`module` as the qat step quantizes it, its parameters to be filled: load_model's `rebuild`."""
     bits = LearnedQuantization(learned.weight_bits, learned.activation_bits, learned.symmetric)
     picture = one_picture(module, preprocessing)

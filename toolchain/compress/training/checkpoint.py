@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from toolchain.compress.distributed import ALONE, World
-from toolchain.records.storage import write_whole
+from toolchain.records.storage import write_atomically
 
 NAME = "training.pt"
 State = dict[str, Tensor]
@@ -38,7 +38,7 @@ class Checkpoint:
 def save_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
     content = BytesIO()
     torch.save(vars(checkpoint), content)
-    write_whole(folder / NAME, content.getvalue())
+    write_atomically(folder / NAME, content.getvalue())
 
 
 def load_checkpoint(folder: Path, key: str, device: torch.device, world: World = ALONE) -> Checkpoint:

@@ -11,7 +11,7 @@ from toolchain.errors import DeviceError
 from toolchain.records.bundle import CERTIFY, Bundle
 from toolchain.records.manifest import Needs
 from toolchain.records.report import FORMAT, Report
-from toolchain.records.storage import decoded, encoded
+from toolchain.records.storage import decode_record, encode_record
 
 
 def test_a_bundle_is_measured_whole(tmp_path: Path) -> None:
@@ -19,7 +19,7 @@ def test_a_bundle_is_measured_whole(tmp_path: Path) -> None:
     said: list[str] = []
     report = run_bench(bundle, threads=2, seconds=0.5, say=said.append)
     assert (report.bundle, report.release, report.backend, report.engine) == (bundle.digest, "7", "null", "null 1")
-    assert (report.threads, report.precision, report.cold_start_s, report.duet) == (2, "fp32", None, None)
+    assert (report.threads, report.precision, report.cold_start_s, report.interleaved) == (2, "fp32", None, None)
     assert [scenario.scenario for scenario in report.scenarios] == ["SingleStream", "Offline"]
     assert all(scenario.valid for scenario in report.scenarios)
     p50_ms = report.scenario("SingleStream").percentile_ms(50)
@@ -29,7 +29,7 @@ def test_a_bundle_is_measured_whole(tmp_path: Path) -> None:
     assert report.throttled_periods >= 0
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", report.measured_at)
     assert said == ["bench: fp32, null 1, 2 threads, 0.5 s a scenario: SingleStream, Offline"]
-    assert decoded(encoded(report), Report, "here", FORMAT) == report
+    assert decode_record(encode_record(report), Report, "here", FORMAT) == report
 
 
 def test_a_run_that_does_not_count_is_said(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from tests.bundles import null_bundle
 from toolchain.records.bundle import CERTIFY, Bundle
 from toolchain.records.certificate import FORMAT, Certificate
 from toolchain.records.manifest import Needs
-from toolchain.records.storage import decoded, encoded
+from toolchain.records.storage import decode_record, encode_record
 
 SCENARIOS = ["SingleStream", "MultiStream", "Server", "Offline"]
 
@@ -33,7 +33,7 @@ def test_a_sound_bundle_is_certified(bundle: Bundle) -> None:
     assert (certificate.images, certificate.accuracy, certificate.bundle) == (12, 1.0, bundle.digest)
     assert certificate.accuracy_low == pytest.approx(0.7575, abs=1e-4)
     assert (certificate.engine, certificate.precision) == ("null 1", "fp32")
-    assert decoded(encoded(certificate), Certificate, "here", FORMAT) == certificate
+    assert decode_record(encode_record(certificate), Certificate, "here", FORMAT) == certificate
 
 
 def test_preprocessing_that_was_changed_fails(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from deploy.runtime.engines import Engine, Settings, serving_engine
 from tests.bundles import null_bundle
 from toolchain.records.bundle import Bundle
 from toolchain.records.certificate import Check
-from toolchain.records.manifest import Golden
+from toolchain.records.manifest import GoldenTolerances
 from toolchain.records.tensors import Array, Feeds
 
 SAMPLE_PICTURES = 4  # of the null bundle
@@ -81,7 +81,7 @@ def test_a_precision_without_golden_answers_fails_by_name(bundle: Bundle) -> Non
 
 
 def test_a_precision_without_a_golden_limit_fails_by_name(tmp_path: Path) -> None:
-    bundle = null_bundle(tmp_path / "null.bundle", golden=Golden({}, {}))
+    bundle = null_bundle(tmp_path / "null.bundle", golden=GoldenTolerances({}, {}))
     with serving_engine(bundle, Settings(1)) as engine:
         check = golden_checks(bundle, engine)[-1]
     assert check == Check("golden", False, "the manifest has limits for nothing", "a limit for fp32")

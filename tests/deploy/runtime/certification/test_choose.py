@@ -36,7 +36,7 @@ def test_what_was_below_the_floor_where_it_was_built_is_not_tried(tmp_path: Path
 
 def test_a_candidate_that_answers_wrongly_here_does_not_serve(tmp_path: Path) -> None:
     bundle = null_bundle(tmp_path / "b", delay_ms=2, int8_ms=0.5, choose="device")
-    sample = bundle.arrays(SAMPLE)
+    sample = bundle.read_arrays(SAMPLE)
     np.savez(bundle.path(SAMPLE), allow_pickle=False, **(sample | {"outputs_int8": sample["outputs_int8"] + 1}))
     found = decide(bundle, 1, lambda _: None)
     assert (found.precision, found.chosen_by) == ("fp32", "device")

@@ -10,7 +10,7 @@ from deploy.runtime.device.signing import KEY, signed, signing_key
 from tests.deploy.ledger.ledgers import certificate
 from toolchain.errors import DeviceError, RecordError, UsageError
 from toolchain.records.certificate import Certificate
-from toolchain.records.storage import encoded
+from toolchain.records.storage import encode_record
 
 
 def made(folder: Path) -> Certificate:
@@ -19,17 +19,17 @@ def made(folder: Path) -> Certificate:
 
 def test_what_was_signed_is_verified_with_and_without_a_trusted_key(tmp_path: Path) -> None:
     found = made(tmp_path)
-    verify(encoded(found), found)
-    verify(encoded(found), found, found.key)
+    verify(encode_record(found), found)
+    verify(encode_record(found), found, found.key)
     other = signed(certificate("b" * 64), signing_key(None, None))
     with pytest.raises(RecordError, match="not by the key that is trusted"):
-        verify(encoded(other), other, found.key)
+        verify(encode_record(other), other, found.key)
 
 
 def test_one_changed_figure_breaks_the_signature(tmp_path: Path) -> None:
     found = made(tmp_path)
-    changed = encoded(found).replace(b'"images": 100', b'"images": 200')
-    assert changed != encoded(found)
+    changed = encode_record(found).replace(b'"images": 100', b'"images": 200')
+    assert changed != encode_record(found)
     place = tmp_path / "c.json"
     place.write_bytes(changed)
     document, read = read_certificate(place)
@@ -39,7 +39,7 @@ def test_one_changed_figure_breaks_the_signature(tmp_path: Path) -> None:
 
 def test_a_certificate_that_was_never_signed_is_refused() -> None:
     with pytest.raises(RecordError, match="not signed"):
-        verify(encoded(certificate("b" * 64)), certificate("b" * 64))
+        verify(encode_record(certificate("b" * 64)), certificate("b" * 64))
 
 
 def test_a_document_that_holds_the_certificate_will_do(tmp_path: Path) -> None:

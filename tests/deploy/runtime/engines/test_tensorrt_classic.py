@@ -11,9 +11,9 @@ from deploy.runtime.engines.tensorrt_classic import convolutions_in, plan_of, re
 from deploy.runtime.engines.tensorrt_plan import Plan
 from tests.deploy.runtime.engines.faketensorrt import fake_library
 from toolchain.errors import DeviceError
-from toolchain.records.tensorrt_layers import BuildOrder
+from toolchain.records.tensorrt_layers import PlanSpec
 
-ORDER = BuildOrder("int8", (1, 8), {"conv1": 100, "conv2": 50}, ("conv2",))
+ORDER = PlanSpec("int8", (1, 8), {"conv1": 100, "conv2": 50}, ("conv2",))
 SPEEDS = {b"plan 1": 0.5, b"plan 2": 0.3, b"plan 3": 0.4}
 
 
