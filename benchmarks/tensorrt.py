@@ -22,8 +22,8 @@ from benchmarks.tensorrt_build import Built
 from deploy.runtime.device.cuda import Cuda
 from toolchain.backends.calibration import Calibration
 from toolchain.backends.tensorrt import A6000, USUAL_BATCHES
-from toolchain.backends.tensorrt_layers import audited, convolutions_of, counted
-from toolchain.backends.tensorrt_onnx import typed
+from toolchain.backends.tensorrt_layers import convolution_sizes, count_types, inspect_layers
+from toolchain.backends.tensorrt_onnx import typed_graph
 from toolchain.errors import DeviceError
 from toolchain.export import onnx_from_torch
 from toolchain.progress import say
@@ -47,14 +47,14 @@ def exported(name: str, folder: Path) -> Path:
 def built(graph: Path, precision: Precision) -> tuple[Built, LayerInspection]:
     """As the back end builds it; the builder alone, in a process of its own."""
     pictures = np.random.default_rng(0).integers(0, 256, (PICTURES, SHAPE.height, SHAPE.width, 3), np.uint8)
-    model, _ = typed(graph, precision, Calibration(pictures))
+    model, _ = typed_graph(graph, precision, Calibration(pictures))
     place = graph.with_name(f"{graph.stem}-{precision}.onnx")
     onnx.save(model, place)
     command = [sys.executable, "-m", "benchmarks.tensorrt_build", str(place)]
     printed = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout
     found = msgspec.json.decode(printed.strip().rpartition("\n")[2], type=Built)
-    convolutions = convolutions_of(model)
-    audit = audited(found.layers, convolutions, found.engine, precision, A6000, USUAL_BATCHES, found.plan_bytes)
+    convolutions = convolution_sizes(model)
+    audit = inspect_layers(found.layers, convolutions, found.engine, precision, A6000, USUAL_BATCHES, found.plan_bytes)
     return found, audit
 
 
@@ -72,7 +72,7 @@ def builds(folder: Path) -> Iterator[Row]:
                 yield row(f"{name} {precision}: build", found.seconds, "<", 10, "s", note)
                 yield row(f"{name} {precision}: peak memory", found.peak_bytes / 1e9, "<", 2, "GB")
             if precision == "int8":
-                kinds = counted(audit)
+                kinds = count_types(audit)
                 left = sum(count for kind, count in kinds.items() if kind != "Int8")
                 told = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
                 yield row(f"{name} int8: convolutions that are not Int8", left, "<=", 0, "", f"{told}; {note}")

@@ -19,7 +19,7 @@ from deploy.runtime.engines import Settings, open_engine
 from toolchain.backends import backend
 from toolchain.compress.metrics import accuracy
 from toolchain.compress.quantization.restore import learned_in, rebuilt
-from toolchain.data import Part, load
+from toolchain.data import Split, load
 from toolchain.export import onnx_from_torch
 from toolchain.job.latency import top1_of
 from toolchain.models import load_model
@@ -65,7 +65,7 @@ def rows_of(path: Path) -> Iterator[Row]:
         return
     data = load(DataSpec(claim.data), claim.input, claim.base)
     loaded = load_model(claim.spec, claim.input, len(data.classes), claim.base, rebuild=rebuilt)
-    module, test = loaded.module_or_refusal(), data.part("test")
+    module, test = loaded.module_or_refusal(), data.split("test")
     name = path.name.removesuffix(".safetensors")
     found = accuracy(module, test, claim.input, name)
     yield _row(f"{name}, torch fp32", found, claim.accuracy, TOLERANCE, len(test))
@@ -81,7 +81,7 @@ def _row(what: str, found: float, claimed: float, tolerance: float, images: int)
     return Row(what, off, f"<= {tolerance:g} points off", off <= tolerance, note)
 
 
-def by_engine(module: nn.Module, shape: Preprocessing, test: Part) -> float:
+def by_engine(module: nn.Module, shape: Preprocessing, test: Split) -> float:
     """Top-1 of the OpenVINO artifact whose integers training learned."""
     with TemporaryDirectory() as name:
         folder = Path(name)

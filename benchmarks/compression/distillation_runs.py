@@ -155,7 +155,7 @@ def _done(kind: Kind, seed: int, options: dict[str, Any], work: Path) -> Run:
     steps = steps_from(({kind.step: options},), title)
     check_steps(steps, Net(student), context, title)
     module = steps[0][1].apply(Net(student), context).module
-    found = accuracy(module, data.part("test"), PREPROCESSING, f"{title}: test")
+    found = accuracy(module, data.split("test"), PREPROCESSING, f"{title}: test")
     return Run(kind.name, seed, found, time.monotonic() - began)
 
 

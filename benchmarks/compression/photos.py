@@ -17,7 +17,7 @@ from toolchain.records.bundle import open_bundle
 
 def main() -> None:
     bundle = open_bundle(Path(sys.argv[1]))
-    test = load(bundle.manifest.data.name, bundle.manifest.preprocessing).part("test")
+    test = load(bundle.manifest.data.name, bundle.manifest.preprocessing).split("test")
     images, named = np.ascontiguousarray(test.images[:]), {}
     for precision in ("fp32", "int8"):
         with serving_engine(bundle, Settings(threads()), precision) as engine:

@@ -29,14 +29,14 @@ from toolchain.compress.serialization import load_net, save_net, weights_digest
 from toolchain.compress.step import Context, Net
 from toolchain.compress.training.head import with_head
 from toolchain.data import DataSet, load
-from toolchain.data.dataset import Part
+from toolchain.data.dataset import Split
 from toolchain.errors import ModelError, RecipeError
-from toolchain.export import onnx_from_torch, ort_answers, torch_answers
+from toolchain.export import onnx_from_torch, ort_logits, torch_logits
 from toolchain.job.latency import latencies_ms
 from toolchain.job.stages import Stages, code_digest, keep, kept
 from toolchain.models import load_model
 from toolchain.models.preprocessing import normalized
-from toolchain.parity import three_way
+from toolchain.parity import compare_three_ways
 from toolchain.recipe import ModelSpec
 from toolchain.records.manifest import Candidate, ParityRecord, Precision
 from toolchain.records.storage import encode_record, write_atomically
@@ -112,7 +112,7 @@ class Pictures(NamedTuple):
 
 
 def pictures(data: DataSet, shape: Preprocessing) -> Pictures:
-    part = data.part("train")
+    part = data.split("train")
     images = np.ascontiguousarray(part.images[:FITTED])
     inputs, labels = normalized(torch.from_numpy(images), shape), torch.from_numpy(part.labels[:FITTED])
     return Pictures(inputs, labels, images, images[:COMPARED])
@@ -143,9 +143,9 @@ def pruned(module: nn.Module, context: Context, importance: str) -> nn.Module:
 
 def taught(module: nn.Module, context: Context, epochs: int) -> nn.Module:
     """The net after finetune on the fitted pictures alone."""
-    part = context.data.part("train")
-    few = Part(part.images[:FITTED], part.labels[:FITTED], part.indices[:FITTED])
-    data = replace(context.data, parts={"train": few, "validate": few})
+    part = context.data.split("train")
+    few = Split(part.images[:FITTED], part.labels[:FITTED], part.indices[:FITTED])
+    data = replace(context.data, splits={"train": few, "validate": few})
     options = {"epochs": epochs, "lr": 0.05, "batch_size": BATCH, "augment": [], "keep_best": False}
     return stepped(Net(module), replace(context, data=data), "finetune", options).module
 
@@ -243,8 +243,8 @@ def compared(
     say("  parity")
     _, *narrow = artifacts
     answers = {one.precision: engine_answers(at, one, Settings(THREADS), images) for at, one, _ in narrow}
-    graph = ort_answers(narrow[0][2], images, BATCHES)
-    return three_way(torch_answers(module, shape, images), graph, answers, TARGET)
+    graph = ort_logits(narrow[0][2], images, BATCHES)
+    return compare_three_ways(torch_logits(module, shape, images), graph, answers, TARGET)
 
 
 def timed(artifacts: list[Made], images: Images) -> tuple[float, ...]:

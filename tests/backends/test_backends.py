@@ -9,7 +9,7 @@ from tests.backends.contract import check_backend, check_refusals
 from tests.backends.tiny import SHAPE, pictures, tiny_onnx
 from toolchain.backends import TABLE, Calibration, backend
 from toolchain.backends.needs import needs_of
-from toolchain.backends.null import Zeros
+from toolchain.backends.null import NullModel
 from toolchain.backends.openvino_graph import graph_from_onnx, layers
 from toolchain.errors import BackendError, UsageError
 from toolchain.records.manifest import Candidate, Needs
@@ -71,7 +71,7 @@ def test_calibration_shows_our_progress_on_stderr_and_nothing_on_stdout(tmp_path
 
 
 def test_the_null_file_is_the_one_that_its_engine_reads(tmp_path):
-    assert Zeros.__struct_fields__ == NullArtifact.__struct_fields__
+    assert NullModel.__struct_fields__ == NullArtifact.__struct_fields__
     module = backend("null")
     candidate = module.build(tiny_onnx(tmp_path / "in.onnx"), tmp_path, "fp32", None, options={"delay_ms": 3.0})
     assert candidate.options == {"delay_ms": 3.0}
@@ -146,7 +146,7 @@ def test_layers_go_back_to_float_until_the_drop_is_allowed(tmp_path):
         labels = engine.infer({"image": images})["logits"].argmax(1)
     left = {}
     for points in (0.0, 100.0):
-        how = Calibration(images[:8], max_drop=points, checked=(images, labels))
+        how = Calibration(images[:8], max_drop=points, validation=(images, labels))
         left[points] = openvino.build(onnx, tmp_path, "int8", how).options["float_layers"]
     assert left[100.0] == 0 < left[0.0]
 

@@ -8,7 +8,7 @@ from onnx import TensorProto, helper, numpy_helper
 from deploy.runtime.engines import Settings, open_engine
 from tests.backends.tiny import SHAPE, pictures, tiny_onnx
 from toolchain.backends import Rounding, backend
-from toolchain.backends.openvino_graph import graph_from_onnx, holds_integers, ignored, layers, round_weights
+from toolchain.backends.openvino_graph import graph_from_onnx, holds_integers, layers, match_layers, round_weights
 from toolchain.errors import BackendError
 
 
@@ -28,9 +28,9 @@ def bits_of(layer):
 def test_layers_are_named_and_found_by_pattern(graph):
     names = [layer.name for layer in layers(graph)]
     assert len(names) == 3
-    assert [layer.name for layer in ignored(graph, (names[0], names[2]))] == [names[0], names[2]]
+    assert [layer.name for layer in match_layers(graph, (names[0], names[2]))] == [names[0], names[2]]
     with pytest.raises(BackendError, match=rf"ignore: no layer 'stage\*'; the nearest are: .*{names[0]}"):
-        ignored(graph, ("stage*",))
+        match_layers(graph, ("stage*",))
 
 
 def test_all_layers_are_rounded_and_the_ends_at_eight_bits(graph):

@@ -15,7 +15,7 @@ from tests.backends.tiny import SHAPE, pictures, tiny_onnx
 from toolchain.backends import onnxruntime as onnxruntime_backend
 from toolchain.backends import tensorrt
 from toolchain.backends.calibration import Calibration
-from toolchain.backends.tensorrt_layers import audited, counted
+from toolchain.backends.tensorrt_layers import count_types, inspect_layers
 from toolchain.compress.quantization.fake_quantize import observing
 from toolchain.compress.quantization.prepare import quantizable
 from toolchain.compress.step import LearnedQuantization
@@ -55,7 +55,7 @@ def test_a_plan_is_built_audited_and_answered_for(precision: Precision, computed
     assert candidate.files == (f"model-{precision}.sm86.plan", f"audit-{precision}.json")
     assert candidate.size_bytes == sum((tmp_path / "made" / name).stat().st_size for name in candidate.files)
     audit = audit_in(tmp_path, precision)
-    assert counted(audit) == {computed: 2}
+    assert count_types(audit) == {computed: 2}
     assert (audit.capabilities, audit.batches, audit.source) == ((86,), (1, 8, 32), "builder")
     assert audit.kernels > 2
     assert sum(layer.weight_bytes for layer in audit.layers) > 8 * 8 * 9
@@ -131,7 +131,7 @@ def test_int8_that_is_computed_in_float_is_refused_by_name() -> None:
         LINE.format(name="b", kind="correlation", type="Half", node="conv2"),
         LINE.format(name="c", kind="kgen", type="Float", node="conv1").replace("[8,8,3,3]", "[8]"),
     ]
-    audit = audited(lines, {"conv1": 576, "conv2": 576, "conv3": 9}, "rtx", "int8", (86,), (1,), 10)
+    audit = inspect_layers(lines, {"conv1": 576, "conv2": 576, "conv3": 9}, "rtx", "int8", (86,), (1,), 10)
     assert audit.convolutions == {"conv1": "Int8", "conv2": "Half", "conv3": "not found"}
     assert audit.layers[0].activation_bytes == 8 * 4 * 4 * 4
     assert audit.layers[0].onnx == ("conv1", "relu")
@@ -153,15 +153,15 @@ def test_convolutions_too_narrow_for_int8_are_refused_unless_the_recipe_names_th
 
 def test_a_layer_in_an_unknown_form_is_no_int8_layer() -> None:
     with pytest.raises(BackendError, match="told no layers"):
-        audited([], {}, "rtx", "int8", (86,), (1,), 10)
+        inspect_layers([], {}, "rtx", "int8", (86,), (1,), 10)
     with pytest.raises(BackendError, match="a form that is not known here: 'Name: x, Kind: y'"):
-        audited(["Name: x, Kind: y"], {}, "rtx", "int8", (86,), (1,), 10)
+        inspect_layers(["Name: x, Kind: y"], {}, "rtx", "int8", (86,), (1,), 10)
 
 
 def test_bytes_are_cast_before_they_are_turned(tmp_path: Path) -> None:
-    from toolchain.backends.tensorrt_onnx import floats_first
+    from toolchain.backends.tensorrt_onnx import cast_before_transpose
 
-    model = floats_first(onnx.load(tiny_onnx(tmp_path / "in.onnx")))
+    model = cast_before_transpose(onnx.load(tiny_onnx(tmp_path / "in.onnx")))
     onnx.checker.check_model(model)
     assert [node.op_type for node in model.graph.node[:2]] == ["Cast", "Transpose"]
     before, after = (
@@ -178,11 +178,11 @@ def test_onnx_runtimes_quantizer_is_as_it_was_after_modelopt_rewrote_it_elsewher
 
 
 def test_what_modelopt_cannot_do_is_told_in_a_line(tmp_path: Path) -> None:
-    from toolchain.backends.modelopt import Order, converted
+    from toolchain.backends.modelopt import ModelOptRequest, run_modelopt
 
     (tmp_path / "in.onnx").write_bytes(b"no graph")
     with pytest.raises(BackendError, match="int8: ModelOpt cannot make it of this graph: ") as caught:
-        converted(tmp_path, Order("int8"), pictures(2))
+        run_modelopt(tmp_path, ModelOptRequest("int8"), pictures(2))
     assert "\n" not in str(caught.value)
 
 
@@ -208,7 +208,7 @@ def learned_onnx(folder: Path, symmetric: bool) -> Path:
 def test_quantization_learned_symmetric_is_built_as_it_was_learned(tmp_path: Path) -> None:
     graph = learned_onnx(tmp_path, symmetric=True)
     candidate = tensorrt.build(graph, tmp_path / "made", "int8", None)
-    assert counted(audit_in(tmp_path, "int8")) == {"Int8": 2}
+    assert count_types(audit_in(tmp_path, "int8")) == {"Int8": 2}
     session = onnxruntime.InferenceSession(str(graph), providers=["CPUExecutionProvider"])
     (expected,) = session.run(None, {"image": pictures(40)})
     with open_engine(tmp_path / "made", tensorrt.stand_in(candidate), Settings(threads=1)) as engine:

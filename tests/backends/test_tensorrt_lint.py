@@ -7,8 +7,8 @@ from onnx import ModelProto, TensorProto, helper
 
 from deploy.runtime.engines.tensorrt_plan import Plan, built, library
 from tests.backends.rounded import SCALE, WEIGHTS, ZERO, as_fp8, graph, rounded_convolution
-from toolchain.backends.tensorrt_layers import audited, convolutions_of
-from toolchain.backends.tensorrt_lint import faults, refuse
+from toolchain.backends.tensorrt_layers import convolution_sizes, inspect_layers
+from toolchain.backends.tensorrt_lint import check_graph, find_faults
 from toolchain.errors import BackendError, DeviceError
 
 BY_HAND = {"s": SCALE, "z": ZERO, "w": WEIGHTS.astype(np.int8)}
@@ -70,11 +70,11 @@ def of_ones_own() -> ModelProto:
 def test_what_the_parser_refuses_is_told_before_with_node_and_cure(
     model: ModelProto, node: str, rule: str, told: str, parser: str
 ) -> None:
-    found = faults(model)
+    found = find_faults(model)
     assert (found[0].node, found[0].rule) == (node, rule)
     assert found[0].cure
     with pytest.raises(BackendError, match=rf"TensorRT would not take this graph: {node}: .*{told}.*; ") as caught:
-        refuse(model)
+        check_graph(model)
     assert "\n" not in str(caught.value)
     with pytest.raises(DeviceError, match=rf"tensorrt-rtx .* cannot read the graph: .*{parser}") as refused:
         plan(model)
@@ -83,25 +83,25 @@ def test_what_the_parser_refuses_is_told_before_with_node_and_cure(
 
 def test_a_graph_that_is_good_has_no_fault_and_is_built() -> None:
     model = rounded_convolution()
-    assert faults(model, (86,)) == ()
-    refuse(model, (86,))
+    assert find_faults(model, (86,)) == ()
+    check_graph(model, (86,))
     assert plan(model).content
 
 
 def test_fp8_is_refused_for_the_a6000_and_built_for_a_later_gpu() -> None:
     model = as_fp8(rounded_convolution())
-    assert [one.rule for one in faults(model, (86,))] == ["fp8"] * 4
+    assert [one.rule for one in find_faults(model, (86,))] == ["fp8"] * 4
     with pytest.raises(BackendError, match=r"in_q: it rounds to FP8, which compute capability 8\.6 has not"):
-        refuse(model, (86, 89))
+        check_graph(model, (86, 89))
     with pytest.raises(DeviceError, match=r"cannot build the graph: .*fp8_e4m3"):
         plan(model)
-    assert faults(model, (89,)) == ()
+    assert find_faults(model, (89,)) == ()
     assert plan(model, 89).content
 
 
 def test_uint8_ranges_are_refused_since_the_parser_makes_int8_of_them_without_a_word() -> None:
     model = rounded_convolution(zero=np.uint8(0))
-    assert [(one.node, one.rule) for one in faults(model)] == [("in_q", "unsigned"), ("in_dq", "unsigned")]
+    assert [(one.node, one.rule) for one in find_faults(model)] == [("in_q", "unsigned"), ("in_dq", "unsigned")]
     lines = plan(model).layers
     assert lines
     assert not any("Datatype: UInt8" in line for line in lines)
@@ -120,7 +120,7 @@ def test_uint8_ranges_are_refused_since_the_parser_makes_int8_of_them_without_a_
     ],
 )
 def test_scales_that_leave_a_convolution_in_float_are_refused(model: ModelProto, node: str, told: str) -> None:
-    assert [(one.node, one.rule, one.reason) for one in faults(model)] == [(node, "range", told)]
+    assert [(one.node, one.rule, one.reason) for one in find_faults(model)] == [(node, "range", told)]
     made = plan(model)
-    audit = audited(made.layers, convolutions_of(model), "rtx", "int8", (86,), (1, 8, 32), len(made.content))
+    audit = inspect_layers(made.layers, convolution_sizes(model), "rtx", "int8", (86,), (1, 8, 32), len(made.content))
     assert audit.convolutions == {"conv": "Float"}

@@ -8,7 +8,7 @@ from deploy.runtime.engines import Settings, open_engine
 from tests.backends.tiny import pictures, tiny_onnx
 from toolchain.backends import Calibration, backend
 from toolchain.build.choose import AGREEMENT, choose, measure_candidates
-from toolchain.data.dataset import Part
+from toolchain.data.dataset import Split
 from toolchain.errors import AccuracyError
 from toolchain.job import latency as measuring
 from toolchain.records.manifest import Candidate, Precision
@@ -181,7 +181,7 @@ def test_candidates_are_measured_with_the_engine_that_serves(built):
     with open_engine(folder, candidates[0], Settings(threads=1)) as engine:
         labels = engine.infer({"image": images})["logits"].argmax(1)
     labels[:15] = 3 - labels[:15]  # fifteen wrong labels: fp32 is right on the others
-    part = Part(images, labels, np.arange(150))
+    part = Split(images, labels, np.arange(150))
     found = measure_candidates(folder, candidates, part, Settings(threads=2), lines.append)
     assert found[0].accuracy == pytest.approx(0.9)
     assert 0.7 < found[1].accuracy < 1

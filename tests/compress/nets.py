@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from toolchain.compress.step import Context
-from toolchain.data import DataSet, Part
+from toolchain.data import DataSet, Split
 from toolchain.models.cifar import Block
 from toolchain.records.tensors import Preprocessing
 
@@ -60,7 +60,7 @@ def residual() -> Residual:
         return Residual().eval()
 
 
-def part(count: int, seed: int) -> Part:
+def part(count: int, seed: int) -> Split:
     """Pictures that are dark, light, or bright on the left or the right half, with noise."""
     random = np.random.default_rng(seed)
     labels = random.integers(0, 4, count)
@@ -68,7 +68,7 @@ def part(count: int, seed: int) -> Part:
     images[labels == 1] += 120
     images[labels == 2, :, :4] += 120
     images[labels == 3, :, 4:] += 120
-    return Part(images.astype(np.uint8), labels.astype(np.int64), np.arange(count))
+    return Split(images.astype(np.uint8), labels.astype(np.int64), np.arange(count))
 
 
 def data(**parts: int) -> DataSet:

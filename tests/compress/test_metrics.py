@@ -6,7 +6,7 @@ from torch import nn
 from tests.compress.nets import PREPROCESSING, data, part, tiny
 from toolchain.compress.metrics import accuracy, macs, parameters, sparsity, step_record, weights_size_bytes
 from toolchain.compress.step import Net
-from toolchain.data import Part
+from toolchain.data import Split
 from toolchain.errors import ModelError
 from toolchain.models.check import classes_of
 from toolchain.models.eval_mode import evaluating
@@ -35,7 +35,7 @@ def test_accuracy_is_the_share_of_right_answers() -> None:
     pictures, net = part(30, 1), tiny()
     with torch.no_grad():
         answers = net(normalized(torch.from_numpy(pictures.images[:]), PREPROCESSING)).argmax(1).numpy()
-    told = Part(pictures.images, np.where(np.arange(30) < 12, answers, (answers + 1) % 4), pictures.indices)
+    told = Split(pictures.images, np.where(np.arange(30) < 12, answers, (answers + 1) % 4), pictures.indices)
     assert accuracy(net, told, PREPROCESSING, "told") == pytest.approx(0.4)
 
 
@@ -52,7 +52,7 @@ def test_an_exported_program_is_measured_too() -> None:
     batch = torch.export.Dim("batch")
     program = torch.export.export(tiny(), (torch.zeros(2, 3, 8, 8),), dynamic_shapes=({0: batch},)).module()
     record = step_record("model", {}, Net(program), data(), PREPROCESSING, 0.0)
-    assert record.accuracy_validate == accuracy(tiny(), data().part("validate"), PREPROCESSING, "tiny")
+    assert record.accuracy_validate == accuracy(tiny(), data().split("validate"), PREPROCESSING, "tiny")
     assert record.macs == macs(tiny(), PREPROCESSING)
 
 

@@ -8,8 +8,8 @@ from types import ModuleType
 import numpy as np
 
 from toolchain.data.dataset import DataSet
-from toolchain.data.loading import ROOMS
-from toolchain.data.provenance import seal
+from toolchain.data.loading import MODULES
+from toolchain.data.provenance import write_provenance
 from toolchain.records.storage import atomic_folder
 
 PARTS = ("train", "validate", "certify", "test")
@@ -17,21 +17,21 @@ PARTS = ("train", "validate", "certify", "test")
 
 def check_room(name: str, room: ModuleType) -> None:
     """The module fills the Protocol, and its name leads to it."""
-    assert ROOMS[name] == room.__name__
+    assert MODULES[name] == room.__name__
     assert room.__doc__
     assert list(room.SOURCES) in ([], ["official"], ["mirror"], ["official", "mirror"])
-    assert callable(room.opened)
+    assert callable(room.open_dataset)
 
 
 def check_data_set(data: DataSet, again: DataSet) -> None:
     """Parts, types, labels, indexing; `again` is the same data opened once more."""
-    assert set(data.parts) == set(PARTS)
+    assert set(data.splits) == set(PARTS)
     assert len(data.sha256) == 64 and data.sha256 == again.sha256 and data.source
     assert len(set(data.classes)) > 1
-    cut = [int(i) for name in ("train", "validate", "certify") for i in data.part(name).indices]
+    cut = [int(i) for name in ("train", "validate", "certify") for i in data.split(name).indices]
     assert len(set(cut)) == len(cut), "train, validate and certify overlap"
     for name in PARTS:
-        part, same = data.part(name), again.part(name)
+        part, same = data.split(name), again.split(name)
         assert len(part) == len(part.images) == part.images.shape[0] == len(part.labels) == len(part.indices)
         assert part.labels.dtype == part.indices.dtype == np.int64
         assert np.array_equal(part.labels, same.labels) and np.array_equal(part.indices, same.indices)
@@ -50,7 +50,7 @@ def kept(home: Path, name: str, unpack: Callable[[Path, Path], None], archives: 
     folder = home / "data" / name
     with atomic_folder(folder) as made:
         unpack(archives, made)
-        seal(made, name, "official", {})
+        write_provenance(made, name, "official", {})
     return folder
 
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from deploy.runtime.preprocessing import fitted_array
-from toolchain.data.arrays import Arrays, FittedImages, array_set, check_arrays, write_arrays
+from toolchain.data.arrays import LabelledImages, ResizedImages, check_arrays, open_arrays, write_arrays
 from toolchain.data.dataset import DataSet
-from toolchain.data.provenance import checked, seal
+from toolchain.data.provenance import verify_provenance, write_provenance
 from toolchain.errors import DataError
 from toolchain.records.storage import atomic_folder
 from toolchain.records.tensors import Preprocessing
@@ -18,49 +18,49 @@ from toolchain.records.tensors import Preprocessing
 CLASSES = ("cat", "dog", "frog")
 
 
-def arrays(count: int, channels: int = 3) -> Arrays:
+def arrays(count: int, channels: int = 3) -> LabelledImages:
     random = np.random.default_rng(count)
-    return Arrays(random.integers(0, 256, (count, 8, 8, channels), np.uint8), random.integers(0, 3, count))
+    return LabelledImages(random.integers(0, 256, (count, 8, 8, channels), np.uint8), random.integers(0, 3, count))
 
 
 def made(folder: Path, preprocessing: Preprocessing | None = None, channels: int = 3) -> DataSet:
     with atomic_folder(folder) as making:
         write_arrays(making, CLASSES, arrays(60, channels), arrays(9, channels))
-        seal(making, "cifar10", "mirror", {})
-    return array_set("cifar10", CLASSES, folder, preprocessing)
+        write_provenance(making, "cifar10", "mirror", {})
+    return open_arrays("cifar10", CLASSES, folder, preprocessing)
 
 
 def test_indices_lead_back_to_the_source(tmp_path: Path) -> None:
     data, source = made(tmp_path / "set"), arrays(60)
     for name, count in (("train", 48), ("validate", 6), ("certify", 6)):
-        part = data.part(name)
+        part = data.split(name)
         assert len(part) == count
         assert np.array_equal(part.images[:], source.images[part.indices])
         assert np.array_equal(part.labels, source.labels[part.indices])
-    assert np.array_equal(data.part("test").images[:], arrays(9).images)
+    assert np.array_equal(data.split("test").images[:], arrays(9).images)
 
 
 def test_pictures_that_fit_are_plain_arrays_that_torch_takes_and_the_file_never_changes(tmp_path: Path) -> None:
-    images = made(tmp_path / "set", Preprocessing(8, 8)).part("train").images
+    images = made(tmp_path / "set", Preprocessing(8, 8)).split("train").images
     assert type(images) is np.ndarray
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         torch.from_numpy(images)[0] = 0
     assert np.pad(images, ((0, 0), (4, 4), (4, 4), (0, 0)), mode="reflect").shape == (48, 16, 16, 3)
-    checked(tmp_path / "set", "cifar10")
+    verify_provenance(tmp_path / "set", "cifar10")
 
 
 @pytest.mark.parametrize("wanted", [Preprocessing(12, 10), Preprocessing(8, 8, 1), Preprocessing(8, 8, resize=9)])
 def test_pictures_that_differ_are_fitted_when_indexed(tmp_path: Path, wanted: Preprocessing) -> None:
-    plain, images = made(tmp_path / "set").part("test").images, made(tmp_path / "set", wanted).part("test").images
-    assert isinstance(images, FittedImages) and images.shape == (9, *wanted.shape)
+    plain, images = made(tmp_path / "set").split("test").images, made(tmp_path / "set", wanted).split("test").images
+    assert isinstance(images, ResizedImages) and images.shape == (9, *wanted.shape)
     assert np.array_equal(images[3], fitted_array(plain[3], wanted))
     assert np.array_equal(images[[3, 1]][1], images[1])
     assert images[np.zeros(9, bool)].shape == (0, *wanted.shape)
 
 
 def test_grey_pictures_go_into_a_net_for_colour(tmp_path: Path) -> None:
-    images = made(tmp_path / "set", Preprocessing(8, 8), channels=1).part("test").images
+    images = made(tmp_path / "set", Preprocessing(8, 8), channels=1).split("test").images
     assert np.array_equal(images[:], arrays(9, 1).images.repeat(3, axis=3))
 
 
@@ -68,15 +68,21 @@ def test_grey_pictures_go_into_a_net_for_colour(tmp_path: Path) -> None:
     ("wrong", "message"),
     [
         (
-            Arrays(arrays(5).images, np.array([0, 1, 2, 3, -1])),
+            LabelledImages(arrays(5).images, np.array([0, 1, 2, 3, -1])),
             "train: label 3 at index 3 is out of range; expected 0 ",
         ),
-        (Arrays(arrays(5).images, np.zeros(4, np.int64)), r"train: 5 pictures, but labels \[4\]; expected as many"),
-        (Arrays(arrays(5).images[..., :2], arrays(5).labels), r"train: expected uint8 .* got uint8 \[5, 8, 8, 2\]"),
-        (Arrays(arrays(5).images[:0], arrays(5).labels[:0]), r"got uint8 \[0, 8, 8, 3\]"),
+        (
+            LabelledImages(arrays(5).images, np.zeros(4, np.int64)),
+            r"train: 5 pictures, but labels \[4\]; expected as many",
+        ),
+        (
+            LabelledImages(arrays(5).images[..., :2], arrays(5).labels),
+            r"train: expected uint8 .* got uint8 \[5, 8, 8, 2\]",
+        ),
+        (LabelledImages(arrays(5).images[:0], arrays(5).labels[:0]), r"got uint8 \[0, 8, 8, 3\]"),
     ],
 )
-def test_arrays_that_do_not_belong_together_are_refused(wrong: Arrays, message: str) -> None:
+def test_arrays_that_do_not_belong_together_are_refused(wrong: LabelledImages, message: str) -> None:
     with pytest.raises(DataError, match=message):
         check_arrays(wrong, CLASSES, "train")
 
@@ -88,12 +94,12 @@ def test_a_changed_byte_a_missing_file_and_a_broken_record_are_named(tmp_path: P
     content[-1] ^= 1
     pixels.write_bytes(content)
     with pytest.raises(DataError, match=f"{pixels}: missing, or changed .* toolchain data fetch cifar10"):
-        array_set("cifar10", CLASSES, folder, None)
+        open_arrays("cifar10", CLASSES, folder, None)
     pixels.unlink()
     with pytest.raises(DataError, match=f"{pixels}: missing, or changed"):
-        array_set("cifar10", CLASSES, folder, None)
+        open_arrays("cifar10", CLASSES, folder, None)
     (folder / "source.json").write_text("{")
     with pytest.raises(
-        DataError, match=r"source.json: not a Kept in JSON: .*; fetch it again: toolchain data fetch ci"
+        DataError, match=r"source.json: not a Provenance in JSON: .*; fetch it again: toolchain data fetch ci"
     ):
-        array_set("cifar10", CLASSES, folder, None)
+        open_arrays("cifar10", CLASSES, folder, None)

@@ -74,8 +74,8 @@ def test_it_keeps_the_contract(home: Path, tmp_path: Path) -> None:
     kept(home, "cifar10", cifar10.unpack_official, tmp_path)
     data = load("cifar10")
     check_data_set(data, load("cifar10"))
-    assert np.array_equal(data.part("test").images[:], batches()["test_batch"][0])
-    assert data.classes[3] == "cat" and len(data.part("train")) == 5 * EACH - 2 * 10
+    assert np.array_equal(data.split("test").images[:], batches()["test_batch"][0])
+    assert data.classes[3] == "cat" and len(data.split("train")) == 5 * EACH - 2 * 10
 
 
 def test_both_sources_give_the_same_bytes(home: Path, tmp_path: Path) -> None:

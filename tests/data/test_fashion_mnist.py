@@ -33,7 +33,7 @@ def test_it_keeps_the_contract(home: Path, tmp_path: Path) -> None:
     for preprocessing in (None, Preprocessing(32, 32, 3)):
         data = load("fashion-mnist", preprocessing)
         check_data_set(data, load("fashion-mnist", preprocessing))
-    assert np.array_equal(load("fashion-mnist").part("test").images[7][:, :, 0], pixels[7])
+    assert np.array_equal(load("fashion-mnist").split("test").images[7][:, :, 0], pixels[7])
 
 
 @pytest.mark.parametrize(

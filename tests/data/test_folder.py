@@ -37,32 +37,32 @@ def test_it_keeps_the_contract_with_train_and_test(tmp_path: Path) -> None:
     data = opened(tmp_path)
     check_data_set(data, opened(tmp_path))
     assert data.classes == ("cat", "dog") and data.source == "pets"
-    assert {name: len(part) for name, part in data.parts.items()} == {
+    assert {name: len(part) for name, part in data.splits.items()} == {
         "certify": 3,
         "validate": 3,
         "train": 24,
         "test": 8,
     }
     first = tmp_path / "pets" / "test" / "cat" / "00.JPG"
-    assert np.array_equal(data.part("test").images[0], picture_array(first.read_bytes(), SIZES))
+    assert np.array_equal(data.split("test").images[0], picture_array(first.read_bytes(), SIZES))
 
 
 def test_it_keeps_the_contract_with_classes_alone(tmp_path: Path) -> None:
     pictures(tmp_path / "pets", 15)
     data = opened(tmp_path)
     check_data_set(data, opened(tmp_path))
-    counts = {name: len(part) for name, part in data.parts.items()}
+    counts = {name: len(part) for name, part in data.splits.items()}
     assert counts == {"test": 6, "certify": 2, "validate": 2, "train": 20}
-    assert len({int(i) for part in data.parts.values() for i in part.indices}) == 30
+    assert len({int(i) for part in data.splits.values() for i in part.indices}) == 30
 
 
 def test_val_is_the_test_part_alone_and_the_validation_part_beside_test(tmp_path: Path) -> None:
     pictures(tmp_path / "pets" / "train", 15)
     pictures(tmp_path / "pets" / "val", 4)
-    assert len(opened(tmp_path).part("test")) == 8
+    assert len(opened(tmp_path).split("test")) == 8
     pictures(tmp_path / "pets" / "test", 5)
     data = opened(tmp_path)
-    assert {name: len(part) for name, part in data.parts.items()} == {
+    assert {name: len(part) for name, part in data.splits.items()} == {
         "certify": 3,
         "train": 27,
         "validate": 8,
@@ -84,7 +84,7 @@ def test_a_picture_cut_short_is_named_when_it_is_decoded(tmp_path: Path) -> None
     broken.write_bytes(broken.read_bytes()[:300])
     data = opened(tmp_path)
     with pytest.raises(DataError, match=f"{broken}: not a whole JPEG or PNG picture .*; replace or remove it"):
-        [part.images[:] for part in data.parts.values()]
+        [part.images[:] for part in data.splits.values()]
 
 
 def refused(base: Path, message: str) -> None:

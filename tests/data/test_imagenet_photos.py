@@ -31,7 +31,7 @@ def test_it_keeps_the_contract_and_all_photos_are_the_test_part(home: Path, tmp_
     kept(home, "imagenet-photos", imagenet_photos.unpack, tmp_path)
     data = load("imagenet-photos", SIZES)
     check_data_set(data, load("imagenet-photos", SIZES))
-    assert data.part("test").labels.tolist() == [243, 99] and len(data.part("train")) == 0
+    assert data.split("test").labels.tolist() == [243, 99] and len(data.split("train")) == 0
     assert len(data.classes) == 1000 and data.classes[243] == "bull mastiff" and data.classes[99] == "goose"
 
 

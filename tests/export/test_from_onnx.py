@@ -9,9 +9,9 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from toolchain.data import Part
+from toolchain.data import Split
 from toolchain.errors import ExportError
-from toolchain.export import check_classes, onnx_from_onnx, ort_accuracy, ort_answers
+from toolchain.export import check_classes, onnx_from_onnx, ort_accuracy, ort_logits
 from toolchain.models.preprocessing import normalized
 from toolchain.records.tensors import Preprocessing
 
@@ -57,14 +57,14 @@ def test_preprocessing_is_put_before_a_graph_of_any_names(names: tuple[str, str]
     model = onnx.load(path).graph
     assert [one.name for one in (*model.input, *model.output)] == ["image", "logits"]
     expected = normalized(torch.from_numpy(PICTURES), shape).numpy().reshape(7, 72) @ WEIGHTS
-    assert np.allclose(ort_answers(path, PICTURES, (1, 2, 4)), expected, atol=1e-4)
+    assert np.allclose(ort_logits(path, PICTURES, (1, 2, 4)), expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("reshape", [(1, -1), (1, 72), (-1, 72)])
 def test_a_batch_size_that_was_written_down_is_freed(reshape: tuple[int, ...], tmp_path: Path) -> None:
     source = graph(tmp_path / "user.onnx", axes=(1, 3, 4, 6), reshape=reshape)
     path = onnx_from_onnx(source, SHAPE, tmp_path / "model.onnx")
-    assert ort_answers(path, PICTURES).shape == (7, 5)
+    assert ort_logits(path, PICTURES).shape == (7, 5)
 
 
 def test_a_batch_size_that_cannot_be_freed_is_refused(tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_a_graph_that_takes_bytes_already_passes_through(tmp_path: Path) -> None
     source = graph(tmp_path / "user.onnx", axes=(1, 4, 6, 3), kind=TensorProto.UINT8)
     path = onnx_from_onnx(source, Preprocessing(4, 6), tmp_path / "model.onnx")
     assert "Transpose" not in [node.op_type for node in onnx.load(path).graph.node]
-    assert np.allclose(ort_answers(path, PICTURES), PICTURES.reshape(7, 72).astype(np.float32) @ WEIGHTS, rtol=1e-4)
+    assert np.allclose(ort_logits(path, PICTURES), PICTURES.reshape(7, 72).astype(np.float32) @ WEIGHTS, rtol=1e-4)
 
 
 def test_preprocessing_is_not_told_twice(tmp_path: Path) -> None:
@@ -109,14 +109,14 @@ def test_the_same_graph_gives_the_same_bytes(tmp_path: Path) -> None:
 
 def test_accuracy_of_a_users_graph_is_that_of_its_answers(tmp_path: Path) -> None:
     source = graph(tmp_path / "user.onnx")
-    answers = ort_answers(onnx_from_onnx(source, SHAPE, tmp_path / "model.onnx"), PICTURES).argmax(1)
+    answers = ort_logits(onnx_from_onnx(source, SHAPE, tmp_path / "model.onnx"), PICTURES).argmax(1)
     labels = np.where(np.arange(7) < 5, answers, (answers + 1) % 5).astype(np.int64)
-    assert ort_accuracy(source, SHAPE, Part(PICTURES, labels, np.arange(7))) == pytest.approx(5 / 7)
+    assert ort_accuracy(source, SHAPE, Split(PICTURES, labels, np.arange(7))) == pytest.approx(5 / 7)
 
 
 def test_a_file_that_is_no_graph_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"junk")
     with pytest.raises(ExportError, match="ONNX Runtime cannot load it"):
-        ort_answers(tmp_path / "model.onnx", PICTURES)
+        ort_logits(tmp_path / "model.onnx", PICTURES)
     with pytest.raises(ExportError, match="no pictures to compare"):
-        ort_answers(onnx_from_onnx(graph(tmp_path / "u.onnx"), SHAPE, tmp_path / "m.onnx"), PICTURES[:0])
+        ort_logits(onnx_from_onnx(graph(tmp_path / "u.onnx"), SHAPE, tmp_path / "m.onnx"), PICTURES[:0])

@@ -12,7 +12,7 @@ from torchvision import models
 
 from tests.export import nets
 from toolchain.errors import ExportError
-from toolchain.export import check_onnx, onnx_from_torch, ort_answers, torch_answers
+from toolchain.export import check_onnx, onnx_from_torch, ort_logits, torch_logits
 from toolchain.records.tensors import Preprocessing
 
 SHAPE = Preprocessing(12, 20, 3, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
@@ -38,8 +38,8 @@ def test_the_graph_takes_bytes_and_answers_logits_for_any_batch(exported: Path) 
     assert [(one.name, one.type.tensor_type.elem_type) for one in graph.output] == [("logits", onnx.TensorProto.FLOAT)]
     axes = [axis.dim_param or axis.dim_value for axis in graph.input[0].type.tensor_type.shape.dim]
     assert axes == ["batch", 12, 20, 3]
-    assert ort_answers(exported, pictures(SHAPE), tuple(range(1, 10))).shape == (45, 4)
-    assert ort_answers(exported, pictures(SHAPE, 32)).shape == (32, 4)
+    assert ort_logits(exported, pictures(SHAPE), tuple(range(1, 10))).shape == (45, 4)
+    assert ort_logits(exported, pictures(SHAPE, 32)).shape == (32, 4)
 
 
 def test_batchnorm_is_folded_into_the_convolution(exported: Path) -> None:
@@ -51,7 +51,7 @@ def test_batchnorm_is_folded_into_the_convolution(exported: Path) -> None:
 def test_the_model_is_left_in_its_own_mode(tmp_path: Path) -> None:
     module = nets.Small().train()
     module.norm.eval()
-    torch_answers(module, SHAPE, pictures(SHAPE, 2))
+    torch_logits(module, SHAPE, pictures(SHAPE, 2))
     onnx_from_torch(module, SHAPE, tmp_path / "model.onnx")
     assert (module.training, module.norm.training) == (True, False)
 

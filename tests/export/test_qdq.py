@@ -17,7 +17,7 @@ from toolchain.backends import backend
 from toolchain.compress.quantization.fake_quantize import WeightQuantizer, observing
 from toolchain.compress.quantization.prepare import quantizable
 from toolchain.compress.step import LearnedQuantization
-from toolchain.export import check_onnx, onnx_from_torch, torch_answers
+from toolchain.export import check_onnx, onnx_from_torch, torch_logits
 from toolchain.models.cifar import Block
 from toolchain.models.preprocessing import normalized
 
@@ -106,7 +106,7 @@ def test_a_net_that_is_one_linear_layer_is_exported(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("target", ["openvino", "onnxruntime"])
 def test_engines_answer_as_training_saw_it(target: str, four: Made, tmp_path: Path) -> None:
-    expected = torch_answers(four.net, PREPROCESSING, IMAGES)
+    expected = torch_logits(four.net, PREPROCESSING, IMAGES)
     candidate = backend(target).build(four.folder / "model.onnx", tmp_path, "int8", None)
     with open_engine(tmp_path, candidate, Settings(1)) as engine:
         found = engine.infer({"image": IMAGES})["logits"]
@@ -114,11 +114,11 @@ def test_engines_answer_as_training_saw_it(target: str, four: Made, tmp_path: Pa
 
 
 def test_openvino_computes_every_convolution_in_integers(four: Made) -> None:
-    from toolchain.backends.openvino_graph import graph_from_onnx, openvino
+    from toolchain.backends.openvino_graph import graph_from_onnx, import_openvino
 
     graph = graph_from_onnx(four.folder / "model.onnx")
     graph.reshape([1, *SHAPE])
-    ran = openvino().Core().compile_model(graph, "CPU").get_runtime_model().get_ops()
+    ran = import_openvino().Core().compile_model(graph, "CPU").get_runtime_model().get_ops()
     facts = [[str(node.get_rt_info()[key].astype(str)) for key in ("layerType", "runtimePrecision")] for node in ran]
     assert [precision for kind, precision in facts if kind == "Convolution"] == ["u8"] * 3
     assert not any(kind == "Eltwise" for kind, _ in facts)  # the addition is within a convolution

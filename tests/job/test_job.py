@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from tests.pictures import write_pictures
 from toolchain.build.pipeline import build, prepare
-from toolchain.data import Part
+from toolchain.data import Split
 from toolchain.errors import DataError, RecipeError
 from toolchain.job.job import Making
 from toolchain.job.samples import check_golden
@@ -84,8 +84,8 @@ def test_a_finished_graph_is_neither_trained_nor_pruned(folder: Path, suffix: st
 def test_data_that_is_nothing_but_a_test_part_is_refused_before_the_work(folder: Path) -> None:
     data = made(recipe(folder)).data
     check_golden(data)
-    nothing = Part(data.part("train").images, data.part("train").labels[:0], data.part("train").indices[:0])
-    bare = replace(data, parts={**data.parts, "train": nothing, "validate": nothing})
+    nothing = Split(data.split("train").images, data.split("train").labels[:0], data.split("train").indices[:0])
+    bare = replace(data, parts={**data.splits, "train": nothing, "validate": nothing})
     with pytest.raises(
         DataError, match=r"folder: no pictures beside its test part, .* name another data set: \[calibr"
     ):

@@ -8,7 +8,7 @@ import pytest
 from tests.job.test_job import QUANTIZE, folder, made, recipe
 from toolchain.backends import backend
 from toolchain.compress.steps.qat import Qat
-from toolchain.data import Part
+from toolchain.data import Split
 from toolchain.errors import BackendError, DataError, RecipeError
 from toolchain.job.precisions import check_orders, quantization_for, rounding_for, wanted_precisions
 
@@ -63,9 +63,9 @@ def test_a_precision_that_the_target_lacks_is_answered_with_why(folder: Path) ->
 def test_a_drop_needs_a_validate_part_and_a_target_that_can_keep_it(folder: Path) -> None:
     place = recipe(folder, "[[step]]\nquantize = { samples = 8, max_drop = 1.0 }\n")
     making = made(place, "openvino")
-    part = making.data.part("validate")
-    none = Part(part.images, part.labels[:0], part.indices[:0])
-    bare = replace(making, data=replace(making.data, parts={**making.data.parts, "validate": none}))
+    part = making.data.split("validate")
+    none = Split(part.images, part.labels[:0], part.indices[:0])
+    bare = replace(making, data=replace(making.data, parts={**making.data.splits, "validate": none}))
     with pytest.raises(DataError, match="folder: max_drop is measured on the validate part, and it has none; remove"):
         check_orders(bare, backend("openvino"))
     with pytest.raises(

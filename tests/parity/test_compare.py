@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from toolchain.errors import ParityError
-from toolchain.parity import TOLERANCES, compare, require, three_way
+from toolchain.parity import TOLERANCES, compare, compare_three_ways, require_parity
 
 NAMES = ("torch fp32", "openvino int8")
 LOGITS = np.array([[4.0, 1, 0], [0, -5, 2], [1, 0, 3]], np.float32)
@@ -78,7 +78,7 @@ def test_no_pictures_prove_nothing():
 
 def test_three_ways_are_compared_on_every_side():
     answers = {"fp32": LOGITS, "int8": LOGITS}
-    pairs = [(record.reference, record.candidate) for record in three_way(LOGITS, LOGITS, answers, "openvino")]
+    pairs = [(record.reference, record.candidate) for record in compare_three_ways(LOGITS, LOGITS, answers, "openvino")]
     assert pairs == [
         ("torch fp32", "onnxruntime fp32"),
         ("torch fp32", "openvino fp32"),
@@ -88,12 +88,15 @@ def test_three_ways_are_compared_on_every_side():
 
 
 def test_a_model_that_came_as_onnx_is_compared_with_onnx_runtime():
-    pairs = [(record.reference, record.candidate) for record in three_way(None, LOGITS, {"int8": LOGITS}, "openvino")]
+    pairs = [
+        (record.reference, record.candidate)
+        for record in compare_three_ways(None, LOGITS, {"int8": LOGITS}, "openvino")
+    ]
     assert pairs == [("onnxruntime fp32", "openvino int8")]
 
 
 def test_require_is_silent_when_all_agree():
-    require(three_way(LOGITS, LOGITS, {"fp32": LOGITS}, "openvino"))
+    require_parity(compare_three_ways(LOGITS, LOGITS, {"fp32": LOGITS}, "openvino"))
 
 
 @pytest.mark.parametrize(
@@ -112,4 +115,4 @@ def test_the_worst_pair_and_picture_are_named_with_what_to_do(names, precision, 
     with pytest.raises(
         ParityError, match=f"{names[1]} differs from {names[0]}: relative 6 .*the worst is picture 2;.*{advice}"
     ):
-        require(records)
+        require_parity(records)

@@ -37,8 +37,8 @@ class Backend(Protocol):
     CONTROLS_ACCURACY: bool
     COMPUTES: bool
     OPTIONS: frozenset[str]
-    FLOATS: tuple[Precision, ...]
-    SEES_PICTURES: tuple[Precision, ...]
+    DEFAULT_FLOATS: tuple[Precision, ...]
+    NEEDS_IMAGES: tuple[Precision, ...]
 
     def build(
         self,

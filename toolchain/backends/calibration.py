@@ -20,4 +20,4 @@ class Calibration:
     per_channel: bool = True
     ignore: tuple[str, ...] = ()
     max_drop: float | None = None
-    checked: tuple[Array, Array] | None = None
+    validation: tuple[Array, Array] | None = None

@@ -14,7 +14,7 @@ from toolchain.errors import BackendError
 from toolchain.records.manifest import Precision
 from toolchain.records.tensors import DType, TensorSpec
 
-OUTSIDE = re.compile(r"^module\.|\.weight$")  # what the exporter's wrapper and torch put round a module's name
+EXPORTER_AFFIXES = re.compile(r"^module\.|\.weight$")  # what the exporter's wrapper and torch put round a module's name
 
 
 def graph_specs(path: Path) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
@@ -53,20 +53,20 @@ def refuse_other_precisions(
         )
 
 
-def absent_packages(*names: str) -> str | None:
+def missing_packages(*names: str) -> str | None:
     """For Backend.missing: which of them are not installed, and what to type."""
     absent = [name for name in names if find_spec(name) is None]
     return f"not installed: {', '.join(absent)}; run make setup" if absent else None
 
 
-def named(model: Any) -> Any:
+def name_nodes(model: Any) -> Any:
     """The onnx.ModelProto with a name for every node: what is left out, linted and audited is told by it."""
     for place, node in enumerate(model.graph.node):
         node.name = node.name or f"{node.op_type}.{place}"
     return model
 
 
-def learned(model: Any) -> bool:
+def has_qdq(model: Any) -> bool:
     """Whether training put quantization into the graph: it holds Q/DQ already."""
     return any(node.op_type == "DequantizeLinear" for node in model.graph.node)
 
@@ -75,7 +75,7 @@ def layer_names(model: Any, patterns: tuple[str, ...]) -> tuple[str, ...]:
     """Nodes whose weights belong to a module that fits one of `patterns`; BackendError for a pattern that fits none."""
     weights = {tensor.name: len(tensor.dims) for tensor in model.graph.initializer}
     found = {
-        OUTSIDE.sub("", name): node.name
+        EXPORTER_AFFIXES.sub("", name): node.name
         for node in model.graph.node
         for name in node.input[1:2]
         if weights.get(name, 0) > 1

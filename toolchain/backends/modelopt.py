@@ -19,17 +19,17 @@ from toolchain.records.manifest import Precision
 
 ROOT = Path(__file__).parents[2]
 INPUT = "image"
-REST = "fp16"  # what the layers that are not int8 are computed in
+FLOAT_PRECISION = "fp16"  # what the layers that are not int8 are computed in
 
 
-class Order(msgspec.Struct, frozen=True):
+class ModelOptRequest(msgspec.Struct, frozen=True):
     """left: nodes that int8 leaves alone."""
 
     precision: Precision
-    left: tuple[str, ...] = ()
+    excluded: tuple[str, ...] = ()
 
 
-def converted(folder: Path, order: Order, images: NDArray[np.uint8]) -> Any:
+def run_modelopt(folder: Path, order: ModelOptRequest, images: NDArray[np.uint8]) -> Any:
     """The onnx.ModelProto that ModelOpt makes of folder/in.onnx. images: uint8 [N, height, width, channels].
     BackendError: in a line, why not."""
     import onnx
@@ -54,7 +54,7 @@ def _quantize(folder: Path, left: tuple[str, ...]) -> None:
             calibration_data={INPUT: pictures[INPUT]},
             calibration_method="entropy",
             calibration_eps=["cpu"],
-            high_precision_dtype=REST,
+            high_precision_dtype=FLOAT_PRECISION,
             nodes_to_exclude=list(left) or None,
             output_path=str(folder / "out.onnx"),
             log_level="ERROR",
@@ -76,9 +76,9 @@ def _cast(folder: Path, precision: Precision) -> None:
 
 
 def main(folder: Path) -> None:
-    order = msgspec.json.decode((folder / "order.json").read_bytes(), type=Order)
+    order = msgspec.json.decode((folder / "order.json").read_bytes(), type=ModelOptRequest)
     if order.precision == "int8":
-        _quantize(folder, order.left)
+        _quantize(folder, order.excluded)
     else:
         _cast(folder, order.precision)
 

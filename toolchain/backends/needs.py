@@ -23,11 +23,11 @@ def needs_of(folder: Path, candidate: Candidate) -> Needs:
     return Needs(
         cpu_isa=CPU_ISA.get((candidate.backend, candidate.precision), ()),
         gpu=candidate.backend == "tensorrt",
-        compute_capabilities=_built_for(folder, candidate),
+        compute_capabilities=_plan_capabilities(folder, candidate),
     )
 
 
-def _built_for(folder: Path, candidate: Candidate) -> tuple[int, ...]:
+def _plan_capabilities(folder: Path, candidate: Candidate) -> tuple[int, ...]:
     """The GPUs that a plan was built for; none where the device builds its own."""
     return next(
         (

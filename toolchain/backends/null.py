@@ -24,12 +24,12 @@ CONTROLS_ACCURACY = False
 COMPUTES = False
 DELAY = "delay_ms"
 OPTIONS = frozenset({DELAY})
-FLOATS: tuple[Precision, ...] = ("fp32", "bf16")
-SEES_PICTURES: tuple[Precision, ...] = ()
+DEFAULT_FLOATS: tuple[Precision, ...] = ("fp32", "bf16")
+NEEDS_IMAGES: tuple[Precision, ...] = ()
 FILE = "model.null.json"
 
 
-class Zeros(msgspec.Struct, frozen=True):
+class NullModel(msgspec.Struct, frozen=True):
     """What deploy.runtime.engines.null reads (NullArtifact); kept apart since making may not import deploy."""
 
     inputs: tuple[TensorSpec, ...]
@@ -61,6 +61,6 @@ def build(
     if not isinstance(delay_ms, int | float):
         raise BackendError(f"[target.null] {DELAY} = {delay_ms!r}: expected a number of milliseconds")
     refuse_other_precisions(NAME, PRECISIONS, precision, REASONS)
-    content = encode_record(Zeros(*graph_specs(onnx), delay_ms))
+    content = encode_record(NullModel(*graph_specs(onnx), delay_ms))
     write_atomically(folder / FILE, content)
     return Candidate(precision, NAME, (FILE,), len(content), options={DELAY: delay_ms})

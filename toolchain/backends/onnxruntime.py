@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from toolchain.backends.calibration import Calibration
-from toolchain.backends.graph import graph_specs, layer_names, learned, named, refuse_other_precisions
+from toolchain.backends.graph import graph_specs, has_qdq, layer_names, name_nodes, refuse_other_precisions
 from toolchain.backends.rounding import Rounding
 from toolchain.errors import BackendError
 from toolchain.progress import counted
@@ -35,8 +35,8 @@ REASONS: dict[str, str] = {
 CONTROLS_ACCURACY = False
 COMPUTES = True
 OPTIONS: frozenset[str] = frozenset()
-FLOATS: tuple[Precision, ...] = ("fp32", "bf16")
-SEES_PICTURES: tuple[Precision, ...] = ()
+DEFAULT_FLOATS: tuple[Precision, ...] = ("fp32", "bf16")
+NEEDS_IMAGES: tuple[Precision, ...] = ()
 FILES = {"fp32": "model.onnx"}  # the others are model-<precision>.onnx
 QUANTIZED_KINDS = ["Conv", "Gemm", "MatMul"]
 
@@ -62,16 +62,16 @@ def build(
     """Write model.onnx, or model-<precision>.onnx; BackendError: no ONNX file, nothing to quantize."""
     refuse_other_precisions(NAME, PRECISIONS, precision, REASONS)
     graph_specs(onnx)
-    content = _made(onnx, precision, calibration)
+    content = _convert(onnx, precision, calibration)
     name = FILES.get(precision, f"model-{precision}.onnx")
     write_atomically(folder / name, content)
     return Candidate(precision, NAME, (name,), len(content))
 
 
-def _made(onnx: Path, precision: Precision, calibration: Calibration | None) -> bytes:
+def _convert(onnx: Path, precision: Precision, calibration: Calibration | None) -> bytes:
     if precision == "fp16":
-        return _half(onnx)
-    if precision == "fp32" or (precision == "int8" and _learned(onnx)):
+        return _halve_weights(onnx)
+    if precision == "fp32" or (precision == "int8" and _has_qdq(onnx)):
         return onnx.read_bytes()
     if calibration is None or (precision == "int8" and len(calibration.images) == 0):
         raise BackendError(
@@ -83,14 +83,14 @@ def _made(onnx: Path, precision: Precision, calibration: Calibration | None) -> 
         option = "smooth" if calibration.smooth else 'bias_correction = "exact"'
         raise BackendError(f"ONNX Runtime's quantizer has no such thing: remove {option}, or --target=openvino")
     with tempfile.TemporaryDirectory() as made:
-        return _quantized(onnx, Path(made) / "model.onnx", precision, calibration)
+        return _quantize(onnx, Path(made) / "model.onnx", precision, calibration)
 
 
-def _quantized(onnx: Path, made: Path, precision: Precision, calibration: Calibration) -> bytes:
+def _quantize(onnx: Path, made: Path, precision: Precision, calibration: Calibration) -> bytes:
     import onnx as library
     from onnxruntime import quantization
 
-    model = named(library.load(onnx))  # the quantizer leaves nodes out by name
+    model = name_nodes(library.load(onnx))  # the quantizer leaves nodes out by name
     onnx = made.with_name("named.onnx")
     library.save(model, onnx)
     left = layer_names(model, calibration.ignore)
@@ -108,13 +108,13 @@ def _quantized(onnx: Path, made: Path, precision: Precision, calibration: Calibr
             quantization.quantize_dynamic(onnx, made, **common)
         else:
             common |= {"extra_options": {"ActivationSymmetric": calibration.preset == "performance"}}
-            quantization.quantize_static(onnx, made, _Reader(onnx, calibration.images), **common)
+            quantization.quantize_static(onnx, made, _CalibrationReader(onnx, calibration.images), **common)
     finally:
         logging.disable(before)
-    return _tidied(made, precision)
+    return _read_quantized(made, precision)
 
 
-def _tidied(made: Path, precision: str) -> bytes:
+def _read_quantized(made: Path, precision: str) -> bytes:
     import onnx
 
     model = onnx.load(made)
@@ -123,7 +123,7 @@ def _tidied(made: Path, precision: str) -> bytes:
     return bytes(model.SerializeToString(deterministic=True))
 
 
-class _Reader:
+class _CalibrationReader:
     """Calibration pictures one at a time, as ONNX Runtime asks for them, with our progress shown."""
 
     def __init__(self, onnx: Path, images: Array) -> None:
@@ -145,13 +145,13 @@ class _Reader:
         return feeds
 
 
-def _learned(onnx: Path) -> bool:
+def _has_qdq(onnx: Path) -> bool:
     import onnx as library
 
-    return learned(library.load(onnx, load_external_data=False))
+    return has_qdq(library.load(onnx, load_external_data=False))
 
 
-def _half(path: Path) -> bytes:
+def _halve_weights(path: Path) -> bytes:
     """Float weights of more than one number at 16 bits, each behind a Cast to the 32 bits that are computed with."""
     import onnx
     from onnx import TensorProto, helper, numpy_helper

@@ -17,9 +17,9 @@ from xml.etree import ElementTree
 import numpy as np
 
 from toolchain.backends.calibration import Calibration
-from toolchain.backends.graph import absent_packages, refuse_other_precisions
-from toolchain.backends.openvino_graph import graph_from_onnx, holds_integers, openvino, round_weights
-from toolchain.backends.openvino_int8 import left_in_float, quantized
+from toolchain.backends.graph import missing_packages, refuse_other_precisions
+from toolchain.backends.openvino_graph import graph_from_onnx, holds_integers, import_openvino, round_weights
+from toolchain.backends.openvino_int8 import float_layers, quantize
 from toolchain.backends.rounding import Rounding
 from toolchain.errors import BackendError
 from toolchain.recipe import Option
@@ -33,14 +33,14 @@ REASONS: dict[str, str] = {"int8d": "OpenVINO's CPU has no convolution whose ran
 CONTROLS_ACCURACY = True
 COMPUTES = True
 OPTIONS: frozenset[str] = frozenset()
-FLOATS: tuple[Precision, ...] = ("fp32", "bf16")
-SEES_PICTURES: tuple[Precision, ...] = ()
+DEFAULT_FLOATS: tuple[Precision, ...] = ("fp32", "bf16")
+NEEDS_IMAGES: tuple[Precision, ...] = ()
 STEMS = {"fp32": "model", "bf16": "model"}  # one file for both; the others are model-<precision>
 
 
 def missing() -> str | None:
     """Why this back end cannot run here; None when it can."""
-    return absent_packages("openvino", "nncf")
+    return missing_packages("openvino", "nncf")
 
 
 def stand_in(candidate: Candidate) -> Candidate | None:  # noqa: ARG001  # Backend's shape
@@ -65,20 +65,20 @@ def build(
     graph = graph_from_onnx(onnx)
     told: dict[str, float] = {}
     if precision == "int8" and not holds_integers(graph):
-        graph, told = _calibrated(graph, calibration)
+        graph, told = _quantize(graph, calibration)
     elif precision in WEIGHT_BITS and not holds_integers(graph):
         round_weights(graph, rounding or Rounding(WEIGHT_BITS[precision]))
-    return _saved(graph, folder, precision, small, told)
+    return _save(graph, folder, precision, small, told)
 
 
-def _calibrated(graph: Any, calibration: Calibration | None) -> tuple[Any, dict[str, float]]:
+def _quantize(graph: Any, calibration: Calibration | None) -> tuple[Any, dict[str, float]]:
     if calibration is None or len(calibration.images) == 0:
         raise BackendError("int8 needs calibration pictures and got none; add `quantize = {}` to the recipe's steps")
-    result = quantized(graph, calibration)
-    return result, {} if calibration.max_drop is None else {FLOAT_LAYERS: float(len(left_in_float(result)))}
+    result = quantize(graph, calibration)
+    return result, {} if calibration.max_drop is None else {FLOAT_LAYERS: float(len(float_layers(result)))}
 
 
-def _saved(graph: Any, folder: Path, precision: Precision, small: bool, options: dict[str, float]) -> Candidate:
+def _save(graph: Any, folder: Path, precision: Precision, small: bool, options: dict[str, float]) -> Candidate:
     """Both files appear under their names when both are whole."""
     stem = STEMS.get(precision, f"model-{precision}")
     names: tuple[str, ...] = (f"{stem}.xml", f"{stem}.bin")
@@ -86,7 +86,7 @@ def _saved(graph: Any, folder: Path, precision: Precision, small: bool, options:
     with tempfile.TemporaryDirectory(dir=folder, prefix=f".{stem}.") as made:
         making = Path(made)
         _write(graph, making / names[0], precision == "fp16")
-        content = _packed(making / names[0], making / names[1], small)
+        content = _pack(making / names[0], making / names[1], small)
         bits = stored_bits(content)
         if small or bits < 8:
             names = (f"{stem}.packed",)
@@ -103,9 +103,9 @@ def _saved(graph: Any, folder: Path, precision: Precision, small: bool, options:
 def _write(graph: Any, text: Path, half: bool) -> None:
     """half: float weights are stored at 16 bits; whoever compiles the file widens them."""
     try:
-        openvino().save_model(graph, text, compress_to_fp16=half)
+        import_openvino().save_model(graph, text, compress_to_fp16=half)
         # a C++ stream that loses its last buffer on a full disk says nothing: only reading tells
-        openvino().Core().read_model(text)
+        import_openvino().Core().read_model(text)
     except RuntimeError as error:
         first = str(error).strip().splitlines()[-1]
         raise BackendError(
@@ -114,7 +114,7 @@ def _write(graph: Any, text: Path, half: bool) -> None:
         ) from error
 
 
-def _packed(text: Path, constants: Path, small: bool) -> bytes:
+def _pack(text: Path, constants: Path, small: bool) -> bytes:
     """Both files in one. Which constants are bytes is read in the text, where each has a place in the other file."""
     whole = text.read_bytes()
     integers = [

@@ -12,17 +12,23 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from toolchain.backends.graph import OUTSIDE, check_patterns
-from toolchain.backends.rounding import Rounding, rounded
+from toolchain.backends.graph import EXPORTER_AFFIXES, check_patterns
+from toolchain.backends.rounding import Rounding, round_to_bits
 from toolchain.errors import BackendError
 
-COUNTED = re.compile(r"[A-Z]\w*_\d+")  # `Concat_374`: a type and a counter; folding hands such names on
+COUNTER_NAME = re.compile(r"[A-Z]\w*_\d+")  # `Concat_374`: a type and a counter; folding hands such names on
 KINDS = ("Convolution", "GroupConvolution", "MatMul")
 END_BITS = 8
-BETWEEN = ("Multiply", "Subtract", "Convert", "Reshape", "FakeQuantize")  # between a layer and its weights' constant
+WEIGHT_PATH_KINDS = (
+    "Multiply",
+    "Subtract",
+    "Convert",
+    "Reshape",
+    "FakeQuantize",
+)  # between a layer and its weights' constant
 
 
-class Layer(NamedTuple):
+class WeightedLayer(NamedTuple):
     """node: an operation of KINDS; weights: the constant that its second input comes from."""
 
     name: str
@@ -30,7 +36,7 @@ class Layer(NamedTuple):
     weights: Any
 
 
-def openvino() -> Any:
+def import_openvino() -> Any:
     """The package, its telemetry kept from loading (importing it reports the import)."""
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None: Python's way to bar an import
     import openvino
@@ -45,7 +51,7 @@ def graph_from_onnx(onnx: Path) -> Any:
     with a free batch answered wrongly (docs/decisions/0006). Integer weights stay integers: they are not folded.
     """
     try:
-        graph = openvino().Core().read_model(onnx)
+        graph = import_openvino().Core().read_model(onnx)
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise BackendError(f"{onnx}: OpenVINO cannot read it: {reason}") from error
@@ -53,23 +59,23 @@ def graph_from_onnx(onnx: Path) -> Any:
     from openvino._offline_transformations import apply_moc_transformations
 
     apply_moc_transformations(graph, cf=True)
-    name_by_place(graph)
+    name_by_position(graph)
     return graph
 
 
-def name_by_place(graph: Any) -> None:
+def name_by_position(graph: Any) -> None:
     """OpenVINO names nameless nodes after a counter of the process; their place in the graph is the same each time."""
     for place, node in enumerate(graph.get_ordered_ops()):
-        if COUNTED.fullmatch(node.get_friendly_name()):
+        if COUNTER_NAME.fullmatch(node.get_friendly_name()):
             node.set_friendly_name(f"{node.get_type_name()}.{place}")
 
 
-def layers(graph: Any) -> tuple[Layer, ...]:
+def layers(graph: Any) -> tuple[WeightedLayer, ...]:
     """Convolutions and linear layers with constant weights, in the graph's order."""
     found = []
     for node in graph.get_ordered_ops():
-        if node.get_type_name() in KINDS and (weights := _constant(node.input_value(1).get_node())) is not None:
-            found.append(Layer(_name(node, weights), node, weights))
+        if node.get_type_name() in KINDS and (weights := _weights_constant(node.input_value(1).get_node())) is not None:
+            found.append(WeightedLayer(_layer_name(node, weights), node, weights))
     return tuple(found)
 
 
@@ -78,7 +84,7 @@ def holds_integers(graph: Any) -> bool:
     return any(layer.weights.get_element_type().is_integral() for layer in layers(graph))
 
 
-def ignored(graph: Any, patterns: tuple[str, ...]) -> tuple[Layer, ...]:
+def match_layers(graph: Any, patterns: tuple[str, ...]) -> tuple[WeightedLayer, ...]:
     """The layers that fit one of `patterns`; BackendError for a pattern that fits none, with the nearest names."""
     found = layers(graph)
     check_patterns(patterns, [layer.name for layer in found])
@@ -87,7 +93,7 @@ def ignored(graph: Any, patterns: tuple[str, ...]) -> tuple[Layer, ...]:
 
 def round_weights(graph: Any, rounding: Rounding) -> None:
     """Every layer's float weights become integers x scales, in place; BackendError when there are none."""
-    left = {layer.name for layer in ignored(graph, rounding.ignore)}
+    left = {layer.name for layer in match_layers(graph, rounding.ignore)}
     found = [layer for layer in layers(graph) if layer.weights.get_element_type().to_string() in ("f32", "f16")]
     if not [layer for layer in found if layer.name not in left]:
         raise BackendError("quantize_weights found no float weights to round; remove the step, or its `ignore`")
@@ -95,18 +101,18 @@ def round_weights(graph: Any, rounding: Rounding) -> None:
     for layer in found:
         if layer.name not in left:
             bits = END_BITS if rounding.keep_ends and layer.name in ends else rounding.bits
-            _round(layer, bits, rounding)
-    name_by_place(graph)
+            _round_layer(layer, bits, rounding)
+    name_by_position(graph)
 
 
-def _round(layer: Layer, bits: int, rounding: Rounding) -> None:
-    ops = openvino().opset13
+def _round_layer(layer: WeightedLayer, bits: int, rounding: Rounding) -> None:
+    ops = import_openvino().opset13
     weights = np.array(layer.weights.data, np.float32)
     columns = layer.node.get_type_name() == "MatMul" and not layer.node.get_attributes()["transpose_b"]
     rows = weights.T if columns else weights
     lead = 2 if layer.node.get_type_name() == "GroupConvolution" else 1
     flat = rows.reshape(int(np.prod(rows.shape[:lead])), -1)
-    codes, scales = rounded(flat, bits, None if columns else rounding.group, rounding.clip)
+    codes, scales = round_to_bits(flat, bits, None if columns else rounding.group, rounding.clip)
     if scales.shape[1] == 1:  # one scale a channel: integers of the weights' own shape
         codes = codes.reshape(rows.shape).T if columns else codes.reshape(rows.shape)
         scales = scales.reshape(1, -1) if columns else scales.reshape(*rows.shape[:lead], *[1] * (rows.ndim - lead))
@@ -119,15 +125,15 @@ def _round(layer: Layer, bits: int, rounding: Rounding) -> None:
     layer.node.input(1).replace_source_output(whole.output(0))
 
 
-def _constant(node: Any) -> Any:
+def _weights_constant(node: Any) -> Any:
     """The constant behind a weight's input; None when it is computed from the picture."""
-    while node.get_type_name() in BETWEEN:
+    while node.get_type_name() in WEIGHT_PATH_KINDS:
         node = node.input_value(0).get_node()
     return node if node.get_type_name() == "Constant" else None
 
 
-def _name(node: Any, weights: Any) -> str:
+def _layer_name(node: Any, weights: Any) -> str:
     name = weights.get_friendly_name()
     if not name.endswith(".weight"):
         return str(node.get_friendly_name().removesuffix("/WithoutBiases"))
-    return OUTSIDE.sub("", name)
+    return EXPORTER_AFFIXES.sub("", name)

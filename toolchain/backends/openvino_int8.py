@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from toolchain.backends.calibration import Calibration
-from toolchain.backends.openvino_graph import ignored, layers, name_by_place, openvino
+from toolchain.backends.openvino_graph import import_openvino, layers, match_layers, name_by_position
 from toolchain.errors import BackendError
 from toolchain.progress import counted
 from toolchain.records.tensors import Array
@@ -23,7 +23,7 @@ PRESETS = ("mixed", "performance")
 
 
 @dataclass(frozen=True)
-class Pictures:
+class CalibrationImages:
     """Calibration pictures one at a time, as NNCF reads them (perhaps several times), with our progress shown."""
 
     images: Array
@@ -39,34 +39,34 @@ class Pictures:
             yield self.images[row : row + 1]
 
 
-def quantized(graph: Any, calibration: Calibration) -> Any:
+def quantize(graph: Any, calibration: Calibration) -> Any:
     """A new graph in int8; BackendError for an option that NNCF lacks, or where it finds nothing to quantize."""
     if calibration.preset not in PRESETS:
         raise BackendError(f"no quantization preset '{calibration.preset}'; there are: {', '.join(PRESETS)}")
-    ways = _ways(graph, calibration)
+    ways = _nncf_options(graph, calibration)
     with redirect_stdout(io.StringIO()):  # NNCF draws its progress bars on stdout, which is ours for results
         result = (
-            _nncf().quantize(graph, **ways)
+            _import_nncf().quantize(graph, **ways)
             if calibration.max_drop is None
-            else _controlled(graph, calibration, calibration.max_drop, ways)
+            else _quantize_within_drop(graph, calibration, calibration.max_drop, ways)
         )
     if not any(node.get_type_name() == "FakeQuantize" for node in result.get_ops()):
         raise BackendError("int8 was asked for and NNCF found nothing to quantize; remove int8 from `precisions`")
-    name_by_place(result)
+    name_by_position(result)
     return result
 
 
-def left_in_float(graph: Any) -> tuple[str, ...]:
+def float_layers(graph: Any) -> tuple[str, ...]:
     """The layers of a quantized graph whose weights are no integers."""
     return tuple(layer.name for layer in layers(graph) if not layer.weights.get_element_type().is_integral())
 
 
-def _ways(graph: Any, calibration: Calibration) -> dict[str, Any]:
-    nncf = _nncf()
+def _nncf_options(graph: Any, calibration: Calibration) -> dict[str, Any]:
+    nncf = _import_nncf()
     from nncf.quantization.advanced_parameters import QuantizationParameters
 
-    pictures = Pictures(calibration.images)
-    left = [layer.node.get_friendly_name() for layer in ignored(graph, calibration.ignore)]
+    pictures = CalibrationImages(calibration.images)
+    left = [layer.node.get_friendly_name() for layer in match_layers(graph, calibration.ignore)]
     whole = None if calibration.per_channel else QuantizationParameters(per_channel=False)
     return {
         "calibration_dataset": nncf.Dataset(pictures),
@@ -82,19 +82,19 @@ def _ways(graph: Any, calibration: Calibration) -> dict[str, Any]:
     }
 
 
-def _controlled(graph: Any, calibration: Calibration, max_drop: float, ways: dict[str, Any]) -> Any:
+def _quantize_within_drop(graph: Any, calibration: Calibration, max_drop: float, ways: dict[str, Any]) -> Any:
     """BackendError without labelled pictures, or when no set of layers keeps within `max_drop` points."""
-    nncf = _nncf()
-    if calibration.checked is None or not len(calibration.checked[1]):
+    nncf = _import_nncf()
+    if calibration.validation is None or not len(calibration.validation[1]):
         raise BackendError("max_drop needs labelled pictures to measure on, and got none; remove max_drop")
-    images, labels = calibration.checked
+    images, labels = calibration.validation
     items = [(images[row : row + 1], int(labels[row])) for row in range(len(labels))]
     renamed = {"advanced_parameters": "advanced_quantization_parameters"}
     with redirect_stderr(io.StringIO()):
         return nncf.quantize_with_accuracy_control(
             graph,
             validation_dataset=nncf.Dataset(items),
-            validation_fn=_right,
+            validation_fn=_top1,
             max_drop=max_drop / 100,
             drop_type=nncf.DropType.ABSOLUTE,
             advanced_accuracy_restorer_parameters=nncf.AdvancedAccuracyRestorerParameters(num_ranking_workers=1),
@@ -102,15 +102,15 @@ def _controlled(graph: Any, calibration: Calibration, max_drop: float, ways: dic
         )
 
 
-def _right(compiled: Any, items: Iterable[tuple[Array, int]]) -> tuple[float, list[float]]:
+def _top1(compiled: Any, items: Iterable[tuple[Array, int]]) -> tuple[float, list[float]]:
     """Top-1 of a compiled graph, and 1 or 0 for each picture; one at a time, since a free batch may answer wrongly."""
     hits = [float(int(np.argmax(compiled(image)[0])) == label) for image, label in items]
     return float(np.mean(hits)), hits
 
 
-def _nncf() -> Any:
+def _import_nncf() -> Any:
     """NNCF without its telemetry and its chatter (and torch's, which it imports) below errors."""
-    openvino()
+    import_openvino()
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     import nncf
 

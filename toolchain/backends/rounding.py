@@ -29,30 +29,32 @@ class Rounding:
     ignore: tuple[str, ...] = ()
 
 
-class Rounded(NamedTuple):
+class RoundedWeights(NamedTuple):
     """codes: int8 [rows, groups, weights of a group]; scales: float32 [rows, groups, 1]; their product: weights."""
 
     codes: NDArray[np.int8]
     scales: Float
 
 
-def rounded(weights: Float, bits: int, group: int | None = None, clip: bool = True) -> Rounded:
+def round_to_bits(weights: Float, bits: int, group: int | None = None, clip: bool = True) -> RoundedWeights:
     """weights: [output channels, weights of each]. A `group` that does not divide the row is not used for it."""
     rows, each = weights.shape
     size = group if group is not None and each % group == 0 else each
     parts = weights.reshape(rows, -1, size).astype(np.float32)
     if bits == 1:
-        return Rounded(np.where(parts < 0, -1, 1).astype(np.int8), _scales(np.abs(parts).mean(2, keepdims=True)))
+        return RoundedWeights(
+            np.where(parts < 0, -1, 1).astype(np.int8), _nonzero_scales(np.abs(parts).mean(2, keepdims=True))
+        )
     largest = np.abs(parts).max(2, keepdims=True)
-    best, least = _scales(largest / _top(bits)), np.full(largest.shape, np.inf, np.float32)
+    best, least = _nonzero_scales(largest / _highest_code(bits)), np.full(largest.shape, np.inf, np.float32)
     for share in SHARES if clip else SHARES[:1]:
-        scales = _scales(share * largest / _top(bits))
+        scales = _nonzero_scales(share * largest / _highest_code(bits))
         error = np.square(_codes(parts / scales, bits) * scales - parts).sum(2, keepdims=True)
         best, least = np.where(error < least, scales, best), np.minimum(error, least)
-    return Rounded(_codes(parts / best, bits).astype(np.int8), best.astype(np.float32))
+    return RoundedWeights(_codes(parts / best, bits).astype(np.int8), best.astype(np.float32))
 
 
-def _top(bits: int) -> int:
+def _highest_code(bits: int) -> int:
     """The highest code."""
     return 3 if bits == 2 else (1 << (bits - 1)) - 1
 
@@ -61,10 +63,10 @@ def _codes(parts: Float, bits: int) -> Float:
     if bits == 2:
         odd: Float = np.clip(2 * np.floor(parts / 2) + 1, -3, 3)
         return odd
-    whole: Float = np.clip(np.rint(parts), -_top(bits) - 1, _top(bits))
+    whole: Float = np.clip(np.rint(parts), -_highest_code(bits) - 1, _highest_code(bits))
     return whole
 
 
-def _scales(found: Float) -> Float:
+def _nonzero_scales(found: Float) -> Float:
     """Channels of nothing but zeros have any scale."""
     return np.where(found > 0, found, np.float32(1)).astype(np.float32)

@@ -14,11 +14,11 @@ from typing import Any, get_args
 from deploy.runtime.device.cuda import Cuda
 from deploy.runtime.engines.tensorrt_plan import PACKAGES, Flavour, built, library
 from toolchain.backends.calibration import Calibration
-from toolchain.backends.graph import absent_packages, graph_specs, refuse_other_precisions
+from toolchain.backends.graph import graph_specs, missing_packages, refuse_other_precisions
 from toolchain.backends.rounding import Rounding
-from toolchain.backends.tensorrt_layers import audited, convolutions_of
-from toolchain.backends.tensorrt_lint import refuse
-from toolchain.backends.tensorrt_onnx import rounded_in_float, typed
+from toolchain.backends.tensorrt_layers import convolution_sizes, inspect_layers
+from toolchain.backends.tensorrt_lint import check_graph
+from toolchain.backends.tensorrt_onnx import emulate_bf16, typed_graph
 from toolchain.errors import BackendError, DeviceError
 from toolchain.records.manifest import Candidate, Precision
 from toolchain.records.storage import encode_record, write_atomically
@@ -35,15 +35,15 @@ CONTROLS_ACCURACY = False
 COMPUTES = True
 FLAVOUR, BATCHES, CAPABILITIES = "flavour", "batches", "compute_capabilities"
 OPTIONS = frozenset({FLAVOUR, BATCHES, CAPABILITIES})
-FLOATS: tuple[Precision, ...] = ("fp32", "fp16")
-SEES_PICTURES: tuple[Precision, ...] = ("fp16", "bf16")  # what they would overflow with stays in fp32
+DEFAULT_FLOATS: tuple[Precision, ...] = ("fp32", "fp16")
+NEEDS_IMAGES: tuple[Precision, ...] = ("fp16", "bf16")  # what they would overflow with stays in fp32
 A6000 = (86,)
 USUAL_BATCHES = (1, 8, 32)
 NEEDED = ("tensorrt_rtx_bindings", "modelopt", "onnx_graphsurgeon")
 
 
 def missing() -> str | None:
-    return absent_packages(*NEEDED)
+    return missing_packages(*NEEDED)
 
 
 def build(
@@ -63,23 +63,23 @@ def build(
     """
     refuse_other_precisions(NAME, PRECISIONS, precision, REASONS)
     graph_specs(onnx)
-    flavour, batches, capabilities = _asked(options)
-    graph, left_out = typed(onnx, precision, calibration)
-    refuse(graph, capabilities)
+    flavour, batches, capabilities = _parse_options(options)
+    graph, left_out = typed_graph(onnx, precision, calibration)
+    check_graph(graph, capabilities)
     content = bytes(graph.SerializeToString(deterministic=True))
     folder.mkdir(parents=True, exist_ok=True)
     if flavour == "classic":
-        order = PlanSpec(precision, batches, convolutions_of(graph), left_out)
-        return _written(
+        order = PlanSpec(precision, batches, convolution_sizes(graph), left_out)
+        return _write_candidate(
             folder, graph, precision, {f"model-{precision}.onnx": content, f"order-{precision}.json": order}
         )
     try:
         plan = built(library("rtx"), content, batches, capabilities)
     except DeviceError as error:
         raise BackendError(f"{precision}: {error}") from error
-    audit = audited(
+    audit = inspect_layers(
         plan.layers,
-        convolutions_of(graph),
+        convolution_sizes(graph),
         library("rtx").version,
         precision,
         capabilities,
@@ -87,29 +87,29 @@ def build(
         len(plan.content),
     )
     require_int8_convolutions(audit, left_out)
-    return _written(
+    return _write_candidate(
         folder, graph, precision, {plan_name(precision, capabilities): plan.content, f"audit-{precision}.json": audit}
     )
 
 
-def _written(folder: Path, graph: Any, precision: Precision, files: Mapping[str, Any]) -> Candidate:
+def _write_candidate(folder: Path, graph: Any, precision: Precision, files: Mapping[str, Any]) -> Candidate:
     """What ships, and beside it what stands in for it here."""
     contents = {name: part if isinstance(part, bytes) else encode_record(part) for name, part in files.items()}
     for name, content in contents.items():
         write_atomically(folder / name, content)
-    shown = rounded_in_float(graph) if precision == "bf16" else graph
-    write_atomically(folder / _graph(precision), bytes(shown.SerializeToString(deterministic=True)))
+    shown = emulate_bf16(graph) if precision == "bf16" else graph
+    write_atomically(folder / _stand_in_name(precision), bytes(shown.SerializeToString(deterministic=True)))
     return Candidate(precision, NAME, tuple(contents), sum(map(len, contents.values())))
 
 
 def stand_in(candidate: Candidate) -> Candidate | None:
     """Where there is no GPU that it is for: the very graph that was built, by ONNX Runtime."""
-    if _opens_here(candidate):
+    if _runs_here(candidate):
         return None
-    return Candidate(candidate.precision, "onnxruntime", (_graph(candidate.precision),), candidate.size_bytes)
+    return Candidate(candidate.precision, "onnxruntime", (_stand_in_name(candidate.precision),), candidate.size_bytes)
 
 
-def _opens_here(candidate: Candidate) -> bool:
+def _runs_here(candidate: Candidate) -> bool:
     """Without files: whether any plan could."""
     capability, name = _capability(), next(iter(candidate.files), "")
     if name.endswith(".onnx"):
@@ -132,11 +132,11 @@ def _capability() -> int | None:
         return None
 
 
-def _graph(precision: str) -> str:
+def _stand_in_name(precision: str) -> str:
     return f"standin-{precision}.onnx"
 
 
-def _asked(options: Mapping[str, Any]) -> tuple[Flavour, tuple[int, ...], tuple[int, ...]]:
+def _parse_options(options: Mapping[str, Any]) -> tuple[Flavour, tuple[int, ...], tuple[int, ...]]:
     """The options, checked; BackendError."""
     flavour = options.get(FLAVOUR, "rtx")
     if flavour not in get_args(Flavour):

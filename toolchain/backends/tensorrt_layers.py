@@ -24,7 +24,7 @@ TENSOR = re.compile(r"Dimensions: \[(?P<shape>[-\d,]*)\], .*?Datatype: (?P<type>
 ONNX = re.compile(r"\[ONNX Layer: (.+?)\]")
 
 
-class _Tensor(NamedTuple):
+class _LayerTensor(NamedTuple):
     """elements: for a batch of one."""
 
     kind: str
@@ -35,12 +35,12 @@ class _Tensor(NamedTuple):
         return self.elements * BYTES.get(self.kind, 0)
 
 
-class _Told(NamedTuple):
+class _ParsedLayer(NamedTuple):
     layer: InspectedLayer
-    constants: list[_Tensor]
+    constants: list[_LayerTensor]
 
 
-def audited(
+def inspect_layers(
     lines: Iterable[str],
     convolutions: Mapping[str, int],
     engine: str,
@@ -51,7 +51,7 @@ def audited(
 ) -> LayerInspection:
     """convolutions: of the ONNX file, by name, with how many weights each has. BackendError for a line in another form:
     what is not understood must not count as int8."""
-    told = tuple(map(_told, lines))
+    told = tuple(map(_parse_line, lines))
     if not told:
         raise BackendError(f"{engine} told no layers of the engine that it built; it cannot be audited")
     return LayerInspection(
@@ -60,14 +60,14 @@ def audited(
         capabilities=capabilities,
         batches=batches,
         source="builder",
-        convolutions=_computed(told, convolutions),
+        convolutions=_convolution_types(told, convolutions),
         kernels=sum(one.layer.kind not in NO_KERNEL for one in told),
         plan_bytes=plan_bytes,
         layers=tuple(one.layer for one in told),
     )
 
 
-def _computed(told: Sequence[_Told], convolutions: Mapping[str, int]) -> dict[str, str]:
+def _convolution_types(told: Sequence[_ParsedLayer], convolutions: Mapping[str, int]) -> dict[str, str]:
     """A convolution is in the layer that has its node and as many weights; the kernels round it have the node too, and
     fewer (a bias). Weights that are computed while it runs are no constants: then it is what is no pointwise kernel.
     Of what goes in and the weights the wider type counts, and of several layers the widest: one float among them is not
@@ -86,7 +86,7 @@ def _width(kind: str) -> int:
     return BYTES.get(kind, 9)
 
 
-def _told(line: str) -> _Told:
+def _parse_line(line: str) -> _ParsedLayer:
     match = LINE.match(line)
     if match is None:
         raise BackendError(f"TensorRT tells a layer in a form that is not known here: {line[:120]!r}")
@@ -100,18 +100,18 @@ def _told(line: str) -> _Told:
         weight_bytes=sum(tensor.bytes for tensor in constants),
         activation_bytes=sum(tensor.bytes for tensor in outputs),
     )
-    return _Told(layer, constants)
+    return _ParsedLayer(layer, constants)
 
 
-def _tensors(text: str) -> list[_Tensor]:
+def _tensors(text: str) -> list[_LayerTensor]:
     return [
         # -1: the batch, here of one
-        _Tensor(match["type"], prod(abs(int(axis)) for axis in match["shape"].split(",") if axis))
+        _LayerTensor(match["type"], prod(abs(int(axis)) for axis in match["shape"].split(",") if axis))
         for match in TENSOR.finditer(text)
     ]
 
 
-def convolutions_of(model: Any) -> dict[str, int]:
+def convolution_sizes(model: Any) -> dict[str, int]:
     """Names of the convolutions in an onnx.ModelProto, and how many weights each has."""
     weights: dict[str, int] = {tensor.name: int(prod(tensor.dims)) for tensor in model.graph.initializer}
     makers = {output: node for node in model.graph.node for output in node.output}
@@ -125,7 +125,7 @@ def convolutions_of(model: Any) -> dict[str, int]:
     return {node.name: held(node.input[1]) for node in model.graph.node if node.op_type in ("Conv", "ConvTranspose")}
 
 
-def counted(audit: LayerInspection) -> Mapping[str, int]:
+def count_types(audit: LayerInspection) -> Mapping[str, int]:
     """How many convolutions are computed in each type."""
     kinds = list(audit.convolutions.values())
     return {kind: kinds.count(kind) for kind in sorted(set(kinds))}

@@ -16,9 +16,9 @@ from toolchain.errors import BackendError
 from toolchain.records.tensors import Array
 
 FP8_FROM = 89  # compute capability
-ROUNDING = ("QuantizeLinear", "DequantizeLinear")
+QDQ_KINDS = ("QuantizeLinear", "DequantizeLinear")
 WEIGHTED = {"Conv": 0, "ConvTranspose": 1, "Gemm": 0, "MatMul": 1}  # the weights' axis that has a scale for each output
-KERNELS_OF_ORT = (
+ORT_KERNELS = (
     "ConvInteger",
     "DynamicQuantizeLinear",
     "MatMulInteger",
@@ -81,14 +81,14 @@ class _Graph:
         maker = self.makers.get(name)
         if name in self.constants or maker is None:
             return name in self.constants
-        return maker.op_type in (*ROUNDING, "Cast") and self.weighs(maker.input[0])
+        return maker.op_type in (*QDQ_KINDS, "Cast") and self.weighs(maker.input[0])
 
     def zero(self, node: Any) -> str:
         """The name of a Q/DQ node's zero point; '' where it has none (zero, uint8 by the standard)."""
         return node.input[2] if len(node.input) > 2 else ""
 
 
-def faults(model: Any, capabilities: Sequence[int] = ()) -> tuple[Fault, ...]:
+def find_faults(model: Any, capabilities: Sequence[int] = ()) -> tuple[Fault, ...]:
     """All of them, in the rules' order. model: an onnx.ModelProto; capabilities: of the GPUs that it is for, 86."""
     graph = _Graph(model)
     found = [
@@ -96,32 +96,32 @@ def faults(model: Any, capabilities: Sequence[int] = ()) -> tuple[Fault, ...]:
         for rule, (look, cure) in RULES.items()
         for node, reason in look(graph)
     ]
-    return (*found, *_fp8(graph, capabilities))
+    return (*found, *_fp8_types(graph, capabilities))
 
 
-def refuse(model: Any, capabilities: Sequence[int] = ()) -> None:
+def check_graph(model: Any, capabilities: Sequence[int] = ()) -> None:
     """BackendError with the first fault, and how many more there are."""
-    found = faults(model, capabilities)
+    found = find_faults(model, capabilities)
     if found:
         more = f" ({len(found) - 1} more like it, or others)" if len(found) > 1 else ""
         raise BackendError(f"TensorRT would not take this graph: {found[0].sentence}{more}")
 
 
-Found = Iterator[tuple[Any, str]]
+Findings = Iterator[tuple[Any, str]]
 
 
-def _shifted(graph: _Graph) -> Found:
-    for node in _rounding(graph):
+def _nonzero_zero_points(graph: _Graph) -> Findings:
+    for node in _qdq_nodes(graph):
         zero = graph.constants.get(graph.zero(node))
         if zero is not None and np.any(zero.astype(np.float64)):
             yield node, f"its zero point is {int(zero.reshape(-1)[0])}; TensorRT knows symmetric ranges alone"
 
 
-def _unsigned(graph: _Graph) -> Found:
+def _unsigned_types(graph: _Graph) -> Findings:
     """The parser takes a uint8 zero point of 0 without a word, and makes an int8 of it: all above 127 is cut off."""
     from onnx import TensorProto
 
-    for node in _rounding(graph):
+    for node in _qdq_nodes(graph):
         zero = graph.zero(node)
         kind = graph.types.get(zero, TensorProto.UNDEFINED) if zero else _standard_type(graph, node)
         if kind == TensorProto.UINT8:
@@ -139,7 +139,7 @@ def _standard_type(graph: _Graph, node: Any) -> int:
     return coming if node.op_type == "DequantizeLinear" else int(TensorProto.UINT8)
 
 
-def _wide(graph: _Graph) -> Found:
+def _int32_inputs(graph: _Graph) -> Findings:
     from onnx import TensorProto
 
     for node in graph.nodes:
@@ -147,24 +147,24 @@ def _wide(graph: _Graph) -> Found:
             yield node, "it reads INT32 (a bias, most likely); TensorRT reads int8 and narrower"
 
 
-def _scales(graph: _Graph) -> Found:
-    for node in _rounding(graph):
+def _bad_scales(graph: _Graph) -> Findings:
+    for node in _qdq_nodes(graph):
         scale = graph.constants.get(node.input[1])
         if scale is not None and not np.all(scale.astype(np.float64) > 0):
             yield node, f"a scale is {float(scale.astype(np.float64).min()):g}; all must be above 0"
 
 
-def _bytes(graph: _Graph) -> Found:
+def _uint8_operations(graph: _Graph) -> Findings:
     from onnx import TensorProto
 
     for node in graph.nodes:
-        if node.op_type in ("Cast", *ROUNDING):
+        if node.op_type in ("Cast", *QDQ_KINDS):
             continue
         if any(graph.types.get(name) == TensorProto.UINT8 for name in node.input):
             yield node, f"{node.op_type} of uint8; TensorRT does nothing with bytes but turn them into floats"
 
 
-def _short(graph: _Graph) -> Found:
+def _int16_types(graph: _Graph) -> Findings:
     from onnx import TensorProto
 
     kinds: dict[int, str] = {TensorProto.INT16: "int16", TensorProto.UINT16: "uint16"}
@@ -175,19 +175,19 @@ def _short(graph: _Graph) -> Found:
             yield node, f"it uses {', '.join(sorted(found))}, which TensorRT has not"
 
 
-def _fused(graph: _Graph) -> Found:
+def _fused_kernels(graph: _Graph) -> Findings:
     for node in graph.nodes:
-        if node.op_type in KERNELS_OF_ORT:
+        if node.op_type in ORT_KERNELS:
             yield node, f"{node.op_type} is for ONNX Runtime; TensorRT wants Q/DQ round a float layer"
 
 
-def _own(graph: _Graph) -> Found:
+def _custom_operators(graph: _Graph) -> Findings:
     for node in graph.nodes:
         if node.domain not in ("", "ai.onnx"):
             yield node, f"{node.domain}.{node.op_type} is no operator of ONNX, and TensorRT has no such plugin"
 
 
-def _ranges(graph: _Graph) -> Found:
+def _scale_axes(graph: _Graph) -> Findings:
     """The parser takes both, and the layer is computed in float: the audit would find it after the build."""
     for node in graph.nodes:
         if node.op_type not in WEIGHTED:
@@ -216,32 +216,32 @@ def _outputs_axis(node: Any) -> int:
     return 1 if node.op_type == "Gemm" and not turned else WEIGHTED[node.op_type]
 
 
-def _fp8(graph: _Graph, capabilities: Sequence[int]) -> Iterator[Fault]:
+def _fp8_types(graph: _Graph, capabilities: Sequence[int]) -> Iterator[Fault]:
     from onnx import TensorProto
 
     old = [one for one in capabilities if one < FP8_FROM]
     if not old:
         return
-    for node in _rounding(graph):
+    for node in _qdq_nodes(graph):
         zero = graph.zero(node)
         if zero and graph.types.get(zero) in (TensorProto.FLOAT8E4M3FN, TensorProto.FLOAT8E5M2):
             reason = f"it rounds to FP8, which compute capability {old[0] / 10:.1f} has not"
             yield Fault(node.name or node.output[0], "fp8", reason, f"FP8 needs {FP8_FROM / 10} or later; take int8")
 
 
-def _rounding(graph: _Graph) -> Iterator[Any]:
-    return (node for node in graph.nodes if node.op_type in ROUNDING)
+def _qdq_nodes(graph: _Graph) -> Iterator[Any]:
+    return (node for node in graph.nodes if node.op_type in QDQ_KINDS)
 
 
 SYMMETRIC = "quantize symmetrically: qat = { symmetric = true }, or --target=tensorrt from the float net"
-RULES: dict[str, tuple[Callable[[_Graph], Found], str]] = {
-    "kernel": (_fused, "quantize with Q/DQ nodes (QuantFormat.QDQ)"),
-    "plugin": (_own, "export with standard operators"),
-    "zero-point": (_shifted, SYMMETRIC),
-    "unsigned": (_unsigned, SYMMETRIC),
-    "bias": (_wide, "leave the bias in float (QuantizeBias=False for ONNX Runtime's quantizer)"),
-    "scale": (_scales, "calibrate again; a layer that only ever saw zeros has no range"),
-    "bytes": (_bytes, "cast to float first"),
-    "type": (_short, "export with float32 and int64"),
-    "range": (_ranges, "one scale for activations, one for each output channel of weights; else it runs in float"),
+RULES: dict[str, tuple[Callable[[_Graph], Findings], str]] = {
+    "kernel": (_fused_kernels, "quantize with Q/DQ nodes (QuantFormat.QDQ)"),
+    "plugin": (_custom_operators, "export with standard operators"),
+    "zero-point": (_nonzero_zero_points, SYMMETRIC),
+    "unsigned": (_unsigned_types, SYMMETRIC),
+    "bias": (_int32_inputs, "leave the bias in float (QuantizeBias=False for ONNX Runtime's quantizer)"),
+    "scale": (_bad_scales, "calibrate again; a layer that only ever saw zeros has no range"),
+    "bytes": (_uint8_operations, "cast to float first"),
+    "type": (_int16_types, "export with float32 and int64"),
+    "range": (_scale_axes, "one scale for activations, one for each output channel of weights; else it runs in float"),
 }

@@ -12,22 +12,22 @@ from typing import Any
 import numpy as np
 
 from toolchain.backends.calibration import Calibration
-from toolchain.backends.graph import layer_names, learned, named
-from toolchain.backends.modelopt import Order, converted
+from toolchain.backends.graph import has_qdq, layer_names, name_nodes
+from toolchain.backends.modelopt import ModelOptRequest, run_modelopt
 from toolchain.errors import BackendError
 from toolchain.records.manifest import Precision
 
 SYMMETRIC_ZERO = 128  # of uint8
 
 
-def typed(path: Path, precision: Precision, calibration: Calibration | None) -> tuple[Any, tuple[str, ...]]:
+def typed_graph(path: Path, precision: Precision, calibration: Calibration | None) -> tuple[Any, tuple[str, ...]]:
     """The onnx.ModelProto of `precision`, and the nodes that `ignore` leaves in float. BackendError: no pictures, or an
     option that there is not here."""
     import onnx
 
-    model = named(floats_first(onnx.load(path)))
-    if learned(model):
-        return signed(model), ()
+    model = name_nodes(cast_before_transpose(onnx.load(path)))
+    if has_qdq(model):
+        return use_signed_integers(model), ()
     if precision == "fp32":
         return model, ()
     if calibration is None or len(calibration.images) == 0:
@@ -37,7 +37,7 @@ def typed(path: Path, precision: Precision, calibration: Calibration | None) -> 
     left = layer_names(model, calibration.ignore) if precision == "int8" and calibration.ignore else ()
     with tempfile.TemporaryDirectory(prefix="typed.") as folder:
         onnx.save(model, Path(folder) / "in.onnx")
-        return converted(Path(folder), Order(precision, left), calibration.images), left
+        return run_modelopt(Path(folder), ModelOptRequest(precision, left), calibration.images), left
 
 
 def _check_options(calibration: Calibration) -> None:
@@ -51,7 +51,7 @@ def _check_options(calibration: Calibration) -> None:
             raise BackendError(f"target tensorrt has no such thing: remove {option} from quantize")
 
 
-def floats_first(model: Any) -> Any:
+def cast_before_transpose(model: Any) -> Any:
     """The same graph with its Cast of the uint8 pictures before the Transpose that stands before it: TensorRT does
     nothing with bytes but cast them."""
     from onnx import TensorProto
@@ -75,7 +75,7 @@ def floats_first(model: Any) -> Any:
     return model
 
 
-def signed(model: Any) -> Any:
+def use_signed_integers(model: Any) -> Any:
     """The same graph with uint8 roundings around 128 as int8 roundings around 0: the same numbers, and TensorRT has no
     other. Those around another zero are left, for the lint to name."""
     from onnx import TensorProto, numpy_helper
@@ -94,7 +94,7 @@ def signed(model: Any) -> Any:
     return model
 
 
-def rounded_in_float(model: Any) -> Any:
+def emulate_bf16(model: Any) -> Any:
     """A bf16 graph as one in float32 that rounds each bf16 tensor: what tensor cores do, which add up in float32.
     ONNX Runtime has no bf16 kernels on a CPU."""
     import onnx

@@ -16,11 +16,11 @@ from deploy.runtime.engines import Settings, open_engine
 from toolchain.backends import backend
 from toolchain.build.choose import choose, measure_candidates
 from toolchain.errors import BackendError, DeviceError
-from toolchain.export import ort_answers, torch_answers
+from toolchain.export import ort_logits, torch_logits
 from toolchain.job.job import Making, Measured, Reference
 from toolchain.job.precisions import learned
 from toolchain.job.samples import trial_pictures
-from toolchain.parity import require, three_way
+from toolchain.parity import compare_three_ways, require_parity
 from toolchain.records.manifest import Candidate, Precision
 from toolchain.records.storage import digest_of
 
@@ -46,20 +46,20 @@ def judged(
         making.stages.say(f"  no device for {making.target} here: ONNX Runtime answers, nothing is timed")
     folder = gathered(here, work / "candidates")
     pictures, settings = trial_pictures(making.data), Settings(making.threads)
-    torch = None if module is None else torch_answers(module, making.recipe.input, pictures)
+    torch = None if module is None else torch_logits(module, making.recipe.input, pictures)
     computes = room.COMPUTES
     answers = _answered(folder, here, settings, pictures) if computes else {}
     taught = _learned(making, made)
-    parity = three_way(
-        torch, ort_answers(onnx / "model.onnx", pictures), answers, _named(making.target, elsewhere), taught
+    parity = compare_three_ways(
+        torch, ort_logits(onnx / "model.onnx", pictures), answers, _named(making.target, elsewhere), taught
     )
     differing = {
         precision for precision in answers for row in parity if row.candidate.endswith(precision) and not row.passed
     }
     if len(differing) == len(answers) or not all(row.passed for row in parity if row.candidate.startswith("onnx")):
-        require(parity)
+        require_parity(parity)
     agreeing = tuple(candidate for _, candidate in here if candidate.precision not in differing)
-    test = making.data.part("test")
+    test = making.data.split("test")
     labelled = test if computes and len(test) else None
     measured = measure_candidates(
         folder, agreeing, labelled, settings, making.stages.say, pictures, taught or "fp32", timed=not elsewhere

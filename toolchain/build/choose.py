@@ -21,7 +21,7 @@ from toolchain.job.latency import latencies_ms, top1_of
 from toolchain.records.manifest import WEIGHT_BITS, Candidate, Precision
 
 if TYPE_CHECKING:
-    from toolchain.data.dataset import ImageSource, Part
+    from toolchain.data.dataset import ImageSource, Split
 
 AGREEMENT = "top1_agreement"  # in Candidate.options, where no labels tell an accuracy
 # where nothing was timed: half the bytes at once, and seldom slower; int8 must prove on the device that it is faster
@@ -52,7 +52,7 @@ class Choice(NamedTuple):
 def measure_candidates(
     folder: Path,
     candidates: Sequence[Candidate],
-    test: "Part | None",
+    test: "Split | None",
     settings: Settings,
     say: Callable[[str], None],
     pictures: "ImageSource | None" = None,

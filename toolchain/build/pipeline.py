@@ -119,7 +119,7 @@ def compressed_and_referenced(making: Making) -> tuple[tuple[Path, ...], Referen
     """The folders of the net as it came and after each step, and what the release is held against."""
     reference = _reference(making)
     folders = _compressed(making)
-    if reference.accuracy is None and folders and len(making.data.part("test")):
+    if reference.accuracy is None and folders and len(making.data.split("test")):
         reference = _reference_after(making, folders[taught(folders)], reference)
     return folders, reference
 
@@ -131,7 +131,7 @@ def _reference(making: Making) -> Reference:
         from toolchain.compress.metrics import accuracy
         from toolchain.export import ort_accuracy
 
-        loaded, test = trained_model(making), making.data.part("test")
+        loaded, test = trained_model(making), making.data.split("test")
         figure = None
         # random weights, and a head that is still to be replaced, have no accuracy on these classes
         if len(test) and loaded.fits and making.recipe.model.weights != "random":
@@ -162,7 +162,7 @@ def _reference_after(making: Making, net: Path, before: Reference) -> Reference:
     def make(folder: Path, _: Path) -> None:
         from toolchain.compress.metrics import accuracy
 
-        module, test = net_in(making, net).module, making.data.part("test")
+        module, test = net_in(making, net).module, making.data.split("test")
         figure = accuracy(module, test, making.recipe.input, "fp32 torch after training, test")
         keep(folder, msgspec.structs.replace(before, accuracy=figure, after_training=True))
 
@@ -200,7 +200,7 @@ def artifact(making: Making, target: str, onnx: Path, precision: Precision) -> t
 
     def make(folder: Path, _: Path) -> None:
         calibration = None if how is None else _calibration(making, how)
-        if calibration is None and precision in room.SEES_PICTURES:
+        if calibration is None and precision in room.NEEDS_IMAGES:
             calibration = Calibration(golden_pictures(making.pictures))
         rounding = None if order is None else Rounding(*msgspec.structs.astuple(order))
         keep(folder, room.build(onnx / "model.onnx", folder, precision, calibration, rounding, small, options))
@@ -213,7 +213,7 @@ def artifact(making: Making, target: str, onnx: Path, precision: Precision) -> t
         "rounding": msgspec.to_builtins(order),
         "small": small,
         "options": options,
-        "pictures": making.pictures.sha256 if how or precision in room.SEES_PICTURES else "",
+        "pictures": making.pictures.sha256 if how or precision in room.NEEDS_IMAGES else "",
         "checked": making.data.sha256 if how and how.max_drop is not None else "",
         "code": code_digest(
             "toolchain/backends", "toolchain/job/samples.py", "deploy/runtime/engines/tensorrt_plan.py"
@@ -236,7 +236,7 @@ def _calibration(making: Making, how: "Quantization") -> Calibration:
         return Calibration(np.zeros((0, *making.recipe.input.shape), np.uint8), **ways)
     images, _ = calibration_pictures(making.pictures, how.samples, making.recipe.build.seed)
     checked = None if how.max_drop is None else validation_pictures(making.data)
-    return Calibration(images, checked=checked, **ways)
+    return Calibration(images, validation=checked, **ways)
 
 
 def _measured(

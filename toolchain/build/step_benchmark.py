@@ -108,7 +108,7 @@ def _in_turn(tried: Mapping[str, tuple[Making, Artifact]]) -> Mapping[str, float
 def _accuracy(making: Making, artifact: Artifact) -> float | None:
     """None without labelled test pictures, and for other classes than the data's (a head that is still to be
     replaced)."""
-    test = making.data.part("test")
+    test = making.data.split("test")
     if not len(test) or not backend(making.target).COMPUTES:
         return None
     with _opened(making, artifact, "throughput") as engine:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from toolchain.compress.augment import Drawn, changed, drawn, erased, mixed, soft_labels
-from toolchain.data import Part
+from toolchain.data import Split
 from toolchain.models.preprocessing import normalized
 from toolchain.records.tensors import Preprocessing
 
@@ -24,7 +24,7 @@ class Batches:
 
     def __init__(
         self,
-        part: Part,
+        part: Split,
         preprocessing: Preprocessing,
         device: torch.device,
         samples: int | None = None,

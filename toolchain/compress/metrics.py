@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from toolchain.compress.batches import Batches
 from toolchain.compress.step import Context, Net, Step
-from toolchain.data import DataSet, Part
+from toolchain.data import DataSet, Split
 from toolchain.models.check import classes_of
 from toolchain.models.eval_mode import device_of, evaluating
 from toolchain.progress import counted
@@ -52,7 +52,7 @@ def sparsity(module: nn.Module) -> float:
     return sum(int((weight == 0).sum()) for weight in weights) / total if total else 0.0
 
 
-def accuracy(module: nn.Module, part: Part, preprocessing: Preprocessing, what: str) -> float:
+def accuracy(module: nn.Module, part: Split, preprocessing: Preprocessing, what: str) -> float:
     """Top-1 over every picture of `part`, a share 0..1, in fp32 where the module is; `what` names the progress."""
     batches = Batches(part, preprocessing, device_of(module))
     right, total = 0, -(-len(part) // batches.evaluation_size)
@@ -67,7 +67,7 @@ def step_record(
 ) -> StepRecord:
     """What `net` is now. accuracy_validate is None without validation pictures, and where the net tells other classes
     apart than the data's (before its head is replaced)."""
-    module, part, found = net.module, data.parts.get("validate"), None
+    module, part, found = net.module, data.splits.get("validate"), None
     if part is not None and len(part) and classes_of(module, preprocessing) == len(data.classes):
         found = accuracy(module, part, preprocessing, f"{name}: validate")
     return StepRecord(

@@ -59,7 +59,7 @@ class TrainingOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def check_training(options: TrainingOptions, context: Context) -> None:
     """RecipeError for data without labelled training pictures, or options that contradict each other."""
     data = context.data
-    if "train" not in data.parts or not len(data.part("train")):
+    if "train" not in data.splits or not len(data.split("train")):
         raise RecipeError(f"data '{data.name}' has no training pictures; choose data with a train part")
     if options.warmup_epochs >= options.epochs:
         raise RecipeError(f"warmup_epochs = {options.warmup_epochs:g} of {options.epochs} epochs: expected fewer")
@@ -69,11 +69,11 @@ def check_training(options: TrainingOptions, context: Context) -> None:
         raise RecipeError(f"lr_end = {options.lr_end:g} is above lr = {options.lr:g}; expected at most lr")
     if options.nesterov and not options.momentum:
         raise RecipeError("nesterov needs momentum above 0; set nesterov = false")
-    if options.samples is not None and options.samples > len(data.part("train")):
+    if options.samples is not None and options.samples > len(data.split("train")):
         raise RecipeError(
-            f"samples = {options.samples}: data '{data.name}' has {len(data.part('train'))} training pictures"
+            f"samples = {options.samples}: data '{data.name}' has {len(data.split('train'))} training pictures"
         )
-    batch, processes = min(options.batch_size, options.samples or len(data.part("train"))), joined().size
+    batch, processes = min(options.batch_size, options.samples or len(data.split("train"))), joined().size
     if batch < processes:
         raise RecipeError(f"a batch of {batch} for {processes} processes: expected a picture for each; start fewer")
     if options.mixed_precision == "on" and not has_bf16(accelerator()):

@@ -11,17 +11,17 @@ from typing import Any
 import numpy as np
 
 from deploy.runtime.preprocessing import fits, fitted_array
-from toolchain.data.dataset import DataSet, Images, ImageSource, Labels, Part
-from toolchain.data.provenance import checked
-from toolchain.data.splits import cut, shuffled
+from toolchain.data.dataset import DataSet, Images, ImageSource, Labels, Split
+from toolchain.data.provenance import verify_provenance
+from toolchain.data.splits import shuffle_indices, split_indices
 from toolchain.errors import DataError
 from toolchain.records.tensors import Preprocessing
 
-PARTS = ("train", "validate", "certify", "test")
+SPLITS = ("train", "validate", "certify", "test")
 
 
 @dataclass(frozen=True)
-class Arrays:
+class LabelledImages:
     """images: uint8 [N, height, width, channels]; labels: N class indices."""
 
     images: Images
@@ -29,7 +29,7 @@ class Arrays:
 
 
 @dataclass(frozen=True)
-class FittedImages:
+class ResizedImages:
     """An array of pictures that are fitted to a preprocessing when they are indexed."""
 
     images: Images
@@ -62,7 +62,7 @@ def check_labels(labels: Labels, classes: Sequence[str], place: str) -> None:
         )
 
 
-def check_arrays(arrays: Arrays, classes: Sequence[str], place: str) -> None:
+def check_arrays(arrays: LabelledImages, classes: Sequence[str], place: str) -> None:
     """DataError when pictures and labels do not belong together."""
     images, labels = arrays.images, arrays.labels
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3) or not len(images):
@@ -72,34 +72,34 @@ def check_arrays(arrays: Arrays, classes: Sequence[str], place: str) -> None:
     check_labels(labels, classes, place)
 
 
-def write_arrays(into: Path, classes: Sequence[str], train: Arrays, test: Arrays) -> None:
+def write_arrays(into: Path, classes: Sequence[str], train: LabelledImages, test: LabelledImages) -> None:
     """A file a part: the source's training part cut as splits.py says, its test part as it is."""
     check_arrays(train, classes, "train")
     check_arrays(test, classes, "test")
-    for part, indices in cut(shuffled(len(train.images), 0)).items():
+    for part, indices in split_indices(shuffle_indices(len(train.images), 0)).items():
         picked = np.array(indices, np.int64)
-        _write_part(into, part, train.images[picked], train.labels[picked], picked)
-    _write_part(into, "test", test.images, test.labels, np.arange(len(test.images), dtype=np.int64))
+        _write_split(into, part, train.images[picked], train.labels[picked], picked)
+    _write_split(into, "test", test.images, test.labels, np.arange(len(test.images), dtype=np.int64))
 
 
-def array_set(name: str, classes: tuple[str, ...], folder: Path, preprocessing: Preprocessing | None) -> DataSet:
+def open_arrays(name: str, classes: tuple[str, ...], folder: Path, preprocessing: Preprocessing | None) -> DataSet:
     """The data set that `write_arrays` wrote, its bytes checked."""
-    kept = checked(folder, name)
-    parts = {part: _read_part(folder, part, preprocessing) for part in PARTS}
+    kept = verify_provenance(folder, name)
+    parts = {part: _read_split(folder, part, preprocessing) for part in SPLITS}
     return DataSet(name, classes, kept.source, kept.sha256, parts)
 
 
-def _write_part(into: Path, part: str, images: Images, labels: Labels, indices: Labels) -> None:
+def _write_split(into: Path, part: str, images: Images, labels: Labels, indices: Labels) -> None:
     np.save(into / f"{part}_images.npy", images)
     np.save(into / f"{part}_labels.npy", labels.astype(np.int64))
     np.save(into / f"{part}_indices.npy", indices)
 
 
-def _read_part(folder: Path, part: str, preprocessing: Preprocessing | None) -> Part:
+def _read_split(folder: Path, part: str, preprocessing: Preprocessing | None) -> Split:
     # Copy on write: torch.from_numpy wants memory that it may write to, and the file must stay as it is.
     path = folder / f"{part}_images.npy"
     stored: Images = np.asarray(np.load(path, mmap_mode="c" if path.stat().st_size else None, allow_pickle=False))
     plain = preprocessing is None or fits(stored.shape[1:], preprocessing)
-    images: ImageSource = stored if plain or preprocessing is None else FittedImages(stored, preprocessing)
+    images: ImageSource = stored if plain or preprocessing is None else ResizedImages(stored, preprocessing)
     labels, indices = (np.load(folder / f"{part}_{what}.npy", allow_pickle=False) for what in ("labels", "indices"))
-    return Part(images, labels, indices)
+    return Split(images, labels, indices)

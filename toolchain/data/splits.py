@@ -9,12 +9,12 @@ from hashlib import sha256
 HELD_OUT = 1000  # pictures of the certificate, and as many for validation; at most a tenth of a small set each
 
 
-def shuffled(count: int, seed: int) -> list[int]:
+def shuffle_indices(count: int, seed: int) -> list[int]:
     """The indices 0..count-1 in an order that only `seed` decides."""
     return sorted(range(count), key=lambda index: sha256(f"{seed}:{index}".encode()).digest())
 
 
-def cut(indices: list[int]) -> dict[str, list[int]]:
+def split_indices(indices: list[int]) -> dict[str, list[int]]:
     """Shuffled indices of a training part, cut into `certify`, `validate` (in that order) and `train` (sorted)."""
     each = min(HELD_OUT, len(indices) // 10)
     return {

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from toolchain.data.arrays import Arrays, array_set, write_arrays
-from toolchain.data.dataset import DataSet, Source
+from toolchain.data.arrays import LabelledImages, open_arrays, write_arrays
+from toolchain.data.dataset import DataSet, DataSource
 from toolchain.data.downloads import Downloads, RemoteFile
 from toolchain.errors import DataError
 from toolchain.records.tensors import Preprocessing
@@ -20,15 +20,15 @@ TRAIN = RemoteFile("http://ufldl.stanford.edu/housenumbers/train_32x32.mat", "md
 TEST = RemoteFile("http://ufldl.stanford.edu/housenumbers/test_32x32.mat", "md5:eb5a983be6a315427106f1b164d9cef3")
 
 
-def opened(folder: Path, preprocessing: Preprocessing | None) -> DataSet:
-    return array_set("svhn", CLASSES, folder, preprocessing)
+def open_dataset(folder: Path, preprocessing: Preprocessing | None) -> DataSet:
+    return open_arrays("svhn", CLASSES, folder, preprocessing)
 
 
 def unpack(archives: Path, into: Path) -> None:
     write_arrays(into, CLASSES, read_mat(archives / TRAIN.name), read_mat(archives / TEST.name))
 
 
-def read_mat(path: Path) -> Arrays:
+def read_mat(path: Path) -> LabelledImages:
     """Pictures and digits of one official file; DataError when it is no such file."""
     from scipy.io import loadmat
     from scipy.io.matlab import MatReadError
@@ -42,7 +42,7 @@ def read_mat(path: Path) -> Arrays:
         raise DataError(f"{path.name}: X is {list(pixels.shape)}; expected [32, 32, 3, N]")
     if np.any((digits < 1) | (digits > 10)):
         raise DataError(f"{path.name}: y has labels from {digits.min()} to {digits.max()}; expected 1 to 10 (10 is 0)")
-    return Arrays(np.ascontiguousarray(pixels.transpose(3, 0, 1, 2)), digits % 10)
+    return LabelledImages(np.ascontiguousarray(pixels.transpose(3, 0, 1, 2)), digits % 10)
 
 
-SOURCES = {"official": Source(Downloads((TRAIN, TEST)), unpack)}
+SOURCES = {"official": DataSource(Downloads((TRAIN, TEST)), unpack)}

@@ -2,7 +2,7 @@
 
 from toolchain.export.from_onnx import onnx_from_onnx
 from toolchain.export.from_torch import onnx_from_torch
-from toolchain.export.verify import check_classes, check_onnx, ort_accuracy, ort_answers, torch_answers
+from toolchain.export.verify import check_classes, check_onnx, ort_accuracy, ort_logits, torch_logits
 
 __all__ = [
     "check_classes",
@@ -10,6 +10,6 @@ __all__ = [
     "onnx_from_onnx",
     "onnx_from_torch",
     "ort_accuracy",
-    "ort_answers",
-    "torch_answers",
+    "ort_logits",
+    "torch_logits",
 ]

@@ -12,11 +12,11 @@ from onnx import numpy_helper
 
 from toolchain.errors import ExportError
 
-PROOF = 3  # pictures together, against one by one
-CLOSE = 1e-3  # of the largest logit
+CHECK_IMAGES = 3  # pictures together, against one by one
+TOLERANCE = 1e-3  # of the largest logit
 
 
-def free_batch(graph: onnx.GraphProto, batch: int | None) -> None:
+def make_batch_dynamic(graph: onnx.GraphProto, batch: int | None) -> None:
     """Let every Reshape of an activation keep its first axis where that was the fixed batch size `batch`."""
     if batch is None:
         return
@@ -34,21 +34,23 @@ def free_batch(graph: onnx.GraphProto, batch: int | None) -> None:
         graph.initializer.append(numpy_helper.from_array(shape, node.input[1]))
 
 
-def check_batches(content: bytes, shape: tuple[int, int, int], source: Path) -> None:
+def check_dynamic_batch(content: bytes, shape: tuple[int, int, int], source: Path) -> None:
     """ExportError unless several pictures together get the answers that each gets alone."""
-    pictures = np.random.default_rng(0).integers(0, 256, (PROOF, *shape), np.uint8)
+    pictures = np.random.default_rng(0).integers(0, 256, (CHECK_IMAGES, *shape), np.uint8)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what fails is raised
     try:
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         name = session.get_inputs()[0].name
         together = np.asarray(session.run(None, {name: pictures})[0])
-        alone = np.concatenate([np.asarray(session.run(None, {name: pictures[at : at + 1]})[0]) for at in range(PROOF)])
+        alone = np.concatenate(
+            [np.asarray(session.run(None, {name: pictures[at : at + 1]})[0]) for at in range(CHECK_IMAGES)]
+        )
     except Exception as error:  # onnxruntime's own classes, made at run time
         first = str(error).splitlines()[0]
-        raise ExportError(f"{source}: cannot take batches of 1 and {PROOF}: {first}; {_advice()}") from error
-    if together.shape != alone.shape or np.abs(together - alone).max() > CLOSE * np.abs(alone).max():
-        raise ExportError(f"{source}: {PROOF} pictures together get other answers than one by one; {_advice()}")
+        raise ExportError(f"{source}: cannot take batches of 1 and {CHECK_IMAGES}: {first}; {_advice()}") from error
+    if together.shape != alone.shape or np.abs(together - alone).max() > TOLERANCE * np.abs(alone).max():
+        raise ExportError(f"{source}: {CHECK_IMAGES} pictures together get other answers than one by one; {_advice()}")
 
 
 def _advice() -> str:

@@ -14,14 +14,14 @@ from toolchain.errors import ExportError
 
 PLACE = re.compile(r'File "([^"]+)", line (\d+), in')
 OPERATION = re.compile(r"OpOverload\(op='([^']+)'")
-NOT_THE_USERS = (str(Path(torch.__file__).parent), str(Path(__file__).parent), "<")
+LIBRARY_PATHS = (str(Path(torch.__file__).parent), str(Path(__file__).parent), "<")
 ADVICE = {
     "GuardOnDataDependentSymNode": "control flow that depends on the picture; use torch.where or torch.cond",
     "GuardOnDataDependentSymNodeError": "control flow that depends on the picture; use torch.where or torch.cond",
 }
 
 
-def capture_refusal(error: BaseException) -> ExportError:
+def capture_error(error: BaseException) -> ExportError:
     """When torch.export could not trace the model's forward()."""
     if "specialized it to be a constant" in str(error):
         return ExportError(
@@ -30,16 +30,16 @@ def capture_refusal(error: BaseException) -> ExportError:
         )
     name = type(error).__name__
     reason = ADVICE.get(name) or f"{name}: {_first_line(error)}"
-    return ExportError(f"{_raised_at(error)}the model cannot be exported: {reason}")
+    return ExportError(f"{_raise_location(error)}the model cannot be exported: {reason}")
 
 
-def translation_refusal(error: BaseException) -> ExportError:
+def translation_error(error: BaseException) -> ExportError:
     """When the traced model holds an operation that has no ONNX form."""
     text = "\n".join(str(one) for one in _chain(error))
     node = next((node for one in _chain(error) for node in _nodes(one)), None)
     found = OPERATION.search(text)
     operation = found.group(1) if found else str(node.target) if node is not None else ""
-    place = _written_at(node.meta.get("stack_trace") or "") if node is not None else ""
+    place = _source_location(node.meta.get("stack_trace") or "") if node is not None else ""
     if "No ONNX function found" in text or "No decompositions registered" in text:
         reason = f"operation {operation} has no ONNX form; write it with others"
     else:
@@ -48,12 +48,12 @@ def translation_refusal(error: BaseException) -> ExportError:
     return ExportError(f"{place}the model cannot be exported: {reason}")
 
 
-def _raised_at(error: BaseException) -> str:
+def _raise_location(error: BaseException) -> str:
     frames = [
         frame
         for one in _chain(error)
         for frame in traceback.extract_tb(one.__traceback__)
-        if not frame.filename.startswith(NOT_THE_USERS)
+        if not frame.filename.startswith(LIBRARY_PATHS)
     ]
     inside = [frame for frame in frames if frame.name == "forward"] or frames[-1:]
     if not inside:
@@ -63,8 +63,8 @@ def _raised_at(error: BaseException) -> str:
     return f"{last.filename}:{last.lineno}: `{(last.line or '').strip()}`: "
 
 
-def _written_at(stack: str) -> str:
-    places = [place for place in PLACE.findall(stack) if not place[0].startswith(NOT_THE_USERS)]
+def _source_location(stack: str) -> str:
+    places = [place for place in PLACE.findall(stack) if not place[0].startswith(LIBRARY_PATHS)]
     return f"{places[-1][0]}:{places[-1][1]}: " if places else ""
 
 

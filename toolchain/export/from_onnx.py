@@ -11,8 +11,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from toolchain.errors import ExportError
-from toolchain.export.dynamic_batch import check_batches, free_batch
-from toolchain.export.normalize import BATCH, INPUT, OUTPUT, tidied
+from toolchain.export.dynamic_batch import check_dynamic_batch, make_batch_dynamic
+from toolchain.export.normalize import BATCH, INPUT, OUTPUT, serialize_normalized
 from toolchain.models.preprocessing import offset_and_scale
 from toolchain.records.storage import write_atomically
 from toolchain.records.tensors import Array, Preprocessing
@@ -33,13 +33,13 @@ def onnx_from_onnx(source: Path, preprocessing: Preprocessing, path: Path) -> Pa
         raise ExportError(
             f"{source}: {len(inputs)} inputs, {len(graph.output)} outputs; expected one picture in, logits out"
         )
-    kind, axes = _kind(inputs[0])
+    kind, axes = _type_and_shape(inputs[0])
     height, width, channels = preprocessing.shape
     folded = kind == TensorProto.UINT8 and _fits(axes, (height, width, channels))
     if not folded and not (kind == TensorProto.FLOAT and _fits(axes, (channels, height, width))):
         raise ExportError(
-            f"{source}: input '{inputs[0].name}' is {_words(kind, axes)}; expected float32 [N, {channels}, {height}, "
-            f"{width}], or uint8 [N, {height}, {width}, {channels}] with the preprocessing in it; see [input]"
+            f"{source}: input '{inputs[0].name}' is {_describe(kind, axes)}; expected float32 [N, {channels}, "
+            f"{height}, {width}], or uint8 [N, {height}, {width}, {channels}] with the preprocessing in it; see [input]"
         )
     if folded and (preprocessing.mean, preprocessing.std, preprocessing.order) != ((0.0,), (1.0,), "rgb"):
         raise ExportError(
@@ -47,15 +47,15 @@ def onnx_from_onnx(source: Path, preprocessing: Preprocessing, path: Path) -> Pa
             "[input], or export the graph without it"
         )
     _rename(graph, graph.output[0].name, OUTPUT)
-    free_batch(graph, axes[0])
+    make_batch_dynamic(graph, axes[0])
     _rename(graph, inputs[0].name, INPUT if folded else NORMALIZED)
     if not folded:
         _prepend(graph, preprocessing)
     del graph.input[:]
     graph.input.append(helper.make_tensor_value_info(INPUT, TensorProto.UINT8, [BATCH, height, width, channels]))
     model.ir_version = max(model.ir_version, IR_VERSION)  # since 4, initializers need not be inputs too
-    content = tidied(model)
-    check_batches(content, preprocessing.shape, source)
+    content = serialize_normalized(model)
+    check_dynamic_batch(content, preprocessing.shape, source)
     write_atomically(path, content)
     return path
 
@@ -90,10 +90,10 @@ def _rename(graph: onnx.GraphProto, old: str, new: str) -> None:
     if old == new:
         return
     swap = {old: new, new: f"{new}_"}
-    _swap(graph, swap)
+    _rename_tensors(graph, swap)
 
 
-def _swap(graph: onnx.GraphProto, swap: dict[str, str]) -> None:
+def _rename_tensors(graph: onnx.GraphProto, swap: dict[str, str]) -> None:
     for value in (*graph.input, *graph.output, *graph.initializer):
         value.name = swap.get(value.name, value.name)
     for node in graph.node:
@@ -101,10 +101,10 @@ def _swap(graph: onnx.GraphProto, swap: dict[str, str]) -> None:
             names[:] = [swap.get(name, name) for name in names]
         for attribute in node.attribute:
             if attribute.HasField("g"):
-                _swap(attribute.g, swap)
+                _rename_tensors(attribute.g, swap)
 
 
-def _kind(value: onnx.ValueInfoProto) -> tuple[int, tuple[int | None, ...]]:
+def _type_and_shape(value: onnx.ValueInfoProto) -> tuple[int, tuple[int | None, ...]]:
     tensor = value.type.tensor_type
     return tensor.elem_type, tuple(axis.dim_value or None for axis in tensor.shape.dim)
 
@@ -113,7 +113,7 @@ def _fits(axes: tuple[int | None, ...], wanted: tuple[int, ...]) -> bool:
     return len(axes) == 4 and all(have in (None, want) for have, want in zip(axes[1:], wanted, strict=True))
 
 
-def _words(kind: int, axes: tuple[int | None, ...]) -> str:
+def _describe(kind: int, axes: tuple[int | None, ...]) -> str:
     name = helper.tensor_dtype_to_np_dtype(kind).name if kind else "undefined"
     return f"{name} [{', '.join('?' if axis is None else str(axis) for axis in axes)}]"
 

@@ -17,9 +17,9 @@ from torch import nn
 from torch.export import Dim, ExportedProgram
 
 from toolchain.errors import ExportError
-from toolchain.export.error_location import capture_refusal, translation_refusal
-from toolchain.export.normalize import INPUT, OUTPUT, tidied
-from toolchain.export.qdq import as_onnx_operators
+from toolchain.export.error_location import capture_error, translation_error
+from toolchain.export.normalize import INPUT, OUTPUT, serialize_normalized
+from toolchain.export.qdq import use_onnx_operators
 from toolchain.models.preprocessing import Preprocessed
 from toolchain.records.storage import write_atomically
 from toolchain.records.tensors import Preprocessing
@@ -34,35 +34,35 @@ def onnx_from_torch(module: nn.Module, preprocessing: Preprocessing, path: Path)
     module: float32 [N, C, H, W] -> logits; it is left as it is. ExportError names the operation that cannot be
     exported, and its line.
     """
-    whole = Preprocessed(_ready(module), preprocessing).eval()
+    whole = Preprocessed(_exportable_copy(module), preprocessing).eval()
     image = torch.zeros((TRACED_BATCH, *preprocessing.shape), dtype=torch.uint8)
-    with _quiet(), torch.no_grad():
-        program = _captured(whole, image)
+    with _silence_exporter(), torch.no_grad():
+        program = _capture(whole, image)
         try:
             made = torch.onnx.export(
                 program, (), input_names=[INPUT], output_names=[OUTPUT], opset_version=OPSET, verbose=False
             )
         except Exception as error:  # the exporter wraps whatever its translation functions raise
-            raise translation_refusal(error) from error
+            raise translation_error(error) from error
     if made is None or len(made.model_proto.graph.output) != 1:
         raise ExportError("the model answers with several tensors; expected logits [N, classes] alone")
-    write_atomically(path, tidied(made.model_proto))
+    write_atomically(path, serialize_normalized(made.model_proto))
     return path
 
 
-def _ready(module: nn.Module) -> nn.Module:
-    return as_onnx_operators(deepcopy(module).cpu()).eval()
+def _exportable_copy(module: nn.Module) -> nn.Module:
+    return use_onnx_operators(deepcopy(module).cpu()).eval()
 
 
-def _captured(whole: nn.Module, image: torch.Tensor) -> ExportedProgram:
+def _capture(whole: nn.Module, image: torch.Tensor) -> ExportedProgram:
     try:
         return torch.export.export(whole, (image,), dynamic_shapes=({0: Dim("batch")},), strict=False)
     except Exception as error:  # whatever the user's forward raises while it is traced
-        raise capture_refusal(error) from error
+        raise capture_error(error) from error
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def _silence_exporter() -> Iterator[None]:
     """The exporter logs and prints graphs, tracebacks and deprecations of its own; what matters is raised."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)

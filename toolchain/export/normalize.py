@@ -13,11 +13,11 @@ INPUT, OUTPUT, BATCH = "image", "logits", "batch"
 LIMIT_BYTES = 2 << 30  # protobuf's, and so ONNX's for one file
 
 
-def tidied(model: onnx.ModelProto) -> bytes:
+def serialize_normalized(model: onnx.ModelProto) -> bytes:
     """The bytes of `model`, whose first axes become free; ExportError when ONNX's checker refuses it."""
     clean = onnx.ModelProto()
     clean.CopyFrom(model)
-    _without_notes(clean)
+    _strip_metadata(clean)
     del clean.graph.value_info[:]  # engines infer shapes themselves; the exporter's name its own symbols
     for value in (*clean.graph.input, *clean.graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = BATCH
@@ -30,31 +30,31 @@ def tidied(model: onnx.ModelProto) -> bytes:
     return bytes(clean.SerializeToString(deterministic=True))
 
 
-def _without_notes(model: onnx.ModelProto) -> None:
+def _strip_metadata(model: onnx.ModelProto) -> None:
     model.doc_string = ""
     del model.metadata_props[:]
     for function in model.functions:
-        _bare(function)
-        _bare_nodes(function.node)
-    _bare_graph(model.graph)
+        _strip(function)
+        _strip_nodes(function.node)
+    _strip_graph(model.graph)
 
 
-def _bare_graph(graph: onnx.GraphProto) -> None:
-    _bare(graph)
+def _strip_graph(graph: onnx.GraphProto) -> None:
+    _strip(graph)
     for value in (*graph.input, *graph.output, *graph.initializer):
-        _bare(value)
-    _bare_nodes(graph.node)
+        _strip(value)
+    _strip_nodes(graph.node)
 
 
-def _bare_nodes(nodes: Any) -> None:
+def _strip_nodes(nodes: Any) -> None:
     for node in nodes:
-        _bare(node)
+        _strip(node)
         for attribute in node.attribute:
             attribute.doc_string = ""
             for graph in (*((attribute.g,) if attribute.HasField("g") else ()), *attribute.graphs):
-                _bare_graph(graph)
+                _strip_graph(graph)
 
 
-def _bare(described: Any) -> None:
+def _strip(described: Any) -> None:
     described.doc_string = ""
     del described.metadata_props[:]

@@ -67,33 +67,33 @@ class _Linear(nn.Module):
         return functional.linear(self.before(x), self.grid(), self.layer.bias)
 
 
-def is_learned(module: nn.Module) -> bool:
+def has_qat_layers(module: nn.Module) -> bool:
     """Whether quantization-aware training left layers in `module`."""
     return any(isinstance(layer, QuantizedLayer) for layer in module.modules())
 
 
-def as_onnx_operators(module: nn.Module) -> nn.Module:
+def use_onnx_operators(module: nn.Module) -> nn.Module:
     """`module` itself, its quantized layers replaced: can be exported to ONNX, and nothing else."""
     if isinstance(module, QuantizedConv2d | QuantizedLinear):
-        return _replaced(module, {})
+        return _onnx_layer(module, {})
     made: dict[nn.Module, nn.Module] = {}
     for name, layer in list(module.named_modules()):
         if isinstance(layer, QuantizedConv2d | QuantizedLinear):
-            module.set_submodule(name, _replaced(layer, made))
+            module.set_submodule(name, _onnx_layer(layer, made))
         for slot in SLOTS.get(type(layer), ()):
             quantizer = getattr(layer, slot)
             if isinstance(quantizer, ActivationQuantizer):
-                setattr(layer, slot, _grid(quantizer, made))
+                setattr(layer, slot, _activation_grid(quantizer, made))
     return module
 
 
-def _grid(quantizer: ActivationQuantizer | None, made: dict[nn.Module, nn.Module]) -> nn.Module:
+def _activation_grid(quantizer: ActivationQuantizer | None, made: dict[nn.Module, nn.Module]) -> nn.Module:
     """One grid for one quantizer, however many layers share it."""
     if quantizer is None:
         return nn.Identity()
     return made.setdefault(quantizer, ActivationGrid(quantizer))
 
 
-def _replaced(layer: QuantizedLayer, made: dict[nn.Module, nn.Module]) -> nn.Module:
-    before = _grid(layer.input_quantizer, made)
+def _onnx_layer(layer: QuantizedLayer, made: dict[nn.Module, nn.Module]) -> nn.Module:
+    before = _activation_grid(layer.input_quantizer, made)
     return _Convolution(layer, before) if isinstance(layer, QuantizedConv2d) else _Linear(layer, before)

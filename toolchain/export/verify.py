@@ -15,11 +15,11 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from toolchain.data import Part
+from toolchain.data import Split
 from toolchain.errors import ExportError
 from toolchain.export.from_onnx import onnx_from_onnx
 from toolchain.export.normalize import INPUT, OUTPUT
-from toolchain.export.qdq import is_learned
+from toolchain.export.qdq import has_qat_layers
 from toolchain.models.eval_mode import device_of, evaluating
 from toolchain.models.preprocessing import Preprocessed
 from toolchain.progress import counted
@@ -36,15 +36,17 @@ Images = NDArray[np.uint8]
 Logits = NDArray[np.float32]
 
 
-def torch_answers(module: nn.Module, preprocessing: Preprocessing, images: Images, batch: int = BATCH) -> Logits:
+def torch_logits(module: nn.Module, preprocessing: Preprocessing, images: Images, batch: int = BATCH) -> Logits:
     """Logits float32 [N, classes] for uint8 [N, H, W, C], in evaluation mode, where the module's weights are."""
     device = device_of(module)
     whole = Preprocessed(module, preprocessing).to(device)
     with evaluating(module), torch.inference_mode():
-        return _batched(lambda part: whole(torch.from_numpy(part).to(device)).float().cpu().numpy(), images, (batch,))
+        return _run_batches(
+            lambda part: whole(torch.from_numpy(part).to(device)).float().cpu().numpy(), images, (batch,)
+        )
 
 
-def ort_answers(onnx: Path, images: Images, batches: Sequence[int] = (BATCH,), as_written: bool = False) -> Logits:
+def ort_logits(onnx: Path, images: Images, batches: Sequence[int] = (BATCH,), as_written: bool = False) -> Logits:
     """Logits float32 [N, classes] for uint8 [N, H, W, C] by ONNX Runtime on the CPU; `batches` are the sizes of the
     first batches, the last of them goes on to the end. as_written: operation by
     operation, none fused (Q/DQ and convolution become one in integers). ExportError when ONNX Runtime refuses the graph
@@ -58,7 +60,7 @@ def ort_answers(onnx: Path, images: Images, batches: Sequence[int] = (BATCH,), a
             first = str(error).splitlines()[0]
             raise ExportError(f"{onnx}: ONNX Runtime fails on a batch of {len(part)}: {first}") from error
 
-    return _batched(answer, images, batches)
+    return _run_batches(answer, images, batches)
 
 
 def check_onnx(onnx: Path, module: nn.Module, preprocessing: Preprocessing, images: Images) -> ParityRecord:
@@ -67,9 +69,9 @@ def check_onnx(onnx: Path, module: nn.Module, preprocessing: Preprocessing, imag
     ExportError naming the worst picture when it is more than a thousandth of the largest logit; a tenth, where training
     put rounding into the net.
     """
-    rounds = is_learned(module)
+    rounds = has_qat_layers(module)
     tolerance = ROUNDED_TOLERANCE if rounds else TOLERANCE
-    expected, found = torch_answers(module, preprocessing, images), ort_answers(onnx, images, TRIED_BATCHES, rounds)
+    expected, found = torch_logits(module, preprocessing, images), ort_logits(onnx, images, TRIED_BATCHES, rounds)
     if expected.shape != found.shape:
         raise ExportError(f"{onnx}: ONNX Runtime answers {list(found.shape)}, torch {list(expected.shape)}")
     distance = np.abs(expected - found).max(axis=1)
@@ -100,12 +102,12 @@ def check_onnx(onnx: Path, module: nn.Module, preprocessing: Preprocessing, imag
 
 def check_classes(onnx: Path, images: Images, classes: int) -> None:
     """ExportError when the graph answers with another width than the data's class count: a file may leave that open."""
-    found = ort_answers(onnx, images[:1]).shape[1]
+    found = ort_logits(onnx, images[:1]).shape[1]
     if found != classes:
         raise ExportError(f"{onnx}: answers {found} classes, but the data has {classes}; export one with the data's")
 
 
-def ort_accuracy(source: Path, preprocessing: Preprocessing, part: Part) -> float:
+def ort_accuracy(source: Path, preprocessing: Preprocessing, part: Split) -> float:
     """Top-1 of a user's own ONNX file on `part`, its preprocessing put before it: a share, 0..1."""
     with TemporaryDirectory() as folder:
         path = onnx_from_onnx(source, preprocessing, Path(folder) / "model.onnx")
@@ -130,7 +132,7 @@ def _session(path: Path, as_written: bool = False) -> onnxruntime.InferenceSessi
         raise ExportError(f"{path}: ONNX Runtime cannot load it: {str(error).splitlines()[0]}") from error
 
 
-def _batched(answer: Callable[[Images], Logits], images: Images, batches: Sequence[int]) -> Logits:
+def _run_batches(answer: Callable[[Images], Logits], images: Images, batches: Sequence[int]) -> Logits:
     found, at = [], 0
     for size in chain(batches, repeat(batches[-1])):
         if at >= len(images):

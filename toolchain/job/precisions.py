@@ -68,7 +68,9 @@ def wanted_precisions(making: "Making", room: Backend) -> tuple[Precision, ...]:
     """What is to be built: what the recipe names, else what the back end has of what the recipe says how to make."""
     ordered, asked = set(_ordered(making)), making.recipe.build.precisions
     if asked is None:
-        floats = set() if learned(making) else set(FLOATS if making.recipe.build.prefer == "size" else room.FLOATS)
+        floats = (
+            set() if learned(making) else set(FLOATS if making.recipe.build.prefer == "size" else room.DEFAULT_FLOATS)
+        )
         wanted = tuple(one for one in room.PRECISIONS if one in ordered | floats)
         if not wanted:
             raise RecipeError(f"{making.place}: {_lacks(making, room, next(iter(ordered)))}")

@@ -6,8 +6,8 @@ None of those that decide anything, or that travel, comes from the test part.
 import numpy as np
 from numpy.typing import NDArray
 
-from toolchain.data import DataSet, Part
-from toolchain.data.splits import shuffled
+from toolchain.data import DataSet, Split
+from toolchain.data.splits import shuffle_indices
 from toolchain.errors import DataError
 
 CERTIFY_PICTURES, CERTIFY_BYTES = 1000, 64 << 20
@@ -21,13 +21,13 @@ Indices = tuple[int, ...]
 def calibration_pictures(data: DataSet, samples: int, seed: int) -> tuple[Images, Indices]:
     """`samples` pictures of the train part, and their indices in the source; DataError when there are too few."""
     check_calibration(data, samples)
-    part = data.part("train")
-    return _taken(part, shuffled(len(part), seed)[:samples])
+    part = data.split("train")
+    return _taken(part, shuffle_indices(len(part), seed)[:samples])
 
 
 def check_calibration(data: DataSet, samples: int) -> None:
     """DataError when the train part has fewer pictures than calibration is to see."""
-    found = len(data.part("train"))
+    found = len(data.split("train"))
     if found < samples:
         raise DataError(
             f"{data.name}: {samples} calibration samples were asked for, its train part has {found}; "
@@ -37,7 +37,7 @@ def check_calibration(data: DataSet, samples: int) -> None:
 
 def check_validation(data: DataSet) -> None:
     """DataError when there are no labelled pictures to measure a loss of accuracy on."""
-    if "validate" not in data.parts or not len(data.part("validate")):
+    if "validate" not in data.splits or not len(data.split("validate")):
         raise DataError(
             f"{data.name}: max_drop is measured on the validate part, and it has none; remove max_drop from quantize"
         )
@@ -45,7 +45,7 @@ def check_validation(data: DataSet) -> None:
 
 def validation_pictures(data: DataSet) -> tuple[Images, NDArray[np.int64]]:
     """Pictures and labels of the validate part, bounded in number: each layer's share of a loss is measured on them."""
-    part = data.part("validate")
+    part = data.split("validate")
     count = min(len(part), VALIDATION_PICTURES)
     return _taken(part, list(range(count)))[0], part.labels[:count]
 
@@ -64,7 +64,7 @@ def golden_pictures(data: DataSet) -> Images:
 
 def check_golden(data: DataSet) -> None:
     """DataError when all that the data has is its test part."""
-    if not any(len(data.part(name)) for name in GOLDEN_PARTS):
+    if not any(len(data.split(name)) for name in GOLDEN_PARTS):
         raise DataError(
             f"{data.name}: no pictures beside its test part, and that is kept for the figure; "
             'name another data set: [calibration] data = { name = "cifar10" }'
@@ -73,7 +73,7 @@ def check_golden(data: DataSet) -> None:
 
 def certify_pictures(data: DataSet) -> tuple[Images, NDArray[np.int64], Indices]:
     """The held-out labelled sample that travels in the bundle, bounded in size; empty where the data has none."""
-    part = data.part("certify")
+    part = data.split("certify")
     each = int(np.prod(part.images.shape[1:])) or 1
     count = min(len(part), CERTIFY_PICTURES, max(1, CERTIFY_BYTES // each))
     images, indices = _taken(part, list(range(count)))
@@ -81,10 +81,10 @@ def certify_pictures(data: DataSet) -> tuple[Images, NDArray[np.int64], Indices]
 
 
 def _first(data: DataSet, parts: tuple[str, ...], count: int) -> Images:
-    part = next(data.part(name) for name in parts if len(data.part(name)))
+    part = next(data.split(name) for name in parts if len(data.split(name)))
     return _taken(part, list(range(min(count, len(part)))))[0]
 
 
-def _taken(part: Part, positions: list[int]) -> tuple[Images, Indices]:
+def _taken(part: Split, positions: list[int]) -> tuple[Images, Indices]:
     picked = np.array(positions, np.int64)
     return np.ascontiguousarray(part.images[picked]), tuple(int(index) for index in part.indices[picked])

@@ -1,5 +1,5 @@
 """Do two ways of running a model agree? numpy only: answers come in as arrays, from wherever they were computed."""
 
-from toolchain.parity.compare import TOLERANCES, compare, require, three_way
+from toolchain.parity.compare import TOLERANCES, compare, compare_three_ways, require_parity
 
-__all__ = ["TOLERANCES", "compare", "require", "three_way"]
+__all__ = ["TOLERANCES", "compare", "compare_three_ways", "require_parity"]

@@ -95,7 +95,7 @@ def _require_finite(name: str, answers: Array) -> None:
         )
 
 
-def three_way(
+def compare_three_ways(
     torch: Array | None,
     onnxruntime: Array,
     engine: Mapping[Precision, Array],
@@ -119,7 +119,7 @@ def three_way(
     return tuple(records)
 
 
-def require(records: Sequence[ParityRecord]) -> None:
+def require_parity(records: Sequence[ParityRecord]) -> None:
     """ParityError that names the pair and picture that are furthest beyond their bounds, and what to do."""
     failed = [record for record in records if not record.passed]
     if not failed:

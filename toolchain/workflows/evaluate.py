@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from toolchain.data import DataSet, Part, load
+from toolchain.data import DataSet, Split, load
 from toolchain.errors import DataError, UsageError
 from toolchain.progress import counted
 from toolchain.recipe import read_recipe
@@ -48,7 +48,7 @@ def evaluated(where: str, recipe: Path | None, shown: "Credentials | None" = Non
 def _data(recipe: Path) -> DataSet:
     read = read_recipe(recipe)
     data = load(read.data, read.input, recipe.parent)
-    if not len(data.part("test")):
+    if not len(data.split("test")):
         raise DataError(f"{data.name}: no labelled test part to evaluate on")
     return data
 
@@ -82,7 +82,7 @@ def _as_trained(recipe: Path) -> Evaluation:
     from toolchain.models import load_model
 
     read, data = read_recipe(recipe), _data(recipe)
-    test = data.part("test")
+    test = data.split("test")
     seed = read.build.seed
     model = load_model(read.model, read.input, len(data.classes), recipe.parent, seed=seed, rebuild=rebuilt)
     if model.module is not None:
@@ -93,13 +93,13 @@ def _as_trained(recipe: Path) -> Evaluation:
 
 
 def _counted(of: str, data: DataSet, answer: Answer) -> Evaluation:
-    test = data.part("test")
+    test = data.split("test")
     right = sum(
         _right(test, at, answer) for at in counted(range(0, len(test), BATCH), "test batches", -(-len(test) // BATCH))
     )
     return Evaluation(of, data.name, len(test), right, right / len(test))
 
 
-def _right(part: Part, at: int, answer: Answer) -> int:
+def _right(part: Split, at: int, answer: Answer) -> int:
     logits = answer(np.ascontiguousarray(part.images[at : at + BATCH]))
     return int((logits.argmax(1) == part.labels[at : at + BATCH]).sum())

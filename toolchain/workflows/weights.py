@@ -114,7 +114,7 @@ def _record(making: Making, folders: tuple[Path, ...], command: str) -> Weights:
         steps=(*(started.steps if started else ()), *applied),
         structure=structure,
         accuracy=_accuracy(making, folders[-1]),
-        images=len(making.data.part("test")),
+        images=len(making.data.split("test")),
         parameters=last.parameters,
         macs=last.macs,
         tools=tool_versions(*TOOLS),
@@ -156,7 +156,7 @@ def _accuracy(making: Making, folder: Path) -> float | None:
         from toolchain.compress.metrics import accuracy
         from toolchain.models.check import classes_of
 
-        module, test, shape = net_in(making, folder).module, making.data.part("test"), making.recipe.input
+        module, test, shape = net_in(making, folder).module, making.data.split("test"), making.recipe.input
         fits = len(test) and classes_of(module, shape) == len(making.data.classes)
         keep(result, accuracy(module, test, shape, "fp32 torch, test") if fits else None)
 

@@ -52,9 +52,9 @@ def test_every_kind_keeps_the_steps_contract(kind: str, tmp_path: Path, monkeypa
 def uneven(folder: Path, **changes: Any) -> Context:
     """Few training pictures whose labels are mostly wrong: who has a teacher that knows better does better."""
     place = taught(folder, **changes)
-    train = place.data.part("train")
+    train = place.data.split("train")
     labels = torch.randint(0, 4, (len(train),), generator=torch.Generator().manual_seed(1)).numpy()
-    parts = {**place.data.parts, "train": replace(train, labels=labels)}
+    parts = {**place.data.splits, "train": replace(train, labels=labels)}
     return replace(place, data=replace(place.data, parts=parts))
 
 
@@ -79,7 +79,7 @@ def test_what_a_teacher_knows_reaches_the_student_against_wrong_labels(
 
 
 def reached(net: Net, place: Context) -> float:
-    return accuracy(net.module, place.data.part("validate"), place.preprocessing, "validate")
+    return accuracy(net.module, place.data.split("validate"), place.preprocessing, "validate")
 
 
 # Measured on six students, the distance is at most 0.42, 0.11 and 0.62 of that of one without. Ten times the weight and
@@ -105,7 +105,7 @@ def test_what_a_teacher_gives_inside_reaches_the_student(kind: str, teacher: tor
 
 
 def distance(kind: str, student: torch.nn.Module, teacher: torch.nn.Module, place: Context) -> float:
-    images, _ = next(Batches(place.data.part("validate"), place.preprocessing, torch.device("cpu")).in_order())
+    images, _ = next(Batches(place.data.split("validate"), place.preprocessing, torch.device("cpu")).in_order())
     with torch.no_grad():
         mine, other = (seen(net, images, ["stem", "body"])[1] for net in (student, teacher))
         if kind == "distill_relation":

@@ -53,7 +53,7 @@ def test_training_learns_and_records_every_epoch(tmp_path: Path) -> None:
     assert [entry["epoch"] for entry in after.history] == [1, 2, 3, 4, 5, 6]
     assert after.history[-1]["loss"] < after.history[0]["loss"]
     best = max(entry["accuracy_validate"] for entry in after.history)
-    assert accuracy(after.module, place.data.part("validate"), place.preprocessing, "validate") == best > 0.6
+    assert accuracy(after.module, place.data.split("validate"), place.preprocessing, "validate") == best > 0.6
     assert len(said) == 6
     assert said[0].startswith("epoch 1/6: loss ")
     assert said[0].endswith("s left")

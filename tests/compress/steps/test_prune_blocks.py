@@ -49,7 +49,7 @@ def test_prune_blocks_keeps_the_steps_contract(importance: Any, greedy: bool, tm
 
 
 def test_the_block_that_does_nothing_matters_nothing(tmp_path: Path) -> None:
-    module, said, part = residual(), list[str](), data().part("validate")
+    module, said, part = residual(), list[str](), data().split("validate")
     idle(module, "blocks.1")
     names = residual_blocks(module, PREPROCESSING)
     losses = losses_without(module, names, part, PREPROCESSING)
@@ -74,7 +74,7 @@ def test_ratio_counts_the_blocks_that_may_go(tmp_path: Path) -> None:
 
 
 def test_samples_bound_what_is_looked_at(tmp_path: Path) -> None:
-    few = replace(data(), parts={"validate": data(train=0, validate=8).part("validate")})
+    few = replace(data(), parts={"validate": data(train=0, validate=8).split("validate")})
     one = PruneBlocks(2, samples=8).apply(Net(residual()), context(tmp_path))
     assert gone(one) == gone(PruneBlocks(2).apply(Net(residual()), context(tmp_path, data=few)))
 
@@ -112,7 +112,7 @@ def test_blocks_that_change_the_shape_stay_and_plain_chains_have_none() -> None:
 
 
 def test_measuring_leaves_the_net_as_it_is(tmp_path: Path) -> None:
-    module, part = residual().train(), data().part("validate")
+    module, part = residual().train(), data().split("validate")
     losses_without(module, ["blocks.0"], part, PREPROCESSING)
     influences(module, ["blocks.0"], part, PREPROCESSING)
     assert module.training

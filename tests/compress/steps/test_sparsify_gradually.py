@@ -73,7 +73,7 @@ def test_it_learns_and_ends_at_its_share(tmp_path: Path) -> None:
     total = sum(after.module.get_parameter(name).numel() for name in after.sparse)
     assert sum(int((after.module.get_parameter(name) == 0).sum()) for name in after.sparse) == int(0.7 * total)
     assert after.sparse == ("stem.0.weight", "body.0.weight")
-    assert accuracy(after.module, place.data.part("validate"), place.preprocessing, "validate") > 0.6
+    assert accuracy(after.module, place.data.split("validate"), place.preprocessing, "validate") > 0.6
     assert len(after.history) == 8
     assert said[-1] == "70.0% of the weights in 2 layers are zero"
 

@@ -10,7 +10,7 @@ from toolchain.compress.step import Context, Net
 from toolchain.compress.steps.finetune import Finetune
 from toolchain.compress.training.freezing import layer_stages
 from toolchain.compress.training.head import head_of
-from toolchain.data import DataSet, Part
+from toolchain.data import DataSet, Split
 from toolchain.models.load import load_model
 from toolchain.recipe import ModelSpec
 from toolchain.records.tensors import Preprocessing
@@ -40,7 +40,7 @@ def test_a_new_head_learns_on_a_frozen_backbone(source: str, tmp_path: Path) -> 
     side = 96 if "inception" in source else 64
     random = np.random.default_rng(0)
     pictures = random.integers(0, 255, (4, side, side, 3), np.uint8)
-    part = Part(pictures, np.array([0, 1, 2, 0]), np.arange(4))
+    part = Split(pictures, np.array([0, 1, 2, 0]), np.arange(4))
     shape = Preprocessing(side, side, 3, (0.5,) * 3, (0.25,) * 3)
     place = Context(DataSet("made", ("a", "b", "c"), "test", "0" * 64, {"train": part}), shape, tmp_path)
     weights = "random" if source.startswith("torchvision") else "own"

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from toolchain.compress.batches import Batches
 from toolchain.compress.training.losses import logits_of
-from toolchain.data import Part
+from toolchain.data import Split
 from toolchain.models.eval_mode import device_of, evaluating, hooked
 from toolchain.models.structure import PassedOn
 from toolchain.progress import counted
@@ -40,14 +40,14 @@ def without(module: nn.Module, blocks: Collection[str]) -> nn.Module:
     return copied
 
 
-def losses_without(module: nn.Module, blocks: Sequence[str], part: Part, preprocessing: Preprocessing) -> Scores:
+def losses_without(module: nn.Module, blocks: Sequence[str], part: Split, preprocessing: Preprocessing) -> Scores:
     """How much the mean cross-entropy over `part` rises when a block is taken out, each by itself."""
     whole = _loss(module, part, preprocessing)
     tried = counted(blocks, "prune_blocks: without each block", len(blocks))
     return {name: _loss(without(module, [name]), part, preprocessing) - whole for name in tried}
 
 
-def influences(module: nn.Module, blocks: Sequence[str], part: Part, preprocessing: Preprocessing) -> Scores:
+def influences(module: nn.Module, blocks: Sequence[str], part: Split, preprocessing: Preprocessing) -> Scores:
     """Block influence (Men et al. 2024, ShortGPT): 1 less the mean cosine between a block's input and output, over the
     pictures and places of `part`. One pass for all blocks, and no labels."""
     totals, seen = dict.fromkeys(blocks, 0.0), dict.fromkeys(blocks, 0)
@@ -108,7 +108,7 @@ def _residual(block: nn.Module, given: Tensor) -> bool:
 
 
 @torch.inference_mode()
-def _loss(module: nn.Module, part: Part, preprocessing: Preprocessing) -> float:
+def _loss(module: nn.Module, part: Split, preprocessing: Preprocessing) -> float:
     """The mean cross-entropy over every picture of `part`."""
     total = 0.0
     with evaluating(module):

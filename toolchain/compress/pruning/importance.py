@@ -31,7 +31,7 @@ def scorer(importance: Importance) -> Scorer:
 
 def gradients(module: nn.Module, context: Context, samples: int) -> None:
     """Sum the loss's gradients over the first `samples` of the training pictures, shuffled by the build's seed."""
-    batches = Batches(context.data.part("train"), context.preprocessing, torch.device("cpu"))
+    batches = Batches(context.data.split("train"), context.preprocessing, torch.device("cpu"))
     random, size = torch.Generator().manual_seed(context.seed), min(TAYLOR_BATCH, samples)
     module.zero_grad(set_to_none=True)
     for number, (images, labels) in enumerate(batches.shuffled(size, (), random)):

@@ -41,7 +41,7 @@ class DistillMutual(TrainingOptions, frozen=True, forbid_unknown_fields=True):
         check_training(self, context)
         if self.keep == "best" and self.teachers:
             raise RecipeError('keep = "best" would give another net than the recipe\'s; keep = "first" with teachers')
-        if self.keep == "best" and not len(context.data.parts.get("validate", ())):
+        if self.keep == "best" and not len(context.data.splits.get("validate", ())):
             raise RecipeError(f"keep = \"best\" needs a validate part, data '{context.data.name}' has none")
 
     def rehearse(self, net: Net, context: Context) -> Net:
@@ -78,7 +78,7 @@ class DistillMutual(TrainingOptions, frozen=True, forbid_unknown_fields=True):
     def _chosen(self, students: tuple[nn.Module, ...], context: Context) -> nn.Module:
         if self.keep == "first":
             return students[0]
-        part = context.data.part("validate")
+        part = context.data.split("validate")
         found = [accuracy(one, part, context.preprocessing, "peers: validate") for one in students]
         context.say("peers on validate: " + ", ".join(f"{share:.2%}" for share in found))
         return students[found.index(max(found))]

@@ -14,7 +14,7 @@ from toolchain.compress.options import Count
 from toolchain.compress.pruning.blocks import Scores, influences, losses_without, residual_blocks, without
 from toolchain.compress.step import Context, Net
 from toolchain.compress.training.freezing import matching
-from toolchain.data import Part
+from toolchain.data import Split
 from toolchain.errors import RecipeError
 from toolchain.models.exported_program import Program
 
@@ -43,7 +43,7 @@ class PruneBlocks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise RecipeError(
                 f"count = {self.count} and ratio = {self.ratio:g}: expected one of them; remove the other"
             )
-        if not len(context.data.parts.get("validate", ())):
+        if not len(context.data.splits.get("validate", ())):
             raise RecipeError(
                 f"data '{context.data.name}' has no validation pictures to judge blocks by; choose data with some"
             )
@@ -70,7 +70,7 @@ class PruneBlocks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         _check_prunable(net)
         blocks = self._blocks(net, context)
         count, removed = self._count(blocks), Scores()
-        part = _first(context.data.part("validate"), samples)
+        part = _first(context.data.split("validate"), samples)
         scores: Scores = {}
         while len(removed) < count:
             left = [name for name in blocks if name not in removed]
@@ -112,8 +112,8 @@ def _check_prunable(net: Net) -> None:
         raise RecipeError("an exported program cannot be pruned; give the model as path/file.py:function")
 
 
-def _first(part: Part, samples: int) -> Part:
+def _first(part: Split, samples: int) -> Split:
     """The first pictures; a folder of them is decoded when it is asked, so no more than these are."""
     if len(part) <= samples:
         return part
-    return Part(part.images[:samples], part.labels[:samples], part.indices[:samples])
+    return Split(part.images[:samples], part.labels[:samples], part.indices[:samples])

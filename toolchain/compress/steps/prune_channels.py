@@ -75,7 +75,7 @@ class PruneChannels(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise RecipeError(f"ratio = {self.ratio:g}: expected more than 0 and less than 1")
         if self.latency_times_faster and context.latencies_ms is None:
             raise RecipeError("latency_times_faster: no engine is known to measure on; use macs_times_fewer")
-        if self.importance == "taylor" and not len(context.data.parts.get("train", ())):
+        if self.importance == "taylor" and not len(context.data.splits.get("train", ())):
             raise RecipeError(f"importance taylor needs training pictures, data '{context.data.name}' has none; use l2")
         if self.finetune_epochs:
             self._finetune.check(context)

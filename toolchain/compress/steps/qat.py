@@ -54,7 +54,7 @@ class Qat(TaughtOptions, frozen=True, forbid_unknown_fields=True):
     def check(self, context: Context) -> None:
         """RecipeError for options that cannot work on this data."""
         check_training(self, context)
-        there = len(context.data.part("train"))
+        there = len(context.data.split("train"))
         if self.calibration_samples > there:
             raise RecipeError(
                 f"calibration_samples = {self.calibration_samples}: data '{context.data.name}' has {there} training "
@@ -96,7 +96,7 @@ class Qat(TaughtOptions, frozen=True, forbid_unknown_fields=True):
             return
         context.say(f"calibrating on {self.calibration_samples} pictures")
         device = next(module.parameters()).device
-        part = context.data.part("train")
+        part = context.data.split("train")
         batches = Batches(part, context.preprocessing, device, self.calibration_samples, seed_of(self, context))
         size = min(self.batch_size, self.calibration_samples)
         random = torch.Generator().manual_seed(seed_of(self, context))

@@ -109,7 +109,7 @@ def train(training: Training) -> tuple[nn.Module, tuple[dict[str, float], ...]]:
         module.load_state_dict(state.model)
         optimizer.load_state_dict(state.optimizer)
         context.say(f"going on after epoch {state.epoch} of {plan.epochs}")
-    part, classes = context.data.part("train"), len(context.data.classes)
+    part, classes = context.data.split("train"), len(context.data.classes)
     batches = Batches(part, context.preprocessing, device, plan.samples, training.seed, classes)
     learning = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     with shared_loss(module, training.loss, learning, world, device) as learner:

@@ -40,7 +40,7 @@ def validated(
 ) -> dict[str, float]:
     """Validation accuracy of the weights that would be kept now, where there are pictures; the best are noted,
     of equals the last: it was trained at the smaller rate."""
-    part = context.data.parts.get("validate")
+    part = context.data.splits.get("validate")
     if part is None or not len(part):
         return {}
     judged = module
