@@ -73,8 +73,17 @@ bench-tensorrt: setup  ## what must hold of the GPU target, as far as it can be 
 test-gpu: setup  ## what any NVIDIA GPU with CUDA 13 shows of the GPU runtime; skips, and says why, without one
 	@.venv/bin/python -m pytest -rs tests/gpu
 
-bench-a6000: setup  ## every candidate measured on this machine's GPU, for docs/a6000.md
+bench-a6000: setup  ## every candidate measured on this machine's GPU, for docs/benchmarks/a6000.md
 	@.venv/bin/python -m benchmarks.a6000
+
+docs: $(STAMP)  ## the documentation site, built strictly into build/site
+	@NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build --quiet --strict && echo "build/site/index.html"
+
+docs-serve: $(STAMP)  ## the site at http://127.0.0.1:8000, built again whenever a page changes
+	@NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs serve --strict
+
+docs-reference: $(STAMP)  ## write the pages of docs/reference again, from the code
+	@.venv/bin/python -m docs.generate
 
 lock: $(STAMP)  ## write requirements/*.txt again from *.in; LOCKFLAGS=--upgrade for newer versions
 	@$(COMPILE) $(LOCKFLAGS) requirements/uv.in -o requirements/uv.txt
@@ -95,4 +104,4 @@ clean:  ## remove what can be made again, except .venv and data: caches, bundles
 
 # Both halves of set-up call apt-get, which takes one caller at a time: no -j.
 .NOTPARALLEL:
-.PHONY: help deploy-cpu deploy-gpu gate setup engine test check bench-house bench-main bench-compress bench-gate bench-ship bench-serving soak scan bench-tensorrt test-gpu bench-a6000 lock clean
+.PHONY: help deploy-cpu deploy-gpu gate setup engine test check bench-house bench-main bench-compress bench-gate bench-ship bench-serving soak scan bench-tensorrt test-gpu bench-a6000 lock clean docs docs-serve docs-reference

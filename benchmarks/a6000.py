@@ -1,4 +1,4 @@
-"""`make bench-a6000`: what the recipes' candidates do on this machine's GPU, a table to be put into docs/a6000.md.
+"""`make bench-a6000`: what the recipes' candidates do on this machine's GPU, a table for docs/benchmarks/a6000.md.
 
 Needs a GPU that TensorRT for RTX has kernels for. It is called by the name that NVML gives it, whatever this file's is.
 """

@@ -26,6 +26,25 @@ def commands(text: str) -> list[list[str]]:
     return found
 
 
+def shell_lines(text: str) -> list[list[str]]:
+    """Every simple command of the sh blocks, whatever it names."""
+    blocks = [block for language, block in FENCE.findall(text) if language == "sh"]
+    return [words for block in blocks for line in block.splitlines() for words in _simple(line)]
+
+
+def inline_commands(text: str) -> list[list[str]]:
+    """`make x` and `toolchain x` in running text and tables; not those with a placeholder (`…`)."""
+    outside = FENCE.sub("", text)
+    found = re.findall(r"`((?:[A-Z]+=\S+ )?(?:make|toolchain) [^`…]+)`", outside)
+    return [_after_settings(shlex.split(words)) for words in found]
+
+
+def _after_settings(words: list[str]) -> list[str]:
+    """`QUICK=1 make x` as `make x QUICK=1`, which is the same."""
+    settings = [word for word in words[:1] if "=" in word]
+    return words[len(settings) :] + settings
+
+
 def _simple(line: str) -> list[list[str]]:
     lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
     lexer.wordchars += "…:@%+,^"

@@ -5,16 +5,20 @@ from pathlib import Path
 
 import pytest
 
-from tests.house.readme import commands, tree
+from tests.house.readme import commands, inline_commands, shell_lines, tree
 from tests.house.tree import ROOT, tracked
+from tests.journeys.test_readme import RUN_BY_A_TEST
 from toolchain.cli import COMMANDS
 from toolchain.cli.parser import Call, read
 from toolchain.errors import UsageError
 
 TEXT = (ROOT / "README.md").read_text()
-PAGES = tuple(path for path in tracked() if path.suffix == ".md" and path.parts[0] != "docs")
+ARCHITECTURE = (ROOT / "docs" / "development" / "architecture.md").read_text()
+PAGES = tuple(path for path in tracked() if path.suffix == ".md" and path.parts[0] != "docs")  # tests/docs has those
+README_BYTES = 7000
 # Not rooms: what every repository has
 UNLISTED = {".ci", ".github", "requirements"}
+RUNS = "tests/journeys/test_readme.py"  # what runs each command of the README
 
 
 def rooms() -> set[str]:
@@ -26,38 +30,20 @@ def rooms() -> set[str]:
 
 def targets() -> set[str]:
     """What `make` can be asked for."""
-    makefile = ROOT / "Makefile"
-    text = makefile.read_text() if makefile.is_file() else ""
+    text = (ROOT / "Makefile").read_text()
     return {name for line in re.findall(r"^([\w -]+):(?!=)", text, re.MULTILINE) for name in line.split()}
 
 
 def unknown_targets(words: list[str]) -> list[str]:
-    asked = [word for word in words[1:] if not word.startswith("-") and "=" not in word]
-    return [word for word in asked if word not in targets()]
+    named = [word for word in words[1:] if not word.startswith("-") and "=" not in word]
+    return [word for word in named if word not in targets()]
 
 
-def test_nothing_is_left_to_be_filled_in() -> None:
-    assert "@@" not in TEXT
-
-
-def test_the_file_tree_names_only_what_is_there() -> None:
-    entries = tree(TEXT)
-    if entries is None:
-        pytest.skip("the README has no file tree yet: a fenced block with a line that begins with toolchain/")
-    assert [path for path in entries if not any(ROOT.glob(path.rstrip("/")))] == []
-
-
-def test_the_file_tree_has_every_room() -> None:
-    entries = tree(TEXT)
-    if entries is None:
-        pytest.skip("the README has no file tree yet: a fenced block with a line that begins with toolchain/")
-    assert rooms() - {path.rstrip("/") for path in entries} == set()
-
-
-@pytest.mark.parametrize("page", PAGES, ids=str)
-def test_every_command_on_the_page_is_one_that_we_have(page: Path) -> None:
+def unknown_commands(text: str) -> list[str]:
+    """Those that `toolchain` or `make` would refuse, each with the reason: of sh blocks in full, of running text the
+    command's name alone."""
     wrong = []
-    for words in commands((ROOT / page).read_text()):
+    for words in [*commands(text), *([*words, "--help"] for words in inline_commands(text))]:
         if words[0].removeprefix(".venv/bin/") == "toolchain":
             try:
                 read(COMMANDS, words[1:])
@@ -65,7 +51,42 @@ def test_every_command_on_the_page_is_one_that_we_have(page: Path) -> None:
                 wrong.append(f"{' '.join(words)}: {error}")
         elif words[0] == "make":
             wrong += [f"{' '.join(words)}: no such target" for _ in unknown_targets(words)]
-    assert wrong == []
+    return wrong
+
+
+def test_nothing_is_left_to_be_filled_in() -> None:
+    assert "@@" not in TEXT
+
+
+def test_the_readme_is_one_screen_and_four_doors() -> None:
+    assert len(TEXT.encode()) <= README_BYTES
+
+
+def test_every_link_of_the_readme_leads_somewhere() -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", TEXT)
+    assert links
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_the_file_tree_names_only_what_is_there() -> None:
+    assert [path for path in tree(ARCHITECTURE) or [] if not any(ROOT.glob(path.rstrip("/")))] == []
+
+
+def test_the_file_tree_has_every_room() -> None:
+    assert rooms() - {path.rstrip("/") for path in tree(ARCHITECTURE) or []} == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_every_command_on_the_page_is_one_that_we_have(page: Path) -> None:
+    assert unknown_commands((ROOT / page).read_text()) == []
+
+
+def test_every_command_of_the_readme_is_run_by_a_test() -> None:
+    """By its own line, in full: a command that nobody runs is a promise that nobody keeps."""
+    said = {" ".join(words) for words in [*shell_lines(TEXT), *inline_commands(TEXT)]}
+    assert said
+    assert said - set(RUN_BY_A_TEST) == set(), f"add it to RUN_BY_A_TEST, and a test that runs it: {RUNS}"
+    assert set(RUN_BY_A_TEST) - said == set(), "no longer in the README"
 
 
 @pytest.mark.parametrize("verb", [name for name, entry in COMMANDS.items() if callable(entry)])

@@ -1,4 +1,4 @@
-"""What becomes of a real container when its process is killed, its memory or its volume is full: docs/faults.md."""
+"""What becomes of a real container when its process is killed, its memory or volume is full: docs/guides/faults.md."""
 
 import json
 import os

@@ -1,0 +1,21 @@
+"""The reference is what the code says: no generated page is stale, and no key is without an explanation."""
+
+import pytest
+
+from docs.generate.annotated import check_complete
+from docs.generate.pages import DOCS, PAGES
+
+MEND = "make docs-reference"
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_generated_page_is_fresh(name: str) -> None:
+    path = DOCS / name
+    assert path.is_file(), f"docs/{name} is missing; write it: {MEND}"
+    fresh = path.read_text() == PAGES[name]()
+    assert fresh, f"docs/{name} is stale; write it again: {MEND}"
+
+
+def test_a_key_that_nobody_explains_is_named() -> None:
+    with pytest.raises(ValueError, match=r"no line for \['build.speed'\]; no such key: \['build.pace'\]"):
+        check_complete("recipe.toml", ["name", "build.pace"], ["name", "build.speed"])
