@@ -1,4 +1,4 @@
-"""A home of its own for every test, and a server that knows ranges as real ones do."""
+"""A home folder for every test, and an HTTP server that supports ranges as real ones do."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,11 +18,11 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @dataclass
 class Server:
-    """files: what it offers; cut: it hangs up after so many bytes; asked: the ranges that clients asked for."""
+    """files: what it serves; cut: it disconnects after that many bytes; ranges: what each client requested."""
 
     files: dict[str, bytes] = field(default_factory=dict)
     cut: int | None = None
-    asked: list[str | None] = field(default_factory=list)
+    ranges: list[str | None] = field(default_factory=list)
     url: str = ""
 
 
@@ -32,16 +32,16 @@ class Handler(BaseHTTPRequestHandler):
         super().__init__(*rest)  # type: ignore[arg-type]  # what the server passes
 
     def do_GET(self) -> None:
-        content, asked = self.offered.files.get(self.path[1:]), self.headers["Range"]
-        self.offered.asked.append(asked)
+        content, wanted = self.offered.files.get(self.path[1:]), self.headers["Range"]
+        self.offered.ranges.append(wanted)
         if content is None:
             self.send_error(404)
             return
-        start = int(asked.removeprefix("bytes=").rstrip("-")) if asked else 0
+        start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted else 0
         if start >= len(content):
             self.send_error(416)
             return
-        self.send_response(206 if asked else 200)
+        self.send_response(206 if wanted else 200)
         self.send_header("Content-Length", str(len(content) - start))
         self.end_headers()
         self.wfile.write(content[start : self.offered.cut])

@@ -1,4 +1,4 @@
-"""Array sets: what is written comes back mapped, fitted when it must be, and any changed byte is named."""
+"""Sets of arrays: written and read back memory-mapped, resized when needed, and any changed byte is reported."""
 
 import warnings
 from pathlib import Path
@@ -23,25 +23,27 @@ def arrays(count: int, channels: int = 3) -> LabelledImages:
     return LabelledImages(random.integers(0, 256, (count, 8, 8, channels), np.uint8), random.integers(0, 3, count))
 
 
-def made(folder: Path, preprocessing: Preprocessing | None = None, channels: int = 3) -> DataSet:
-    with atomic_folder(folder) as making:
-        write_arrays(making, CLASSES, arrays(60, channels), arrays(9, channels))
-        write_provenance(making, "cifar10", "mirror", {})
+def write_set(folder: Path, preprocessing: Preprocessing | None = None, channels: int = 3) -> DataSet:
+    with atomic_folder(folder) as temporary:
+        write_arrays(temporary, CLASSES, arrays(60, channels), arrays(9, channels))
+        write_provenance(temporary, "cifar10", "mirror", {})
     return open_arrays("cifar10", CLASSES, folder, preprocessing)
 
 
-def test_indices_lead_back_to_the_source(tmp_path: Path) -> None:
-    data, source = made(tmp_path / "set"), arrays(60)
+def test_indices_point_into_the_source(tmp_path: Path) -> None:
+    data, source = write_set(tmp_path / "set"), arrays(60)
     for name, count in (("train", 48), ("validate", 6), ("certify", 6)):
-        part = data.split(name)
-        assert len(part) == count
-        assert np.array_equal(part.images[:], source.images[part.indices])
-        assert np.array_equal(part.labels, source.labels[part.indices])
+        split = data.split(name)
+        assert len(split) == count
+        assert np.array_equal(split.images[:], source.images[split.indices])
+        assert np.array_equal(split.labels, source.labels[split.indices])
     assert np.array_equal(data.split("test").images[:], arrays(9).images)
 
 
-def test_pictures_that_fit_are_plain_arrays_that_torch_takes_and_the_file_never_changes(tmp_path: Path) -> None:
-    images = made(tmp_path / "set", Preprocessing(8, 8)).split("train").images
+def test_images_of_the_right_size_are_plain_arrays_that_torch_accepts_and_the_file_never_changes(
+    tmp_path: Path,
+) -> None:
+    images = write_set(tmp_path / "set", Preprocessing(8, 8)).split("train").images
     assert type(images) is np.ndarray
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -51,16 +53,17 @@ def test_pictures_that_fit_are_plain_arrays_that_torch_takes_and_the_file_never_
 
 
 @pytest.mark.parametrize("wanted", [Preprocessing(12, 10), Preprocessing(8, 8, 1), Preprocessing(8, 8, resize=9)])
-def test_pictures_that_differ_are_fitted_when_indexed(tmp_path: Path, wanted: Preprocessing) -> None:
-    plain, images = made(tmp_path / "set").split("test").images, made(tmp_path / "set", wanted).split("test").images
+def test_images_of_another_size_are_resized_when_indexed(tmp_path: Path, wanted: Preprocessing) -> None:
+    plain = write_set(tmp_path / "set").split("test").images
+    images = write_set(tmp_path / "set", wanted).split("test").images
     assert isinstance(images, ResizedImages) and images.shape == (9, *wanted.shape)
     assert np.array_equal(images[3], fitted_array(plain[3], wanted))
     assert np.array_equal(images[[3, 1]][1], images[1])
     assert images[np.zeros(9, bool)].shape == (0, *wanted.shape)
 
 
-def test_grey_pictures_go_into_a_net_for_colour(tmp_path: Path) -> None:
-    images = made(tmp_path / "set", Preprocessing(8, 8), channels=1).split("test").images
+def test_grey_images_fit_a_model_for_colour(tmp_path: Path) -> None:
+    images = write_set(tmp_path / "set", Preprocessing(8, 8), channels=1).split("test").images
     assert np.array_equal(images[:], arrays(9, 1).images.repeat(3, axis=3))
 
 
@@ -73,7 +76,7 @@ def test_grey_pictures_go_into_a_net_for_colour(tmp_path: Path) -> None:
         ),
         (
             LabelledImages(arrays(5).images, np.zeros(4, np.int64)),
-            r"train: 5 pictures, but labels \[4\]; expected as many",
+            r"train: 5 images, but labels \[4\]; expected one per image",
         ),
         (
             LabelledImages(arrays(5).images[..., :2], arrays(5).labels),
@@ -82,13 +85,13 @@ def test_grey_pictures_go_into_a_net_for_colour(tmp_path: Path) -> None:
         (LabelledImages(arrays(5).images[:0], arrays(5).labels[:0]), r"got uint8 \[0, 8, 8, 3\]"),
     ],
 )
-def test_arrays_that_do_not_belong_together_are_refused(wrong: LabelledImages, message: str) -> None:
+def test_images_and_labels_that_do_not_match_are_refused(wrong: LabelledImages, message: str) -> None:
     with pytest.raises(DataError, match=message):
         check_arrays(wrong, CLASSES, "train")
 
 
 def test_a_changed_byte_a_missing_file_and_a_broken_record_are_named(tmp_path: Path) -> None:
-    made(folder := tmp_path / "set")
+    write_set(folder := tmp_path / "set")
     pixels = folder / "train_images.npy"
     content = bytearray(pixels.read_bytes())
     content[-1] ^= 1

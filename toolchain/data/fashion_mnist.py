@@ -1,6 +1,6 @@
-"""Fashion-MNIST (Xiao et al. 2017): 60,000 + 10,000 grey pictures of 28x28 pixels in ten classes; MIT licence.
+"""Fashion-MNIST (Xiao et al. 2017): 60,000 + 10,000 grey images of 28x28 pixels in ten classes; MIT licence.
 
-official: gzipped idx files (LeCun's format: a big-endian header, then bytes). mirror: the same files, compressed anew,
+official: gzipped idx files (LeCun's format: a big-endian header, then bytes). mirror: the same files, recompressed,
 in Debian's package dataset-fashion-mnist.
 """
 
@@ -55,11 +55,11 @@ def unpack(archives: Path, into: Path) -> None:
 
 
 def read_idx(path: Path, axes: int) -> NDArray[np.uint8]:
-    """The bytes of a gzipped idx file with `axes` axes; DataError when it is none."""
+    """The bytes of a gzipped idx file with `axes` axes; DataError when it is not one."""
     try:
         content = gzip.decompress(path.read_bytes())
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path.name}: not a whole gzip file ({error})") from error
+        raise DataError(f"{path.name}: not a complete gzip file ({error})") from error
     header = 4 + 4 * axes
     if len(content) < header or content[:4] != bytes((0, 0, 8, axes)):
         raise DataError(
@@ -67,7 +67,7 @@ def read_idx(path: Path, axes: int) -> NDArray[np.uint8]:
         )
     shape = unpack_from(f">{axes}I", content, 4)
     if len(content) - header != np.prod(shape, dtype=np.int64):
-        raise DataError(f"{path.name}: {len(content) - header} bytes; its header promises {list(shape)}")
+        raise DataError(f"{path.name}: {len(content) - header} bytes of data; its header declares {list(shape)}")
     return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
 
 

