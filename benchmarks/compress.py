@@ -24,7 +24,7 @@ from benchmarks.compression.distillation import distillation
 from benchmarks.compression.distillation_runs import Budget
 from benchmarks.compression.zoo_net import NETS
 from benchmarks.rows import Row, print_rows, row
-from toolchain.compress import ORDERS
+from toolchain.compress import POST_EXPORT_STEPS
 from toolchain.records.bundle import open_bundle
 from toolchain.records.manifest import Manifest
 from toolchain.records.weights import Weights, require_weights
@@ -99,7 +99,7 @@ def started(text: str, weights: Path) -> str:
     """The recipe in `text` with other weights, without the steps on torch, refusing nothing."""
     head, build = text.split("[build]")
     model, *steps = head.split("[[step]]\n")
-    left = [step for step in steps if set(tomllib.loads(f"[[step]]\n{step}")["step"][0]) & set(ORDERS)]
+    left = [step for step in steps if set(tomllib.loads(f"[[step]]\n{step}")["step"][0]) & set(POST_EXPORT_STEPS)]
     model = re.sub(r'(?m)^weights = ".*"', f'weights = "{weights}"', model)
     return "[[step]]\n".join((model, *left)) + "[build]" + build.replace("refuse = true", "refuse = false")
 
@@ -177,12 +177,12 @@ def packed(quick: bool) -> Iterator[Row]:
 def whole_net(net: str) -> tuple[int, float | None]:
     """Bytes of a VGG's fp32 weights, and its accuracy where its file is there."""
     from toolchain.compress.metrics import weights_size_bytes
-    from toolchain.models.cifar import cifar_net
+    from toolchain.models.cifar import cifar_network
     from toolchain.records.weights import read_metadata
 
     path = EXAMPLES / f"{net}.safetensors"
     known = float(read_metadata(path)["test_accuracy"]) if path.exists() else None
-    return weights_size_bytes(cifar_net(net, 10)), known
+    return weights_size_bytes(cifar_network(net, 10)), known
 
 
 def others(quick: bool) -> Iterator[Row]:

@@ -18,12 +18,12 @@ from deploy.runtime.device.probe import threads
 from deploy.runtime.engines import Settings, open_engine
 from toolchain.backends import backend
 from toolchain.compress.metrics import accuracy
-from toolchain.compress.quantization.restore import learned_in, rebuilt
+from toolchain.compress.quantization.restore import learned_quantization, rebuild_qat_layers
 from toolchain.data import Split, load
 from toolchain.export import onnx_from_torch
 from toolchain.job.latency import top1_of
 from toolchain.models import load_model
-from toolchain.models.cifar import NETS
+from toolchain.models.cifar import NETWORKS
 from toolchain.recipe import DataSpec, ModelSpec
 from toolchain.records.tensors import Preprocessing
 from toolchain.records.weights import read_metadata, read_weights
@@ -51,7 +51,7 @@ def claim_of(path: Path) -> Claim | None:
         spec = ModelSpec(record.source, str(path), None, record.options)
         return Claim(spec, path.parent, record.data, record.input, record.accuracy)
     net = metadata.get("net", path.stem)  # the oldest file is named by its net alone
-    if net in NETS and "test_accuracy" in metadata:
+    if net in NETWORKS and "test_accuracy" in metadata:
         spec = ModelSpec(f"cifar:{net}", str(path))
         return Claim(spec, path.parent, "cifar10", CIFAR, float(metadata["test_accuracy"]))
     return None
@@ -64,12 +64,12 @@ def rows_of(path: Path) -> Iterator[Row]:
         print(f"{path.relative_to(ROOT)}: claims no accuracy on public data, passed over", file=sys.stderr)
         return
     data = load(DataSpec(claim.data), claim.input, claim.base)
-    loaded = load_model(claim.spec, claim.input, len(data.classes), claim.base, rebuild=rebuilt)
-    module, test = loaded.module_or_refusal(), data.split("test")
+    loaded = load_model(claim.spec, claim.input, len(data.classes), claim.base, rebuild=rebuild_qat_layers)
+    module, test = loaded.require_module(), data.split("test")
     name = path.name.removesuffix(".safetensors")
     found = accuracy(module, test, claim.input, name)
     yield _row(f"{name}, torch fp32", found, claim.accuracy, TOLERANCE, len(test))
-    learned = learned_in(loaded.written)
+    learned = learned_quantization(loaded.weights_record)
     if learned is not None and learned.activation_bits is not None:
         found = by_engine(module, claim.input, test)
         yield _row(f"{name}, OpenVINO int8", found, claim.accuracy, LEARNED_TOLERANCE, len(test))

@@ -110,7 +110,7 @@ def write_onnx_teacher(folder: Path) -> None:
     path = folder / "resnet20.onnx"
     if path.is_file():
         return
-    module = load_model(ModelSpec(TEACHER["source"], TEACHER["weights"]), PREPROCESSING, 10, Path()).module_or_refusal()
+    module = load_model(ModelSpec(TEACHER["source"], TEACHER["weights"]), PREPROCESSING, 10, Path()).require_module()
     pictures = torch.zeros(2, 3, 32, 32)
     program = torch.export.export(module, (pictures,), dynamic_shapes=({0: torch.export.Dim("batch")},), strict=False)
     made = torch.onnx.export(program, (), opset_version=18, verbose=False)
@@ -140,21 +140,21 @@ def _done(kind: Kind, seed: int, options: dict[str, Any], work: Path) -> Run:
 
     import torch
 
-    from toolchain.compress import check_steps, steps_from
+    from toolchain.compress import check_steps, parse_steps
     from toolchain.compress.metrics import accuracy
-    from toolchain.compress.step import Context, Net
+    from toolchain.compress.step import CompressedModel, StepContext
     from toolchain.data import load
-    from toolchain.models.cifar import cifar_net
+    from toolchain.models.cifar import cifar_network
 
     began, data = time.monotonic(), load("cifar10")
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        student = cifar_net(STUDENT, 10).eval()
+        student = cifar_network(STUDENT, 10).eval()
     title = f"{kind.name}, seed {seed}"
-    context = Context(data, PREPROCESSING, work, seed, lambda text: say(f"{title}: {text}"))
-    steps = steps_from(({kind.step: options},), title)
-    check_steps(steps, Net(student), context, title)
-    module = steps[0][1].apply(Net(student), context).module
+    context = StepContext(data, PREPROCESSING, work, seed, lambda text: say(f"{title}: {text}"))
+    steps = parse_steps(({kind.step: options},), title)
+    check_steps(steps, CompressedModel(student), context, title)
+    module = steps[0][1].apply(CompressedModel(student), context).module
     found = accuracy(module, data.split("test"), PREPROCESSING, f"{title}: test")
     return Run(kind.name, seed, found, time.monotonic() - began)
 

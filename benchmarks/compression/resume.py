@@ -21,7 +21,7 @@ from shutil import copy2
 from typing import Any
 
 from benchmarks.rows import Row, print_rows, row
-from toolchain.compress.serialization import load_net, weights_digest
+from toolchain.compress.serialization import load_compressed, weights_digest
 from toolchain.models import import_user_file
 
 BIN, EXAMPLE = Path(sys.executable).parent, Path(__file__).parents[2] / "examples" / "own_model"
@@ -57,7 +57,7 @@ def environment(home: Path) -> Mapping[str, str]:
 def digest(recipe: Path, home: Path, step: str) -> str:
     import_user_file(recipe.parent / "nets.py")
     [place] = (home / "cache").glob(f"{step}-*/net.pt")
-    return weights_digest(load_net(place).module)
+    return weights_digest(load_compressed(place).module)
 
 
 def training(recipe: Path, home: Path) -> dict[str, Any]:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from toolchain.compress.training.head import Head, head_of
-from toolchain.models.eval_mode import evaluating
+from toolchain.compress.training.head import ClassifierHead, find_head
+from toolchain.models.eval_mode import evaluation_mode
 from toolchain.records.tensors import Preprocessing
 
 BATCH = 16
@@ -24,7 +24,7 @@ def normed(module: nn.Module, images: Tensor) -> None:
     if not norms:
         return
     momenta = [norm.momentum for norm in norms]
-    with evaluating(module), torch.no_grad():
+    with evaluation_mode(module), torch.no_grad():
         for norm in norms:
             norm.reset_running_stats()
             norm.train()
@@ -36,7 +36,7 @@ def normed(module: nn.Module, images: Tensor) -> None:
 
 def fitted(module: nn.Module, preprocessing: Preprocessing, images: Tensor, labels: Tensor) -> None:
     """Fit the classifier of `module` to images float32 [N, C, H, W], normalized, with labels int64 [N]."""
-    head = head_of(module, preprocessing)
+    head = find_head(module, preprocessing)
     with torch.no_grad():
         _fit(head, _features(module, head, images), labels)
 
@@ -46,12 +46,12 @@ def _through(module: nn.Module, images: Tensor) -> None:
         module(batch)
 
 
-def _features(module: nn.Module, head: Head, images: Tensor) -> Tensor:
+def _features(module: nn.Module, head: ClassifierHead, images: Tensor) -> Tensor:
     """What the classifier sees of each picture, float32 [N, F]; a convolution's positions are averaged."""
     seen: list[Tensor] = []
     hook = head.layer.register_forward_pre_hook(lambda _, inputs: seen.append(_averaged(inputs[0])))
     try:
-        with evaluating(module):
+        with evaluation_mode(module):
             _through(module, images)
     finally:
         hook.remove()
@@ -62,7 +62,7 @@ def _averaged(features: Tensor) -> Tensor:
     return features.flatten(2).mean(2) if features.ndim > 2 else features
 
 
-def _fit(head: Head, features: Tensor, labels: Tensor) -> None:
+def _fit(head: ClassifierHead, features: Tensor, labels: Tensor) -> None:
     wanted = SPAN * nn.functional.one_hot(labels, head.classes).to(features.dtype)
     centre, mean = features.mean(0), wanted.mean(0)
     rows = features - centre

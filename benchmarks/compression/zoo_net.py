@@ -23,11 +23,11 @@ from benchmarks.compression.untrained import BATCH, fitted, normed
 from deploy.runtime.engines import Settings, open_engine
 from toolchain.backends import Calibration, backend
 from toolchain.build.candidates import engine_answers
-from toolchain.compress import steps_from
+from toolchain.compress import parse_steps
 from toolchain.compress.metrics import macs
-from toolchain.compress.serialization import load_net, save_net, weights_digest
-from toolchain.compress.step import Context, Net
-from toolchain.compress.training.head import with_head
+from toolchain.compress.serialization import load_compressed, save_compressed, weights_digest
+from toolchain.compress.step import CompressedModel, StepContext
+from toolchain.compress.training.head import attach_head
 from toolchain.data import DataSet, load
 from toolchain.data.dataset import Split
 from toolchain.errors import ModelError, RecipeError
@@ -35,7 +35,7 @@ from toolchain.export import onnx_from_torch, ort_logits, torch_logits
 from toolchain.job.latency import latencies_ms
 from toolchain.job.stages import Stages, code_digest, keep, kept
 from toolchain.models import load_model
-from toolchain.models.preprocessing import normalized
+from toolchain.models.preprocessing import normalize_images
 from toolchain.parity import compare_three_ways
 from toolchain.recipe import ModelSpec
 from toolchain.records.manifest import Candidate, ParityRecord, Precision
@@ -114,7 +114,7 @@ class Pictures(NamedTuple):
 def pictures(data: DataSet, shape: Preprocessing) -> Pictures:
     part = data.split("train")
     images = np.ascontiguousarray(part.images[:FITTED])
-    inputs, labels = normalized(torch.from_numpy(images), shape), torch.from_numpy(part.labels[:FITTED])
+    inputs, labels = normalize_images(torch.from_numpy(images), shape), torch.from_numpy(part.labels[:FITTED])
     return Pictures(inputs, labels, images, images[:COMPARED])
 
 
@@ -122,46 +122,49 @@ def architecture(name: str, shape: Preprocessing, classes: int) -> tuple[nn.Modu
     """The net with a fresh head, and where its weights come from."""
     if name == "efficientnet_lite0":
         spec = ModelSpec("examples/efficientnet_lite0/model.py:efficientnet_lite0")
-        module = load_model(spec, shape, classes, ROOT, other_head=True).module_or_refusal()
-        return with_head(module, shape, classes), "ImageNet"
+        module = load_model(spec, shape, classes, ROOT, allow_other_head=True).require_module()
+        return attach_head(module, shape, classes), "ImageNet"
     for weights in ("official", "random"):
         try:
             spec = ModelSpec(f"torchvision:{name}", weights)
-            module = load_model(spec, shape, classes, ROOT, other_head=True, seed=SEED).module_or_refusal()
+            module = load_model(spec, shape, classes, ROOT, allow_other_head=True, seed=SEED).require_module()
         except ModelError:
             if weights == "random":
                 raise
             continue
-        return with_head(module, shape, classes), "ImageNet" if weights == "official" else "random"
+        return attach_head(module, shape, classes), "ImageNet" if weights == "official" else "random"
     raise AssertionError
 
 
-def pruned(module: nn.Module, context: Context, importance: str) -> nn.Module:
+def pruned(module: nn.Module, context: StepContext, importance: str) -> nn.Module:
     options = {"ratio": 0.25, "round_to": 16, "importance": importance, "samples": 32}
-    return stepped(Net(module), context, "prune_channels", options).module
+    return stepped(CompressedModel(module), context, "prune_channels", options).module
 
 
-def taught(module: nn.Module, context: Context, epochs: int) -> nn.Module:
+def taught(module: nn.Module, context: StepContext, epochs: int) -> nn.Module:
     """The net after finetune on the fitted pictures alone."""
     part = context.data.split("train")
     few = Split(part.images[:FITTED], part.labels[:FITTED], part.indices[:FITTED])
     data = replace(context.data, splits={"train": few, "validate": few})
     options = {"epochs": epochs, "lr": 0.05, "batch_size": BATCH, "augment": [], "keep_best": False}
-    return stepped(Net(module), replace(context, data=data), "finetune", options).module
+    return stepped(CompressedModel(module), replace(context, data=data), "finetune", options).module
 
 
-def stepped(net: Net, context: Context, name: str, options: dict[str, Any]) -> Net:
+def stepped(net: CompressedModel, context: StepContext, name: str, options: dict[str, Any]) -> CompressedModel:
     """A recipe's step on `net`, read as from a recipe, checked and applied."""
-    [(_, step)] = steps_from(({name: options},), "benchmarks.compression.zoo")
+    [(_, step)] = parse_steps(({name: options},), "benchmarks.compression.zoo")
     step.check(context)
     return step.apply(net, context)
 
 
-def without_a_block(module: nn.Module, context: Context) -> str:
+def without_a_block(module: nn.Module, context: StepContext) -> str:
     """One residual block fewer: what prune_blocks does with this net, or why it will not."""
     try:
         after = stepped(
-            Net(module), context, "prune_blocks", {"count": 1, "importance": "influence", "samples": COMPARED}
+            CompressedModel(module),
+            context,
+            "prune_blocks",
+            {"count": 1, "importance": "influence", "samples": COMPARED},
         )
     except RecipeError as error:
         return f"refused: {str(error).partition(' (')[0]}"
@@ -180,12 +183,12 @@ def measured(name: str, stages: Stages) -> Found:
     about = msgspec.json.decode((nets / "about.json").read_bytes(), type=About)
     if name == "efficientnet_lite0":
         architecture(name, shape, len(data.classes))  # a kept net is read with its classes at hand
-    whole, narrow = (load_net(nets / f"{one}.pt").module for one in ("whole", "narrow"))
+    whole, narrow = (load_compressed(nets / f"{one}.pt").module for one in ("whole", "narrow"))
     blocks = stages.made(
         "blocks",
         f"{name}: one block fewer",
         {"seed": SEED},
-        lambda to, work: keep(to, without_a_block(whole, Context(data, shape, work, SEED, say))),
+        lambda to, work: keep(to, without_a_block(whole, StepContext(data, shape, work, SEED, say))),
     )
     artifacts = [
         made("whole", whole, shape, stages, None),
@@ -203,7 +206,7 @@ def measured(name: str, stages: Stages) -> Found:
 
 def make_nets(name: str, data: DataSet, shape: Preprocessing, folder: Path, work: Path) -> None:
     """The net as it came, its BatchNorms settled, and the pruned one, able to tell the data's classes apart."""
-    seen, context = pictures(data, shape), Context(data, shape, work, SEED, say)
+    seen, context = pictures(data, shape), StepContext(data, shape, work, SEED, say)
     with torch.random.fork_rng([]):
         torch.manual_seed(SEED)
         whole, weights = architecture(name, shape, len(data.classes))
@@ -216,8 +219,8 @@ def make_nets(name: str, data: DataSet, shape: Preprocessing, folder: Path, work
         normed(narrow, seen.inputs)
     else:
         fitted(narrow, shape, seen.inputs, seen.labels)
-    save_net(Net(whole), folder / "whole.pt")
-    save_net(Net(narrow), folder / "narrow.pt")
+    save_compressed(CompressedModel(whole), folder / "whole.pt")
+    save_compressed(CompressedModel(narrow), folder / "narrow.pt")
     write_atomically(folder / "about.json", encode_record(About(weights, *plan)))
 
 

@@ -26,7 +26,7 @@ from toolchain.backends.needs import needs_of
 from toolchain.build.bundle import GOLDEN_AGREEMENT, GOLDEN_RELATIVE
 from toolchain.build.candidates import engine_answers
 from toolchain.export import onnx_from_torch
-from toolchain.models.preprocessing import normalized
+from toolchain.models.preprocessing import normalize_images
 from toolchain.paths import home
 from toolchain.progress import say
 from toolchain.records.bundle import SAMPLE, Bundle, file_record, open_bundle, write_bundle
@@ -84,7 +84,7 @@ def _made(name: str, folder: Path) -> Bundle:
 def _candidate(name: str, seen: Pictures, parts: Path) -> Candidate:
     torch.manual_seed(SEED)
     module = getattr(torchvision.models, name)(weights=None).eval()
-    images = normalized(torch.from_numpy(seen), SHAPE)
+    images = normalize_images(torch.from_numpy(seen), SHAPE)
     normed(module, images)
     fitted(module, SHAPE, images, torch.arange(PICTURES))
     with TemporaryDirectory() as at:

@@ -16,12 +16,12 @@ from toolchain.backends import onnxruntime as onnxruntime_backend
 from toolchain.backends import tensorrt
 from toolchain.backends.calibration import Calibration
 from toolchain.backends.tensorrt_layers import count_types, inspect_layers
-from toolchain.compress.quantization.fake_quantize import observing
-from toolchain.compress.quantization.prepare import quantizable
+from toolchain.compress.quantization.fake_quantize import observe_ranges
+from toolchain.compress.quantization.prepare import prepare_qat
 from toolchain.compress.step import LearnedQuantization
 from toolchain.errors import BackendError
 from toolchain.export import onnx_from_torch
-from toolchain.models.preprocessing import normalized
+from toolchain.models.preprocessing import normalize_images
 from toolchain.parity import compare
 from toolchain.records.manifest import Candidate, Precision
 from toolchain.records.storage import decode_record
@@ -198,9 +198,9 @@ def learned_onnx(folder: Path, symmetric: bool) -> Path:
         torch.nn.Linear(16, 4),
     ).eval()
     shape = Preprocessing(*SHAPE)
-    seen = normalized(torch.from_numpy(pictures(40)), shape)
-    made = quantizable(net, LearnedQuantization(8, 8, symmetric), True, True, seen[:1], lambda _: None)
-    with torch.no_grad(), observing(made):
+    seen = normalize_images(torch.from_numpy(pictures(40)), shape)
+    made = prepare_qat(net, LearnedQuantization(8, 8, symmetric), True, True, seen[:1], lambda _: None)
+    with torch.no_grad(), observe_ranges(made):
         made(seen)
     return onnx_from_torch(made.eval(), shape, folder / "learned.onnx")
 

@@ -8,30 +8,30 @@ import torch
 from torch import nn
 
 from tests.compress.nets import context, tiny
-from toolchain.compress.metrics import apply_step, one_picture
-from toolchain.compress.serialization import load_net, save_net, weights_digest
-from toolchain.compress.step import Net, Step
-from toolchain.models.check import classes_of
+from toolchain.compress.metrics import apply_step, example_input
+from toolchain.compress.serialization import load_compressed, save_compressed, weights_digest
+from toolchain.compress.step import CompressedModel, Step
+from toolchain.models.check import class_count
 
 
 def keeps_the_contract(name: str, step: Step, folder: Path, make: Callable[[], nn.Module] = tiny) -> None:
     """The given net stays as it was; rehearsal has the result's shape; the result answers, is recorded, can be kept,
     and comes out the same when the step is done again in its folder."""
-    net, place = Net(make()), context(folder)
+    net, place = CompressedModel(make()), context(folder)
     before = weights_digest(net.module)
     step.check(place)
-    rehearsed = step.rehearse(deepcopy(net), place)
+    rehearsed = step.dry_run(deepcopy(net), place)
     after, record = apply_step(name, step, net, place)
     assert weights_digest(net.module) == before
     assert [p.shape for p in rehearsed.module.parameters()] == [p.shape for p in after.module.parameters()]
     assert rehearsed.quantization == after.quantization
     assert not any(part.training for part in after.module.modules())
     assert all(parameter.requires_grad and parameter.grad is None for parameter in after.module.parameters())
-    assert classes_of(after.module, place.preprocessing) == len(place.data.classes)
+    assert class_count(after.module, place.preprocessing) == len(place.data.classes)
     assert (record.step, record.history) == (name, after.history)
     assert record.accuracy_validate is not None
-    save_net(after, folder / "kept" / "net.pt")
-    kept, picture = load_net(folder / "kept" / "net.pt"), one_picture(after.module, place.preprocessing)
+    save_compressed(after, folder / "kept" / "net.pt")
+    kept, picture = load_compressed(folder / "kept" / "net.pt"), example_input(after.module, place.preprocessing)
     with torch.no_grad():
         assert torch.equal(kept.module(picture), after.module(picture))
     again = step.apply(net, place)

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from toolchain.compress.step import Context
+from toolchain.compress.step import StepContext
 from toolchain.data import DataSet, Split
 from toolchain.models.cifar import Block
 from toolchain.records.tensors import Preprocessing
@@ -77,5 +77,5 @@ def data(**parts: int) -> DataSet:
     return DataSet("made", CLASSES, "test", "0" * 64, {name: part(n, i) for i, (name, n) in enumerate(sizes.items())})
 
 
-def context(folder: Path, **changes: Any) -> Context:
-    return Context(**{"data": data(), "preprocessing": PREPROCESSING, "folder": folder, "seed": 5, **changes})
+def context(folder: Path, **changes: Any) -> StepContext:
+    return StepContext(**{"data": data(), "preprocessing": PREPROCESSING, "folder": folder, "seed": 5, **changes})

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from tests.compress.nets import CLASSES, PREPROCESSING, part
-from toolchain.compress.augment import Augmentation, changed, drawn, erased, mixed, soft_labels
+from toolchain.compress.augment import Augmentation, draw_plan, erase_boxes, mix_images, soft_labels, transform_images
 from toolchain.compress.batches import Batches
 
 ALL = torch.arange(64)
@@ -19,18 +19,18 @@ def random(seed: int = 0) -> torch.Generator:
 
 def test_cropped_and_flipped_pictures_are_shifts_and_mirrors_over_reflected_borders() -> None:
     image = torch.arange(16, dtype=torch.uint8).reshape(1, 1, 16, 1).expand(64, 8, 16, 1)
-    found = changed(image, drawn(64, (8, 16), ("crop", "flip"), random()), ALL)
+    found = transform_images(image, draw_plan(64, (8, 16), ("crop", "flip"), random()), ALL)
     padded = np.pad(np.arange(16), 2, mode="reflect")
     allowed = {tuple(padded[i : i + 16]) for i in range(5)} | {tuple(padded[i : i + 16][::-1]) for i in range(5)}
     rows = {tuple(row) for row in found[:, 0, :, 0].tolist()}
     assert rows <= allowed
     assert len(rows) == 10
-    assert torch.equal(changed(image, drawn(64, (8, 16), (), random()), ALL), image)
+    assert torch.equal(transform_images(image, draw_plan(64, (8, 16), (), random()), ALL), image)
 
 
 def test_small_pictures_are_one_window_a_batch() -> None:
     image = torch.arange(16, dtype=torch.uint8).reshape(1, 1, 16, 1).expand(64, 8, 16, 1)
-    found = changed(image, drawn(64, (8, 16), (), random(), small=True), ALL)
+    found = transform_images(image, draw_plan(64, (8, 16), (), random(), small=True), ALL)
     assert found.shape == (64, 6, 12, 1)
     assert torch.equal(found, image[:, :6, int(found[0, 0, 0]) :][:, :, :12])
 
@@ -38,7 +38,7 @@ def test_small_pictures_are_one_window_a_batch() -> None:
 def test_colour_changes_brightness_and_contrast_of_each_picture_its_own_way() -> None:
     image = torch.full((64, 4, 4, 3), 100, dtype=torch.uint8)
     image[:, 0] = 200
-    found = changed(image, drawn(64, (4, 4), ("color",), random()), ALL)
+    found = transform_images(image, draw_plan(64, (4, 4), ("color",), random()), ALL)
     assert found.dtype == torch.uint8
     means, spreads = found.float().mean((1, 2, 3)), found.float().std((1, 2, 3))
     assert 125 * 0.59 < means.min() < means.max() < 125 * 1.41
@@ -47,7 +47,7 @@ def test_colour_changes_brightness_and_contrast_of_each_picture_its_own_way() ->
 
 def test_half_the_pictures_lose_a_box_of_two_to_forty_percent() -> None:
     images = torch.ones(2000, 3, 20, 30)
-    found = erased(images, drawn(2000, (20, 30), ("erase",), random()), torch.arange(2000))
+    found = erase_boxes(images, draw_plan(2000, (20, 30), ("erase",), random()), torch.arange(2000))
     lost = (found == 0).all(1).float().mean((1, 2))
     assert 0.45 < float((lost > 0).float().mean()) < 0.55
     assert 0.01 < float(lost[lost > 0].min()) < 0.04
@@ -59,9 +59,9 @@ def test_half_the_pictures_lose_a_box_of_two_to_forty_percent() -> None:
 def test_mixed_labels_say_how_much_of_whom_is_seen(kind: str) -> None:
     images = torch.arange(64.0).reshape(64, 1, 1, 1).expand(64, 1, 16, 16)
     for seed in range(8):
-        plan = drawn(64, (16, 16), (kind,), random(seed))
+        plan = draw_plan(64, (16, 16), (kind,), random(seed))
         assert plan.partner is not None
-        found = mixed(images, images[plan.partner], plan)
+        found = mix_images(images, images[plan.partner], plan)
         expected = plan.share * torch.arange(64.0) + (1 - plan.share) * plan.partner
         assert found.mean((1, 2, 3)).tolist() == pytest.approx(expected.tolist(), abs=1e-3)
         soft = soft_labels(ALL, plan.partner, plan.share, 64)
@@ -70,7 +70,7 @@ def test_mixed_labels_say_how_much_of_whom_is_seen(kind: str) -> None:
 
 
 def test_both_ways_of_mixing_take_turns() -> None:
-    patches = [drawn(8, (16, 16), ("mixup", "cutmix"), random(seed)).patch for seed in range(30)]
+    patches = [draw_plan(8, (16, 16), ("mixup", "cutmix"), random(seed)).patch for seed in range(30)]
     assert 5 < sum(patch is None for patch in patches) < 25
 
 
@@ -79,7 +79,7 @@ def test_slices_together_are_the_batch_that_one_process_sees(augment: tuple[str,
     batches = Batches(part(50, 0), PREPROCESSING, torch.device("cpu"), classes=len(CLASSES))
 
     def epoch(slice_of: tuple[int, int]) -> list[tuple[Tensor, Tensor]]:
-        return list(batches.shuffled(20, augment, random(), slice_of=slice_of))
+        return list(batches.random_batches(20, augment, random(), slice_of=slice_of))
 
     slices = [epoch((i, 3)) for i in range(3)]
     for number, (images, labels) in enumerate(epoch((0, 1))):
@@ -88,8 +88,10 @@ def test_slices_together_are_the_batch_that_one_process_sees(augment: tuple[str,
 
 
 def test_one_draw_serves_any_of_the_pictures() -> None:
-    plan = drawn(64, (8, 8), ("crop", "flip", "color"), random())
+    plan = draw_plan(64, (8, 8), ("crop", "flip", "color"), random())
     images = torch.from_numpy(part(64, 0).images[:])
     some = torch.tensor([5, 3, 60])
-    assert torch.equal(changed(images[some], plan, some), changed(images, plan, ALL)[some])
-    assert torch.equal(changed(images[some], replace(plan, rows=None, columns=None, factors=None), some), images[some])
+    assert torch.equal(transform_images(images[some], plan, some), transform_images(images, plan, ALL)[some])
+    assert torch.equal(
+        transform_images(images[some], replace(plan, rows=None, columns=None, factors=None), some), images[some]
+    )

@@ -12,9 +12,9 @@ import torch
 
 from tests.compress.nets import context
 from tests.compress.together import PLAN, net_of
-from toolchain.compress.distributed import ALONE, World, joined
+from toolchain.compress.distributed import SINGLE_PROCESS, DistributedContext, distributed_context
 from toolchain.compress.options import check_training
-from toolchain.compress.step import Net
+from toolchain.compress.step import CompressedModel
 from toolchain.errors import RecipeError
 
 TORCHRUN = Path(sys.executable).with_name("torchrun")
@@ -32,12 +32,17 @@ def left(folder: Path, rank: int) -> Any:
 
 
 def test_without_torchrun_the_world_is_this_process() -> None:
-    assert joined() == ALONE
-    assert (ALONE.first, ALONE.leader, ALONE.from_first(3), ALONE.gathered(3)) == (True, True, 3, [3])
-    assert ALONE.agreed(lambda: 4) == 4
+    assert distributed_context() == SINGLE_PROCESS
+    assert (
+        SINGLE_PROCESS.is_first,
+        SINGLE_PROCESS.is_local_first,
+        SINGLE_PROCESS.broadcast(3),
+        SINGLE_PROCESS.all_gather(3),
+    ) == (True, True, 3, [3])
+    assert SINGLE_PROCESS.run_on_first(lambda: 4) == 4
     tensor = torch.tensor([1.0])
-    ALONE.average_([tensor])
-    assert float(ALONE.summed(tensor)) == 1
+    SINGLE_PROCESS.average_([tensor])
+    assert float(SINGLE_PROCESS.all_reduce(tensor)) == 1
 
 
 @pytest.mark.slow
@@ -48,7 +53,7 @@ def test_two_processes_train_as_one_does(tmp_path: Path) -> None:
     first, second = left(tmp_path, 0), left(tmp_path, 1)
     assert first["digest"] == second["digest"]
     assert not any((tmp_path / "work-1").glob("*"))
-    alone = PLAN.apply(Net(net_of("plain")), context(tmp_path / "alone"))
+    alone = PLAN.apply(CompressedModel(net_of("plain")), context(tmp_path / "alone"))
     found = torch.load(tmp_path / "0.pt", weights_only=True)
     for name, tensor in alone.module.state_dict().items():
         torch.testing.assert_close(found[name], tensor, rtol=1e-3, atol=1e-5)
@@ -56,7 +61,7 @@ def test_two_processes_train_as_one_does(tmp_path: Path) -> None:
         assert other["loss"] == pytest.approx(entry["loss"], rel=1e-3)
         assert other["accuracy_train"] == pytest.approx(entry["accuracy_train"], abs=0.03)
     # what one process began, several go on with: nothing is left to do
-    again = PLAN.apply(Net(net_of("plain")), context(tmp_path / "work-0"))
+    again = PLAN.apply(CompressedModel(net_of("plain")), context(tmp_path / "work-0"))
     assert all(torch.equal(tensor, found[name]) for name, tensor in again.module.state_dict().items())
 
 
@@ -94,6 +99,6 @@ def test_a_process_that_is_killed_ends_the_others(tmp_path: Path) -> None:
 
 
 def test_a_batch_has_a_picture_for_each_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("toolchain.compress.options.joined", lambda: World(0, 16))
+    monkeypatch.setattr("toolchain.compress.options.joined", lambda: DistributedContext(0, 16))
     with pytest.raises(RecipeError, match="a batch of 15 for 16 processes: expected a picture for each; start fewer"):
         check_training(PLAN, context(tmp_path))

@@ -4,19 +4,19 @@ import torch
 from torch import nn
 
 from tests.compress.nets import PREPROCESSING, data, part, tiny
-from toolchain.compress.metrics import accuracy, macs, parameters, sparsity, step_record, weights_size_bytes
-from toolchain.compress.step import Net
+from toolchain.compress.metrics import accuracy, macs, parameter_count, sparsity, step_record, weights_size_bytes
+from toolchain.compress.step import CompressedModel
 from toolchain.data import Split
 from toolchain.errors import ModelError
-from toolchain.models.check import classes_of
-from toolchain.models.eval_mode import evaluating
-from toolchain.models.preprocessing import normalized
+from toolchain.models.check import class_count
+from toolchain.models.eval_mode import evaluation_mode
+from toolchain.models.preprocessing import normalize_images
 
 
 def test_parameters_bytes_and_multiply_accumulates_are_those_of_paper_and_pencil() -> None:
     net = tiny()
     weights = 3 * 16 * 9 + 2 * 16 + 16 * 32 * 9 + 2 * 32 + 32 * 4 + 4
-    assert parameters(net) == weights
+    assert parameter_count(net) == weights
     assert weights_size_bytes(net) == 4 * (weights + 2 * 16 + 2 * 32)
     assert macs(net, PREPROCESSING) == 64 * 3 * 16 * 9 + 16 * 16 * 32 * 9 + 32 * 4
 
@@ -28,13 +28,13 @@ def test_sparsity_is_the_share_of_zero_weights_norms_and_biases_apart() -> None:
         net.head.weight[:, ::2] = 0
         net.head.bias.zero_()
     assert sparsity(net) == pytest.approx(32 * 4 / 2 / (3 * 16 * 9 + 16 * 32 * 9 + 32 * 4))
-    assert step_record("model", {}, Net(net), data(), PREPROCESSING, 0.0).sparsity == sparsity(net)
+    assert step_record("model", {}, CompressedModel(net), data(), PREPROCESSING, 0.0).sparsity == sparsity(net)
 
 
 def test_accuracy_is_the_share_of_right_answers() -> None:
     pictures, net = part(30, 1), tiny()
     with torch.no_grad():
-        answers = net(normalized(torch.from_numpy(pictures.images[:]), PREPROCESSING)).argmax(1).numpy()
+        answers = net(normalize_images(torch.from_numpy(pictures.images[:]), PREPROCESSING)).argmax(1).numpy()
     told = Split(pictures.images, np.where(np.arange(30) < 12, answers, (answers + 1) % 4), pictures.indices)
     assert accuracy(net, told, PREPROCESSING, "told") == pytest.approx(0.4)
 
@@ -42,7 +42,7 @@ def test_accuracy_is_the_share_of_right_answers() -> None:
 def test_measuring_leaves_each_layers_mode_as_it_was() -> None:
     net = tiny().train()
     net.stem.eval()
-    with evaluating(net):
+    with evaluation_mode(net):
         assert not net.body.training
     assert net.body.training
     assert not net.stem.training
@@ -51,22 +51,26 @@ def test_measuring_leaves_each_layers_mode_as_it_was() -> None:
 def test_an_exported_program_is_measured_too() -> None:
     batch = torch.export.Dim("batch")
     program = torch.export.export(tiny(), (torch.zeros(2, 3, 8, 8),), dynamic_shapes=({0: batch},)).module()
-    record = step_record("model", {}, Net(program), data(), PREPROCESSING, 0.0)
+    record = step_record("model", {}, CompressedModel(program), data(), PREPROCESSING, 0.0)
     assert record.accuracy_validate == accuracy(tiny(), data().split("validate"), PREPROCESSING, "tiny")
     assert record.macs == macs(tiny(), PREPROCESSING)
 
 
 def test_a_net_of_other_classes_has_no_accuracy() -> None:
-    assert step_record("model", {}, Net(tiny(classes=9)), data(), PREPROCESSING, 0.0).accuracy_validate is None
-    assert step_record("model", {}, Net(tiny()), data(train=4), PREPROCESSING, 0.0).accuracy_validate is None
+    assert (
+        step_record("model", {}, CompressedModel(tiny(classes=9)), data(), PREPROCESSING, 0.0).accuracy_validate is None
+    )
+    assert (
+        step_record("model", {}, CompressedModel(tiny()), data(train=4), PREPROCESSING, 0.0).accuracy_validate is None
+    )
 
 
 def test_a_model_that_does_not_fit_the_input_is_refused() -> None:
     with pytest.raises(
         ModelError, match=r"the model: fails on an input of float32 \[2, 3, 8, 8\]: .*; check the recipe's \[input"
     ):
-        classes_of(nn.Conv2d(1, 4, 3), PREPROCESSING)
+        class_count(nn.Conv2d(1, 4, 3), PREPROCESSING)
     with pytest.raises(
         ModelError, match=r"the model: answers \[2, 4, 6, 6\] to 2 pictures; expected logits \[2, classes\]"
     ):
-        classes_of(nn.Conv2d(3, 4, 3), PREPROCESSING)
+        class_count(nn.Conv2d(3, 4, 3), PREPROCESSING)

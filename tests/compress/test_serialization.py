@@ -8,22 +8,22 @@ from torch import nn
 
 from tests.compress.contract import keeps_the_contract
 from tests.compress.nets import context, tiny
-from toolchain.compress.serialization import load_net, save_net, weights_digest
-from toolchain.compress.step import Net, Quantization
+from toolchain.compress.serialization import load_compressed, save_compressed, weights_digest
+from toolchain.compress.step import CompressedModel, Quantization
 from toolchain.compress.steps.quantize import Quantize
 from toolchain.errors import ModelError, RecipeError
 
 
 def refusal(path: Path) -> str:
     with pytest.raises(ModelError) as error:
-        load_net(path)
+        load_compressed(path)
     return str(error.value)
 
 
 def test_a_net_comes_back_whole_with_its_order_and_history(tmp_path: Path) -> None:
-    net, path = Net(tiny(), Quantization(samples=12), ({"epoch": 1.0},)), tmp_path / "cache" / "net.pt"
-    save_net(net, path)
-    found = load_net(path)
+    net, path = CompressedModel(tiny(), Quantization(samples=12), ({"epoch": 1.0},)), tmp_path / "cache" / "net.pt"
+    save_compressed(net, path)
+    found = load_compressed(path)
     assert (found.quantization, found.history) == (net.quantization, net.history)
     assert weights_digest(found.module) == weights_digest(net.module)
     assert path.parent.stat().st_mode & 0o777 == 0o700
@@ -32,7 +32,7 @@ def test_a_net_comes_back_whole_with_its_order_and_history(tmp_path: Path) -> No
 def test_a_net_that_cannot_be_trusted_is_not_loaded(tmp_path: Path) -> None:
     path = tmp_path / "net.pt"
     assert refusal(path) == f"{path}: no saved net here; build again: toolchain build"
-    save_net(Net(tiny()), path)
+    save_compressed(CompressedModel(tiny()), path)
     path.chmod(0o666)
     assert refusal(path).startswith(f"{path}: not written by this user alone, so it is not loaded; delete it")
     path.chmod(0o644)
@@ -44,8 +44,8 @@ def test_a_users_own_class_must_be_imported_before_it_is_loaded(tmp_path: Path) 
     own = ModuleType("user_file_of_a_test")
     exec("from torch import nn\nclass Own(nn.Linear):\n    pass\n", own.__dict__)
     sys.modules[own.__name__] = own
-    save_net(Net(own.Own(2, 2)), tmp_path / "net.pt")
-    assert load_net(tmp_path / "net.pt").module.out_features == 2
+    save_compressed(CompressedModel(own.Own(2, 2)), tmp_path / "net.pt")
+    assert load_compressed(tmp_path / "net.pt").module.out_features == 2
     del sys.modules[own.__name__]
     assert "the model's own code is not there (No module named 'user_file_of_a_test')" in refusal(tmp_path / "net.pt")
 
@@ -56,7 +56,7 @@ def test_a_module_that_cannot_be_pickled_is_refused_and_nothing_is_written(tmp_p
     with pytest.raises(
         ModelError, match=r"the model cannot be kept between steps: .*; define its classes at the top le"
     ):
-        save_net(Net(net), tmp_path / "net.pt")
+        save_compressed(CompressedModel(net), tmp_path / "net.pt")
     assert not list(tmp_path.iterdir())
 
 
@@ -73,7 +73,7 @@ def test_quantize_keeps_the_steps_contract(tmp_path: Path) -> None:
 
 def test_quantize_only_writes_its_order_down(tmp_path: Path) -> None:
     module = tiny()
-    after = Quantize(40, "performance", "off", True).apply(Net(module), context(tmp_path))
+    after = Quantize(40, "performance", "off", True).apply(CompressedModel(module), context(tmp_path))
     assert after.module is module
     assert after.quantization == Quantization(40, "performance", "off", True)
     with pytest.raises(RecipeError, match="the net is quantized already; one quantize step is enough"):

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from tests.compress.nets import context, tiny
-from toolchain.compress import TABLE, check_order, check_steps, steps_from
-from toolchain.compress.step import Net
+from toolchain.compress import TABLE, check_order, check_steps, parse_steps
+from toolchain.compress.step import CompressedModel
 from toolchain.compress.steps.finetune import Finetune
 from toolchain.compress.steps.prune_channels import PruneChannels
 from toolchain.compress.steps.quantize import Quantize
@@ -18,7 +18,7 @@ PLACE = "recipes/x.toml"
 
 def refused(*raw: dict[str, dict[str, Any]]) -> str:
     with pytest.raises(RecipeError) as error:
-        steps_from(raw, PLACE)
+        parse_steps(raw, PLACE)
     return str(error.value)
 
 
@@ -28,7 +28,7 @@ def test_a_recipes_steps_are_read_in_their_order() -> None:
         {"finetune": {"epochs": 2, "lr": 1}},
         {"quantize": {}},
     )
-    assert steps_from(raw, PLACE) == (
+    assert parse_steps(raw, PLACE) == (
         ("prune_channels", PruneChannels(ratio=0.5)),
         ("finetune", Finetune(epochs=2, lr=1.0)),
         ("quantize", Quantize()),
@@ -37,7 +37,7 @@ def test_a_recipes_steps_are_read_in_their_order() -> None:
 
 def test_every_step_of_the_table_can_be_read_without_options() -> None:
     for name in TABLE:
-        assert [found for found, _ in steps_from(({name: {}},), PLACE)] == [name]
+        assert [found for found, _ in parse_steps(({name: {}},), PLACE)] == [name]
 
 
 def test_an_unknown_step_is_named_with_its_place() -> None:
@@ -72,13 +72,13 @@ def test_what_does_not_fit_is_said_with_its_place(raw: dict[str, dict[str, Any]]
 
 
 def test_nothing_may_come_after_quantize() -> None:
-    twice = steps_from(({"quantize": {}}, {"quantize": {}}), PLACE)
+    twice = parse_steps(({"quantize": {}}, {"quantize": {}}), PLACE)
     with pytest.raises(RecipeError, match=r"^recipes/x.toml: step 2, quantize: step 1 quantizes already; remove one"):
         check_order(twice, PLACE)
-    trained = steps_from(({"quantize": {}}, {"finetune": {}}), PLACE)
+    trained = parse_steps(({"quantize": {}}, {"finetune": {}}), PLACE)
     with pytest.raises(RecipeError, match=r"step 2, finetune: comes after quantize \(step 1\), whose result it would"):
         check_order(trained, PLACE)
-    check_order(steps_from(({"finetune": {}}, {"quantize": {}}), PLACE), PLACE)
+    check_order(parse_steps(({"finetune": {}}, {"quantize": {}}), PLACE), PLACE)
 
 
 def test_a_chain_is_rehearsed_before_any_training(tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_a_chain_is_rehearsed_before_any_training(tmp_path: Path) -> None:
         ("finetune", Finetune(epochs=1000, freeze=("boddy",))),
     )
     with pytest.raises(RecipeError) as error:
-        check_steps(steps, Net(tiny()), context(tmp_path), PLACE)
+        check_steps(steps, CompressedModel(tiny()), context(tmp_path), PLACE)
     assert str(error.value).startswith(
         "recipes/x.toml: step 2, finetune: freeze: no layer 'boddy'; the nearest are: body"
     )

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from tests.compress.nets import context, tiny
-from toolchain.compress.distributed import dismiss, joined, one_voice
+from toolchain.compress.distributed import distributed_context, leave_process_group, report_error_once
 from toolchain.compress.serialization import weights_digest
-from toolchain.compress.step import Net
+from toolchain.compress.step import CompressedModel
 from toolchain.compress.steps.finetune import Finetune
 from toolchain.errors import ToolchainError
 
@@ -56,13 +56,13 @@ def main() -> None:
     folder, kind = Path(sys.argv[1]), sys.argv[2]
     torch.set_num_threads(1)
     try:
-        with one_voice() as world:
-            after = PLAN.apply(Net(net_of(kind)), context(folder / f"work-{world.rank}"))
+        with report_error_once() as world:
+            after = PLAN.apply(CompressedModel(net_of(kind)), context(folder / f"work-{world.rank}"))
             torch.save(after.module.state_dict(), folder / f"{world.rank}.pt")
             left = {"digest": weights_digest(after.module), "history": after.history}
             (folder / f"{world.rank}.json").write_text(json.dumps(left))
-            dismiss(world)
-            assert joined().size == 1
+            leave_process_group(world)
+            assert distributed_context().size == 1
     except ToolchainError as error:
         print(f"toolchain: {error}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None

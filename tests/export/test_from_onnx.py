@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from toolchain.data import Split
 from toolchain.errors import ExportError
 from toolchain.export import check_classes, onnx_from_onnx, ort_accuracy, ort_logits
-from toolchain.models.preprocessing import normalized
+from toolchain.models.preprocessing import normalize_images
 from toolchain.records.tensors import Preprocessing
 
 SHAPE = Preprocessing(4, 6, 3, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
@@ -56,7 +56,7 @@ def test_preprocessing_is_put_before_a_graph_of_any_names(names: tuple[str, str]
     path = onnx_from_onnx(graph(tmp_path / "user.onnx", names=names), shape, tmp_path / "model.onnx")
     model = onnx.load(path).graph
     assert [one.name for one in (*model.input, *model.output)] == ["image", "logits"]
-    expected = normalized(torch.from_numpy(PICTURES), shape).numpy().reshape(7, 72) @ WEIGHTS
+    expected = normalize_images(torch.from_numpy(PICTURES), shape).numpy().reshape(7, 72) @ WEIGHTS
     assert np.allclose(ort_logits(path, PICTURES, (1, 2, 4)), expected, atol=1e-4)
 
 

@@ -14,23 +14,23 @@ from torch import Tensor, nn
 from deploy.runtime.engines import Settings, open_engine
 from tests.compress.nets import CLASSES, PREPROCESSING, SHAPE, part, tiny
 from toolchain.backends import backend
-from toolchain.compress.quantization.fake_quantize import WeightQuantizer, observing
-from toolchain.compress.quantization.prepare import quantizable
+from toolchain.compress.quantization.fake_quantize import WeightQuantizer, observe_ranges
+from toolchain.compress.quantization.prepare import prepare_qat
 from toolchain.compress.step import LearnedQuantization
 from toolchain.export import check_onnx, onnx_from_torch, torch_logits
 from toolchain.models.cifar import Block
-from toolchain.models.preprocessing import normalized
+from toolchain.models.preprocessing import normalize_images
 
 IMAGES: NDArray[np.uint8] = np.asarray(part(40, 0).images, np.uint8)
 
 
 def quantized(module: nn.Module, weight_bits: int, activation_bits: int | None = 8) -> nn.Module:
     """With ranges as seen on IMAGES."""
-    pictures = normalized(torch.from_numpy(IMAGES), PREPROCESSING)
-    made = quantizable(
+    pictures = normalize_images(torch.from_numpy(IMAGES), PREPROCESSING)
+    made = prepare_qat(
         module.eval(), LearnedQuantization(weight_bits, activation_bits), True, True, pictures[:1], lambda _: None
     )
-    with torch.no_grad(), observing(made):
+    with torch.no_grad(), observe_ranges(made):
         made(pictures)
     return made.eval()
 

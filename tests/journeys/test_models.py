@@ -12,7 +12,7 @@ from torchvision.models import shufflenet_v2_x0_5
 from tests.journeys.conftest import Toolchain
 from tests.journeys.own import changed
 from tests.journeys.said import half_written
-from toolchain.models.user_module import user_module
+from toolchain.models.user_module import build_user_module
 from toolchain.records.bundle import Bundle, open_bundle
 
 pytestmark = pytest.mark.slow
@@ -31,7 +31,7 @@ def built(toolchain: Toolchain, recipe: Path, home: Path, target: str = "openvin
 
 
 def grey28(own: Path) -> nn.Module:
-    module = user_module(own / "nets.py", "grey28", {})
+    module = build_user_module(own / "nets.py", "grey28", {})
     module.load_state_dict(load_file(own / "grey28.safetensors"))
     return module.eval()
 

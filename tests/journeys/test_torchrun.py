@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.journeys.own import make_own
-from toolchain.compress.serialization import load_net, weights_digest
+from toolchain.compress.serialization import load_compressed, weights_digest
 from toolchain.models import import_user_file
 
 pytestmark = pytest.mark.slow
@@ -85,7 +85,7 @@ def nets(recipe: Path, home: Path) -> list[str]:
     """The weights' digests after each step, by the order of the stages' making."""
     import_user_file(recipe.parent / "nets.py")
     places = sorted((home / "cache").glob("*/net.pt"), key=lambda path: path.parent.stat().st_mtime)
-    return [weights_digest(load_net(path).module) for path in places]
+    return [weights_digest(load_compressed(path).module) for path in places]
 
 
 def accuracies(home: Path) -> list[float]:

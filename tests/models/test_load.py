@@ -40,19 +40,19 @@ def refused(*arguments: Any, **more: Any) -> str:
 
 def test_a_users_function_is_built_in_eval_mode_with_its_options() -> None:
     loaded = load("nets.py:net", classes=7, options={"classes": 7})
-    assert (loaded.description, loaded.fits, loaded.onnx) == ("nets.py:net", True, None)
-    module = loaded.module_or_refusal()
+    assert (loaded.description, loaded.head_fits, loaded.onnx) == ("nets.py:net", True, None)
+    module = loaded.require_module()
     assert not module.training
     with pytest.raises(ModelError, match="a torch module, not an ONNX file"):
-        loaded.graph_or_refusal()
+        loaded.require_graph()
 
 
 def test_a_users_module_can_be_pickled_and_random_weights_are_the_same_each_time() -> None:
-    module = load("nets.py:net", "random").module_or_refusal()
+    module = load("nets.py:net", "random").require_module()
     again = pickle.loads(pickle.dumps(module))
-    other = load("nets.py:net", "random").module_or_refusal()
+    other = load("nets.py:net", "random").require_module()
     assert torch.equal(again.fc.weight, other.fc.weight)
-    assert not torch.equal(again.fc.weight, load("nets.py:net", "random", seed=1).module_or_refusal().fc.weight)
+    assert not torch.equal(again.fc.weight, load("nets.py:net", "random", seed=1).require_module().fc.weight)
 
 
 def test_what_is_wrong_with_a_users_file_is_named_with_its_line(tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_files_beside_a_users_file_can_be_imported(tmp_path: Path) -> None:
     text = "from torch.nn import Flatten, Sequential\nfrom layers_of_mine import Head\n"
     text += "def f():\n    return Sequential(Flatten(), Head(960, 5))\n"
     (tmp_path / "mine.py").write_text(text)
-    assert load("mine.py:f", base=tmp_path).fits
+    assert load("mine.py:f", base=tmp_path).head_fits
 
 
 def test_weights_that_are_not_finite_are_named_and_counted() -> None:
@@ -85,7 +85,7 @@ def test_a_class_count_that_differs_from_the_datas_names_both() -> None:
     text = refused("nets.py:net", classes=10)
     assert text.startswith("nets.py:net: 5 classes, but the data has 10")
     assert "finetune = { replace_head = true }" in text
-    assert not load("nets.py:net", classes=10, other_head=True).fits
+    assert not load("nets.py:net", classes=10, allow_other_head=True).head_fits
 
 
 def test_an_input_that_does_not_fit_names_the_layer() -> None:
@@ -106,7 +106,7 @@ def test_a_state_dict_comes_from_either_format_and_wrappers_are_named(tmp_path: 
     assert plain.description == "nets.py:net (w.safetensors)"
     assert wrapped.description == "nets.py:net (w.pt; 'state_dict' unwrapped; 'module.' stripped)"
     for loaded in (plain, wrapped):
-        assert torch.equal(loaded.module_or_refusal().state_dict()["fc.weight"], state["fc.weight"])
+        assert torch.equal(loaded.require_module().state_dict()["fc.weight"], state["fc.weight"])
 
 
 def test_a_checkpoint_that_does_not_fit_names_the_keys(tmp_path: Path) -> None:
@@ -144,12 +144,12 @@ def test_the_command_that_converts_a_pickle_works(tmp_path: Path, monkeypatch: p
     torch.save(nets.net(), "whole.pt")
     text = refused(str(HERE / "nets.py:net"), "whole.pt", base=tmp_path)
     exec(text[text.index('"') + 1 : text.rindex('"')], {})
-    assert load(str(HERE / "nets.py:net"), "whole.safetensors", base=tmp_path).fits
+    assert load(str(HERE / "nets.py:net"), "whole.safetensors", base=tmp_path).head_fits
 
 
 def test_a_zoo_network_is_built_for_the_datas_classes() -> None:
     loaded = load(ZOO, "random", 7, shape=Preprocessing(40, 40))
-    assert (loaded.description, loaded.fits) == (f"{ZOO} (random weights)", True)
+    assert (loaded.description, loaded.head_fits) == (f"{ZOO} (random weights)", True)
     assert "near: resnet50" in refused("torchvision:resnet5", "random")
     assert "no official weights 'IMAGENET1K_V9'; there are: official, IMAGENET1K_V1" in refused(ZOO, "IMAGENET1K_V9")
     assert "say which weights" in refused(ZOO)
@@ -171,9 +171,9 @@ def test_a_zoo_checkpoint_with_another_head_needs_a_step_that_replaces_it(tmp_pa
     shape = Preprocessing(40, 40)
     text = refused(ZOO, "w.pth", 7, tmp_path, shape=shape)
     assert "w.pth: 12 classes, but the data has 7" in text
-    loaded = load(ZOO, "w.pth", 7, tmp_path, shape=shape, other_head=True)
-    assert not loaded.fits
-    assert loaded.module_or_refusal()(torch.zeros(1, 3, 40, 40)).shape == (1, 12)
+    loaded = load(ZOO, "w.pth", 7, tmp_path, shape=shape, allow_other_head=True)
+    assert not loaded.head_fits
+    assert loaded.require_module()(torch.zeros(1, 3, 40, 40)).shape == (1, 12)
 
 
 def test_auxiliary_heads_are_left_out(tmp_path: Path) -> None:
@@ -181,7 +181,7 @@ def test_auxiliary_heads_are_left_out(tmp_path: Path) -> None:
     torch.save(state, tmp_path / "w.pth")
     loaded = load("torchvision:googlenet", "w.pth", 6, tmp_path, shape=Preprocessing(64, 64))
     assert loaded.description == "torchvision:googlenet (w.pth; auxiliary heads left out)"
-    assert isinstance(loaded.module_or_refusal().train()(torch.zeros(2, 3, 64, 64)), torch.Tensor)
+    assert isinstance(loaded.require_module().train()(torch.zeros(2, 3, 64, 64)), torch.Tensor)
 
 
 def test_labels_are_read_and_counted(tmp_path: Path) -> None:
@@ -194,10 +194,10 @@ def test_labels_are_read_and_counted(tmp_path: Path) -> None:
 
 def test_labels_are_those_of_the_head_that_a_step_puts_in(tmp_path: Path) -> None:
     (tmp_path / "two.txt").write_text("cat\ndog\n")
-    loaded = load("nets.py:net", classes=2, labels=str(tmp_path / "two.txt"), other_head=True)
-    assert (loaded.labels, loaded.fits) == (("cat", "dog"), False)
+    loaded = load("nets.py:net", classes=2, labels=str(tmp_path / "two.txt"), allow_other_head=True)
+    assert (loaded.labels, loaded.head_fits) == (("cat", "dog"), False)
     (tmp_path / "five.txt").write_text("a\nb\nc\nd\ne\n")
-    text = refused("nets.py:net", classes=2, labels=str(tmp_path / "five.txt"), other_head=True)
+    text = refused("nets.py:net", classes=2, labels=str(tmp_path / "five.txt"), allow_other_head=True)
     assert text.endswith("five.txt: 5 labels, but there are 2 classes; one a line")
 
 
@@ -231,7 +231,7 @@ def test_an_exported_program_answers_and_can_be_copied(tmp_path: Path) -> None:
     exported(module, tmp_path / "m.pt2")
     loaded = load("m.pt2", base=tmp_path)
     assert loaded.description == "m.pt2 (torch.export program)"
-    program, x = loaded.module_or_refusal(), torch.randn(3, 3, 16, 20)
+    program, x = loaded.require_module(), torch.randn(3, 3, 16, 20)
     for one in (program.train(), deepcopy(program), pickle.loads(pickle.dumps(program))):
         assert torch.equal(one.eval()(x), program(x))
     assert torch.allclose(program(x), module(x), atol=1e-6)
@@ -257,9 +257,9 @@ def test_an_onnx_file_is_checked_and_enters_after_export(tmp_path: Path) -> None
     weights = np.ones((960, 5), np.float32)
     graph(tmp_path / "m.onnx", weights)
     loaded = load("m.onnx", base=tmp_path)
-    assert (loaded.module, loaded.graph_or_refusal()) == (None, tmp_path / "m.onnx")
+    assert (loaded.module, loaded.require_graph()) == (None, tmp_path / "m.onnx")
     with pytest.raises(ModelError, match="only quantize works on it"):
-        loaded.module_or_refusal()
+        loaded.require_module()
     assert "m.onnx (ONNX): 5 classes, but the data has 9" in refused("m.onnx", classes=9, base=tmp_path)
     weights[3, 2] = np.nan
     graph(tmp_path / "nan.onnx", weights)

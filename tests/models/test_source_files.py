@@ -6,12 +6,12 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from toolchain.models import files_of, user_file
+from toolchain.models import source_files, user_file
 from toolchain.recipe import ModelSpec
 
 
 def names(folder: Path, spec: ModelSpec) -> list[str]:
-    return [str(path.relative_to(folder)) for path in files_of(spec, folder)]
+    return [str(path.relative_to(folder)) for path in source_files(spec, folder)]
 
 
 def written(folder: Path, *files: str) -> None:

@@ -11,13 +11,13 @@ from torch import nn
 
 from tests.compress.nets import context
 from tests.models.weights import SHAPE, back, record, written
-from toolchain.compress.metrics import parameters
-from toolchain.compress.step import Net
+from toolchain.compress.metrics import parameter_count
+from toolchain.compress.step import CompressedModel
 from toolchain.compress.steps.prune_channels import PruneChannels
 from toolchain.errors import ModelError
 from toolchain.models.load import load_model
-from toolchain.models.save import structure_from
-from toolchain.models.structure import fitted, structure_of
+from toolchain.models.save import structure_for_source
+from toolchain.models.structure import apply_structure, structure_difference
 from toolchain.recipe import ModelSpec
 from toolchain.records.weights import KEY, Structure
 
@@ -26,12 +26,12 @@ HERE = Path(__file__).parent
 
 def net_of(spec: ModelSpec) -> nn.Module:
     weights = ModelSpec(spec.source, "random", None, spec.options)
-    return load_model(weights, SHAPE, 5, HERE, seed=4).module_or_refusal()
+    return load_model(weights, SHAPE, 5, HERE, seed=4).require_module()
 
 
 def pruned(spec: ModelSpec, folder: Path, ratio: float = 0.4) -> nn.Module:
     step = PruneChannels(ratio=ratio, round_to=4, importance="l1")
-    return step.rehearse(Net(net_of(spec)), context(folder, preprocessing=SHAPE)).module
+    return step.dry_run(CompressedModel(net_of(spec)), context(folder, preprocessing=SHAPE)).module
 
 
 def same(one: nn.Module, other: nn.Module) -> None:
@@ -51,28 +51,28 @@ def test_a_pruned_net_comes_back_into_its_source(source: str, tmp_path: Path) ->
     module = pruned(spec, tmp_path)
     path = written(spec, module, tmp_path, HERE)
     loaded = back(spec, path, HERE)
-    same(module, loaded.module_or_refusal())
-    assert parameters(loaded.module_or_refusal()) < parameters(net_of(spec))
-    assert loaded.fits
+    same(module, loaded.require_module())
+    assert parameter_count(loaded.require_module()) < parameter_count(net_of(spec))
+    assert loaded.head_fits
     assert loaded.description == f"{source} (w.safetensors; after prune_channels)"
-    assert all(parameter.requires_grad for parameter in loaded.module_or_refusal().parameters())
+    assert all(parameter.requires_grad for parameter in loaded.require_module().parameters())
 
 
 def test_a_net_that_came_back_is_pruned_again_and_comes_back_again(tmp_path: Path) -> None:
     spec = ModelSpec("cifar:resnet20")
-    once = back(spec, written(spec, pruned(spec, tmp_path), tmp_path)).module_or_refusal()
+    once = back(spec, written(spec, pruned(spec, tmp_path), tmp_path)).require_module()
     step = PruneChannels(ratio=0.3, round_to=2, importance="l1")
-    twice = step.rehearse(Net(once), context(tmp_path, preprocessing=SHAPE)).module
-    same(twice, back(spec, written(spec, twice, tmp_path)).module_or_refusal())
+    twice = step.dry_run(CompressedModel(once), context(tmp_path, preprocessing=SHAPE)).module
+    same(twice, back(spec, written(spec, twice, tmp_path)).require_module())
 
 
 def test_a_block_that_was_passed_over_stays_so(tmp_path: Path) -> None:
     spec = ModelSpec("cifar:resnet20")
     module = pruned(spec, tmp_path)
     module.set_submodule("stages.1.2", nn.Identity())
-    found = structure_from(spec, Path(), module, 5)
+    found = structure_for_source(spec, Path(), module, 5)
     assert (found.identity, found.absent) == (("stages.1.2",), ())
-    loaded = back(spec, written(spec, module, tmp_path)).module_or_refusal()
+    loaded = back(spec, written(spec, module, tmp_path)).require_module()
     assert isinstance(loaded.get_submodule("stages.1.2"), nn.Identity)
     same(module, loaded)
 
@@ -81,25 +81,25 @@ def test_a_module_that_is_gone_stays_gone(tmp_path: Path) -> None:
     spec = ModelSpec("compressible.py:mixed")
     module = net_of(spec)
     delattr(module.get_submodule("body"), "1")
-    assert structure_from(spec, HERE, module, 5).absent == ("body.1",)
-    same(module, back(spec, written(spec, module, tmp_path, HERE), HERE).module_or_refusal())
+    assert structure_for_source(spec, HERE, module, 5).absent == ("body.1",)
+    same(module, back(spec, written(spec, module, tmp_path, HERE), HERE).require_module())
 
 
 def test_a_head_of_other_classes_comes_back_and_is_checked_against_the_data(tmp_path: Path) -> None:
     spec = ModelSpec("compressible.py:mixed", options={"classes": 7})
     module = net_of(ModelSpec("compressible.py:mixed"))
     path = written(spec, module, tmp_path, HERE)
-    assert back(spec, path, HERE).fits
+    assert back(spec, path, HERE).head_fits
     with pytest.raises(ModelError, match=r"5 classes, but the data has 9; .*finetune = \{ replace_head"):
         back(spec, path, HERE, classes=9)
-    assert not back(spec, path, HERE, classes=9, other_head=True).fits
+    assert not back(spec, path, HERE, classes=9, allow_other_head=True).head_fits
 
 
 def test_what_was_pruned_to_zeros_is_remembered(tmp_path: Path) -> None:
     spec = ModelSpec("cifar:resnet8")
     loaded = back(spec, written(spec, net_of(spec), tmp_path, sparse=("fc.weight",)))
-    assert loaded.written is not None
-    assert loaded.written.structure == Structure(sparse=("fc.weight",))
+    assert loaded.weights_record is not None
+    assert loaded.weights_record.structure == Structure(sparse=("fc.weight",))
 
 
 def test_another_source_is_refused_by_name(tmp_path: Path) -> None:
@@ -125,7 +125,9 @@ def test_sizes_that_contradict_the_tensors_are_refused(tmp_path: Path) -> None:
     def refusal(sizes: dict[str, Any], **tensors: tuple[int, ...]) -> str:
         fresh = nn.Sequential(nn.Conv2d(3, 8, 3))
         with pytest.raises(ModelError) as caught:
-            fitted(fresh, Structure({"0": sizes}, {f"0.{name}": shape for name, shape in tensors.items()}), state, "w")
+            apply_structure(
+                fresh, Structure({"0": sizes}, {f"0.{name}": shape for name, shape in tensors.items()}), state, "w"
+            )
         return str(caught.value)
 
     text = refusal({"out_channels": 5}, weight=(6, 3, 3, 3))
@@ -151,7 +153,7 @@ def test_sizes_that_agree_with_the_tensors_but_not_with_each_other_fail_the_tria
 
 def test_a_layer_of_another_kind_cannot_be_written() -> None:
     with pytest.raises(ModelError, match="layer '0' became a Conv1d, which a weights file has no words for; write an"):
-        structure_of(nn.Sequential(nn.Conv2d(3, 8, 3)), nn.Sequential(nn.Conv1d(3, 8, 3)))
+        structure_difference(nn.Sequential(nn.Conv2d(3, 8, 3)), nn.Sequential(nn.Conv1d(3, 8, 3)))
 
 
 def test_a_net_that_would_not_come_back_the_same_is_not_written(tmp_path: Path) -> None:

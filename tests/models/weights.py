@@ -7,8 +7,8 @@ import msgspec
 from torch import nn
 
 from toolchain.models import LoadedModel, load_model
-from toolchain.models.save import structure_from, write_weights
-from toolchain.models.structure import tensors_of
+from toolchain.models.save import structure_for_source, write_weights
+from toolchain.models.structure import state_tensors
 from toolchain.recipe import ModelSpec
 from toolchain.records.tensors import Preprocessing
 from toolchain.records.weights import AppliedStep, Structure, Weights
@@ -38,9 +38,9 @@ def record(spec: ModelSpec, structure: Structure, classes: int = 5, shape: Prepr
 
 def written(spec: ModelSpec, module: nn.Module, folder: Path, base: Path = Path(), **changes: Any) -> Path:
     """`module` as a file in `folder`; changes: of the structure, on top of what is found."""
-    structure = msgspec.structs.replace(structure_from(spec, base, module, 5), **changes)
+    structure = msgspec.structs.replace(structure_for_source(spec, base, module, 5), **changes)
     path = folder / "w.safetensors"
-    write_weights(module, tensors_of(module), record(spec, structure), spec, base, path, None)
+    write_weights(module, state_tensors(module), record(spec, structure), spec, base, path, None)
     return path
 
 

@@ -12,7 +12,7 @@ from tests.job.test_job import folder, recipe
 from toolchain.build.pipeline import prepare
 from toolchain.build.steps import net_in, trained
 from toolchain.cli import show, weights
-from toolchain.compress.step import Net
+from toolchain.compress.step import CompressedModel
 from toolchain.errors import ModelError, RecordError, UsageError
 from toolchain.job.precisions import learned
 from toolchain.records.storage import digest_of, encode_record
@@ -35,7 +35,7 @@ def out(place: Path, step: int | None = None, said: list[str] | None = None) -> 
     return record
 
 
-def started(place: Path) -> Net:
+def started(place: Path) -> CompressedModel:
     """What another recipe's first step is given."""
     text = place.read_text().split("[[step]]")[0].replace('net"', 'net"\nweights = "w.safetensors"')
     place.with_name("next.toml").write_text(text)

@@ -40,14 +40,14 @@ if TYPE_CHECKING:
 def build(place: Path, target: str, release: str | None, say: Callable[[str], None]) -> Bundle:
     """Build the recipe at `place` for `target` into a bundle below home(); the room at fault raises its own error."""
     from toolchain.build.bundle import check_release
-    from toolchain.compress.distributed import dismiss, one_voice
+    from toolchain.compress.distributed import leave_process_group, report_error_once
 
-    with one_voice() as world:
+    with report_error_once() as world:
         check_release(release)
         making = prepare(place, target, say)
-        if not world.first:
+        if not world.is_first:
             helped(making)
-            dismiss(world)  # this process ends
+            leave_process_group(world)  # this process ends
         return _built(making, target, release)
 
 
@@ -62,10 +62,10 @@ def prepare(place: Path, target: str, say: Callable[[str], None]) -> Making:
 def _built(making: Making, target: str, release: str | None) -> Bundle:
     """By the first process; under torchrun the others help with the steps."""
     from toolchain.build.bundle import bundled
-    from toolchain.compress.distributed import dismiss, joined
+    from toolchain.compress.distributed import distributed_context, leave_process_group
 
     folders, reference = compressed_and_referenced(making)
-    dismiss(joined())
+    leave_process_group(distributed_context())
     net = folders[-1] if folders else None
     onnx = exported(making, net)
     wanted = wanted_precisions(making, backend(target))
@@ -134,7 +134,7 @@ def _reference(making: Making) -> Reference:
         loaded, test = trained_model(making), making.data.split("test")
         figure = None
         # random weights, and a head that is still to be replaced, have no accuracy on these classes
-        if len(test) and loaded.fits and making.recipe.model.weights != "random":
+        if len(test) and loaded.head_fits and making.recipe.model.weights != "random":
             if loaded.module is not None:
                 figure = accuracy(loaded.module, test, making.recipe.input, "fp32 torch, test")
             elif loaded.onnx is not None:
@@ -178,7 +178,7 @@ def exported(making: Making, net: Path | None) -> Path:
 
         shape, path = making.recipe.input, folder / "model.onnx"
         if net is None:
-            onnx_from_onnx(trained_model(making).graph_or_refusal(), shape, path)
+            onnx_from_onnx(trained_model(making).require_graph(), shape, path)
             check_classes(path, trial_pictures(making.data), len(making.data.classes))
             return
         module = net_in(making, net).module

@@ -14,7 +14,7 @@ from toolchain.backends import backend
 from toolchain.build.step_benchmark import Artifact, Figures, figures, latencies
 from toolchain.build.step_verdict import Row, Terms, Verdict, judge
 from toolchain.build.steps import device_of, facts_in, records_of, rehearsal_inputs, rehearsed_nets, taught
-from toolchain.compress import ORDERS
+from toolchain.compress import POST_EXPORT_STEPS
 from toolchain.errors import DeviceError, RefusedError
 from toolchain.job.job import Making, Measured, Reference
 from toolchain.job.stages import code_digest, keep, kept
@@ -22,8 +22,8 @@ from toolchain.records.manifest import StepRecord
 from toolchain.views.steps import steps_page
 
 if TYPE_CHECKING:
-    from toolchain.compress.properties import Facts
-    from toolchain.compress.step import Net, Step
+    from toolchain.compress.properties import ModelProperties
+    from toolchain.compress.step import CompressedModel, Step
 
 CODE = (
     "toolchain/build/peak_memory.py",
@@ -117,7 +117,7 @@ def refuse(making: Making, rows: Sequence[StepRecord], verdicts: Sequence[Verdic
     if not making.recipe.build.refuse:
         return
     for number, ((name, _), verdict) in enumerate(zip(making.steps, verdicts[1:], strict=True), 1):
-        if verdict.pays is False and name not in ORDERS:
+        if verdict.pays is False and name not in POST_EXPORT_STEPS:
             making.stages.say(steps_page(rows, making.target))
             raise RefusedError(
                 f"{making.place}: step {number}, {name}: {verdict.sentence}; "
@@ -151,22 +151,22 @@ def refuse_before_training(making: Making, original: Path) -> None:
 
 
 def _trains(named: "tuple[str, Step]") -> bool:
-    from toolchain.compress.properties import training
+    from toolchain.compress.properties import is_training
 
-    return training(named[1])
+    return is_training(named[1])
 
 
-def _rehearsed_rows(making: Making, nets: "Sequence[Net]") -> tuple[Row, ...]:
+def _rehearsed_rows(making: Making, nets: "Sequence[CompressedModel]") -> tuple[Row, ...]:
     """Rows of the rehearsed nets: those that are computed in fp32 are timed, up to the first whose real widths only its
     training can tell; training alone changes no speed."""
     from toolchain.compress.metrics import macs, sparsity
-    from toolchain.compress.properties import facts_of, stands_in
+    from toolchain.compress.properties import has_approximate_dry_run, properties_of
 
     steps = (None, *(step for _, step in making.steps))
     names = ("model", *(name for name, _ in making.steps))
     befores = (None, *nets[:-1])
-    facts = [facts_of(*one) for one in zip(steps, befores, nets, strict=True)]
-    known = next((at for at, name in enumerate(names) if stands_in(name, steps[at])), len(nets))
+    facts = [properties_of(*one) for one in zip(steps, befores, nets, strict=True)]
+    known = next((at for at, name in enumerate(names) if has_approximate_dry_run(name, steps[at])), len(nets))
     asked = [at for at in range(known) if facts[at].precision == "fp32" and not facts[at].trains]
     timed = dict(zip(asked, latencies(making, [nets[at].module for at in asked]), strict=True))
     rows: list[Row] = []
@@ -178,7 +178,9 @@ def _rehearsed_rows(making: Making, nets: "Sequence[Net]") -> tuple[Row, ...]:
     return tuple(rows)
 
 
-def _row(name: str, options: dict[str, object], macs: int, sparsity: float, facts: "Facts", given: Figures) -> Row:
+def _row(
+    name: str, options: dict[str, object], macs: int, sparsity: float, facts: "ModelProperties", given: Figures
+) -> Row:
     known = {**msgspec.structs.asdict(facts), **msgspec.structs.asdict(given)}
     return Row(step=name, macs=macs, options=options, sparsity=sparsity, **known)
 

@@ -14,8 +14,8 @@ from toolchain.records.manifest import StepRecord
 from toolchain.records.storage import digest_of, encode_record
 
 if TYPE_CHECKING:
-    from toolchain.compress.properties import Facts
-    from toolchain.compress.step import Context, Net, Step
+    from toolchain.compress.properties import ModelProperties
+    from toolchain.compress.step import CompressedModel, Step, StepContext
 
 NET, FACTS, ORIGIN = "net.pt", "facts.json", "origin"
 
@@ -27,13 +27,13 @@ def trained(making: Making) -> Path | None:
 
     def make(folder: Path, _: Path) -> None:
         from toolchain.compress.metrics import step_record
-        from toolchain.compress.properties import facts_of
-        from toolchain.compress.quantization.restore import net_of
-        from toolchain.compress.serialization import save_net
+        from toolchain.compress.properties import properties_of
+        from toolchain.compress.quantization.restore import compressed_model_of
+        from toolchain.compress.serialization import save_compressed
 
-        net = net_of(trained_model(making))
-        save_net(net, folder / NET)
-        (folder / FACTS).write_bytes(encode_record(facts_of(None, None, net)))
+        net = compressed_model_of(trained_model(making))
+        save_compressed(net, folder / NET)
+        (folder / FACTS).write_bytes(encode_record(properties_of(None, None, net)))
         keep(folder, step_record("model", {}, net, making.data, making.recipe.input, 0.0))
 
     return making.made_by_first("model", "model: load and check", making.source, make)
@@ -52,11 +52,11 @@ def records_of(folders: tuple[Path, ...]) -> tuple[StepRecord, ...]:
     return tuple(kept(folder, StepRecord) for folder in folders)
 
 
-def facts_in(folder: Path) -> "Facts":
+def facts_in(folder: Path) -> "ModelProperties":
     """What a step left of its net's storage and shape, read without loading the net."""
-    from toolchain.compress.properties import Facts
+    from toolchain.compress.properties import ModelProperties
 
-    return msgspec.json.decode((folder / FACTS).read_bytes(), type=Facts)
+    return msgspec.json.decode((folder / FACTS).read_bytes(), type=ModelProperties)
 
 
 def taught(folders: tuple[Path, ...]) -> int:
@@ -77,7 +77,7 @@ def rehearsed(making: Making, original: Path) -> None:
     making.made("rehearsal", "steps: rehearsed", rehearsal_inputs(making, original), make)
 
 
-def rehearsed_nets(making: Making, original: Path, work: Path) -> "tuple[Net, ...]":
+def rehearsed_nets(making: Making, original: Path, work: Path) -> "tuple[CompressedModel, ...]":
     """The net as it came, and in the shapes that each step leads to, untrained."""
     from toolchain.compress import check_steps
 
@@ -91,9 +91,9 @@ def rehearsal_inputs(making: Making, original: Path) -> dict[str, object]:
 
 def step_options(making: Making, step: "Step") -> dict[str, object]:
     """A step's options, the bytes of the teachers that they name, and the device where it measures there."""
-    from toolchain.models import files_of
+    from toolchain.models import source_files
 
-    teachers = [digest_of(file) for spec in getattr(step, "teachers", ()) for file in files_of(spec, making.base)]
+    teachers = [digest_of(file) for spec in getattr(step, "teachers", ()) for file in source_files(spec, making.base)]
     measured_on = device_of(making) if getattr(step, "latency_times_faster", None) else {}
     return {"options": msgspec.to_builtins(step), "teachers": teachers, **measured_on}
 
@@ -114,13 +114,13 @@ def device_of(making: Making) -> dict[str, object]:
 def _stepped(making: Making, title: str, name: str, step: "Step", before: Path, original: Path) -> Path:
     def make(folder: Path, work: Path) -> None:
         from toolchain.compress.metrics import apply_step
-        from toolchain.compress.properties import facts_of
-        from toolchain.compress.serialization import save_net
+        from toolchain.compress.properties import properties_of
+        from toolchain.compress.serialization import save_compressed
 
         given = net_in(making, before)
         net, record = apply_step(name, step, given, context_of(making, original, work))
-        save_net(net, folder / NET)
-        facts = facts_of(step, given, net)
+        save_compressed(net, folder / NET)
+        facts = properties_of(step, given, net)
         (folder / FACTS).write_bytes(encode_record(facts))
         if facts.same:
             (folder / ORIGIN).write_text(origin(before))
@@ -141,13 +141,13 @@ def origin(folder: Path) -> str:
     return (folder / ORIGIN).read_text() if (folder / ORIGIN).is_file() else folder.name
 
 
-def context_of(making: Making, original: Path, work: Path) -> "Context":
+def context_of(making: Making, original: Path, work: Path) -> "StepContext":
     """What a step may use. original: the folder of the net as the recipe starts from it."""
     from toolchain.build.step_benchmark import latencies
-    from toolchain.compress.distributed import joined
-    from toolchain.compress.step import Context
+    from toolchain.compress.distributed import distributed_context
+    from toolchain.compress.step import StepContext
 
-    return Context(
+    return StepContext(
         making.data,
         making.recipe.input,
         work,
@@ -155,15 +155,15 @@ def context_of(making: Making, original: Path, work: Path) -> "Context":
         making.stages.say,
         lambda: net_in(making, original).module,
         making.base,
-        lambda modules: joined().agreed(lambda: latencies(making, modules)),
+        lambda modules: distributed_context().run_on_first(lambda: latencies(making, modules)),
     )
 
 
-def net_in(making: Making, folder: Path) -> "Net":
+def net_in(making: Making, folder: Path) -> "CompressedModel":
     """The net that a stage left in `folder`; a user's own classes are imported first."""
-    from toolchain.compress.serialization import load_net
+    from toolchain.compress.serialization import load_compressed
     from toolchain.models import import_user_file, user_file
 
     if own := user_file(making.recipe.model, making.base):
         import_user_file(own)
-    return load_net(folder / NET)
+    return load_compressed(folder / NET)

@@ -13,7 +13,7 @@ import msgspec
 from toolchain.errors import RecipeError
 
 if TYPE_CHECKING:
-    from toolchain.compress.step import Context, Net, Step
+    from toolchain.compress.step import CompressedModel, Step, StepContext
 
 # A new step: one file, one line here, one call of the contract test in tests/compress/contract.py.
 TABLE = {
@@ -35,14 +35,22 @@ TABLE = {
     "quantize_weights": "toolchain.compress.steps.quantize_weights:QuantizeWeights",
 }
 
-UNDONE = ("prune_blocks", "prune_channels", "qat", "quantize", "quantize_weights", "sparsify", "sparsify_gradually")
-ORDERS = ("quantize", "quantize_weights")  # done by the back end, after export
+INVALIDATES_QAT = (
+    "prune_blocks",
+    "prune_channels",
+    "qat",
+    "quantize",
+    "quantize_weights",
+    "sparsify",
+    "sparsify_gradually",
+)
+POST_EXPORT_STEPS = ("quantize", "quantize_weights")  # done by the back end, after export
 NamedSteps = Sequence[tuple[str, "Step"]]
 
 
-def steps_from(raw: tuple[dict[str, dict[str, Any]], ...], place: str) -> tuple[tuple[str, "Step"], ...]:
+def parse_steps(raw: tuple[dict[str, dict[str, Any]], ...], place: str) -> tuple[tuple[str, "Step"], ...]:
     """The steps of a recipe's [[step]] tables, in order; RecipeError names place, step and option."""
-    return tuple(_step(table, f"{place}: step {number}") for number, table in enumerate(raw, 1))
+    return tuple(_parse_step(table, f"{place}: step {number}") for number, table in enumerate(raw, 1))
 
 
 def check_order(steps: NamedSteps, place: str) -> None:
@@ -51,12 +59,12 @@ def check_order(steps: NamedSteps, place: str) -> None:
     names = [name for name, _ in steps]
     _check_after_qat(steps, place)
     _check_groups_of_four(steps, place)
-    first = next((number for number, name in enumerate(names) if name in ORDERS), len(names))
+    first = next((number for number, name in enumerate(names) if name in POST_EXPORT_STEPS), len(names))
     for number, name in enumerate(names[first + 1 :], first + 2):
         if name == "quantize" and name in names[: number - 1]:
             before = names.index(name) + 1
             raise RecipeError(f"{place}: step {number}, quantize: step {before} quantizes already; remove one of them")
-        if name not in ORDERS:
+        if name not in POST_EXPORT_STEPS:
             raise RecipeError(
                 f"{place}: step {number}, {name}: comes after {names[first]} (step {first + 1}), whose result it would "
                 f"undo; move {names[first]} to the end"
@@ -71,8 +79,8 @@ def _check_after_qat(steps: NamedSteps, place: str) -> None:
         if name == "qat":
             raise RecipeError(f"{place}: step {number}, qat: step {first} quantizes already; remove one of them")
         anew = getattr(step, "replace_head", False) or getattr(step, "start", "") == "fresh" or hasattr(step, "copies")
-        if name in UNDONE or anew:
-            cure = f"remove {name}" if name in ORDERS else "move it before qat"
+        if name in INVALIDATES_QAT or anew:
+            cure = f"remove {name}" if name in POST_EXPORT_STEPS else "move it before qat"
             raise RecipeError(
                 f"{place}: step {number}, {name}: comes after qat (step {first}), whose learned grid it would make "
                 f"meaningless; {cure}"
@@ -92,7 +100,9 @@ def _check_groups_of_four(steps: NamedSteps, place: str) -> None:
             )
 
 
-def check_steps(steps: NamedSteps, net: "Net", context: "Context", place: str) -> "tuple[Net, ...]":
+def check_steps(
+    steps: NamedSteps, net: "CompressedModel", context: "StepContext", place: str
+) -> "tuple[CompressedModel, ...]":
     """Everything that can be known before any training: the order, each step's options against the data, and a
     rehearsal of the whole chain on copies of the model (widths change, weights are not trained). RecipeError.
     Returns `net` and the rehearsed net after each step."""
@@ -101,14 +111,14 @@ def check_steps(steps: NamedSteps, net: "Net", context: "Context", place: str) -
     for number, (name, step) in enumerate(steps, 1):
         try:
             step.check(context)
-            net = step.rehearse(net, context)
+            net = step.dry_run(net, context)
             nets.append(net)
         except RecipeError as error:
             raise RecipeError(f"{place}: step {number}, {name}: {error}") from error
     return tuple(nets)
 
 
-def _step(table: dict[str, dict[str, Any]], place: str) -> tuple[str, "Step"]:
+def _parse_step(table: dict[str, dict[str, Any]], place: str) -> tuple[str, "Step"]:
     if len(table) != 1:
         found = ", ".join(table) or "nothing"
         raise RecipeError(f"{place}: expected one step in a [[step]] table, found {found}; write a [[step]] for each")
@@ -118,10 +128,10 @@ def _step(table: dict[str, dict[str, Any]], place: str) -> tuple[str, "Step"]:
         guess = f"; did you mean {near[0]}?" if near else "."
         raise RecipeError(f"{place}: no step '{name}'{guess} There are: {', '.join(TABLE)}")
     module, _, kind = TABLE[name].partition(":")
-    return name, _filled(getattr(import_module(module), kind), options, f"{place}, {name}")
+    return name, _parse_options(getattr(import_module(module), kind), options, f"{place}, {name}")
 
 
-def _filled(kind: type["Step"], options: dict[str, Any], place: str) -> "Step":
+def _parse_options(kind: type["Step"], options: dict[str, Any], place: str) -> "Step":
     known = [field.name for field in msgspec.structs.fields(kind)]  # type: ignore[arg-type]  # steps are Structs; a Protocol cannot say so
     for option in options:
         if option not in known:

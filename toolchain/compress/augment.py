@@ -15,13 +15,13 @@ from torch.nn import functional
 Augmentation = Literal["flip", "crop", "color", "erase", "mixup", "cutmix"]
 MIXUP_ALPHA = 0.2  # Zhang et al. 2018 take 0.1 to 0.4 on ImageNet
 CUTMIX_ALPHA = 1.0  # Yun et al. 2019
-COLOR = 0.4  # brightness and contrast by 0.6 to 1.4
-ERASED = 0.5  # of the pictures (Zhong et al. 2020, as is what follows)
-ERASED_AREA, ERASED_ASPECT = (0.02, 0.4), 0.3  # shares of the picture; height to width 0.3 to 1 / 0.3
+COLOR_STRENGTH = 0.4  # brightness and contrast by 0.6 to 1.4
+ERASE_PROBABILITY = 0.5  # of the pictures (Zhong et al. 2020, as is what follows)
+ERASE_AREA, ERASE_ASPECT = (0.02, 0.4), 0.3  # shares of the picture; height to width 0.3 to 1 / 0.3
 
 
 @dataclass(frozen=True)
-class Drawn:
+class AugmentationPlan:
     """What happens to each of N pictures. rows, columns: the pixels seen, int64 [N, H] and [N, W], None: all as they
     are; factors: brightness and contrast [N, 2]; boxes: what is erased, [N, 4] as top, left, bottom, right.
 
@@ -37,28 +37,32 @@ class Drawn:
     patch: tuple[int, int, int, int] | None = None
 
 
-def drawn(
+def draw_plan(
     count: int, size: tuple[int, int], augment: tuple[str, ...], random: torch.Generator, small: bool = False
-) -> Drawn:
+) -> AugmentationPlan:
     """Draw for `count` pictures of `size` (height, width). "crop": shifted by up to an eighth over reflected borders;
     "flip": half are mirrored (He et al. 2016, section 4.2). small: one window of three quarters for the batch."""
     rows: Tensor | None = None
     columns: Tensor | None = None
     if small or "crop" in augment or "flip" in augment:
-        rows = _line(count, size[0], "crop" in augment, random)
-        columns = _line(count, size[1], "crop" in augment, random)
+        rows = _axis_indices(count, size[0], "crop" in augment, random)
+        columns = _axis_indices(count, size[1], "crop" in augment, random)
         if "flip" in augment:
             columns = torch.where(torch.rand((count, 1), generator=random) < 0.5, columns.flip(1), columns)
         if small:
-            rows, columns = _window(rows, random), _window(columns, random)
+            rows, columns = _random_window(rows, random), _random_window(columns, random)
         size = rows.shape[1], columns.shape[1]
-    factors = 1 - COLOR + 2 * COLOR * torch.rand((count, 2), generator=random) if "color" in augment else None
-    boxes = _erased(count, size, random) if "erase" in augment else None
-    partner, share, patch = _mixing(count, size, augment, random)
-    return Drawn(rows, columns, factors, boxes, partner, share, patch)
+    factors = (
+        1 - COLOR_STRENGTH + 2 * COLOR_STRENGTH * torch.rand((count, 2), generator=random)
+        if "color" in augment
+        else None
+    )
+    boxes = _draw_boxes(count, size, random) if "erase" in augment else None
+    partner, share, patch = _draw_mixing(count, size, augment, random)
+    return AugmentationPlan(rows, columns, factors, boxes, partner, share, patch)
 
 
-def _line(count: int, size: int, shift: bool, random: torch.Generator) -> Tensor:
+def _axis_indices(count: int, size: int, shift: bool, random: torch.Generator) -> Tensor:
     """For each picture, which `size` pixels of an axis are seen: shifted at random, reflected at the borders."""
     line = torch.arange(size).expand(count, size)
     room = size // 8 if shift else 0
@@ -69,25 +73,25 @@ def _line(count: int, size: int, shift: bool, random: torch.Generator) -> Tensor
     return torch.where(line < size, line, 2 * (size - 1) - line)
 
 
-def _window(line: Tensor, random: torch.Generator) -> Tensor:
+def _random_window(line: Tensor, random: torch.Generator) -> Tensor:
     seen = max(1, 3 * line.shape[1] // 4)
     first = int(torch.randint(line.shape[1] - seen + 1, (1,), generator=random))
     return line[:, first : first + seen]
 
 
-def _erased(count: int, size: tuple[int, int], random: torch.Generator) -> Tensor:
+def _draw_boxes(count: int, size: tuple[int, int], random: torch.Generator) -> Tensor:
     """A box a picture, cut off at the border where it does not fit; an empty one for those that stay whole."""
-    low, high = ERASED_AREA
+    low, high = ERASE_AREA
     hit, area, aspect, top, left = torch.rand((5, count), generator=random)
     area = (low + (high - low) * area) * size[0] * size[1]
-    aspect = torch.exp((2 * aspect - 1) * -np.log(ERASED_ASPECT))
-    height = (area * aspect).sqrt().clamp(max=size[0]).round() * (hit < ERASED)
+    aspect = torch.exp((2 * aspect - 1) * -np.log(ERASE_ASPECT))
+    height = (area * aspect).sqrt().clamp(max=size[0]).round() * (hit < ERASE_PROBABILITY)
     width = (area / aspect).sqrt().clamp(max=size[1]).round()
     top, left = (top * (size[0] - height + 1)).floor(), (left * (size[1] - width + 1)).floor()
     return torch.stack((top, left, top + height, left + width), 1)
 
 
-def _mixing(
+def _draw_mixing(
     count: int, size: tuple[int, int], augment: tuple[str, ...], random: torch.Generator
 ) -> tuple[Tensor | None, float, tuple[int, int, int, int] | None]:
     """Partners, the share that each keeps, and the patch; one of mixup and cutmix by a toss where both are named."""
@@ -106,7 +110,7 @@ def _mixing(
     return partner, share, (first[0], first[1], last[0], last[1])
 
 
-def changed(images: Tensor, plan: Drawn, which: Tensor) -> Tensor:
+def transform_images(images: Tensor, plan: AugmentationPlan, which: Tensor) -> Tensor:
     """uint8 [n, H, W, C], pictures `which` of the batch, as they are seen: shifted, mirrored, with other light."""
     if plan.rows is not None and plan.columns is not None:
         rows, columns = plan.rows[which].to(images.device), plan.columns[which].to(images.device)
@@ -120,7 +124,7 @@ def changed(images: Tensor, plan: Drawn, which: Tensor) -> Tensor:
     return images
 
 
-def erased(images: Tensor, plan: Drawn, which: Tensor) -> Tensor:
+def erase_boxes(images: Tensor, plan: AugmentationPlan, which: Tensor) -> Tensor:
     """Normalized [n, C, H, W]: the boxes become 0, the data's mean colour."""
     if plan.boxes is None:
         return images
@@ -130,7 +134,7 @@ def erased(images: Tensor, plan: Drawn, which: Tensor) -> Tensor:
     return images.masked_fill_(inside, 0.0)
 
 
-def mixed(images: Tensor, others: Tensor, plan: Drawn) -> Tensor:
+def mix_images(images: Tensor, others: Tensor, plan: AugmentationPlan) -> Tensor:
     """Normalized [n, C, H, W] mixed with their partners."""
     if plan.patch is None:
         return torch.lerp(others, images, plan.share)

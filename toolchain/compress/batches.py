@@ -9,9 +9,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from toolchain.compress.augment import Drawn, changed, drawn, erased, mixed, soft_labels
+from toolchain.compress.augment import (
+    AugmentationPlan,
+    draw_plan,
+    erase_boxes,
+    mix_images,
+    soft_labels,
+    transform_images,
+)
 from toolchain.data import Split
-from toolchain.models.preprocessing import normalized
+from toolchain.models.preprocessing import normalize_images
 from toolchain.records.tensors import Preprocessing
 
 RESIDENT_BYTES = 8 << 30  # arrays up to this size are moved to the GPU once, whole
@@ -40,13 +47,13 @@ class Batches:
         fits = device.type == "cuda" and isinstance(images, np.ndarray) and images.nbytes <= RESIDENT_BYTES
         self.resident = torch.tensor(images, device=device) if fits else None
 
-    def in_order(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def ordered_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Every picture once, in order, for evaluation: (float32 [N, C, H, W], int64 [N])."""
         for indices in torch.split(torch.arange(len(self.part)), self.evaluation_size):
-            images, labels = self._taken(indices)
-            yield self._ready(images), labels
+            images, labels = self._fetch(indices)
+            yield self._normalize(images), labels
 
-    def shuffled(
+    def random_batches(
         self,
         size: int,
         augment: tuple[str, ...],
@@ -59,28 +66,28 @@ class Batches:
 
         small: one random window a batch, of three quarters of the height and width. slice_of: (i, n) gives the i-th of
         n slices of each batch; all slices together are the batch that (0, 1) gives."""
-        order = torch.randperm(len(self.chosen), generator=random)[: self.count(size) * size]
+        order = torch.randperm(len(self.chosen), generator=random)[: self.batch_count(size) * size]
         height, width = self.part.images.shape[1:3]
         for indices in torch.split(self.chosen[order], size):
-            plan = drawn(len(indices), (height, width), augment, random, small)
+            plan = draw_plan(len(indices), (height, width), augment, random, small)
             own = torch.arange(len(indices)).tensor_split(slice_of[1])[slice_of[0]]
-            yield self._planned(indices, plan, own)
+            yield self._augmented_batch(indices, plan, own)
 
-    def _planned(self, indices: Tensor, plan: Drawn, own: Tensor) -> tuple[Tensor, Tensor]:
+    def _augmented_batch(self, indices: Tensor, plan: AugmentationPlan, own: Tensor) -> tuple[Tensor, Tensor]:
         if plan.partner is None:
-            return self._changed(indices, plan, own)
+            return self._transform(indices, plan, own)
         others = plan.partner[own]
         needed, at = torch.unique(torch.cat((own, others)), return_inverse=True)
-        images, labels = self._changed(indices, plan, needed)
+        images, labels = self._transform(indices, plan, needed)
         mine, theirs = at.to(self.device).tensor_split([len(own)])
-        pictures = mixed(images[mine], images[theirs], plan).contiguous(memory_format=torch.channels_last)
+        pictures = mix_images(images[mine], images[theirs], plan).contiguous(memory_format=torch.channels_last)
         return pictures, soft_labels(labels[mine], labels[theirs], plan.share, self.classes)
 
-    def _changed(self, indices: Tensor, plan: Drawn, which: Tensor) -> tuple[Tensor, Tensor]:
-        images, labels = self._taken(indices[which])
-        return erased(self._ready(changed(images, plan, which)), plan, which), labels
+    def _transform(self, indices: Tensor, plan: AugmentationPlan, which: Tensor) -> tuple[Tensor, Tensor]:
+        images, labels = self._fetch(indices[which])
+        return erase_boxes(self._normalize(transform_images(images, plan, which)), plan, which), labels
 
-    def count(self, size: int) -> int:
+    def batch_count(self, size: int) -> int:
         """Batches an epoch; a part smaller than a batch is one."""
         return max(1, len(self.chosen) // size)
 
@@ -88,10 +95,10 @@ class Batches:
     def evaluation_size(self) -> int:
         return max(1, EVALUATION_PIXELS // (self.preprocessing.height * self.preprocessing.width))
 
-    def _ready(self, images: Tensor) -> Tensor:
-        return normalized(images, self.preprocessing).contiguous(memory_format=torch.channels_last)
+    def _normalize(self, images: Tensor) -> Tensor:
+        return normalize_images(images, self.preprocessing).contiguous(memory_format=torch.channels_last)
 
-    def _taken(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+    def _fetch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         labels = torch.from_numpy(self.part.labels[indices.numpy()]).to(self.device)
         if self.resident is not None:
             return self.resident[indices.to(self.device)], labels

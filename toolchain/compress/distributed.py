@@ -21,50 +21,52 @@ from toolchain.errors import RecipeError, ToolchainError
 
 ValueT = TypeVar("ValueT")
 TIMEOUT = timedelta(hours=1)  # a process may wait so long for another; one that died is noticed at once
-LOST = re.compile("gloo|nccl|connection|peer|timed out|store", re.IGNORECASE)  # in what torch says of a lost process
+LOST_PEER = re.compile(
+    "gloo|nccl|connection|peer|timed out|store", re.IGNORECASE
+)  # in what torch says of a lost process
 
 
 @dataclass(frozen=True)
-class World:
+class DistributedContext:
     """rank: 0 .. size - 1; the first decides, writes and goes on alone after the training. leader: the first of this
     machine, which keeps this machine's cache."""
 
     rank: int = 0
     size: int = 1
-    leader: bool = True
-    told: Any = None  # over the CPU, also where tensors go from GPU to GPU
+    is_local_first: bool = True
+    object_group: Any = None  # over the CPU, also where tensors go from GPU to GPU
 
     @property
-    def first(self) -> bool:
+    def is_first(self) -> bool:
         return self.rank == 0
 
-    def from_first(self, value: ValueT) -> ValueT:
+    def broadcast(self, value: ValueT) -> ValueT:
         """The first process's `value`, in all."""
         if self.size == 1:
             return value
         box = [value]
-        dist.broadcast_object_list(box, src=0, group=self.told)
+        dist.broadcast_object_list(box, src=0, group=self.object_group)
         return box[0]
 
-    def gathered(self, value: ValueT) -> list[ValueT]:
+    def all_gather(self, value: ValueT) -> list[ValueT]:
         """Every process's `value`, by rank."""
         if self.size == 1:
             return [value]
         found: list[ValueT] = [value] * self.size
-        dist.all_gather_object(found, value, group=self.told)
+        dist.all_gather_object(found, value, group=self.object_group)
         return found
 
-    def summed(self, tensor: Tensor) -> Tensor:
+    def all_reduce(self, tensor: Tensor) -> Tensor:
         """The sum over all processes."""
         if self.size > 1:
             tensor = tensor.clone()
             dist.all_reduce(tensor)
         return tensor
 
-    def agreed(self, ask: Callable[[], ValueT]) -> ValueT:
+    def run_on_first(self, function: Callable[[], ValueT]) -> ValueT:
         """What the first process finds; the others wait and take its word (a latency, say, differs with every look)."""
-        box = [ask()] if self.first else []
-        return self.from_first(box)[0]
+        box = [function()] if self.is_first else []
+        return self.broadcast(box)[0]
 
     @torch.no_grad()
     def average_(self, tensors: list[Tensor]) -> None:
@@ -72,22 +74,22 @@ class World:
         floating = [tensor for tensor in tensors if tensor.is_floating_point()]
         if self.size == 1 or not floating:
             return
-        whole = self.summed(torch.cat([tensor.flatten().float() for tensor in floating])) / self.size
+        whole = self.all_reduce(torch.cat([tensor.flatten().float() for tensor in floating])) / self.size
         parts = torch.split(whole, [tensor.numel() for tensor in floating])
         for tensor, mean in zip(floating, parts, strict=True):
             tensor.copy_(mean.view_as(tensor))
 
 
-ALONE = World()
+SINGLE_PROCESS = DistributedContext()
 
 
-def joined() -> World:
+def distributed_context() -> DistributedContext:
     """The world of this process, joined at the first call; RecipeError where there are fewer GPUs than processes."""
-    return _joined() if int(os.environ.get("WORLD_SIZE", "1")) > 1 else ALONE
+    return _join_process_group() if int(os.environ.get("WORLD_SIZE", "1")) > 1 else SINGLE_PROCESS
 
 
 @cache
-def _joined() -> World:
+def _join_process_group() -> DistributedContext:
     place, processes = (int(os.environ[name]) for name in ("LOCAL_RANK", "LOCAL_WORLD_SIZE"))
     on_gpu = torch.cuda.is_available()
     dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=TIMEOUT)
@@ -99,41 +101,41 @@ def _joined() -> World:
     if on_gpu:
         torch.cuda.set_device(place)
     told = dist.new_group(backend="gloo", timeout=TIMEOUT) if on_gpu else dist.group.WORLD
-    return World(dist.get_rank(), dist.get_world_size(), place == 0, told)
+    return DistributedContext(dist.get_rank(), dist.get_world_size(), place == 0, told)
 
 
-def accelerator() -> torch.device:
+def training_device() -> torch.device:
     """This process's GPU when there is one."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
-    return torch.device("cuda", torch.cuda.current_device()) if joined().size > 1 else torch.device("cuda")
+    return torch.device("cuda", torch.cuda.current_device()) if distributed_context().size > 1 else torch.device("cuda")
 
 
-def dismiss(world: World) -> None:
+def leave_process_group(world: DistributedContext) -> None:
     """All training is done: the first process goes on alone, the others end well."""
     if world.size == 1:
         return
-    dist.barrier(group=world.told)
+    dist.barrier(group=world.object_group)
     dist.destroy_process_group()
-    _joined.cache_clear()
+    _join_process_group.cache_clear()
     os.environ["WORLD_SIZE"] = "1"  # whoever asks later is alone
-    if not world.first:
+    if not world.is_first:
         raise SystemExit(0)
 
 
 @contextmanager
-def one_voice() -> Iterator[World]:
+def report_error_once() -> Iterator[DistributedContext]:
     """The world, joined; what goes wrong in several processes is said by one of them, and ends all.
 
     The others, waiting for one that ended, are ended by torchrun or find its connection closed."""
     try:
-        yield joined()
+        yield distributed_context()
     except (Exception, KeyboardInterrupt) as error:
         if not dist.is_initialized():  # alone, from the start or by now
             raise
         if dist.distributed_c10d._get_default_store().add("toolchain/said", 1) > 1:
             raise SystemExit(getattr(error, "exit_code", 1)) from None
-        if isinstance(error, RuntimeError) and LOST.search(str(error)):
+        if isinstance(error, RuntimeError) and LOST_PEER.search(str(error)):
             raise ToolchainError(
                 "another process of this training ended or cannot be reached; run the same command again to go on"
             ) from error

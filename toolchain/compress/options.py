@@ -11,16 +11,16 @@ import torch
 from torch import nn
 
 from toolchain.compress.augment import Augmentation
-from toolchain.compress.distributed import accelerator, joined
+from toolchain.compress.distributed import distributed_context, training_device
 from toolchain.compress.serialization import weights_digest
-from toolchain.compress.step import Context
+from toolchain.compress.step import StepContext
 from toolchain.errors import RecipeError
 from toolchain.records.storage import encode_record
 
 Positive = Annotated[float, msgspec.Meta(gt=0)]
-NotNegative = Annotated[float, msgspec.Meta(ge=0)]
-Share = Annotated[float, msgspec.Meta(ge=0, lt=1)]
-Count = Annotated[int, msgspec.Meta(ge=1)]
+NonNegative = Annotated[float, msgspec.Meta(ge=0)]
+Fraction = Annotated[float, msgspec.Meta(ge=0, lt=1)]
+PositiveInt = Annotated[int, msgspec.Meta(ge=1)]
 
 
 class TrainingOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -37,26 +37,26 @@ class TrainingOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     may go on on another machine, and its result is then the same within noise only.
     """
 
-    epochs: Count = 10
+    epochs: PositiveInt = 10
     lr: Positive = 0.02
-    lr_end: NotNegative = 0.0
+    lr_end: NonNegative = 0.0
     schedule: Literal["linear", "cosine", "constant"] = "cosine"
-    warmup_epochs: NotNegative = 0.0
-    batch_size: Count = 128
-    momentum: Share = 0.9
+    warmup_epochs: NonNegative = 0.0
+    batch_size: PositiveInt = 128
+    momentum: Fraction = 0.9
     nesterov: bool = True
-    weight_decay: NotNegative = 5e-4
-    label_smoothing: Share = 0.0
+    weight_decay: NonNegative = 5e-4
+    label_smoothing: Fraction = 0.0
     augment: tuple[Augmentation, ...] = ("flip", "crop")
     small_epochs: Annotated[int, msgspec.Meta(ge=0)] = 0
     ema_decay: Annotated[float, msgspec.Meta(gt=0, lt=1)] | None = None
     keep_best: bool = True
-    samples: Count | None = None
+    samples: PositiveInt | None = None
     seed: Annotated[int, msgspec.Meta(ge=0)] | None = None
     mixed_precision: Literal["auto", "on", "off"] = "auto"
 
 
-def check_training(options: TrainingOptions, context: Context) -> None:
+def check_training(options: TrainingOptions, context: StepContext) -> None:
     """RecipeError for data without labelled training pictures, or options that contradict each other."""
     data = context.data
     if "train" not in data.splits or not len(data.split("train")):
@@ -73,31 +73,31 @@ def check_training(options: TrainingOptions, context: Context) -> None:
         raise RecipeError(
             f"samples = {options.samples}: data '{data.name}' has {len(data.split('train'))} training pictures"
         )
-    batch, processes = min(options.batch_size, options.samples or len(data.split("train"))), joined().size
+    batch, processes = min(options.batch_size, options.samples or len(data.split("train"))), distributed_context().size
     if batch < processes:
         raise RecipeError(f"a batch of {batch} for {processes} processes: expected a picture for each; start fewer")
-    if options.mixed_precision == "on" and not has_bf16(accelerator()):
+    if options.mixed_precision == "on" and not supports_bf16(training_device()):
         raise RecipeError('mixed_precision = "on": this GPU has no bf16; set mixed_precision = "off"')
 
 
-def has_bf16(device: torch.device) -> bool:
+def supports_bf16(device: torch.device) -> bool:
     """Every CPU computes in bf16, if slowly; GPUs do since Ampere."""
     return device.type == "cpu" or torch.cuda.is_bf16_supported(including_emulation=False)
 
 
-def in_bf16(options: TrainingOptions, device: torch.device) -> bool:
+def uses_bf16(options: TrainingOptions, device: torch.device) -> bool:
     """Whether the forward pass runs in bf16 here. Without AMX it was slower than fp32 on a CPU (docs/lab.md)."""
     if options.mixed_precision == "auto":
         pays = device.type == "cuda" or torch.cpu.get_capabilities().get("amx_bf16", False)
-        return bool(pays and has_bf16(device))
+        return bool(pays and supports_bf16(device))
     return options.mixed_precision == "on"
 
 
-def seed_of(options: TrainingOptions, context: Context) -> int:
+def seed_of(options: TrainingOptions, context: StepContext) -> int:
     return context.seed if options.seed is None else options.seed
 
 
-def training_key(options: TrainingOptions, context: Context, *nets: nn.Module) -> str:
+def training_key(options: TrainingOptions, context: StepContext, *nets: nn.Module) -> str:
     """Names everything that decides the weights, so that a checkpoint of other options, data, student or teacher
     (`nets`) is not taken up."""
     parts = [options, seed_of(options, context), context.data.sha256, context.preprocessing]

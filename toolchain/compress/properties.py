@@ -8,17 +8,17 @@ from typing import Any
 import msgspec
 from torch import nn
 
-from toolchain.compress.metrics import parameters, sparsity
+from toolchain.compress.metrics import parameter_count, sparsity
 from toolchain.compress.options import TrainingOptions
-from toolchain.compress.step import Net, Step
+from toolchain.compress.step import CompressedModel, Step
 from toolchain.records.manifest import Precision
 
 FP32_BITS, INT8_BITS = 32, 8
 WEIGHT_ONLY: dict[Precision, int] = {"int8w": 8, "int4w": 4, "int2w": 2, "int1w": 1}
-LEAST_SPARSITY = 0.01  # a share of zeros that training alone does not bring about
+MIN_SPARSITY_GAIN = 0.01  # a share of zeros that training alone does not bring about
 
 
-class Facts(msgspec.Struct, frozen=True):
+class ModelProperties(msgspec.Struct, frozen=True):
     """trains: the step is nothing but training, and is judged with the step before it. same: the module is the one that
     the step was given. precision: what the net is built in to be judged. stored_bits, computed_bits: of a weight on
     disk, and of a product in the engine, as papers count. widths: output channels of each layer that multiplies."""
@@ -31,31 +31,33 @@ class Facts(msgspec.Struct, frozen=True):
     widths: dict[str, int]
 
 
-def facts_of(step: Step | None, before: Net | None, after: Net) -> Facts:
+def properties_of(step: Step | None, before: CompressedModel | None, after: CompressedModel) -> ModelProperties:
     """The facts of `after`, which `step` made of `before`; both None: the net as the recipe starts from it."""
-    precision, stored, computed = _built(before, after)
-    return Facts(
-        trains=before is not None and isinstance(step, TrainingOptions) and not _changes(step, before, after),
+    precision, stored, computed = _precision_and_bits(before, after)
+    return ModelProperties(
+        trains=before is not None
+        and isinstance(step, TrainingOptions)
+        and not _changes_architecture(step, before, after),
         same=before is not None and before.module is after.module,
         precision=precision,
         stored_bits=stored,
         computed_bits=computed,
-        widths=widths_of(after.module),
+        widths=layer_widths(after.module),
     )
 
 
-def training(step: Step) -> bool:
+def is_training(step: Step) -> bool:
     """Whether the step takes the time that training takes."""
     return isinstance(step, TrainingOptions)
 
 
-def stands_in(name: str, step: Step | None) -> bool:
+def has_approximate_dry_run(name: str, step: Step | None) -> bool:
     """Whether only the trained or measured net tells what the step takes away: its rehearsal has other widths."""
     ranked = any(getattr(step, option, None) for option in ("global_pruning", "latency_times_faster"))
     return ranked or name == "prune_blocks"
 
 
-def _built(before: Net | None, after: Net) -> tuple[Precision, int, int]:
+def _precision_and_bits(before: CompressedModel | None, after: CompressedModel) -> tuple[Precision, int, int]:
     """The precision that the step's net is built in, bits of a weight as stored, and of the wider of weight and
     activation, in which products are computed."""
     if after.rounding and (before is None or after.rounding != before.rounding):
@@ -70,15 +72,15 @@ def _built(before: Net | None, after: Net) -> tuple[Precision, int, int]:
     return "fp32", FP32_BITS, FP32_BITS
 
 
-def widths_of(module: nn.Module) -> dict[str, int]:
+def layer_widths(module: nn.Module) -> dict[str, int]:
     """Output channels of every convolution and linear layer, by its name."""
     kinds = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
     layers: list[tuple[str, Any]] = [(name, one) for name, one in module.named_modules() if isinstance(one, kinds)]
     return {name: getattr(one, "out_channels", None) or one.out_features for name, one in layers}
 
 
-def _changes(step: TrainingOptions, before: Net, after: Net) -> bool:
+def _changes_architecture(step: TrainingOptions, before: CompressedModel, after: CompressedModel) -> bool:
     """More than training: other bits, more zeros that later training keeps, fewer parameters (another head aside)."""
-    if after.learned != before.learned or sparsity(after.module) > sparsity(before.module) + LEAST_SPARSITY:
+    if after.learned != before.learned or sparsity(after.module) > sparsity(before.module) + MIN_SPARSITY_GAIN:
         return True
-    return not getattr(step, "replace_head", False) and parameters(after.module) != parameters(before.module)
+    return not getattr(step, "replace_head", False) and parameter_count(after.module) != parameter_count(before.module)

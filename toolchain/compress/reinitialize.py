@@ -8,11 +8,11 @@ from copy import deepcopy
 import torch
 from torch import nn
 
-from toolchain.compress.step import Net
+from toolchain.compress.step import CompressedModel
 from toolchain.errors import RecipeError
 
 
-def fresh(net: Net, seed: int) -> nn.Module:
+def reinitialize(net: CompressedModel, seed: int) -> nn.Module:
     """A copy of net.module whose layers are initialized as torch does it, drawn from `seed`; what is sparse stays so.
     RecipeError for a layer that owns weights and has no reset_parameters()."""
     module = deepcopy(net.module)

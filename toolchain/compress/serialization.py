@@ -15,11 +15,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from toolchain.compress.step import Net
+from toolchain.compress.step import CompressedModel
 from toolchain.errors import ModelError
 from toolchain.records.storage import digest_of, write_atomically
 
-AGAIN = "delete it, and the step is done again"
+REDO_HINT = "delete it, and the step is done again"
 
 
 def weights_digest(module: nn.Module) -> str:
@@ -32,7 +32,7 @@ def weights_digest(module: nn.Module) -> str:
     return running.hexdigest()
 
 
-def save_net(net: Net, path: Path) -> None:
+def save_compressed(net: CompressedModel, path: Path) -> None:
     """Write `net` whole, its digest beside it (`<path>.sha256`); ModelError when its classes cannot be pickled."""
     content = BytesIO()
     try:
@@ -48,25 +48,25 @@ def save_net(net: Net, path: Path) -> None:
     write_atomically(_digest_path(path), sha256(content.getvalue()).hexdigest().encode())
 
 
-def load_net(path: Path) -> Net:
+def load_compressed(path: Path) -> CompressedModel:
     """The net in `path`, on the CPU; ModelError when it is not there whole, was written by someone else, or its module
     comes from a user's file that has not been imported (toolchain.models.import_user_file) in this process."""
     if not path.is_file() or not _digest_path(path).is_file():
         raise ModelError(f"{path}: no saved net here; build again: toolchain build")
     status = path.stat()
     if status.st_uid != os.getuid() or status.st_mode & 0o022:
-        raise ModelError(f"{path}: not written by this user alone, so it is not loaded; {AGAIN}")
+        raise ModelError(f"{path}: not written by this user alone, so it is not loaded; {REDO_HINT}")
     if digest_of(path) != _digest_path(path).read_text():
-        raise ModelError(f"{path}: changed since it was saved (digest differs); {AGAIN}")
+        raise ModelError(f"{path}: changed since it was saved (digest differs); {REDO_HINT}")
     try:
         net = torch.load(path, map_location="cpu", weights_only=False)
     except (ImportError, AttributeError) as error:
         raise ModelError(
             f"{path}: the model's own code is not there ({error}); import its file before the saved net is loaded, "
-            f"or {AGAIN}"
+            f"or {REDO_HINT}"
         ) from error
-    if not isinstance(net, Net):
-        raise ModelError(f"{path}: expected a saved net, found {type(net).__name__}; {AGAIN}")
+    if not isinstance(net, CompressedModel):
+        raise ModelError(f"{path}: expected a saved net, found {type(net).__name__}; {REDO_HINT}")
     return net
 
 

@@ -47,7 +47,7 @@ class LearnedQuantization(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True)
-class Net:
+class CompressedModel:
     """The model on its way through the recipe: float32 [N, C, H, W], normalized, in; logits out."""
 
     module: nn.Module
@@ -59,7 +59,7 @@ class Net:
 
 
 @dataclass(frozen=True)
-class Context:
+class StepContext:
     """What a step may use. `folder` is its own and survives an interruption: a step resumes from it. original: the net
     as the recipe started from it, which teaches where no other teacher is named. base: what a teacher's relative paths
     are relative to. latencies_ms: medians at batch 1 on the target's engine, in fp32, of several nets measured in turn
@@ -83,6 +83,6 @@ class Step(Protocol):
     return, untrained, and refuses what cannot work on this model (a layer that does not exist or would be emptied).
     """
 
-    def check(self, context: Context) -> None: ...
-    def rehearse(self, net: Net, context: Context) -> Net: ...
-    def apply(self, net: Net, context: Context) -> Net: ...
+    def check(self, context: StepContext) -> None: ...
+    def dry_run(self, net: CompressedModel, context: StepContext) -> CompressedModel: ...
+    def apply(self, net: CompressedModel, context: StepContext) -> CompressedModel: ...

@@ -20,7 +20,7 @@ from toolchain.errors import ExportError
 from toolchain.export.error_location import capture_error, translation_error
 from toolchain.export.normalize import INPUT, OUTPUT, serialize_normalized
 from toolchain.export.qdq import use_onnx_operators
-from toolchain.models.preprocessing import Preprocessed
+from toolchain.models.preprocessing import PreprocessedModel
 from toolchain.records.storage import write_atomically
 from toolchain.records.tensors import Preprocessing
 
@@ -34,7 +34,7 @@ def onnx_from_torch(module: nn.Module, preprocessing: Preprocessing, path: Path)
     module: float32 [N, C, H, W] -> logits; it is left as it is. ExportError names the operation that cannot be
     exported, and its line.
     """
-    whole = Preprocessed(_exportable_copy(module), preprocessing).eval()
+    whole = PreprocessedModel(_exportable_copy(module), preprocessing).eval()
     image = torch.zeros((TRACED_BATCH, *preprocessing.shape), dtype=torch.uint8)
     with _silence_exporter(), torch.no_grad():
         program = _capture(whole, image)

@@ -9,7 +9,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from toolchain.compress.quantization.fake_quantize import ActivationQuantizer
-from toolchain.compress.quantization.quantized_layers import SLOTS, QuantizedConv2d, QuantizedLayer, QuantizedLinear
+from toolchain.compress.quantization.quantized_layers import (
+    QUANTIZER_SLOTS,
+    QuantizedConv2d,
+    QuantizedLayer,
+    QuantizedLinear,
+)
 
 
 class ActivationGrid(nn.Module):
@@ -80,7 +85,7 @@ def use_onnx_operators(module: nn.Module) -> nn.Module:
     for name, layer in list(module.named_modules()):
         if isinstance(layer, QuantizedConv2d | QuantizedLinear):
             module.set_submodule(name, _onnx_layer(layer, made))
-        for slot in SLOTS.get(type(layer), ()):
+        for slot in QUANTIZER_SLOTS.get(type(layer), ()):
             quantizer = getattr(layer, slot)
             if isinstance(quantizer, ActivationQuantizer):
                 setattr(layer, slot, _activation_grid(quantizer, made))

@@ -20,8 +20,8 @@ from toolchain.errors import ExportError
 from toolchain.export.from_onnx import onnx_from_onnx
 from toolchain.export.normalize import INPUT, OUTPUT
 from toolchain.export.qdq import has_qat_layers
-from toolchain.models.eval_mode import device_of, evaluating
-from toolchain.models.preprocessing import Preprocessed
+from toolchain.models.eval_mode import device_of, evaluation_mode
+from toolchain.models.preprocessing import PreprocessedModel
 from toolchain.progress import counted
 from toolchain.records.manifest import ParityRecord
 from toolchain.records.tensors import Preprocessing
@@ -39,8 +39,8 @@ Logits = NDArray[np.float32]
 def torch_logits(module: nn.Module, preprocessing: Preprocessing, images: Images, batch: int = BATCH) -> Logits:
     """Logits float32 [N, classes] for uint8 [N, H, W, C], in evaluation mode, where the module's weights are."""
     device = device_of(module)
-    whole = Preprocessed(module, preprocessing).to(device)
-    with evaluating(module), torch.inference_mode():
+    whole = PreprocessedModel(module, preprocessing).to(device)
+    with evaluation_mode(module), torch.inference_mode():
         return _run_batches(
             lambda part: whole(torch.from_numpy(part).to(device)).float().cpu().numpy(), images, (batch,)
         )

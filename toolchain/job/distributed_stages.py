@@ -24,11 +24,11 @@ class World(Protocol):
     @property
     def size(self) -> int: ...
     @property
-    def first(self) -> bool: ...
+    def is_first(self) -> bool: ...
     @property
-    def leader(self) -> bool: ...
-    def from_first(self, value: ValueT) -> ValueT: ...
-    def gathered(self, value: ValueT) -> list[ValueT]: ...
+    def is_local_first(self) -> bool: ...
+    def broadcast(self, value: ValueT) -> ValueT: ...
+    def all_gather(self, value: ValueT) -> list[ValueT]: ...
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class SharedStages:
 
     def made_by_first(self, name: str, title: str, inputs: dict[str, Any], make: Make) -> Path:
         """The first process makes it. RecipeError when a process would make something else of these inputs."""
-        names = self.world.gathered(self.here.place(name, inputs).name)
+        names = self.world.all_gather(self.here.place(name, inputs).name)
         if len(set(names)) > 1:
             raise RecipeError(
                 f"{title}: the machines differ in code, data, model, paths or package versions; make them the same"
@@ -71,29 +71,29 @@ class SharedStages:
         def make_and_tell(folder: Path, work: Path) -> None:
             nonlocal told
             told = True
-            world.from_first(packed(work))
+            world.broadcast(packed(work))
             make(folder, work)
 
         result = self.here.place(name, inputs)
-        if world.first:
+        if world.is_first:
             self.here.made(name, title, inputs, make_and_tell)
             if not told:
-                world.from_first(nothing)
-        elif (work := world.from_first(nothing)) is not None:
+                world.broadcast(nothing)
+        elif (work := world.broadcast(nothing)) is not None:
             help_make(work)
         return self._spread(result)
 
     def _spread(self, result: Path) -> Path:
         """The first process's result, on every machine."""
         world = self.world
-        place = self.here.folder / world.from_first(result.name)
-        lacking = world.leader and not place.is_dir()
-        if any(world.gathered(lacking)):
-            files = world.from_first(packed(place) if world.first else {})
+        place = self.here.folder / world.broadcast(result.name)
+        lacking = world.is_local_first and not place.is_dir()
+        if any(world.all_gather(lacking)):
+            files = world.broadcast(packed(place) if world.is_first else {})
             if lacking:
                 with atomic_folder(place) as folder:
                     unpacked(files, folder)
-            world.gathered(True)  # nobody reads before it is there
+            world.all_gather(True)  # nobody reads before it is there
         return place
 
 

@@ -13,14 +13,14 @@ import msgspec
 
 from toolchain.backends import TABLE as TARGETS
 from toolchain.backends import backend
-from toolchain.compress import ORDERS, check_order, steps_from
-from toolchain.compress.distributed import joined
+from toolchain.compress import POST_EXPORT_STEPS, check_order, parse_steps
+from toolchain.compress.distributed import distributed_context
 from toolchain.compress.step import Step
 from toolchain.data import DataSet, load
 from toolchain.errors import BackendError, RecipeError
 from toolchain.job.distributed_stages import SharedStages
 from toolchain.job.stages import Make, Stages, code_digest, tool_versions
-from toolchain.models import LoadedModel, files_of, load_model, user_file
+from toolchain.models import LoadedModel, load_model, source_files, user_file
 from toolchain.paths import home
 from toolchain.recipe import Recipe, read_recipe
 from toolchain.records.manifest import Candidate, ParityRecord, Precision
@@ -86,7 +86,7 @@ class Making:
     @property
     def shared(self) -> SharedStages | None:
         """The stages that the processes under torchrun have in common; None for one process."""
-        world = joined()
+        world = distributed_context()
         return SharedStages(self.stages, world) if world.size > 1 else None
 
     def made_by_first(self, name: str, title: str, inputs: dict[str, Any], make: Make) -> Path:
@@ -113,7 +113,7 @@ def read_job(place: Path, target: str, say: Callable[[str], None]) -> Making:
     room = backend(target)
     if reason := room.missing():
         raise BackendError(f"target {target}: {reason}")
-    steps = steps_from(recipe.step, str(place))
+    steps = parse_steps(recipe.step, str(place))
     check_order(steps, str(place))
     _check_kind(recipe, steps, place)
     _check_options(recipe, place)
@@ -127,11 +127,11 @@ def read_job(place: Path, target: str, say: Callable[[str], None]) -> Making:
 
 def _check_kind(recipe: Recipe, steps: tuple[tuple[str, Step], ...], place: Path) -> None:
     """RecipeError for a step that works on a torch module, where the model comes as a finished graph."""
-    other = next((name for name, _ in steps if name not in ORDERS), None)
+    other = next((name for name, _ in steps if name not in POST_EXPORT_STEPS), None)
     kind = {".onnx": "an ONNX file", ".pt2": "a torch.export program"}.get(Path(recipe.model.source).suffix)
     if kind and other:
         raise RecipeError(
-            f"{place}: model.source is {kind}, on which only {' and '.join(ORDERS)} work, not {other}; "
+            f"{place}: model.source is {kind}, on which only {' and '.join(POST_EXPORT_STEPS)} work, not {other}; "
             "give the model as path/file.py:function, or remove the step"
         )
 
@@ -150,7 +150,7 @@ def _check_options(recipe: Recipe, place: Path) -> None:
 
 def trained_model(making: Making) -> LoadedModel:
     """The model that the recipe starts from."""
-    from toolchain.compress.quantization.restore import rebuilt
+    from toolchain.compress.quantization.restore import rebuild_qat_layers
 
     recipe = making.recipe
     return load_model(
@@ -158,9 +158,9 @@ def trained_model(making: Making) -> LoadedModel:
         recipe.input,
         len(making.data.classes),
         making.base,
-        other_head=_replaces_head(making),
+        allow_other_head=_replaces_head(making),
         seed=recipe.build.seed,
-        rebuild=rebuilt,
+        rebuild=rebuild_qat_layers,
     )
 
 
@@ -183,7 +183,7 @@ def _source(making: Making) -> dict[str, Any]:
         "other_head": _replaces_head(making),
         "input": msgspec.to_builtins(making.recipe.input),
         "place": str(own or ""),
-        "files": [digest_of(file) for file in files_of(spec, making.base)],
+        "files": [digest_of(file) for file in source_files(spec, making.base)],
         "weights": weights_digest(module) if module is not None else "",
         "data": making.data.sha256,
         "code": code_digest(*MAKING, *(("toolchain/export",) if as_graph else ())),

@@ -43,14 +43,14 @@ def roundings(making: "Making") -> tuple[WeightRounding, ...]:
 
 def learned(making: "Making") -> LearnedQuantization | None:
     """What quantization the net learns in training, or had learned before; None when no step teaches any."""
-    from toolchain.compress.quantization.restore import learned_in
+    from toolchain.compress.quantization.restore import learned_quantization
     from toolchain.compress.steps.qat import Qat
-    from toolchain.models import written_weights
+    from toolchain.models import read_weights_record
 
     found = [step for _, step in making.steps if isinstance(step, Qat)]
     if found:
         return LearnedQuantization(found[0].weight_bits, found[0].activation_bits or None, found[0].symmetric)
-    return learned_in(written_weights(making.recipe.model, making.base))
+    return learned_quantization(read_weights_record(making.recipe.model, making.base))
 
 
 def quantization_for(making: "Making", precision: Precision) -> Quantization | None:

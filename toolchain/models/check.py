@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from toolchain.errors import ModelError
-from toolchain.models.eval_mode import evaluating
+from toolchain.models.eval_mode import evaluation_mode
 from toolchain.recipe import ModelSpec
 from toolchain.records.tensors import Preprocessing
 
-TRIALS = (2, 3)  # pictures in the trial batches: a model that was made for one batch size shows itself
-ANY_BATCH = "write no batch size into forward(), as in x.flatten(1)"
+TRIAL_BATCH_SIZES = (2, 3)  # pictures in the trial batches: a model that was made for one batch size shows itself
+FIXED_BATCH_HINT = "write no batch size into forward(), as in x.flatten(1)"
 
 
 def check_finite(state: Mapping[str, Tensor], source: str) -> None:
@@ -35,16 +35,16 @@ def check_finite(state: Mapping[str, Tensor], source: str) -> None:
         )
 
 
-def classes_of(module: nn.Module, preprocessing: Preprocessing, source: str = "the model") -> int:
+def class_count(module: nn.Module, preprocessing: Preprocessing, source: str = "the model") -> int:
     """The width of the logits for pictures of the recipe's [input]; ModelError when there are none."""
-    with evaluating(module):
-        first, *others = (_width(module, preprocessing, source, count) for count in TRIALS)
+    with evaluation_mode(module):
+        first, *others = (_logits_width(module, preprocessing, source, count) for count in TRIAL_BATCH_SIZES)
     if any(other != first for other in others):
         raise ModelError(f"{source}: answers {first} or {others[0]} classes by how many pictures it is given")
     return first
 
 
-def _width(module: nn.Module, preprocessing: Preprocessing, source: str, count: int) -> int:
+def _logits_width(module: nn.Module, preprocessing: Preprocessing, source: str, count: int) -> int:
     height, width, channels = preprocessing.shape
     shape = [count, channels, height, width]
     try:
@@ -52,9 +52,12 @@ def _width(module: nn.Module, preprocessing: Preprocessing, source: str, count: 
             answer = module(torch.zeros(shape))
     except Exception as error:  # a user's own forward can raise anything
         first = (str(error).splitlines() or [""])[0]
+        hint = f"it took {TRIAL_BATCH_SIZES[0]} pictures: {FIXED_BATCH_HINT}"
+        if count == TRIAL_BATCH_SIZES[0]:
+            hint = "check the recipe's [input]"
         raise ModelError(
-            f"{source}: fails on an input of float32 {shape}{_place(error, module)}: {type(error).__name__}: {first}; "
-            + ("check the recipe's [input]" if count == TRIALS[0] else f"it took {TRIALS[0]} pictures: {ANY_BATCH}")
+            f"{source}: fails on an input of float32 {shape}{_failing_layer(error, module)}: {type(error).__name__}: "
+            f"{first}; {hint}"
         ) from error
     if not isinstance(answer, Tensor):
         raise ModelError(
@@ -68,9 +71,9 @@ def _width(module: nn.Module, preprocessing: Preprocessing, source: str, count: 
     return answer.shape[1]
 
 
-def check_head(found: int, classes: int, source: str, spec: ModelSpec, other_head: bool) -> None:
+def check_head(found: int, classes: int, source: str, spec: ModelSpec, allow_other_head: bool) -> None:
     """ModelError when the head's width is not the data's class count, unless a step is going to replace it."""
-    if found == classes or other_head:
+    if found == classes or allow_other_head:
         return
     way = "or let a step replace the head: finetune = { replace_head = true }"
     if spec.source.endswith(".onnx"):
@@ -80,7 +83,7 @@ def check_head(found: int, classes: int, source: str, spec: ModelSpec, other_hea
     )
 
 
-def _place(error: Exception, module: nn.Module) -> str:
+def _failing_layer(error: Exception, module: nn.Module) -> str:
     """Which layer failed: the innermost module of the traceback, by its name in the model."""
     names = {id(layer): name for name, layer in module.named_modules() if name}
     inside = ""

@@ -19,17 +19,17 @@ from toolchain.errors import ModelError
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 PREFIXES = ("module.", "_orig_mod.")  # nn.DataParallel's and torch.compile's
-SECOND_HEADS = ("AuxLogits.", "aux1.", "aux2.")  # of Inception-v3 and GoogLeNet: for training only
-SAFE = (
+AUXILIARY_PREFIXES = ("AuxLogits.", "aux1.", "aux2.")  # of Inception-v3 and GoogLeNet: for training only
+CONVERSION_HINT = (
     'where you trust the file, convert it: python -c "import torch; from safetensors.torch import save_file; '
     "m = torch.load('{0}', map_location='cpu', weights_only=False); m = m if isinstance(m, dict) else m.state_dict(); "
     "save_file({{k: v.contiguous() for k, v in m.items()}}, '{1}')\""
 )
-State = dict[str, Tensor]
-SHOWN = 3
+StateDict = dict[str, Tensor]
+MAX_LISTED = 3
 
 
-def read_state(path: Path) -> tuple[State, tuple[str, ...]]:
+def read_state_dict(path: Path) -> tuple[StateDict, tuple[str, ...]]:
     """The tensors in `path` by name, and what was stripped on the way in words. No code in the file is ever run."""
     if path.suffix not in (".safetensors", ".pt", ".pth"):
         raise ModelError(
@@ -37,10 +37,10 @@ def read_state(path: Path) -> tuple[State, tuple[str, ...]]:
         )
     if not path.is_file():
         raise ModelError(f"{path}: no such file; model.weights names a .safetensors or weights-only .pt file")
-    return _unwrapped(_safetensors(path) if path.suffix == ".safetensors" else _weights_only(path), path)
+    return _unwrap(_read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path), path)
 
 
-def widened(state: State, path: Path) -> State:
+def dequantize(state: StateDict, path: Path) -> StateDict:
     """Weights that were kept as the integers (int8) of a learned grid, times the scales beside them, one an output
     channel: NAME.weight and NAME.weight_quantizer.scale. ModelError without them."""
     wide = {}
@@ -53,21 +53,23 @@ def widened(state: State, path: Path) -> State:
     return state | wide
 
 
-def fill(module: nn.Module, state: Mapping[str, Tensor], path: Path, source: str) -> tuple[str, ...]:
+def fill_module(module: nn.Module, state: Mapping[str, Tensor], path: Path, source: str) -> tuple[str, ...]:
     """Copy `state` into `module`, every tensor of it; ModelError names what is missing, left over or of another shape.
 
     Returns in words what was left out: the auxiliary heads, when the module has none.
     """
     wanted = module.state_dict()
-    second = [key for key in state if key.startswith(SECOND_HEADS) and key not in wanted]
+    second = [key for key in state if key.startswith(AUXILIARY_PREFIXES) and key not in wanted]
     state = {key: value for key, value in state.items() if key not in second}
     missing = [key for key in wanted if key not in state and not key.endswith("num_batches_tracked")]
     extra = [key for key in state if key not in wanted]
     other = [key for key in wanted if key in state and wanted[key].shape != state[key].shape]
     complaints = (
-        _listed("missing", [_with_nearest(key, extra) for key in missing]),
-        _listed("unexpected", [f"'{key}'" for key in extra]),
-        _listed("other shape", [f"'{key}' {_shape(state[key])}, model {_shape(wanted[key])}" for key in other]),
+        _format_list("missing", [_quote_with_nearest(key, extra) for key in missing]),
+        _format_list("unexpected", [f"'{key}'" for key in extra]),
+        _format_list(
+            "other shape", [f"'{key}' {_format_shape(state[key])}, model {_format_shape(wanted[key])}" for key in other]
+        ),
     )
     found = "; ".join(filter(None, complaints))
     if found:
@@ -76,7 +78,7 @@ def fill(module: nn.Module, state: Mapping[str, Tensor], path: Path, source: str
     return ("auxiliary heads left out",) if second else ()
 
 
-def head_size(state: Mapping[str, Tensor], module: nn.Module, classes: int) -> int | None:
+def head_class_count(state: Mapping[str, Tensor], module: nn.Module, classes: int) -> int | None:
     """How many classes the checkpoint's head has, judged by the tensors whose first axis alone differs from a module
     with `classes`; None when they do not agree on one number."""
     wanted = module.state_dict()
@@ -90,14 +92,14 @@ def head_size(state: Mapping[str, Tensor], module: nn.Module, classes: int) -> i
     return sizes.pop() if len(sizes) == 1 else None
 
 
-def _safetensors(path: Path) -> object:
+def _read_safetensors(path: Path) -> object:
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{path}: not a whole .safetensors file ({error}); copy it again") from error
 
 
-def _weights_only(path: Path) -> object:
+def _read_torch(path: Path) -> object:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's hint that a TorchScript file has its own loader
@@ -105,7 +107,7 @@ def _weights_only(path: Path) -> object:
     except pickle.UnpicklingError as error:
         raise ModelError(
             f"{path}: loading it would run code from the file, so it is refused; "
-            + SAFE.format(path.name, path.with_suffix(".safetensors").name)
+            + CONVERSION_HINT.format(path.name, path.with_suffix(".safetensors").name)
         ) from error
     except (RuntimeError, EOFError, LookupError, ValueError, OSError) as error:
         if "TorchScript" in str(error):
@@ -116,9 +118,9 @@ def _weights_only(path: Path) -> object:
         raise ModelError(f"{path}: not a whole checkpoint file that torch can read; copy it again") from error
 
 
-def _unwrapped(content: object, path: Path) -> tuple[State, tuple[str, ...]]:
+def _unwrap(content: object, path: Path) -> tuple[StateDict, tuple[str, ...]]:
     notes: list[str] = []
-    while isinstance(content, Mapping) and (wrapper := _wrapper(content)):
+    while isinstance(content, Mapping) and (wrapper := _find_wrapper(content)):
         content = content[wrapper]
         notes.append(f"'{wrapper}' unwrapped")
     if not isinstance(content, Mapping) or not content or not all(isinstance(one, Tensor) for one in content.values()):
@@ -135,21 +137,21 @@ def _unwrapped(content: object, path: Path) -> tuple[State, tuple[str, ...]]:
     return state, tuple(notes)
 
 
-def _wrapper(content: Mapping[Any, object]) -> str | None:
+def _find_wrapper(content: Mapping[Any, object]) -> str | None:
     return next((key for key in WRAPPERS if isinstance(content.get(key), Mapping)), None)
 
 
-def _with_nearest(key: str, extra: list[str]) -> str:
+def _quote_with_nearest(key: str, extra: list[str]) -> str:
     near = get_close_matches(key, extra, 1)
     return f"'{key}' (nearest: '{near[0]}')" if near else f"'{key}'"
 
 
-def _listed(what: str, items: list[str]) -> str:
+def _format_list(what: str, items: list[str]) -> str:
     if not items:
         return ""
-    more = f" and {len(items) - SHOWN} more" if len(items) > SHOWN else ""
-    return f"{len(items)} {what}: {', '.join(items[:SHOWN])}{more}"
+    more = f" and {len(items) - MAX_LISTED} more" if len(items) > MAX_LISTED else ""
+    return f"{len(items)} {what}: {', '.join(items[:MAX_LISTED])}{more}"
 
 
-def _shape(tensor: Tensor) -> str:
+def _format_shape(tensor: Tensor) -> str:
     return str(list(tensor.shape))

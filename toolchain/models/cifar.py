@@ -80,7 +80,7 @@ def _stage(width_in: int, width: int, blocks: int, stride: int) -> nn.Sequential
     return nn.Sequential(Block(width_in, width, stride), *rest)
 
 
-NETS: dict[str, Callable[[int], nn.Module]] = {
+NETWORKS: dict[str, Callable[[int], nn.Module]] = {
     "resnet8": lambda classes: ResNet(1, classes),
     "resnet20": lambda classes: ResNet(3, classes),
     "resnet32": lambda classes: ResNet(5, classes),
@@ -90,10 +90,10 @@ NETS: dict[str, Callable[[int], nn.Module]] = {
 }
 
 
-def cifar_net(name: str, classes: int) -> nn.Module:
+def cifar_network(name: str, classes: int) -> nn.Module:
     """The network `name` with random weights from torch's current generator; ModelError with the names there are."""
-    if name not in NETS:
-        near = get_close_matches(name, NETS, 1)
+    if name not in NETWORKS:
+        near = get_close_matches(name, NETWORKS, 1)
         guess = f"; did you mean {near[0]}?" if near else "."
-        raise ModelError(f"no CIFAR network '{name}'{guess} There are: {', '.join(NETS)}")
-    return NETS[name](classes)
+        raise ModelError(f"no CIFAR network '{name}'{guess} There are: {', '.join(NETWORKS)}")
+    return NETWORKS[name](classes)

@@ -9,7 +9,7 @@ from torch.utils.hooks import RemovableHandle
 
 
 @contextmanager
-def evaluating(module: nn.Module) -> Iterator[nn.Module]:
+def evaluation_mode(module: nn.Module) -> Iterator[nn.Module]:
     """`module` in evaluation mode, and each part of it back in its own mode after. An exported program has only one
     mode, evaluation, and refuses to be asked."""
     modes = {part: part.training for part in module.modules()}
@@ -25,7 +25,7 @@ def evaluating(module: nn.Module) -> Iterator[nn.Module]:
 
 
 @contextmanager
-def hooked(handles: Iterable[RemovableHandle]) -> Iterator[None]:
+def temporary_hooks(handles: Iterable[RemovableHandle]) -> Iterator[None]:
     """With the hooks that are registered; they are removed at the end, come what may."""
     try:
         yield

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from toolchain.errors import ModelError
 
-FORCE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
-SAVE = (
+WEIGHTS_ONLY_VARIABLE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+EXPORT_HINT = (
     "torch.export.save(torch.export.export(model.eval(), (pictures,), "
     "dynamic_shapes=({0: torch.export.Dim('batch')},)), 'model.pt2')"
 )
@@ -25,7 +25,7 @@ SAVE = (
 TRAINING_FLAG = {"aten.batch_norm.default": 5, "aten.dropout.default": 2}
 
 
-class Program(nn.Module):
+class ProgramModule(nn.Module):
     """An exported program as a module. It is rebuilt from its file's bytes when copied or unpickled, because torch's
     own module of a program can be neither; train() and eval() leave it as it was exported."""
 
@@ -39,56 +39,61 @@ class Program(nn.Module):
         answer: Tensor = self.program(x)
         return answer
 
-    def train(self, mode: bool = True) -> "Program":  # noqa: ARG002  # the signature is torch's
+    def train(self, mode: bool = True) -> "ProgramModule":  # noqa: ARG002  # the signature is torch's
         return self
 
-    def __reduce__(self) -> tuple[type["Program"], tuple[bytes]]:
-        return Program, (self._content,)
+    def __reduce__(self) -> tuple[type["ProgramModule"], tuple[bytes]]:
+        return ProgramModule, (self._content,)
 
 
-def load_program(path: Path) -> Program:
+def load_program(path: Path) -> ProgramModule:
     """The program in `path`; ModelError when it is not one, holds code, or was exported in training mode."""
     content = path.read_bytes()
     try:
         with zipfile.ZipFile(BytesIO(content)) as archive:
             names = archive.namelist()
     except zipfile.BadZipFile as error:
-        raise ModelError(f"{path}: not a whole torch.export program; save it again: {SAVE}") from error
+        raise ModelError(f"{path}: not a whole torch.export program; save it again: {EXPORT_HINT}") from error
     if any("custom_obj" in name for name in names):
-        raise ModelError(f"{path}: holds custom objects, which run code when read; export plain tensors: {SAVE}")
+        raise ModelError(f"{path}: holds custom objects, which run code when read; export plain tensors: {EXPORT_HINT}")
     try:
-        with _no_code():
-            program = Program(content)
+        with _weights_only_loading():
+            program = ProgramModule(content)
     except Exception as error:  # torch raises what its unpickler, its schema or its assertions happen to raise
         first = (str(error).splitlines() or [""])[0]
         raise ModelError(
-            f"{path}: torch.export cannot read it ({type(error).__name__}: {first}); save it: {SAVE}"
+            f"{path}: torch.export cannot read it ({type(error).__name__}: {first}); save it: {EXPORT_HINT}"
         ) from error
     _check_mode(program, path)
     return program
 
 
-def _check_mode(program: Program, path: Path) -> None:
+def _check_mode(program: ProgramModule, path: Path) -> None:
     graph = program.program.graph
     for node in graph.nodes:
         position = TRAINING_FLAG.get(str(node.target))
         if position is not None and len(node.args) > position and node.args[position] is True:
-            raise ModelError(f"{path}: was exported in training mode ({node.target}); call model.eval() first: {SAVE}")
+            raise ModelError(
+                f"{path}: was exported in training mode ({node.target}); call model.eval() first: {EXPORT_HINT}"
+            )
 
 
 @contextmanager
-def _no_code() -> Iterator[None]:
+def _weights_only_loading() -> Iterator[None]:
     """Pickles inside the archive are read by torch's weights-only unpickler, and its tracebacks are not logged."""
-    before, loggers = os.environ.get(FORCE), [logging.getLogger(f"torch.{name}") for name in ("export", "_export")]
+    before, loggers = (
+        os.environ.get(WEIGHTS_ONLY_VARIABLE),
+        [logging.getLogger(f"torch.{name}") for name in ("export", "_export")],
+    )
     levels = [logger.level for logger in loggers]
-    os.environ[FORCE] = "1"
+    os.environ[WEIGHTS_ONLY_VARIABLE] = "1"
     for logger in loggers:
         logger.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
-        os.environ.pop(FORCE)
+        os.environ.pop(WEIGHTS_ONLY_VARIABLE)
         if before is not None:
-            os.environ[FORCE] = before
+            os.environ[WEIGHTS_ONLY_VARIABLE] = before
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)

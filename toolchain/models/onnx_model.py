@@ -13,7 +13,7 @@ from onnx import numpy_helper
 from toolchain.errors import ModelError
 
 
-def classes_of_graph(path: Path) -> int | None:
+def graph_class_count(path: Path) -> int | None:
     """The width of the single output [N, classes]; None when the file leaves it open. ModelError when the file is not
     a whole ONNX model, has several outputs or weights that are not finite."""
     try:

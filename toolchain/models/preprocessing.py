@@ -9,22 +9,22 @@ from torch import Tensor, nn
 
 from toolchain.records.tensors import Preprocessing
 
-Constants = tuple[tuple[float, ...], tuple[float, ...]]
+ChannelConstants = tuple[tuple[float, ...], tuple[float, ...]]
 
 
-def offset_and_scale(preprocessing: Preprocessing) -> Constants:
+def offset_and_scale(preprocessing: Preprocessing) -> ChannelConstants:
     """For each channel what is subtracted from a byte and what the rest is multiplied by: 255 mean, 1 / (255 std)."""
     channels = preprocessing.channels
     mean, std = (values * (channels // len(values)) for values in (preprocessing.mean, preprocessing.std))
     return tuple(255 * value for value in mean), tuple(1 / (255 * value) for value in std)
 
 
-def normalized(images: Tensor, preprocessing: Preprocessing) -> Tensor:
+def normalize_images(images: Tensor, preprocessing: Preprocessing) -> Tensor:
     """uint8 [N, H, W, C] -> float32 [N, C, H, W], as the network takes it."""
-    return Preprocessed(nn.Identity(), preprocessing).to(images.device).forward(images)
+    return PreprocessedModel(nn.Identity(), preprocessing).to(images.device).forward(images)
 
 
-class Preprocessed(nn.Module):
+class PreprocessedModel(nn.Module):
     """A network with its preprocessing before it: uint8 [N, H, W, C] in, what the network answers out."""
 
     def __init__(self, module: nn.Module, preprocessing: Preprocessing) -> None:

@@ -13,22 +13,22 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from toolchain.errors import ModelError
-from toolchain.models.eval_mode import evaluating
-from toolchain.models.load import fresh, load_model
-from toolchain.models.structure import Rebuild, structure_of
+from toolchain.models.eval_mode import evaluation_mode
+from toolchain.models.load import build_network, load_model
+from toolchain.models.structure import QatRebuilder, structure_difference
 from toolchain.recipe import ModelSpec
 from toolchain.records.storage import write_atomically
 from toolchain.records.tensors import Preprocessing
 from toolchain.records.weights import KEY, Structure, Weights
 
 TOLERANCE = 1e-4  # of the largest logit: other memory formats add up in another order
-PICTURES = 2
+TRIAL_IMAGES = 2
 
 
-def structure_from(spec: ModelSpec, base: Path, module: nn.Module, classes: int) -> Structure:
+def structure_for_source(spec: ModelSpec, base: Path, module: nn.Module, classes: int) -> Structure:
     """How `module`, with `classes` logits, differs from what `spec` builds. ModelError where that has no words."""
     with torch.random.fork_rng(devices=[]):
-        return structure_of(fresh(spec, classes, base), module)
+        return structure_difference(build_network(spec, classes, base), module)
 
 
 def write_weights(
@@ -38,7 +38,7 @@ def write_weights(
     spec: ModelSpec,
     base: Path,
     path: Path,
-    rebuild: Rebuild | None,
+    rebuild: QatRebuilder | None,
 ) -> None:
     """Write `tensors`, what is to be kept of `module`, and `record` to `path`, whole or not at all. ModelError when a
     net that is loaded from the file would not answer as `module` does."""
@@ -48,16 +48,16 @@ def write_weights(
         trial = Path(folder) / path.name
         trial.write_bytes(content)
         again = ModelSpec(spec.source, str(trial), None, spec.options)
-        loaded = load_model(again, record.input, record.classes, base, rebuild=rebuild).module_or_refusal()
-    _prove(module, loaded, record.input, path)
+        loaded = load_model(again, record.input, record.classes, base, rebuild=rebuild).require_module()
+    _check_same_output(module, loaded, record.input, path)
     write_atomically(path, content)
 
 
-def _prove(module: nn.Module, loaded: nn.Module, shape: Preprocessing, path: Path) -> None:
+def _check_same_output(module: nn.Module, loaded: nn.Module, shape: Preprocessing, path: Path) -> None:
     pictures = torch.randn(
-        PICTURES, shape.channels, shape.height, shape.width, generator=torch.Generator().manual_seed(0)
+        TRIAL_IMAGES, shape.channels, shape.height, shape.width, generator=torch.Generator().manual_seed(0)
     )
-    with evaluating(module), evaluating(loaded), torch.inference_mode():
+    with evaluation_mode(module), evaluation_mode(loaded), torch.inference_mode():
         expected, found = module(pictures), loaded(pictures)
     off, largest = float((expected - found).abs().max()), float(expected.abs().max())
     counts = [sum(one.numel() for one in net.parameters()) for net in (module, loaded)]

@@ -20,7 +20,7 @@ def user_file(spec: ModelSpec, base: Path) -> Path | None:
     return (base / file).resolve() if function and file.endswith(".py") else None
 
 
-def files_of(spec: ModelSpec, base: Path) -> tuple[Path, ...]:
+def source_files(spec: ModelSpec, base: Path) -> tuple[Path, ...]:
     """Every file that is there of: the source, its weights, its labels; the Python files beside one's own and the
     packages there, which it may import; the weights that an ONNX file keeps in files beside it."""
     own = user_file(spec, base)
@@ -29,17 +29,17 @@ def files_of(spec: ModelSpec, base: Path) -> tuple[Path, ...]:
         found |= {own, *own.parent.glob("*.py")}
         found |= {path for package in own.parent.glob("*/__init__.py") for path in package.parent.rglob("*.py")}
     if spec.source.endswith(".onnx"):
-        found |= set(_external(base / spec.source))
+        found |= set(_external_data_files(base / spec.source))
     return tuple(sorted({path.resolve() for path in found if path.is_file()}))
 
 
-def written_weights(spec: ModelSpec, base: Path) -> Weights | None:
+def read_weights_record(spec: ModelSpec, base: Path) -> Weights | None:
     """What the file of weights says of itself; None where there is no such file, or not of `toolchain weights`."""
     path = base / spec.weights
     return read_weights(path) if path.suffix == ".safetensors" and path.is_file() else None
 
 
-def _external(path: Path) -> Iterator[Path]:
+def _external_data_files(path: Path) -> Iterator[Path]:
     try:
         graph = onnx.load(path, load_external_data=False).graph
     except (OSError, DecodeError):

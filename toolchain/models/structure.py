@@ -15,21 +15,21 @@ from toolchain.records.tensors import Preprocessing
 from toolchain.records.weights import LayerSizes, QatSettings, Structure
 
 # Whole numbers that pruning changes in a layer. transform_input: Inception's official weights bring it, no option does.
-SIZES = (
+SIZE_ATTRIBUTES = (
     *("in_channels", "out_channels", "groups", "in_features", "out_features", "num_features", "num_channels"),
     *("num_groups", "num_parameters", "normalized_shape", "transform_input"),
 )
 State = Mapping[str, Tensor]
-Rebuild = Callable[[nn.Module, QatSettings, Preprocessing], nn.Module]
+QatRebuilder = Callable[[nn.Module, QatSettings, Preprocessing], nn.Module]
 
 
-def structure_of(fresh: nn.Module, net: nn.Module) -> Structure:
+def structure_difference(fresh: nn.Module, net: nn.Module) -> Structure:
     """What to do to `fresh`, as the source builds it, so that it takes `net`'s weights; `net` has no layers of
     quantization-aware training. ModelError for a module that cannot be written down."""
     before, after = dict(fresh.named_modules()), dict(net.named_modules())
     gone = _topmost([name for name in before if name not in after])
-    passed = [name for name, layer in after.items() if isinstance(layer, nn.Identity) and _was(before, name)]
-    absent = [name for name in gone if not any(_below(name, one) for one in passed)]
+    passed = [name for name, layer in after.items() if isinstance(layer, nn.Identity) and _was_layer(before, name)]
+    absent = [name for name in gone if not any(_is_inside(name, one) for one in passed)]
     layers: dict[str, LayerSizes] = {}
     for name, layer in after.items():
         if name in passed:
@@ -39,33 +39,33 @@ def structure_of(fresh: nn.Module, net: nn.Module) -> Structure:
                 f"layer '{name}' became a {type(layer).__name__}, which a weights file has no words for; "
                 "write an earlier step: --step=N"
             )
-        if changed := _changed(before[name], layer):
+        if changed := _changed_sizes(before[name], layer):
             layers[name] = changed
     shapes = fresh.state_dict()
     tensors = {
         name: tuple(tensor.shape)
-        for name, tensor in tensors_of(net).items()
+        for name, tensor in state_tensors(net).items()
         if name in shapes and shapes[name].shape != tensor.shape
     }
     return Structure(layers, tensors, tuple(passed), tuple(absent))
 
 
-class PassedOn(nn.Identity):
+class PassThrough(nn.Identity):
     """In the place of a block that was taken out: its input goes on, whatever else the block was given."""
 
     def forward(self, input: Tensor, *_: object, **__: object) -> Tensor:
         return input
 
 
-def tensors_of(module: nn.Module) -> dict[str, Tensor]:
+def state_tensors(module: nn.Module) -> dict[str, Tensor]:
     """The module's state without what is no tensor."""
     return {name: one for name, one in module.state_dict().items() if isinstance(one, Tensor)}
 
 
-def fitted(module: nn.Module, structure: Structure, state: State, place: str) -> nn.Module:
+def apply_structure(module: nn.Module, structure: Structure, state: State, place: str) -> nn.Module:
     """`module` changed in place as `structure` says, but for quantization-aware training, to take the tensors of
     `state`; ModelError naming `place` when a name is not in the module, or sizes and tensors disagree."""
-    modules, there = dict(module.named_modules()), tensors_of(module)
+    modules, there = dict(module.named_modules()), state_tensors(module)
     for name in (*structure.layers, *structure.identity, *structure.absent):
         if name not in modules:
             raise ModelError(f"{place}: written for a net with '{name}', which this one has not; check model.source")
@@ -75,30 +75,30 @@ def fitted(module: nn.Module, structure: Structure, state: State, place: str) ->
     for name, sizes in structure.layers.items():
         _resize(modules[name], sizes, f"{place}: layer '{name}'")
     for name, shape in structure.tensors.items():
-        _reshape(module, name, _of_shape(there[name], shape, state.get(name), f"{place}: tensor '{name}'"))
+        _set_tensor(module, name, _tensor_of_shape(there[name], shape, state.get(name), f"{place}: tensor '{name}'"))
     for name in structure.layers:
-        _check(modules[name], f"{place}: layer '{name}'")
+        _check_sizes(modules[name], f"{place}: layer '{name}'")
     for name in structure.identity:
-        _put(module, name, PassedOn())
+        _replace(module, name, PassThrough())
     for name in structure.absent:
-        _put(module, name, None)
+        _replace(module, name, None)
     return module
 
 
-def _was(before: Mapping[str, nn.Module], name: str) -> bool:
+def _was_layer(before: Mapping[str, nn.Module], name: str) -> bool:
     return name in before and not isinstance(before[name], nn.Identity)
 
 
-def _below(name: str, other: str) -> bool:
+def _is_inside(name: str, other: str) -> bool:
     return name.startswith(f"{other}.")
 
 
 def _topmost(names: list[str]) -> list[str]:
-    return [name for name in names if not any(_below(name, other) for other in names)]
+    return [name for name in names if not any(_is_inside(name, other) for other in names)]
 
 
 def _sizes(layer: nn.Module) -> Iterator[tuple[str, int | tuple[int, ...]]]:
-    for name in SIZES:
+    for name in SIZE_ATTRIBUTES:
         value = getattr(layer, name, None)
         if isinstance(value, int):
             yield name, int(value)
@@ -106,12 +106,12 @@ def _sizes(layer: nn.Module) -> Iterator[tuple[str, int | tuple[int, ...]]]:
             yield name, tuple(int(one) for one in value)
 
 
-def _changed(before: nn.Module, after: nn.Module) -> LayerSizes:
+def _changed_sizes(before: nn.Module, after: nn.Module) -> LayerSizes:
     old = dict(_sizes(before))
     return {name: value for name, value in _sizes(after) if old.get(name) != value}
 
 
-def _put(module: nn.Module, name: str, other: nn.Module | None) -> None:
+def _replace(module: nn.Module, name: str, other: nn.Module | None) -> None:
     parent, _, last = name.rpartition(".")
     owner = module.get_submodule(parent)
     if other is None and isinstance(owner, nn.Sequential | nn.ModuleList | nn.ModuleDict):
@@ -129,7 +129,7 @@ def _resize(layer: nn.Module, sizes: LayerSizes, place: str) -> None:
         setattr(layer, name, bool(size) if isinstance(getattr(layer, name), bool) else size)
 
 
-def _of_shape(old: Tensor, shape: tuple[int, ...], found: Tensor | None, place: str) -> Tensor:
+def _tensor_of_shape(old: Tensor, shape: tuple[int, ...], found: Tensor | None, place: str) -> Tensor:
     """A tensor of `shape`: the file's own, or where the file has none (a normalization that quantization-aware training
     folds away) as much of `old`. Nothing is made that is larger than one of them."""
     if found is not None and tuple(found.shape) == shape:
@@ -140,7 +140,7 @@ def _of_shape(old: Tensor, shape: tuple[int, ...], found: Tensor | None, place: 
     return old.detach().flatten()[: math.prod(shape)].reshape(shape).clone()
 
 
-def _reshape(module: nn.Module, name: str, tensor: Tensor) -> None:
+def _set_tensor(module: nn.Module, name: str, tensor: Tensor) -> None:
     parent, _, last = name.rpartition(".")
     owner = module.get_submodule(parent)
     if isinstance(getattr(owner, last), nn.Parameter):
@@ -149,7 +149,7 @@ def _reshape(module: nn.Module, name: str, tensor: Tensor) -> None:
         setattr(owner, last, tensor)
 
 
-def _check(layer: nn.Module, place: str) -> None:
+def _check_sizes(layer: nn.Module, place: str) -> None:
     """ModelError when the sizes written for a layer are not those of its tensors."""
     wanted: tuple[int, ...] = ()
     match layer:

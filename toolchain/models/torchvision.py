@@ -13,35 +13,35 @@ from torchvision import models
 
 from toolchain.errors import ModelError
 
-OPTIONAL_HEADS = ("inception_v3", "googlenet")  # their second heads serve training only
+NETWORKS_WITH_AUXILIARY_HEADS = ("inception_v3", "googlenet")  # their second heads serve training only
 
 
-def unfilled(name: str, classes: int, options: Mapping[str, Any]) -> nn.Module:
+def random_network(name: str, classes: int, options: Mapping[str, Any]) -> nn.Module:
     """`name` with random weights from torch's current generator, `classes` logits, and no auxiliary heads."""
-    second = {"aux_logits": False, "init_weights": False} if _known(name) in OPTIONAL_HEADS else {}
-    return _built(name, {"weights": None, "num_classes": classes, **second, **options})
+    second = {"aux_logits": False, "init_weights": False} if _check_name(name) in NETWORKS_WITH_AUXILIARY_HEADS else {}
+    return _build(name, {"weights": None, "num_classes": classes, **second, **options})
 
 
-def official(name: str, weights: str, options: Mapping[str, Any]) -> nn.Module:
+def official_network(name: str, weights: str, options: Mapping[str, Any]) -> nn.Module:
     """`name` with torchvision's own weights: the newest, or the enum member that `weights` names; in eval mode."""
-    entry = _entry(name, weights)
+    entry = _weights_entry(name, weights)
     try:
-        module = _built(name, {"weights": entry, **options})
+        module = _build(name, {"weights": entry, **options})
     except (OSError, RuntimeError) as error:
         raise ModelError(
             f"torchvision:{name}: the official weights could not be fetched from {entry.url} ({error}); fetch "
             'that file where there is a network and name it: model.weights = "path/to/file.pth"'
         ) from error
     module.eval()
-    return _without_second_heads(name, module)
+    return _drop_auxiliary_heads(name, module)
 
 
-def labels_of(name: str, weights: str) -> tuple[str, ...]:
+def official_labels(name: str, weights: str) -> tuple[str, ...]:
     """The classes that the official weights were trained on."""
-    return tuple(_entry(name, weights).meta["categories"])
+    return tuple(_weights_entry(name, weights).meta["categories"])
 
 
-def _known(name: str) -> str:
+def _check_name(name: str) -> str:
     known = models.list_models(module=models)
     if name not in known:
         near = ", ".join(get_close_matches(name, known, 3)) or "https://docs.pytorch.org/vision/stable/models.html"
@@ -49,8 +49,8 @@ def _known(name: str) -> str:
     return name
 
 
-def _entry(name: str, weights: str) -> models.WeightsEnum:
-    found = models.get_model_weights(_known(name))
+def _weights_entry(name: str, weights: str) -> models.WeightsEnum:
+    found = models.get_model_weights(_check_name(name))
     wanted = "DEFAULT" if weights == "official" else weights
     if wanted not in found.__members__:
         there = ", ".join(member for member in found.__members__ if member != "DEFAULT")
@@ -59,16 +59,16 @@ def _entry(name: str, weights: str) -> models.WeightsEnum:
     return entry
 
 
-def _built(name: str, arguments: dict[str, Any]) -> nn.Module:
+def _build(name: str, arguments: dict[str, Any]) -> nn.Module:
     try:
-        module: nn.Module = models.get_model(_known(name), **arguments)
+        module: nn.Module = models.get_model(_check_name(name), **arguments)
     except (TypeError, ValueError) as error:
         raise ModelError(f"torchvision:{name}: model.options do not fit: {error}") from error
     return module
 
 
-def _without_second_heads(name: str, module: nn.Module) -> nn.Module:
-    if name in OPTIONAL_HEADS:
+def _drop_auxiliary_heads(name: str, module: nn.Module) -> nn.Module:
+    if name in NETWORKS_WITH_AUXILIARY_HEADS:
         for attribute in ("AuxLogits", "aux1", "aux2"):
             if hasattr(module, attribute):
                 setattr(module, attribute, None)

@@ -42,16 +42,16 @@ def import_user_file(path: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except Exception as error:
         del sys.modules[name]
-        raise _refusal(path, error, "cannot be imported") from error
+        raise _error_in_file(path, error, "cannot be imported") from error
     return module
 
 
-def user_module(path: Path, function: str, options: Mapping[str, Any]) -> nn.Module:
+def build_user_module(path: Path, function: str, options: Mapping[str, Any]) -> nn.Module:
     """What `function` of the file returns when called with `options`; ModelError unless that is an nn.Module."""
     module = import_user_file(path)
     build = getattr(module, function, None)
     if not callable(build):
-        there = ", ".join(sorted(_functions(module))) or "no functions"
+        there = ", ".join(sorted(_function_names(module))) or "no functions"
         raise ModelError(f"{path}: no function '{function}'; it has: {there}")
     try:
         inspect.signature(build).bind(**options)
@@ -62,17 +62,17 @@ def user_module(path: Path, function: str, options: Mapping[str, Any]) -> nn.Mod
     except ModelError:
         raise
     except Exception as error:
-        raise _refusal(path, error, f"{function}() failed") from error
+        raise _error_in_file(path, error, f"{function}() failed") from error
     if not isinstance(made, nn.Module):
         raise ModelError(f"{path.name}:{function} returned {type(made).__name__}; expected a torch.nn.Module")
     return made
 
 
-def _functions(module: ModuleType) -> list[str]:
+def _function_names(module: ModuleType) -> list[str]:
     return [name for name, value in vars(module).items() if callable(value) and value.__module__ == module.__name__]
 
 
-def _refusal(path: Path, error: Exception, what: str) -> ModelError:
+def _error_in_file(path: Path, error: Exception, what: str) -> ModelError:
     """One line that points into the user's file: the last frame there, or the place of a syntax error."""
     lines = [
         frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path.resolve())

@@ -46,12 +46,14 @@ def baselines(making: Making) -> Iterator[tuple[Contestant, ...]]:
 def _torch(making: Making, net: Path, pictures: NDArray[np.uint8]) -> Contestant:
     import torch
 
-    from toolchain.models.preprocessing import normalized
+    from toolchain.models.preprocessing import normalize_images
 
     torch.set_num_threads(making.threads)
     device = "cuda" if kind_of(making.target).gpu and torch.cuda.is_available() else "cpu"
     module = net_in(making, net).module.eval().to(device)
-    inputs = [normalized(torch.from_numpy(pictures[at : at + 1]), making.recipe.input) for at in range(len(pictures))]
+    inputs = [
+        normalize_images(torch.from_numpy(pictures[at : at + 1]), making.recipe.input) for at in range(len(pictures))
+    ]
 
     def answer(image: torch.Tensor) -> object:
         with torch.inference_mode():

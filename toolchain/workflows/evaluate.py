@@ -77,18 +77,18 @@ def _by_bundle(folder: Path, data: DataSet) -> Evaluation:
 def _as_trained(recipe: Path) -> Evaluation:
     """The model as it came, in fp32: by torch, or by ONNX Runtime where it came as a graph."""
     from toolchain.compress.metrics import accuracy
-    from toolchain.compress.quantization.restore import rebuilt
+    from toolchain.compress.quantization.restore import rebuild_qat_layers
     from toolchain.export import ort_accuracy
     from toolchain.models import load_model
 
     read, data = read_recipe(recipe), _data(recipe)
     test = data.split("test")
     seed = read.build.seed
-    model = load_model(read.model, read.input, len(data.classes), recipe.parent, seed=seed, rebuild=rebuilt)
+    model = load_model(read.model, read.input, len(data.classes), recipe.parent, seed=seed, rebuild=rebuild_qat_layers)
     if model.module is not None:
         of, share = "fp32 torch", accuracy(model.module, test, read.input, "fp32 torch, test")
     else:
-        of, share = "fp32 onnxruntime", ort_accuracy(model.graph_or_refusal(), read.input, test)
+        of, share = "fp32 onnxruntime", ort_accuracy(model.require_graph(), read.input, test)
     return Evaluation(f"{recipe.name} {of}", data.name, len(test), round(share * len(test)), share)
 
 

@@ -13,7 +13,7 @@ import msgspec
 
 from toolchain.build.pipeline import prepare
 from toolchain.build.steps import facts_in, net_in, origin, rehearsed, stepped, trained
-from toolchain.compress import ORDERS
+from toolchain.compress import POST_EXPORT_STEPS
 from toolchain.errors import ModelError, RecordError, UsageError
 from toolchain.job.job import Making, trained_model
 from toolchain.job.stages import RECORD, keep, kept, tool_versions
@@ -41,7 +41,7 @@ class Written(msgspec.Struct, frozen=True):
 def write(place: Path, out: Path, step: int | None, target: str, say: Callable[[str], None]) -> tuple[Weights, Written]:
     """Run the steps of the recipe at `place`, up to number `step` (None: the last one on torch), and write the net to
     `out`, whole or not at all. UsageError or ModelError for what cannot be written."""
-    from toolchain.compress.quantization.restore import rebuilt, stored
+    from toolchain.compress.quantization.restore import rebuild_qat_layers, tensors_to_store
     from toolchain.models.save import write_weights
 
     check_out(out)
@@ -55,7 +55,7 @@ def write(place: Path, out: Path, step: int | None, target: str, say: Callable[[
     folders = folders[: 1 + max((number for number, one in enumerate(folders) if not facts_in(one).same), default=0)]
     record = _record(making, folders, _command(place, out, step))
     module = net_in(making, folders[-1]).module
-    write_weights(module, stored(module), record, making.recipe.model, making.base, out, rebuilt)
+    write_weights(module, tensors_to_store(module), record, making.recipe.model, making.base, out, rebuild_qat_layers)
     return record, Written(str(out), digest_of(out), record.accuracy, record.parameters, record.macs)
 
 
@@ -91,7 +91,7 @@ def check_step(making: Making, step: int | None) -> None:
     if not 0 <= step <= len(names):
         shown = ", ".join(f"{number} {name}" for number, name in enumerate(names, 1)) or "no steps"
         raise UsageError(f"--step={step}: the recipe has: {shown}; 0 is the model as it came")
-    if step and names[step - 1] in ORDERS:
+    if step and names[step - 1] in POST_EXPORT_STEPS:
         raise UsageError(
             f"--step={step}: {names[step - 1]} is done by the back end, after export, and changes no torch weights; "
             f"take --step={step - 1} or leave --step out"
@@ -100,7 +100,7 @@ def check_step(making: Making, step: int | None) -> None:
 
 def _record(making: Making, folders: tuple[Path, ...], command: str) -> Weights:
     """folders: of the net as it came and after each step that is told."""
-    recipe, last, started = making.recipe, kept(folders[-1], StepRecord), trained_model(making).written
+    recipe, last, started = making.recipe, kept(folders[-1], StepRecord), trained_model(making).weights_record
     applied = tuple(AppliedStep(name, msgspec.to_builtins(step)) for name, step in making.steps[: len(folders) - 1])
     classes, structure = _structure(making, folders, started)
     return Weights(
@@ -126,8 +126,8 @@ def _structure(making: Making, folders: tuple[Path, ...], started: Weights | Non
     """The classes to build the source for, and what to do to it. Quantization-aware layers are not described one by
     one: the net before them is, and how to make them of it. started: what the recipe's own weights say of themselves,
     when they were quantization-aware already."""
-    from toolchain.models.check import classes_of
-    from toolchain.models.save import structure_from
+    from toolchain.models.check import class_count
+    from toolchain.models.save import structure_for_source
 
     sparse = net_in(making, folders[-1]).sparse
     if started is not None and started.structure.learned is not None:
@@ -135,8 +135,8 @@ def _structure(making: Making, folders: tuple[Path, ...], started: Weights | Non
     names = [name for name, _ in making.steps[: len(folders) - 1]]
     at = names.index("qat") if "qat" in names else None
     module = net_in(making, folders[-1] if at is None else folders[at]).module
-    classes = classes_of(module, making.recipe.input)
-    found = structure_from(making.recipe.model, making.base, module, classes)
+    classes = class_count(module, making.recipe.input)
+    found = structure_for_source(making.recipe.model, making.base, module, classes)
     learned = None if at is None else _learned(making.steps[at][1])
     return classes, msgspec.structs.replace(found, sparse=sparse, learned=learned)
 
@@ -154,10 +154,10 @@ def _accuracy(making: Making, folder: Path) -> float | None:
 
     def make(result: Path, _: Path) -> None:
         from toolchain.compress.metrics import accuracy
-        from toolchain.models.check import classes_of
+        from toolchain.models.check import class_count
 
         module, test, shape = net_in(making, folder).module, making.data.split("test"), making.recipe.input
-        fits = len(test) and classes_of(module, shape) == len(making.data.classes)
+        fits = len(test) and class_count(module, shape) == len(making.data.classes)
         keep(result, accuracy(module, test, shape, "fp32 torch, test") if fits else None)
 
     title = "weights: fp32 accuracy on the test part"

@@ -7,31 +7,31 @@ import torch
 from torch import Tensor, nn
 
 from tests.compress.nets import PREPROCESSING, context, tiny
-from toolchain.compress.distillation.features import seen, stage_ends
-from toolchain.compress.distillation.layer_pairs import pairs_of
-from toolchain.compress.step import Net, Step
+from toolchain.compress.distillation.features import capture_features, find_stage_ends
+from toolchain.compress.distillation.layer_pairs import pair_layers
+from toolchain.compress.step import CompressedModel, Step
 from toolchain.compress.steps.distill_attention import DistillAttention
 from toolchain.compress.steps.distill_hints import DistillHints
 from toolchain.compress.steps.distill_self import DistillSelf
 from toolchain.errors import RecipeError
-from toolchain.models.cifar import cifar_net
-from toolchain.models.torchvision import unfilled
+from toolchain.models.cifar import cifar_network
+from toolchain.models.torchvision import random_network
 from toolchain.records.tensors import Preprocessing
 
 CIFAR, PHOTO = Preprocessing(32, 32), Preprocessing(224, 224)
 
 
 def ends(module: nn.Module, preprocessing: Preprocessing) -> list[tuple[str, int]]:
-    return [(one.name, one.height) for one in stage_ends(module.eval(), preprocessing, "the net")]
+    return [(one.name, one.height) for one in find_stage_ends(module.eval(), preprocessing, "the net")]
 
 
 def test_a_resnets_stages_end_where_the_next_block_makes_pictures_smaller() -> None:
-    assert ends(cifar_net("resnet20", 10), CIFAR) == [("stages.0.2", 32), ("stages.1.2", 16), ("stages.2.2", 8)]
-    assert ends(cifar_net("resnet8", 10), CIFAR) == [("stages.0.0", 32), ("stages.1.0", 16), ("stages.2.0", 8)]
+    assert ends(cifar_network("resnet20", 10), CIFAR) == [("stages.0.2", 32), ("stages.1.2", 16), ("stages.2.2", 8)]
+    assert ends(cifar_network("resnet8", 10), CIFAR) == [("stages.0.0", 32), ("stages.1.0", 16), ("stages.2.0", 8)]
 
 
 def test_a_vggs_stages_end_before_its_poolings() -> None:
-    assert ends(cifar_net("vgg11", 10), CIFAR) == [
+    assert ends(cifar_network("vgg11", 10), CIFAR) == [
         ("features.2", 32),
         ("features.6", 16),
         ("features.13", 8),
@@ -43,8 +43,8 @@ def test_a_vggs_stages_end_before_its_poolings() -> None:
 def test_a_block_is_not_looked_into() -> None:
     """MobileNet's blocks widen before they shrink; the wide map is inside a block and ends no stage."""
     with torch.device("meta"):
-        wanted = [name for name, _ in unfilled("mobilenet_v2", 10, {}).named_children()]
-    found = ends(unfilled("mobilenet_v2", 10, {}), Preprocessing(64, 64))
+        wanted = [name for name, _ in random_network("mobilenet_v2", 10, {}).named_children()]
+    found = ends(random_network("mobilenet_v2", 10, {}), Preprocessing(64, 64))
     assert wanted == ["features", "classifier"]
     assert [name for name, _ in found] == ["features.1", "features.3", "features.6", "features.13", "features.18.2"]
 
@@ -79,7 +79,7 @@ def test_what_shrinks_more_than_by_half_is_looked_into() -> None:
 
 def test_stages_are_paired_from_the_deepest(tmp_path: Path) -> None:
     place = context(tmp_path, preprocessing=CIFAR)
-    pairs = pairs_of(cifar_net("resnet8", 10).eval(), (cifar_net("vgg11", 10).eval(),), (), (), place)
+    pairs = pair_layers(cifar_network("resnet8", 10).eval(), (cifar_network("vgg11", 10).eval(),), (), (), place)
     assert [(one.student_layer.name, one.teacher_layer.name) for one in pairs] == [
         ("stages.0.0", "features.13"),
         ("stages.1.0", "features.20"),
@@ -89,8 +89,8 @@ def test_stages_are_paired_from_the_deepest(tmp_path: Path) -> None:
 
 def test_seen_gives_what_goes_in_or_comes_out_and_leaves_no_hook() -> None:
     net, images = tiny(), torch.randn(2, 3, 8, 8)
-    answers, (out,) = seen(net, images, ["stem"])
-    _, (into,) = seen(net, images, ["body"], "input")
+    answers, (out,) = capture_features(net, images, ["stem"])
+    _, (into,) = capture_features(net, images, ["body"], "input")
     assert torch.equal(out, into)
     assert torch.equal(answers, net(images))  # type: ignore[arg-type]  # a net without auxiliary classifiers
     assert not any(layer._forward_hooks for layer in net.modules())
@@ -114,14 +114,14 @@ def test_seen_gives_what_goes_in_or_comes_out_and_leaves_no_hook() -> None:
 )
 def test_a_layer_that_is_not_there_is_named_with_the_nearest(step: Step, message: str, tmp_path: Path) -> None:
     with pytest.raises(RecipeError) as error:
-        step.rehearse(Net(tiny()), context(tmp_path, original=tiny))
+        step.dry_run(CompressedModel(tiny()), context(tmp_path, original=tiny))
     assert str(error.value).startswith(message)
 
 
 def test_a_net_without_stages_is_refused(tmp_path: Path) -> None:
     flat = nn.Sequential(nn.Flatten(), nn.Linear(192, 4)).eval()
     with pytest.raises(RecipeError, match=r"^no stages found in the net: no layer gives \[N, C, H, W\] above 1x1"):
-        DistillSelf().rehearse(Net(flat), context(tmp_path))
+        DistillSelf().dry_run(CompressedModel(flat), context(tmp_path))
     with pytest.raises(RecipeError, match=r"^only one stage found in the net, 0; name the exits: layers = "):
         whole = nn.Sequential(nn.Conv2d(3, 4, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
-        DistillSelf().rehearse(Net(whole), context(tmp_path))
+        DistillSelf().dry_run(CompressedModel(whole), context(tmp_path))

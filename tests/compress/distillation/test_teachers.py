@@ -10,9 +10,9 @@ from torch import nn
 
 from tests.compress.nets import CLASSES, PREPROCESSING, context, tiny
 from toolchain.compress.distillation.onnx_teacher import OnnxTeacher
-from toolchain.compress.distillation.teachers import entropy_weighted, taught, teachers_of
+from toolchain.compress.distillation.teachers import entropy_weighted_mean, load_teachers, teacher_logits
 from toolchain.compress.serialization import weights_digest
-from toolchain.compress.step import Net
+from toolchain.compress.step import CompressedModel
 from toolchain.compress.steps.distill import Distill
 from toolchain.compress.steps.distill_hints import DistillHints
 from toolchain.errors import RecipeError, ToolchainError
@@ -40,7 +40,7 @@ def graph(
 def refused(path: Path, small_epochs: int = 0) -> str:
     step = Distill(teachers=(ModelSpec(path.name),), small_epochs=small_epochs)
     with pytest.raises(ToolchainError) as error:
-        step.rehearse(Net(tiny()), context(path.parent, base=path.parent))
+        step.dry_run(CompressedModel(tiny()), context(path.parent, base=path.parent))
     assert "\n" not in str(error.value)
     return str(error.value)
 
@@ -64,8 +64,8 @@ def test_a_student_learns_from_an_onnx_teacher(tmp_path: Path) -> None:
     graph(tmp_path / "t.onnx", 1)
     step = Distill(teachers=(ModelSpec("t.onnx"),), epochs=2, small_epochs=1, batch_size=16, alpha=0.9)
     place = context(tmp_path / "work", base=tmp_path)
-    assert step.rehearse(Net(tiny()), place).history == ()
-    assert len(step.apply(Net(tiny()), place).history) == 2
+    assert step.dry_run(CompressedModel(tiny()), place).history == ()
+    assert len(step.apply(CompressedModel(tiny()), place).history) == 2
 
 
 def test_graphs_that_differ_have_other_digests(tmp_path: Path) -> None:
@@ -90,19 +90,19 @@ def test_an_onnx_teacher_of_other_classes_is_refused(tmp_path: Path) -> None:
 def test_an_onnx_teacher_has_no_inner_layers(tmp_path: Path) -> None:
     graph(tmp_path / "t.onnx")
     with pytest.raises(RecipeError, match=r"^teacher t.onnx: an ONNX file has no inner layers to learn from; use dist"):
-        DistillHints(teachers=(ModelSpec("t.onnx"),)).rehearse(Net(tiny()), context(tmp_path, base=tmp_path))
+        DistillHints(teachers=(ModelSpec("t.onnx"),)).dry_run(CompressedModel(tiny()), context(tmp_path, base=tmp_path))
 
 
 def test_the_original_net_teaches_where_no_other_is_named(tmp_path: Path) -> None:
-    [teacher] = teachers_of((), context(tmp_path, original=tiny))
+    [teacher] = load_teachers((), context(tmp_path, original=tiny))
     assert weights_digest(teacher) == weights_digest(tiny())
     assert not any(parameter.requires_grad for parameter in teacher.parameters())
     with pytest.raises(RecipeError, match=r"^no teacher is named and there is no original net; add teachers = "):
-        teachers_of((), context(tmp_path))
+        load_teachers((), context(tmp_path))
     with pytest.raises(
         RecipeError, match=r"^the net that the recipe starts from tells 7 classes apart, data 'made' has"
     ):
-        teachers_of((), context(tmp_path, original=lambda: tiny(7)))
+        load_teachers((), context(tmp_path, original=lambda: tiny(7)))
 
 
 def test_a_teacher_that_takes_one_size_alone_is_refused_for_small_epochs(tmp_path: Path) -> None:
@@ -111,15 +111,15 @@ def test_a_teacher_that_takes_one_size_alone_is_refused_for_small_epochs(tmp_pat
 
     step, place = Distill(small_epochs=1), context(tmp_path, original=flat)
     with pytest.raises(RecipeError, match=r"takes no pictures of 6x6, as small_epochs shows them \(.*mat1 and mat2"):
-        step.rehearse(Net(tiny()), place)
-    Distill().rehearse(Net(tiny()), place)
+        step.dry_run(CompressedModel(tiny()), place)
+    Distill().dry_run(CompressedModel(tiny()), place)
 
 
 def test_a_confident_teacher_counts_more_than_an_unsure_one() -> None:
     sure, unsure = torch.tensor([[20.0, 0.0]]), torch.tensor([[0.0, 0.0]])
-    assert torch.allclose(entropy_weighted(torch.stack([sure, unsure])), sure, atol=1e-4)
-    assert torch.equal(entropy_weighted(sure[None]), sure)
-    alike = entropy_weighted(torch.stack([unsure, unsure + 2]))
+    assert torch.allclose(entropy_weighted_mean(torch.stack([sure, unsure])), sure, atol=1e-4)
+    assert torch.equal(entropy_weighted_mean(sure[None]), sure)
+    alike = entropy_weighted_mean(torch.stack([unsure, unsure + 2]))
     assert torch.allclose(alike, unsure + 1)
 
 
@@ -127,13 +127,13 @@ def test_entropy_weights_are_those_of_the_formula() -> None:
     shares = torch.tensor([[0.5, 0.5], [0.9, 0.1], [0.99, 0.01]])
     entropies = -(shares * shares.log()).sum(1)
     weights = (1 - entropies / entropies.sum()) / 2
-    found = entropy_weighted(shares.log()[:, None])
+    found = entropy_weighted_mean(shares.log()[:, None])
     assert torch.allclose(found[0], (weights[:, None] * shares.log()).sum(0), atol=1e-6)
     assert torch.allclose(weights.sum(), torch.tensor(1.0))
 
 
 def test_several_teachers_are_averaged_without_gradients() -> None:
     first, second, images = tiny(), nn.Sequential(nn.Flatten(), nn.Linear(192, 4)), torch.randn(3, 3, 8, 8)
-    found = taught((first, second), images)
+    found = teacher_logits((first, second), images)
     assert not found.requires_grad
     assert torch.allclose(found, (first(images) + second(images)) / 2)

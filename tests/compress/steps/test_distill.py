@@ -8,13 +8,13 @@ import torch
 
 from tests.compress.contract import keeps_the_contract
 from tests.compress.nets import context, tiny
-from toolchain.compress import TABLE, steps_from
+from toolchain.compress import TABLE, parse_steps
 from toolchain.compress.batches import Batches
-from toolchain.compress.distillation.features import seen
+from toolchain.compress.distillation.features import capture_features
 from toolchain.compress.metrics import accuracy
-from toolchain.compress.reinitialize import fresh
+from toolchain.compress.reinitialize import reinitialize
 from toolchain.compress.serialization import weights_digest
-from toolchain.compress.step import Context, Net, Step
+from toolchain.compress.step import CompressedModel, Step, StepContext
 from toolchain.compress.steps.distill_attention import attention_loss
 from toolchain.compress.steps.distill_relation import angle_loss, distance_loss, embedding
 from toolchain.errors import RecipeError
@@ -34,11 +34,11 @@ def one_thread() -> Iterator[None]:
 
 def step(kind: str, **changes: Any) -> Step:
     options = {"epochs": 3, "batch_size": 16, "augment": ["crop"], "lr": 0.1, **SHORT.get(kind, {}), **changes}
-    [(_, found)] = steps_from(({kind: options},), "test")
+    [(_, found)] = parse_steps(({kind: options},), "test")
     return found
 
 
-def taught(folder: Path, **changes: Any) -> Context:
+def taught(folder: Path, **changes: Any) -> StepContext:
     """The contract's context, and an original net to teach."""
     return context(folder, **{"original": tiny, **changes})
 
@@ -49,7 +49,7 @@ def test_every_kind_keeps_the_steps_contract(kind: str, tmp_path: Path, monkeypa
     keeps_the_contract(kind, step(kind), tmp_path)
 
 
-def uneven(folder: Path, **changes: Any) -> Context:
+def uneven(folder: Path, **changes: Any) -> StepContext:
     """Few training pictures whose labels are mostly wrong: who has a teacher that knows better does better."""
     place = taught(folder, **changes)
     train = place.data.split("train")
@@ -62,8 +62,8 @@ def uneven(folder: Path, **changes: Any) -> Context:
 def teacher(tmp_path_factory: pytest.TempPathFactory) -> torch.nn.Module:
     """A net that knows the answers."""
     torch.set_num_threads(1)
-    [(_, finetune)] = steps_from(({"finetune": {"epochs": 12, "batch_size": 16, "lr": 0.1, "augment": []}},), "test")
-    return finetune.apply(Net(tiny()), context(tmp_path_factory.mktemp("teacher"))).module
+    [(_, finetune)] = parse_steps(({"finetune": {"epochs": 12, "batch_size": 16, "lr": 0.1, "augment": []}},), "test")
+    return finetune.apply(CompressedModel(tiny()), context(tmp_path_factory.mktemp("teacher"))).module
 
 
 @pytest.mark.parametrize("kind", ["distill", "distill_decoupled"])
@@ -72,13 +72,15 @@ def test_what_a_teacher_knows_reaches_the_student_against_wrong_labels(
 ) -> None:
     place = uneven(tmp_path, original=lambda: teacher)
     options: dict[str, Any] = {"beta": 8.0} if kind == "distill_decoupled" else {"alpha": 0.99}
-    after = step(kind, epochs=10, keep_best=False, **options).apply(Net(tiny()), place)
-    assert reached(after, place) > reached(Net(teacher), place) - 0.15
-    alone = step("finetune", epochs=10, keep_best=False).apply(Net(tiny()), replace(place, folder=tmp_path / "alone"))
+    after = step(kind, epochs=10, keep_best=False, **options).apply(CompressedModel(tiny()), place)
+    assert reached(after, place) > reached(CompressedModel(teacher), place) - 0.15
+    alone = step("finetune", epochs=10, keep_best=False).apply(
+        CompressedModel(tiny()), replace(place, folder=tmp_path / "alone")
+    )
     assert reached(alone, place) < 0.5 < reached(after, place)
 
 
-def reached(net: Net, place: Context) -> float:
+def reached(net: CompressedModel, place: StepContext) -> float:
     return accuracy(net.module, place.data.split("validate"), place.preprocessing, "validate")
 
 
@@ -97,19 +99,21 @@ def test_what_a_teacher_gives_inside_reaches_the_student(kind: str, teacher: tor
     """The student comes nearer to the teacher, by the measure of its kind, than one that learns without."""
     place = taught(tmp_path / "with", original=lambda: teacher)
     training: dict[str, Any] = {"epochs": 8, "keep_best": False, "lr": RATE.get(kind, 0.1)}
-    student = Net(fresh(Net(tiny()), 8).eval())
+    student = CompressedModel(reinitialize(CompressedModel(tiny()), 8).eval())
     near = step(kind, **training, **FAR[kind]).apply(student, place).module
     place = replace(place, folder=tmp_path / "alone")
     alone = step(kind, **training, **dict.fromkeys(FAR[kind], 0.0)).apply(student, place).module
     assert distance(kind, near, teacher, place) < 0.8 * distance(kind, alone, teacher, place)
 
 
-def distance(kind: str, student: torch.nn.Module, teacher: torch.nn.Module, place: Context) -> float:
-    images, _ = next(Batches(place.data.split("validate"), place.preprocessing, torch.device("cpu")).in_order())
+def distance(kind: str, student: torch.nn.Module, teacher: torch.nn.Module, place: StepContext) -> float:
+    images, _ = next(Batches(place.data.split("validate"), place.preprocessing, torch.device("cpu")).ordered_batches())
     with torch.no_grad():
-        mine, other = (seen(net, images, ["stem", "body"])[1] for net in (student, teacher))
+        mine, other = (capture_features(net, images, ["stem", "body"])[1] for net in (student, teacher))
         if kind == "distill_relation":
-            embeddings = [embedding(seen(net, images, ["head"], "input")[1][0]) for net in (student, teacher)]
+            embeddings = [
+                embedding(capture_features(net, images, ["head"], "input")[1][0]) for net in (student, teacher)
+            ]
             return float(distance_loss(*embeddings) + 2 * angle_loss(*embeddings))
         return float(attention_loss(mine, other)) if kind == "distill_attention" else untold(mine[1], other[1])
 
@@ -124,7 +128,7 @@ def untold(mine: torch.Tensor, other: torch.Tensor) -> float:
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_interrupted_training_ends_with_the_same_weights(kind: str, tmp_path: Path) -> None:
     """Interrupted where it hurts: within the second generation, between hints and labels, beside its exits."""
-    straight = step(kind, small_epochs=1).apply(Net(tiny()), taught(tmp_path / "straight"))
+    straight = step(kind, small_epochs=1).apply(CompressedModel(tiny()), taught(tmp_path / "straight"))
     said: list[str] = []
 
     def stop(text: str) -> None:
@@ -133,18 +137,18 @@ def test_an_interrupted_training_ends_with_the_same_weights(kind: str, tmp_path:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        step(kind, small_epochs=1).apply(Net(tiny()), taught(tmp_path / "again", say=stop))
+        step(kind, small_epochs=1).apply(CompressedModel(tiny()), taught(tmp_path / "again", say=stop))
     resumed: list[str] = []
-    after = step(kind, small_epochs=1).apply(Net(tiny()), taught(tmp_path / "again", say=resumed.append))
+    after = step(kind, small_epochs=1).apply(CompressedModel(tiny()), taught(tmp_path / "again", say=resumed.append))
     assert weights_digest(after.module) == weights_digest(straight.module)
     assert [one["loss"] for one in after.history] == [one["loss"] for one in straight.history]
     assert sum(one.startswith("epoch") for one in resumed) == 1
 
 
 def test_another_teacher_is_another_training(tmp_path: Path) -> None:
-    first = step("distill_hints").apply(Net(tiny()), taught(tmp_path))
+    first = step("distill_hints").apply(CompressedModel(tiny()), taught(tmp_path))
     other = step("distill_hints").apply(
-        Net(tiny()), taught(tmp_path, original=lambda: tiny(dropout=0.5).train().apply(other_weights))
+        CompressedModel(tiny()), taught(tmp_path, original=lambda: tiny(dropout=0.5).train().apply(other_weights))
     )
     assert weights_digest(first.module) != weights_digest(other.module)
 
@@ -160,7 +164,7 @@ def test_zeros_stay_zeros(kind: str, tmp_path: Path) -> None:
     student = tiny()
     with torch.no_grad():
         dict(student.named_parameters())["body.0.weight"][:, ::2] = 0.0
-    after = step(kind, epochs=2).apply(Net(student, sparse=("body.0.weight",)), taught(tmp_path))
+    after = step(kind, epochs=2).apply(CompressedModel(student, sparse=("body.0.weight",)), taught(tmp_path))
     layer = after.module.get_submodule("body.0")
     weight = dict(layer.named_parameters())["weight"].detach()
     assert float(weight[:, ::2].abs().max()) == 0.0
@@ -172,7 +176,7 @@ def test_a_teacher_of_other_classes_is_refused_before_training(kind: str, tmp_pa
     with pytest.raises(
         RecipeError, match=r"tells 7 classes apart, data 'made' has 4; name a teacher of the same classes"
     ):
-        step(kind).rehearse(Net(tiny()), taught(tmp_path, original=lambda: tiny(7)))
+        step(kind).dry_run(CompressedModel(tiny()), taught(tmp_path, original=lambda: tiny(7)))
 
 
 @pytest.mark.parametrize(
@@ -198,7 +202,7 @@ def test_options_that_cannot_work_are_refused(kind: str, options: dict[str, Any]
 def test_the_best_of_the_peers_can_be_kept(tmp_path: Path) -> None:
     said: list[str] = []
     place = taught(tmp_path, say=said.append)
-    after = step("distill_mutual", copies=2, keep="best").apply(Net(tiny()), place)
+    after = step("distill_mutual", copies=2, keep="best").apply(CompressedModel(tiny()), place)
     found = [float(one.strip("%")) for one in said[-1].removeprefix("peers on validate: ").split(", ")]
     assert len(found) == 3
     assert 100 * reached(after, place) == pytest.approx(max(found), abs=0.01)
@@ -219,5 +223,5 @@ class Owner(torch.nn.Module):
 
 def test_a_net_that_cannot_begin_anew_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"^layer '' \(Owner\) cannot begin anew: it has weights and no reset_param"):
-        step("born_again").rehearse(Net(Owner().eval()), taught(tmp_path))
-    step("born_again", start="student").rehearse(Net(Owner().eval()), taught(tmp_path))
+        step("born_again").dry_run(CompressedModel(Owner().eval()), taught(tmp_path))
+    step("born_again", start="student").dry_run(CompressedModel(Owner().eval()), taught(tmp_path))

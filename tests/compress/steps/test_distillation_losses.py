@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from toolchain.compress.distillation.layer_pairs import alike
+from toolchain.compress.distillation.layer_pairs import match_sizes
 from toolchain.compress.steps.distill_attention import attention_loss, attention_map
 from toolchain.compress.steps.distill_hints import hint_loss
 from toolchain.compress.steps.distill_mutual import DistillMutual
 from toolchain.compress.steps.distill_relation import angle_loss, distance_loss, embedding
 from toolchain.compress.steps.distill_self import DistillSelf
-from toolchain.compress.training.losses import decoupled_kl, labelled, logits_of, softened_kl
+from toolchain.compress.training.losses import classification_loss, decoupled_kl, distillation_kl, logits_of
 
 LABELS = torch.tensor([0, 2])
 STUDENT = torch.tensor([[1.0, 2.0, 0.5], [0.0, -1.0, 3.0]])
@@ -31,7 +31,7 @@ def softmax(logits: list[float], temperature: float) -> list[float]:
 
 def test_softened_answers_are_compared_as_hinton_says() -> None:
     each = [kl(softmax(t, 2), softmax(s, 2)) for t, s in zip(TEACHER.tolist(), STUDENT.tolist(), strict=True)]
-    assert float(softened_kl(STUDENT, TEACHER, 2.0)) == pytest.approx(4 * sum(each) / 2, rel=1e-5)
+    assert float(distillation_kl(STUDENT, TEACHER, 2.0)) == pytest.approx(4 * sum(each) / 2, rel=1e-5)
 
 
 def decoupled_by_hand(
@@ -59,7 +59,7 @@ def test_decoupled_parts_make_up_the_whole_answer() -> None:
         s, t, label = STUDENT[row : row + 1], TEACHER[row : row + 1], LABELS[row : row + 1]
         share = 1 - float(functional.softmax(t, 1)[0, label])
         found = float(decoupled_kl(s, t, label, 1.0, share, 1.0))
-        assert found == pytest.approx(float(softened_kl(s, t, 1.0)), rel=1e-4)
+        assert found == pytest.approx(float(distillation_kl(s, t, 1.0)), rel=1e-4)
 
 
 def test_hints_are_mean_squared_differences_averaged_over_layers() -> None:
@@ -69,7 +69,7 @@ def test_hints_are_mean_squared_differences_averaged_over_layers() -> None:
 
 def test_maps_of_different_size_meet_at_the_smaller() -> None:
     small, large = torch.tensor([[[[1.0]]]]), torch.tensor([[[[0.0, 2.0], [4.0, 6.0]]]])
-    one, other = alike(small, large)
+    one, other = match_sizes(small, large)
     assert one.shape == other.shape == (1, 1, 1, 1)
     assert float(other) == 3.0
 
@@ -127,21 +127,21 @@ def test_peers_learn_from_labels_and_from_each_other() -> None:
     step = DistillMutual(weight=0.5, temperature=2.0)
     found = step._loss(Said((STUDENT, TEACHER)), STUDENT, LABELS)
     hard = functional.cross_entropy(STUDENT, LABELS) + functional.cross_entropy(TEACHER, LABELS)
-    soft = softened_kl(STUDENT, TEACHER, 2.0) + softened_kl(TEACHER, STUDENT, 2.0)
+    soft = distillation_kl(STUDENT, TEACHER, 2.0) + distillation_kl(TEACHER, STUDENT, 2.0)
     assert torch.allclose(found, hard + 0.5 * soft)
 
 
 def test_an_exit_learns_from_labels_answers_and_the_deepest_map() -> None:
-    from toolchain.compress.distillation.auxiliary import Seen
+    from toolchain.compress.distillation.auxiliary import StudentOutput
 
     deepest, shallow = torch.ones(2, 3, 1, 1), torch.zeros(2, 3, 1, 1)
     step = DistillSelf(alpha=0.3, temperature=3.0, hint_weight=0.5, exit_weight=2.0)
-    found = step._loss(Said(Seen(TEACHER, (shallow, deepest), ((STUDENT, shallow),))), STUDENT, LABELS)
-    hard, soft = functional.cross_entropy(STUDENT, LABELS), softened_kl(STUDENT, TEACHER, 3.0)
+    found = step._loss(Said(StudentOutput(TEACHER, (shallow, deepest), ((STUDENT, shallow),))), STUDENT, LABELS)
+    hard, soft = functional.cross_entropy(STUDENT, LABELS), distillation_kl(STUDENT, TEACHER, 3.0)
     exit_loss = 0.7 * hard + 0.3 * soft + 0.5 * 1.0
     assert torch.allclose(found, functional.cross_entropy(TEACHER, LABELS) + 2 * exit_loss)
 
 
 def test_a_wrapper_of_a_net_with_auxiliary_classifiers_answers_with_the_nets_own() -> None:
     assert torch.equal(logits_of(((STUDENT, TEACHER), ())), STUDENT)  # type: ignore[arg-type]  # a wrapper's answers
-    assert float(labelled((STUDENT, None), LABELS, 0.0)) == float(functional.cross_entropy(STUDENT, LABELS))
+    assert float(classification_loss((STUDENT, None), LABELS, 0.0)) == float(functional.cross_entropy(STUDENT, LABELS))

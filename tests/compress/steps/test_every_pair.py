@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from tests.compress.nets import context, residual
-from toolchain.compress import ORDERS, TABLE, UNDONE, check_order, steps_from
-from toolchain.compress.metrics import one_picture
-from toolchain.compress.step import Net, Step
+from toolchain.compress import INVALIDATES_QAT, POST_EXPORT_STEPS, TABLE, check_order, parse_steps
+from toolchain.compress.metrics import example_input
+from toolchain.compress.step import CompressedModel, Step
 from toolchain.errors import RecipeError
 
 TRAINED = {"epochs": 1, "batch_size": 16}
@@ -29,11 +29,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 
 def steps(*names: str) -> tuple[tuple[str, Step], ...]:
-    return steps_from(tuple({name: OPTIONS[name]} for name in names), "x.toml")
+    return parse_steps(tuple({name: OPTIONS[name]} for name in names), "x.toml")
 
 
-def applied(name: str, net: Net, folder: Path, **more: Any) -> Net:
-    [(_, step)] = steps_from(({name: OPTIONS[name] | more},), "x.toml")
+def applied(name: str, net: CompressedModel, folder: Path, **more: Any) -> CompressedModel:
+    [(_, step)] = parse_steps(({name: OPTIONS[name] | more},), "x.toml")
     place = context(folder, original=residual)
     folder.mkdir()
     step.check(place)
@@ -41,8 +41,8 @@ def applied(name: str, net: Net, folder: Path, **more: Any) -> Net:
 
 
 @cache
-def after(name: str, folder: Path) -> Net:
-    return applied(name, Net(residual()), folder)
+def after(name: str, folder: Path) -> CompressedModel:
+    return applied(name, CompressedModel(residual()), folder)
 
 
 @pytest.fixture(scope="module")
@@ -52,10 +52,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def refused(first: str, second: str) -> bool:
     """What cannot work: anything that undoes what a grid was found for; what orders the back end comes last."""
-    if second == "quantize_weights" and first in ORDERS:
+    if second == "quantize_weights" and first in POST_EXPORT_STEPS:
         return False
-    return (first in ORDERS and (second not in ORDERS or first == second)) or (
-        first == "qat" and second in (*UNDONE, "born_again", "distill_mutual")
+    return (first in POST_EXPORT_STEPS and (second not in POST_EXPORT_STEPS or first == second)) or (
+        first == "qat" and second in (*INVALIDATES_QAT, "born_again", "distill_mutual")
     )
 
 
@@ -73,5 +73,5 @@ def test_a_step_is_followed_by_every_other_or_refuses_in_one_line(first: str, fo
         more = {"sparsity": 0.9} if "sparsify" in second else {}  # not what the first has reached already
         net = applied(second, after(first, folder / first), folder / f"{first}-{second}", **more)
         with torch.no_grad():
-            answer = net.module(one_picture(net.module, context(folder).preprocessing))
+            answer = net.module(example_input(net.module, context(folder).preprocessing))
         assert answer.isfinite().all(), f"{first}, {second}"

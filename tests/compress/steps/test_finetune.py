@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from tests.compress.contract import keeps_the_contract
 from tests.compress.nets import context, data, tiny
-from toolchain.compress import steps_from
+from toolchain.compress import parse_steps
 from toolchain.compress.metrics import accuracy
 from toolchain.compress.serialization import weights_digest
-from toolchain.compress.step import Net
+from toolchain.compress.step import CompressedModel
 from toolchain.compress.steps.finetune import Finetune
 from toolchain.compress.training.freezing import parameter_groups
 from toolchain.errors import ModelError, RecipeError
@@ -30,8 +30,8 @@ def step(**changes: Any) -> Finetune:
     return Finetune(**{"epochs": 3, "batch_size": 16, "augment": ("crop",), "lr": 0.1, **changes})
 
 
-def digest(finetune: Finetune, folder: Path, net: Net | None = None) -> str:
-    return weights_digest(finetune.apply(net or Net(tiny()), context(folder)).module)
+def digest(finetune: Finetune, folder: Path, net: CompressedModel | None = None) -> str:
+    return weights_digest(finetune.apply(net or CompressedModel(tiny()), context(folder)).module)
 
 
 def test_finetune_keeps_the_steps_contract(tmp_path: Path) -> None:
@@ -41,15 +41,15 @@ def test_finetune_keeps_the_steps_contract(tmp_path: Path) -> None:
 def test_of_equally_good_epochs_the_last_is_kept(tmp_path: Path) -> None:
     still = {"lr": 1e-6, "lr_end": 1e-6, "schedule": "constant"}  # weights move, answers do not
     bare = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 6 * 6, 4)).eval()
-    last = step(keep_best=False, **still).apply(Net(bare), context(tmp_path / "a"))
+    last = step(keep_best=False, **still).apply(CompressedModel(bare), context(tmp_path / "a"))
     assert len({entry["accuracy_validate"] for entry in last.history}) == 1
-    assert digest(step(**still), tmp_path / "b", Net(bare)) == weights_digest(last.module)
+    assert digest(step(**still), tmp_path / "b", CompressedModel(bare)) == weights_digest(last.module)
 
 
 def test_training_learns_and_records_every_epoch(tmp_path: Path) -> None:
     said: list[str] = []
     place = context(tmp_path, say=said.append)
-    after = step(epochs=6).apply(Net(tiny()), place)
+    after = step(epochs=6).apply(CompressedModel(tiny()), place)
     assert [entry["epoch"] for entry in after.history] == [1, 2, 3, 4, 5, 6]
     assert after.history[-1]["loss"] < after.history[0]["loss"]
     best = max(entry["accuracy_validate"] for entry in after.history)
@@ -60,10 +60,10 @@ def test_training_learns_and_records_every_epoch(tmp_path: Path) -> None:
 
 
 def test_the_seed_decides_the_weights_and_nothing_else_does(tmp_path: Path) -> None:
-    first = digest(step(), tmp_path / "a", Net(tiny(dropout=0.2)))
+    first = digest(step(), tmp_path / "a", CompressedModel(tiny(dropout=0.2)))
     torch.manual_seed(99)
-    assert digest(step(), tmp_path / "b", Net(tiny(dropout=0.2))) == first
-    assert digest(step(seed=6), tmp_path / "c", Net(tiny(dropout=0.2))) != first
+    assert digest(step(), tmp_path / "b", CompressedModel(tiny(dropout=0.2))) == first
+    assert digest(step(seed=6), tmp_path / "c", CompressedModel(tiny(dropout=0.2))) != first
 
 
 def test_a_checkpoint_of_other_options_is_not_taken_up(tmp_path: Path) -> None:
@@ -80,18 +80,18 @@ def test_a_damaged_checkpoint_means_training_again(tmp_path: Path) -> None:
 
 def test_the_last_epoch_is_kept_without_validation_pictures(tmp_path: Path) -> None:
     place = replace(context(tmp_path), data=data(train=40))
-    after = step(ema_decay=0.5).apply(Net(tiny()), place)
+    after = step(ema_decay=0.5).apply(CompressedModel(tiny()), place)
     assert "accuracy_validate" not in after.history[-1]
     assert weights_digest(after.module) != weights_digest(tiny())
 
 
 def test_a_part_smaller_than_a_batch_is_one_batch(tmp_path: Path) -> None:
-    assert len(step(batch_size=1000).apply(Net(tiny()), context(tmp_path)).history) == 3
+    assert len(step(batch_size=1000).apply(CompressedModel(tiny()), context(tmp_path)).history) == 3
 
 
 def test_a_frozen_backbone_keeps_weights_and_statistics(tmp_path: Path) -> None:
     before = tiny(classes=7)
-    after = step(freeze="backbone", replace_head=True).apply(Net(before), context(tmp_path)).module
+    after = step(freeze="backbone", replace_head=True).apply(CompressedModel(before), context(tmp_path)).module
     old, new = before.state_dict(), after.state_dict()
     assert new["head.weight"].shape == (4, 32)
     assert all(torch.equal(old[name], new[name]) for name in old if not name.startswith("head"))
@@ -99,9 +99,15 @@ def test_a_frozen_backbone_keeps_weights_and_statistics(tmp_path: Path) -> None:
 
 def test_what_is_frozen_by_name_learns_after_unfreeze_after(tmp_path: Path) -> None:
     before = tiny().state_dict()
-    frozen = step(freeze=("stem",), keep_best=False).apply(Net(tiny()), context(tmp_path / "a")).module.state_dict()
+    frozen = (
+        step(freeze=("stem",), keep_best=False)
+        .apply(CompressedModel(tiny()), context(tmp_path / "a"))
+        .module.state_dict()
+    )
     thawed = (
-        step(freeze=("stem",), unfreeze_after=2, keep_best=False).apply(Net(tiny()), context(tmp_path / "b")).module
+        step(freeze=("stem",), unfreeze_after=2, keep_best=False)
+        .apply(CompressedModel(tiny()), context(tmp_path / "b"))
+        .module
     )
     assert torch.equal(frozen["stem.0.weight"], before["stem.0.weight"])
     assert torch.equal(frozen["stem.1.running_mean"], before["stem.1.running_mean"])
@@ -111,7 +117,7 @@ def test_what_is_frozen_by_name_learns_after_unfreeze_after(tmp_path: Path) -> N
 
 def learning_by_epoch(finetune: Finetune, module: nn.Module) -> list[set[str]]:
     """The tops of the parameters that learn, epoch by epoch."""
-    ready = finetune._ready(finetune._frozen(module, "head"))
+    ready = finetune._start_epoch(finetune._frozen_by_epoch(module, "head"))
     found = []
     for epoch in range(finetune.epochs):
         ready(module, epoch)
@@ -129,15 +135,15 @@ def test_layers_thaw_on_a_schedule(tmp_path: Path) -> None:
     ]
     both = step(epochs=4, freeze="backbone", unfreeze={"1": ("body",)}, unfreeze_after=2)
     assert learning_by_epoch(both, tiny())[1:3] == [{"body", "head"}, {"stem", "body", "head"}]
-    assert len(schedule.apply(Net(tiny()), context(tmp_path)).history) == 4
+    assert len(schedule.apply(CompressedModel(tiny()), context(tmp_path)).history) == 4
 
 
 def test_a_schedule_is_written_as_a_table() -> None:
-    [(_, found)] = steps_from(({"finetune": {"freeze": "backbone", "unfreeze": {"3": ["stem"]}}},), "x.toml")
+    [(_, found)] = parse_steps(({"finetune": {"freeze": "backbone", "unfreeze": {"3": ["stem"]}}},), "x.toml")
     assert isinstance(found, Finetune)
     assert found.unfreeze == {"3": ("stem",)}
     with pytest.raises(RecipeError, match=r"x\.toml: step 1, finetune, .*unfreeze"):
-        steps_from(({"finetune": {"unfreeze": {"first": ["stem"]}}},), "x.toml")
+        parse_steps(({"finetune": {"unfreeze": {"first": ["stem"]}}},), "x.toml")
 
 
 def test_each_stage_towards_the_input_learns_more_slowly() -> None:
@@ -155,20 +161,24 @@ def test_each_stage_towards_the_input_learns_more_slowly() -> None:
 def test_mixed_pictures_and_mixed_precision_train_too(tmp_path: Path) -> None:
     every = ("flip", "crop", "color", "erase", "mixup", "cutmix")
     after = step(epochs=2, augment=every, mixed_precision="on", label_smoothing=0.1).apply(
-        Net(tiny()), context(tmp_path)
+        CompressedModel(tiny()), context(tmp_path)
     )
     assert all(0 <= entry["accuracy_train"] <= 1 for entry in after.history)
     assert all(parameter.dtype == torch.float32 for parameter in after.module.parameters())
 
 
 def test_the_accuracy_on_the_training_batches_is_recorded(tmp_path: Path) -> None:
-    history = step(epochs=6, augment=()).apply(Net(tiny()), context(tmp_path)).history
+    history = step(epochs=6, augment=()).apply(CompressedModel(tiny()), context(tmp_path)).history
     assert history[-1]["accuracy_train"] > max(0.6, history[0]["accuracy_train"])
     assert history[-1]["accuracy_train"] * 96 % 1 == 0
 
 
 def test_a_backbone_factor_of_zero_leaves_the_backbones_weights(tmp_path: Path) -> None:
-    after = step(backbone_lr_factor=0.0, keep_best=False).apply(Net(tiny()), context(tmp_path)).module.state_dict()
+    after = (
+        step(backbone_lr_factor=0.0, keep_best=False)
+        .apply(CompressedModel(tiny()), context(tmp_path))
+        .module.state_dict()
+    )
     assert torch.equal(after["body.0.weight"], tiny().state_dict()["body.0.weight"])
     assert not torch.equal(after["head.weight"], tiny().state_dict()["head.weight"])
 
@@ -187,7 +197,7 @@ def test_a_diverging_training_stops_and_says_where(tmp_path: Path) -> None:
             return answer * float("nan") if self.seen > 9 else answer
 
     with pytest.raises(ModelError) as error:
-        step().apply(Net(Explodes()), context(tmp_path))
+        step().apply(CompressedModel(Explodes()), context(tmp_path))
     assert str(error.value) == (
         "the loss became nan in epoch 2, step 4 of 6 (the checkpoint after epoch 1 is kept); "
         "lower the learning rate: lr = 0.02 instead of 0.1, or add warmup_epochs = 1"
@@ -235,7 +245,7 @@ def test_options_that_contradict_each_other_are_refused(finetune: Finetune, mess
 )
 def test_what_does_not_fit_the_model_is_refused(finetune: Finetune, message: str, tmp_path: Path) -> None:
     with pytest.raises(RecipeError) as error:
-        finetune.rehearse(Net(tiny(classes=7)), context(tmp_path))
+        finetune.dry_run(CompressedModel(tiny(classes=7)), context(tmp_path))
     assert str(error.value) == message
 
 

@@ -11,14 +11,14 @@ from torch import Tensor, nn
 from tests.compress.contract import keeps_the_contract
 from tests.compress.nets import context, data, tiny
 from toolchain.compress.metrics import macs
-from toolchain.compress.pruning.groups import Coupled, removals, rounded
+from toolchain.compress.pruning.groups import ChannelGroup, channels_to_remove, rounded_width
 from toolchain.compress.serialization import weights_digest
-from toolchain.compress.step import Context, LearnedQuantization, Net, Quantization
+from toolchain.compress.step import CompressedModel, LearnedQuantization, Quantization, StepContext
 from toolchain.compress.steps.prune_channels import PruneChannels
-from toolchain.compress.training.head import head_of
+from toolchain.compress.training.head import find_head
 from toolchain.errors import RecipeError
-from toolchain.models.check import classes_of
-from toolchain.models.cifar import cifar_net
+from toolchain.models.check import class_count
+from toolchain.models.cifar import cifar_network
 from toolchain.records.tensors import Preprocessing
 
 SMALL = Preprocessing(64, 64)
@@ -28,11 +28,11 @@ def widths(module: nn.Module) -> list[int]:
     return [layer.out_channels for layer in module.modules() if isinstance(layer, nn.Conv2d)]
 
 
-def small(folder: Path) -> Context:
+def small(folder: Path) -> StepContext:
     return replace(context(folder), preprocessing=SMALL)
 
 
-def message(step: PruneChannels, net: Net, place: Context) -> str:
+def message(step: PruneChannels, net: CompressedModel, place: StepContext) -> str:
     with pytest.raises(RecipeError) as error:
         step.apply(net, place)
     return str(error.value)
@@ -49,7 +49,7 @@ def test_the_least_important_channels_go(tmp_path: Path) -> None:
     assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d) and isinstance(after, nn.Conv2d)
     with torch.no_grad():
         conv.weight[::2], norm.weight[::2], after.weight[:, ::2] = 0, 0, 0
-    found = PruneChannels(0.5, ignore=("body",), round_to=1).apply(Net(net), context(tmp_path)).module
+    found = PruneChannels(0.5, ignore=("body",), round_to=1).apply(CompressedModel(net), context(tmp_path)).module
     picture = torch.randn(2, 3, 8, 8)
     assert widths(found) == [8, 32]
     assert torch.allclose(found(picture), net(picture), atol=1e-5)
@@ -60,17 +60,17 @@ def test_the_least_important_channels_go(tmp_path: Path) -> None:
 def test_real_networks_stay_whole_and_cost_less(name: str, together: bool, tmp_path: Path) -> None:
     module = torchvision.models.get_model(name, weights=None)
     step = PruneChannels(0.4, global_pruning=together, importance="l1", round_to=8)
-    after = step.apply(Net(module), small(tmp_path)).module
+    after = step.apply(CompressedModel(module), small(tmp_path)).module
     assert macs(after, SMALL) < 0.75 * macs(module, SMALL)
-    assert classes_of(after, SMALL) == 1000
+    assert class_count(after, SMALL) == 1000
     assert all(width % 8 == 0 for width in widths(after))
-    assert head_of(after, SMALL).classes == 1000
+    assert find_head(after, SMALL).classes == 1000
     (after(torch.zeros(2, 3, 64, 64)).sum()).backward()
 
 
 def test_several_rounds_reach_the_same_share_as_one(tmp_path: Path) -> None:
-    one = PruneChannels(0.5, round_to=4).apply(Net(tiny()), context(tmp_path)).module
-    four = PruneChannels(0.5, round_to=4, iterative_steps=4).apply(Net(tiny()), context(tmp_path)).module
+    one = PruneChannels(0.5, round_to=4).apply(CompressedModel(tiny()), context(tmp_path)).module
+    four = PruneChannels(0.5, round_to=4, iterative_steps=4).apply(CompressedModel(tiny()), context(tmp_path)).module
     assert widths(one) == widths(four) == [8, 16]
 
 
@@ -85,21 +85,21 @@ def test_parts_of_a_grouped_convolution_lose_the_same_channels(tmp_path: Path) -
             answer: Tensor = self.head(self.second(self.first(x)).mean((2, 3)))
             return answer
 
-    after = PruneChannels(0.5, round_to=8).apply(Net(Grouped()), context(tmp_path)).module
+    after = PruneChannels(0.5, round_to=8).apply(CompressedModel(Grouped()), context(tmp_path)).module
     assert widths(after) == [8, 16]
-    assert classes_of(after, context(tmp_path).preprocessing) == 4
+    assert class_count(after, context(tmp_path).preprocessing) == 4
 
 
 def test_auxiliary_classifiers_go_before_pruning(tmp_path: Path) -> None:
     with torch.random.fork_rng([]):
         module = torchvision.models.googlenet(weights=None, aux_logits=True, init_weights=False)
-    after = PruneChannels(0.5).rehearse(Net(module), small(tmp_path)).module
+    after = PruneChannels(0.5).dry_run(CompressedModel(module), small(tmp_path)).module
     assert after.aux1 is None
     assert after.train()(torch.zeros(2, 3, 64, 64)).shape == (2, 1000)
 
 
 def test_a_step_that_rounding_undoes_is_refused(tmp_path: Path) -> None:
-    assert message(PruneChannels(0.05), Net(tiny()), context(tmp_path)) == (
+    assert message(PruneChannels(0.05), CompressedModel(tiny()), context(tmp_path)) == (
         "ratio = 0.05 with round_to = 16 removes nothing: the widest layer, body.0, has 32 channels and rounds back "
         "to 32; raise ratio or lower round_to"
     )
@@ -111,33 +111,41 @@ def test_emptying_a_layer_is_refused_by_its_name(tmp_path: Path) -> None:
         for parameter in net.stem.parameters():
             parameter.zero_()
     step = PruneChannels(0.6, "bn_scale", global_pruning=True, round_to=1)
-    assert message(step, Net(net), context(tmp_path)) == (
+    assert message(step, CompressedModel(net), context(tmp_path)) == (
         "would remove all 16 channels of stem.0; lower ratio, or set global_pruning = false"
     )
 
 
 def test_what_cannot_be_pruned_is_refused(tmp_path: Path) -> None:
     place, step = context(tmp_path), PruneChannels(0.5)
-    assert message(PruneChannels(0.5, ignore=("bod",)), Net(tiny()), place).startswith("ignore: no layer 'bod'; the ne")
-    assert message(PruneChannels(0.5, finetune_epochs=1), Net(tiny(7)), place).startswith(
+    assert message(PruneChannels(0.5, ignore=("bod",)), CompressedModel(tiny()), place).startswith(
+        "ignore: no layer 'bod'; the ne"
+    )
+    assert message(PruneChannels(0.5, finetune_epochs=1), CompressedModel(tiny(7)), place).startswith(
         "finetune_epochs: the model te"
     )
-    assert message(PruneChannels(0.5, "taylor"), Net(tiny(7)), place).startswith(
+    assert message(PruneChannels(0.5, "taylor"), CompressedModel(tiny(7)), place).startswith(
         "importance taylor: the model tells 7 c"
     )
-    assert message(step, Net(tiny(), Quantization()), place).startswith("pruning after quantize would undo it")
-    learned = Net(tiny(), learned=LearnedQuantization(8, 8))
+    assert message(step, CompressedModel(tiny(), Quantization()), place).startswith(
+        "pruning after quantize would undo it"
+    )
+    learned = CompressedModel(tiny(), learned=LearnedQuantization(8, 8))
     assert message(step, learned, place).startswith(
         "pruning after quantization-aware training would undo it; prune bef"
     )
     program = torch.export.export(tiny(), (torch.zeros(2, 3, 8, 8),)).module()
-    assert message(step, Net(program), place).startswith("an exported program cannot be pruned; give the model as")
+    assert message(step, CompressedModel(program), place).startswith(
+        "an exported program cannot be pruned; give the model as"
+    )
     bare = replace(place, data=data(test=4))
-    assert message(PruneChannels(0.5, "taylor"), Net(tiny()), bare).startswith("importance taylor needs training pict")
+    assert message(PruneChannels(0.5, "taylor"), CompressedModel(tiny()), bare).startswith(
+        "importance taylor needs training pict"
+    )
 
 
 def test_a_target_in_macs_is_met_by_the_smallest_ratio(tmp_path: Path) -> None:
-    net, place = Net(tiny()), context(tmp_path)
+    net, place = CompressedModel(tiny()), context(tmp_path)
     before = macs(net.module, place.preprocessing)
     after = PruneChannels(macs_times_fewer=2, round_to=4).apply(net, place)
     probes = {entry["ratio"]: entry for entry in after.history}
@@ -145,12 +153,12 @@ def test_a_target_in_macs_is_met_by_the_smallest_ratio(tmp_path: Path) -> None:
     assert before / macs(after.module, place.preprocessing) == probes[used]["times"] >= 2
     assert widths(PruneChannels(used, round_to=4).apply(net, place).module) == widths(after.module) == [8, 20]
     assert all(entry["times"] < 2 for ratio, entry in probes.items() if ratio < used)
-    again = PruneChannels(macs_times_fewer=2, round_to=4).rehearse(net, place)
+    again = PruneChannels(macs_times_fewer=2, round_to=4).dry_run(net, place)
     assert widths(again.module) == widths(after.module)
 
 
 def test_a_target_in_macs_holds_when_scores_change_between_cuts(tmp_path: Path) -> None:
-    net, place = Net(tiny()), context(tmp_path)
+    net, place = CompressedModel(tiny()), context(tmp_path)
     step = PruneChannels(
         macs_times_fewer=3, round_to=1, global_pruning=True, iterative_steps=2, finetune_epochs=1, lr=0.1, batch_size=32
     )
@@ -167,7 +175,7 @@ def stairs_ms(modules: Sequence[nn.Module]) -> tuple[float, ...]:
 def test_a_target_in_latency_is_met_on_the_engines_stairs(tmp_path: Path) -> None:
     said: list[str] = []
     place = context(tmp_path, latencies_ms=stairs_ms, say=said.append)
-    after = PruneChannels(latency_times_faster=1.5, round_to=4).apply(Net(tiny()), place)
+    after = PruneChannels(latency_times_faster=1.5, round_to=4).apply(CompressedModel(tiny()), place)
     assert widths(after.module) == [8, 16]
     assert after.history[0] == {"ratio": 0.5, "macs": 32320, "times": pytest.approx(1.5), "latency_ms": 0.2}
     assert said[0] == "  0.200 ms against 0.300 ms, 1.50 times faster"
@@ -177,7 +185,7 @@ def test_measured_probes_are_not_measured_again_after_an_interruption(tmp_path: 
     def broken(_: Sequence[nn.Module]) -> tuple[float, ...]:
         raise AssertionError
 
-    step, net = PruneChannels(latency_times_faster=1.5, round_to=4), Net(tiny())
+    step, net = PruneChannels(latency_times_faster=1.5, round_to=4), CompressedModel(tiny())
     first = step.apply(net, context(tmp_path, latencies_ms=stairs_ms))
     again = step.apply(net, context(tmp_path, latencies_ms=broken))
     assert weights_digest(again.module) == weights_digest(first.module)
@@ -186,21 +194,23 @@ def test_measured_probes_are_not_measured_again_after_an_interruption(tmp_path: 
 
 def test_targets_that_cannot_be_met_are_refused(tmp_path: Path) -> None:
     place = context(tmp_path, latencies_ms=stairs_ms)
-    assert message(PruneChannels(latency_times_faster=4, round_to=4), Net(tiny()), place) == (
+    assert message(PruneChannels(latency_times_faster=4, round_to=4), CompressedModel(tiny()), place) == (
         "latency_times_faster = 4: no ratio reaches it; the best found is 1.50 times, 0.200 ms, at ratio = 0.500; ask "
         "for no more than that, or lower round_to = 4"
     )
-    assert message(PruneChannels(macs_times_fewer=9), Net(tiny()), place) == (
+    assert message(PruneChannels(macs_times_fewer=9), CompressedModel(tiny()), place) == (
         "macs_times_fewer = 9: no ratio reaches it; the best found is 1.57 times at ratio = 0.500; ask for no more "
         "than that, or lower round_to = 16"
     )
-    assert message(PruneChannels(latency_times_faster=2), Net(tiny()), context(tmp_path)) == (
+    assert message(PruneChannels(latency_times_faster=2), CompressedModel(tiny()), context(tmp_path)) == (
         "latency_times_faster: no engine is known to measure on; use macs_times_fewer"
     )
-    assert message(PruneChannels(0.5, macs_times_fewer=2), Net(tiny()), place) == (
+    assert message(PruneChannels(0.5, macs_times_fewer=2), CompressedModel(tiny()), place) == (
         "ratio and macs_times_fewer: expected one target; remove all but one"
     )
-    assert message(PruneChannels(1.0), Net(tiny()), place) == "ratio = 1: expected more than 0 and less than 1"
+    assert (
+        message(PruneChannels(1.0), CompressedModel(tiny()), place) == "ratio = 1: expected more than 0 and less than 1"
+    )
 
 
 def test_fine_tuning_between_cuts_goes_on_after_an_interruption(tmp_path: Path) -> None:
@@ -212,21 +222,21 @@ def test_fine_tuning_between_cuts_goes_on_after_an_interruption(tmp_path: Path) 
         if sum(one.startswith("epoch 1/2") for one in said) == 2:
             raise KeyboardInterrupt
 
-    straight = step.apply(Net(tiny()), context(tmp_path / "straight"))
+    straight = step.apply(CompressedModel(tiny()), context(tmp_path / "straight"))
     with pytest.raises(KeyboardInterrupt):
-        step.apply(Net(tiny()), context(tmp_path / "killed", say=interrupting))
-    resumed = step.apply(Net(tiny()), context(tmp_path / "killed", say=said.append))
+        step.apply(CompressedModel(tiny()), context(tmp_path / "killed", say=interrupting))
+    resumed = step.apply(CompressedModel(tiny()), context(tmp_path / "killed", say=said.append))
     assert "going on after epoch 1 of 2" in said
     assert weights_digest(resumed.module) == weights_digest(straight.module)
     assert [(entry["cut"], entry["epoch"]) for entry in straight.history] == [(1, 1), (1, 2), (2, 1), (2, 2)]
-    assert widths(step.rehearse(Net(tiny()), context(tmp_path)).module) == widths(straight.module) == [8, 16]
+    assert widths(step.dry_run(CompressedModel(tiny()), context(tmp_path)).module) == widths(straight.module) == [8, 16]
 
 
 def test_what_residual_blocks_add_up_can_be_left_alone(tmp_path: Path) -> None:
-    module, shape = cifar_net("resnet8", 4), Preprocessing(32, 32)
+    module, shape = cifar_network("resnet8", 4), Preprocessing(32, 32)
     place = replace(context(tmp_path), preprocessing=shape)
-    inside = PruneChannels(0.5, round_to=4, residual=False).apply(Net(module), place).module
-    through = PruneChannels(0.5, round_to=4).apply(Net(module), place).module
+    inside = PruneChannels(0.5, round_to=4, residual=False).apply(CompressedModel(module), place).module
+    through = PruneChannels(0.5, round_to=4).apply(CompressedModel(module), place).module
     assert widths(inside) == [16, 8, 16, 16, 32, 32, 32, 64, 64]
     assert max(widths(through)) == 32
 
@@ -246,7 +256,7 @@ class Hidden(nn.Module):
 
 
 def test_neurons_of_hidden_linear_layers_go_too(tmp_path: Path) -> None:
-    after = PruneChannels(0.5, round_to=4).apply(Net(Hidden().eval()), context(tmp_path)).module
+    after = PruneChannels(0.5, round_to=4).apply(CompressedModel(Hidden().eval()), context(tmp_path)).module
     assert isinstance(after, Hidden)
     assert [(one.in_features, one.out_features) for one in (after.hidden, after.head)] == [(16, 12), (12, 4)]
 
@@ -256,27 +266,27 @@ def test_zeros_that_are_to_stay_are_named_as_before(tmp_path: Path) -> None:
     with torch.no_grad():
         net.body[0].weight[:, ::2] = 0  # type: ignore[operator]  # torch types a Sequential's parts loosely
     after = PruneChannels(0.5, round_to=4).apply(
-        Net(net, sparse=("body.0.weight", "aux1.fc.weight")), context(tmp_path)
+        CompressedModel(net, sparse=("body.0.weight", "aux1.fc.weight")), context(tmp_path)
     )
     assert after.sparse == ("body.0.weight",)
     assert after.sparse[0] in dict(after.module.named_parameters())
 
 
-def coupled(scores: list[float], repeat: int = 1) -> Coupled:
-    return Coupled(f"layer{len(scores)}", torch.tensor(scores), repeat, nn.Identity(), None)
+def coupled(scores: list[float], repeat: int = 1) -> ChannelGroup:
+    return ChannelGroup(f"layer{len(scores)}", torch.tensor(scores), repeat, nn.Identity(), None)
 
 
 def test_removals_are_ranked_together_or_layer_by_layer() -> None:
     groups = [coupled([1.0, 2, 3, 4]), coupled([5.0, 6, 7, 8, 9, 10])]
     initial = {group.name: group.width for group in groups}
-    assert removals(groups, initial, 0.5, together=False) == [2, 3]
-    assert removals(groups, initial, 0.5, together=True) == [4, 1]
-    assert removals(groups, {"layer4": 8, "layer6": 12}, 0.5, together=True) == [0, 0]
+    assert channels_to_remove(groups, initial, 0.5, global_ranking=False) == [2, 3]
+    assert channels_to_remove(groups, initial, 0.5, global_ranking=True) == [4, 1]
+    assert channels_to_remove(groups, {"layer4": 8, "layer6": 12}, 0.5, global_ranking=True) == [0, 0]
 
 
 def test_widths_are_rounded_to_the_nearest_multiple_and_never_to_nothing() -> None:
     wide = coupled([0.0] * 64)
-    assert [rounded(wide, removed, 16) for removed in (0, 7, 9, 19, 63)] == [64, 64, 48, 48, 16]
-    assert rounded(coupled([0.0] * 16), 9, 16) == 16
-    assert rounded(coupled([0.0] * 24), 2, 16) == 16
-    assert rounded(coupled([0.0] * 16, repeat=4), 8, 16) == 8
+    assert [rounded_width(wide, removed, 16) for removed in (0, 7, 9, 19, 63)] == [64, 64, 48, 48, 16]
+    assert rounded_width(coupled([0.0] * 16), 9, 16) == 16
+    assert rounded_width(coupled([0.0] * 24), 2, 16) == 16
+    assert rounded_width(coupled([0.0] * 16, repeat=4), 8, 16) == 8

@@ -12,19 +12,19 @@ from torch import Tensor, nn
 from tests.compress.contract import keeps_the_contract
 from tests.compress.nets import CLASSES, context, tiny
 from toolchain.compress import check_order
-from toolchain.compress.quantization.fake_quantize import ActivationQuantizer, WeightQuantizer, observing
-from toolchain.compress.quantization.fold_batchnorm import fold_norms
-from toolchain.compress.quantization.lsq import rounded
-from toolchain.compress.quantization.prepare import quantizable
+from toolchain.compress.quantization.fake_quantize import ActivationQuantizer, WeightQuantizer, observe_ranges
+from toolchain.compress.quantization.fold_batchnorm import fold_batch_norms
+from toolchain.compress.quantization.lsq import round_to_grid
+from toolchain.compress.quantization.prepare import prepare_qat
 from toolchain.compress.quantization.quantized_layers import QuantizedAdd, QuantizedConv2d, QuantizedLinear
-from toolchain.compress.serialization import load_net, save_net, weights_digest
-from toolchain.compress.step import LearnedQuantization, Net, Step
+from toolchain.compress.serialization import load_compressed, save_compressed, weights_digest
+from toolchain.compress.step import CompressedModel, LearnedQuantization, Step
 from toolchain.compress.steps.finetune import Finetune
 from toolchain.compress.steps.prune_channels import PruneChannels
 from toolchain.compress.steps.qat import Qat
 from toolchain.compress.steps.quantize import Quantize
 from toolchain.errors import RecipeError
-from toolchain.models.cifar import cifar_net
+from toolchain.models.cifar import cifar_network
 
 SHORT: dict[str, Any] = {"epochs": 2, "batch_size": 16, "calibration_samples": 32, "distill": False, "lr": 1e-3}
 PICTURE = torch.zeros(1, 3, 8, 8)
@@ -39,7 +39,7 @@ def silent(_: str) -> None: ...
 
 
 def prepared(module: nn.Module, learned: LearnedQuantization = INT8, keep_ends: bool = True) -> nn.Module:
-    return quantizable(module.eval(), learned, keep_ends, True, torch.zeros(1, 3, 16, 16), silent)
+    return prepare_qat(module.eval(), learned, keep_ends, True, torch.zeros(1, 3, 16, 16), silent)
 
 
 class Branch(nn.Module):
@@ -73,11 +73,11 @@ def test_a_net_is_taught_by_what_it_was(make: type[nn.Module], tmp_path: Path) -
     options = {"distill": True, "weight_bits": 4}
     original = make().eval()
     place = context(tmp_path, original=lambda: original)
-    net = short(**options).apply(Net(deepcopy(original)), place)
+    net = short(**options).apply(CompressedModel(deepcopy(original)), place)
     assert net.learned == LearnedQuantization(4, 8)
-    save_net(net, tmp_path / "kept" / "net.pt")
+    save_compressed(net, tmp_path / "kept" / "net.pt")
     with torch.no_grad():
-        assert torch.equal(load_net(tmp_path / "kept" / "net.pt").module(PICTURE), net.module(PICTURE))
+        assert torch.equal(load_compressed(tmp_path / "kept" / "net.pt").module(PICTURE), net.module(PICTURE))
 
 
 @pytest.mark.parametrize(("bits", "most"), [(8, 255), (4, 16), (2, 4), (1, 2)])
@@ -107,7 +107,10 @@ def test_rounding_has_the_gradients_of_torchs_own_kernel(layout: torch.memory_fo
     x = (torch.randn(4, 3, 8, 8, generator=random) * 2).to(memory_format=layout)
     weights = torch.randn(4, 3, 8, 8, generator=random)
     zero_point, found = torch.tensor([100.0]), []
-    for kernel in (rounded, lambda x, s, z, n, f: torch._fake_quantize_learnable_per_tensor_affine(x, s, z, 0, n, f)):
+    for kernel in (
+        round_to_grid,
+        lambda x, s, z, n, f: torch._fake_quantize_learnable_per_tensor_affine(x, s, z, 0, n, f),
+    ):
         inputs, scale = x.clone().requires_grad_(), torch.tensor([0.0171], requires_grad=True)
         answer = kernel(inputs, scale, zero_point, 255, 0.01)
         torch.autograd.backward((answer * weights).sum())
@@ -120,7 +123,7 @@ def test_rounding_has_the_gradients_of_torchs_own_kernel(layout: torch.memory_fo
 
 def test_activations_start_from_the_range_that_was_seen() -> None:
     quantizer = ActivationQuantizer(learned=True)
-    with observing(quantizer):
+    with observe_ranges(quantizer):
         quantizer(torch.tensor([[-1.0, 4.1]]))
     near = quantizer(torch.tensor([[-1.0, 0.0, 4.1, 9.0]]))[0]
     assert torch.allclose(near, torch.tensor([-1.0, 0.0, 4.1, 4.1]), atol=0.011)
@@ -129,7 +132,7 @@ def test_activations_start_from_the_range_that_was_seen() -> None:
 
 def test_running_ranges_follow_what_is_seen_in_training_alone() -> None:
     quantizer = ActivationQuantizer(learned=False)
-    with observing(quantizer):
+    with observe_ranges(quantizer):
         quantizer(torch.tensor([[0.0, 1.0]]))
     quantizer.eval()(torch.tensor([[0.0, 100.0]]))
     assert float(quantizer.get_buffer("high")) == 1.0
@@ -138,7 +141,7 @@ def test_running_ranges_follow_what_is_seen_in_training_alone() -> None:
 
 
 def test_folded_norms_leave_the_answers_and_the_zeros() -> None:
-    net = cifar_net("resnet8", 4).eval()
+    net = cifar_network("resnet8", 4).eval()
     for norm in (part for part in net.modules() if isinstance(part, nn.BatchNorm2d)):
         nn.init.uniform_(norm.running_mean, -1, 1)  # type: ignore[arg-type]  # there is one
         nn.init.uniform_(norm.weight, 0.5, 2)
@@ -148,7 +151,7 @@ def test_folded_norms_leave_the_answers_and_the_zeros() -> None:
     picture = torch.randn(2, 3, 16, 16)
     with torch.no_grad():
         before = net(picture)
-        assert len(fold_norms(net, picture)) == 9
+        assert len(fold_batch_norms(net, picture)) == 9
         assert torch.allclose(net(picture), before, atol=1e-4)
     assert not conv.weight[0, 0].any()
     assert not any(isinstance(part, nn.BatchNorm2d) for part in net.modules())
@@ -167,11 +170,11 @@ def test_a_convolution_whose_output_is_used_twice_is_not_folded() -> None:
             return answer
 
     with pytest.raises(RecipeError, match="a convolution's own output is used beside its BatchNorm; use quantize"):
-        fold_norms(Twice().eval(), torch.randn(1, 3, 8, 8))
+        fold_batch_norms(Twice().eval(), torch.randn(1, 3, 8, 8))
 
 
 def test_ends_keep_eight_bits_and_equal_tensors_share_a_quantizer() -> None:
-    net = prepared(cifar_net("resnet8", 4), LearnedQuantization(4, 8))
+    net = prepared(cifar_network("resnet8", 4), LearnedQuantization(4, 8))
     layers = [part for part in net.modules() if isinstance(part, QuantizedConv2d | QuantizedLinear)]
     assert [layer.weight_quantizer.bits for layer in layers] == [8, 4, 4, 4, 4, 4, 4, 4, 4, 8]
     block, add = net.get_submodule("stages.0.0"), net.get_submodule("stages.0.0.quantized_add_1")
@@ -179,20 +182,20 @@ def test_ends_keep_eight_bits_and_equal_tensors_share_a_quantizer() -> None:
     assert add.right_quantizer is block.get_submodule("conv1").input_quantizer
     assert add.left_quantizer is not add.right_quantizer
     assert sum(isinstance(part, QuantizedAdd) for part in net.modules()) == 3
-    every = prepared(cifar_net("resnet8", 4), LearnedQuantization(4, 8), keep_ends=False)
+    every = prepared(cifar_network("resnet8", 4), LearnedQuantization(4, 8), keep_ends=False)
     assert {part.bits for part in every.modules() if isinstance(part, WeightQuantizer)} == {4}
 
 
 def test_an_addition_that_tracing_cannot_see_is_told_and_stays() -> None:
     said: list[str] = []
-    net = quantizable(Undecided().eval(), INT8, True, True, PICTURE, said.append)
+    net = prepare_qat(Undecided().eval(), INT8, True, True, PICTURE, said.append)
     assert len(said) == 1
     assert said[0].startswith("qat: the model: not traced (symbolically traced variables cannot be used as inputs to ")
     assert isinstance(net, Undecided)
 
 
 def test_float_activations_have_no_quantizers(tmp_path: Path) -> None:
-    net = short(weight_bits=2, activation_bits=0).rehearse(Net(tiny()), context(tmp_path))
+    net = short(weight_bits=2, activation_bits=0).dry_run(CompressedModel(tiny()), context(tmp_path))
     assert net.learned == LearnedQuantization(2, None)
     assert not any(isinstance(part, ActivationQuantizer) for part in net.module.modules())
 
@@ -201,7 +204,7 @@ def test_zeros_of_sparsify_are_zeros_after(tmp_path: Path) -> None:
     module = tiny()
     with torch.no_grad():
         module.get_parameter("body.0.weight")[:, ::2] = 0
-    net = short(weight_bits=4).apply(Net(module, sparse=("body.0.weight",)), context(tmp_path))
+    net = short(weight_bits=4).apply(CompressedModel(module, sparse=("body.0.weight",)), context(tmp_path))
     layer = net.module.get_submodule("body.0")
     assert isinstance(layer, QuantizedConv2d)
     assert not layer.weight_quantizer.integers(layer.weight)[:, ::2].any()
@@ -211,7 +214,7 @@ def test_finetune_goes_on_training_the_grid(tmp_path: Path) -> None:
     first, second = context(tmp_path / "1"), context(tmp_path / "2")
     for place in (first, second):
         place.folder.mkdir()
-    net = short().apply(Net(Branch().eval()), first)
+    net = short().apply(CompressedModel(Branch().eval()), first)
     after = Finetune(epochs=1, batch_size=16, lr=1e-3).apply(net, second)
     assert after.learned == net.learned
     assert weights_digest(after.module) != weights_digest(net.module)
@@ -227,7 +230,7 @@ def test_resumed_it_ends_with_the_same_weights(tmp_path: Path) -> None:
 
     for name in ("straight", "killed"):
         (tmp_path / name).mkdir()
-    step, net = short(weight_bits=4), Net(tiny())
+    step, net = short(weight_bits=4), CompressedModel(tiny())
     straight = step.apply(net, context(tmp_path / "straight"))
     with pytest.raises(Killed):
         step.apply(net, context(tmp_path / "killed", say=dying))
@@ -238,15 +241,15 @@ def test_resumed_it_ends_with_the_same_weights(tmp_path: Path) -> None:
 
 
 def test_what_cannot_work_is_refused_in_one_line(tmp_path: Path) -> None:
-    place, net = context(tmp_path), Net(tiny())
+    place, net = context(tmp_path), CompressedModel(tiny())
     with pytest.raises(RecipeError, match="calibration_samples = 500: data 'made' has 96 training pictures"):
         Qat(calibration_samples=500).check(place)
     with pytest.raises(RecipeError, match="the net is quantized already; one qat step is enough"):
-        short().rehearse(replace(net, learned=INT8), place)
+        short().dry_run(replace(net, learned=INT8), place)
     with pytest.raises(RecipeError, match="one-bit weights have no zero, so sparsify would be undone"):
-        short(weight_bits=1).rehearse(replace(net, sparse=("body.0.weight",)), place)
+        short(weight_bits=1).dry_run(replace(net, sparse=("body.0.weight",)), place)
     with pytest.raises(RecipeError, match="nothing to quantize: the model runs no Conv2d and no Linear layer"):
-        quantizable(nn.Flatten(), INT8, True, True, PICTURE, silent)
+        prepare_qat(nn.Flatten(), INT8, True, True, PICTURE, silent)
 
 
 @pytest.mark.parametrize(
@@ -270,7 +273,7 @@ def test_a_step_that_would_make_the_grid_meaningless_is_refused(later: tuple[str
 def test_symmetric_activations_have_as_many_steps_below_zero_as_above() -> None:
     for learned in (True, False):
         quantizer = ActivationQuantizer(learned, symmetric=True).eval()
-        with observing(quantizer):
+        with observe_ranges(quantizer):
             quantizer(torch.tensor([[-1.0, 2.54]]))
         scale, zero_point = quantizer.grid()
         assert (float(scale.detach()), float(zero_point)) == (pytest.approx(0.02), 128.0)

@@ -7,8 +7,8 @@ import pytest
 
 from tests.compress.contract import keeps_the_contract
 from tests.compress.nets import context, tiny
-from toolchain.compress import check_order, check_steps, steps_from
-from toolchain.compress.step import LearnedQuantization, Net, Quantization, WeightRounding
+from toolchain.compress import check_order, check_steps, parse_steps
+from toolchain.compress.step import CompressedModel, LearnedQuantization, Quantization, WeightRounding
 from toolchain.compress.steps.quantize import Quantize
 from toolchain.compress.steps.quantize_weights import QuantizeWeights
 from toolchain.errors import RecipeError
@@ -25,7 +25,7 @@ def test_an_order_keeps_the_contract(name, step, tmp_path):
 
 
 def test_the_net_carries_the_orders_and_stays_as_it_is(tmp_path):
-    net, place = Net(tiny()), context(tmp_path)
+    net, place = CompressedModel(tiny()), context(tmp_path)
     for step in (Quantize(samples=7, max_drop=0.5, per_channel=False), QuantizeWeights(bits=4, group=32)):
         net = step.apply(net, place)
     net = QuantizeWeights(bits=1, keep_ends=False).apply(net, place)
@@ -45,35 +45,35 @@ def test_the_net_carries_the_orders_and_stays_as_it_is(tmp_path):
 )
 def test_options_that_do_not_fit_are_said_with_their_place(raw: dict[str, dict[str, Any]], message):
     with pytest.raises(RecipeError, match=f"^{re.escape(f'{PLACE}: {message}')}"):
-        steps_from((raw,), PLACE)
+        parse_steps((raw,), PLACE)
 
 
 @pytest.mark.parametrize("step", [{"quantize": {"ignore": ["boddy.0"]}}, {"quantize_weights": {"ignore": ["boddy.0"]}}])
 def test_a_layer_that_is_not_there_is_answered_with_the_nearest(step, tmp_path):
     with pytest.raises(RecipeError, match=r"step 1, \w+: ignore: no layer 'boddy.0'; the nearest are: body.0, "):
-        check_steps(steps_from((step,), PLACE), Net(tiny()), context(tmp_path), PLACE)
+        check_steps(parse_steps((step,), PLACE), CompressedModel(tiny()), context(tmp_path), PLACE)
 
 
 @pytest.mark.parametrize("option", [{"samples": 8}, {"max_drop": 1.0}, {"smooth": True}])
 def test_dynamic_ranges_need_no_calibration_and_say_so(option, tmp_path):
-    steps = steps_from(({"quantize": {"dynamic": True, **option}},), PLACE)
+    steps = parse_steps(({"quantize": {"dynamic": True, **option}},), PLACE)
     with pytest.raises(RecipeError, match=f"dynamic = true needs no calibration, so {next(iter(option))} says nothing"):
-        check_steps(steps, Net(tiny()), context(tmp_path), PLACE)
+        check_steps(steps, CompressedModel(tiny()), context(tmp_path), PLACE)
 
 
 def test_what_stands_already_is_not_ordered_again(tmp_path):
     place = context(tmp_path)
     with pytest.raises(RecipeError, match="the weights are rounded to 4 bits already; one such step is enough"):
-        QuantizeWeights(bits=4).apply(QuantizeWeights(bits=4).apply(Net(tiny()), place), place)
+        QuantizeWeights(bits=4).apply(QuantizeWeights(bits=4).apply(CompressedModel(tiny()), place), place)
     with pytest.raises(RecipeError, match="the net learned its quantization in training; quantize_weights would"):
-        QuantizeWeights().apply(Net(tiny(), learned=LearnedQuantization(4, 8)), place)
+        QuantizeWeights().apply(CompressedModel(tiny(), learned=LearnedQuantization(4, 8)), place)
 
 
 def test_orders_follow_each_other_and_nothing_follows_them():
     check_order(
-        steps_from(({"quantize_weights": {}}, {"quantize": {}}, {"quantize_weights": {"bits": 4}}), PLACE), PLACE
+        parse_steps(({"quantize_weights": {}}, {"quantize": {}}, {"quantize_weights": {"bits": 4}}), PLACE), PLACE
     )
     with pytest.raises(RecipeError, match=r"step 2, finetune: comes after quantize_weights \(step 1\), whose result"):
-        check_order(steps_from(({"quantize_weights": {}}, {"finetune": {}}), PLACE), PLACE)
+        check_order(parse_steps(({"quantize_weights": {}}, {"finetune": {}}), PLACE), PLACE)
     with pytest.raises(RecipeError, match="step 3, quantize: step 1 quantizes already; remove one of them"):
-        check_order(steps_from(({"quantize": {}}, {"quantize_weights": {}}, {"quantize": {}}), PLACE), PLACE)
+        check_order(parse_steps(({"quantize": {}}, {"quantize_weights": {}}, {"quantize": {}}), PLACE), PLACE)

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from tests.compress.contract import keeps_the_contract
 from tests.compress.nets import context, residual, tiny
-from toolchain.compress import check_order, steps_from
+from toolchain.compress import check_order, parse_steps
 from toolchain.compress.metrics import apply_step, sparsity
-from toolchain.compress.pruning.magnitude import smallest, two_of_four
-from toolchain.compress.serialization import load_net, save_net
-from toolchain.compress.step import LearnedQuantization, Net, Quantization, Step
+from toolchain.compress.pruning.magnitude import magnitude_masks, two_of_four_masks
+from toolchain.compress.serialization import load_compressed, save_compressed
+from toolchain.compress.step import CompressedModel, LearnedQuantization, Quantization, Step
 from toolchain.compress.steps.distill import Distill
 from toolchain.compress.steps.finetune import Finetune
 from toolchain.compress.steps.prune_channels import PruneChannels
@@ -32,15 +32,15 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def weight(net: Net, name: str) -> Tensor:
+def weight(net: CompressedModel, name: str) -> Tensor:
     return net.module.get_parameter(f"{name}.weight").detach()
 
 
-def share(net: Net, name: str) -> float:
+def share(net: CompressedModel, name: str) -> float:
     return float((weight(net, name) == 0).float().mean())
 
 
-def message(step: Sparsify, net: Net, folder: Path) -> str:
+def message(step: Sparsify, net: CompressedModel, folder: Path) -> str:
     with pytest.raises(RecipeError) as error:
         step.apply(net, context(folder))
     return str(error.value)
@@ -53,7 +53,7 @@ def test_sparsify_keeps_the_steps_contract(step: Sparsify, tmp_path: Path) -> No
 
 def test_the_smallest_weights_of_all_layers_together_are_zeroed(tmp_path: Path) -> None:
     module, said = tiny(), list[str]()
-    after, record = apply_step("sparsify", Sparsify(0.6), Net(module), context(tmp_path, say=said.append))
+    after, record = apply_step("sparsify", Sparsify(0.6), CompressedModel(module), context(tmp_path, say=said.append))
     kept = torch.cat([weight(after, name).flatten() for name in ("stem.0", "body.0")])
     gone = torch.cat([module.get_parameter(name).flatten() for name in after.sparse])[kept == 0]
     assert len(gone) == int(0.6 * (3 * 16 * 9 + 16 * 32 * 9))
@@ -66,7 +66,7 @@ def test_the_smallest_weights_of_all_layers_together_are_zeroed(tmp_path: Path) 
 
 
 def test_each_layer_loses_the_same_share_and_the_classifier_too_when_asked(tmp_path: Path) -> None:
-    after = Sparsify(0.75, "layer", classifier=True, ignore=("body",)).apply(Net(tiny()), context(tmp_path))
+    after = Sparsify(0.75, "layer", classifier=True, ignore=("body",)).apply(CompressedModel(tiny()), context(tmp_path))
     assert [share(after, name) for name in ("stem.0", "body.0", "head")] == [0.75, 0, 0.75]
     assert after.sparse == ("stem.0.weight", "head.weight")
 
@@ -74,13 +74,13 @@ def test_each_layer_loses_the_same_share_and_the_classifier_too_when_asked(tmp_p
 @given(st.lists(st.floats(-2, 2, width=16), min_size=1, max_size=40), st.floats(0.01, 0.99))
 def test_a_layer_loses_exactly_its_share(values: list[float], ratio: float) -> None:
     tensor = torch.tensor(values)
-    mask = smallest({"one": tensor}, ratio, "layer")["one"]
+    mask = magnitude_masks({"one": tensor}, ratio, "layer")["one"]
     assert int(mask.sum()) == int(len(values) * ratio)
     assert not mask.any() or tensor[mask].abs().max() <= tensor[~mask].abs().min()
 
 
 def test_equal_weights_go_by_their_place() -> None:
-    masks = smallest({"a": torch.ones(3), "b": torch.ones(3)}, 0.5, "layer")
+    masks = magnitude_masks({"a": torch.ones(3), "b": torch.ones(3)}, 0.5, "layer")
     assert masks["a"].tolist() == masks["b"].tolist() == [True, False, False]
 
 
@@ -93,7 +93,7 @@ def groups_of_four(tensor: Tensor) -> Tensor:
 def test_two_of_every_four_input_channels_stay(tmp_path: Path) -> None:
     said: list[str] = []
     step = Sparsify(pattern="2:4", classifier=True)
-    after = step.apply(Net(tiny()), context(tmp_path, say=said.append))
+    after = step.apply(CompressedModel(tiny()), context(tmp_path, say=said.append))
     assert (groups_of_four(weight(after, "body.0")) == 2).all()
     assert (groups_of_four(weight(after, "head")) == 2).all()
     assert share(after, "stem.0") == 0
@@ -105,17 +105,17 @@ def test_two_of_every_four_input_channels_stay(tmp_path: Path) -> None:
 
 def test_two_of_four_keeps_the_largest_and_of_equals_the_last() -> None:
     rows = torch.tensor([[1.0, -4, 3, 2, 0, 0, 0, 5], [1, 1, 1, 1, -1, 2, -2, 1]])
-    mask = two_of_four({"one": rows})["one"]
+    mask = two_of_four_masks({"one": rows})["one"]
     assert (rows * ~mask).tolist() == [[0, -4, 3, 0, 0, 0, 0, 5], [0, 0, 1, 1, 0, 2, -2, 0]]
 
 
 @pytest.mark.parametrize("training", [Finetune(**TRAINING), Distill(**TRAINING, alpha=0.5)])
 @pytest.mark.parametrize("step", [Sparsify(0.8), Sparsify(pattern="2:4")])
 def test_zeros_stay_zeros_in_later_training(step: Sparsify, training: Step, tmp_path: Path) -> None:
-    sparse = step.apply(Net(tiny()), context(tmp_path))
+    sparse = step.apply(CompressedModel(tiny()), context(tmp_path))
     after = training.apply(sparse, context(tmp_path / "trained", original=tiny))
-    save_net(after, tmp_path / "kept" / "net.pt")
-    for found in (after, load_net(tmp_path / "kept" / "net.pt")):
+    save_compressed(after, tmp_path / "kept" / "net.pt")
+    for found in (after, load_compressed(tmp_path / "kept" / "net.pt")):
         assert found.sparse == sparse.sparse
         for name in found.sparse:
             parameter = found.module.get_parameter(name)
@@ -125,7 +125,7 @@ def test_zeros_stay_zeros_in_later_training(step: Sparsify, training: Step, tmp_
 
 def test_zeros_outlive_the_pruning_of_channels(tmp_path: Path) -> None:
     place = context(tmp_path)
-    sparse = Sparsify(0.8, "layer").apply(Net(tiny()), place)
+    sparse = Sparsify(0.8, "layer").apply(CompressedModel(tiny()), place)
     after = PruneChannels(0.5, round_to=4).apply(sparse, place)
     assert after.sparse == sparse.sparse
     assert weight(after, "body.0").shape == (16, 8, 3, 3)
@@ -136,13 +136,15 @@ def test_zeros_outlive_the_pruning_of_channels(tmp_path: Path) -> None:
 
 def test_pruned_channels_are_zeroed_after(tmp_path: Path) -> None:
     place = context(tmp_path)
-    after = Sparsify(pattern="2:4").apply(PruneChannels(0.5, round_to=4).apply(Net(residual()), place), place)
+    after = Sparsify(pattern="2:4").apply(
+        PruneChannels(0.5, round_to=4).apply(CompressedModel(residual()), place), place
+    )
     assert (groups_of_four(weight(after, "blocks.1.conv1")) == 2).all()
 
 
 def test_more_can_be_zeroed_later(tmp_path: Path) -> None:
     place = context(tmp_path)
-    half = Sparsify(0.5).apply(Net(tiny()), place)
+    half = Sparsify(0.5).apply(CompressedModel(tiny()), place)
     more = Sparsify(0.9, ignore=("stem",)).apply(half, place)
     assert more.sparse == half.sparse
     assert ((weight(half, "body.0") == 0) <= (weight(more, "body.0") == 0)).all()
@@ -159,14 +161,14 @@ def test_more_can_be_zeroed_later(tmp_path: Path) -> None:
     ],
 )
 def test_what_cannot_be_done_is_refused(step: Sparsify, expected: str, tmp_path: Path) -> None:
-    assert message(step, Net(tiny()), tmp_path) == expected
+    assert message(step, CompressedModel(tiny()), tmp_path) == expected
 
 
 def test_emptying_a_layer_is_refused_by_its_name(tmp_path: Path) -> None:
     module = tiny()
     with torch.no_grad():
         module.get_parameter("stem.0.weight").mul_(1e-3)
-    assert message(Sparsify(0.9), Net(module), tmp_path) == (
+    assert message(Sparsify(0.9), CompressedModel(module), tmp_path) == (
         "sparsity = 0.9 over all layers would zero all 432 weights of stem.0.weight; "
         'lower sparsity, or set scope = "layer"'
     )
@@ -174,25 +176,27 @@ def test_emptying_a_layer_is_refused_by_its_name(tmp_path: Path) -> None:
 
 def test_nets_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     undone = "zeroing weights after quantization would undo it; move it before quantize and qat"
-    assert message(Sparsify(), Net(tiny(), Quantization()), tmp_path) == undone
-    assert message(Sparsify(), Net(tiny(), learned=LearnedQuantization(4, 8)), tmp_path) == undone
+    assert message(Sparsify(), CompressedModel(tiny(), Quantization()), tmp_path) == undone
+    assert message(Sparsify(), CompressedModel(tiny(), learned=LearnedQuantization(4, 8)), tmp_path) == undone
     program = torch.export.export(tiny(), (torch.zeros(2, 3, 8, 8),)).module()
-    assert message(Sparsify(), Net(program), tmp_path).startswith("an exported program cannot be made sparse")
-    step, net = Sparsify(0.5), Net(tiny())
+    assert message(Sparsify(), CompressedModel(program), tmp_path).startswith(
+        "an exported program cannot be made sparse"
+    )
+    step, net = Sparsify(0.5), CompressedModel(tiny())
     once = step.apply(net, context(tmp_path))
     assert message(step, once, tmp_path).startswith("nothing would be zeroed: 50.0% of the weights are zero already")
     odd = nn.Sequential(nn.Conv2d(3, 6, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 4))
-    assert message(Sparsify(pattern="2:4"), Net(odd), tmp_path) == (
+    assert message(Sparsify(pattern="2:4"), CompressedModel(odd), tmp_path) == (
         'pattern = "2:4" fits no layer: none has input channels in multiples of 4; use "any"'
     )
 
 
 def test_channels_cut_after_groups_of_four_are_refused_before_any_work() -> None:
     four, cut = {"sparsify": {"pattern": "2:4"}}, {"prune_channels": {}}
-    check_order(steps_from((cut, four), "x.toml"), "x.toml")
-    check_order(steps_from(({"sparsify": {}}, cut), "x.toml"), "x.toml")
+    check_order(parse_steps((cut, four), "x.toml"), "x.toml")
+    check_order(parse_steps(({"sparsify": {}}, cut), "x.toml"), "x.toml")
     with pytest.raises(RecipeError) as error:
-        check_order(steps_from((four, cut), "x.toml"), "x.toml")
+        check_order(parse_steps((four, cut), "x.toml"), "x.toml")
     assert str(error.value) == (
         "x.toml: step 2, prune_channels: comes after sparsify (step 1), whose groups of four channels it would shift; "
         "move prune_channels before it"

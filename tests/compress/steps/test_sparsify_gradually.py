@@ -14,7 +14,7 @@ from tests.compress.contract import keeps_the_contract
 from tests.compress.nets import context, tiny
 from toolchain.compress.metrics import accuracy, sparsity
 from toolchain.compress.serialization import weights_digest
-from toolchain.compress.step import LearnedQuantization, Net, Quantization
+from toolchain.compress.step import CompressedModel, LearnedQuantization, Quantization
 from toolchain.compress.steps.finetune import Finetune
 from toolchain.compress.steps.sparsify_gradually import SparsifyGradually
 from toolchain.errors import RecipeError
@@ -34,14 +34,14 @@ def step(**changes: Any) -> SparsifyGradually:
     return SparsifyGradually(**{"epochs": 4, "batch_size": 16, "lr": 0.1, "augment": ("crop",), **changes})
 
 
-def zeros(net: Net) -> dict[str, float]:
+def zeros(net: CompressedModel) -> dict[str, float]:
     return {name: float((net.module.get_parameter(name) == 0).float().mean()) for name in net.sparse}
 
 
-def message(gradual: SparsifyGradually, net: Net, folder: Path) -> str:
+def message(gradual: SparsifyGradually, net: CompressedModel, folder: Path) -> str:
     with pytest.raises(RecipeError) as error:
         gradual.check(context(folder))
-        gradual.rehearse(net, context(folder))
+        gradual.dry_run(net, context(folder))
     return str(error.value)
 
 
@@ -69,7 +69,7 @@ def test_every_so_many_steps_and_at_the_end_whatever_they_are() -> None:
 def test_it_learns_and_ends_at_its_share(tmp_path: Path) -> None:
     said: list[str] = []
     place = context(tmp_path, say=said.append)
-    after = step(epochs=8, sparsity=0.7, every_steps=3).apply(Net(tiny()), place)
+    after = step(epochs=8, sparsity=0.7, every_steps=3).apply(CompressedModel(tiny()), place)
     total = sum(after.module.get_parameter(name).numel() for name in after.sparse)
     assert sum(int((after.module.get_parameter(name) == 0).sum()) for name in after.sparse) == int(0.7 * total)
     assert after.sparse == ("stem.0.weight", "body.0.weight")
@@ -79,12 +79,12 @@ def test_it_learns_and_ends_at_its_share(tmp_path: Path) -> None:
 
 
 def test_an_epoch_before_the_end_is_never_the_best(tmp_path: Path) -> None:
-    after = step(lr=1e-9, sparsity=0.9, scope="layer", end_epoch=3).apply(Net(tiny()), context(tmp_path))
+    after = step(lr=1e-9, sparsity=0.9, scope="layer", end_epoch=3).apply(CompressedModel(tiny()), context(tmp_path))
     assert all(share == pytest.approx(0.9, abs=3e-3) for share in zeros(after).values())
 
 
 def test_the_running_average_has_the_zeros_too(tmp_path: Path) -> None:
-    after = step(ema_decay=0.99, scope="layer", sparsity=0.5).apply(Net(tiny()), context(tmp_path))
+    after = step(ema_decay=0.99, scope="layer", sparsity=0.5).apply(CompressedModel(tiny()), context(tmp_path))
     assert zeros(after) == {"stem.0.weight": 0.5, "body.0.weight": 0.5}
 
 
@@ -92,7 +92,7 @@ def test_zeros_stay_in_the_training_after_it_and_those_before_it_too(tmp_path: P
     module = tiny()
     with torch.no_grad():
         module.head.weight[:, :8] = 0
-    after = step(scope="layer").apply(Net(module, sparse=("head.weight",)), context(tmp_path / "a"))
+    after = step(scope="layer").apply(CompressedModel(module, sparse=("head.weight",)), context(tmp_path / "a"))
     tuned = Finetune(epochs=2, batch_size=16, augment=()).apply(after, context(tmp_path / "b"))
     assert set(after.sparse) == {"head.weight", "stem.0.weight", "body.0.weight"}
     assert zeros(tuned) == zeros(after)
@@ -135,8 +135,8 @@ def test_killed_in_an_epoch_it_ends_with_the_weights_of_an_uninterrupted_one(
     words = [str(tmp_path / "killed"), str(every_steps or 0), str(torch.get_num_threads())]
     # not forked off this process: torch cannot train in a fork of one that has trained and exported before
     assert subprocess.run([sys.executable, "-c", KILLED, *words], check=False).returncode == -signal.SIGKILL
-    resumed = gradual.apply(Net(Dies()), context(tmp_path / "killed", say=said.append))
-    straight = gradual.apply(Net(Dies()), context(tmp_path / "straight"))
+    resumed = gradual.apply(CompressedModel(Dies()), context(tmp_path / "killed", say=said.append))
+    straight = gradual.apply(CompressedModel(Dies()), context(tmp_path / "straight"))
     assert said[0] == "going on after epoch 2 of 4"
     assert weights_digest(resumed.module) == weights_digest(straight.module)
     assert sparsity(resumed.module) > 0.7
@@ -153,16 +153,18 @@ def test_killed_in_an_epoch_it_ends_with_the_weights_of_an_uninterrupted_one(
     ],
 )
 def test_what_cannot_be_done_is_refused(gradual: SparsifyGradually, expected: str, tmp_path: Path) -> None:
-    assert message(gradual, Net(tiny()), tmp_path) == expected
+    assert message(gradual, CompressedModel(tiny()), tmp_path) == expected
 
 
 def test_nets_that_do_not_fit_are_refused(tmp_path: Path) -> None:
-    assert message(step(), Net(tiny(), Quantization()), tmp_path).startswith("training after quantize would undo it")
-    learned = Net(tiny(), learned=LearnedQuantization(4, None))
+    assert message(step(), CompressedModel(tiny(), Quantization()), tmp_path).startswith(
+        "training after quantize would undo it"
+    )
+    learned = CompressedModel(tiny(), learned=LearnedQuantization(4, None))
     assert message(step(), learned, tmp_path).startswith("zeroing weights after quantization would undo it")
     module = tiny()
     with torch.no_grad():
         module.get_parameter("stem.0.weight").mul_(1e-3)
-    assert message(step(sparsity=0.9), Net(module), tmp_path).startswith(
+    assert message(step(sparsity=0.9), CompressedModel(module), tmp_path).startswith(
         "sparsity = 0.9 over all layers would zero all 432 weights of stem.0.weight"
     )

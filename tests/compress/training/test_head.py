@@ -4,7 +4,7 @@ import torchvision
 from torch import nn
 
 from tests.compress.nets import PREPROCESSING, tiny
-from toolchain.compress.training.head import head_of, width, with_head
+from toolchain.compress.training.head import attach_head, find_head, output_width
 from toolchain.errors import RecipeError
 from toolchain.records.tensors import Preprocessing
 
@@ -28,9 +28,9 @@ def test_the_head_of_every_zoo_family_is_found_and_replaced(name: str) -> None:
     with torch.device("meta"):  # shapes without weights: nothing is allocated or computed
         options = {"init_weights": False} if name == "inception_v3" else {}
         module = torchvision.models.get_model(name, weights=None, **options)
-    assert head_of(module, preprocessing).name == ZOO[name]
-    head = head_of(with_head(module, preprocessing, 7), preprocessing)
-    assert (head.name, head.classes, width(head.layer)) == (ZOO[name], 7, 7)
+    assert find_head(module, preprocessing).name == ZOO[name]
+    head = find_head(attach_head(module, preprocessing, 7), preprocessing)
+    assert (head.name, head.classes, output_width(head.layer)) == (ZOO[name], 7, 7)
     assert head.layer.weight.device.type == "meta"
     if name == "inception_v3":
         assert module.AuxLogits.fc.out_features == 7
@@ -48,22 +48,22 @@ def test_the_head_of_ones_own_net_is_its_last_linear_that_runs() -> None:
             answer: torch.Tensor = self.last(self.first(x.flatten(1)))
             return answer
 
-    assert head_of(Odd(), PREPROCESSING).name == "last"
+    assert find_head(Odd(), PREPROCESSING).name == "last"
 
 
 def test_a_new_head_leaves_modes_and_the_rest_alone() -> None:
-    before, after = tiny(), with_head(tiny().train(), PREPROCESSING, 9)
+    before, after = tiny(), attach_head(tiny().train(), PREPROCESSING, 9)
     assert after.training
     assert torch.equal(before.state_dict()["body.0.weight"], after.state_dict()["body.0.weight"])
     assert after.state_dict()["head.bias"].shape == (9,)
 
 
 def test_a_net_that_is_only_a_head_gets_another() -> None:
-    assert head_of(nn.Sequential(nn.Flatten(), nn.Linear(192, 5)), PREPROCESSING).name == "1"
+    assert find_head(nn.Sequential(nn.Flatten(), nn.Linear(192, 5)), PREPROCESSING).name == "1"
 
 
 def test_a_net_without_a_classifier_is_refused() -> None:
     with pytest.raises(
         RecipeError, match="no classifier found: no Linear or Conv2d of the model makes its 192 outputs"
     ):
-        head_of(nn.Flatten(), PREPROCESSING)
+        find_head(nn.Flatten(), PREPROCESSING)

@@ -7,7 +7,7 @@ from tests.compress.nets import PREPROCESSING, SHAPE, part
 from toolchain.compress.batches import Batches
 from toolchain.compress.steps.finetune import Finetune
 from toolchain.compress.training.loop import learning_rate
-from toolchain.models.preprocessing import normalized
+from toolchain.models.preprocessing import normalize_images
 from toolchain.records.tensors import Preprocessing
 
 CPU = torch.device("cpu")
@@ -32,7 +32,7 @@ def test_a_constant_rate_stays() -> None:
 def test_normalized_is_what_preprocessing_says() -> None:
     images = torch.tensor([[[[0, 51, 255]]]], dtype=torch.uint8)
     preprocessing = Preprocessing(1, 1, mean=(0.0, 0.2, 0.5), std=(1.0, 0.5, 0.25), order="bgr")
-    found = normalized(images, preprocessing)
+    found = normalize_images(images, preprocessing)
     assert found.shape == (1, 3, 1, 1)
     assert found.flatten().tolist() == pytest.approx([1.0, 0.0, -2.0])
 
@@ -40,9 +40,9 @@ def test_normalized_is_what_preprocessing_says() -> None:
 def test_an_epoch_sees_every_picture_at_most_once_with_its_label() -> None:
     pictures = part(50, 0)
     batches = Batches(pictures, PREPROCESSING, CPU)
-    seen = list(batches.shuffled(16, (), torch.Generator().manual_seed(1)))
+    seen = list(batches.random_batches(16, (), torch.Generator().manual_seed(1)))
     assert [len(labels) for _, labels in seen] == [16, 16, 16]
-    whole = normalized(torch.from_numpy(pictures.images[:]), PREPROCESSING)
+    whole = normalize_images(torch.from_numpy(pictures.images[:]), PREPROCESSING)
     for images, labels in seen:
         for image, label in zip(images, labels, strict=True):
             at = [i for i in range(50) if torch.equal(whole[i], image)]
@@ -51,6 +51,6 @@ def test_an_epoch_sees_every_picture_at_most_once_with_its_label() -> None:
 
 def test_evaluation_sees_all_pictures_in_order() -> None:
     pictures = part(50, 0)
-    labels = torch.cat([labels for _, labels in Batches(pictures, PREPROCESSING, CPU).in_order()])
+    labels = torch.cat([labels for _, labels in Batches(pictures, PREPROCESSING, CPU).ordered_batches()])
     assert labels.tolist() == pictures.labels.tolist()
     assert pictures.images.shape[1:] == SHAPE

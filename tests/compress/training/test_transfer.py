@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from toolchain.compress.step import Context, Net
+from toolchain.compress.step import CompressedModel, StepContext
 from toolchain.compress.steps.finetune import Finetune
 from toolchain.compress.training.freezing import layer_stages
-from toolchain.compress.training.head import head_of
+from toolchain.compress.training.head import find_head
 from toolchain.data import DataSet, Split
 from toolchain.models.load import load_model
 from toolchain.recipe import ModelSpec
@@ -42,14 +42,14 @@ def test_a_new_head_learns_on_a_frozen_backbone(source: str, tmp_path: Path) -> 
     pictures = random.integers(0, 255, (4, side, side, 3), np.uint8)
     part = Split(pictures, np.array([0, 1, 2, 0]), np.arange(4))
     shape = Preprocessing(side, side, 3, (0.5,) * 3, (0.25,) * 3)
-    place = Context(DataSet("made", ("a", "b", "c"), "test", "0" * 64, {"train": part}), shape, tmp_path)
+    place = StepContext(DataSet("made", ("a", "b", "c"), "test", "0" * 64, {"train": part}), shape, tmp_path)
     weights = "random" if source.startswith("torchvision") else "own"
-    net = load_model(ModelSpec(source, weights), shape, 3, EXAMPLES, other_head=True).module_or_refusal()
+    net = load_model(ModelSpec(source, weights), shape, 3, EXAMPLES, allow_other_head=True).require_module()
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     step = Finetune(epochs=1, batch_size=4, replace_head=True, freeze="backbone", layer_lr_decay=0.9, lr=1e-3)
     step.check(place)
-    after = step.apply(Net(net), place).module
-    head = head_of(after, shape)
+    after = step.apply(CompressedModel(net), place).module
+    head = find_head(after, shape)
     assert head.classes == 3
     assert len(layer_stages(after, head.name)) == NETS[source]
     changed = {name for name, tensor in after.state_dict().items() if not torch.equal(tensor, before[name])}

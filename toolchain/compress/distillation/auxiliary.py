@@ -9,35 +9,35 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from toolchain.compress.distillation.features import Side, seen
-from toolchain.compress.training.losses import Answers
+from toolchain.compress.distillation.features import LayerSide, capture_features
+from toolchain.compress.training.losses import ModelOutput
 
 
-class Seen(NamedTuple):
+class StudentOutput(NamedTuple):
     """answers: the student's; inner: what the watched layers gave; beside: what the added parts made of it."""
 
-    answers: Answers
-    inner: tuple[Tensor, ...]
-    beside: tuple[Any, ...]
+    output: ModelOutput
+    features: tuple[Tensor, ...]
+    auxiliary: tuple[Any, ...]
 
 
-class Watched(nn.Module):
+class StudentWithFeatures(nn.Module):
     """beside: parts of which the first is handed what the first of `layers` gave, and so on; there may be fewer."""
 
     def __init__(
-        self, student: nn.Module, layers: Sequence[str], beside: Iterable[nn.Module] = (), side: Side = "output"
+        self, student: nn.Module, layers: Sequence[str], auxiliary: Iterable[nn.Module] = (), side: LayerSide = "output"
     ) -> None:
         super().__init__()
-        self.student, self.beside = student, nn.ModuleList(beside)
+        self.student, self.auxiliary = student, nn.ModuleList(auxiliary)
         self.layers, self.side = tuple(layers), side
 
     def forward(self, images: Tensor) -> Any:
         """Logits [N, classes] in evaluation mode, Seen in training."""
         if not self.training:
             return self.student(images)
-        answers, inner = seen(self.student, images, self.layers, self.side)
-        made = tuple(part(one) for part, one in zip(self.beside, inner, strict=False))
-        return Seen(answers, inner, made)
+        answers, inner = capture_features(self.student, images, self.layers, self.side)
+        made = tuple(part(one) for part, one in zip(self.auxiliary, inner, strict=False))
+        return StudentOutput(answers, inner, made)
 
 
 class Peers(nn.Module):

@@ -12,17 +12,17 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from toolchain.compress.metrics import one_picture
-from toolchain.compress.training.losses import Answers
+from toolchain.compress.metrics import example_input
+from toolchain.compress.training.losses import ModelOutput
 from toolchain.errors import RecipeError
-from toolchain.models.eval_mode import evaluating, hooked
+from toolchain.models.eval_mode import evaluation_mode, temporary_hooks
 from toolchain.records.tensors import Preprocessing
 
-Side = Literal["input", "output"]
+LayerSide = Literal["input", "output"]
 
 
 @dataclass(frozen=True)
-class Inner:
+class FeatureLayer:
     """A layer by its dotted name, and the shape of what it gives for one picture of [input]."""
 
     name: str
@@ -31,9 +31,9 @@ class Inner:
     width: int
 
 
-def named_layers(
+def find_layers(
     module: nn.Module, names: Sequence[str], preprocessing: Preprocessing, option: str, whose: str
-) -> tuple[Inner, ...]:
+) -> tuple[FeatureLayer, ...]:
     """The layers with these names; RecipeError with the nearest names for one that does not exist, and for one that
     gives no [N, C, H, W]. option, whose: the words for both in a message."""
     known = [name for name, _ in module.named_modules() if name]
@@ -41,17 +41,17 @@ def named_layers(
         if name not in known:
             near = ", ".join(get_close_matches(name, known, 3, 0.3)) or ", ".join(known[:3])
             raise RecipeError(f"{option}: {whose} has no layer '{name}'; the nearest are: {near}")
-    found = {one.name: one for one, _ in _ran(module, preprocessing)}
+    found = {one.name: one for one, _ in _trace_layers(module, preprocessing)}
     for name in names:
         if name not in found:
             raise RecipeError(f"{option}: layer '{name}' of {whose} gives no [N, C, H, W]; name a convolution or block")
     return tuple(found[name] for name in names)
 
 
-def stage_ends(module: nn.Module, preprocessing: Preprocessing, whose: str) -> tuple[Inner, ...]:
+def find_stage_ends(module: nn.Module, preprocessing: Preprocessing, whose: str) -> tuple[FeatureLayer, ...]:
     """The last unit of each picture size above 1x1, shallow to deep; RecipeError when there is none."""
-    ran = _ran(module, preprocessing)
-    units = _units(module, {one.name: (one, before) for one, before in ran})
+    ran = _trace_layers(module, preprocessing)
+    units = _block_names(module, {one.name: (one, before) for one, before in ran})
     once = [one for one, _ in ran if one.name in units and sum(one.name == other.name for other, _ in ran) == 1]
     ends = [
         one
@@ -63,7 +63,7 @@ def stage_ends(module: nn.Module, preprocessing: Preprocessing, whose: str) -> t
     return tuple(ends)
 
 
-def _units(module: nn.Module, ran: dict[str, tuple[Inner, int]]) -> set[str]:
+def _block_names(module: nn.Module, ran: dict[str, tuple[FeatureLayer, int]]) -> set[str]:
     """Names of units; a chain, and what more than halves the picture, is looked into."""
     found, waiting = set[str](), [(name, child) for name, child in module.named_children()]
     while waiting:
@@ -78,27 +78,27 @@ def _units(module: nn.Module, ran: dict[str, tuple[Inner, int]]) -> set[str]:
     return found
 
 
-def _ran(module: nn.Module, preprocessing: Preprocessing) -> list[tuple[Inner, int]]:
+def _trace_layers(module: nn.Module, preprocessing: Preprocessing) -> list[tuple[FeatureLayer, int]]:
     """Every layer that gave [1, C, H, W], in the order in which they finished, and its input's H * W."""
-    ran: list[tuple[Inner, int]] = []
+    ran: list[tuple[FeatureLayer, int]] = []
 
     def hook(name: str) -> Callable[..., None]:
         def note(_: nn.Module, given: tuple[Any, ...], output: Any) -> None:
             if isinstance(output, Tensor) and output.ndim == 4:
                 first = given[0] if given and isinstance(given[0], Tensor) and given[0].ndim == 4 else output
-                ran.append((Inner(name, *output.shape[1:]), first.shape[2] * first.shape[3]))
+                ran.append((FeatureLayer(name, *output.shape[1:]), first.shape[2] * first.shape[3]))
 
         return note
 
     hooks = [layer.register_forward_hook(hook(name)) for name, layer in module.named_modules() if name]
-    with hooked(hooks), evaluating(module), torch.no_grad():
-        module(one_picture(module, preprocessing))
+    with temporary_hooks(hooks), evaluation_mode(module), torch.no_grad():
+        module(example_input(module, preprocessing))
     return ran
 
 
-def seen(
-    module: nn.Module, images: Tensor, names: Sequence[str], side: Side = "output"
-) -> tuple[Answers, tuple[Tensor, ...]]:
+def capture_features(
+    module: nn.Module, images: Tensor, names: Sequence[str], side: LayerSide = "output"
+) -> tuple[ModelOutput, tuple[Tensor, ...]]:
     """The net's answers, and what went into or came out of the named layers, for a batch [N, C, H, W]."""
     found: dict[str, Tensor] = {}
 
@@ -109,6 +109,6 @@ def seen(
         return note
 
     hooks = [module.get_submodule(name).register_forward_hook(hook(name)) for name in set(names)]
-    with hooked(hooks):
-        answers: Answers = module(images)
+    with temporary_hooks(hooks):
+        answers: ModelOutput = module(images)
     return answers, tuple(found[name] for name in names)

@@ -9,58 +9,58 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional
 
-from toolchain.compress.distillation.features import Inner, named_layers, stage_ends
-from toolchain.compress.step import Context
+from toolchain.compress.distillation.features import FeatureLayer, find_layers, find_stage_ends
+from toolchain.compress.step import StepContext
 from toolchain.errors import RecipeError
 
 
 @dataclass(frozen=True)
-class Pair:
+class LayerPair:
     """teacher: which of the teachers, by number; from student's layer to that teacher's."""
 
     teacher: int
-    student_layer: Inner
-    teacher_layer: Inner
+    student_layer: FeatureLayer
+    teacher_layer: FeatureLayer
 
 
-def pairs_of(
+def pair_layers(
     student: nn.Module,
     teachers: tuple[nn.Module, ...],
     layers: tuple[str, ...],
     teacher_layers: tuple[str, ...],
-    context: Context,
-) -> tuple[Pair, ...]:
+    context: StepContext,
+) -> tuple[LayerPair, ...]:
     """Named layers in their order (the teacher's under the same names, unless named too); else stage ends, the deepest
     with the deepest. RecipeError with the nearest names, or for two lists of different length."""
     if teacher_layers and len(teacher_layers) != len(layers):
         raise RecipeError(
             f"teacher_layers names {len(teacher_layers)} layers, layers {len(layers)}; expected as many of each"
         )
-    found: list[Pair] = []
+    found: list[LayerPair] = []
     for number, teacher in enumerate(teachers):
         if layers:
-            ours = named_layers(student, layers, context.preprocessing, "layers", "the student")
+            ours = find_layers(student, layers, context.preprocessing, "layers", "the student")
             option = "teacher_layers" if teacher_layers else "layers, for want of teacher_layers"
-            theirs = named_layers(teacher, teacher_layers or layers, context.preprocessing, option, "the teacher")
+            theirs = find_layers(teacher, teacher_layers or layers, context.preprocessing, option, "the teacher")
         else:
-            ours = stage_ends(student, context.preprocessing, "the student")
-            theirs = stage_ends(teacher, context.preprocessing, "the teacher")
+            ours = find_stage_ends(student, context.preprocessing, "the student")
+            theirs = find_stage_ends(teacher, context.preprocessing, "the teacher")
             count = min(len(ours), len(theirs))
             ours, theirs = ours[-count:], theirs[-count:]
-        found += [Pair(number, mine, other) for mine, other in zip(ours, theirs, strict=True)]
+        found += [LayerPair(number, mine, other) for mine, other in zip(ours, theirs, strict=True)]
     return tuple(found)
 
 
-def layers_by_teacher(pairs: Sequence[Pair], teachers: int) -> list[list[str]]:
+def teacher_layer_names(pairs: Sequence[LayerPair], teachers: int) -> list[list[str]]:
     """The names to watch in each teacher, in the order of the pairs."""
     return [[pair.teacher_layer.name for pair in pairs if pair.teacher == number] for number in range(teachers)]
 
 
-def alike(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+def match_sizes(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
     """Both maps [N, C, H, W] at the smaller of both heights and widths: the larger is averaged over areas."""
     size = (min(first.shape[2], second.shape[2]), min(first.shape[3], second.shape[3]))
-    return _sized(first, size), _sized(second, size)
+    return _pool_to(first, size), _pool_to(second, size)
 
 
-def _sized(maps: Tensor, size: tuple[int, int]) -> Tensor:
+def _pool_to(maps: Tensor, size: tuple[int, int]) -> Tensor:
     return maps if tuple(maps.shape[2:]) == size else functional.adaptive_avg_pool2d(maps, size)

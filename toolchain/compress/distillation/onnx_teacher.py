@@ -26,8 +26,8 @@ class OnnxTeacher(nn.Module):
     def __init__(self, path: Path, preprocessing: Preprocessing) -> None:
         super().__init__()
         self.path = path
-        self.session = _session(path)
-        self.input, axes = _checked_input(self.session, path, preprocessing)
+        self.session = _open_session(path)
+        self.input, axes = _check_input(self.session, path, preprocessing)
         self.batch = axes[0]
         self.size = (axes[2], axes[3]) if axes[2] is not None and axes[3] is not None else None
         digest = sha256(path.read_bytes()).digest()
@@ -51,7 +51,7 @@ class OnnxTeacher(nn.Module):
         return found[: size - missing]
 
 
-def _session(path: Path) -> onnxruntime.InferenceSession:
+def _open_session(path: Path) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors
     options.intra_op_num_threads = torch.get_num_threads()
@@ -62,7 +62,7 @@ def _session(path: Path) -> onnxruntime.InferenceSession:
         raise RecipeError(f"teacher {path.name}: ONNX Runtime cannot load it: {first}; export it again") from error
 
 
-def _checked_input(
+def _check_input(
     session: onnxruntime.InferenceSession, path: Path, preprocessing: Preprocessing
 ) -> tuple[str, tuple[int | None, ...]]:
     """The input's name and axes, None where free; RecipeError when pictures of [input] do not fit it."""

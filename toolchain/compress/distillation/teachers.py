@@ -10,18 +10,18 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from toolchain.compress.distillation.onnx_teacher import OnnxTeacher
-from toolchain.compress.quantization.restore import rebuilt
-from toolchain.compress.step import Context
+from toolchain.compress.quantization.restore import rebuild_qat_layers
+from toolchain.compress.step import StepContext
 from toolchain.errors import RecipeError
-from toolchain.models.check import classes_of
+from toolchain.models.check import class_count
 from toolchain.models.load import load_model
 from toolchain.recipe import ModelSpec
 
 Weighting = Literal["average", "entropy"]
 
 
-def teachers_of(
-    specs: tuple[ModelSpec, ...], context: Context, *, inner: bool = False, small: bool = False
+def load_teachers(
+    specs: tuple[ModelSpec, ...], context: StepContext, *, needs_features: bool = False, small_images: bool = False
 ) -> tuple[nn.Module, ...]:
     """The teachers on the CPU in evaluation mode, each telling as many classes apart as the data has (in the same
     order: that cannot be checked); without `specs` the original net. inner: their layers are looked into; small: they
@@ -31,16 +31,16 @@ def teachers_of(
     takes no smaller pictures where it must.
     """
     if specs:
-        found = [_named(spec, context, inner) for spec in specs]
+        found = [_load_teacher(spec, context, needs_features) for spec in specs]
     elif context.original is not None:
         found = [(context.original(), "the net that the recipe starts from")]
     else:
         raise RecipeError("no teacher is named and there is no original net; add teachers = [{ source = … }]")
-    return tuple(_checked(module, description, context, small) for module, description in found)
+    return tuple(_check_teacher(module, description, context, small_images) for module, description in found)
 
 
-def _named(spec: ModelSpec, context: Context, inner: bool) -> tuple[nn.Module, str]:
-    if inner and spec.source.endswith((".onnx", ".pt2")):
+def _load_teacher(spec: ModelSpec, context: StepContext, needs_features: bool) -> tuple[nn.Module, str]:
+    if needs_features and spec.source.endswith((".onnx", ".pt2")):
         kind = "an ONNX file" if spec.source.endswith(".onnx") else "a torch.export program"
         raise RecipeError(
             f"teacher {spec.source}: {kind} has no inner layers to learn from; use distill or distill_decoupled, or a "
@@ -48,25 +48,27 @@ def _named(spec: ModelSpec, context: Context, inner: bool) -> tuple[nn.Module, s
         )
     # other_head: a wrong class count is refused below, in words about teachers
     classes = len(context.data.classes)
-    loaded = load_model(spec, context.preprocessing, classes, context.base, other_head=True, rebuild=rebuilt)
+    loaded = load_model(
+        spec, context.preprocessing, classes, context.base, allow_other_head=True, rebuild=rebuild_qat_layers
+    )
     if loaded.module is None:
-        return OnnxTeacher(loaded.graph_or_refusal(), context.preprocessing), f"teacher {loaded.description}"
+        return OnnxTeacher(loaded.require_graph(), context.preprocessing), f"teacher {loaded.description}"
     return loaded.module, f"teacher {loaded.description}"
 
 
-def _checked(module: nn.Module, description: str, context: Context, small: bool) -> nn.Module:
-    found, classes = classes_of(module, context.preprocessing, description), len(context.data.classes)
+def _check_teacher(module: nn.Module, description: str, context: StepContext, small_images: bool) -> nn.Module:
+    found, classes = class_count(module, context.preprocessing, description), len(context.data.classes)
     if found != classes:
         raise RecipeError(
             f"{description} tells {found} classes apart, data '{context.data.name}' has {classes}; "
             "name a teacher of the same classes"
         )
-    if small:
-        _check_small(module, description, context)
+    if small_images:
+        _check_small_images(module, description, context)
     return module.eval().requires_grad_(False)
 
 
-def _check_small(teacher: nn.Module, description: str, context: Context) -> None:
+def _check_small_images(teacher: nn.Module, description: str, context: StepContext) -> None:
     height, width, channels = context.preprocessing.shape
     shape = (2, channels, max(1, 3 * height // 4), max(1, 3 * width // 4))
     try:
@@ -79,19 +81,19 @@ def _check_small(teacher: nn.Module, description: str, context: Context) -> None
         ) from error
 
 
-def placed(teachers: tuple[nn.Module, ...], device: torch.device) -> tuple[nn.Module, ...]:
+def move_teachers(teachers: tuple[nn.Module, ...], device: torch.device) -> tuple[nn.Module, ...]:
     """The teachers where the student learns; an ONNX file stays on the CPU."""
     return tuple(teacher.to(device).to(memory_format=torch.channels_last) for teacher in teachers)
 
 
-def taught(teachers: tuple[nn.Module, ...], images: Tensor, weighting: Weighting = "average") -> Tensor:
+def teacher_logits(teachers: tuple[nn.Module, ...], images: Tensor, weighting: Weighting = "average") -> Tensor:
     """What the teachers answer together, logits [N, classes], without gradients."""
     with torch.no_grad():
         answers = torch.stack([teacher(images).float() for teacher in teachers])
-        return answers.mean(0) if weighting == "average" else entropy_weighted(answers)
+        return answers.mean(0) if weighting == "average" else entropy_weighted_mean(answers)
 
 
-def entropy_weighted(answers: Tensor) -> Tensor:
+def entropy_weighted_mean(answers: Tensor) -> Tensor:
     """The mean of logits [teachers, N, classes], the confident counting more, picture by picture: K teachers with
     entropies H_k have weights (1 - H_k / sum H) / (K - 1) (after Kwon et al. 2020, Adaptive knowledge distillation
     based on entropy); the plain mean (You et al. 2017) where all are certain."""

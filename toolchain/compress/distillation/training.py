@@ -8,73 +8,81 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from toolchain.compress.distillation.auxiliary import Peers, Watched
-from toolchain.compress.distillation.teachers import Weighting, taught, teachers_of
+from toolchain.compress.distillation.auxiliary import Peers, StudentWithFeatures
+from toolchain.compress.distillation.teachers import Weighting, load_teachers, teacher_logits
 from toolchain.compress.options import TrainingOptions, check_training, seed_of, training_key
-from toolchain.compress.step import Context, Net
+from toolchain.compress.step import CompressedModel, StepContext
 from toolchain.compress.training.freezing import parameter_groups
-from toolchain.compress.training.head import head_of
-from toolchain.compress.training.loop import Loss, Training, all_learning, check_trainable, train
-from toolchain.compress.training.losses import Answers, labelled, logits_of, softened_kl
+from toolchain.compress.training.head import find_head
+from toolchain.compress.training.loop import LossFunction, Training, check_trainable, train, train_all_layers
+from toolchain.compress.training.losses import ModelOutput, classification_loss, distillation_kl, logits_of
 from toolchain.recipe import ModelSpec
 
-History = tuple[dict[str, float], ...]
-Ready = Callable[[nn.Module, int], None]
+TrainingHistory = tuple[dict[str, float], ...]
+EpochCallback = Callable[[nn.Module, int], None]
 
 
-class TaughtOptions(TrainingOptions, frozen=True, forbid_unknown_fields=True):
+class DistillationOptions(TrainingOptions, frozen=True, forbid_unknown_fields=True):
     """teachers: models as in [model]; none: the net as the recipe started from it, unpruned and unquantized."""
 
     teachers: tuple[ModelSpec, ...] = ()
 
 
 @dataclass(frozen=True)
-class Lesson:
+class DistillationObjective:
     """module: the student, or a wrapper that holds it (beside.py); teachers: named in the checkpoint's key; the
     loss asks them; ready: what an epoch begins with."""
 
     module: nn.Module
-    loss: Loss
+    loss: LossFunction
     teachers: tuple[nn.Module, ...] = ()
-    ready: Ready = all_learning
+    start_epoch: EpochCallback = train_all_layers
 
 
-def teachers_for(options: TaughtOptions, context: Context, *, inner: bool = False) -> tuple[nn.Module, ...]:
+def load_step_teachers(
+    options: DistillationOptions, context: StepContext, *, needs_features: bool = False
+) -> tuple[nn.Module, ...]:
     """The options' teachers, shown smaller pictures where the student is; see teachers_of."""
-    return teachers_of(options.teachers, context, inner=inner, small=options.small_epochs > 0)
+    return load_teachers(
+        options.teachers, context, needs_features=needs_features, small_images=options.small_epochs > 0
+    )
 
 
-def check_lesson(options: TrainingOptions, net: Net, context: Context) -> None:
+def check_student(options: TrainingOptions, net: CompressedModel, context: StepContext) -> None:
     """RecipeError for options that cannot work on this data, or a net that cannot be trained."""
     check_training(options, context)
     check_trainable(net)
 
 
-def trained(
-    lesson: Lesson, net: Net, options: TrainingOptions, context: Context, seed: int | None = None
-) -> tuple[nn.Module, History]:
+def train_student(
+    objective: DistillationObjective,
+    net: CompressedModel,
+    options: TrainingOptions,
+    context: StepContext,
+    seed: int | None = None,
+) -> tuple[nn.Module, TrainingHistory]:
     """lesson.module trained (the wrapper, where there is one) and what an epoch recorded; resumes from context.folder.
     seed: where it is not the options'. ModelError when the loss is no longer finite."""
-    module = lesson.module
-    prefix = "student." if isinstance(module, Watched | Peers) else ""
-    head = f"{prefix}{head_of(module, context.preprocessing).name.removeprefix(prefix)}"
+    module = objective.module
+    prefix = "student." if isinstance(module, StudentWithFeatures | Peers) else ""
+    head = f"{prefix}{find_head(module, context.preprocessing).name.removeprefix(prefix)}"
     return train(
         Training(
             module=module,
-            plan=options,
+            options=options,
             context=context,
             seed=seed_of(options, context) if seed is None else seed,
-            key=training_key(options, context, module, *lesson.teachers),
-            loss=lesson.loss,
-            groups=parameter_groups(module, head, options.weight_decay, 1.0),
-            ready=lesson.ready,
+            key=training_key(options, context, module, *objective.teachers),
+            loss=objective.loss,
+            parameter_groups=parameter_groups(module, head, options.weight_decay, 1.0),
+            start_epoch=objective.start_epoch,
             sparse=tuple(f"{prefix}{name}" for name in net.sparse),
         )
     )
 
 
 @dataclass(frozen=True)
-class Response:
+class ResponseLoss:
     """alpha T^2 KL(teachers || student) + (1 - alpha) cross-entropy (Hinton et al. 2015); the teachers are not asked
     when alpha is 0."""
 
@@ -84,13 +92,15 @@ class Response:
     label_smoothing: float
     weighting: Weighting = "average"
 
-    def __call__(self, answers: Answers, images: Tensor, labels: Tensor) -> Tensor:
-        hard = labelled(answers, labels, self.label_smoothing)
+    def __call__(self, answers: ModelOutput, images: Tensor, labels: Tensor) -> Tensor:
+        hard = classification_loss(answers, labels, self.label_smoothing)
         if not self.alpha:
             return hard
-        soft = softened_kl(logits_of(answers), taught(self.teachers, images, self.weighting), self.temperature)
+        soft = distillation_kl(
+            logits_of(answers), teacher_logits(self.teachers, images, self.weighting), self.temperature
+        )
         return self.alpha * soft + (1 - self.alpha) * hard
 
-    def alone(self, module: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    def of_model(self, module: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
         """The loss of a training that has no other."""
         return self(module(images), images, labels)

@@ -16,38 +16,40 @@ from torch.nn import functional
 from toolchain.compress.batches import Batches
 from toolchain.compress.training.losses import logits_of
 from toolchain.data import Split
-from toolchain.models.eval_mode import device_of, evaluating, hooked
-from toolchain.models.structure import PassedOn
+from toolchain.models.eval_mode import device_of, evaluation_mode, temporary_hooks
+from toolchain.models.structure import PassThrough
 from toolchain.progress import counted
 from toolchain.records.tensors import Preprocessing
 
-Scores = dict[str, float]  # a block's name and how much it matters
+BlockScores = dict[str, float]  # a block's name and how much it matters
 
 
-def residual_blocks(module: nn.Module, preprocessing: Preprocessing) -> tuple[str, ...]:
+def find_residual_blocks(module: nn.Module, preprocessing: Preprocessing) -> tuple[str, ...]:
     """The innermost removable blocks, by name, in the order they run in."""
-    seen = _inputs(module, preprocessing)
-    with evaluating(module):
-        found = [name for name, given in seen.items() if _residual(module.get_submodule(name), given)]
+    seen = _record_inputs(module, preprocessing)
+    with evaluation_mode(module):
+        found = [name for name, given in seen.items() if _is_residual(module.get_submodule(name), given)]
     return tuple(name for name in found if not any(other.startswith(f"{name}.") for other in found))
 
 
-def without(module: nn.Module, blocks: Collection[str]) -> nn.Module:
+def remove_blocks(module: nn.Module, blocks: Collection[str]) -> nn.Module:
     """A copy of `module` in which each of `blocks` hands on what it is given; export leaves nothing of it."""
     copied = deepcopy(module)
     for name in blocks:
-        copied.set_submodule(name, PassedOn().train(copied.get_submodule(name).training))
+        copied.set_submodule(name, PassThrough().train(copied.get_submodule(name).training))
     return copied
 
 
-def losses_without(module: nn.Module, blocks: Sequence[str], part: Split, preprocessing: Preprocessing) -> Scores:
+def removal_losses(module: nn.Module, blocks: Sequence[str], part: Split, preprocessing: Preprocessing) -> BlockScores:
     """How much the mean cross-entropy over `part` rises when a block is taken out, each by itself."""
-    whole = _loss(module, part, preprocessing)
+    whole = _mean_loss(module, part, preprocessing)
     tried = counted(blocks, "prune_blocks: without each block", len(blocks))
-    return {name: _loss(without(module, [name]), part, preprocessing) - whole for name in tried}
+    return {name: _mean_loss(remove_blocks(module, [name]), part, preprocessing) - whole for name in tried}
 
 
-def influences(module: nn.Module, blocks: Sequence[str], part: Split, preprocessing: Preprocessing) -> Scores:
+def block_influences(
+    module: nn.Module, blocks: Sequence[str], part: Split, preprocessing: Preprocessing
+) -> BlockScores:
     """Block influence (Men et al. 2024, ShortGPT): 1 less the mean cosine between a block's input and output, over the
     pictures and places of `part`. One pass for all blocks, and no labels."""
     totals, seen = dict.fromkeys(blocks, 0.0), dict.fromkeys(blocks, 0)
@@ -61,12 +63,12 @@ def influences(module: nn.Module, blocks: Sequence[str], part: Split, preprocess
 
         return hook
 
-    with hooked([module.get_submodule(name).register_forward_hook(measure(name)) for name in blocks]):
-        _loss(module, part, preprocessing)
+    with temporary_hooks([module.get_submodule(name).register_forward_hook(measure(name)) for name in blocks]):
+        _mean_loss(module, part, preprocessing)
     return {name: 1 - totals[name] / max(1, seen[name]) for name in blocks}
 
 
-def _inputs(module: nn.Module, preprocessing: Preprocessing) -> dict[str, Tensor]:
+def _record_inputs(module: nn.Module, preprocessing: Preprocessing) -> dict[str, Tensor]:
     """What each module that keeps its one input's shape, and holds parameters in parts of its own, is given."""
     height, width, channels = preprocessing.shape
     random = torch.Generator().manual_seed(0)
@@ -75,11 +77,13 @@ def _inputs(module: nn.Module, preprocessing: Preprocessing) -> dict[str, Tensor
     kept: dict[str, Tensor] = {}
 
     def before(name: str) -> Callable[..., None]:
-        return lambda _, args: given.update({name: args[0].clone()}) if _one(args) else None  # in-place layers follow
+        return lambda _, args: (
+            given.update({name: args[0].clone()}) if _is_single_tensor(args) else None
+        )  # in-place layers follow
 
     def after(name: str) -> Callable[..., None]:
         def hook(_: nn.Module, args: tuple[Any, ...], answer: Any) -> None:
-            if _one(args) and isinstance(answer, Tensor) and answer.shape == given[name].shape:
+            if _is_single_tensor(args) and isinstance(answer, Tensor) and answer.shape == given[name].shape:
                 kept[name] = given[name]
 
         return hook
@@ -88,16 +92,16 @@ def _inputs(module: nn.Module, preprocessing: Preprocessing) -> dict[str, Tensor
     for name, part in module.named_modules():
         if name and any(True for _ in part.children()) and any(True for _ in part.parameters()):
             handles += [part.register_forward_pre_hook(before(name)), part.register_forward_hook(after(name))]
-    with hooked(handles), evaluating(module), torch.no_grad():
+    with temporary_hooks(handles), evaluation_mode(module), torch.no_grad():
         module(picture)
     return {name: kept[name] for name in given if name in kept}
 
 
-def _one(args: tuple[Any, ...]) -> bool:
+def _is_single_tensor(args: tuple[Any, ...]) -> bool:
     return len(args) == 1 and isinstance(args[0], Tensor)
 
 
-def _residual(block: nn.Module, given: Tensor) -> bool:
+def _is_residual(block: nn.Module, given: Tensor) -> bool:
     """Is a zero branch the same as no block?"""
     empty = deepcopy(block)
     with torch.no_grad():
@@ -108,10 +112,10 @@ def _residual(block: nn.Module, given: Tensor) -> bool:
 
 
 @torch.inference_mode()
-def _loss(module: nn.Module, part: Split, preprocessing: Preprocessing) -> float:
+def _mean_loss(module: nn.Module, part: Split, preprocessing: Preprocessing) -> float:
     """The mean cross-entropy over every picture of `part`."""
     total = 0.0
-    with evaluating(module):
-        for images, labels in Batches(part, preprocessing, device_of(module)).in_order():
+    with evaluation_mode(module):
+        for images, labels in Batches(part, preprocessing, device_of(module)).ordered_batches():
             total += float(functional.cross_entropy(logits_of(module(images)), labels, reduction="sum"))
     return total / len(part)

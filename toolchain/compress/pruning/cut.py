@@ -8,23 +8,31 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from toolchain.compress.pruning.groups import Coupled, Scorer, coupled, graph_of, narrowed, removals, rounded
-from toolchain.compress.training.head import AUXILIARY
-from toolchain.models.eval_mode import evaluating
+from toolchain.compress.pruning.groups import (
+    ChannelGroup,
+    Scorer,
+    build_dependency_graph,
+    channels_to_remove,
+    prune_groups,
+    rounded_width,
+    score_groups,
+)
+from toolchain.compress.training.head import AUXILIARY_HEADS
+from toolchain.models.eval_mode import evaluation_mode
 
 Widths = tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Drawing:
+class PruningGraph:
     """A net in its coupled groups, scored. initial: each group's width before the first cut; picture: to trace with;
     together: groups are ranked as one; round_to: of which widths are multiples."""
 
     module: nn.Module
-    groups: Sequence[Coupled]
-    initial: Mapping[str, int]
-    picture: Tensor
-    together: bool
+    groups: Sequence[ChannelGroup]
+    initial_widths: Mapping[str, int]
+    image: Tensor
+    global_ranking: bool
     round_to: int
 
     @property
@@ -33,30 +41,32 @@ class Drawing:
 
     def widths_at(self, ratio: float) -> Widths:
         """What each group keeps when `ratio` of the initial channels is gone; RecipeError when one would be emptied."""
-        counts = removals(self.groups, self.initial, ratio, self.together)
-        return tuple(rounded(group, count, self.round_to) for group, count in zip(self.groups, counts, strict=True))
+        counts = channels_to_remove(self.groups, self.initial_widths, ratio, self.global_ranking)
+        return tuple(
+            rounded_width(group, count, self.round_to) for group, count in zip(self.groups, counts, strict=True)
+        )
 
-    def cut(self, widths: Widths) -> nn.Module:
+    def prune_to(self, widths: Widths) -> nn.Module:
         """A copy of the net, so narrow."""
-        with evaluating(self.module):
-            return narrowed(self.module, self.picture, self.groups, widths)
+        with evaluation_mode(self.module):
+            return prune_groups(self.module, self.image, self.groups, widths)
 
 
-def drawn(
+def trace_groups(
     module: nn.Module,
-    picture: Tensor,
-    kept: Collection[nn.Module],
+    image: Tensor,
+    protected: Collection[nn.Module],
     scorer: Scorer,
     residual: bool,
-) -> list[Coupled]:
+) -> list[ChannelGroup]:
     """The groups of `module` that may be cut (groups.coupled); it must learn all its parameters to be traced."""
-    with evaluating(module):
-        return coupled(graph_of(module, picture), module, kept, scorer, residual)
+    with evaluation_mode(module):
+        return score_groups(build_dependency_graph(module, image), module, protected, scorer, residual)
 
 
-def without_auxiliary(module: nn.Module) -> nn.Module:
+def drop_auxiliary_heads(module: nn.Module) -> nn.Module:
     """Auxiliary classifiers only train: pruning drops them, since they do not run where the layers are traced."""
-    for name in {one.partition(".")[0] for one in AUXILIARY}:
+    for name in {one.partition(".")[0] for one in AUXILIARY_HEADS}:
         if isinstance(getattr(module, name, None), nn.Module):
             setattr(module, name, None)
     if hasattr(module, "aux_logits"):

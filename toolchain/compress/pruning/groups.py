@@ -20,7 +20,7 @@ Scorer = Callable[[Any], Tensor | None]
 
 
 @dataclass(frozen=True)
-class Coupled:
+class ChannelGroup:
     """A group of coupled channels. name: the layer that the group starts from; scores: one a channel, of each of
     `repeat` equal parts (a grouped convolution loses the same channels in each part)."""
 
@@ -35,48 +35,50 @@ class Coupled:
         return len(self.scores)
 
 
-def graph_of(module: nn.Module, picture: Tensor) -> tp.DependencyGraph:
+def build_dependency_graph(module: nn.Module, image: Tensor) -> tp.DependencyGraph:
     """Which layers' channels depend on which; traced with one picture, in evaluation mode."""
-    return tp.DependencyGraph().build_dependency(module, example_inputs=picture)
+    return tp.DependencyGraph().build_dependency(module, example_inputs=image)
 
 
-def coupled(
+def score_groups(
     graph: tp.DependencyGraph,
     module: nn.Module,
-    kept: Collection[nn.Module],
+    protected: Collection[nn.Module],
     score: Scorer,
     residual: bool = True,
-) -> list[Coupled]:
+) -> list[ChannelGroup]:
     """Every group that may be cut: none with an output of a `kept` layer in it, and none that cannot be scored;
     residual: those too whose channels two branches add up."""
     names = {layer: name for name, layer in module.named_modules()}
     found = []
-    for group in graph.get_all_groups(ignored_layers=list(kept), root_module_types=[nn.Conv2d, nn.Linear]):
-        scores = score(group) if residual or not _added(group) else None
+    for group in graph.get_all_groups(ignored_layers=list(protected), root_module_types=[nn.Conv2d, nn.Linear]):
+        scores = score(group) if residual or not _joins_branches(group) else None
         if scores is not None:
-            root, repeat = group[0].dep.target.module, _parts(group)
+            root, repeat = group[0].dep.target.module, _part_count(group)
             averaged = scores.detach().cpu().view(repeat, -1).mean(0).nan_to_num(0.0)  # a dead layer: 0 / 0
-            found.append(Coupled(names[root], averaged, repeat, root, group[0].dep.handler))
+            found.append(ChannelGroup(names[root], averaged, repeat, root, group[0].dep.handler))
     return found
 
 
-def _added(group: Any) -> bool:
+def _joins_branches(group: Any) -> bool:
     """Whether an addition of two branches ties the group's channels together; a bias or a constant is no branch."""
     nodes = [dependency.target for dependency, _ in group]
     return any("AddBackward" in getattr(node.module, "_grad_fn", "") and len(node.inputs) > 1 for node in nodes)
 
 
-def _parts(group: Any) -> int:
+def _part_count(group: Any) -> int:
     """How many equal parts the group's channels fall into; a depthwise convolution just follows its input."""
     layers = [dependency.target.module for dependency, _ in group]
     convolutions = [one.groups for one in layers if isinstance(one, nn.Conv2d) and one.groups != one.out_channels]
     return max([1, *convolutions, *(one.num_groups for one in layers if isinstance(one, nn.GroupNorm))])
 
 
-def removals(groups: Sequence[Coupled], initial: Mapping[str, int], ratio: float, together: bool) -> list[int]:
+def channels_to_remove(
+    groups: Sequence[ChannelGroup], initial: Mapping[str, int], ratio: float, global_ranking: bool
+) -> list[int]:
     """How many channels each group should lose, so that `ratio` of the `initial` ones are gone: ranked over all groups
     `together`, or group by group."""
-    if not together:
+    if not global_ranking:
         return [max(0, group.width - math.ceil(initial[group.name] * (1 - ratio))) for group in groups]
     gone = sum(group.width for group in groups) - math.ceil(sum(initial.values()) * (1 - ratio))
     if gone <= 0:
@@ -86,7 +88,7 @@ def removals(groups: Sequence[Coupled], initial: Mapping[str, int], ratio: float
     return [int(count) for count in torch.bincount(owner[worst], minlength=len(groups))]
 
 
-def rounded(group: Coupled, removed: int, round_to: int) -> int:
+def rounded_width(group: ChannelGroup, removed: int, round_to: int) -> int:
     """The width to keep: the nearest multiple of `round_to` (over all parts). A layer no wider than that stays."""
     unit = math.lcm(round_to, group.repeat) // group.repeat
     if group.width <= unit:
@@ -99,7 +101,7 @@ def rounded(group: Coupled, removed: int, round_to: int) -> int:
     return min(group.width, unit * max(1, math.floor((group.width - removed) / unit + 0.5)))
 
 
-def cut(graph: tp.DependencyGraph, group: Coupled, keep: int) -> None:
+def remove_channels(graph: tp.DependencyGraph, group: ChannelGroup, keep: int) -> None:
     """Remove all but the `keep` best channels of each part, everywhere in the group."""
     worst = group.scores.argsort(stable=True)[: group.width - keep]
     if len(worst):
@@ -107,10 +109,10 @@ def cut(graph: tp.DependencyGraph, group: Coupled, keep: int) -> None:
         graph.get_pruning_group(group.layer, group.handler, indices).prune()
 
 
-def narrowed(module: nn.Module, picture: Tensor, groups: Sequence[Coupled], widths: Sequence[int]) -> nn.Module:
+def prune_groups(module: nn.Module, image: Tensor, groups: Sequence[ChannelGroup], widths: Sequence[int]) -> nn.Module:
     """A copy of `module` in which each of its `groups` keeps the best `widths` channels (of each part)."""
-    copied = deepcopy(module)
-    graph = graph_of(copied, picture)
+    pruned = deepcopy(module)
+    graph = build_dependency_graph(pruned, image)
     for group, width in zip(groups, widths, strict=True):
-        cut(graph, replace(group, layer=copied.get_submodule(group.name)), width)
-    return copied
+        remove_channels(graph, replace(group, layer=pruned.get_submodule(group.name)), width)
+    return pruned

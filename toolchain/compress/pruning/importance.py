@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from toolchain.compress.batches import Batches
 from toolchain.compress.pruning.groups import Scorer
-from toolchain.compress.step import Context
+from toolchain.compress.step import StepContext
 
 Importance = Literal["l1", "l2", "fpgm", "bn_scale", "taylor"]
 TAYLOR_BATCH = 64
@@ -29,12 +29,12 @@ def scorer(importance: Importance) -> Scorer:
     return scorers[importance]
 
 
-def gradients(module: nn.Module, context: Context, samples: int) -> None:
+def accumulate_gradients(module: nn.Module, context: StepContext, samples: int) -> None:
     """Sum the loss's gradients over the first `samples` of the training pictures, shuffled by the build's seed."""
     batches = Batches(context.data.split("train"), context.preprocessing, torch.device("cpu"))
     random, size = torch.Generator().manual_seed(context.seed), min(TAYLOR_BATCH, samples)
     module.zero_grad(set_to_none=True)
-    for number, (images, labels) in enumerate(batches.shuffled(size, (), random)):
+    for number, (images, labels) in enumerate(batches.random_batches(size, (), random)):
         if number * size >= samples:
             break
         functional.cross_entropy(module(images), labels).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped

@@ -10,48 +10,55 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from toolchain.compress.step import Net
-from toolchain.compress.training.freezing import matching
-from toolchain.compress.training.head import Layer, head_of
+from toolchain.compress.step import CompressedModel
+from toolchain.compress.training.freezing import match_names
+from toolchain.compress.training.head import WeightLayer, find_head
 from toolchain.errors import RecipeError
-from toolchain.models.exported_program import Program
+from toolchain.models.exported_program import ProgramModule
 from toolchain.records.tensors import Preprocessing
 
-Scope = Literal["global", "layer"]
-Weights = dict[str, nn.Parameter]  # by the parameter's name in the net
-Masks = dict[str, Tensor]  # bool, of the weight's shape: what is to be zero
+SparsityScope = Literal["global", "layer"]
+PrunableWeights = dict[str, nn.Parameter]  # by the parameter's name in the net
+ZeroMasks = dict[str, Tensor]  # bool, of the weight's shape: what is to be zero
 
 
-def check_zeroable(net: Net) -> None:
+def check_sparsifiable(net: CompressedModel) -> None:
     """RecipeError for a net whose weights may not be zeroed any more."""
     if net.quantization is not None or net.learned is not None:
         raise RecipeError("zeroing weights after quantization would undo it; move it before quantize and qat")
-    if isinstance(net.module, torch.fx.GraphModule | Program):
+    if isinstance(net.module, torch.fx.GraphModule | ProgramModule):
         raise RecipeError("an exported program cannot be made sparse; give the model as path/file.py:function")
 
 
-def weights_of(module: nn.Module, ignore: Sequence[str], classifier: bool, preprocessing: Preprocessing) -> Weights:
+def prunable_weights(
+    module: nn.Module, ignore: Sequence[str], classifier: bool, preprocessing: Preprocessing
+) -> PrunableWeights:
     """The weights of every convolution and linear layer, without those that `ignore` names, and without the classifier
     unless it is asked for. RecipeError for a pattern that names nothing, and when no layer is left."""
     names = [name for name, _ in module.named_modules() if name]
-    layers = [name for name, layer in module.named_modules() if isinstance(layer, Layer)]
-    left_out = {name for pattern in ignore for name in matching(pattern, names, "ignore")}
+    layers = [name for name, layer in module.named_modules() if isinstance(layer, WeightLayer)]
+    left_out = {name for pattern in ignore for name in match_names(pattern, names, "ignore")}
     if not classifier:
-        left_out.add(head_of(module, preprocessing).name)
+        left_out.add(find_head(module, preprocessing).name)
     found = [f"{name}.weight".lstrip(".") for name in layers if name not in left_out]
     if not found:
         raise RecipeError("no layer is left to make sparse, besides the classifier and ignored ones")
     return {name: module.get_parameter(name) for name in found}
 
 
-def smallest(weights: Mapping[str, Tensor], sparsity: float, scope: Scope) -> Masks:
+def magnitude_masks(weights: Mapping[str, Tensor], sparsity: float, scope: SparsityScope) -> ZeroMasks:
     """The share `sparsity` of the weights, rounded down, that is smallest in magnitude (Han et al. 2015), zeros first.
     RecipeError when a layer would be left without any."""
     if scope == "layer":
-        return {name: _least(weight.detach().abs(), int(weight.numel() * sparsity)) for name, weight in weights.items()}
+        return {
+            name: _smallest_mask(weight.detach().abs(), int(weight.numel() * sparsity))
+            for name, weight in weights.items()
+        }
     total = sum(weight.numel() for weight in weights.values())
     everything = torch.cat([weight.detach().abs().flatten() for weight in weights.values()])
-    parts = torch.split(_least(everything, int(total * sparsity)), [weight.numel() for weight in weights.values()])
+    parts = torch.split(
+        _smallest_mask(everything, int(total * sparsity)), [weight.numel() for weight in weights.values()]
+    )
     masks = {name: part.view_as(weight) for (name, weight), part in zip(weights.items(), parts, strict=True)}
     for name, mask in masks.items():
         if mask.all():
@@ -62,7 +69,7 @@ def smallest(weights: Mapping[str, Tensor], sparsity: float, scope: Scope) -> Ma
     return masks
 
 
-def _least(magnitudes: Tensor, count: int) -> Tensor:
+def _smallest_mask(magnitudes: Tensor, count: int) -> Tensor:
     """True at exactly `count` of the smallest; of equals the first."""
     chosen = torch.zeros(magnitudes.numel(), dtype=torch.bool, device=magnitudes.device)
     if count:
@@ -74,7 +81,7 @@ def _least(magnitudes: Tensor, count: int) -> Tensor:
     return chosen.view(magnitudes.shape)
 
 
-def two_of_four(weights: Mapping[str, Tensor]) -> Masks:
+def two_of_four_masks(weights: Mapping[str, Tensor]) -> ZeroMasks:
     """The two smallest of every four weights that follow each other along the input channels, for each output channel
     and each place of the kernel (Mishra et al. 2021): what NVIDIA's sparse tensor cores take, for convolutions
     [out, in, height, width] as for linear layers [out, in]. Only layers whose input channels are a multiple of four."""
@@ -89,12 +96,12 @@ def two_of_four(weights: Mapping[str, Tensor]) -> Masks:
 
 
 @torch.no_grad()
-def zero(weights: Mapping[str, nn.Parameter], masks: Masks) -> None:
+def apply_masks(weights: Mapping[str, nn.Parameter], masks: ZeroMasks) -> None:
     for name, mask in masks.items():
         weights[name].masked_fill_(mask, 0.0)
 
 
-def zeros_of(weights: Mapping[str, Tensor]) -> float:
+def zero_fraction(weights: Mapping[str, Tensor]) -> float:
     """The share of zeros among `weights`."""
     total = sum(weight.numel() for weight in weights.values())
     return math.fsum(int((weight == 0).sum()) for weight in weights.values()) / total

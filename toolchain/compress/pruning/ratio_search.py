@@ -13,16 +13,18 @@ import msgspec
 from torch import nn
 
 from toolchain.compress.metrics import macs
-from toolchain.compress.pruning.cut import Drawing, Widths
-from toolchain.compress.step import Context
+from toolchain.compress.pruning.cut import PruningGraph, Widths
+from toolchain.compress.step import StepContext
 from toolchain.errors import RecipeError
 from toolchain.records.storage import encode_record, write_atomically
 
-FILE = "probes.json"
-Cost = Callable[[nn.Module], tuple[float, float]]  # a cut net: how many times cheaper it is, and its latency_ms or 0
+PROBES_FILE = "probes.json"
+CostFunction = Callable[
+    [nn.Module], tuple[float, float]
+]  # a cut net: how many times cheaper it is, and its latency_ms or 0
 
 
-class Probe(msgspec.Struct, frozen=True):
+class RatioProbe(msgspec.Struct, frozen=True):
     """What the net would be at `ratio`. times: how many times less it costs than the net as it came, in what the target
     is about; latency_ms: measured, 0 where MACs are the target."""
 
@@ -37,38 +39,38 @@ class Probe(msgspec.Struct, frozen=True):
         return figures if self.latency_ms else {key: figures[key] for key in ("ratio", "macs", "times")}
 
 
-class Kept(msgspec.Struct, frozen=True):
+class SavedProbes(msgspec.Struct, frozen=True):
     """Probes in a file. key: what they were of."""
 
     key: str
-    probes: tuple[Probe, ...]
+    probes: tuple[RatioProbe, ...]
 
 
-def prober(drawing: Drawing, cost: Cost, context: Context) -> Callable[[float], Probe | None]:
+def make_probe(drawing: PruningGraph, cost: CostFunction, context: StepContext) -> Callable[[float], RatioProbe | None]:
     """What the net of `drawing` would be at a ratio; None where it cannot be cut so far. The same widths are cut and
     measured once."""
-    seen: dict[Widths, Probe] = {}
+    probes: dict[Widths, RatioProbe] = {}
 
-    def tried(ratio: float) -> Probe | None:
+    def probe(ratio: float) -> RatioProbe | None:
         try:
             widths = drawing.widths_at(ratio)
         except RecipeError:
             return None
-        if widths not in seen:
-            cut = drawing.cut(widths)
+        if widths not in probes:
+            cut = drawing.prune_to(widths)
             times, latency_ms = cost(cut)
-            seen[widths] = Probe(ratio, macs(cut, context.preprocessing), times, latency_ms)
-        return msgspec.structs.replace(seen[widths], ratio=ratio)
+            probes[widths] = RatioProbe(ratio, macs(cut, context.preprocessing), times, latency_ms)
+        return msgspec.structs.replace(probes[widths], ratio=ratio)
 
-    return tried
+    return probe
 
 
-def bisected(tried: Callable[[float], Probe | None], times: float, halvings: int) -> tuple[Probe, ...]:
+def bisect_ratio(probe_at: Callable[[float], RatioProbe | None], times: float, halvings: int) -> tuple[RatioProbe, ...]:
     """The probes of `halvings` ratios between 0 and 1; None of `tried`: at that ratio the net cannot be cut."""
-    low, high, probes = 0.0, 1.0, list[Probe]()
+    low, high, probes = 0.0, 1.0, list[RatioProbe]()
     for _ in range(halvings):
         ratio = (low + high) / 2
-        probe = tried(ratio)
+        probe = probe_at(ratio)
         if probe is not None:
             probes.append(probe)
         if probe is None or probe.times >= times:
@@ -78,37 +80,37 @@ def bisected(tried: Callable[[float], Probe | None], times: float, halvings: int
     return tuple(probes)
 
 
-def smallest(probes: Sequence[Probe], times: float) -> Probe | None:
+def smallest_sufficient(probes: Sequence[RatioProbe], times: float) -> RatioProbe | None:
     """The probe of the smallest ratio that reaches `times`; None when none does."""
     return min((probe for probe in probes if probe.times >= times), key=lambda probe: probe.ratio, default=None)
 
 
-def remembered(
-    tried: Callable[[float], Probe | None], folder: Path, depends: Sequence[object]
-) -> Callable[[float], Probe | None]:
+def cache_probes(
+    probe_at: Callable[[float], RatioProbe | None], folder: Path, depends_on: Sequence[object]
+) -> Callable[[float], RatioProbe | None]:
     """`tried`, its probes written into `folder` and taken from there by a run that goes on: a latency measured again
     would be another, and lead to another net. depends: everything that they depend on."""
-    key = sha256(encode_record(list(depends))).hexdigest()
-    known = {probe.ratio: probe for probe in _read(folder / FILE, key)}
+    key = sha256(encode_record(list(depends_on))).hexdigest()
+    known = {probe.ratio: probe for probe in _load_probes(folder / PROBES_FILE, key)}
 
-    def recalled(ratio: float) -> Probe | None:
+    def cached_probe(ratio: float) -> RatioProbe | None:
         if ratio not in known:
-            probe = tried(ratio)
+            probe = probe_at(ratio)
             if probe is None:
                 return None
             known[ratio] = probe
-            write_atomically(folder / FILE, encode_record(Kept(key, tuple(known.values()))))
+            write_atomically(folder / PROBES_FILE, encode_record(SavedProbes(key, tuple(known.values()))))
         return known[ratio]
 
-    return recalled
+    return cached_probe
 
 
-def _read(path: Path, key: str) -> tuple[Probe, ...]:
+def _load_probes(path: Path, key: str) -> tuple[RatioProbe, ...]:
     """Nothing where there is no such file, or it is of another search or version."""
     if not path.is_file():
         return ()
     try:
-        found = msgspec.json.decode(path.read_bytes(), type=Kept)
+        found = msgspec.json.decode(path.read_bytes(), type=SavedProbes)
     except msgspec.MsgspecError:
         return ()
     return found.probes if found.key == key else ()

@@ -13,18 +13,20 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from toolchain.compress.quantization.lsq import rounded
+from toolchain.compress.quantization.lsq import round_to_grid
 
 ACTIVATION_LEVELS = 255  # uint8
 SYMMETRIC_ZERO = 128  # of uint8: with it, scale * (integer - 128) is just what int8 with a zero of 0 is
 WEIGHT_RANGES = {8: (-127, 127), 4: (-8, 7), 2: (-2, 1)}  # 8 bits without -128, as every engine takes them
 SMALLEST_SCALE = 1e-8
 MOMENTUM = 0.01  # of running ranges
-SEARCHED = 2048  # weights of a channel that are looked at for its scale
-SHRUNK = tuple(1 - step / 50 for step in range(40))  # shares of the largest weight that are tried as the range's end
+SCALE_SAMPLES = 2048  # weights of a channel that are looked at for its scale
+RANGE_FRACTIONS = tuple(
+    1 - step / 50 for step in range(40)
+)  # shares of the largest weight that are tried as the range's end
 
 
-class Grid(NamedTuple):
+class QuantizationGrid(NamedTuple):
     """Where numbers lie: scale * (integer - zero_point); scale and zero_point are [1], or [channels] of weights."""
 
     scale: Tensor
@@ -53,30 +55,30 @@ class ActivationQuantizer(nn.Module):
             if self.training and not self.learned:
                 self._observe(x, MOMENTUM)
             factor = 1 / math.sqrt(x[0].numel() * ACTIVATION_LEVELS)
-            return rounded(x, *self.grid(), ACTIVATION_LEVELS, factor)
+            return round_to_grid(x, *self.grid(), ACTIVATION_LEVELS, factor)
 
-    def grid(self) -> Grid:
+    def grid(self) -> QuantizationGrid:
         """As it is used now; zero_point is a whole number 0..255."""
         if self.learned:
-            return Grid(self.scale.clamp_min(SMALLEST_SCALE), self.get_buffer("zero_point"))
-        return self._of_range()
+            return QuantizationGrid(self.scale.clamp_min(SMALLEST_SCALE), self.get_buffer("zero_point"))
+        return self._grid_of_range()
 
-    def settle(self) -> None:
+    def finish_observing(self) -> None:
         """Observing is over: start from the range that was seen."""
         self.observing = False
         if self.learned:
-            scale, zero_point = self._of_range()
+            scale, zero_point = self._grid_of_range()
             with torch.no_grad():
                 self.scale.copy_(scale)
                 self.get_buffer("zero_point").copy_(zero_point)
 
-    def _of_range(self) -> Grid:
+    def _grid_of_range(self) -> QuantizationGrid:
         low, high = self.get_buffer("low"), self.get_buffer("high")
         if self.symmetric:
             scale = torch.maximum(-low, high) / (ACTIVATION_LEVELS - SYMMETRIC_ZERO)
-            return Grid(scale.clamp_min(SMALLEST_SCALE), torch.full_like(scale, SYMMETRIC_ZERO))
+            return QuantizationGrid(scale.clamp_min(SMALLEST_SCALE), torch.full_like(scale, SYMMETRIC_ZERO))
         scale = ((high - low) / ACTIVATION_LEVELS).clamp_min(SMALLEST_SCALE)
-        return Grid(scale, (-low / scale).round().clamp(0, ACTIVATION_LEVELS))
+        return QuantizationGrid(scale, (-low / scale).round().clamp(0, ACTIVATION_LEVELS))
 
     @torch.no_grad()
     def _observe(self, x: Tensor, weight: float) -> None:
@@ -107,7 +109,7 @@ class WeightQuantizer(nn.Module):
             factor = 1 / math.sqrt(weight[0].numel() * high)
             return torch._fake_quantize_learnable_per_channel_affine(weight, scale, zero_point, 0, low, high, factor)
 
-    def grid(self, weight: Tensor) -> Grid:
+    def grid(self, weight: Tensor) -> QuantizationGrid:
         """As it is used now for `weight`; zero_point is 0."""
         if self.learned:
             scale = self.scale.clamp_min(SMALLEST_SCALE)
@@ -115,7 +117,7 @@ class WeightQuantizer(nn.Module):
             rows = weight.detach().abs().flatten(1)
             scale = rows.mean(1) if self.bits == 1 else rows.amax(1) / WEIGHT_RANGES[self.bits][1]
             scale = scale.clamp_min(SMALLEST_SCALE)
-        return Grid(scale, torch.zeros_like(scale))
+        return QuantizationGrid(scale, torch.zeros_like(scale))
 
     @torch.no_grad()
     def integers(self, weight: Tensor) -> Tensor:
@@ -140,9 +142,9 @@ def closest_scale(weight: Tensor, bits: int) -> Tensor:
     largest = rows.abs().amax(1).clamp_min(SMALLEST_SCALE) / high
     if bits == 8:
         return largest
-    rows = rows[:, :: max(1, rows.shape[1] // SEARCHED)]
+    rows = rows[:, :: max(1, rows.shape[1] // SCALE_SAMPLES)]
     best, least = largest.clone(), torch.full_like(largest, math.inf)
-    for share in SHRUNK:
+    for share in RANGE_FRACTIONS:
         scale = (largest * share).unsqueeze(1)
         error = (rows.div(scale).round_().clamp_(low, high).mul_(scale) - rows).square_().sum(1)
         best = torch.where(error < least, scale.squeeze(1), best)
@@ -151,7 +153,7 @@ def closest_scale(weight: Tensor, bits: int) -> Tensor:
 
 
 @contextmanager
-def observing(module: nn.Module) -> Iterator[None]:
+def observe_ranges(module: nn.Module) -> Iterator[None]:
     """Quantizers below `module` let everything pass and note its range; after, they start from what they saw."""
     found = [layer for layer in module.modules() if isinstance(layer, ActivationQuantizer)]
     for layer in found:
@@ -160,4 +162,4 @@ def observing(module: nn.Module) -> Iterator[None]:
         yield
     finally:
         for layer in found:
-            layer.settle()
+            layer.finish_observing()

@@ -10,18 +10,18 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from toolchain.errors import RecipeError
-from toolchain.models.eval_mode import evaluating, hooked
+from toolchain.models.eval_mode import evaluation_mode, temporary_hooks
 
-CLOSE = 1e-3  # of the largest answer
+FOLD_TOLERANCE = 1e-3  # of the largest answer
 
-Pair = tuple[nn.Conv2d, str]
+FoldPair = tuple[nn.Conv2d, str]
 
 
-def fold_norms(module: nn.Module, picture: Tensor) -> tuple[str, ...]:
+def fold_batch_norms(module: nn.Module, picture: Tensor) -> tuple[str, ...]:
     """Fold in place, evaluation mode's statistics; the names of the BatchNorms that became Identity. RecipeError when
     the net then answers otherwise (a convolution whose own output is used elsewhere too)."""
-    pairs = _pairs(module, picture)
-    with evaluating(module), torch.no_grad():
+    pairs = _find_pairs(module, picture)
+    with evaluation_mode(module), torch.no_grad():
         before = module(picture)
         for convolution, name in pairs:
             norm = module.get_submodule(name)
@@ -40,7 +40,7 @@ def fold_norms(module: nn.Module, picture: Tensor) -> tuple[str, ...]:
             convolution.weight, convolution.bias = nn.Parameter(weight.detach()), nn.Parameter(bias.detach())
             module.set_submodule(name, nn.Identity())
         after = module(picture)
-    if (after - before).abs().max() > CLOSE * before.abs().max():
+    if (after - before).abs().max() > FOLD_TOLERANCE * before.abs().max():
         raise RecipeError(
             "folding its BatchNorms into its convolutions changes what this net answers: a convolution's own output is "
             "used beside its BatchNorm; use quantize instead of qat"
@@ -48,11 +48,11 @@ def fold_norms(module: nn.Module, picture: Tensor) -> tuple[str, ...]:
     return tuple(name for _, name in pairs)
 
 
-def _pairs(module: nn.Module, picture: Tensor) -> list[Pair]:
+def _find_pairs(module: nn.Module, picture: Tensor) -> list[FoldPair]:
     """Each convolution and the name of the BatchNorm right after it, both run once."""
     made: dict[int, nn.Conv2d] = {}
     kept: list[Tensor] = []  # an id is a tensor's only while it lives
-    pairs: list[Pair] = []
+    pairs: list[FoldPair] = []
     runs: dict[nn.Module, int] = {}
 
     def convolved(layer: nn.Module, _: tuple[Tensor, ...], out: Tensor) -> None:
@@ -68,11 +68,11 @@ def _pairs(module: nn.Module, picture: Tensor) -> list[Pair]:
 
     names = {layer: name for name, layer in module.named_modules()}
     hooks = [layer.register_forward_hook(convolved) for layer in names if type(layer) is nn.Conv2d]
-    hooks += [layer.register_forward_pre_hook(normalized) for layer in names if _folds(layer)]
-    with hooked(hooks), evaluating(module), torch.no_grad():
+    hooks += [layer.register_forward_pre_hook(normalized) for layer in names if _is_foldable(layer)]
+    with temporary_hooks(hooks), evaluation_mode(module), torch.no_grad():
         module(picture)
     return [(layer, name) for layer, name in pairs if runs[layer] == 1 and runs[module.get_submodule(name)] == 1]
 
 
-def _folds(layer: nn.Module) -> bool:
+def _is_foldable(layer: nn.Module) -> bool:
     return isinstance(layer, nn.BatchNorm2d) and layer.running_mean is not None

@@ -10,18 +10,18 @@ import torch
 from torch import Tensor
 
 
-def rounded(x: Tensor, scale: Tensor, zero_point: Tensor, largest: int, factor: float) -> Tensor:
+def round_to_grid(x: Tensor, scale: Tensor, zero_point: Tensor, largest: int, factor: float) -> Tensor:
     """x, any shape, on the grid scale * (0..largest - zero_point); scale and zero_point are [1]. The gradient of x is
     passed straight through within the grid's range; that of scale is multiplied by `factor`."""
     if x.is_cuda:  # there the kernel is fast, and numbers need not be fetched from the device
         made: Tensor = torch._fake_quantize_learnable_per_tensor_affine(x, scale, zero_point, 0, largest, factor)
         return made
     offset = float(zero_point)
-    through: Tensor = _Rounded.apply(x, scale, -offset, largest - offset, factor)
+    through: Tensor = _RoundToGrid.apply(x, scale, -offset, largest - offset, factor)
     return through
 
 
-class _Rounded(torch.autograd.Function):
+class _RoundToGrid(torch.autograd.Function):
     """Few passes over memory, which is what this costs: the backward pass needs only input and output."""
 
     @staticmethod

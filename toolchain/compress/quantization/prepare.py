@@ -14,23 +14,23 @@ import torch
 from torch import Tensor, fx, nn
 
 from toolchain.compress.quantization.fake_quantize import ActivationQuantizer
-from toolchain.compress.quantization.fold_batchnorm import fold_norms
+from toolchain.compress.quantization.fold_batchnorm import fold_batch_norms
 from toolchain.compress.quantization.quantized_layers import (
-    SLOTS,
+    QUANTIZER_SLOTS,
     QuantizedAdd,
     QuantizedConv2d,
     QuantizedLinear,
-    quantized_layer,
+    quantize_layer,
 )
 from toolchain.compress.step import LearnedQuantization
 from toolchain.errors import RecipeError
-from toolchain.models.eval_mode import evaluating, hooked
+from toolchain.models.eval_mode import evaluation_mode, temporary_hooks
 
 ADDITIONS = (operator.add, operator.iadd, torch.add)
 END_BITS = 8  # of the first and the last layer
 
 
-def quantizable(
+def prepare_qat(
     module: nn.Module,
     learned: LearnedQuantization,
     keep_ends: bool,
@@ -40,22 +40,22 @@ def quantizable(
 ) -> nn.Module:
     """`module` itself (or what takes its place when its own forward adds), BatchNorms folded, quantizers in place but
     knowing no ranges yet. picture: float32 [1, C, H, W]. RecipeError where there is nothing to quantize."""
-    fold_norms(module, picture)
-    layers = _ran(module, picture)
+    fold_batch_norms(module, picture)
+    layers = _layers_in_run_order(module, picture)
     if not layers:
         raise RecipeError("nothing to quantize: the model runs no Conv2d and no Linear layer")
     ends = (layers[0], layers[-1]) if keep_ends else ()
     for layer in layers:
         bits = max(learned.weight_bits, END_BITS) if any(layer is end for end in ends) else learned.weight_bits
-        quantized_layer(layer, bits, learned_scales)
+        quantize_layer(layer, bits, learned_scales)
     if learned.activation_bits is None:
         return module
-    module = _with_additions(module, say)
-    _give_quantizers(module, picture, lambda: ActivationQuantizer(learned_scales, learned.symmetric))
+    module = _quantize_additions(module, say)
+    _attach_quantizers(module, picture, lambda: ActivationQuantizer(learned_scales, learned.symmetric))
     return module
 
 
-def _ran(module: nn.Module, picture: Tensor) -> list[nn.Conv2d | nn.Linear]:
+def _layers_in_run_order(module: nn.Module, picture: Tensor) -> list[nn.Conv2d | nn.Linear]:
     """The convolutions and linear layers in the order of their first run; kinds of their own are left alone."""
     ran: dict[nn.Conv2d | nn.Linear, None] = {}
     hooks = [
@@ -63,19 +63,21 @@ def _ran(module: nn.Module, picture: Tensor) -> list[nn.Conv2d | nn.Linear]:
         for layer in module.modules()
         if type(layer) in (nn.Conv2d, nn.Linear)
     ]
-    with hooked(hooks), evaluating(module), torch.no_grad():
+    with temporary_hooks(hooks), evaluation_mode(module), torch.no_grad():
         module(picture)
     return list(ran)
 
 
-def _with_additions(module: nn.Module, say: Callable[[str], None]) -> nn.Module:
+def _quantize_additions(module: nn.Module, say: Callable[[str], None]) -> nn.Module:
     """Every container whose own forward adds two tensors, replaced by one that calls a QuantizedAdd instead."""
-    names = sorted((name for name, part in module.named_modules() if _own(part)), key=lambda name: -name.count("."))
+    names = sorted(
+        (name for name, part in module.named_modules() if _has_own_forward(part)), key=lambda name: -name.count(".")
+    )
     for name in (*(one for one in names if one), ""):
         part = module.get_submodule(name)
-        if not _own(part):
+        if not _has_own_forward(part):
             continue
-        made = _adding(part, name or "the model", say)
+        made = _replace_additions(part, name or "the model", say)
         if made is not None and name:
             module.set_submodule(name, made)
         elif made is not None:
@@ -83,28 +85,28 @@ def _with_additions(module: nn.Module, say: Callable[[str], None]) -> nn.Module:
     return module
 
 
-def _own(part: nn.Module) -> bool:
+def _has_own_forward(part: nn.Module) -> bool:
     """A container with a forward of its own: torch's are either mere sequences, or not made of parts that we know."""
     return any(True for _ in part.children()) and not type(part).__module__.startswith(("torch.nn.", "torch.ao."))
 
 
-class _Shallow(fx.Tracer):
+class _ShallowTracer(fx.Tracer):
     """Traces one forward; whatever it calls stays a call."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:  # noqa: ARG002
         return True
 
 
-def _adding(part: nn.Module, name: str, say: Callable[[str], None]) -> nn.Module | None:
+def _replace_additions(part: nn.Module, name: str, say: Callable[[str], None]) -> nn.Module | None:
     """None where there is no addition, or none that tracing can see."""
-    with evaluating(part):
+    with evaluation_mode(part):
         try:
-            graph = _Shallow().trace(part)
+            graph = _ShallowTracer().trace(part)
         except Exception as error:  # whatever a forward raises when it is handed a proxy
             first = str(error).splitlines()[0] if str(error) else type(error).__name__
             say(f"qat: {name}: not traced ({first}); its additions stay in float")
             return None
-    nodes = [node for node in graph.nodes if _adds(node)]
+    nodes = [node for node in graph.nodes if _is_addition(node)]
     if not nodes:
         return None
     for number, node in enumerate(nodes, 1):
@@ -117,14 +119,14 @@ def _adding(part: nn.Module, name: str, say: Callable[[str], None]) -> nn.Module
     return made.train(part.training)
 
 
-def _adds(node: fx.Node) -> bool:
+def _is_addition(node: fx.Node) -> bool:
     named = node.op == "call_function" and node.target in ADDITIONS
     called = node.op == "call_method" and node.target in ("add", "add_")
     both = len(node.args) == 2 and all(isinstance(operand, fx.Node) for operand in node.args)
     return (named or called) and both and not node.kwargs
 
 
-def _give_quantizers(module: nn.Module, picture: Tensor, new: Callable[[], ActivationQuantizer]) -> None:
+def _attach_quantizers(module: nn.Module, picture: Tensor, new: Callable[[], ActivationQuantizer]) -> None:
     """One for every different tensor that a quantized layer takes; none for sums of other than two feature maps."""
     found: dict[tuple[int, int], ActivationQuantizer] = {}
     kept: list[Tensor] = []  # an id is a tensor's only while it lives
@@ -133,7 +135,7 @@ def _give_quantizers(module: nn.Module, picture: Tensor, new: Callable[[], Activ
         shapes = {tensor.shape for tensor in tensors}
         if isinstance(layer, QuantizedAdd) and (len(shapes) > 1 or tensors[0].ndim != 4):
             return
-        for slot, tensor in zip(SLOTS[type(layer)], tensors, strict=True):
+        for slot, tensor in zip(QUANTIZER_SLOTS[type(layer)], tensors, strict=True):
             if getattr(layer, slot) is None:
                 made = found.setdefault((id(tensor), tensor._version), new())
                 made.observing = True
@@ -142,7 +144,7 @@ def _give_quantizers(module: nn.Module, picture: Tensor, new: Callable[[], Activ
 
     kinds = (QuantizedConv2d, QuantizedLinear, QuantizedAdd)
     hooks = [layer.register_forward_pre_hook(give) for layer in module.modules() if isinstance(layer, kinds)]
-    with hooked(hooks), evaluating(module), torch.no_grad():
+    with temporary_hooks(hooks), evaluation_mode(module), torch.no_grad():
         module(picture)
     for quantizer in found.values():
-        quantizer.settle()
+        quantizer.finish_observing()

@@ -45,7 +45,7 @@ class QuantizedAdd(nn.Module):
         super().__init__()
         self.left_quantizer: ActivationQuantizer | None
         self.right_quantizer: ActivationQuantizer | None
-        for slot in SLOTS[QuantizedAdd]:
+        for slot in QUANTIZER_SLOTS[QuantizedAdd]:
             self.register_module(slot, None)
 
     def forward(self, left: Tensor, right: Tensor) -> Tensor:
@@ -57,14 +57,14 @@ class QuantizedAdd(nn.Module):
 
 
 QuantizedLayer = QuantizedConv2d | QuantizedLinear
-SLOTS = {
+QUANTIZER_SLOTS = {
     QuantizedConv2d: ("input_quantizer",),
     QuantizedLinear: ("input_quantizer",),
     QuantizedAdd: ("left_quantizer", "right_quantizer"),
 }
 
 
-def quantized_layer(layer: nn.Conv2d | nn.Linear, bits: int, learned: bool) -> QuantizedLayer:
+def quantize_layer(layer: nn.Conv2d | nn.Linear, bits: int, learned: bool) -> QuantizedLayer:
     """`layer` itself, turned into its quantized kind; its input stays float until it is given a quantizer."""
     layer.__class__ = QuantizedConv2d if isinstance(layer, nn.Conv2d) else QuantizedLinear
     made = cast("QuantizedLayer", layer)

@@ -5,27 +5,27 @@ Knows what is kept of the layers of quantization-aware training and how they com
 
 from torch import Tensor, nn
 
-from toolchain.compress.metrics import one_picture
+from toolchain.compress.metrics import example_input
 from toolchain.compress.quantization.fake_quantize import WeightQuantizer
-from toolchain.compress.quantization.prepare import quantizable
-from toolchain.compress.step import LearnedQuantization, Net
+from toolchain.compress.quantization.prepare import prepare_qat
+from toolchain.compress.step import CompressedModel, LearnedQuantization
 from toolchain.models.load import LoadedModel
-from toolchain.models.structure import tensors_of
+from toolchain.models.structure import state_tensors
 from toolchain.records.tensors import Preprocessing
 from toolchain.records.weights import QatSettings, Weights
 
 
-def rebuilt(module: nn.Module, learned: QatSettings, preprocessing: Preprocessing) -> nn.Module:
+def rebuild_qat_layers(module: nn.Module, learned: QatSettings, preprocessing: Preprocessing) -> nn.Module:
     """`module` as the qat step quantizes it, its parameters to be filled: load_model's `rebuild`."""
     bits = LearnedQuantization(learned.weight_bits, learned.activation_bits, learned.symmetric)
-    picture = one_picture(module, preprocessing)
-    return quantizable(module, bits, learned.keep_ends, learned.learned_scales, picture, lambda _: None)
+    picture = example_input(module, preprocessing)
+    return prepare_qat(module, bits, learned.keep_ends, learned.learned_scales, picture, lambda _: None)
 
 
-def stored(module: nn.Module) -> dict[str, Tensor]:
+def tensors_to_store(module: nn.Module) -> dict[str, Tensor]:
     """What a file keeps of `module`: its tensors, weights on a learned grid as that grid's integers (int8): a
     quarter of the bytes, the same answers."""
-    tensors = tensors_of(module)
+    tensors = state_tensors(module)
     for name, layer in module.named_modules():
         quantizer = getattr(layer, "weight_quantizer", None)
         if isinstance(quantizer, WeightQuantizer) and quantizer.learned:
@@ -35,13 +35,15 @@ def stored(module: nn.Module) -> dict[str, Tensor]:
     return tensors
 
 
-def net_of(loaded: LoadedModel) -> Net:
+def compressed_model_of(loaded: LoadedModel) -> CompressedModel:
     """The net that the recipe's first step is given; ModelError for an ONNX file."""
-    module, written = loaded.module_or_refusal(), loaded.written
-    return Net(module, learned=learned_in(written), sparse=written.structure.sparse if written else ())
+    module, written = loaded.require_module(), loaded.weights_record
+    return CompressedModel(
+        module, learned=learned_quantization(written), sparse=written.structure.sparse if written else ()
+    )
 
 
-def learned_in(written: Weights | None) -> LearnedQuantization | None:
+def learned_quantization(written: Weights | None) -> LearnedQuantization | None:
     """The quantization that the weights of a file were trained for; None for plain ones."""
     found = written.structure.learned if written else None
     return LearnedQuantization(found.weight_bits, found.activation_bits, found.symmetric) if found else None

@@ -12,25 +12,25 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from toolchain.compress.distillation.auxiliary import Seen, Watched
-from toolchain.compress.distillation.features import seen
-from toolchain.compress.distillation.layer_pairs import Pair, alike, layers_by_teacher, pairs_of
-from toolchain.compress.distillation.teachers import placed
+from toolchain.compress.distillation.auxiliary import StudentOutput, StudentWithFeatures
+from toolchain.compress.distillation.features import capture_features
+from toolchain.compress.distillation.layer_pairs import LayerPair, match_sizes, pair_layers, teacher_layer_names
+from toolchain.compress.distillation.teachers import move_teachers
 from toolchain.compress.distillation.training import (
-    Lesson,
-    Response,
-    TaughtOptions,
-    check_lesson,
-    teachers_for,
-    trained,
+    DistillationObjective,
+    DistillationOptions,
+    ResponseLoss,
+    check_student,
+    load_step_teachers,
+    train_student,
 )
-from toolchain.compress.options import NotNegative, Positive, Share, check_training, seed_of
-from toolchain.compress.step import Context, Net
-from toolchain.compress.training.loop import accelerator, all_learning
+from toolchain.compress.options import Fraction, NonNegative, Positive, check_training, seed_of
+from toolchain.compress.step import CompressedModel, StepContext
+from toolchain.compress.training.loop import train_all_layers, training_device
 from toolchain.errors import RecipeError
 
 
-class DistillHints(TaughtOptions, frozen=True, forbid_unknown_fields=True):
+class DistillHints(DistillationOptions, frozen=True, forbid_unknown_fields=True):
     """loss = beta (mean squared difference to the teacher's layers, over the layers) + the answers' loss of `distill`
     (alpha = 0: labels alone).
 
@@ -38,78 +38,84 @@ class DistillHints(TaughtOptions, frozen=True, forbid_unknown_fields=True):
     names in the student and in the teacher; none: where their stages end. Several teachers' losses are averaged.
     """
 
-    beta: NotNegative = 1.0
-    alpha: Share = 0.0
+    beta: NonNegative = 1.0
+    alpha: Fraction = 0.0
     temperature: Positive = 4.0
     hint_epochs: int = 0
     layers: tuple[str, ...] = ()
     teacher_layers: tuple[str, ...] = ()
 
-    def check(self, context: Context) -> None:
+    def check(self, context: StepContext) -> None:
         """RecipeError for options that cannot work on this data."""
         check_training(self, context)
         if not 0 <= self.hint_epochs < self.epochs:
             raise RecipeError(f"hint_epochs = {self.hint_epochs} of {self.epochs} epochs: expected fewer")
 
-    def rehearse(self, net: Net, context: Context) -> Net:
+    def dry_run(self, net: CompressedModel, context: StepContext) -> CompressedModel:
         """The same net; RecipeError when it cannot be trained, a teacher does not fit, or a layer does not exist."""
-        check_lesson(self, net, context)
-        self._pairs(net, teachers_for(self, context, inner=True), context)
+        check_student(self, net, context)
+        self._layer_pairs(net, load_step_teachers(self, context, needs_features=True), context)
         return replace(net, history=())
 
-    def apply(self, net: Net, context: Context) -> Net:
+    def apply(self, net: CompressedModel, context: StepContext) -> CompressedModel:
         """The trained student without its regressors; resumes from context.folder. ModelError when the loss is no
         longer finite."""
         self.check(context)
-        teachers = teachers_for(self, context, inner=True)
-        pairs = self._pairs(net, teachers, context)
+        teachers = load_step_teachers(self, context, needs_features=True)
+        pairs = self._layer_pairs(net, teachers, context)
         with torch.random.fork_rng([]):
             torch.manual_seed(seed_of(self, context))
             regressors = [_regressor(pair) for pair in pairs]
-        module = Watched(deepcopy(net.module), [pair.student_layer.name for pair in pairs], regressors)
-        loss = _Hints(self, placed(teachers, accelerator()), layers_by_teacher(pairs, len(teachers)))
-        wrapper, history = trained(Lesson(module, loss, teachers, loss.ready), net, self, context)
+        module = StudentWithFeatures(deepcopy(net.module), [pair.student_layer.name for pair in pairs], regressors)
+        loss = _HintLoss(self, move_teachers(teachers, training_device()), teacher_layer_names(pairs, len(teachers)))
+        wrapper, history = train_student(
+            DistillationObjective(module, loss, teachers, loss.start_epoch), net, self, context
+        )
         return replace(net, module=wrapper.get_submodule("student"), history=history)
 
-    def _pairs(self, net: Net, teachers: tuple[nn.Module, ...], context: Context) -> tuple[Pair, ...]:
-        return pairs_of(net.module, teachers, self.layers, self.teacher_layers, context)
+    def _layer_pairs(
+        self, net: CompressedModel, teachers: tuple[nn.Module, ...], context: StepContext
+    ) -> tuple[LayerPair, ...]:
+        return pair_layers(net.module, teachers, self.layers, self.teacher_layers, context)
 
 
-def _regressor(pair: Pair) -> nn.Module:
+def _regressor(pair: LayerPair) -> nn.Module:
     return nn.Conv2d(pair.student_layer.channels, pair.teacher_layer.channels, 1)
 
 
 @dataclass
-class _Hints:
+class _HintLoss:
     """The loss, which knows whether this epoch learns from hints alone: ready() is called before each."""
 
     options: DistillHints
     teachers: tuple[nn.Module, ...]
     layers: Sequence[Sequence[str]]
-    alone: bool = False
+    hints_only: bool = False
 
-    def ready(self, module: nn.Module, epoch: int) -> None:
-        all_learning(module, epoch)
-        self.alone = epoch < self.options.hint_epochs
+    def start_epoch(self, module: nn.Module, epoch: int) -> None:
+        train_all_layers(module, epoch)
+        self.hints_only = epoch < self.options.hint_epochs
 
     def __call__(self, module: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
         options, found = self.options, module(images)
-        assert isinstance(found, Seen)
-        hints = options.beta * hint_loss(found.beside, wanted(self.teachers, images, self.layers))
-        if self.alone:
+        assert isinstance(found, StudentOutput)
+        hints = options.beta * hint_loss(found.auxiliary, teacher_features(self.teachers, images, self.layers))
+        if self.hints_only:
             return hints
-        response = Response(self.teachers, options.alpha, options.temperature, options.label_smoothing)
-        return hints + response(found.answers, images, labels)
+        response = ResponseLoss(self.teachers, options.alpha, options.temperature, options.label_smoothing)
+        return hints + response(found.output, images, labels)
 
 
-def wanted(teachers: Sequence[nn.Module], images: Tensor, layers: Sequence[Sequence[str]]) -> tuple[Tensor, ...]:
+def teacher_features(
+    teachers: Sequence[nn.Module], images: Tensor, layers: Sequence[Sequence[str]]
+) -> tuple[Tensor, ...]:
     """What every teacher's layers give, teacher after teacher, without gradients."""
     with torch.no_grad():
-        maps = (seen(teacher, images, names)[1] for teacher, names in zip(teachers, layers, strict=True))
+        maps = (capture_features(teacher, images, names)[1] for teacher, names in zip(teachers, layers, strict=True))
         return tuple(one for group in maps for one in group)
 
 
 def hint_loss(found: Sequence[Tensor], teachers: Sequence[Tensor]) -> Tensor:
     """The mean squared difference of regressed maps [N, C, H, W] to the teacher's, averaged over the layers."""
-    pairs = (alike(mine.float(), other.float()) for mine, other in zip(found, teachers, strict=True))
+    pairs = (match_sizes(mine.float(), other.float()) for mine, other in zip(found, teachers, strict=True))
     return torch.stack([functional.mse_loss(mine, other) for mine, other in pairs]).mean()

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from toolchain.compress.distillation.auxiliary import Peers
-from toolchain.compress.distillation.teachers import teachers_of
-from toolchain.compress.distillation.training import Lesson, check_lesson, trained
+from toolchain.compress.distillation.teachers import load_teachers
+from toolchain.compress.distillation.training import DistillationObjective, check_student, train_student
 from toolchain.compress.metrics import accuracy
-from toolchain.compress.options import Count, NotNegative, Positive, TrainingOptions, check_training, seed_of
-from toolchain.compress.reinitialize import fresh
-from toolchain.compress.step import Context, Net
-from toolchain.compress.training.losses import labelled, logits_of, softened_kl
+from toolchain.compress.options import NonNegative, Positive, PositiveInt, TrainingOptions, check_training, seed_of
+from toolchain.compress.reinitialize import reinitialize
+from toolchain.compress.step import CompressedModel, StepContext
+from toolchain.compress.training.losses import classification_loss, distillation_kl, logits_of
 from toolchain.errors import RecipeError
 from toolchain.recipe import ModelSpec
 
@@ -31,12 +31,12 @@ class DistillMutual(TrainingOptions, frozen=True, forbid_unknown_fields=True):
     """
 
     teachers: tuple[ModelSpec, ...] = ()
-    copies: Count = 1
+    copies: PositiveInt = 1
     temperature: Positive = 1.0
-    weight: NotNegative = 1.0
+    weight: NonNegative = 1.0
     keep: Literal["first", "best"] = "first"
 
-    def check(self, context: Context) -> None:
+    def check(self, context: StepContext) -> None:
         """RecipeError for options that cannot work on this data, or contradict each other."""
         check_training(self, context)
         if self.keep == "best" and self.teachers:
@@ -44,38 +44,38 @@ class DistillMutual(TrainingOptions, frozen=True, forbid_unknown_fields=True):
         if self.keep == "best" and not len(context.data.splits.get("validate", ())):
             raise RecipeError(f"keep = \"best\" needs a validate part, data '{context.data.name}' has none")
 
-    def rehearse(self, net: Net, context: Context) -> Net:
+    def dry_run(self, net: CompressedModel, context: StepContext) -> CompressedModel:
         """The same net; RecipeError when it cannot be trained, or a peer cannot."""
-        check_lesson(self, net, context)
-        self._others(net, context)
+        check_student(self, net, context)
+        self._peers(net, context)
         return replace(net, history=())
 
-    def apply(self, net: Net, context: Context) -> Net:
+    def apply(self, net: CompressedModel, context: StepContext) -> CompressedModel:
         """The net to keep; resumes from context.folder. ModelError when the loss is no longer finite."""
         self.check(context)
-        peers = Peers(deepcopy(net.module), self._others(net, context))
-        wrapper, history = trained(Lesson(peers, self._loss), net, self, context)
+        peers = Peers(deepcopy(net.module), self._peers(net, context))
+        wrapper, history = train_student(DistillationObjective(peers, self._loss), net, self, context)
         students = (wrapper.get_submodule("student"), *wrapper.get_submodule("others").children())
-        return replace(net, module=self._chosen(students, context), history=history)
+        return replace(net, module=self._select_student(students, context), history=history)
 
-    def _others(self, net: Net, context: Context) -> list[nn.Module]:
+    def _peers(self, net: CompressedModel, context: StepContext) -> list[nn.Module]:
         if not self.teachers:
-            return [fresh(net, seed_of(self, context) + number) for number in range(1, self.copies + 1)]
-        others = teachers_of(self.teachers, context, inner=True)  # a graph cannot learn
+            return [reinitialize(net, seed_of(self, context) + number) for number in range(1, self.copies + 1)]
+        others = load_teachers(self.teachers, context, needs_features=True)  # a graph cannot learn
         return [other.requires_grad_(True) for other in others]
 
     def _loss(self, module: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
         answers = module(images)
-        losses = [self._of_one(number, answers, labels) for number in range(len(answers))]
+        losses = [self._peer_loss(number, answers, labels) for number in range(len(answers))]
         return torch.stack(losses).sum()
 
-    def _of_one(self, number: int, answers: tuple[Tensor, ...], labels: Tensor) -> Tensor:
+    def _peer_loss(self, number: int, answers: tuple[Tensor, ...], labels: Tensor) -> Tensor:
         mine = answers[number]
         others = [logits_of(one).detach() for at, one in enumerate(answers) if at != number]
-        soft = torch.stack([softened_kl(logits_of(mine), other, self.temperature) for other in others]).mean()
-        return labelled(mine, labels, self.label_smoothing) + self.weight * soft
+        soft = torch.stack([distillation_kl(logits_of(mine), other, self.temperature) for other in others]).mean()
+        return classification_loss(mine, labels, self.label_smoothing) + self.weight * soft
 
-    def _chosen(self, students: tuple[nn.Module, ...], context: Context) -> nn.Module:
+    def _select_student(self, students: tuple[nn.Module, ...], context: StepContext) -> nn.Module:
         if self.keep == "first":
             return students[0]
         part = context.data.split("validate")

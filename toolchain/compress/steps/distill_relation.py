@@ -12,66 +12,70 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from toolchain.compress.distillation.auxiliary import Watched
-from toolchain.compress.distillation.features import seen
-from toolchain.compress.distillation.teachers import placed
+from toolchain.compress.distillation.auxiliary import StudentWithFeatures
+from toolchain.compress.distillation.features import capture_features
+from toolchain.compress.distillation.teachers import move_teachers
 from toolchain.compress.distillation.training import (
-    Lesson,
-    Response,
-    TaughtOptions,
-    check_lesson,
-    teachers_for,
-    trained,
+    DistillationObjective,
+    DistillationOptions,
+    ResponseLoss,
+    check_student,
+    load_step_teachers,
+    train_student,
 )
-from toolchain.compress.options import NotNegative, Positive, Share, check_training
-from toolchain.compress.step import Context, Net
-from toolchain.compress.training.head import head_of
-from toolchain.compress.training.loop import Loss, accelerator
+from toolchain.compress.options import Fraction, NonNegative, Positive, check_training
+from toolchain.compress.step import CompressedModel, StepContext
+from toolchain.compress.training.head import find_head
+from toolchain.compress.training.loop import LossFunction, training_device
 from toolchain.errors import RecipeError
 
 
-class DistillRelation(TaughtOptions, frozen=True, forbid_unknown_fields=True):
+class DistillRelation(DistillationOptions, frozen=True, forbid_unknown_fields=True):
     """loss = distance_weight RKD-D + angle_weight RKD-A + the answers' loss of `distill` (alpha = 0: labels alone).
     Several teachers' losses are averaged."""
 
-    distance_weight: NotNegative = 1.0
-    angle_weight: NotNegative = 2.0
-    alpha: Share = 0.0
+    distance_weight: NonNegative = 1.0
+    angle_weight: NonNegative = 2.0
+    alpha: Fraction = 0.0
     temperature: Positive = 4.0
 
-    def check(self, context: Context) -> None:
+    def check(self, context: StepContext) -> None:
         """RecipeError for options that cannot work on this data."""
         check_training(self, context)
         if self.batch_size < 3:
             raise RecipeError(f"batch_size = {self.batch_size}: an angle needs three pictures; expected 3 or more")
 
-    def rehearse(self, net: Net, context: Context) -> Net:
+    def dry_run(self, net: CompressedModel, context: StepContext) -> CompressedModel:
         """The same net; RecipeError when it cannot be trained, a teacher does not fit, or has no classifier."""
-        check_lesson(self, net, context)
-        for one in (net.module, *teachers_for(self, context, inner=True)):
-            head_of(one, context.preprocessing)
+        check_student(self, net, context)
+        for one in (net.module, *load_step_teachers(self, context, needs_features=True)):
+            find_head(one, context.preprocessing)
         return replace(net, history=())
 
-    def apply(self, net: Net, context: Context) -> Net:
+    def apply(self, net: CompressedModel, context: StepContext) -> CompressedModel:
         """The trained student; resumes from context.folder. ModelError when the loss is no longer finite."""
         self.check(context)
-        teachers = teachers_for(self, context, inner=True)
-        heads = [head_of(teacher, context.preprocessing).name for teacher in teachers]
-        module = Watched(deepcopy(net.module), [head_of(net.module, context.preprocessing).name], side="input")
-        wrapper, history = trained(Lesson(module, self._loss(teachers, heads), teachers), net, self, context)
+        teachers = load_step_teachers(self, context, needs_features=True)
+        heads = [find_head(teacher, context.preprocessing).name for teacher in teachers]
+        module = StudentWithFeatures(
+            deepcopy(net.module), [find_head(net.module, context.preprocessing).name], side="input"
+        )
+        wrapper, history = train_student(
+            DistillationObjective(module, self._loss(teachers, heads), teachers), net, self, context
+        )
         return replace(net, module=wrapper.get_submodule("student"), history=history)
 
-    def _loss(self, teachers: tuple[nn.Module, ...], heads: Sequence[str]) -> Loss:
-        ready = placed(teachers, accelerator())
-        response = Response(ready, self.alpha, self.temperature, self.label_smoothing)
+    def _loss(self, teachers: tuple[nn.Module, ...], heads: Sequence[str]) -> LossFunction:
+        ready = move_teachers(teachers, training_device())
+        response = ResponseLoss(ready, self.alpha, self.temperature, self.label_smoothing)
 
         def loss(module: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
             found = module(images)
-            total = response(found.answers, images, labels)
-            mine = embedding(found.inner[0])
+            total = response(found.output, images, labels)
+            mine = embedding(found.features[0])
             for teacher, head in zip(ready, heads, strict=True):
                 with torch.no_grad():
-                    other = embedding(seen(teacher, images, [head], "input")[1][0])
+                    other = embedding(capture_features(teacher, images, [head], "input")[1][0])
                 relation = self.distance_weight * distance_loss(mine, other)
                 total = total + (relation + self.angle_weight * angle_loss(mine, other)) / len(ready)
             return total

@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from toolchain.compress.distillation.auxiliary import Watched
-from toolchain.compress.distillation.features import Inner, named_layers, stage_ends
-from toolchain.compress.distillation.layer_pairs import alike
-from toolchain.compress.distillation.training import Lesson, check_lesson, trained
-from toolchain.compress.options import NotNegative, Positive, Share, TrainingOptions, check_training, seed_of
-from toolchain.compress.step import Context, Net
-from toolchain.compress.training.losses import labelled, logits_of, softened_kl
+from toolchain.compress.distillation.auxiliary import StudentWithFeatures
+from toolchain.compress.distillation.features import FeatureLayer, find_layers, find_stage_ends
+from toolchain.compress.distillation.layer_pairs import match_sizes
+from toolchain.compress.distillation.training import DistillationObjective, check_student, train_student
+from toolchain.compress.options import Fraction, NonNegative, Positive, TrainingOptions, check_training, seed_of
+from toolchain.compress.step import CompressedModel, StepContext
+from toolchain.compress.training.losses import classification_loss, distillation_kl, logits_of
 from toolchain.errors import RecipeError
 
 
@@ -31,25 +31,25 @@ class DistillSelf(TrainingOptions, frozen=True, forbid_unknown_fields=True):
     layers: where exits stand, shallow to deep, the last being the one they learn from; none: where stages end.
     """
 
-    alpha: Share = 0.3
+    alpha: Fraction = 0.3
     temperature: Positive = 3.0
-    hint_weight: NotNegative = 0.03
-    exit_weight: NotNegative = 1.0
+    hint_weight: NonNegative = 0.03
+    exit_weight: NonNegative = 1.0
     layers: tuple[str, ...] = ()
 
-    def check(self, context: Context) -> None:
+    def check(self, context: StepContext) -> None:
         """RecipeError for options that cannot work on this data."""
         check_training(self, context)
         if len(self.layers) == 1:
             raise RecipeError(f"layers names only '{self.layers[0]}'; expected the exits' and the deepest, two or more")
 
-    def rehearse(self, net: Net, context: Context) -> Net:
+    def dry_run(self, net: CompressedModel, context: StepContext) -> CompressedModel:
         """The same net; RecipeError when it cannot be trained, a layer does not exist, or there is but one stage."""
-        check_lesson(self, net, context)
+        check_student(self, net, context)
         self._stages(net, context)
         return replace(net, history=())
 
-    def apply(self, net: Net, context: Context) -> Net:
+    def apply(self, net: CompressedModel, context: StepContext) -> CompressedModel:
         """The trained net without its exits; resumes from context.folder. ModelError when the loss is no longer
         finite."""
         self.check(context)
@@ -57,25 +57,28 @@ class DistillSelf(TrainingOptions, frozen=True, forbid_unknown_fields=True):
         with torch.random.fork_rng([]):
             torch.manual_seed(seed_of(self, context))
             beside = [Exit(one, deepest, len(context.data.classes)) for one in exits]
-        module = Watched(deepcopy(net.module), [one.name for one in (*exits, deepest)], beside)
-        wrapper, history = trained(Lesson(module, self._loss), net, self, context)
+        module = StudentWithFeatures(deepcopy(net.module), [one.name for one in (*exits, deepest)], beside)
+        wrapper, history = train_student(DistillationObjective(module, self._loss), net, self, context)
         return replace(net, module=wrapper.get_submodule("student"), history=history)
 
-    def _stages(self, net: Net, context: Context) -> tuple[Inner, ...]:
+    def _stages(self, net: CompressedModel, context: StepContext) -> tuple[FeatureLayer, ...]:
         if self.layers:
-            return named_layers(net.module, self.layers, context.preprocessing, "layers", "the net")
-        found = stage_ends(net.module, context.preprocessing, "the net")
+            return find_layers(net.module, self.layers, context.preprocessing, "layers", "the net")
+        found = find_stage_ends(net.module, context.preprocessing, "the net")
         if len(found) < 2:
             raise RecipeError(f"only one stage found in the net, {found[0].name}; name the exits: layers = [...]")
         return found
 
     def _loss(self, module: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
         found = module(images)
-        total, answers = labelled(found.answers, labels, self.label_smoothing), logits_of(found.answers).detach()
-        for logits, maps in found.beside:
+        total, answers = (
+            classification_loss(found.output, labels, self.label_smoothing),
+            logits_of(found.output).detach(),
+        )
+        for logits, maps in found.auxiliary:
             hard = functional.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
-            soft = softened_kl(logits, answers, self.temperature)
-            hint = functional.mse_loss(*alike(maps.float(), found.inner[-1].detach().float()))
+            soft = distillation_kl(logits, answers, self.temperature)
+            hint = functional.mse_loss(*match_sizes(maps.float(), found.features[-1].detach().float()))
             exit_loss = (1 - self.alpha) * hard + self.alpha * soft + self.hint_weight * hint
             total = total + self.exit_weight * exit_loss
         return total
@@ -85,7 +88,7 @@ class Exit(nn.Module):
     """Convolutions that halve the map until it is as small as the deepest and as wide, then a classifier. float32
     [N, C, H, W] in; logits [N, classes] and the map out."""
 
-    def __init__(self, start: Inner, deepest: Inner, classes: int) -> None:
+    def __init__(self, start: FeatureLayer, deepest: FeatureLayer, classes: int) -> None:
         super().__init__()
         halvings = max(1, round(math.log2(max(1.0, start.height / deepest.height))))
         strides = [2 if start.height > deepest.height else 1] * halvings

@@ -12,16 +12,22 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
-from toolchain.compress.options import Count, NotNegative, TrainingOptions, check_training, seed_of, training_key
-from toolchain.compress.step import Context, Net
-from toolchain.compress.training.freezing import Freeze, frozen_names, parameter_groups, set_learning, thawed_names
-from toolchain.compress.training.head import head_of, with_head
-from toolchain.compress.training.loop import Loss, Training, check_trainable, train
-from toolchain.compress.training.losses import labelled
+from toolchain.compress.options import NonNegative, PositiveInt, TrainingOptions, check_training, seed_of, training_key
+from toolchain.compress.step import CompressedModel, StepContext
+from toolchain.compress.training.freezing import (
+    Freeze,
+    frozen_names,
+    frozen_names_by_epoch,
+    parameter_groups,
+    set_trainable,
+)
+from toolchain.compress.training.head import attach_head, find_head
+from toolchain.compress.training.loop import LossFunction, Training, check_trainable, train
+from toolchain.compress.training.losses import classification_loss
 from toolchain.errors import RecipeError
-from toolchain.models.check import classes_of
+from toolchain.models.check import class_count
 
-Epochs = Annotated[str, msgspec.Meta(pattern="^[1-9][0-9]*$")]  # TOML's keys are text
+EpochKey = Annotated[str, msgspec.Meta(pattern="^[1-9][0-9]*$")]  # TOML's keys are text
 
 
 class Finetune(TrainingOptions, frozen=True, forbid_unknown_fields=True):
@@ -33,12 +39,12 @@ class Finetune(TrainingOptions, frozen=True, forbid_unknown_fields=True):
 
     replace_head: bool = False
     freeze: Literal["none", "backbone"] | tuple[str, ...] = "none"
-    unfreeze: dict[Epochs, tuple[str, ...]] = msgspec.field(default_factory=dict)
-    unfreeze_after: Count | None = None
-    backbone_lr_factor: NotNegative = 1.0
+    unfreeze: dict[EpochKey, tuple[str, ...]] = msgspec.field(default_factory=dict)
+    unfreeze_after: PositiveInt | None = None
+    backbone_lr_factor: NonNegative = 1.0
     layer_lr_decay: Annotated[float, msgspec.Meta(gt=0, le=1)] = 1.0
 
-    def check(self, context: Context) -> None:
+    def check(self, context: StepContext) -> None:
         """RecipeError for data without labelled training pictures, or options that contradict each other."""
         check_training(self, context)
         last = self.unfreeze_after or self.epochs
@@ -50,57 +56,59 @@ class Finetune(TrainingOptions, frozen=True, forbid_unknown_fields=True):
             if option == "unfreeze" and when is not None and when >= last:
                 raise RecipeError(f"unfreeze: after {when} epochs all learn already (unfreeze_after = {last})")
 
-    def rehearse(self, net: Net, context: Context) -> Net:
+    def dry_run(self, net: CompressedModel, context: StepContext) -> CompressedModel:
         """The head replaced, nothing trained; RecipeError when classes or layer names do not fit."""
         check_trainable(net)
         module, classes = deepcopy(net.module), len(context.data.classes)
-        found = classes_of(module, context.preprocessing)
+        found = class_count(module, context.preprocessing)
         if self.replace_head:
             with torch.random.fork_rng([]):
                 torch.manual_seed(seed_of(self, context))
-                module = with_head(module, context.preprocessing, classes)
+                module = attach_head(module, context.preprocessing, classes)
         elif found != classes:
             raise RecipeError(
                 f"the model tells {found} classes apart, data '{context.data.name}' has {classes}; "
                 "set replace_head = true"
             )
-        self._frozen(module, head_of(module, context.preprocessing).name)
+        self._frozen_by_epoch(module, find_head(module, context.preprocessing).name)
         return replace(net, module=module, history=())
 
-    def apply(self, net: Net, context: Context) -> Net:
+    def apply(self, net: CompressedModel, context: StepContext) -> CompressedModel:
         """The trained net; resumes from context.folder. ModelError when the loss is no longer finite."""
         self.check(context)
-        module = self.rehearse(net, context).module
-        head = head_of(module, context.preprocessing).name
+        module = self.dry_run(net, context).module
+        head = find_head(module, context.preprocessing).name
         training = Training(
             module=module,
-            plan=self,
+            options=self,
             context=context,
             seed=seed_of(self, context),
             key=training_key(self, context, module),
             loss=_loss(self.label_smoothing),
-            groups=parameter_groups(module, head, self.weight_decay, self.backbone_lr_factor, self.layer_lr_decay),
-            ready=self._ready(self._frozen(module, head)),
+            parameter_groups=parameter_groups(
+                module, head, self.weight_decay, self.backbone_lr_factor, self.layer_lr_decay
+            ),
+            start_epoch=self._start_epoch(self._frozen_by_epoch(module, head)),
             sparse=net.sparse,
         )
         module, history = train(training)
         return replace(net, module=module.requires_grad_(True), history=history)
 
-    def _frozen(self, module: nn.Module, head: str) -> dict[int, frozenset[str]]:
+    def _frozen_by_epoch(self, module: nn.Module, head: str) -> dict[int, frozenset[str]]:
         """What is frozen from which epoch on."""
         freeze: Freeze = self.freeze
-        found = thawed_names(module, frozen_names(module, freeze, head), self.unfreeze)
+        found = frozen_names_by_epoch(module, frozen_names(module, freeze, head), self.unfreeze)
         return found if self.unfreeze_after is None else {**found, self.unfreeze_after: frozenset()}
 
-    def _ready(self, frozen: dict[int, frozenset[str]]) -> Callable[[nn.Module, int], None]:
+    def _start_epoch(self, frozen: dict[int, frozenset[str]]) -> Callable[[nn.Module, int], None]:
         def ready(module: nn.Module, epoch: int) -> None:
-            set_learning(module, frozen[max(since for since in frozen if since <= epoch)])
+            set_trainable(module, frozen[max(since for since in frozen if since <= epoch)])
 
         return ready
 
 
-def _loss(label_smoothing: float) -> Loss:
+def _loss(label_smoothing: float) -> LossFunction:
     def loss(module: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-        return labelled(module(images), labels, label_smoothing)
+        return classification_loss(module(images), labels, label_smoothing)
 
     return loss

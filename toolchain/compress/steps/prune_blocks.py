@@ -9,16 +9,22 @@ from typing import Annotated, Literal
 import msgspec
 import torch
 
-from toolchain.compress.metrics import macs, parameters
-from toolchain.compress.options import Count
-from toolchain.compress.pruning.blocks import Scores, influences, losses_without, residual_blocks, without
-from toolchain.compress.step import Context, Net
-from toolchain.compress.training.freezing import matching
+from toolchain.compress.metrics import macs, parameter_count
+from toolchain.compress.options import PositiveInt
+from toolchain.compress.pruning.blocks import (
+    BlockScores,
+    block_influences,
+    find_residual_blocks,
+    removal_losses,
+    remove_blocks,
+)
+from toolchain.compress.step import CompressedModel, StepContext
+from toolchain.compress.training.freezing import match_names
 from toolchain.data import Split
 from toolchain.errors import RecipeError
-from toolchain.models.exported_program import Program
+from toolchain.models.exported_program import ProgramModule
 
-REHEARSED = 16  # pictures: enough for a net of the right shape
+DRY_RUN_IMAGES = 16  # pictures: enough for a net of the right shape
 
 
 class PruneBlocks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -30,14 +36,14 @@ class PruneBlocks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pictures, at most.
     """
 
-    count: Count | None = None
+    count: PositiveInt | None = None
     ratio: Annotated[float, msgspec.Meta(gt=0, lt=1)] | None = None
     importance: Literal["loss", "influence"] = "loss"
     greedy: bool = True
     ignore: tuple[str, ...] = ()
-    samples: Count = 1000
+    samples: PositiveInt = 1000
 
-    def check(self, context: Context) -> None:
+    def check(self, context: StepContext) -> None:
         """RecipeError for both count and ratio, and for data without validation pictures."""
         if self.count is not None and self.ratio is not None:
             raise RecipeError(
@@ -48,17 +54,17 @@ class PruneBlocks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 f"data '{context.data.name}' has no validation pictures to judge blocks by; choose data with some"
             )
 
-    def rehearse(self, net: Net, context: Context) -> Net:
+    def dry_run(self, net: CompressedModel, context: StepContext) -> CompressedModel:
         """The same, judged on few pictures: after training, or on all of them, other blocks may go."""
-        return self._pruned(net, context, min(self.samples, REHEARSED))[0]
+        return self._prune(net, context, min(self.samples, DRY_RUN_IMAGES))[0]
 
-    def apply(self, net: Net, context: Context) -> Net:
+    def apply(self, net: CompressedModel, context: StepContext) -> CompressedModel:
         """The net with nn.Identity in the blocks' places; RecipeError when there are not so many blocks, or the net is
         quantized already."""
         self.check(context)
-        after, removed = self._pruned(net, context, self.samples)
-        before = parameters(net.module), macs(net.module, context.preprocessing)
-        left = parameters(after.module), macs(after.module, context.preprocessing)
+        after, removed = self._prune(net, context, self.samples)
+        before = parameter_count(net.module), macs(net.module, context.preprocessing)
+        left = parameter_count(after.module), macs(after.module, context.preprocessing)
         context.say(
             f"without {', '.join(f'{name} ({self.importance} {score:.4f})' for name, score in removed.items())}: "
             f"parameters {before[0]:,} -> {left[0]:,}, multiply-accumulates {before[1]:,} -> {left[1]:,} "
@@ -66,36 +72,36 @@ class PruneBlocks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         )
         return after
 
-    def _pruned(self, net: Net, context: Context, samples: int) -> tuple[Net, Scores]:
+    def _prune(self, net: CompressedModel, context: StepContext, samples: int) -> tuple[CompressedModel, BlockScores]:
         _check_prunable(net)
-        blocks = self._blocks(net, context)
-        count, removed = self._count(blocks), Scores()
-        part = _first(context.data.split("validate"), samples)
-        scores: Scores = {}
+        blocks = self._removable_blocks(net, context)
+        count, removed = self._block_count(blocks), BlockScores()
+        part = _first_images(context.data.split("validate"), samples)
+        scores: BlockScores = {}
         while len(removed) < count:
             left = [name for name in blocks if name not in removed]
             if self.greedy or not scores:
-                measure = losses_without if self.importance == "loss" else influences
-                scores = measure(without(net.module, removed), left, part, context.preprocessing)
+                measure = removal_losses if self.importance == "loss" else block_influences
+                scores = measure(remove_blocks(net.module, removed), left, part, context.preprocessing)
             worst = min(left, key=scores.__getitem__)  # of equals the first
             removed[worst] = scores[worst]
-        module = without(net.module, removed)
+        module = remove_blocks(net.module, removed)
         names = {name for name, _ in module.named_parameters()}
         sparse = tuple(name for name in net.sparse if name in names)
         return replace(net, module=module, sparse=sparse, history=()), removed
 
-    def _blocks(self, net: Net, context: Context) -> tuple[str, ...]:
+    def _removable_blocks(self, net: CompressedModel, context: StepContext) -> tuple[str, ...]:
         """Those that may go."""
-        found = residual_blocks(net.module, context.preprocessing)
+        found = find_residual_blocks(net.module, context.preprocessing)
         if not found:
             raise RecipeError(
                 "the model has no residual block that could be taken out (none hands on its input beside what it "
                 "computes); use prune_channels"
             )
-        ignored = {name for pattern in self.ignore for name in matching(pattern, list(found), "ignore")}
+        ignored = {name for pattern in self.ignore for name in match_names(pattern, list(found), "ignore")}
         return tuple(name for name in found if name not in ignored)
 
-    def _count(self, blocks: tuple[str, ...]) -> int:
+    def _block_count(self, blocks: tuple[str, ...]) -> int:
         count = self.count or 1
         if self.ratio is not None:
             count = max(1, round(self.ratio * len(blocks)))
@@ -105,14 +111,14 @@ class PruneBlocks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return count
 
 
-def _check_prunable(net: Net) -> None:
+def _check_prunable(net: CompressedModel) -> None:
     if net.quantization is not None or net.learned is not None:
         raise RecipeError("pruning after quantization would undo it; move it before quantize and qat")
-    if isinstance(net.module, torch.fx.GraphModule | Program):
+    if isinstance(net.module, torch.fx.GraphModule | ProgramModule):
         raise RecipeError("an exported program cannot be pruned; give the model as path/file.py:function")
 
 
-def _first(part: Split, samples: int) -> Split:
+def _first_images(part: Split, samples: int) -> Split:
     """The first pictures; a folder of them is decoded when it is asked, so no more than these are."""
     if len(part) <= samples:
         return part

@@ -14,24 +14,31 @@ import msgspec
 import torch
 from torch import nn
 
-from toolchain.compress.metrics import macs, one_picture, parameters
-from toolchain.compress.options import Count, Positive
-from toolchain.compress.pruning.cut import Drawing, drawn, without_auxiliary
-from toolchain.compress.pruning.importance import Importance, gradients, scorer
-from toolchain.compress.pruning.ratio_search import Cost, Probe, bisected, prober, remembered, smallest
+from toolchain.compress.metrics import example_input, macs, parameter_count
+from toolchain.compress.options import Positive, PositiveInt
+from toolchain.compress.pruning.cut import PruningGraph, drop_auxiliary_heads, trace_groups
+from toolchain.compress.pruning.importance import Importance, accumulate_gradients, scorer
+from toolchain.compress.pruning.ratio_search import (
+    CostFunction,
+    RatioProbe,
+    bisect_ratio,
+    cache_probes,
+    make_probe,
+    smallest_sufficient,
+)
 from toolchain.compress.serialization import weights_digest
-from toolchain.compress.step import Context, Net
+from toolchain.compress.step import CompressedModel, StepContext
 from toolchain.compress.steps.finetune import Finetune
-from toolchain.compress.training.freezing import matching
-from toolchain.compress.training.head import head_of
+from toolchain.compress.training.freezing import match_names
+from toolchain.compress.training.head import find_head
 from toolchain.errors import RecipeError
-from toolchain.models.check import classes_of
-from toolchain.models.eval_mode import evaluating
-from toolchain.models.exported_program import Program
+from toolchain.models.check import class_count
+from toolchain.models.eval_mode import evaluation_mode
+from toolchain.models.exported_program import ProgramModule
 
-RATIO = 0.3  # where no target is named
+DEFAULT_RATIO = 0.3  # where no target is named
 MACS_HALVINGS, LATENCY_HALVINGS = 10, 6  # ratios to within 0.001, and to within 0.016 where each is built and timed
-Times = Annotated[float, msgspec.Meta(gt=1)]
+Factor = Annotated[float, msgspec.Meta(gt=1)]
 
 
 class PruneChannels(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -52,19 +59,19 @@ class PruneChannels(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ratio: Annotated[float, msgspec.Meta(gt=0, lt=1)] | None = None
     importance: Importance = "l2"
     global_pruning: bool = False
-    round_to: Count = 16
-    iterative_steps: Count = 1
+    round_to: PositiveInt = 16
+    iterative_steps: PositiveInt = 1
     ignore: tuple[str, ...] = ()
-    samples: Count = 512
-    macs_times_fewer: Times | None = None
-    latency_times_faster: Times | None = None
+    samples: PositiveInt = 512
+    macs_times_fewer: Factor | None = None
+    latency_times_faster: Factor | None = None
     residual: bool = True
     finetune_epochs: Annotated[int, msgspec.Meta(ge=0)] = 0
     lr: Positive = 0.01
-    batch_size: Count = 128
+    batch_size: PositiveInt = 128
     augment: tuple[Literal["flip", "crop"], ...] = ("flip", "crop")
 
-    def check(self, context: Context) -> None:
+    def check(self, context: StepContext) -> None:
         """RecipeError for several targets, a ratio outside (0, 1), a latency target without an engine, and where
         training pictures are needed and there are none."""
         targets = ("ratio", "macs_times_fewer", "latency_times_faster")
@@ -78,75 +85,77 @@ class PruneChannels(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if self.importance == "taylor" and not len(context.data.splits.get("train", ())):
             raise RecipeError(f"importance taylor needs training pictures, data '{context.data.name}' has none; use l2")
         if self.finetune_epochs:
-            self._finetune.check(context)
+            self._finetune_step.check(context)
 
     @property
-    def _finetune(self) -> Finetune:
+    def _finetune_step(self) -> Finetune:
         return Finetune(epochs=self.finetune_epochs, lr=self.lr, batch_size=self.batch_size, augment=self.augment)
 
-    def rehearse(self, net: Net, context: Context) -> Net:
+    def dry_run(self, net: CompressedModel, context: StepContext) -> CompressedModel:
         """The same cuts, untrained and unmeasured: l2 in taylor's place, since gradients before training would mean
         nothing, and MACs in latency's, the largest cut where they do not fall as far."""
         self._check_classes(net.module, context)
         stand_in = "l2" if self.importance == "taylor" else self.importance
-        return msgspec.structs.replace(self, importance=stand_in, finetune_epochs=0)._pruned(
+        return msgspec.structs.replace(self, importance=stand_in, finetune_epochs=0)._prune(
             net, context, rehearsal=True
         )
 
-    def apply(self, net: Net, context: Context) -> Net:
+    def apply(self, net: CompressedModel, context: StepContext) -> CompressedModel:
         """The pruned net; history: the probes of a target, then the epochs of each cut. Resumes from context.folder.
         RecipeError when a layer would be emptied, when nothing would be removed, when no ratio reaches the target, or
         when the net is quantized already."""
         self.check(context)
         self._check_classes(net.module, context)
-        after = self._pruned(net, context, rehearsal=False)
-        before = parameters(net.module), macs(net.module, context.preprocessing)
-        left = parameters(after.module), macs(after.module, context.preprocessing)
+        after = self._prune(net, context, rehearsal=False)
+        before = parameter_count(net.module), macs(net.module, context.preprocessing)
+        left = parameter_count(after.module), macs(after.module, context.preprocessing)
         context.say(
             f"parameters {before[0]:,} -> {left[0]:,}, multiply-accumulates {before[1]:,} -> {left[1]:,} "
             f"({before[1] / left[1]:.2f} times fewer)"
         )
         return after
 
-    def _check_classes(self, module: nn.Module, context: Context) -> None:
+    def _check_classes(self, module: nn.Module, context: StepContext) -> None:
         if self.importance != "taylor" and not self.finetune_epochs:
             return
         why = "finetune_epochs" if self.finetune_epochs else "importance taylor"
-        found, expected = classes_of(module, context.preprocessing), len(context.data.classes)
+        found, expected = class_count(module, context.preprocessing), len(context.data.classes)
         if found != expected:
             raise RecipeError(
                 f"{why}: the model tells {found} classes apart, data '{context.data.name}' has {expected}; put a step "
                 "finetune = { replace_head = true } before this one"
             )
 
-    def _pruned(self, net: Net, context: Context, rehearsal: bool) -> Net:
-        _refuse(net)
-        module = without_auxiliary(deepcopy(net.module)).requires_grad_(True)  # it is traced by its gradients
-        drawing = self._drawn(module, {}, context)
-        initial, cost = drawing.initial, self._cost(drawing.module, context, rehearsal)
-        ratio, probes = self._ratio(drawing, cost, context, rehearsal)
+    def _prune(self, net: CompressedModel, context: StepContext, rehearsal: bool) -> CompressedModel:
+        _check_prunable(net)
+        module = drop_auxiliary_heads(deepcopy(net.module)).requires_grad_(True)  # it is traced by its gradients
+        drawing = self._build_graph(module, {}, context)
+        initial, cost = drawing.initial_widths, self._cost_function(drawing.module, context, rehearsal)
+        ratio, probes = self._find_ratio(drawing, cost, context, rehearsal)
         history = [probe.entry() for probe in probes]
         for number in range(1, self.iterative_steps + 1):
             if number > 1:
-                drawing = self._drawn(module, initial, context)
+                drawing = self._build_graph(module, initial, context)
             if number == self.iterative_steps > 1 and self.macs_times_fewer:
-                ratio, _ = self._ratio(drawing, cost, context, rehearsal)  # after a training the scores are others
-            module = drawing.cut(drawing.widths_at(ratio * number / self.iterative_steps))
-            if self.finetune_epochs and parameters(module) < parameters(drawing.module):
-                module, epochs = self._tuned(replace(net, module=module), number, context)
+                ratio, _ = self._find_ratio(drawing, cost, context, rehearsal)  # after a training the scores are others
+            module = drawing.prune_to(drawing.widths_at(ratio * number / self.iterative_steps))
+            if self.finetune_epochs and parameter_count(module) < parameter_count(drawing.module):
+                module, epochs = self._finetune_cut(replace(net, module=module), number, context)
                 history += epochs
-        if parameters(module) == parameters(net.module):
-            raise RecipeError(_nothing(ratio, self.round_to, initial))
+        if parameter_count(module) == parameter_count(net.module):
+            raise RecipeError(_nothing_removed(ratio, self.round_to, initial))
         there = dict(module.named_parameters())
         sparse = tuple(name for name in net.sparse if name in there)
         return replace(net, module=module, history=tuple(history), sparse=sparse)
 
-    def _drawn(self, module: nn.Module, initial: Mapping[str, int], context: Context) -> Drawing:
+    def _build_graph(self, module: nn.Module, initial: Mapping[str, int], context: StepContext) -> PruningGraph:
         if self.importance == "taylor":
-            with evaluating(module):
-                gradients(module, context, self.samples)
-        picture = one_picture(module, context.preprocessing)
-        groups = drawn(module, picture, self._kept(module, context), scorer(self.importance), self.residual)
+            with evaluation_mode(module):
+                accumulate_gradients(module, context, self.samples)
+        picture = example_input(module, context.preprocessing)
+        groups = trace_groups(
+            module, picture, self._protected_layers(module, context), scorer(self.importance), self.residual
+        )
         module.zero_grad(set_to_none=True)
         if not groups:
             besides = (
@@ -154,14 +163,16 @@ class PruneChannels(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             )
             raise RecipeError(f"no layer to prune by importance {self.importance}, besides {besides}")
         widths = initial or {group.name: group.width for group in groups}
-        return Drawing(module, groups, widths, picture, self.global_pruning, self.round_to)
+        return PruningGraph(module, groups, widths, picture, self.global_pruning, self.round_to)
 
-    def _tuned(self, net: Net, number: int, context: Context) -> tuple[nn.Module, list[dict[str, float]]]:
+    def _finetune_cut(
+        self, net: CompressedModel, number: int, context: StepContext
+    ) -> tuple[nn.Module, list[dict[str, float]]]:
         context.say(f"cut {number} of {self.iterative_steps}: fine-tuning")
-        after = self._finetune.apply(net, replace(context, folder=context.folder / f"cut-{number}"))
+        after = self._finetune_step.apply(net, replace(context, folder=context.folder / f"cut-{number}"))
         return after.module, [{"cut": float(number), **epoch} for epoch in after.history]
 
-    def _cost(self, module: nn.Module, context: Context, rehearsal: bool) -> Cost:
+    def _cost_function(self, module: nn.Module, context: StepContext, rehearsal: bool) -> CostFunction:
         """What a target is about, of a cut net beside `module`."""
         if not self.latency_times_faster or rehearsal or context.latencies_ms is None:
             before = macs(module, context.preprocessing)
@@ -175,25 +186,25 @@ class PruneChannels(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
         return faster
 
-    def _ratio(
-        self, drawing: Drawing, cost: Cost, context: Context, rehearsal: bool
-    ) -> tuple[float, tuple[Probe, ...]]:
+    def _find_ratio(
+        self, drawing: PruningGraph, cost: CostFunction, context: StepContext, rehearsal: bool
+    ) -> tuple[float, tuple[RatioProbe, ...]]:
         """The ratio to cut by, and what was tried to find it."""
         times = self.macs_times_fewer or self.latency_times_faster
         if times is None:
-            return self.ratio or RATIO, ()
-        tried = prober(drawing, cost, context)
+            return self.ratio or DEFAULT_RATIO, ()
+        tried = make_probe(drawing, cost, context)
         if self.latency_times_faster and not rehearsal:
-            tried = remembered(tried, context.folder, [self, weights_digest(drawing.module), context.preprocessing])
-        probes = bisected(tried, times, LATENCY_HALVINGS if self.latency_times_faster else MACS_HALVINGS)
-        found = smallest(probes, times)
+            tried = cache_probes(tried, context.folder, [self, weights_digest(drawing.module), context.preprocessing])
+        probes = bisect_ratio(tried, times, LATENCY_HALVINGS if self.latency_times_faster else MACS_HALVINGS)
+        found = smallest_sufficient(probes, times)
         if found is None and self.latency_times_faster and rehearsal and probes:
             found = max(probes, key=lambda probe: probe.ratio)
         if found is None:
             raise RecipeError(self._unreachable(probes))
         return found.ratio, probes
 
-    def _unreachable(self, probes: tuple[Probe, ...]) -> str:
+    def _unreachable(self, probes: tuple[RatioProbe, ...]) -> str:
         target = "macs_times_fewer" if self.macs_times_fewer else "latency_times_faster"
         best = max(probes, key=lambda probe: probe.times, default=None)
         if best is None:
@@ -204,24 +215,24 @@ class PruneChannels(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             f" at ratio = {best.ratio:.3f}; ask for no more than that, or lower round_to = {self.round_to}"
         )
 
-    def _kept(self, module: nn.Module, context: Context) -> list[nn.Module]:
+    def _protected_layers(self, module: nn.Module, context: StepContext) -> list[nn.Module]:
         layers = dict(module.named_modules())
         names = [name for name in layers if name]
-        ignored = [layers[name] for pattern in self.ignore for name in matching(pattern, names, "ignore")]
-        return [head_of(module, context.preprocessing).layer, *ignored]
+        ignored = [layers[name] for pattern in self.ignore for name in match_names(pattern, names, "ignore")]
+        return [find_head(module, context.preprocessing).layer, *ignored]
 
 
-def _refuse(net: Net) -> None:
+def _check_prunable(net: CompressedModel) -> None:
     """RecipeError for a net that cannot be pruned any more."""
     if net.quantization is not None:
         raise RecipeError("pruning after quantize would undo it; move quantize to the end")
     if net.learned is not None:
         raise RecipeError("pruning after quantization-aware training would undo it; prune before that step")
-    if isinstance(net.module, torch.fx.GraphModule | Program):
+    if isinstance(net.module, torch.fx.GraphModule | ProgramModule):
         raise RecipeError("an exported program cannot be pruned; give the model as path/file.py:function")
 
 
-def _nothing(ratio: float, round_to: int, initial: Mapping[str, int]) -> str:
+def _nothing_removed(ratio: float, round_to: int, initial: Mapping[str, int]) -> str:
     name, width = max(initial.items(), key=lambda item: item[1])
     return (
         f"ratio = {ratio:g} with round_to = {round_to} removes nothing: the widest layer, {name}, has "

@@ -13,26 +13,26 @@ import torch
 from torch import nn
 
 from toolchain.compress.batches import Batches
-from toolchain.compress.distillation.teachers import Weighting, placed
+from toolchain.compress.distillation.teachers import Weighting, move_teachers
 from toolchain.compress.distillation.training import (
-    Lesson,
-    Response,
-    TaughtOptions,
-    check_lesson,
-    teachers_for,
-    trained,
+    DistillationObjective,
+    DistillationOptions,
+    ResponseLoss,
+    check_student,
+    load_step_teachers,
+    train_student,
 )
-from toolchain.compress.metrics import one_picture
-from toolchain.compress.options import Count, NotNegative, Positive, Share, check_training, seed_of
-from toolchain.compress.quantization.fake_quantize import observing
-from toolchain.compress.quantization.prepare import quantizable
-from toolchain.compress.step import Context, LearnedQuantization, Net
-from toolchain.compress.training.loop import accelerator
+from toolchain.compress.metrics import example_input
+from toolchain.compress.options import Fraction, NonNegative, Positive, PositiveInt, check_training, seed_of
+from toolchain.compress.quantization.fake_quantize import observe_ranges
+from toolchain.compress.quantization.prepare import prepare_qat
+from toolchain.compress.step import CompressedModel, LearnedQuantization, StepContext
+from toolchain.compress.training.loop import training_device
 from toolchain.errors import RecipeError
-from toolchain.models.eval_mode import evaluating
+from toolchain.models.eval_mode import evaluation_mode
 
 
-class Qat(TaughtOptions, frozen=True, forbid_unknown_fields=True):
+class Qat(DistillationOptions, frozen=True, forbid_unknown_fields=True):
     """weight_bits: 1 is sign times scale. activation_bits: 8, or 0: they stay float. symmetric: activations too, as
     target tensorrt needs them. scales: "learned" step sizes, or
     "running" ranges. keep_ends: first and last layer at 8 bits. calibration_samples: training pictures for the first
@@ -43,15 +43,15 @@ class Qat(TaughtOptions, frozen=True, forbid_unknown_fields=True):
     symmetric: bool = False
     scales: Literal["learned", "running"] = "learned"
     keep_ends: bool = True
-    calibration_samples: Count = 512
+    calibration_samples: PositiveInt = 512
     distill: bool = True
     temperature: Positive = 4.0
-    alpha: Share = 0.9
+    alpha: Fraction = 0.9
     weighting: Weighting = "average"
     lr: Positive = 5e-4
-    weight_decay: NotNegative = 1e-4
+    weight_decay: NonNegative = 1e-4
 
-    def check(self, context: Context) -> None:
+    def check(self, context: StepContext) -> None:
         """RecipeError for options that cannot work on this data."""
         check_training(self, context)
         there = len(context.data.split("train"))
@@ -63,34 +63,36 @@ class Qat(TaughtOptions, frozen=True, forbid_unknown_fields=True):
         if self.teachers and not self.distill:
             raise RecipeError("teachers are named, but distill = false; remove one of them")
 
-    def rehearse(self, net: Net, context: Context) -> Net:
+    def dry_run(self, net: CompressedModel, context: StepContext) -> CompressedModel:
         """Quantizers in place, nothing trained; RecipeError for a net that cannot be quantized, or is already."""
-        check_lesson(self, net, context)
+        check_student(self, net, context)
         if net.learned is not None:
             raise RecipeError("the net is quantized already; one qat step is enough")
         if self.weight_bits == 1 and net.sparse:
             raise RecipeError("one-bit weights have no zero, so sparsify would be undone; weight_bits = 2 has one")
         if self.distill:
-            teachers_for(self, context)
+            load_step_teachers(self, context)
         learned = LearnedQuantization(self.weight_bits, self.activation_bits or None, self.symmetric)
         copied = deepcopy(net.module).eval()
-        picture = one_picture(copied, context.preprocessing)
-        module = quantizable(copied, learned, self.keep_ends, self.scales == "learned", picture, context.say)
+        picture = example_input(copied, context.preprocessing)
+        module = prepare_qat(copied, learned, self.keep_ends, self.scales == "learned", picture, context.say)
         return replace(net, module=module, learned=learned, history=())
 
-    def apply(self, net: Net, context: Context) -> Net:
+    def apply(self, net: CompressedModel, context: StepContext) -> CompressedModel:
         """The trained net; resumes from context.folder. ModelError when the loss is no longer finite."""
         self.check(context)
-        made = self.rehearse(net, context)
-        teachers = teachers_for(self, context) if self.distill else ()
+        made = self.dry_run(net, context)
+        teachers = load_step_teachers(self, context) if self.distill else ()
         self._calibrate(made.module, context)
-        ready = placed(teachers, accelerator())
+        ready = move_teachers(teachers, training_device())
         alpha = self.alpha if self.distill else 0.0
-        response = Response(ready, alpha, self.temperature, self.label_smoothing, self.weighting)
-        module, history = trained(Lesson(made.module, response.alone, teachers), net, self, context)
+        response = ResponseLoss(ready, alpha, self.temperature, self.label_smoothing, self.weighting)
+        module, history = train_student(
+            DistillationObjective(made.module, response.of_model, teachers), net, self, context
+        )
         return replace(made, module=module, history=history)
 
-    def _calibrate(self, module: nn.Module, context: Context) -> None:
+    def _calibrate(self, module: nn.Module, context: StepContext) -> None:
         """First ranges: the mean over batches of the smallest and the largest value."""
         if not self.activation_bits:
             return
@@ -100,6 +102,6 @@ class Qat(TaughtOptions, frozen=True, forbid_unknown_fields=True):
         batches = Batches(part, context.preprocessing, device, self.calibration_samples, seed_of(self, context))
         size = min(self.batch_size, self.calibration_samples)
         random = torch.Generator().manual_seed(seed_of(self, context))
-        with evaluating(module), torch.no_grad(), observing(module):
-            for images, _ in batches.shuffled(size, (), random):
+        with evaluation_mode(module), torch.no_grad(), observe_ranges(module):
+            for images, _ in batches.random_batches(size, (), random):
                 module(images)

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from toolchain.compress.layer_patterns import check_patterns
-from toolchain.compress.step import Context, Net, Quantization
+from toolchain.compress.step import CompressedModel, Quantization, StepContext
 from toolchain.errors import RecipeError
 
 DEFAULT = Quantization()
@@ -36,7 +36,7 @@ class Quantize(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     dynamic: bool = False
     ignore: tuple[str, ...] = ()
 
-    def check(self, context: Context) -> None:  # noqa: ARG002  # Step's shape
+    def check(self, context: StepContext) -> None:  # noqa: ARG002  # Step's shape
         """RecipeError for options that say nothing together. Whether there are `samples` calibration pictures, and any
         to measure `max_drop` on, is known to who chooses them."""
         plain = Quantize()
@@ -44,11 +44,11 @@ class Quantize(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if self.dynamic and idle:
             raise RecipeError(f"dynamic = true needs no calibration, so {idle[0]} says nothing; remove one of the two")
 
-    def rehearse(self, net: Net, context: Context) -> Net:
+    def dry_run(self, net: CompressedModel, context: StepContext) -> CompressedModel:
         check_patterns(net.module, self.ignore, "ignore")
         return self.apply(net, context)
 
-    def apply(self, net: Net, context: Context) -> Net:  # noqa: ARG002
+    def apply(self, net: CompressedModel, context: StepContext) -> CompressedModel:  # noqa: ARG002
         """The same module, with the order to quantize it; RecipeError when one stands already."""
         if net.quantization is not None:
             raise RecipeError("the net is quantized already; one quantize step is enough")

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from toolchain.compress.layer_patterns import check_patterns
-from toolchain.compress.step import Context, Net, WeightRounding
+from toolchain.compress.step import CompressedModel, StepContext, WeightRounding
 from toolchain.errors import RecipeError
 
 
@@ -26,14 +26,14 @@ class QuantizeWeights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     keep_ends: bool = True
     ignore: tuple[str, ...] = ()
 
-    def check(self, context: Context) -> None:
+    def check(self, context: StepContext) -> None:
         """Nothing to refuse: it looks at no data."""
 
-    def rehearse(self, net: Net, context: Context) -> Net:
+    def dry_run(self, net: CompressedModel, context: StepContext) -> CompressedModel:
         check_patterns(net.module, self.ignore, "ignore")
         return self.apply(net, context)
 
-    def apply(self, net: Net, context: Context) -> Net:  # noqa: ARG002
+    def apply(self, net: CompressedModel, context: StepContext) -> CompressedModel:  # noqa: ARG002
         """The same module, with the order to round its weights; RecipeError when one for this width stands already."""
         if net.learned is not None:
             raise RecipeError("the net learned its quantization in training; quantize_weights would round it again")

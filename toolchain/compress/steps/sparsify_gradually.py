@@ -13,13 +13,20 @@ from typing import Annotated
 import msgspec
 from torch import Tensor, nn
 
-from toolchain.compress.options import Count, Share, TrainingOptions, check_training, seed_of, training_key
-from toolchain.compress.pruning.magnitude import Scope, check_zeroable, smallest, weights_of, zero, zeros_of
-from toolchain.compress.step import Context, Net
+from toolchain.compress.options import Fraction, PositiveInt, TrainingOptions, check_training, seed_of, training_key
+from toolchain.compress.pruning.magnitude import (
+    SparsityScope,
+    apply_masks,
+    check_sparsifiable,
+    magnitude_masks,
+    prunable_weights,
+    zero_fraction,
+)
+from toolchain.compress.step import CompressedModel, StepContext
 from toolchain.compress.training.freezing import parameter_groups
-from toolchain.compress.training.head import head_of
-from toolchain.compress.training.loop import Training, all_learning, check_trainable, train
-from toolchain.compress.training.losses import labelled
+from toolchain.compress.training.head import find_head
+from toolchain.compress.training.loop import Training, check_trainable, train, train_all_layers
+from toolchain.compress.training.losses import classification_loss
 from toolchain.errors import RecipeError
 
 
@@ -32,15 +39,15 @@ class SparsifyGradually(TrainingOptions, frozen=True, forbid_unknown_fields=True
     """
 
     sparsity: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.8
-    initial_sparsity: Share = 0.0
+    initial_sparsity: Fraction = 0.0
     begin_epoch: Annotated[int, msgspec.Meta(ge=0)] = 0
-    end_epoch: Count | None = None
-    every_steps: Count | None = None
-    scope: Scope = "global"
+    end_epoch: PositiveInt | None = None
+    every_steps: PositiveInt | None = None
+    scope: SparsityScope = "global"
     ignore: tuple[str, ...] = ()
     classifier: bool = False
 
-    def check(self, context: Context) -> None:
+    def check(self, context: StepContext) -> None:
         """RecipeError for options that contradict each other, or cannot work on this data."""
         check_training(self, context)
         if self.epochs < 2:
@@ -54,43 +61,45 @@ class SparsifyGradually(TrainingOptions, frozen=True, forbid_unknown_fields=True
         if self.begin_epoch >= self._end:
             raise RecipeError(f"begin_epoch = {self.begin_epoch}, end_epoch = {self._end}: expected an earlier begin")
 
-    def rehearse(self, net: Net, context: Context) -> Net:
+    def dry_run(self, net: CompressedModel, context: StepContext) -> CompressedModel:
         """The zeros of the end, nothing trained; RecipeError when the net cannot be trained, or a layer would be left
         without weights."""
         check_trainable(net)
-        check_zeroable(net)
+        check_sparsifiable(net)
         module = deepcopy(net.module)
-        weights = weights_of(module, self.ignore, self.classifier, context.preprocessing)
-        zero(weights, smallest(weights, self.sparsity, self.scope))
-        return replace(net, module=module, sparse=_together(net.sparse, tuple(weights)), history=())
+        weights = prunable_weights(module, self.ignore, self.classifier, context.preprocessing)
+        apply_masks(weights, magnitude_masks(weights, self.sparsity, self.scope))
+        return replace(net, module=module, sparse=_merge_names(net.sparse, tuple(weights)), history=())
 
-    def apply(self, net: Net, context: Context) -> Net:
+    def apply(self, net: CompressedModel, context: StepContext) -> CompressedModel:
         """The trained net with zeros, which later training keeps; resumes from context.folder. ModelError when the loss
         is no longer finite."""
         self.check(context)
-        sparse = self.rehearse(net, context).sparse
+        sparse = self.dry_run(net, context).sparse
         module = deepcopy(net.module)
-        names = tuple(weights_of(module, self.ignore, self.classifier, context.preprocessing))
+        names = tuple(prunable_weights(module, self.ignore, self.classifier, context.preprocessing))
         training = Training(
             module=module,
-            plan=self,
+            options=self,
             context=context,
             seed=seed_of(self, context),
             key=training_key(self, context, module),
             loss=self._loss,
-            groups=parameter_groups(module, head_of(module, context.preprocessing).name, self.weight_decay, 1.0),
-            ready=all_learning,
+            parameter_groups=parameter_groups(
+                module, find_head(module, context.preprocessing).name, self.weight_decay, 1.0
+            ),
+            start_epoch=train_all_layers,
             sparse=sparse,
-            before_step=self._zeroing(names),
-            best_from=self._end,
+            before_step=self._mask_schedule(names),
+            best_from_epoch=self._end,
         )
         module, history = train(training)
         weights = {name: module.get_parameter(name) for name in names}
-        context.say(f"{zeros_of(weights):.1%} of the weights in {len(names)} layers are zero")
+        context.say(f"{zero_fraction(weights):.1%} of the weights in {len(names)} layers are zero")
         return replace(net, module=module, sparse=sparse, history=history)
 
     def _loss(self, module: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-        return labelled(module(images), labels, self.label_smoothing)
+        return classification_loss(module(images), labels, self.label_smoothing)
 
     @property
     def _end(self) -> int:
@@ -105,17 +114,17 @@ class SparsifyGradually(TrainingOptions, frozen=True, forbid_unknown_fields=True
         left = 1 - (done - begin) / (end - begin)
         return self.sparsity + (self.initial_sparsity - self.sparsity) * left**3
 
-    def _zeroing(self, names: tuple[str, ...]) -> Callable[[nn.Module, int, int], bool]:
+    def _mask_schedule(self, names: tuple[str, ...]) -> Callable[[nn.Module, int, int], bool]:
         def before_step(module: nn.Module, done: int, epoch_steps: int) -> bool:
             share = self.sparsity_at(done, epoch_steps)
             if share is None:
                 return False
             weights = {name: module.get_parameter(name) for name in names}
-            zero(weights, smallest(weights, share, self.scope))
+            apply_masks(weights, magnitude_masks(weights, share, self.scope))
             return True
 
         return before_step
 
 
-def _together(first: tuple[str, ...], second: tuple[str, ...]) -> tuple[str, ...]:
+def _merge_names(first: tuple[str, ...], second: tuple[str, ...]) -> tuple[str, ...]:
     return (*first, *(name for name in second if name not in first))

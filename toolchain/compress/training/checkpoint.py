@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from toolchain.compress.distributed import ALONE, World
+from toolchain.compress.distributed import SINGLE_PROCESS, DistributedContext
 from toolchain.records.storage import write_atomically
 
-NAME = "training.pt"
+CHECKPOINT_FILE = "training.pt"
 State = dict[str, Tensor]
 
 
@@ -38,13 +38,15 @@ class Checkpoint:
 def save_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
     content = BytesIO()
     torch.save(vars(checkpoint), content)
-    write_atomically(folder / NAME, content.getvalue())
+    write_atomically(folder / CHECKPOINT_FILE, content.getvalue())
 
 
-def load_checkpoint(folder: Path, key: str, device: torch.device, world: World = ALONE) -> Checkpoint:
+def load_checkpoint(
+    folder: Path, key: str, device: torch.device, world: DistributedContext = SINGLE_PROCESS
+) -> Checkpoint:
     """The checkpoint in the first process's `folder` when it is this training's; else a new one, at epoch 0."""
-    path = folder / NAME
-    key, content = world.from_first((key, path.read_bytes() if path.is_file() else b""))
+    path = folder / CHECKPOINT_FILE
+    key, content = world.broadcast((key, path.read_bytes() if path.is_file() else b""))
     try:
         found = Checkpoint(**torch.load(BytesIO(content), map_location=device, weights_only=True))
     except (RuntimeError, pickle.UnpicklingError, TypeError, EOFError):
@@ -52,5 +54,5 @@ def load_checkpoint(folder: Path, key: str, device: torch.device, world: World =
     return found if found.key == key else Checkpoint(key)
 
 
-def copied(state: State) -> State:
+def copy_state_dict(state: State) -> State:
     return {name: tensor.detach().clone() for name, tensor in state.items()}

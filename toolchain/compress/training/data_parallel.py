@@ -11,18 +11,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from toolchain.compress.distributed import World
+from toolchain.compress.distributed import DistributedContext
 
-Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
+LossFunction = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
 
-class LossOf(nn.Module):
+class LossModule(nn.Module):
     """The loss as a module: a wrapper with teachers, exits or regressors calls the net as often as it likes.
 
     idle: DistributedDataParallel must look for parameters without a gradient in every step, since layers are frozen and
     thawed after it is made; where there never are any it says on stderr that looking is a waste. So there is one."""
 
-    def __init__(self, module: nn.Module, loss: Loss) -> None:
+    def __init__(self, module: nn.Module, loss: LossFunction) -> None:
         super().__init__()
         self.module, self.loss = module, loss
         self.idle = nn.Parameter(torch.zeros((), device=next(module.parameters()).device))
@@ -32,20 +32,20 @@ class LossOf(nn.Module):
 
 
 @contextmanager
-def shared_loss(
-    module: nn.Module, loss: Loss, learning: list[nn.Parameter], world: World, device: torch.device
+def data_parallel_loss(
+    module: nn.Module, loss: LossFunction, learning: list[nn.Parameter], world: DistributedContext, device: torch.device
 ) -> Iterator[nn.Module]:
     """(images, labels) -> loss; its backward averages gradients over all processes. All begin with the first one's
     weights. learning: all that any epoch trains. On GPUs BatchNorm sees the whole batch while this lasts."""
     if world.size == 1:
-        yield LossOf(module, loss)
+        yield LossModule(module, loss)
         return
-    with warnings.catch_warnings(), whole_batch_norms(module, device):
+    with warnings.catch_warnings(), synchronize_batch_norms(module, device):
         warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
         for parameter in learning:
             parameter.requires_grad_(True)  # DistributedDataParallel never learns of what is frozen when it is made
         yield DistributedDataParallel(
-            LossOf(module, loss),
+            LossModule(module, loss),
             device_ids=[device] if device.type == "cuda" else None,
             forward_sync_buffers=False,  # statistics are averaged instead, see keeping.py
             find_unused_parameters=True,
@@ -53,7 +53,7 @@ def shared_loss(
 
 
 @contextmanager
-def whole_batch_norms(module: nn.Module, device: torch.device) -> Iterator[None]:
+def synchronize_batch_norms(module: nn.Module, device: torch.device) -> Iterator[None]:
     """On GPUs every BatchNorm is torch's SyncBatchNorm for the time being, with the same parameters and statistics."""
     kinds = (nn.BatchNorm1d, nn.BatchNorm2d)
     own = [(name, layer) for name, layer in module.named_modules() if type(layer) in kinds and name]

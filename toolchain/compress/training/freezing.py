@@ -10,12 +10,12 @@ from typing import Any
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from toolchain.compress.training.head import AUXILIARY
+from toolchain.compress.training.head import AUXILIARY_HEADS
 from toolchain.errors import RecipeError
 
 Freeze = str | tuple[str, ...]
-Schedule = dict[str, tuple[str, ...]]
-FEW = 5  # top-level children with weights: VGG and the MobileNets have two, ResNets five and six
+UnfreezeSchedule = dict[str, tuple[str, ...]]
+MIN_TOP_LEVEL_STAGES = 5  # top-level children with weights: VGG and the MobileNets have two, ResNets five and six
 
 
 def frozen_names(module: nn.Module, freeze: Freeze, head: str) -> frozenset[str]:
@@ -27,20 +27,20 @@ def frozen_names(module: nn.Module, freeze: Freeze, head: str) -> frozenset[str]
     if freeze == "none":
         return frozenset()
     if isinstance(freeze, str):
-        heads = (head, *AUXILIARY)
-        frozen = {name for name in names if not any(_below(name, one) or _below(one, name) for one in heads)}
+        heads = (head, *AUXILIARY_HEADS)
+        frozen = {name for name in names if not any(_is_within(name, one) or _is_within(one, name) for one in heads)}
     else:
-        frozen = {name for pattern in freeze for name in matching(pattern, names, "freeze")}
+        frozen = {name for pattern in freeze for name in match_names(pattern, names, "freeze")}
     if frozen.issuperset(parameters):
         raise RecipeError(f"freeze = {list(freeze) if isinstance(freeze, tuple) else freeze!r} leaves nothing to learn")
     return frozenset(frozen)
 
 
-def _below(name: str, above: str) -> bool:
+def _is_within(name: str, above: str) -> bool:
     return name == above or name.startswith(f"{above}.")
 
 
-def matching(pattern: str, names: list[str], option: str) -> list[str]:
+def match_names(pattern: str, names: list[str], option: str) -> list[str]:
     """The names that `pattern` means, or that lie below such a one; RecipeError with the nearest names."""
     found = [name for name in names if fnmatchcase(name, pattern) or fnmatchcase(name, f"{pattern}.*")]
     if not found:
@@ -49,14 +49,16 @@ def matching(pattern: str, names: list[str], option: str) -> list[str]:
     return found
 
 
-def thawed_names(module: nn.Module, frozen: frozenset[str], unfreeze: Schedule) -> dict[int, frozenset[str]]:
+def frozen_names_by_epoch(
+    module: nn.Module, frozen: frozenset[str], unfreeze: UnfreezeSchedule
+) -> dict[int, frozenset[str]]:
     """What is still frozen after so many epochs, by `unfreeze` (epochs -> patterns; a layer once thawed stays so:
     Howard & Ruder 2018). RecipeError for patterns that name nothing, or nothing that is frozen by then."""
     names = [name for name, _ in module.named_parameters()] + [name for name, _ in module.named_modules() if name]
     still, found = frozen, {0: frozen}
     for epochs in sorted(unfreeze, key=int):
         for pattern in unfreeze[epochs]:
-            thawed = set(matching(pattern, names, f"unfreeze.{epochs}"))
+            thawed = set(match_names(pattern, names, f"unfreeze.{epochs}"))
             if not thawed & frozen:
                 raise RecipeError(f"unfreeze.{epochs}: '{pattern}' is not frozen; name layers that freeze holds")
             still -= thawed
@@ -64,7 +66,7 @@ def thawed_names(module: nn.Module, frozen: frozenset[str], unfreeze: Schedule) 
     return found
 
 
-def set_learning(module: nn.Module, frozen: frozenset[str]) -> None:
+def set_trainable(module: nn.Module, frozen: frozenset[str]) -> None:
     """Training mode and gradients for all but `frozen`; a frozen BatchNorm keeps its statistics too."""
     module.train()
     for name, parameter in module.named_parameters():
@@ -79,7 +81,7 @@ def layer_stages(module: nn.Module, head: str) -> list[list[str]]:
     of their Sequentials where there are but a few (`features` and `classifier`). What has no weight matrix of its own
     (a BatchNorm) goes with what stands before it. The head and auxiliary ones are none."""
     children = [(name, child) for name, child in module.named_children() if any(True for _ in child.parameters())]
-    if sum(any(one.ndim > 1 for one in child.parameters()) for _, child in children) < FEW:
+    if sum(any(one.ndim > 1 for one in child.parameters()) for _, child in children) < MIN_TOP_LEVEL_STAGES:
         inner = [
             [(f"{name}.{part}", below) for part, below in child.named_children()]
             if isinstance(child, nn.Sequential | nn.ModuleList)
@@ -89,8 +91,8 @@ def layer_stages(module: nn.Module, head: str) -> list[list[str]]:
         children = [one for some in inner for one in some]
     stages: list[list[str]] = []
     for prefix in [name for name, _ in children]:
-        own = [(name, one) for name, one in module.named_parameters() if _below(name, prefix)]
-        names = [name for name, _ in own if not any(_below(name, above) for above in (head, *AUXILIARY))]
+        own = [(name, one) for name, one in module.named_parameters() if _is_within(name, prefix)]
+        names = [name for name, _ in own if not any(_is_within(name, above) for above in (head, *AUXILIARY_HEADS))]
         if names and stages and not any(one.ndim > 1 for _, one in own):
             stages[-1].extend(names)
         elif names:
@@ -110,7 +112,7 @@ def parameter_groups(
     default = 1 if layer_decay < 1 else 0
     groups: dict[tuple[bool, int, bool], list[nn.Parameter]] = {}
     for name, parameter in module.named_parameters():
-        in_head = any(_below(name, one) for one in (head, *AUXILIARY))
+        in_head = any(_is_within(name, one) for one in (head, *AUXILIARY_HEADS))
         deep = 0 if in_head else depth.get(name, default)
         groups.setdefault((in_head, -deep, parameter.ndim > 1), []).append(parameter)
     return [

@@ -17,19 +17,27 @@ import torch
 from torch import Tensor, nn
 
 from toolchain.compress.batches import Batches
-from toolchain.compress.distributed import World, accelerator, joined
-from toolchain.compress.options import TrainingOptions, in_bf16
-from toolchain.compress.step import Context, Net
+from toolchain.compress.distributed import DistributedContext, distributed_context, training_device
+from toolchain.compress.options import TrainingOptions, uses_bf16
+from toolchain.compress.step import CompressedModel, StepContext
 from toolchain.compress.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from toolchain.compress.training.data_parallel import Loss, shared_loss
-from toolchain.compress.training.sparsity_masks import Zeros
-from toolchain.compress.training.weight_averaging import average, one_state, validated
+from toolchain.compress.training.data_parallel import LossFunction, data_parallel_loss
+from toolchain.compress.training.sparsity_masks import SparsityMasks
+from toolchain.compress.training.weight_averaging import average_buffers, update_ema, validate_epoch
 from toolchain.errors import ModelError, RecipeError
-from toolchain.models.eval_mode import hooked
-from toolchain.models.exported_program import Program
+from toolchain.models.eval_mode import temporary_hooks
+from toolchain.models.exported_program import ProgramModule
 from toolchain.progress import counted
 
-__all__ = ["Loss", "Training", "accelerator", "all_learning", "check_trainable", "learning_rate", "train"]
+__all__ = [
+    "LossFunction",
+    "Training",
+    "check_trainable",
+    "learning_rate",
+    "train",
+    "train_all_layers",
+    "training_device",
+]
 
 
 @dataclass(frozen=True)
@@ -42,28 +50,28 @@ class Training:
     of them, and says whether it did; no epoch before best_from can be the best."""
 
     module: nn.Module
-    plan: TrainingOptions
-    context: Context
+    options: TrainingOptions
+    context: StepContext
     seed: int
     key: str
-    loss: Loss
-    groups: list[dict[str, Any]]
-    ready: Callable[[nn.Module, int], None]
+    loss: LossFunction
+    parameter_groups: list[dict[str, Any]]
+    start_epoch: Callable[[nn.Module, int], None]
     sparse: tuple[str, ...] = ()
     before_step: Callable[[nn.Module, int, int], bool] | None = None
-    best_from: int = 0
+    best_from_epoch: int = 0
 
 
-def check_trainable(net: Net) -> None:
+def check_trainable(net: CompressedModel) -> None:
     """RecipeError for a net that cannot be trained further."""
     if net.quantization is not None:
         raise RecipeError("training after quantize would undo it; move quantize to the end")
     made_by_qat = net.learned is not None  # its additions were put into a graph of torch.fx, which learns as any module
-    if isinstance(net.module, torch.fx.GraphModule | Program) and not made_by_qat:
+    if isinstance(net.module, torch.fx.GraphModule | ProgramModule) and not made_by_qat:
         raise RecipeError("an exported program cannot be trained; give the model as path/file.py:function")
 
 
-def all_learning(module: nn.Module, _: int) -> None:
+def train_all_layers(module: nn.Module, _: int) -> None:
     """Training.ready of a step that freezes nothing."""
     module.train().requires_grad_(True)
 
@@ -82,16 +90,16 @@ def learning_rate(plan: TrainingOptions, done: int, epoch_steps: int) -> float:
 
 
 @dataclass(frozen=True)
-class _Running:
+class _TrainingState:
     """What the epochs of a training share. learner: (images, labels) -> loss, over all processes."""
 
     training: Training
     module: nn.Module
-    learner: nn.Module
+    loss_module: nn.Module
     optimizer: torch.optim.SGD
     batches: Batches
     state: Checkpoint
-    world: World
+    world: DistributedContext
 
 
 def train(training: Training) -> tuple[nn.Module, tuple[dict[str, float], ...]]:
@@ -101,9 +109,9 @@ def train(training: Training) -> tuple[nn.Module, tuple[dict[str, float], ...]]:
 
     ModelError when the loss is no longer finite; the checkpoint of the last whole epoch stays in context.folder.
     """
-    device, plan, context, world = accelerator(), training.plan, training.context, joined()
+    device, plan, context, world = training_device(), training.options, training.context, distributed_context()
     module = training.module.to(device).to(memory_format=torch.channels_last)
-    optimizer = torch.optim.SGD(training.groups, lr=plan.lr, momentum=plan.momentum, nesterov=plan.nesterov)
+    optimizer = torch.optim.SGD(training.parameter_groups, lr=plan.lr, momentum=plan.momentum, nesterov=plan.nesterov)
     state = load_checkpoint(context.folder, training.key, device, world)
     if state.epoch:
         module.load_state_dict(state.model)
@@ -112,72 +120,74 @@ def train(training: Training) -> tuple[nn.Module, tuple[dict[str, float], ...]]:
     part, classes = context.data.split("train"), len(context.data.classes)
     batches = Batches(part, context.preprocessing, device, plan.samples, training.seed, classes)
     learning = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    with shared_loss(module, training.loss, learning, world, device) as learner:
-        running = _Running(training, module, learner, optimizer, batches, state, world)
+    with data_parallel_loss(module, training.loss, learning, world, device) as learner:
+        running = _TrainingState(training, module, learner, optimizer, batches, state, world)
         began, first = time.monotonic(), state.epoch
         for epoch in range(first, plan.epochs):
-            _epoch(running)
+            _run_epoch(running)
             left = (time.monotonic() - began) / (epoch + 1 - first) * (plan.epochs - epoch - 1)
-            context.say(f"{_sentence(state.history[-1], plan.epochs)}, {left:.0f} s left")
+            context.say(f"{_format_epoch(state.history[-1], plan.epochs)}, {left:.0f} s left")
     module.load_state_dict(state.best or state.ema or state.model)
     module.zero_grad(set_to_none=True)
     return module.cpu().eval(), tuple(state.history)
 
 
-def _epoch(running: _Running) -> None:
+def _run_epoch(running: _TrainingState) -> None:
     """One epoch, validated; the state is brought up to date and written."""
     training, state, world = running.training, running.state, running.world
     began, epoch, device = time.monotonic(), state.epoch, running.batches.device
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         # dropout's stream, each process its own; the pictures' comes below, the same in all
         torch.manual_seed(training.seed * 1_000_003 + epoch + world.rank * 7_368_787)
-        training.ready(running.module, epoch)
-        found = _pass(running)
-    one_state(running.module, state, world)
+        training.start_epoch(running.module, epoch)
+        found = _train_batches(running)
+    average_buffers(running.module, state, world)
     entry = {"epoch": float(epoch + 1), "lr": float(running.optimizer.param_groups[-1]["lr"]), **found}
-    may_keep = training.plan.keep_best and epoch >= training.best_from
-    entry |= validated(running.module, state, training.context, may_keep, world)
+    may_keep = training.options.keep_best and epoch >= training.best_from_epoch
+    entry |= validate_epoch(running.module, state, training.context, may_keep, world)
     state.history.append({**entry, "seconds": time.monotonic() - began})
     state.epoch, state.model, state.optimizer = epoch + 1, running.module.state_dict(), running.optimizer.state_dict()
-    if world.first:
+    if world.is_first:
         save_checkpoint(state, training.context.folder)
 
 
-def _pass(running: _Running) -> dict[str, float]:
+def _train_batches(running: _TrainingState) -> dict[str, float]:
     """Every batch once; the mean loss and, where the net's logits were seen, the share that was right."""
-    training, plan, module, batches = running.training, running.training.plan, running.module, running.batches
+    training, plan, module, batches = running.training, running.training.options, running.module, running.batches
     world, epoch, optimizer = running.world, running.state.epoch, running.optimizer
-    steps, losses, right, seen = batches.count(plan.batch_size), 0.0, 0.0, 0
+    steps, losses, right, seen = batches.batch_count(plan.batch_size), 0.0, 0.0, 0
     batch = min(plan.batch_size, len(batches.chosen))
     random = torch.Generator().manual_seed(training.seed * 1_000_003 + epoch)
-    bf16, small, slice_of = in_bf16(plan, batches.device), epoch < plan.small_epochs, (world.rank, world.size)
-    pairs = batches.shuffled(plan.batch_size, plan.augment, random, small, slice_of)
-    zeros = Zeros(module, training.sparse)
-    with _answers(module) as answers:
+    bf16, small, slice_of = uses_bf16(plan, batches.device), epoch < plan.small_epochs, (world.rank, world.size)
+    pairs = batches.random_batches(plan.batch_size, plan.augment, random, small, slice_of)
+    zeros = SparsityMasks(module, training.sparse)
+    with _capture_outputs(module) as answers:
         for step, (images, labels) in enumerate(counted(pairs, f"epoch {epoch + 1}/{plan.epochs}", steps)):
             if training.before_step is not None and training.before_step(module, epoch * steps + step, steps):
-                zeros.look()
+                zeros.refresh()
             rate = learning_rate(plan, epoch * steps + step, steps)
             for group in optimizer.param_groups:
                 group["lr"] = rate * group["factor"]
             with torch.autocast(batches.device.type, torch.bfloat16, enabled=bf16):
-                loss = running.learner(images, labels)
+                loss = running.loss_module(images, labels)
             if world.size > 1:
                 loss = loss * (len(labels) * world.size / batch)  # slices differ by one where they do not divide
-            value, hits, known = _figures(loss, answers, labels, world)
+            value, hits, known = _batch_metrics(loss, answers, labels, world)
             if not math.isfinite(value):
-                raise ModelError(_not_finite(value, epoch, step, steps, plan.lr))
+                raise ModelError(_non_finite_message(value, epoch, step, steps, plan.lr))
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
             if plan.ema_decay is not None:
-                average(plan.ema_decay, module, running.state)
-            zeros.keep(running.state.ema)
+                update_ema(plan.ema_decay, module, running.state)
+            zeros.apply(running.state.ema)
             losses, right, seen = losses + value, right + hits, seen + known
     return {"loss": losses / steps} | ({"accuracy_train": right / seen} if seen else {})
 
 
-def _figures(loss: Tensor, answers: list[Any], labels: Tensor, world: World) -> tuple[float, float, int]:
+def _batch_metrics(
+    loss: Tensor, answers: list[Any], labels: Tensor, world: DistributedContext
+) -> tuple[float, float, int]:
     """The batch's loss, how many of its pictures were named right, and of how many that is known; over all processes.
     A mixed picture's class is the one that it has more of."""
     logits = answers[-1] if answers else None
@@ -185,28 +195,30 @@ def _figures(loss: Tensor, answers: list[Any], labels: Tensor, world: World) -> 
     while isinstance(logits, tuple) and logits:  # auxiliary answers, or a second student's, stand behind
         logits = logits[0]
     if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(labels):
-        return float(world.summed(loss.detach())) / world.size, 0.0, 0
+        return float(world.all_reduce(loss.detach())) / world.size, 0.0, 0
     wanted = labels if labels.ndim == 1 else labels.argmax(1)
     hits = (logits.detach().argmax(1) == wanted).sum()
-    both = world.summed(torch.stack((loss.detach().float(), hits.float(), torch.full_like(hits, len(labels)).float())))
+    both = world.all_reduce(
+        torch.stack((loss.detach().float(), hits.float(), torch.full_like(hits, len(labels)).float()))
+    )
     total, right, known = both.tolist()
     return total / world.size, right, int(known)
 
 
 @contextmanager
-def _answers(module: nn.Module) -> Iterator[list[Any]]:
+def _capture_outputs(module: nn.Module) -> Iterator[list[Any]]:
     """What `module` answers, as long as this lasts: the loss alone does not tell how many it got right."""
     found: list[Any] = []
-    with hooked([module.register_forward_hook(lambda _, __, answer: found.append(answer))]):
+    with temporary_hooks([module.register_forward_hook(lambda _, __, answer: found.append(answer))]):
         yield found
 
 
-def _sentence(entry: dict[str, float], epochs: int) -> str:
+def _format_epoch(entry: dict[str, float], epochs: int) -> str:
     shown = f", validate {entry['accuracy_validate']:.2%}" if "accuracy_validate" in entry else ""
     return f"epoch {entry['epoch']:.0f}/{epochs}: loss {entry['loss']:.4f}{shown}, {entry['seconds']:.0f} s"
 
 
-def _not_finite(value: float, epoch: int, step: int, steps: int, rate: float) -> str:
+def _non_finite_message(value: float, epoch: int, step: int, steps: int, rate: float) -> str:
     kept = f"the checkpoint after epoch {epoch} is kept" if epoch else "no epoch was whole yet"
     return (
         f"the loss became {value} in epoch {epoch + 1}, step {step + 1} of {steps} ({kept}); "

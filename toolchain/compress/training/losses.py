@@ -6,19 +6,19 @@ from torch.nn import functional
 
 AUXILIARY_WEIGHT = 0.3  # of an auxiliary classifier's loss (Szegedy et al. 2015)
 
-Answers = Tensor | tuple[Tensor | None, ...]  # in training some networks answer with auxiliary logits too
+ModelOutput = Tensor | tuple[Tensor | None, ...]  # in training some networks answer with auxiliary logits too
 
 
-def logits_of(answers: Answers) -> Tensor:
+def logits_of(answers: ModelOutput) -> Tensor:
     """The main classifier's logits [N, classes]."""
-    main: Answers | None = answers
+    main: ModelOutput | None = answers
     while isinstance(main, tuple):  # a wrapper's answers begin with the net's, which may be several
         main = main[0]
     assert main is not None  # the first is the net's own answer
     return main
 
 
-def labelled(answers: Answers, labels: Tensor, label_smoothing: float) -> Tensor:
+def classification_loss(answers: ModelOutput, labels: Tensor, label_smoothing: float) -> Tensor:
     """Cross-entropy against the labels [N]; auxiliary classifiers, where there are any, count three tenths."""
     total = functional.cross_entropy(logits_of(answers), labels, label_smoothing=label_smoothing)
     for answer in answers[1:] if isinstance(answers, tuple) else ():
@@ -27,7 +27,7 @@ def labelled(answers: Answers, labels: Tensor, label_smoothing: float) -> Tensor
     return total
 
 
-def softened_kl(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+def distillation_kl(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """T^2 KL(softmax(teacher / T) || softmax(student / T)), the mean over the batch (Hinton et al. 2015)."""
     wanted = functional.log_softmax(teacher / temperature, 1)
     found = functional.log_softmax(student / temperature, 1)
@@ -41,18 +41,22 @@ def decoupled_kl(
     class is against all others together, NCKD how the others share what is left. labels: int64 [N]."""
     right = functional.one_hot(labels, student.shape[1]).bool()
     found, wanted = (functional.log_softmax(logits.float() / temperature, 1) for logits in (student, teacher))
-    target = functional.kl_div(_binary(found, right), _binary(wanted, right), reduction="batchmean", log_target=True)
-    others = functional.kl_div(_others(found, right), _others(wanted, right), reduction="batchmean", log_target=True)
+    target = functional.kl_div(
+        _target_against_rest(found, right), _target_against_rest(wanted, right), reduction="batchmean", log_target=True
+    )
+    others = functional.kl_div(
+        _non_target_classes(found, right), _non_target_classes(wanted, right), reduction="batchmean", log_target=True
+    )
     return temperature**2 * (alpha * target + beta * others)
 
 
-def _binary(logs: Tensor, right: Tensor) -> Tensor:
+def _target_against_rest(logs: Tensor, right: Tensor) -> Tensor:
     """Log-probabilities [N, 2]: of the label's class, and of all others together."""
     others = logs.masked_fill(right, -torch.inf).logsumexp(1)
     return torch.stack([logs[right], others], 1)
 
 
-def _others(logs: Tensor, right: Tensor) -> Tensor:
+def _non_target_classes(logs: Tensor, right: Tensor) -> Tensor:
     """Log-probabilities [N, classes - 1] among the classes that the label does not name."""
     rest = logs[~right].view(len(logs), -1)
     return functional.log_softmax(rest, 1)

@@ -9,22 +9,22 @@ import torch
 from torch import Tensor, nn
 
 
-class Zeros:
+class SparsityMasks:
     """Where the parameters `names` of `module` are zero."""
 
     def __init__(self, module: nn.Module, names: Collection[str]) -> None:
         self.parameters = {name: parameter for name, parameter in module.named_parameters() if name in names}
-        self.where: dict[str, Tensor] = {}
-        self.look()
+        self.masks: dict[str, Tensor] = {}
+        self.refresh()
 
-    def look(self) -> None:
+    def refresh(self) -> None:
         """Again: more of them are zero now."""
-        self.where = {name: parameter.detach() == 0 for name, parameter in self.parameters.items()}
+        self.masks = {name: parameter.detach() == 0 for name, parameter in self.parameters.items()}
 
     @torch.no_grad()
-    def keep(self, average: dict[str, Tensor]) -> None:
+    def apply(self, average: dict[str, Tensor]) -> None:
         """After a step: in the weights, and in their running average (empty: none), which would only come near."""
-        for name, zero in self.where.items():
+        for name, zero in self.masks.items():
             self.parameters[name].masked_fill_(zero, 0.0)
             if average:
                 average[name].masked_fill_(zero, 0.0)

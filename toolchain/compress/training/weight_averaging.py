@@ -8,18 +8,18 @@ from copy import deepcopy
 import torch
 from torch import nn
 
-from toolchain.compress.distributed import World
+from toolchain.compress.distributed import DistributedContext
 from toolchain.compress.metrics import accuracy
-from toolchain.compress.step import Context
-from toolchain.compress.training.checkpoint import Checkpoint, copied
+from toolchain.compress.step import StepContext
+from toolchain.compress.training.checkpoint import Checkpoint, copy_state_dict
 
 
 @torch.no_grad()
-def average(decay: float, module: nn.Module, state: Checkpoint) -> None:
+def update_ema(decay: float, module: nn.Module, state: Checkpoint) -> None:
     """Exponential moving average of weights and statistics, over few updates at first (as TensorFlow's)."""
     now = module.state_dict()
     if not state.ema:
-        state.ema = copied(now)
+        state.ema = copy_state_dict(now)
     state.updates += 1
     floating = [name for name, tensor in now.items() if tensor.is_floating_point()]
     weight = 1 - min(decay, (1 + state.updates) / (10 + state.updates))
@@ -28,15 +28,15 @@ def average(decay: float, module: nn.Module, state: Checkpoint) -> None:
         state.ema[name].copy_(now[name])
 
 
-def one_state(module: nn.Module, state: Checkpoint, world: World) -> None:
+def average_buffers(module: nn.Module, state: Checkpoint, world: DistributedContext) -> None:
     """All processes get the mean of their statistics. On a CPU each normalizes by its own slice of a batch (torch's
     SyncBatchNorm needs a GPU), so every process's running mean and variance is an estimate as good as another's."""
     names = [name for name, _ in module.named_buffers()]
     world.average_([*module.buffers(), *(state.ema[name] for name in names if name in state.ema)])
 
 
-def validated(
-    module: nn.Module, state: Checkpoint, context: Context, keep_best: bool, world: World
+def validate_epoch(
+    module: nn.Module, state: Checkpoint, context: StepContext, keep_best: bool, world: DistributedContext
 ) -> dict[str, float]:
     """Validation accuracy of the weights that would be kept now, where there are pictures; the best are noted,
     of equals the last: it was trained at the smaller rate."""
@@ -48,7 +48,7 @@ def validated(
         judged = deepcopy(module)
         judged.load_state_dict(state.ema)
     title = f"epoch {state.epoch + 1}: validate"
-    found = world.agreed(lambda: accuracy(judged, part, context.preprocessing, title))
+    found = world.run_on_first(lambda: accuracy(judged, part, context.preprocessing, title))
     if keep_best and found >= state.best_accuracy:
-        state.best, state.best_accuracy = copied(judged.state_dict()), found
+        state.best, state.best_accuracy = copy_state_dict(judged.state_dict()), found
     return {"accuracy_validate": found}
