@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from docs.generate.annotated import Annotated, Example, annotated, check_complete
 from docs.generate.markdown import code, fence, page, table
 from docs.generate.structs import Key, Kind, keys
-from toolchain.compress import TABLE, steps_from
+from toolchain.compress import TABLE, parse_steps
 
 SHARED, PLACE = "shared", "docs/generate/steps.toml"
 HEAD = ("option", "type", "default", "unit", "meaning", "example")
@@ -17,7 +17,7 @@ is refused in one line before any training starts. How to choose steps: [Compres
 
 def steps_page() -> str:
     notes, kinds = annotated("steps.toml"), {name: _kind(name) for name in sorted(TABLE)}
-    steps_from(tuple({name: notes.document[name]} for name in kinds), PLACE)
+    parse_steps(tuple({name: notes.document[name]} for name in kinds), PLACE)
     check_complete(
         "steps.toml", notes.examples, {_place(notes, name, key) for name in kinds for key in keys(kinds[name])}
     )
@@ -27,7 +27,7 @@ def steps_page() -> str:
 
 
 def _kind(name: str) -> Kind:
-    ((_, step),) = steps_from(({name: {}},), PLACE)
+    ((_, step),) = parse_steps(({name: {}},), PLACE)
     return type(step)  # type: ignore[return-value]  # every step is a struct; its Protocol cannot say so
 
 

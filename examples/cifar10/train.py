@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from toolchain.data import load
-from toolchain.models.cifar import NETS
+from toolchain.models.cifar import NETWORKS
 
 MEAN = torch.tensor((0.4914, 0.4822, 0.4465)).view(1, 3, 1, 1) * 255
 STD = torch.tensor((0.2470, 0.2435, 0.2616)).view(1, 3, 1, 1) * 255
@@ -53,7 +53,7 @@ def accuracy(model: torch.nn.Module, images: Tensor, labels: Tensor) -> float:
 def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--net", choices=NETS, default="resnet20")
+    parser.add_argument("--net", choices=NETWORKS, default="resnet20")
     parser.add_argument("--epochs", type=int, default=36)
     parser.add_argument("--small-epochs", type=int, default=16, help="epochs on 24x24 crops, the first ones")
     parser.add_argument("--batch", type=int, default=128)
@@ -82,7 +82,7 @@ def main() -> None:
     train, validate, test = (data.part(name) for name in ("train", "validate", "test"))
     images, labels = torch.from_numpy(train.images), torch.from_numpy(train.labels)
     padded = torch.from_numpy(np.pad(train.images, ((0, 0), (4, 4), (4, 4), (0, 0)), mode="reflect"))
-    model = NETS[options.net](10).to(memory_format=torch.channels_last)
+    model = NETWORKS[options.net](10).to(memory_format=torch.channels_last)
     optimizer, steps = optimizer_of(model, options.lr), len(images) // options.batch
     total, warmup = options.epochs * steps, 2 * steps
     schedule = torch.optim.lr_scheduler.LambdaLR(

@@ -99,6 +99,6 @@ def test_a_process_that_is_killed_ends_the_others(tmp_path: Path) -> None:
 
 
 def test_a_batch_has_a_picture_for_each_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("toolchain.compress.options.joined", lambda: DistributedContext(0, 16))
+    monkeypatch.setattr("toolchain.compress.options.distributed_context", lambda: DistributedContext(0, 16))
     with pytest.raises(RecipeError, match="a batch of 15 for 16 processes: expected a picture for each; start fewer"):
         check_training(PLAN, context(tmp_path))

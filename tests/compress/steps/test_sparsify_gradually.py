@@ -120,10 +120,10 @@ from pathlib import Path
 import torch
 from tests.compress.nets import context
 from tests.compress.steps.test_sparsify_gradually import STEPS, Dies, step
-from toolchain.compress.step import Net
+from toolchain.compress.step import CompressedModel
 torch.set_num_threads(int(sys.argv[3]))
 gradual = step(every_steps=int(sys.argv[2]) or None, ema_decay=0.9)
-gradual.apply(Net(Dies(2 * STEPS + 4)), context(Path(sys.argv[1])))
+gradual.apply(CompressedModel(Dies(2 * STEPS + 4)), context(Path(sys.argv[1])))
 """
 
 
