@@ -11,6 +11,7 @@ from docs.generate.formats import formats_page
 from docs.generate.grpc import grpc_page
 from docs.generate.http import http_page
 from docs.generate.keys import inventory_page, recipe_page
+from docs.generate.metrics import metrics_page
 from docs.generate.steps import steps_page
 
 DOCS = Path(__file__).parent.parent
@@ -22,6 +23,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "reference/container.md": container_page,
     "reference/http.md": http_page,
     "reference/grpc.md": grpc_page,
+    "reference/metrics.md": metrics_page,
     "reference/errors.md": errors_page,
     "reference/file-formats.md": formats_page,
     "decisions/index.md": decisions_page,
