@@ -25,12 +25,14 @@ from toolchain.records.bundle import file_record, write_bundle
 from toolchain.records.storage import encode_record
 
 HEAD = ("name", "kind", "labels", "meaning")
-ABOUT = """Every server answers `GET /metrics` in Prometheus's text format. Counters begin at zero when the server starts.
+ABOUT = """Every server answers `GET /metrics` in Prometheus's text format. Counters begin at zero when it starts.
 Histograms have the usual `_bucket`, `_sum` and `_count`. How to use them: [Monitoring](../guides/monitoring.md)."""
 # what not every machine can measure: the page must be the same wherever it is written
-ELSEWHERE = "edge_energy_joules_total"
-ENERGY_WORDS = "Joules used since the server was ready; only where RAPL or NVML can be read."
-ENERGY = (code(ELSEWHERE), "counter", "`source`, `domain`", ENERGY_WORDS)
+WHERE = "; only where RAPL or NVML can be read"
+ELSEWHERE = {
+    "edge_energy_joules_total": ("counter", "`source`, `domain`", f"Joules used since the server was ready{WHERE}."),
+    "edge_certificate_joules_per_picture": ("gauge", "", f"Energy of an image when certified{WHERE}."),
+}
 START_S = 60.0
 DERIVED = {"le", "quantile"}
 NONE: Mapping[str, str] = {}
@@ -40,14 +42,14 @@ def metrics_page() -> str:
     with TemporaryDirectory() as folder, _server(Path(folder)) as port:
         _use(port)
         text = _get(port, "GET", "/metrics")
-    rows = sorted([*_rows(text), ENERGY])
+    rows = sorted([*_rows(text), *((code(name), *row) for name, row in ELSEWHERE.items())])
     return page("Metrics", "a running server's /metrics", ABOUT, table(HEAD, rows))
 
 
 def _rows(text: str) -> Iterator[tuple[str, ...]]:
     for family in text_string_to_metric_families(text):
         name = family.name + ("_total" if family.type == "counter" else "")
-        if name != ELSEWHERE:
+        if name not in ELSEWHERE:
             labels = dict.fromkeys(label for one in family.samples for label in one.labels if label not in DERIVED)
             yield code(name), family.type, ", ".join(map(code, labels)), family.documentation
 
