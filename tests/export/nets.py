@@ -1,4 +1,4 @@
-"""Small networks that can, and that cannot, be exported."""
+"""Small models, some of which cannot be exported."""
 
 import numpy as np
 import torch
@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 
 class Small(nn.Module):
-    """Convolution, BatchNorm, and a linear head for pictures of any size."""
+    """Convolution, BatchNorm, and a linear head for images of any size."""
 
     def __init__(self, channels: int = 3, classes: int = 4) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class FixedBatch(Small):
 
 
 class Noisy(Small):
-    """Answers differently every time: what export cannot reproduce."""
+    """Returns different outputs every time, which an exported graph cannot reproduce."""
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.features(x)

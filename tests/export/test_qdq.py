@@ -1,4 +1,4 @@
-"""Nets that learned their quantization in training, as ONNX and as OpenVINO run them."""
+"""Models from quantization-aware training, run by ONNX Runtime and by OpenVINO."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -74,7 +74,7 @@ def four(tmp_path_factory: pytest.TempPathFactory) -> Made:
     return Made(folder, net, exported(net, folder).graph)
 
 
-def test_weights_are_integers_of_their_width_and_float_ones_are_gone(four: Made) -> None:
+def test_weights_are_integers_of_their_width_and_no_float_weights_are_left(four: Made) -> None:
     weights = integer_weights(four.graph)
     assert [one.shape for one in weights] == [(16, 3, 3, 3), (16, 16, 3, 3), (16, 16, 3, 3), (4, 16)]
     assert [(int(one.min()), int(one.max())) for one in weights[1:-1]] == [(-8, 7), (-8, 7)]
@@ -83,34 +83,34 @@ def test_weights_are_integers_of_their_width_and_float_ones_are_gone(four: Made)
     assert all(len([axis for axis in one.dims if axis > 1]) <= 1 for one in floats)
 
 
-def test_tensors_that_several_layers_take_are_rounded_once(four: Made) -> None:
+def test_a_tensor_that_several_layers_read_is_rounded_once(four: Made) -> None:
     rounded = [node.input[0] for node in four.graph.node if node.op_type == "QuantizeLinear"]
-    assert len(rounded) == len(set(rounded)) == 5  # what stem, block, its second convolution, addition and head take
+    assert len(rounded) == len(set(rounded)) == 5  # inputs of stem, block, its second convolution, addition and head
     assert not any(node.op_type == "BatchNormalization" for node in four.graph.node)
 
 
-def test_the_exported_net_is_left_as_it_was(four: Made) -> None:
+def test_export_does_not_change_the_model(four: Made) -> None:
     assert sum(isinstance(layer, WeightQuantizer) for layer in four.net.modules()) == 4
 
 
-def test_activations_of_weights_learned_alone_stay_float(tmp_path: Path) -> None:
+def test_activations_stay_float_when_only_weights_are_quantized(tmp_path: Path) -> None:
     graph = exported(quantized(tiny(), 4, None), tmp_path).graph
     assert len(integer_weights(graph)) == 3
     assert not any(node.op_type == "QuantizeLinear" for node in graph.node)
 
 
-def test_a_net_that_is_one_linear_layer_is_exported(tmp_path: Path) -> None:
+def test_a_model_of_one_linear_layer_is_exported(tmp_path: Path) -> None:
     net = quantized(nn.Sequential(nn.Flatten(), nn.Linear(int(np.prod(SHAPE)), 4)), 8)
     assert len(integer_weights(exported(net, tmp_path).graph)) == 1
 
 
 @pytest.mark.parametrize("target", ["openvino", "onnxruntime"])
-def test_engines_answer_as_training_saw_it(target: str, four: Made, tmp_path: Path) -> None:
+def test_engines_agree_with_the_trained_model(target: str, four: Made, tmp_path: Path) -> None:
     expected = torch_logits(four.net, PREPROCESSING, IMAGES)
     candidate = backend(target).build(four.folder / "model.onnx", tmp_path, "int8", None)
     with open_engine(tmp_path, candidate, Settings(1)) as engine:
-        found = engine.infer({"image": IMAGES})["logits"]
-    assert np.abs(found - expected).max() < 0.1 * np.abs(expected).max()
+        logits = engine.infer({"image": IMAGES})["logits"]
+    assert np.abs(logits - expected).max() < 0.1 * np.abs(expected).max()
 
 
 def test_openvino_computes_every_convolution_in_integers(four: Made) -> None:
@@ -121,4 +121,4 @@ def test_openvino_computes_every_convolution_in_integers(four: Made) -> None:
     ran = import_openvino().Core().compile_model(graph, "CPU").get_runtime_model().get_ops()
     facts = [[str(node.get_rt_info()[key].astype(str)) for key in ("layerType", "runtimePrecision")] for node in ran]
     assert [precision for kind, precision in facts if kind == "Convolution"] == ["u8"] * 3
-    assert not any(kind == "Eltwise" for kind, _ in facts)  # the addition is within a convolution
+    assert not any(kind == "Eltwise" for kind, _ in facts)  # the addition is fused into a convolution

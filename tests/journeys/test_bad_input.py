@@ -105,15 +105,18 @@ def test_a_release_that_cannot_name_a_folder_is_refused(recipe: Path, home: Path
 def test_missing_data_is_named_with_what_is_expected(recipe: Path, home: Path, toolchain: Toolchain) -> None:
     refusal = toolchain("build", changed(recipe, ('"pictures"', '"photos"'))).refusal()
     folder = recipe.parent / "photos"
-    assert refusal == f"{folder}: no such folder; [data] path must hold a folder a class, or train/ and test/ of such"
+    assert (
+        refusal
+        == f"{folder}: no such folder; [data] path must contain one folder per class, or train/ and test/ with them"
+    )
     assert not home.exists()
 
 
-def test_a_corrupt_picture_is_named_whichever_part_it_is_in(recipe: Path, home: Path, toolchain: Toolchain) -> None:
+def test_a_corrupt_image_is_named_whichever_split_it_is_in(recipe: Path, home: Path, toolchain: Toolchain) -> None:
     picture = recipe.parent / "pictures" / "b" / "3.png"
     whole = picture.read_bytes()
     picture.write_bytes(b"GIF89a" + whole)
-    assert f"{picture}: not a JPEG or PNG picture (starts with b'GIF89a" in toolchain("build", recipe).refusal()
+    assert f"{picture}: not a JPEG or PNG image (starts with b'GIF89a" in toolchain("build", recipe).refusal()
     for cut in sorted((recipe.parent / "pictures").glob("c/*.png")):
         cut.write_bytes(cut.read_bytes()[:-40])
     picture.write_bytes(whole)
@@ -163,8 +166,12 @@ def test_a_pickle_that_needs_code_is_refused_with_the_safe_way(recipe: Path, hom
 @pytest.mark.parametrize(
     ("net", "line", "words"),
     [
-        ("Bessel", "special.bessel_j0", "operation prims.bessel_j0 has no ONNX form; write it with others"),
-        ("Branches", "if x.sum() > 0", "control flow that depends on the picture; use torch.where or torch.cond"),
+        (
+            "Bessel",
+            "special.bessel_j0",
+            "operation prims.bessel_j0 has no ONNX equivalent; rewrite it",
+        ),
+        ("Branches", "if x.sum() > 0", "control flow that depends on the image; use torch.where or torch.cond"),
         ("LeavesTorch", "np.sin(x.numpy())", "the model cannot be exported: "),
         (
             "FixedBatch",

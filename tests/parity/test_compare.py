@@ -1,4 +1,4 @@
-"""Distances, agreement, tolerances, and what is said when two ways disagree."""
+"""Distances, agreement, tolerances, and the message when two ways of running a model disagree."""
 
 import numpy as np
 import pytest
@@ -10,14 +10,14 @@ NAMES = ("torch fp32", "openvino int8")
 LOGITS = np.array([[4.0, 1, 0], [0, -5, 2], [1, 0, 3]], np.float32)
 
 
-def test_equal_answers_have_no_distance():
+def test_equal_outputs_have_no_distance():
     record = compare(LOGITS, LOGITS.copy(), NAMES, "fp32")
     assert (record.max_abs, record.mean_abs, record.relative, record.top1_agreement) == (0, 0, 0, 1)
     assert record.passed
     assert (record.reference, record.candidate, record.images) == (*NAMES, 3)
 
 
-def test_distances_are_over_all_logits_and_the_worst_picture_is_named():
+def test_distances_are_over_all_logits_and_the_worst_image_is_named():
     moved = LOGITS.copy()
     moved[1, 2] += 1.5
     record = compare(LOGITS, moved, NAMES, "int8")
@@ -36,7 +36,7 @@ def test_the_precision_decides_the_tolerance_unless_one_is_given():
     assert compare(LOGITS, moved, NAMES, "fp32", tolerance=0.1).tolerance == 0.1
 
 
-def test_small_distances_with_other_answers_do_not_agree():
+def test_small_distances_with_other_predictions_do_not_agree():
     ties = np.array([[1.0, 1.0001], [2, 0], [0, 2]], np.float32)
     flipped = ties.copy()
     flipped[0] = flipped[0, ::-1]
@@ -57,28 +57,28 @@ def test_a_reference_of_zeros_agrees_only_with_zeros():
     assert not compare(zeros, LOGITS, NAMES, "int8", agreement_floor=0.0).passed
 
 
-@pytest.mark.parametrize(("value", "guilty"), [(np.nan, 0), (np.nan, 1), (np.inf, 1)])
-def test_an_answer_that_is_not_finite_names_whose_and_which(value, guilty):
+@pytest.mark.parametrize(("value", "side"), [(np.nan, 0), (np.nan, 1), (np.inf, 1)])
+def test_an_output_that_is_not_finite_names_the_side_and_the_image(value, side):
     pair = [LOGITS.copy(), LOGITS.copy()]
-    pair[guilty][1, 0] = value
-    with pytest.raises(ParityError, match=f"{NAMES[guilty]}: 1 of 3 answers hold NaN or infinity, first for picture 1"):
+    pair[side][1, 0] = value
+    with pytest.raises(ParityError, match=f"{NAMES[side]}: 1 of 3 outputs contain NaN or infinity, first for image 1"):
         compare(pair[0], pair[1], NAMES, "int8")
 
 
 @pytest.mark.parametrize("other", [LOGITS[:2], LOGITS[:, :2], LOGITS[0]])
-def test_shapes_that_differ_are_both_told(other):
-    with pytest.raises(ParityError, match=r"openvino int8 answered \[.*\], torch fp32 \[3, 3\]; expected the same"):
+def test_shapes_that_differ_are_both_reported(other):
+    with pytest.raises(ParityError, match=r"openvino int8 returned \[.*\], torch fp32 \[3, 3\]; expected the same"):
         compare(LOGITS, other, NAMES, "int8")
 
 
-def test_no_pictures_prove_nothing():
-    with pytest.raises(ParityError, match=r"answered \[0, 3\]"):
+def test_a_comparison_without_images_is_refused():
+    with pytest.raises(ParityError, match=r"returned \[0, 3\]"):
         compare(LOGITS[:0], LOGITS[:0], NAMES, "fp32")
 
 
 def test_three_ways_are_compared_on_every_side():
-    answers = {"fp32": LOGITS, "int8": LOGITS}
-    pairs = [(record.reference, record.candidate) for record in compare_three_ways(LOGITS, LOGITS, answers, "openvino")]
+    engine = {"fp32": LOGITS, "int8": LOGITS}
+    pairs = [(record.reference, record.candidate) for record in compare_three_ways(LOGITS, LOGITS, engine, "openvino")]
     assert pairs == [
         ("torch fp32", "onnxruntime fp32"),
         ("torch fp32", "openvino fp32"),
@@ -88,31 +88,28 @@ def test_three_ways_are_compared_on_every_side():
 
 
 def test_a_model_that_came_as_onnx_is_compared_with_onnx_runtime():
-    pairs = [
-        (record.reference, record.candidate)
-        for record in compare_three_ways(None, LOGITS, {"int8": LOGITS}, "openvino")
-    ]
-    assert pairs == [("onnxruntime fp32", "openvino int8")]
+    (record,) = compare_three_ways(None, LOGITS, {"int8": LOGITS}, "openvino")
+    assert (record.reference, record.candidate) == ("onnxruntime fp32", "openvino int8")
 
 
-def test_require_is_silent_when_all_agree():
+def test_nothing_is_raised_when_all_agree():
     require_parity(compare_three_ways(LOGITS, LOGITS, {"fp32": LOGITS}, "openvino"))
 
 
 @pytest.mark.parametrize(
     ("names", "precision", "advice"),
     [
-        (("torch fp32", "openvino int8"), "int8", "calibrate on more pictures"),
-        (("torch fp32", "openvino bf16"), "bf16", "leave this precision out"),
+        (("torch fp32", "openvino int8"), "int8", "calibrate on more images"),
+        (("torch fp32", "openvino bf16"), "bf16", "remove this precision"),
         (("torch fp32", "onnxruntime fp32"), "fp32", "the export changed the model"),
         (("onnxruntime fp32", "openvino fp32"), "fp32", "try --target=onnxruntime"),
     ],
 )
-def test_the_worst_pair_and_picture_are_named_with_what_to_do(names, precision, advice):
+def test_the_worst_pair_and_image_are_named_with_what_to_do(names, precision, advice):
     far = LOGITS.copy()
     far[2] = -far[2] * 9
     records = (compare(LOGITS, LOGITS, NAMES, "fp32"), compare(LOGITS, far, names, precision))
     with pytest.raises(
-        ParityError, match=f"{names[1]} differs from {names[0]}: relative 6 .*the worst is picture 2;.*{advice}"
+        ParityError, match=f"{names[1]} differs from {names[0]}: relative 6 .*the worst is image 2;.*{advice}"
     ):
         require_parity(records)

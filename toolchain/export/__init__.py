@@ -1,4 +1,4 @@
-"""torch -> ONNX, preprocessing folded into the graph, and the check that both answer alike."""
+"""torch -> ONNX with the preprocessing folded into the graph, and the check that both give the same outputs."""
 
 from toolchain.export.from_onnx import onnx_from_onnx
 from toolchain.export.from_torch import onnx_from_torch

@@ -1,6 +1,6 @@
-"""A user's own ONNX file -> the graph that the back ends take: preprocessing put before it, any batch size.
+"""A user's own ONNX file -> the graph that the back ends take: preprocessing in front of it, any batch size.
 
-Knows graphs, not where they came from: exporters differ in names and in whether the batch is free.
+Knows graphs, not where they came from: exporters differ in names and in whether the batch size is dynamic.
 """
 
 from pathlib import Path
@@ -22,29 +22,30 @@ NORMALIZED = "normalized_image"
 
 
 def onnx_from_onnx(source: Path, preprocessing: Preprocessing, path: Path) -> Path:
-    """Write `path`: input `image` uint8 [N, H, W, C], output `logits`, of a graph that takes float32 [N, C, H, W] with
-    any name, or uint8 [N, H, W, C] already. ExportError for any other input, or a batch size that cannot be freed."""
-    model = onnx.load(source)  # weights in files beside it are drawn in
+    """Write `path` with input `image` uint8 [N, H, W, C] and output `logits`, from a graph whose input is float32
+    [N, C, H, W] or already uint8 [N, H, W, C]. ExportError: any other input, or a batch size that cannot be made
+    dynamic."""
+    model = onnx.load(source)  # includes weights in files next to it
     _check_opset(model, source)
     graph = model.graph
     stored = {tensor.name for tensor in graph.initializer}
     inputs = [value for value in graph.input if value.name not in stored]
     if len(inputs) != 1 or len(graph.output) != 1:
         raise ExportError(
-            f"{source}: {len(inputs)} inputs, {len(graph.output)} outputs; expected one picture in, logits out"
+            f"{source}: {len(inputs)} inputs, {len(graph.output)} outputs; expected one image input, one logits output"
         )
-    kind, axes = _type_and_shape(inputs[0])
+    dtype, axes = _type_and_shape(inputs[0])
     height, width, channels = preprocessing.shape
-    folded = kind == TensorProto.UINT8 and _fits(axes, (height, width, channels))
-    if not folded and not (kind == TensorProto.FLOAT and _fits(axes, (channels, height, width))):
+    folded = dtype == TensorProto.UINT8 and _fits(axes, (height, width, channels))
+    if not folded and not (dtype == TensorProto.FLOAT and _fits(axes, (channels, height, width))):
         raise ExportError(
-            f"{source}: input '{inputs[0].name}' is {_describe(kind, axes)}; expected float32 [N, {channels}, "
-            f"{height}, {width}], or uint8 [N, {height}, {width}, {channels}] with the preprocessing in it; see [input]"
+            f"{source}: input '{inputs[0].name}' is {_describe(dtype, axes)}; expected float32 [N, {channels}, "
+            f"{height}, {width}], or uint8 [N, {height}, {width}, {channels}] with its preprocessing in it; see [input]"
         )
     if folded and (preprocessing.mean, preprocessing.std, preprocessing.order) != ((0.0,), (1.0,), "rgb"):
         raise ExportError(
-            f"{source}: takes bytes, so its preprocessing is in the graph already; take mean, std and order out of "
-            "[input], or export the graph without it"
+            f"{source}: its input is uint8, so the preprocessing is already in the graph; remove mean, std and order "
+            "from [input], or export the graph without preprocessing"
         )
     _rename(graph, graph.output[0].name, OUTPUT)
     make_batch_dynamic(graph, axes[0])
@@ -53,7 +54,7 @@ def onnx_from_onnx(source: Path, preprocessing: Preprocessing, path: Path) -> Pa
         _prepend(graph, preprocessing)
     del graph.input[:]
     graph.input.append(helper.make_tensor_value_info(INPUT, TensorProto.UINT8, [BATCH, height, width, channels]))
-    model.ir_version = max(model.ir_version, IR_VERSION)  # since 4, initializers need not be inputs too
+    model.ir_version = max(model.ir_version, IR_VERSION)  # since version 4, initializers need not be inputs too
     content = serialize_normalized(model)
     check_dynamic_batch(content, preprocessing.shape, source)
     write_atomically(path, content)
@@ -61,7 +62,7 @@ def onnx_from_onnx(source: Path, preprocessing: Preprocessing, path: Path) -> Pa
 
 
 def _prepend(graph: onnx.GraphProto, preprocessing: Preprocessing) -> None:
-    offset, scale = (np.array(one, np.float32).reshape(1, -1, 1, 1) for one in offset_and_scale(preprocessing))
+    offset, scale = (np.array(values, np.float32).reshape(1, -1, 1, 1) for values in offset_and_scale(preprocessing))
     constants: dict[str, Array] = {"offset": offset, "scale": scale}
     steps: list[tuple[str, list[str], dict[str, Any]]] = [
         ("Transpose", [], {"perm": [0, 3, 1, 2]}),
@@ -74,11 +75,11 @@ def _prepend(graph: onnx.GraphProto, preprocessing: Preprocessing) -> None:
         steps.insert(0, ("Gather", ["preprocess.reverse"], {"axis": 3}))
     nodes, current = [], INPUT
     for number, (operation, extra, attributes) in enumerate(steps, 1):
-        made = NORMALIZED if number == len(steps) else f"preprocess.{operation.lower()}.out"
+        output = NORMALIZED if number == len(steps) else f"preprocess.{operation.lower()}.out"
         nodes.append(
-            helper.make_node(operation, [current, *extra], [made], f"preprocess.{operation.lower()}", **attributes)
+            helper.make_node(operation, [current, *extra], [output], f"preprocess.{operation.lower()}", **attributes)
         )
-        current = made
+        current = output
     later = list(graph.node)
     del graph.node[:]
     graph.node.extend([*nodes, *later])
@@ -86,22 +87,20 @@ def _prepend(graph: onnx.GraphProto, preprocessing: Preprocessing) -> None:
 
 
 def _rename(graph: onnx.GraphProto, old: str, new: str) -> None:
-    """Give the tensor `old` the name `new` everywhere; whatever else bears `new` gets an underscore."""
-    if old == new:
-        return
-    swap = {old: new, new: f"{new}_"}
-    _rename_tensors(graph, swap)
+    """Rename the tensor `old` to `new` everywhere; another tensor that has the name `new` gets an underscore."""
+    if old != new:
+        _rename_tensors(graph, {old: new, new: f"{new}_"})
 
 
-def _rename_tensors(graph: onnx.GraphProto, swap: dict[str, str]) -> None:
+def _rename_tensors(graph: onnx.GraphProto, new_names: dict[str, str]) -> None:
     for value in (*graph.input, *graph.output, *graph.initializer):
-        value.name = swap.get(value.name, value.name)
+        value.name = new_names.get(value.name, value.name)
     for node in graph.node:
         for names in (node.input, node.output):
-            names[:] = [swap.get(name, name) for name in names]
+            names[:] = [new_names.get(name, name) for name in names]
         for attribute in node.attribute:
             if attribute.HasField("g"):
-                _rename_tensors(attribute.g, swap)
+                _rename_tensors(attribute.g, new_names)
 
 
 def _type_and_shape(value: onnx.ValueInfoProto) -> tuple[int, tuple[int | None, ...]]:
@@ -113,13 +112,13 @@ def _fits(axes: tuple[int | None, ...], wanted: tuple[int, ...]) -> bool:
     return len(axes) == 4 and all(have in (None, want) for have, want in zip(axes[1:], wanted, strict=True))
 
 
-def _describe(kind: int, axes: tuple[int | None, ...]) -> str:
-    name = helper.tensor_dtype_to_np_dtype(kind).name if kind else "undefined"
+def _describe(dtype: int, axes: tuple[int | None, ...]) -> str:
+    name = helper.tensor_dtype_to_np_dtype(dtype).name if dtype else "undefined"
     return f"{name} [{', '.join('?' if axis is None else str(axis) for axis in axes)}]"
 
 
 def _check_opset(model: onnx.ModelProto, source: Path) -> None:
-    opset = next((one.version for one in model.opset_import if one.domain in ("", "ai.onnx")), 0)
+    opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
     if opset < OLDEST_OPSET:
         raise ExportError(
             f"{source}: opset {opset}, expected {OLDEST_OPSET} or later; export it again with a newer one"

@@ -1,7 +1,7 @@
-"""A torch network -> one ONNX file: uint8 pictures in, logits out, any batch size.
+"""A torch model -> one ONNX file: uint8 images in, logits out, any batch size.
 
-torch.export captures, torch.onnx translates and folds (BatchNorms into convolutions); the file is the same, byte for
-byte, for the same network. Knows nothing of what the file is for.
+torch.export captures the model, torch.onnx translates it and folds BatchNorms into convolutions. The same model gives
+the same bytes. Knows nothing of what the file is for.
 """
 
 import logging
@@ -25,28 +25,28 @@ from toolchain.records.storage import write_atomically
 from toolchain.records.tensors import Preprocessing
 
 OPSET = 18
-TRACED_BATCH = 2  # torch.export takes a batch of 0 or 1 for a constant
+TRACED_BATCH = 2  # torch.export treats a batch of 0 or 1 as a constant
 
 
 def onnx_from_torch(module: nn.Module, preprocessing: Preprocessing, path: Path) -> Path:
     """Write `path`: input `image` uint8 [N, H, W, C], output `logits` float32 [N, classes].
 
-    module: float32 [N, C, H, W] -> logits; it is left as it is. ExportError names the operation that cannot be
-    exported, and its line.
+    module: float32 [N, C, H, W] -> logits; it is not changed. ExportError names the operation that cannot be exported,
+    and its line.
     """
     whole = PreprocessedModel(_exportable_copy(module), preprocessing).eval()
     image = torch.zeros((TRACED_BATCH, *preprocessing.shape), dtype=torch.uint8)
     with _silence_exporter(), torch.no_grad():
         program = _capture(whole, image)
         try:
-            made = torch.onnx.export(
+            exported = torch.onnx.export(
                 program, (), input_names=[INPUT], output_names=[OUTPUT], opset_version=OPSET, verbose=False
             )
         except Exception as error:  # the exporter wraps whatever its translation functions raise
             raise translation_error(error) from error
-    if made is None or len(made.model_proto.graph.output) != 1:
-        raise ExportError("the model answers with several tensors; expected logits [N, classes] alone")
-    write_atomically(path, serialize_normalized(made.model_proto))
+    if exported is None or len(exported.model_proto.graph.output) != 1:
+        raise ExportError("the model returns several tensors; expected only logits [N, classes]")
+    write_atomically(path, serialize_normalized(exported.model_proto))
     return path
 
 
@@ -63,7 +63,7 @@ def _capture(whole: nn.Module, image: torch.Tensor) -> ExportedProgram:
 
 @contextmanager
 def _silence_exporter() -> Iterator[None]:
-    """The exporter logs and prints graphs, tracebacks and deprecations of its own; what matters is raised."""
+    """Suppress the exporter's own logs, graphs, tracebacks and deprecations; failures are raised anyway."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:

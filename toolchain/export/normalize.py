@@ -1,6 +1,6 @@
-"""An ONNX graph as it is kept: one file, checked, and without what differs from machine to machine.
+"""An ONNX graph as it is stored: one file, checked, and without what differs between machines.
 
-Exporters leave stack traces with paths in every node; two builds of one model would not be the same bytes.
+Exporters leave stack traces with paths in every node, so two builds of one model would differ in their bytes.
 """
 
 from typing import Any
@@ -14,15 +14,15 @@ LIMIT_BYTES = 2 << 30  # protobuf's, and so ONNX's for one file
 
 
 def serialize_normalized(model: onnx.ModelProto) -> bytes:
-    """The bytes of `model`, whose first axes become free; ExportError when ONNX's checker refuses it."""
+    """The bytes of `model` with dynamic first axes and no metadata; ExportError when ONNX's checker refuses it."""
     clean = onnx.ModelProto()
     clean.CopyFrom(model)
     _strip_metadata(clean)
-    del clean.graph.value_info[:]  # engines infer shapes themselves; the exporter's name its own symbols
+    del clean.graph.value_info[:]  # engines infer shapes themselves; these contain the exporter's own symbols
     for value in (*clean.graph.input, *clean.graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = BATCH
     if clean.ByteSize() >= LIMIT_BYTES:
-        raise ExportError(f"the model is {clean.ByteSize() >> 20} MiB; one ONNX file holds at most 2 GiB")
+        raise ExportError(f"the model is {clean.ByteSize() >> 20} MiB; an ONNX file can hold at most 2 GiB")
     try:
         onnx.checker.check_model(clean, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:

@@ -1,7 +1,7 @@
-"""Layers of quantization-aware training as ONNX knows them: QuantizeLinear, DequantizeLinear, and integer weights.
+"""Layers of quantization-aware training as ONNX operators: QuantizeLinear, DequantizeLinear, and integer weights.
 
-The exporter writes what a module's forward calls, so each quantized layer is replaced by one that calls ONNX's own
-operators. Knows nothing of how the grids were learned.
+The exporter writes what a module's forward() calls, so each quantized layer is replaced by one that calls ONNX's own
+operators. Knows nothing of how the scales were learned.
 """
 
 import torch
@@ -18,7 +18,7 @@ from toolchain.compress.quantization.quantized_layers import (
 
 
 class ActivationGrid(nn.Module):
-    """Any shape, rounded: to uint8 and back."""
+    """A tensor of any shape, quantized to uint8 and dequantized."""
 
     def __init__(self, quantizer: ActivationQuantizer) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class ActivationGrid(nn.Module):
 
 
 class WeightGrid(nn.Module):
-    """Weights as small integers in int8, a scale for each output channel; the float ones are gone."""
+    """Weights as int8 integers with a scale per output channel; the float weights are dropped."""
 
     def __init__(self, layer: QuantizedLayer) -> None:
         super().__init__()
@@ -59,8 +59,8 @@ class _Convolution(nn.Module):
         self.before, self.grid, self.layer = before, WeightGrid(layer), layer
 
     def forward(self, x: Tensor) -> Tensor:
-        answer: Tensor = self.layer._conv_forward(self.before(x), self.grid(), self.layer.bias)
-        return answer
+        output: Tensor = self.layer._conv_forward(self.before(x), self.grid(), self.layer.bias)
+        return output
 
 
 class _Linear(nn.Module):
@@ -78,27 +78,27 @@ def has_qat_layers(module: nn.Module) -> bool:
 
 
 def use_onnx_operators(module: nn.Module) -> nn.Module:
-    """`module` itself, its quantized layers replaced: can be exported to ONNX, and nothing else."""
+    """`module` itself with its quantized layers replaced; afterwards it can only be exported to ONNX."""
     if isinstance(module, QuantizedConv2d | QuantizedLinear):
         return _onnx_layer(module, {})
-    made: dict[nn.Module, nn.Module] = {}
+    grids: dict[nn.Module, nn.Module] = {}
     for name, layer in list(module.named_modules()):
         if isinstance(layer, QuantizedConv2d | QuantizedLinear):
-            module.set_submodule(name, _onnx_layer(layer, made))
+            module.set_submodule(name, _onnx_layer(layer, grids))
         for slot in QUANTIZER_SLOTS.get(type(layer), ()):
             quantizer = getattr(layer, slot)
             if isinstance(quantizer, ActivationQuantizer):
-                setattr(layer, slot, _activation_grid(quantizer, made))
+                setattr(layer, slot, _activation_grid(quantizer, grids))
     return module
 
 
-def _activation_grid(quantizer: ActivationQuantizer | None, made: dict[nn.Module, nn.Module]) -> nn.Module:
-    """One grid for one quantizer, however many layers share it."""
+def _activation_grid(quantizer: ActivationQuantizer | None, grids: dict[nn.Module, nn.Module]) -> nn.Module:
+    """One grid per quantizer, however many layers share it."""
     if quantizer is None:
         return nn.Identity()
-    return made.setdefault(quantizer, ActivationGrid(quantizer))
+    return grids.setdefault(quantizer, ActivationGrid(quantizer))
 
 
-def _onnx_layer(layer: QuantizedLayer, made: dict[nn.Module, nn.Module]) -> nn.Module:
-    before = _activation_grid(layer.input_quantizer, made)
+def _onnx_layer(layer: QuantizedLayer, grids: dict[nn.Module, nn.Module]) -> nn.Module:
+    before = _activation_grid(layer.input_quantizer, grids)
     return _Convolution(layer, before) if isinstance(layer, QuantizedConv2d) else _Linear(layer, before)

@@ -1,7 +1,7 @@
-"""The same pictures through torch and through ONNX Runtime, in batches, and whether they agree.
+"""Runs the same images through torch and ONNX Runtime in batches and compares the logits.
 
-Knows nothing of engines that serve (deploy.runtime does), nor of tolerances by precision (parity does): this is fp32
-against fp32, where only rounding may differ.
+Knows nothing of the engines that serve (deploy.runtime does), nor of tolerances per precision (parity does): this is
+fp32 against fp32, where only rounding may differ.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,54 +27,55 @@ from toolchain.records.manifest import ParityRecord
 from toolchain.records.tensors import Preprocessing
 
 BATCH = 32
-TRIED_BATCHES = (1, 2, 5, 32)  # what a graph that was traced with one batch size must also take
+TRIED_BATCHES = (1, 2, 5, 32)  # a graph that was traced with one batch size must accept these too
 TOLERANCE = 1e-3  # of the largest logit
-# Where activations are rounded, a sum in another order may fall on the other side of a rounding edge; that moves one
-# value by a whole step, and what follows from it (ResNet-20: half the pictures are exact, the worst is off by 0.02).
+# Where activations are rounded, a sum in another order may round the other way, which moves one value by a whole step
+# and everything that depends on it (ResNet-20: half the images are exact, the worst is off by 0.02).
 ROUNDED_TOLERANCE = 0.1
 Images = NDArray[np.uint8]
 Logits = NDArray[np.float32]
 
 
 def torch_logits(module: nn.Module, preprocessing: Preprocessing, images: Images, batch: int = BATCH) -> Logits:
-    """Logits float32 [N, classes] for uint8 [N, H, W, C], in evaluation mode, where the module's weights are."""
+    """Logits float32 [N, classes] for uint8 [N, H, W, C], in evaluation mode, on the device of the module's weights."""
     device = device_of(module)
     whole = PreprocessedModel(module, preprocessing).to(device)
     with evaluation_mode(module), torch.inference_mode():
         return _run_batches(
-            lambda part: whole(torch.from_numpy(part).to(device)).float().cpu().numpy(), images, (batch,)
+            lambda chunk: whole(torch.from_numpy(chunk).to(device)).float().cpu().numpy(), images, (batch,)
         )
 
 
 def ort_logits(onnx: Path, images: Images, batches: Sequence[int] = (BATCH,), as_written: bool = False) -> Logits:
-    """Logits float32 [N, classes] for uint8 [N, H, W, C] by ONNX Runtime on the CPU; `batches` are the sizes of the
-    first batches, the last of them goes on to the end. as_written: operation by
-    operation, none fused (Q/DQ and convolution become one in integers). ExportError when ONNX Runtime refuses the graph
-    or a batch."""
+    """Logits float32 [N, classes] for uint8 [N, H, W, C] by ONNX Runtime on the CPU.
+
+    batches: the sizes of the first batches; the last one repeats to the end. as_written: run every operation by itself,
+    without fusing (Q/DQ and a convolution would become one integer operation). ExportError when ONNX Runtime refuses
+    the graph or a batch."""
     session = _session(onnx, as_written)
 
-    def answer(part: Images) -> Logits:
+    def infer(chunk: Images) -> Logits:
         try:
-            return np.asarray(session.run([OUTPUT], {INPUT: part})[0], np.float32)
-        except Exception as error:  # onnxruntime's own classes, made at run time
+            return np.asarray(session.run([OUTPUT], {INPUT: chunk})[0], np.float32)
+        except Exception as error:  # onnxruntime creates its exception classes at run time
             first = str(error).splitlines()[0]
-            raise ExportError(f"{onnx}: ONNX Runtime fails on a batch of {len(part)}: {first}") from error
+            raise ExportError(f"{onnx}: ONNX Runtime fails on a batch of {len(chunk)}: {first}") from error
 
-    return _run_batches(answer, images, batches)
+    return _run_batches(infer, images, batches)
 
 
 def check_onnx(onnx: Path, module: nn.Module, preprocessing: Preprocessing, images: Images) -> ParityRecord:
-    """How far ONNX Runtime is from torch on `images` (uint8 [N, H, W, C]), in batches of 1, 2, 5 and 32.
+    """The distance between ONNX Runtime and torch on `images` (uint8 [N, H, W, C]), in batches of 1, 2, 5 and 32.
 
-    ExportError naming the worst picture when it is more than a thousandth of the largest logit; a tenth, where training
-    put rounding into the net.
+    ExportError naming the worst image when it is off by more than a thousandth of the largest logit, or by more than a
+    tenth where quantization-aware training put rounding into the model.
     """
     rounds = has_qat_layers(module)
     tolerance = ROUNDED_TOLERANCE if rounds else TOLERANCE
-    expected, found = torch_logits(module, preprocessing, images), ort_logits(onnx, images, TRIED_BATCHES, rounds)
-    if expected.shape != found.shape:
-        raise ExportError(f"{onnx}: ONNX Runtime answers {list(found.shape)}, torch {list(expected.shape)}")
-    distance = np.abs(expected - found).max(axis=1)
+    expected, actual = torch_logits(module, preprocessing, images), ort_logits(onnx, images, TRIED_BATCHES, rounds)
+    if expected.shape != actual.shape:
+        raise ExportError(f"{onnx}: ONNX Runtime returns {list(actual.shape)}, torch {list(expected.shape)}")
+    distance = np.abs(expected - actual).max(axis=1)
     worst = int(distance.argmax())
     largest = float(np.abs(expected).max())
     relative = float(distance[worst]) / largest if largest else float(distance[worst])
@@ -83,9 +84,9 @@ def check_onnx(onnx: Path, module: nn.Module, preprocessing: Preprocessing, imag
         "onnxruntime",
         len(images),
         float(distance[worst]),
-        float(np.abs(expected - found).mean()),
+        float(np.abs(expected - actual).mean()),
         relative,
-        float((expected.argmax(1) == found.argmax(1)).mean()),
+        float((expected.argmax(1) == actual.argmax(1)).mean()),
         worst,
         tolerance,
         0.0,
@@ -93,31 +94,33 @@ def check_onnx(onnx: Path, module: nn.Module, preprocessing: Preprocessing, imag
     )
     if not record.passed:
         raise ExportError(
-            f"{onnx}: ONNX Runtime answers differently from torch: picture {worst} is off by {record.max_abs:.3g}, "
+            f"{onnx}: ONNX Runtime's outputs differ from torch's: image {worst} is off by {record.max_abs:.3g}, "
             f"{relative:.2g} of the largest logit, at most {tolerance:g} allowed; does forward() leave torch (numpy, "
-            "random numbers, Python numbers made of tensors)?"
+            "random numbers, Python numbers made from tensors)?"
         )
     return record
 
 
 def check_classes(onnx: Path, images: Images, classes: int) -> None:
-    """ExportError when the graph answers with another width than the data's class count: a file may leave that open."""
-    found = ort_logits(onnx, images[:1]).shape[1]
-    if found != classes:
-        raise ExportError(f"{onnx}: answers {found} classes, but the data has {classes}; export one with the data's")
+    """ExportError when the graph's output width, which a file may leave open, is not the data's number of classes."""
+    width = ort_logits(onnx, images[:1]).shape[1]
+    if width != classes:
+        raise ExportError(
+            f"{onnx}: returns {width} classes, but the data has {classes}; export a model with the data's classes"
+        )
 
 
-def ort_accuracy(source: Path, preprocessing: Preprocessing, part: Split) -> float:
-    """Top-1 of a user's own ONNX file on `part`, its preprocessing put before it: a share, 0..1."""
+def ort_accuracy(source: Path, preprocessing: Preprocessing, split: Split) -> float:
+    """Top-1 of a user's own ONNX file on `split`, with the preprocessing in front of it: a share, 0..1."""
     with TemporaryDirectory() as folder:
         path = onnx_from_onnx(source, preprocessing, Path(folder) / "model.onnx")
         session = _session(path)
-        right = 0
-        for at in counted(range(0, len(part), BATCH), "fp32 onnxruntime, test"):
-            images = np.ascontiguousarray(part.images[at : at + BATCH])
-            answer = np.asarray(session.run([OUTPUT], {INPUT: images})[0])
-            right += int((answer.argmax(1) == part.labels[at : at + BATCH]).sum())
-    return right / len(part)
+        correct = 0
+        for at in counted(range(0, len(split), BATCH), "fp32 onnxruntime, test"):
+            images = np.ascontiguousarray(split.images[at : at + BATCH])
+            logits = np.asarray(session.run([OUTPUT], {INPUT: images})[0])
+            correct += int((logits.argmax(1) == split.labels[at : at + BATCH]).sum())
+    return correct / len(split)
 
 
 def _session(path: Path, as_written: bool = False) -> onnxruntime.InferenceSession:
@@ -128,17 +131,17 @@ def _session(path: Path, as_written: bool = False) -> onnxruntime.InferenceSessi
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's own classes, made at run time
+    except Exception as error:  # onnxruntime creates its exception classes at run time
         raise ExportError(f"{path}: ONNX Runtime cannot load it: {str(error).splitlines()[0]}") from error
 
 
-def _run_batches(answer: Callable[[Images], Logits], images: Images, batches: Sequence[int]) -> Logits:
-    found, at = [], 0
+def _run_batches(infer: Callable[[Images], Logits], images: Images, batches: Sequence[int]) -> Logits:
+    logits, at = [], 0
     for size in chain(batches, repeat(batches[-1])):
         if at >= len(images):
             break
-        found.append(answer(np.ascontiguousarray(images[at : at + size])))
+        logits.append(infer(np.ascontiguousarray(images[at : at + size])))
         at += size
-    if not found:
-        raise ExportError("no pictures to compare answers on; expected at least one")
-    return np.concatenate(found)
+    if not logits:
+        raise ExportError("no images to compare outputs on; expected at least one")
+    return np.concatenate(logits)

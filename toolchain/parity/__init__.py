@@ -1,4 +1,4 @@
-"""Do two ways of running a model agree? numpy only: answers come in as arrays, from wherever they were computed."""
+"""Do two ways of running a model agree? numpy only: outputs come in as arrays, wherever they were computed."""
 
 from toolchain.parity.compare import TOLERANCES, compare, compare_three_ways, require_parity
 

@@ -1,7 +1,7 @@
-"""How far two ways of running a model are from each other, and whether that is too far.
+"""How much the outputs of two ways of running a model differ, and whether that is too much.
 
 Knows nothing of models, engines or files. Distances are over all logits; `relative` is max |difference| over
-max |reference|, so that one number fits nets whose logits span 5 or 50.
+max |reference|, so that one bound fits models whose logits span 5 or 50.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,21 +15,21 @@ from toolchain.records.tensors import Array
 
 
 class Tolerance(NamedTuple):
-    """relative: upper bound; agreement: least share of pictures whose top-1 is the same."""
+    """relative: upper bound; agreement: the smallest share of images whose top-1 is the same."""
 
     relative: float
     agreement: float
 
 
-# fp32: sums in another order differ by 1e-6 to 1e-5; 1e-3 leaves room for fused operations and deep nets, and is far
-#   below what a wrong mean, layout or padding does (more than 1e-1). A near tie may still flip a picture in a hundred.
+# fp32: sums in another order differ by 1e-6 to 1e-5; 1e-3 leaves room for fused operations and deep models, and is far
+#   below the effect of a wrong mean, layout or padding (more than 1e-1). A near tie may still flip one image in 100.
 # fp16, bf16: 11 and 8 bits of mantissa round each layer's output by 2**-11 and 2**-8; over 20 to 60 layers that adds
 #   up to several times as much at the worst logit (EfficientNet-Lite0 in bf16: about 3e-2).
-# int8: an unusual picture is clipped to the range that calibration saw, so its logits may move by half the span while
-#   the answer stays. Agreement judges, and the relative bound only catches garbage (all zeros have 1.0). 0.85 of 20
-#   pictures: a net that truly agrees on 95 % falls below by chance once in sixty; accuracy judges finer (choose.py).
-# int4w, int2w, int1w: rounding weights untrained to so few bits makes another net, and rightly so; that the file is
-#   what was rounded is seen at 8 bits, which go the same way. At 2 and 1 finiteness alone is asked; accuracy judges.
+# int8: an unusual image is clipped to the range seen in calibration, so its logits may move by half the span while the
+#   prediction stays. Agreement decides; the relative bound only catches garbage (all zeros give 1.0). 0.85 of 20
+#   images: a model that truly agrees on 95 % falls below by chance once in sixty; accuracy decides finer (choose.py).
+# int4w, int2w, int1w: rounding weights to so few bits without training gives another model, as expected. That the file
+#   holds what was rounded is checked at 8 bits, by the same code. At 2 and 1 bits outputs must only be finite.
 TOLERANCES: dict[Precision, Tolerance] = {
     "fp32": Tolerance(1e-3, 0.99),
     "fp16": Tolerance(2e-2, 0.98),
@@ -53,15 +53,15 @@ def compare(
 ) -> ParityRecord:
     """Compare logits [N, classes] of the same N pictures; `names` are (reference's, candidate's).
 
-    ParityError: shapes that differ, no pictures, an answer that is not finite (it names whose and which picture's).
+    ParityError: shapes that differ, no images, or an output that is not finite (names the side and the image).
     """
     if reference.shape != candidate.shape or reference.ndim != 2 or reference.size == 0:
         raise ParityError(
-            f"{names[1]} answered {list(candidate.shape)}, {names[0]} {list(reference.shape)}; "
-            "expected the same [N, classes] of both; export the model again"
+            f"{names[1]} returned {list(candidate.shape)}, {names[0]} {list(reference.shape)}; "
+            "expected the same [N, classes] from both; export the model again"
         )
-    for name, answers in zip(names, (reference, candidate), strict=True):
-        _require_finite(name, answers)
+    for name, logits in zip(names, (reference, candidate), strict=True):
+        _require_finite(name, logits)
     bounds = TOLERANCES[precision]
     tolerance = bounds.relative if tolerance is None else tolerance
     agreement_floor = bounds.agreement if agreement_floor is None else agreement_floor
@@ -85,12 +85,12 @@ def compare(
     )
 
 
-def _require_finite(name: str, answers: Array) -> None:
-    finite = np.isfinite(answers).all(axis=1)
+def _require_finite(name: str, logits: Array) -> None:
+    finite = np.isfinite(logits).all(axis=1)
     if not finite.all():
         first = int(np.flatnonzero(~finite)[0])
         raise ParityError(
-            f"{name}: {np.count_nonzero(~finite)} of {len(answers)} answers hold NaN or infinity, first for picture "
+            f"{name}: {np.count_nonzero(~finite)} of {len(logits)} outputs contain NaN or infinity, first for image "
             f"{first}; expected finite logits; check the model's weights and the input's mean and std"
         )
 
@@ -102,43 +102,43 @@ def compare_three_ways(
     backend: str,
     learned: Precision | None = None,
 ) -> tuple[ParityRecord, ...]:
-    """torch against ONNX Runtime, then the best reference against each precision of the engine that will serve, and
-    ONNX Runtime against its fp32: three sides of a triangle, so that a failure tells which step of the way broke.
+    """torch against ONNX Runtime, torch against each precision of the engine that will serve, and ONNX Runtime against
+    the engine's fp32: the three sides of a triangle, so that a failure shows which conversion broke.
 
-    torch is None for a model that came as ONNX: ONNX Runtime is the reference then. learned: what training made of the
-    net, so that the graph itself rounds: a sum of another order may fall on the other side of a rounding edge.
+    torch is None for a model that came as ONNX; ONNX Runtime is then the reference. learned: the precision that the
+    model was trained in, whose graph itself rounds, so a sum in another order may round the other way.
     """
-    net, graph = (f"{room} {learned or 'fp32'}" for room in ("torch", "onnxruntime"))
-    records = [] if torch is None else [compare(torch, onnxruntime, (net, graph), learned or "fp32")]
-    for precision, answers in engine.items():
+    module, graph = (f"{runner} {learned or 'fp32'}" for runner in ("torch", "onnxruntime"))
+    records = [] if torch is None else [compare(torch, onnxruntime, (module, graph), learned or "fp32")]
+    for precision, logits in engine.items():
         name = f"{backend} {precision}"
         if torch is not None:
-            records.append(compare(torch, answers, (net, name), precision))
+            records.append(compare(torch, logits, (module, name), precision))
         if torch is None or precision == "fp32":
-            records.append(compare(onnxruntime, answers, (graph, name), precision))
+            records.append(compare(onnxruntime, logits, (graph, name), precision))
     return tuple(records)
 
 
 def require_parity(records: Sequence[ParityRecord]) -> None:
-    """ParityError that names the pair and picture that are furthest beyond their bounds, and what to do."""
+    """ParityError that names the pair and the image that exceed their bounds most, and what to do."""
     failed = [record for record in records if not record.passed]
     if not failed:
         return
     worst = max(failed, key=lambda record: (record.relative / record.tolerance, -record.top1_agreement))
     raise ParityError(
         f"{worst.candidate} differs from {worst.reference}: relative {worst.relative:.2g} (at most "
-        f"{worst.tolerance:.2g}), top-1 agrees on {worst.top1_agreement:.1%} of {worst.images} pictures (at least "
-        f"{worst.agreement_floor:.1%}); the worst is picture {worst.worst_index}; {_advice(worst)}"
+        f"{worst.tolerance:.2g}), top-1 agrees on {worst.top1_agreement:.1%} of {worst.images} images (at least "
+        f"{worst.agreement_floor:.1%}); the worst is image {worst.worst_index}; {_advice(worst)}"
     )
 
 
 def _advice(record: ParityRecord) -> str:
     if record.candidate.endswith(("int8w", "int4w")):
-        return "raise `bits` of quantize_weights, or leave this precision out of `precisions` under [build]"
+        return "increase `bits` of quantize_weights, or remove this precision from `precisions` under [build]"
     if record.candidate.endswith(("int8", "int8d")):
-        return "calibrate on more pictures like the real ones, or leave int8 out of `precisions`"
+        return "calibrate on more images like the real ones, or remove int8 from `precisions`"
     if record.candidate.endswith(("bf16", "fp16")):
-        return "leave this precision out of `precisions` under [build]"
+        return "remove this precision from `precisions` under [build]"
     if record.candidate.startswith("onnxruntime"):
         return "the export changed the model: look for operations that depend on the batch or on training mode"
-    return "the back end changed the model: try --target=onnxruntime"
+    return "the back end changed the model; try --target=onnxruntime"
