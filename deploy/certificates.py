@@ -1,4 +1,4 @@
-"""Is a certificate what a device signed, and is that device trusted? Host side of deploy/runtime/device/signing.py."""
+"""Verifies that a device signed a certificate and that the device is trusted. runtime/device/signing.py signs."""
 
 from pathlib import Path
 
@@ -14,43 +14,43 @@ KEY_BYTES = 32
 
 
 def read_certificate(place: Path) -> tuple[bytes, Certificate]:
-    """(its JSON, the certificate). What `toolchain certify` prints will do as well: its last line holds it; UsageError,
-    RecordError."""
+    """(its JSON, the certificate). The output of `toolchain certify` is accepted too: its last line holds one.
+    UsageError, RecordError."""
     try:
         content = place.read_bytes().strip()
     except OSError as error:
         raise UsageError(
             f"{place}: {error.strerror}; expected a certificate: toolchain certify IMAGE --out=…"
         ) from error
-    document = _held(content) or _held(content.rpartition(b"\n")[2])
+    document = _find_document(content) or _find_document(content.rpartition(b"\n")[2])
     if document is None:
-        raise RecordError(f"{place}: not a certificate; expected what `toolchain certify IMAGE --out=…` wrote")
+        raise RecordError(f"{place}: not a certificate; expected a file written by `toolchain certify IMAGE --out=…`")
     return document, decode_record(document, Certificate, str(place), FORMAT)
 
 
-def _held(content: bytes) -> bytes | None:
-    """The JSON object itself, or what it has under `certificate`; None for no object."""
+def _find_document(content: bytes) -> bytes | None:
+    """The JSON object itself, or its member `certificate`; None when it is no object."""
     try:
-        found = msgspec.json.decode(content, type=dict[str, msgspec.Raw])
+        members = msgspec.json.decode(content, type=dict[str, msgspec.Raw])
     except msgspec.MsgspecError:
         return None
-    return bytes(found["certificate"]) if "certificate" in found else content
+    return bytes(members["certificate"]) if "certificate" in members else content
 
 
-def verify(document: bytes, certificate: Certificate, trusted: str | None = None) -> None:
-    """RecordError when it is not signed, was changed since, or not by the key `trusted` (base64)."""
+def verify_certificate(document: bytes, certificate: Certificate, trusted: str | None = None) -> None:
+    """RecordError when it is unsigned, was changed after signing, or was not signed by the key `trusted` (base64)."""
     if not certificate.signature:
-        raise RecordError("not signed: made before certificates were; make it again: toolchain certify IMAGE")
+        raise RecordError("not signed: older than signed certificates; issue a new one: toolchain certify IMAGE")
     if trusted is not None and trusted != certificate.key:
-        raise RecordError(f"signed by {certificate.key}, not by the key that is trusted, {trusted}")
+        raise RecordError(f"signed by {certificate.key}, not by the trusted key {trusted}")
     try:
         VerifyKey(decode_base64(certificate.key)).verify(signable_bytes(document), decode_base64(certificate.signature))
     except (BadSignatureError, ValueError, TypeError) as error:
-        raise RecordError("the signature does not fit: the certificate was changed after it was signed") from error
+        raise RecordError("the signature does not match: the certificate was changed after it was signed") from error
 
 
-def trusted_key(text: str | None) -> str | None:
-    """--key as base64, or the file that holds it; UsageError."""
+def read_trusted_key(text: str | None) -> str | None:
+    """The public key (base64) that --key gives, itself or as a file; UsageError."""
     if text is None:
         return None
     if Path(text).is_file():
@@ -58,7 +58,7 @@ def trusted_key(text: str | None) -> str | None:
     try:
         size = len(decode_base64(text))
     except RecordError as error:
-        raise UsageError(f"--key: {error}; expected a public key in base64, or a file with one") from error
+        raise UsageError(f"--key: {error}; expected a public key in base64, or a file that contains one") from error
     if size != KEY_BYTES:
-        raise UsageError(f"--key: {size} bytes; a public key has {KEY_BYTES}, in base64")
+        raise UsageError(f"--key: {size} bytes; expected a public key of {KEY_BYTES} bytes in base64")
     return text

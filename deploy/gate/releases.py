@@ -11,7 +11,7 @@ from deploy.docker.engine import connect
 from deploy.docker.labels import BUNDLE, NAME
 from deploy.gate.gate import Contestant
 from deploy.images.build import bundle_files, default_tag, find_image, manifest_from
-from deploy.ledger.ledger import Ledger, Other
+from deploy.ledger.ledger import Ledger, OtherRelease
 from toolchain.errors import DockerError, UsageError
 from toolchain.records.bundle import CERTIFY, MANIFEST, Bundle, open_bundle
 from toolchain.records.gate import ANCHOR, BASELINE, CANDIDATE
@@ -31,8 +31,8 @@ def contestants(
         image, bundle = _image_of(client, candidate)
         ledger.record_release(bundle, _size(client, image))
         manifest = bundle.manifest
-        others = ledger.others(bundle.digest, manifest.name, manifest.target)
-        itself = Other(bundle.digest, manifest.release, "", False)
+        others = ledger.other_releases(bundle.digest, manifest.name, manifest.target)
+        itself = OtherRelease(bundle.digest, manifest.release, "", False)
         before = _asked(client, against, (itself, *others), manifest.name) if against else _newest_sound(others)
         if before is None:
             return None
@@ -50,7 +50,7 @@ def release_in(image: str) -> Contestant:
         return _contestant(client, *_image_of(client, image))
 
 
-def _anchor(client: DockerClient, anchor: str | None, others: Sequence[Other], name: str) -> str | None:
+def _anchor(client: DockerClient, anchor: str | None, others: Sequence[OtherRelease], name: str) -> str | None:
     """The oldest release before it that is here as an image, unless another is asked for."""
     if anchor == NO_ANCHOR:
         return None
@@ -59,14 +59,14 @@ def _anchor(client: DockerClient, anchor: str | None, others: Sequence[Other], n
     return next((one.bundle for one in reversed(others) if one.older and _tag_of(client, one.bundle)), None)
 
 
-def _newest_sound(others: Sequence[Other]) -> str | None:
+def _newest_sound(others: Sequence[OtherRelease]) -> str | None:
     """Of those before it the newest release that passed; where none did, the newest that did not fail."""
     before = [one for one in others if one.older]
     passed = next((one.bundle for one in before if one.verdict == "passed"), None)
     return passed or next((one.bundle for one in before if one.verdict != "regressed"), None)
 
 
-def _asked(client: DockerClient, what: str, others: Sequence[Other], name: str) -> str:
+def _asked(client: DockerClient, what: str, others: Sequence[OtherRelease], name: str) -> str:
     """The bundle of a release's name or an image's tag."""
     named = next((one.bundle for one in others if one.release == what), None)
     if named:

@@ -1,4 +1,4 @@
-"""What `toolchain history` lists: releases x devices x accuracy x latency x size, as one query on the ledger."""
+"""The rows of `toolchain ledger history`: releases x devices with accuracy, latency and size, in one query."""
 
 from typing import Any
 
@@ -8,9 +8,9 @@ import sqlalchemy as sql
 from deploy.ledger.schema import certificates, devices, releases, reports
 
 
-class Row(msgspec.Struct, frozen=True):
-    """A release on a device. accuracy: of the serving precision on the test part, certified: on that device's sample,
-    both shares 0..1. None: not known, or (device and what follows) not measured anywhere yet."""
+class HistoryRow(msgspec.Struct, frozen=True):
+    """A release on a device. accuracy: top-1 of the serving precision on the test split; certified: on the device's own
+    sample; both are shares in 0..1. None: not known, or, from `device` on, not measured on any device yet."""
 
     bundle: str
     name: str
@@ -32,7 +32,7 @@ class Row(msgspec.Struct, frozen=True):
 
 def history_query(name: str | None) -> sql.Select[Any]:
     """Rows with the fields of Row, newest first; name: of one model only."""
-    # a report may be there before its release, or without it
+    # a report may arrive before its release, or without it
     known = sql.union(sql.select(releases.c.bundle), sql.select(reports.c.bundle)).subquery()
     r, m, both = releases.c, reports.c, sql.func.coalesce
     certified = (
@@ -44,7 +44,7 @@ def history_query(name: str | None) -> sql.Select[Any]:
         .scalar_subquery()
     )
     at = both(m.measured_at, r.recorded_at)
-    # the release's accuracy and size are those of the precision that serves
+    # a release's accuracy and size are those of its serving precision
     serving = sql.or_(m.precision.is_(None), m.precision == r.precision)
     query = sql.select(
         known.c.bundle,
@@ -60,8 +60,8 @@ def history_query(name: str | None) -> sql.Select[Any]:
         *(m.p50_ms, m.p90_ms, m.throughput_per_s, m.peak_memory_bytes, m.cold_start_s),
         at.label("at"),
     )
-    joined = known.outerjoin(releases, r.bundle == known.c.bundle).outerjoin(reports, m.bundle == known.c.bundle)
-    query = query.select_from(joined.outerjoin(devices, devices.c.device == m.device))
+    tables = known.outerjoin(releases, r.bundle == known.c.bundle).outerjoin(reports, m.bundle == known.c.bundle)
+    query = query.select_from(tables.outerjoin(devices, devices.c.device == m.device))
     if name is not None:
         query = query.where(both(r.name, m.name) == name)
     return query.order_by(at.desc(), known.c.bundle, m.report)

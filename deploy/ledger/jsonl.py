@@ -1,8 +1,8 @@
-"""A ledger as JSON lines, and back: for a fleet's machines that share no database, for other tools, for keeping.
+"""The ledger as JSON lines, and back: for machines that share no database, for other tools, for backups.
 
-A line is a release, report, certificate or gate, whole (every latency), with the digest of the bytes that were
-recorded; what does not fit its digest is refused (a release's is its bundle's, and is taken as told). Taking the same
-lines twice changes nothing.
+A line holds one whole release, report, certificate or gate (every latency included) and the digest of the recorded
+bytes. A line that does not match its digest is refused; the digest of a release is that of its bundle and is not
+checked. Importing the same lines twice changes nothing.
 """
 
 from collections import Counter
@@ -13,8 +13,8 @@ from typing import Any
 
 import msgspec
 
-from deploy.ledger.ledger import Kind, Ledger
-from deploy.ledger.samples import written
+from deploy.ledger.ledger import Ledger, RecordKind
+from deploy.ledger.samples import encode_document
 from toolchain.errors import RecordError
 from toolchain.records import certificate, gate, manifest, report
 from toolchain.records.bundle import Bundle
@@ -25,40 +25,40 @@ from toolchain.records.report import Report
 from toolchain.records.storage import decode_record
 
 
-class Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """record: as recorded. image_bytes, recorded_at: of a release alone, which cannot tell them itself."""
+class LedgerLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """record: as recorded. image_bytes, recorded_at: for releases only, whose manifest does not hold them."""
 
-    kind: Kind
+    kind: RecordKind
     digest: str
     record: dict[str, Any]
     image_bytes: int | None = None
     recorded_at: str = ""
 
 
-def exported(ledger: Ledger, name: str | None = None) -> Iterator[bytes]:
-    """Lines without their ends, releases first, each kind oldest first; name: of one model only."""
-    for kind, digest, content, more in ledger.contents():
+def dump_jsonl(ledger: Ledger, name: str | None = None) -> Iterator[bytes]:
+    """JSON lines without line ends: releases first, each kind oldest first. name: only this model."""
+    for kind, digest, content, more in ledger.iter_contents():
         record = msgspec.json.decode(content, type=dict[str, Any])
-        if name is None or _name(kind, record) == name:
-            yield msgspec.json.encode(Line(kind, digest, record, **more))
+        if name is None or _model_name(kind, record) == name:
+            yield msgspec.json.encode(LedgerLine(kind, digest, record, **more))
 
 
-def _name(kind: Kind, record: Mapping[str, Any]) -> object:
+def _model_name(kind: RecordKind, record: Mapping[str, Any]) -> object:
     return record["sides"]["candidate"]["name"] if kind == "gate" else record["name"]
 
 
-def imported(ledger: Ledger, lines: Iterable[bytes], place: str) -> Counter[str]:
-    """Keep all lines; how many of each kind. RecordError names the first that does not fit; those before it stay."""
+def load_jsonl(ledger: Ledger, lines: Iterable[bytes], place: str) -> Counter[str]:
+    """Record all lines and count them by kind. RecordError names the first bad line; the lines before it are kept."""
     counts: Counter[str] = Counter()
     for number, text in enumerate(lines, 1):
         if not text.strip():
             continue
         where = f"{place}, line {number}"
         try:
-            line = msgspec.json.decode(text, type=Line)
+            line = msgspec.json.decode(text, type=LedgerLine)
         except msgspec.MsgspecError as error:
-            raise RecordError(f"{where}: {error}; expected what `toolchain export` wrote") from error
-        content = written(line.record)
+            raise RecordError(f"{where}: {error}; expected a line of `toolchain ledger export`") from error
+        content = encode_document(line.record)
         if line.kind != "release" and sha256(content).hexdigest() != line.digest:
             raise RecordError(f"{where}: the {line.kind} was changed since it was recorded (digest differs)")
         _keep(ledger, line, content, where)
@@ -66,7 +66,7 @@ def imported(ledger: Ledger, lines: Iterable[bytes], place: str) -> Counter[str]
     return counts
 
 
-def _keep(ledger: Ledger, line: Line, content: bytes, where: str) -> None:
+def _keep(ledger: Ledger, line: LedgerLine, content: bytes, where: str) -> None:
     if line.kind == "report":
         ledger.keep_report(content, decode_record(content, Report, where, report.FORMAT))
     elif line.kind == "certificate":
@@ -74,5 +74,5 @@ def _keep(ledger: Ledger, line: Line, content: bytes, where: str) -> None:
     elif line.kind == "gate":
         ledger.keep_gate(content, decode_record(content, Gate, where, gate.FORMAT))
     else:
-        made = Bundle(Path(), decode_record(content, Manifest, where, manifest.FORMAT), line.digest)
-        ledger.record_release(made, line.image_bytes, content, line.recorded_at)
+        bundle = Bundle(Path(), decode_record(content, Manifest, where, manifest.FORMAT), line.digest)
+        ledger.record_release(bundle, line.image_bytes, content, line.recorded_at)

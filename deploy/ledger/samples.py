@@ -1,79 +1,82 @@
-"""Reports and gates in two parts: JSON that a person can read in the database, and every latency, exactly, as packed
-bytes. Put together they are the very bytes that were recorded, whatever fields their kind has got since."""
+"""Splits a report or gate into readable JSON and its packed latency samples, and joins the two again.
+
+Joined, they are exactly the bytes that were recorded, even when the record type has gained fields since."""
 
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
-from deploy.ledger.codec import packed, unpacked
+from deploy.ledger.codec import pack, unpack
 from toolchain.records.gate import Round
 from toolchain.records.report import Report
 
-Joined = Callable[[str, bytes], bytes]
+JoinDocument = Callable[[str, bytes], bytes]
 
 
-class _Latencies(msgspec.Struct, frozen=True):
-    """What a report is without when it lies in the ledger as JSON."""
+class _ReportLatencies(msgspec.Struct, frozen=True):
+    """The samples that a report in the ledger keeps outside of its JSON."""
 
     scenarios: tuple[tuple[float, ...], ...]
     duet: dict[str, tuple[tuple[float, ...], ...]] | None
 
 
-def parted(content: bytes) -> tuple[str, bytes]:
-    """A report's bytes as JSON without its latencies, and they. Of the bytes and not of a record: a record that has
-    grown since would write others."""
+def split_report(content: bytes) -> tuple[str, bytes]:
+    """(JSON without latencies, packed latencies) of a report's bytes. Works on bytes, not on a Report: a record
+    type that has gained fields since would encode differently."""
     report = _read(content)
-    scenarios = tuple(tuple(one["latencies_ms"]) for one in report["scenarios"])
-    duet = report["duet"] and {name: tuple(map(tuple, found)) for name, found in report["duet"]["latencies_ms"].items()}
+    scenarios = tuple(tuple(scenario["latencies_ms"]) for scenario in report["scenarios"])
+    duet = report["duet"] and {
+        name: tuple(map(tuple, rounds)) for name, rounds in report["duet"]["latencies_ms"].items()
+    }
     for scenario in report["scenarios"]:
         scenario["latencies_ms"] = []
     if report["duet"]:
         report["duet"]["latencies_ms"] = {}
-    return written(report).decode(), packed(_Latencies(scenarios, duet))
+    return encode_document(report).decode(), pack(_ReportLatencies(scenarios, duet))
 
 
-def joined(document: str, content: bytes) -> bytes:
-    """The report's bytes as they were recorded."""
-    report, latencies = _read(document), unpacked(content, dict[str, Any])
+def join_report(document: str, content: bytes) -> bytes:
+    """The bytes of a report as they were recorded; the reverse of split_report()."""
+    report, latencies = _read(document), unpack(content, dict[str, Any])
     for scenario, values in zip(report["scenarios"], latencies["scenarios"], strict=True):
         scenario["latencies_ms"] = values
     if report["duet"] is not None:
         report["duet"]["latencies_ms"] = dict(sorted(latencies["duet"].items()))
-    return written(report)
+    return encode_document(report)
 
 
-def parted_gate(content: bytes) -> tuple[str, bytes]:
-    """A gate's bytes as JSON without its rounds, and they."""
+def split_gate(content: bytes) -> tuple[str, bytes]:
+    """(JSON without rounds, packed rounds) of a gate's bytes."""
     gate = _read(content)
     rounds = msgspec.convert((gate["rounds"], gate["confirming"]), tuple[tuple[Round, ...], tuple[Round, ...]])
-    return written(gate | {"rounds": [], "confirming": []}).decode(), packed(rounds)
+    return encode_document(gate | {"rounds": [], "confirming": []}).decode(), pack(rounds)
 
 
-def joined_gate(document: str, content: bytes) -> bytes:
-    """The gate's bytes as they were recorded."""
+def join_gate(document: str, content: bytes) -> bytes:
+    """The bytes of a gate as they were recorded; the reverse of split_gate()."""
     gate = _read(document)
-    gate["rounds"], gate["confirming"] = unpacked(content, list[Any])
-    for one in (*gate["rounds"], *gate["confirming"]):
-        one |= {key: dict(sorted(value.items())) for key, value in one.items()}
-    return written(gate)
+    gate["rounds"], gate["confirming"] = unpack(content, list[Any])
+    for measured in (*gate["rounds"], *gate["confirming"]):
+        measured |= {key: dict(sorted(value.items())) for key, value in measured.items()}
+    return encode_document(gate)
 
 
 def _read(document: str | bytes) -> dict[str, Any]:
     return msgspec.json.decode(document, type=dict[str, Any])
 
 
-def written(record: dict[str, Any]) -> bytes:
-    """As records.files.encoded() writes a struct: fields in their order, dicts sorted, as they are in the document."""
+def encode_document(record: dict[str, Any]) -> bytes:
+    """Formatted as storage.encode_record() formats a struct; keeps the order of keys."""
     return msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n"
 
 
 def p50_p90_ms(report: Report) -> tuple[float | None, float | None]:
-    """Of SingleStream, where there were samples enough."""
-    single = next((one for one in report.scenarios if one.scenario == "SingleStream"), None)
+    """Of the SingleStream scenario; None where there were too few samples."""
+    single = next((scenario for scenario in report.scenarios if scenario.scenario == "SingleStream"), None)
     return (single.percentile_ms(50.0), single.percentile_ms(90.0)) if single else (None, None)
 
 
 def offline_per_s(report: Report) -> float | None:
-    """Pictures a second of Offline, where it was run."""
-    return next((one.throughput_per_s for one in report.scenarios if one.scenario == "Offline"), None)
+    """Images per second of the Offline scenario; None where it was not run."""
+    return next((each.throughput_per_s for each in report.scenarios if each.scenario == "Offline"), None)

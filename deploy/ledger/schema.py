@@ -1,4 +1,4 @@
-"""The ledger's tables. Only their shape; ledger.py fills and reads them.
+"""The ledger's tables; ledger.py reads and writes them.
 
 Format history
 1  first (0.1.0)
@@ -27,10 +27,10 @@ releases = sql.Table(
     sql.Column("target", sql.Text, nullable=False),
     sql.Column("model", sql.Text, nullable=False),
     sql.Column("precision", sql.Text, nullable=False),
-    sql.Column("accuracy_fp32", sql.Double),  # top-1, share 0..1; null: no labelled test part
+    sql.Column("accuracy_fp32", sql.Double),  # top-1, share 0..1; null: no labelled test split
     sql.Column("accuracy", sql.Double),
     sql.Column("size_bytes", sql.BigInteger, nullable=False),
-    sql.Column("image_bytes", sql.BigInteger),  # null: no image made of it yet
+    sql.Column("image_bytes", sql.BigInteger),  # null: no image built yet
     sql.Column("manifest", sql.Text, nullable=False),
     sql.Column("recorded_at", sql.Text, nullable=False),
 )
@@ -43,7 +43,7 @@ devices = sql.Table(
     sql.Column("fingerprint", sql.Text, nullable=False),
 )
 
-# No foreign key to releases: an edge machine may report on an image whose bundle it never had.
+# No foreign key to releases: an edge server may report on an image whose bundle is not in this ledger.
 reports = sql.Table(
     "reports",
     metadata,
@@ -62,7 +62,7 @@ reports = sql.Table(
     sql.Column("cold_start_s", sql.Double),
     sql.Column("measured_at", sql.Text, nullable=False),
     sql.Column("document", sql.Text, nullable=False),  # the report's JSON without its latencies
-    sql.Column("latencies", sql.LargeBinary, nullable=False),  # all of them, exactly: packing.py
+    sql.Column("latencies", sql.LargeBinary, nullable=False),  # every one, lossless: codec.py
 )
 
 certificates = sql.Table(
@@ -80,22 +80,22 @@ certificates = sql.Table(
     sql.Column("document", sql.Text, nullable=False),
 )
 
-# No foreign key to releases here either. A gate of a release against itself tells how much noise this device makes.
+# No foreign key to releases here either. A gate of a release against itself measures the noise of the device.
 gates = sql.Table(
     "gates",
     metadata,
     sql.Column("gate", DIGEST, primary_key=True),
     sql.Column("candidate", DIGEST, nullable=False, index=True),
     sql.Column("baseline", DIGEST, nullable=False),
-    sql.Column("device", sql.ForeignKey(devices.c.device)),  # null: the containers did not tell
+    sql.Column("device", sql.ForeignKey(devices.c.device)),  # null: the containers did not report one
     sql.Column("name", sql.Text, nullable=False),
     sql.Column("threads", sql.Integer, nullable=False),
     sql.Column("verdict", sql.Text, nullable=False),
-    sql.Column("slower", sql.Double, nullable=False),  # on purpose, by the self-test; 0: as it is
+    sql.Column("slower", sql.Double, nullable=False),  # slow-down injected by the self-test, as a factor; 0: none
     sql.Column("judged_at", sql.Text, nullable=False),
     sql.Column("document", sql.Text, nullable=False),  # the gate's JSON without its rounds
-    sql.Column("rounds", sql.LargeBinary, nullable=False),  # all of them, exactly: packing.py
+    sql.Column("rounds", sql.LargeBinary, nullable=False),  # every one, lossless: codec.py
 )
 
-# from a format to the next
+# from each format number to the next
 MIGRATIONS: Mapping[int, Callable[[sql.Connection], None]] = {1: gates.create}

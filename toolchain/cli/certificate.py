@@ -35,15 +35,15 @@ def verify(certificate: Path, *, key: str | None = None, bundle: Path | None = N
         key: the public key that is trusted, in base64 or a file; without it any device's will do
         bundle: the bundle's folder that it must be of
     """
-    from deploy.certificates import read_certificate, trusted_key, verify
+    from deploy.certificates import read_certificate, read_trusted_key, verify_certificate
     from toolchain.errors import RecordError
     from toolchain.records.bundle import open_bundle
     from toolchain.views.bundle import as_json
     from toolchain.views.certificate import certificate_page
 
-    trusted = trusted_key(key)
+    trusted = read_trusted_key(key)
     document, found = read_certificate(certificate)
-    verify(document, found, trusted)
+    verify_certificate(document, found, trusted)
     if bundle is not None and open_bundle(bundle).digest != found.bundle:
         raise RecordError(f"{certificate}: of bundle {found.bundle[:12]}, not of {bundle}")
     print(certificate_page(found), end="\n\n")

@@ -16,7 +16,7 @@ def history(name: str | None = None, *, limit: int = 20, plot: Path | None = Non
         plot: draw p50 by release into this .png or .svg
         ledger: a database URL; without it $TOOLCHAIN_LEDGER, else .toolchain/ledger.sqlite
     """
-    from deploy.ledger.change_points import creeps
+    from deploy.ledger.change_points import find_release_changes
     from deploy.ledger.ledger import Ledger
     from toolchain.progress import say
     from toolchain.views.bundle import as_json, history_table
@@ -25,7 +25,7 @@ def history(name: str | None = None, *, limit: int = 20, plot: Path | None = Non
         raise UsageError(f"--limit={limit}: expected 1 or more")
     with Ledger(ledger) as book:
         known = book.history(name, max(limit, LOOKED_BACK))
-    rows, changes = known[:limit], creeps(known)
+    rows, changes = known[:limit], find_release_changes(known)
     if plot:
         from toolchain.report.plots import picture, trend
 
@@ -49,13 +49,13 @@ def export(name: str | None = None, *, out: Path | None = None, ledger: str | No
     """
     import sys
 
-    from deploy.ledger.jsonl import exported
+    from deploy.ledger.jsonl import dump_jsonl
     from deploy.ledger.ledger import Ledger
     from toolchain.records.storage import check_output_path, write_atomically
     from toolchain.views.bundle import as_json
 
     with Ledger(ledger) as book:
-        lines = exported(book, name)
+        lines = dump_jsonl(book, name)
         if out is None:
             for line in lines:
                 sys.stdout.write(line.decode() + "\n")
@@ -73,7 +73,7 @@ def import_(lines: Path, *, ledger: str | None = None) -> None:
         lines: the file
         ledger: a database URL; without it $TOOLCHAIN_LEDGER, else .toolchain/ledger.sqlite
     """
-    from deploy.ledger.jsonl import imported
+    from deploy.ledger.jsonl import load_jsonl
     from deploy.ledger.ledger import Ledger
     from toolchain.views.bundle import as_json
 
@@ -82,7 +82,7 @@ def import_(lines: Path, *, ledger: str | None = None) -> None:
     except OSError as error:
         raise UsageError(f"{lines}: {error.strerror}; expected what `toolchain export --out=…` wrote") from error
     with file, Ledger(ledger) as book:
-        counts = imported(book, file, str(lines))
+        counts = load_jsonl(book, file, str(lines))
     print(as_json({"taken": dict(sorted(counts.items()))}))
 
 

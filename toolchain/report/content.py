@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from deploy.ledger.change_points import Creep, creeps
-from deploy.ledger.history import Row
+from deploy.ledger.change_points import ReleaseChange, find_release_changes
+from deploy.ledger.history import HistoryRow
 from deploy.ledger.ledger import Ledger
 from toolchain.errors import UsageError
 from toolchain.records.gate import Gate
@@ -20,8 +20,8 @@ class Told:
     bundle: str
     manifest: Manifest
     gate: Gate | None
-    history: tuple[Row, ...]
-    changes: tuple[Creep, ...] = ()
+    history: tuple[HistoryRow, ...]
+    changes: tuple[ReleaseChange, ...] = ()
 
 
 def told(name: str, release: str | None, ledger: Ledger) -> Told:
@@ -30,9 +30,9 @@ def told(name: str, release: str | None, ledger: Ledger) -> Told:
     if not history:
         known = ", ".join(dict.fromkeys(one.name for one in ledger.history(limit=RELEASES))) or "none"
         raise UsageError(f"no release of '{name}' in the ledger; it has: {known}")
-    bundle = ledger.bundle(name, release)
+    bundle = ledger.find_bundle(name, release)
     if bundle is None:
         releases = ", ".join(dict.fromkeys(one.release for one in history))
         raise UsageError(f"no release '{release}' of {name} in the ledger; it has: {releases}")
     gates = ledger.gates(bundle)
-    return Told(bundle, ledger.manifest(bundle), gates[-1] if gates else None, history, creeps(history))
+    return Told(bundle, ledger.manifest(bundle), gates[-1] if gates else None, history, find_release_changes(history))

@@ -15,8 +15,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from deploy.gate.selftest import Rate
-from deploy.ledger.change_points import Creep
-from deploy.ledger.history import Row
+from deploy.ledger.change_points import ReleaseChange
+from deploy.ledger.history import HistoryRow
 from toolchain.errors import UsageError
 from toolchain.records.gate import BASELINE, CANDIDATE, Gate, Round
 from toolchain.records.manifest import Candidate, StepRecord
@@ -170,9 +170,9 @@ def _p50(one: Round, side: str) -> float:
     return float(np.median(np.concatenate(one.latencies_ms[side])))
 
 
-def trend(rows: Sequence[Row], changes: Sequence[Creep] = ()) -> Figure | None:
+def trend(rows: Sequence[HistoryRow], changes: Sequence[ReleaseChange] = ()) -> Figure | None:
     """p50 of each report by release, oldest first, a line a device; a dashed line where a level changed."""
-    known: dict[str, list[Row]] = {}
+    known: dict[str, list[HistoryRow]] = {}
     for one in reversed(rows):
         if one.p50_ms is not None and one.device:
             known.setdefault(one.device, []).append(one)

@@ -15,7 +15,7 @@ from toolchain.tables import Draw, table
 from toolchain.views.steps import steps_page
 
 if TYPE_CHECKING:
-    from deploy.ledger.history import Row
+    from deploy.ledger.history import HistoryRow
 
 MB = 1e6
 
@@ -165,7 +165,7 @@ def shortened(labels: tuple[str, ...], most: int = 10) -> str:
     return f"{len(labels)}: {shown}" + (", ..." if len(labels) > most else "")
 
 
-def history_table(rows: "Sequence[Row]", draw: Draw = table) -> str:
+def history_table(rows: "Sequence[HistoryRow]", draw: Draw = table) -> str:
     """The ledger's releases by device, newest first."""
     shown = [
         (

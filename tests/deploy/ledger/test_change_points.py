@@ -2,8 +2,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from deploy.ledger.change_points import Change, change_points, creeps
-from deploy.ledger.history import Row
+from deploy.ledger.change_points import ChangePoint, find_change_points, find_release_changes
+from deploy.ledger.history import HistoryRow
 
 
 def noisy(levels: list[float], each: int, seed: int = 0, noise: float = 0.02) -> list[float]:
@@ -12,31 +12,31 @@ def noisy(levels: list[float], each: int, seed: int = 0, noise: float = 0.02) ->
 
 
 def test_a_step_is_found_where_it_happened() -> None:
-    (found,) = change_points(noisy([1.0, 1.1], 10))
-    assert isinstance(found, Change)
+    (found,) = find_change_points(noisy([1.0, 1.1], 10))
+    assert isinstance(found, ChangePoint)
     assert abs(found.at - 10) <= 1
     assert found.change == pytest.approx(0.1, abs=0.03)
     assert found.p < 0.01
 
 
 def test_there_and_back_are_two_changes() -> None:
-    first, second = change_points(noisy([1.0, 1.2, 1.0], 10))
+    first, second = find_change_points(noisy([1.0, 1.2, 1.0], 10))
     assert (first.at, second.at) == (10, 20)
     assert first.change > 0 > second.change
 
 
 def test_a_level_history_has_none_in_nearly_all_of_200() -> None:
     """Its own false-alarm rate: the permutation test's 1 %, less what is below 3 %."""
-    assert sum(bool(change_points(noisy([1.0], 20, seed, 0.05))) for seed in range(200)) <= 6
+    assert sum(bool(find_change_points(noisy([1.0], 20, seed, 0.05))) for seed in range(200)) <= 6
 
 
 @pytest.mark.parametrize("values", [[], [1.0] * 5, [1.0] * 20, noisy([1.0, 1.01], 30, noise=0.001)])
 def test_too_few_values_or_too_small_a_change_say_nothing(values: list[float]) -> None:
-    assert change_points(values) == ()
+    assert find_change_points(values) == ()
 
 
 def test_each_model_and_device_has_a_history_of_its_own_told_in_a_sentence() -> None:
-    blank = dict.fromkeys(Row.__struct_fields__)
+    blank = dict.fromkeys(HistoryRow.__struct_fields__)
     plain = msgspec.convert(
         {
             **blank,
@@ -48,12 +48,12 @@ def test_each_model_and_device_has_a_history_of_its_own_told_in_a_sentence() -> 
             "device": "Xeon",
             "at": "",
         },
-        Row,
+        HistoryRow,
     )
     values = noisy([1.0, 1.1], 8)
     rows = [msgspec.structs.replace(plain, release=str(at + 1), p50_ms=ms) for at, ms in enumerate(values)]
     other = [msgspec.structs.replace(one, device="A6000", p50_ms=0.5) for one in rows]
-    (found,) = creeps([*rows, *other][::-1])
+    (found,) = find_release_changes([*rows, *other][::-1])
     assert (found.device, found.after, found.began) == ("Xeon", "8", "9")
     assert found.sentence.startswith("p50 of net (fp32) on Xeon is ")
-    assert "% slower since release 9 (up to 8 it was level; p = 0.00" in found.sentence
+    assert "% slower since release 9 (level until release 8; p = 0.00" in found.sentence

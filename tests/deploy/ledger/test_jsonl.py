@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.ledger.jsonl import exported, imported
+from deploy.ledger.jsonl import dump_jsonl, load_jsonl
 from deploy.ledger.ledger import Ledger
 from tests.bundles import null_bundle
 from tests.deploy.ledger.ledgers import certificate, gate_of, report
@@ -18,23 +18,23 @@ def lines(tmp_path: Path) -> list[bytes]:
         ledger.record_report(report(bundle.digest))
         ledger.record_certificate(certificate(bundle.digest))
         ledger.record_gate(gate_of(bundle.digest))
-        return list(exported(ledger))
+        return list(dump_jsonl(ledger))
 
 
 def test_what_goes_out_comes_in_whole_and_twice_changes_nothing(lines: list[bytes], tmp_path: Path) -> None:
     assert [json.loads(line)["kind"] for line in lines] == ["release", "certificate", "report", "gate"]
     with Ledger(tmp_path / "two.sqlite") as other:
-        assert imported(other, lines, "here") == dict.fromkeys(("release", "certificate", "report", "gate"), 1)
-        imported(other, [*lines, b"\n"], "here")
-        assert list(exported(other)) == lines
+        assert load_jsonl(other, lines, "here") == dict.fromkeys(("release", "certificate", "report", "gate"), 1)
+        load_jsonl(other, [*lines, b"\n"], "here")
+        assert list(dump_jsonl(other)) == lines
         (row,) = other.history()
         assert row.image_bytes == 1234
 
 
 def test_a_model_may_go_out_alone(lines: list[bytes], tmp_path: Path) -> None:
     with Ledger(tmp_path / "one.sqlite") as ledger:
-        assert list(exported(ledger, "null")) == lines
-        assert list(exported(ledger, "other")) == []
+        assert list(dump_jsonl(ledger, "null")) == lines
+        assert list(dump_jsonl(ledger, "other")) == []
 
 
 def test_a_changed_latency_is_refused_by_its_line(lines: list[bytes], tmp_path: Path) -> None:
@@ -42,6 +42,6 @@ def test_a_changed_latency_is_refused_by_its_line(lines: list[bytes], tmp_path: 
     assert forged != lines[2]
     with Ledger(tmp_path / "two.sqlite") as other:
         with pytest.raises(RecordError, match=r"^here, line 2: the report was changed since it was recorded"):
-            imported(other, [lines[0], forged], "here")
-        with pytest.raises(RecordError, match=r"^here, line 1: .*expected what `toolchain export` wrote$"):
-            imported(other, [b"hello"], "here")
+            load_jsonl(other, [lines[0], forged], "here")
+        with pytest.raises(RecordError, match=r"^here, line 1: .*expected a line of `toolchain ledger export`$"):
+            load_jsonl(other, [b"hello"], "here")

@@ -167,7 +167,7 @@ def test_latencies_that_cannot_be_unpacked_are_named(tmp_path: Path) -> None:
 def test_a_corrupt_file_is_refused_in_one_line_and_left_alone(content: bytes, tmp_path: Path) -> None:
     place = tmp_path / "ledger.sqlite"
     place.write_bytes(content)
-    with pytest.raises(RecordError, match="move that file away, and a new ledger is begun") as caught, Ledger(place):
+    with pytest.raises(RecordError, match="move that file away; a new ledger is then created") as caught, Ledger(place):
         pass
     assert str(caught.value).startswith(f"{place}: the ledger cannot be used: ")
     assert "\n" not in str(caught.value)

@@ -29,10 +29,10 @@ def test_noise_is_what_gates_of_a_release_against_itself_found_on_that_device(pl
         for besides in ({"slower": 0.05}, {"threads": 1}, {"fingerprint": other}):
             ledger.record_gate(gate_of(**same, **besides))
         ledger.record_gate(gate_of())
-        noise = ledger.noise("null", "fp32", DEVICE, 2)
+        noise = ledger.self_gate_noise("null", "fp32", DEVICE, 2)
         assert list(noise) == ["p50"]
         assert sorted(noise["p50"]) == pytest.approx([-0.01005, 0.0198], abs=1e-4)
-        assert ledger.noise("null", "int8", DEVICE, 2) == {}
+        assert ledger.self_gate_noise("null", "int8", DEVICE, 2) == {}
 
 
 def test_other_releases_are_told_newest_first_with_the_verdict_of_their_last_gate(place: str, tmp_path: Path) -> None:
@@ -45,14 +45,14 @@ def test_other_releases_are_told_newest_first_with_the_verdict_of_their_last_gat
             ledger.record_gate(gate_of(second, first, verdict=verdict, judged_at=f"2026-01-0{number + 1}"))
         ledger.record_gate(gate_of(third, second))
         ledger.record_gate(gate_of(first, first))  # against itself: says nothing of the release
-        found = ledger.others(last, "null", "null")
+        found = ledger.other_releases(last, "null", "null")
         assert found == ((third, "2", "passed", True), (second, "1", "regressed", True), (first, "0", "", True))
-        assert [(one.release, one.older) for one in ledger.others(second, "null", "null")] == [
+        assert [(one.release, one.older) for one in ledger.other_releases(second, "null", "null")] == [
             ("3", False),
             ("2", False),
             ("0", True),
         ]
-        assert ledger.others(last, "null", "openvino") == ledger.others(last, "net", "null") == ()
+        assert ledger.other_releases(last, "null", "openvino") == ledger.other_releases(last, "net", "null") == ()
 
 
 def test_a_ledger_of_the_first_format_is_brought_up_to_date_with_all_that_it_holds(place: str) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from deploy.certificates import read_certificate, verify
+from deploy.certificates import read_certificate, verify_certificate
 from tests.bundles import null_bundle
 from tests.deploy.runtime.server import CAT, serving
 from tests.deploy.runtime.test_server import failed
@@ -37,7 +37,7 @@ def test_a_server_is_ready_with_its_certificate_and_shows_it(tmp_path: Path) -> 
         assert json.loads(server.ask("GET", "/v2/models/null")[2])["platform"] == "null_int8"
         place = tmp_path / "c.json"
         place.write_bytes(server.ask("GET", "/certificate")[2])
-        verify(*read_certificate(place))
+        verify_certificate(*read_certificate(place))
         metrics = server.ask("GET", "/metrics")[2].decode()
         assert "edge_certificate_passed 1" in metrics
         issued = datetime.fromisoformat(about["certificate"]["issued_at"]).timestamp()

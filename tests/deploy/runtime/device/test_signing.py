@@ -5,7 +5,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from deploy.certificates import read_certificate, trusted_key, verify
+from deploy.certificates import read_certificate, read_trusted_key, verify_certificate
 from deploy.runtime.device.signing import KEY, signed, signing_key
 from tests.deploy.ledger.ledgers import certificate
 from toolchain.errors import DeviceError, RecordError, UsageError
@@ -19,11 +19,11 @@ def made(folder: Path) -> Certificate:
 
 def test_what_was_signed_is_verified_with_and_without_a_trusted_key(tmp_path: Path) -> None:
     found = made(tmp_path)
-    verify(encode_record(found), found)
-    verify(encode_record(found), found, found.key)
+    verify_certificate(encode_record(found), found)
+    verify_certificate(encode_record(found), found, found.key)
     other = signed(certificate("b" * 64), signing_key(None, None))
-    with pytest.raises(RecordError, match="not by the key that is trusted"):
-        verify(encode_record(other), other, found.key)
+    with pytest.raises(RecordError, match="not by the trusted key"):
+        verify_certificate(encode_record(other), other, found.key)
 
 
 def test_one_changed_figure_breaks_the_signature(tmp_path: Path) -> None:
@@ -34,19 +34,19 @@ def test_one_changed_figure_breaks_the_signature(tmp_path: Path) -> None:
     place.write_bytes(changed)
     document, read = read_certificate(place)
     with pytest.raises(RecordError, match="changed after it was signed"):
-        verify(document, read)
+        verify_certificate(document, read)
 
 
 def test_a_certificate_that_was_never_signed_is_refused() -> None:
     with pytest.raises(RecordError, match="not signed"):
-        verify(encode_record(certificate("b" * 64)), certificate("b" * 64))
+        verify_certificate(encode_record(certificate("b" * 64)), certificate("b" * 64))
 
 
 def test_a_document_that_holds_the_certificate_will_do(tmp_path: Path) -> None:
     found = made(tmp_path)
     place = tmp_path / "c.json"
     place.write_bytes(b'some table\n\n{"passed":true,"certificate":' + msgspec.json.encode(found) + b"}\n")
-    verify(*read_certificate(place))
+    verify_certificate(*read_certificate(place))
     place.write_text("hello")
     with pytest.raises(RecordError, match="not a certificate"):
         read_certificate(place)
@@ -78,8 +78,8 @@ def test_a_trusted_key_is_text_or_a_file(tmp_path: Path) -> None:
     key = b64encode(bytes(32)).decode()
     place = tmp_path / "device.pub"
     place.write_text(key + "\n")
-    assert trusted_key(str(place)) == trusted_key(key) == key
-    assert trusted_key(None) is None
+    assert read_trusted_key(str(place)) == read_trusted_key(key) == key
+    assert read_trusted_key(None) is None
     for wrong in ("hello!", b64encode(bytes(4)).decode()):
         with pytest.raises(UsageError, match="--key: "):
-            trusted_key(wrong)
+            read_trusted_key(wrong)
