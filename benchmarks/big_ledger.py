@@ -125,7 +125,7 @@ def rows(reports: int = REPORTS) -> list[Row]:
             history = seconds(lambda: ledger.history("net", 50))
             whole = ledger.reports(f"{1:064x}")
             others = seconds(lambda: ledger.other_releases(f"{1:064x}", "net", "openvino"))
-            noise = seconds(lambda: ledger.self_gate_noise("net", "int8", DEVICE, 2))
+            noise = seconds(lambda: ledger.gate_noise("net", "int8", DEVICE, 2))
         assert whole[0] == msgspec.structs.replace(report(1), format=whole[0].format)
         size = place.stat().st_size
     what = f"ledger of {len(kept):,} reports of {LATENCIES:,} latencies"

@@ -61,7 +61,7 @@ def floors(
 ) -> dict[str, float]:
     """How far equal releases of this model lie apart on this device, by metric, where enough gates of a release against
     itself have told."""
-    effects = ledger.self_gate_noise(candidate.name, precision, device, engine_threads)
+    effects = ledger.gate_noise(candidate.name, precision, device, engine_threads)
     learned = {metric: noise_floor(found) for metric, found in effects.items()}
     return {metric: floor for metric, floor in learned.items() if floor is not None}
 

@@ -6,6 +6,7 @@ import msgspec
 import sqlalchemy as sql
 
 from deploy.ledger.schema import certificates, devices, releases, reports
+from toolchain.records.fingerprint import Fingerprint
 
 
 class HistoryRow(msgspec.Struct, frozen=True):
@@ -65,3 +66,9 @@ def history_query(name: str | None) -> sql.Select[Any]:
     if name is not None:
         query = query.where(both(r.name, m.name) == name)
     return query.order_by(at.desc(), known.c.bundle, m.report)
+
+
+def device_label(fingerprint: Fingerprint) -> str:
+    """A device in one line, for tables."""
+    cpus = fingerprint.cpu_quota or fingerprint.cpus_allowed
+    return f"{fingerprint.gpu or fingerprint.cpu_model or fingerprint.architecture}, {cpus:g} CPUs"

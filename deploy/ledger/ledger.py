@@ -4,7 +4,6 @@ Stores and lists; does not judge. Rows are keyed by the digest of their content,
 """
 
 import os
-import zlib
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -13,21 +12,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, NamedTuple, Self
 
-import msgspec
 import sqlalchemy as sql
 from sqlalchemy.dialects import postgresql, sqlite
 
+from deploy.ledger import samples
 from deploy.ledger.database import database_url, display_url, engine_for, prepare, transaction
-from deploy.ledger.history import HistoryRow, history_query
-from deploy.ledger.samples import (
-    JoinDocument,
-    join_gate,
-    join_report,
-    offline_per_s,
-    p50_p90_ms,
-    split_gate,
-    split_report,
-)
+from deploy.ledger.history import HistoryRow, device_label, history_query
+from deploy.ledger.samples import offline_per_s, p50_p90_ms, split_gate, split_report
 from deploy.ledger.schema import certificates, devices, gates, releases, reports
 from toolchain.errors import RecordError
 from toolchain.paths import home
@@ -190,9 +181,7 @@ class Ledger:
             rows = connection.execute(query.order_by(gates.c.judged_at, gates.c.gate)).all()
         return tuple(self._load_gate(*row) for row in rows)
 
-    def self_gate_noise(
-        self, name: str, precision: str, fingerprint: Fingerprint, threads: int
-    ) -> dict[str, list[float]]:
+    def gate_noise(self, name: str, precision: str, fingerprint: Fingerprint, threads: int) -> dict[str, list[float]]:
         """By metric, the log-ratios that gates of a release against itself measured for this model on this device."""
         device = sha256(encode_record(fingerprint)).hexdigest()
         query = sql.select(gates.c.document).where(gates.c.candidate == gates.c.baseline, gates.c.slower == 0)
@@ -265,37 +254,27 @@ class Ledger:
             for digest, text in connection.execute(sql.select(c.certificate, c.document).order_by(c.issued_at)):
                 yield "certificate", digest, text.encode(), {}
             for row in connection.execute(sql.select(m.report, m.document, m.latencies).order_by(m.measured_at)):
-                yield (
-                    "report",
-                    row[0],
-                    self._joined_bytes(*row, join_report, "report", "measure again: toolchain bench"),
-                    {},
-                )
+                yield "report", row[0], self._report_bytes(*row), {}
             for row in connection.execute(sql.select(g.gate, g.document, g.rounds).order_by(g.judged_at)):
-                yield "gate", row[0], self._joined_bytes(*row, join_gate, "gate", "run it again: toolchain gate"), {}
+                yield "gate", row[0], self._gate_bytes(*row), {}
 
     def _load_report(self, digest: str, document: str, latencies: bytes) -> Report:
-        content = self._joined_bytes(
-            digest, document, latencies, join_report, "report", "measure again: toolchain bench"
-        )
+        content = self._report_bytes(digest, document, latencies)
         return decode_record(content, Report, self._location(digest, "report"), REPORT_FORMAT)
 
     def _load_gate(self, digest: str, document: str, rounds: bytes) -> Gate:
-        content = self._joined_bytes(digest, document, rounds, join_gate, "gate", "run it again: toolchain gate")
+        content = self._gate_bytes(digest, document, rounds)
         return decode_record(content, Gate, self._location(digest, "gate"), GATE_FORMAT)
 
-    def _joined_bytes(
-        self, digest: str, document: str, latencies: bytes, join: JoinDocument, kind: str, cure: str
-    ) -> bytes:
-        """The recorded bytes; RecordError when they do not match their digest."""
-        place = self._location(digest, kind)
-        try:
-            content = join(document, latencies)
-        except (zlib.error, msgspec.MsgspecError, ValueError, LookupError, TypeError) as error:
-            raise RecordError(f"{place}: its latencies cannot be read ({error}); {cure}") from error
-        if sha256(content).hexdigest() != digest:
-            raise RecordError(f"{place}: changed since it was recorded (digest differs); {cure}")
-        return content
+    def _report_bytes(self, digest: str, document: str, latencies: bytes) -> bytes:
+        place = self._location(digest, "report")
+        return samples.join_checked(
+            samples.join_report, digest, document, latencies, place, "measure again: toolchain bench"
+        )
+
+    def _gate_bytes(self, digest: str, document: str, rounds: bytes) -> bytes:
+        place = self._location(digest, "gate")
+        return samples.join_checked(samples.join_gate, digest, document, rounds, place, "run it again: toolchain gate")
 
     def _location(self, digest: str, kind: str) -> str:
         return f"{display_url(self._engine.url)}: {kind} {digest[:12]}"
@@ -311,9 +290,3 @@ class Ledger:
         """Insert, unless there is a row with this digest already."""
         insert = postgresql.insert if self._engine.dialect.name == "postgresql" else sqlite.insert
         connection.execute(insert(table).values(**values).on_conflict_do_nothing())
-
-
-def device_label(fingerprint: Fingerprint) -> str:
-    """A device in one line, for tables."""
-    cpus = fingerprint.cpu_quota or fingerprint.cpus_allowed
-    return f"{fingerprint.gpu or fingerprint.cpu_model or fingerprint.architecture}, {cpus:g} CPUs"

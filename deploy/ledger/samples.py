@@ -2,12 +2,15 @@
 
 Joined, they are exactly the bytes that were recorded, even when the record type has gained fields since."""
 
+import zlib
 from collections.abc import Callable
+from hashlib import sha256
 from typing import Any
 
 import msgspec
 
 from deploy.ledger.codec import pack, unpack
+from toolchain.errors import RecordError
 from toolchain.records.gate import Round
 from toolchain.records.report import Report
 
@@ -60,6 +63,17 @@ def join_gate(document: str, content: bytes) -> bytes:
     for measured in (*gate["rounds"], *gate["confirming"]):
         measured |= {key: dict(sorted(value.items())) for key, value in measured.items()}
     return encode_document(gate)
+
+
+def join_checked(join: JoinDocument, digest: str, document: str, content: bytes, place: str, advice: str) -> bytes:
+    """join(document, content), the recorded bytes; RecordError when they do not match `digest`."""
+    try:
+        joined = join(document, content)
+    except (zlib.error, msgspec.MsgspecError, ValueError, LookupError, TypeError) as error:
+        raise RecordError(f"{place}: its latencies cannot be read ({error}); {advice}") from error
+    if sha256(joined).hexdigest() != digest:
+        raise RecordError(f"{place}: changed since it was recorded (digest differs); {advice}")
+    return joined
 
 
 def _read(document: str | bytes) -> dict[str, Any]:

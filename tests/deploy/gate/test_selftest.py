@@ -27,7 +27,7 @@ def test_a_release_against_itself_passes_and_slowed_it_is_seen(tmp_path: Path) -
     said: list[str] = []
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
         trials = selftest(NET, (0.0, 0.1), 3, QUICK, ledger, said.append)
-        noise = ledger.self_gate_noise("net", "fp32", DEVICE, 1)
+        noise = ledger.gate_noise("net", "fp32", DEVICE, 1)
     assert [(one.slower, one.verdict) for one in trials] == [(0.0, "passed"), (0.1, "regressed")] * 3
     assert len(noise["p50"]) == 3  # of the gates as they are only
     assert said[1].startswith("gate 2 of 6: 10% slower: regressed after ")

@@ -29,10 +29,10 @@ def test_noise_is_what_gates_of_a_release_against_itself_found_on_that_device(pl
         for besides in ({"slower": 0.05}, {"threads": 1}, {"fingerprint": other}):
             ledger.record_gate(gate_of(**same, **besides))
         ledger.record_gate(gate_of())
-        noise = ledger.self_gate_noise("null", "fp32", DEVICE, 2)
+        noise = ledger.gate_noise("null", "fp32", DEVICE, 2)
         assert list(noise) == ["p50"]
         assert sorted(noise["p50"]) == pytest.approx([-0.01005, 0.0198], abs=1e-4)
-        assert ledger.self_gate_noise("null", "int8", DEVICE, 2) == {}
+        assert ledger.gate_noise("null", "int8", DEVICE, 2) == {}
 
 
 def test_other_releases_are_told_newest_first_with_the_verdict_of_their_last_gate(place: str, tmp_path: Path) -> None:
