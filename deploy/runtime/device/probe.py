@@ -23,23 +23,43 @@ ISA = (
     *("asimd", "asimdhp", "asimddp", "fphp", "i8mm", "bf16"),
     *("sve", "sve2", "svei8mm", "svebf16", "sme"),
 )
+_AVX2 = ("sse4_2", "avx", "f16c", "fma", "avx2")
+_AVX512 = (*_AVX2, "avx512f", "avx512bw", "avx512dq", "avx512vl")
+_FP16 = (*_AVX512, "avx512_vnni", "avx512_bf16", "avx_vnni", "avx512_fp16")
+_AMX = (*_FP16, "amx_tile", "amx_int8", "amx_bf16")
+CAPS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")  # the first that is set counts
+# What a cap leaves to oneDNN, whose kernels are OpenVINO's and torch's (its guide, "CPU Dispatcher Control"). A value
+# that is not here leaves all, as oneDNN does with one that it does not know.
+LEFT_BY = {
+    "SSE41": ("sse4_2",),
+    "AVX": ("sse4_2", "avx"),
+    "AVX2": _AVX2,
+    "AVX2_VNNI": (*_AVX2, "avx_vnni"),
+    "AVX2_VNNI_2": (*_AVX2, "avx_vnni", "avx_vnni_int8"),
+    "AVX512_CORE": _AVX512,
+    "AVX512_CORE_VNNI": (*_AVX512, "avx512_vnni"),
+    "AVX512_CORE_BF16": (*_AVX512, "avx512_vnni", "avx512_bf16"),
+    "AVX512_CORE_FP16": _FP16,
+    "AVX10_1_512": _FP16,
+    "AVX512_CORE_AMX": _AMX,
+    "AVX10_1_512_AMX": _AMX,
+}
 
 
 def fingerprint(root: Path = ROOT) -> Fingerprint:
     """What this device is; a few milliseconds (tens where nvidia-smi must be asked)."""
     processors = cpuinfo(root)
-    flags = _flags(processors)
     gpu, driver = gpu_and_driver(root)
     return Fingerprint(
         architecture=platform.machine(),
         cpu_model=_cpu_model(processors),
-        cpu_isa=tuple(name for name in ISA if name in flags),
+        cpu_isa=_cpu_isa(processors),
         cores=len(processors),
         cpus_allowed=cpus_allowed(root),
         cpu_quota=cpu_quota(root),
         governor=_governor(root),
         kernel=read(root / "proc/sys/kernel/osrelease"),
-        hypervisor="hypervisor" in flags,
+        hypervisor="hypervisor" in _flags(processors),
         memory_bytes=_memory_bytes(root),
         memory_limit_bytes=memory_limit_bytes(root),
         gpu=gpu,
@@ -50,6 +70,16 @@ def fingerprint(root: Path = ROOT) -> Fingerprint:
         turbo=_turbo(root),
         clock_mhz=_clock_mhz(root),
     )
+
+
+def cpu_isa(root: Path = ROOT) -> tuple[str, ...]:
+    """The instruction sets that engines may use here: those that every CPU has, less what oneDNN is kept from."""
+    return _cpu_isa(cpuinfo(root))
+
+
+def cpu_model(root: Path = ROOT) -> str:
+    """The model's name, and what keeps engines from some of its instructions."""
+    return _cpu_model(cpuinfo(root))
 
 
 def threads(root: Path = ROOT) -> int:
@@ -158,14 +188,28 @@ def _flags(processors: tuple[dict[str, str], ...]) -> frozenset[str]:
     return frozenset(set.intersection(*sets)) if sets else frozenset()
 
 
+def _cpu_isa(processors: tuple[dict[str, str], ...]) -> tuple[str, ...]:
+    """OpenVINO cannot be asked: its list of abilities names BF16 under a cap of AVX2 too. ONNX Runtime heeds no cap:
+    under one it has more than is told here."""
+    flags, left = _flags(processors), LEFT_BY.get(_cap()[1], ISA)
+    return tuple(name for name in ISA if name in flags and name in left)
+
+
+def _cap() -> tuple[str, str]:
+    """The variable that holds oneDNN back, and the level that it holds it to; ("", "") where there is none."""
+    given = ((name, os.environ.get(name, "").upper()) for name in CAPS)
+    return next(((name, level) for name, level in given if level), ("", ""))
+
+
 def _cpu_model(processors: tuple[dict[str, str], ...]) -> str:
-    """The model's name; on ARM, which has none there, implementer and part."""
+    """The model's name; on ARM, which has none there, implementer and part. And the cap, where there is one."""
     if not processors:
         return ""
-    first = processors[0]
+    first, (variable, level) = processors[0], _cap()
+    name = first.get("model name", "")
     if "CPU part" in first:
-        return f"ARM implementer {first.get('CPU implementer', '?')} part {first['CPU part']}"
-    return first.get("model name", "")
+        name = f"ARM implementer {first.get('CPU implementer', '?')} part {first['CPU part']}"
+    return f"{name}, held to {level} by {variable}" if level in LEFT_BY else name
 
 
 def _governor(root: Path) -> str:

@@ -5,9 +5,16 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from deploy.runtime.device.probe import cpus_allowed, fingerprint, missing_needs, threads
+from deploy.runtime.device.probe import CAPS, cpus_allowed, fingerprint, missing_needs, threads
 from tests.deploy.runtime.device.devices import device
 from toolchain.records.manifest import Needs
+
+
+@pytest.fixture(autouse=True)
+def uncapped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Recorded devices are told as they are, whatever holds this process back."""
+    for name in CAPS:
+        monkeypatch.delenv(name, raising=False)
 
 
 def test_a_recorded_container_is_told_whole(tmp_path: Path) -> None:
@@ -19,6 +26,46 @@ def test_a_recorded_container_is_told_whole(tmp_path: Path) -> None:
     assert (found.memory_bytes, found.memory_limit_bytes) == (24684096 * 1024, 512 * 2**20)
     assert (found.kernel, found.hypervisor, found.governor) == ("6.18.44", True, "")
     assert (found.gpu, found.gpu_driver) == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("variable", "level", "left", "gone"),
+    [
+        ("ONEDNN_MAX_CPU_ISA", "AVX2", {"avx2", "fma"}, {"avx512f", "avx_vnni", "avx512_bf16"}),
+        ("DNNL_MAX_CPU_ISA", "avx2_vnni", {"avx2", "avx_vnni"}, {"avx512f", "avx512_vnni"}),
+        ("ONEDNN_MAX_CPU_ISA", "AVX512_CORE", {"avx512vl"}, {"avx_vnni", "avx512_vnni", "avx512_bf16"}),
+        ("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16", {"avx512_vnni", "avx512_bf16"}, {"avx512_fp16", "avx_vnni"}),
+    ],
+)
+def test_what_onednn_is_kept_from_is_not_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, level: str, left: set[str], gone: set[str]
+) -> None:
+    whole = fingerprint(device(tmp_path, "docker-v1"))
+    monkeypatch.setenv(variable, level)
+    found = fingerprint(tmp_path)
+    assert left < set(found.cpu_isa)
+    assert gone <= set(whole.cpu_isa)
+    assert not gone & set(found.cpu_isa)
+    assert found.cpu_model == f"Intel(R) Xeon(R) Processor, held to {level.upper()} by {variable}"
+    assert missing_needs(Needs(found.architecture, tuple(sorted(gone))), found) == (
+        f"this device's CPU ({found.cpu_model}) lacks {', '.join(sorted(gone))}, which the bundle needs; "
+        "build the bundle on such a device: toolchain build RECIPE"
+    )
+
+
+@pytest.mark.parametrize("level", ["", "DEFAULT", "avx4096"])
+def test_a_cap_that_onednn_does_not_heed_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, level: str
+) -> None:
+    whole = fingerprint(device(tmp_path, "docker-v1"))
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", level)
+    assert fingerprint(tmp_path) == whole
+
+
+def test_the_newer_name_of_the_cap_counts_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DNNL_MAX_CPU_ISA", "AVX512_CORE")
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    assert "avx512f" not in fingerprint(device(tmp_path, "docker-v1")).cpu_isa
 
 
 def test_an_arm_device_with_gpus_is_told_by_what_all_its_cores_have(tmp_path: Path) -> None:

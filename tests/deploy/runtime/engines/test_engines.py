@@ -135,6 +135,16 @@ def test_a_precision_that_openvino_does_not_know_is_refused(tmp_path):
         open_engine(tmp_path, msgspec.structs.replace(candidate, precision="int8d"), Settings(threads=1))
 
 
+def test_bf16_is_refused_where_the_cpu_would_compute_something_else(tmp_path, monkeypatch):
+    """512-bit fp32 instructions are not enough either: OpenVINO plays bf16 by them, three times slower than fp32."""
+    monkeypatch.setattr("deploy.runtime.engines.openvino.cpu_isa", lambda: ("avx2", "avx512f", "avx512_vnni"))
+    monkeypatch.setattr("deploy.runtime.engines.openvino.cpu_model", lambda: "Xeon")
+    candidate = backend("openvino").build(tiny_onnx(tmp_path / "in.onnx"), tmp_path, "bf16", None)
+    refusal = r"^model\.xml is to run in bf16; this CPU \(Xeon\) lacks avx512_bf16; serve fp32 or int8 here$"
+    with pytest.raises(DeviceError, match=refusal):
+        open_engine(tmp_path, candidate, Settings(threads=1))
+
+
 @pytest.mark.parametrize("damage", [lambda content: b"x" + content, lambda content: content[:-20]])
 def test_a_broken_packed_file_is_refused_in_one_line(damage, tmp_path):
     candidate = backend("openvino").build(tiny_onnx(tmp_path / "in.onnx"), tmp_path, "int4w", None)
