@@ -8,9 +8,11 @@ import onnxruntime
 import pytest
 
 from deploy.runtime.engines import Settings, open_engine
+from deploy.runtime.engines.openvino import BF16
 from tests.backends.tiny import CLASSES, SHAPE, pictures, tiny_onnx
+from tests.instructions import has
 from toolchain.backends import Backend, Calibration, backend
-from toolchain.errors import BackendError
+from toolchain.errors import BackendError, DeviceError
 from toolchain.parity import compare
 from toolchain.records.manifest import Precision
 from toolchain.records.tensors import TensorSpec
@@ -21,7 +23,8 @@ REMADE = (".plan",)  # TensorRT's builder gives other bytes of the same size eac
 
 def check_backend(name: str, precision: Precision, folder: Path, answers: bool = True) -> None:
     """Build from an ONNX, open with the engine of the same name (or what stands in for it where it has no device),
-    answer like ONNX Runtime (when it `answers`)."""
+    answer like ONNX Runtime (when it `answers`). What this CPU cannot compute is built all the same, and its engine is
+    refused."""
     module = backend(name)
     assert name == module.NAME
     assert precision in module.PRECISIONS
@@ -41,6 +44,10 @@ def check_backend(name: str, precision: Precision, folder: Path, answers: bool =
         same = file.endswith(REMADE) or content == (folder / "again" / file).read_bytes()
         assert same, f"{file} differs between two builds"
         assert str(folder).encode() not in content, f"{file} holds a path of the build machine"
+    if (opened.backend, precision) == ("openvino", "bf16") and not has(*BF16):
+        with pytest.raises(DeviceError, match=r"model\.xml is to run in bf16; this CPU \(.+\) lacks avx512_bf16;"):
+            open_engine(made, opened, Settings(threads=1))
+        return
     reference = onnxruntime.InferenceSession(str(onnx), providers=["CPUExecutionProvider"])
     with open_engine(made, opened, Settings(threads=1)) as engine:
         assert engine.inputs == (TensorSpec("image", "uint8", (None, *SHAPE)),)

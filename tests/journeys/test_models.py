@@ -9,6 +9,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torchvision.models import shufflenet_v2_x0_5
 
+from deploy.runtime.engines.openvino import BF16
+from tests.instructions import has
 from tests.journeys.conftest import Toolchain
 from tests.journeys.own import changed
 from tests.journeys.said import half_written
@@ -139,7 +141,14 @@ quantize = { samples = 50 }
     assert [step.step for step in bundle.manifest.steps] == ["model", "prune_channels", "finetune", "quantize"]
     assert pruned.macs < 0.6 * before.macs
     assert pruned.parameters == trained.parameters == quantized.parameters < 0.6 * before.parameters
-    assert {one.precision for one in bundle.manifest.candidates if one.latency_ms} == {"fp32", "bf16", "int8"}
+    candidates = {one.precision: one for one in bundle.manifest.candidates}
+    assert set(candidates) == {"fp32", "bf16", "int8"}
+    if not has(*BF16):
+        refused = candidates.pop("bf16")
+        assert refused.latency_ms is refused.accuracy is None
+        assert refused.verdict.startswith("cannot run here: model.xml is to run in bf16; this CPU (")
+    assert all(one.latency_ms for one in candidates.values())
     golden = bundle.read_arrays("sample.npz")
     assert golden["inputs"].shape[1:] == (32, 48, 3)
-    assert all(np.isfinite(golden[f"outputs_{one.precision}"]).all() for one in bundle.manifest.candidates)
+    assert {name for name in golden if name.startswith("outputs_")} == {f"outputs_{name}" for name in candidates}
+    assert all(np.isfinite(golden[f"outputs_{name}"]).all() for name in candidates)
