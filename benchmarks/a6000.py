@@ -10,8 +10,8 @@ from typing import Any
 
 from benchmarks.gate import run
 from deploy.containers.commands import benched
+from toolchain.cli.console import log_to_stderr
 from toolchain.errors import ToolchainError
-from toolchain.progress import say
 from toolchain.records.report import Report
 from toolchain.tables import table
 
@@ -39,7 +39,7 @@ def measured(recipe: str) -> Iterator[Report]:
     image = run("image", bundle["bundle"])["tag"]
     manifest: dict[str, Any] = run("show", bundle["bundle"])
     for candidate in manifest["candidates"]:
-        yield benched(image, SECONDS, say, "all", precision=candidate["precision"])
+        yield benched(image, SECONDS, "all", precision=candidate["precision"])
 
 
 def line(found: Report) -> tuple[object, ...]:
@@ -56,6 +56,7 @@ def line(found: Report) -> tuple[object, ...]:
 
 
 def main() -> None:
+    log_to_stderr()
     try:
         reports = [one for recipe in RECIPES for one in measured(recipe)]
     except (ToolchainError, subprocess.CalledProcessError) as error:

@@ -24,6 +24,7 @@ from benchmarks.compression.distillation import distillation
 from benchmarks.compression.distillation_runs import Budget
 from benchmarks.compression.zoo_net import NETS
 from benchmarks.rows import Row, print_rows, row
+from toolchain.cli.console import log_to_stderr
 from toolchain.compress import POST_EXPORT_STEPS
 from toolchain.records.bundle import open_bundle
 from toolchain.records.manifest import Manifest
@@ -201,6 +202,7 @@ def others(quick: bool) -> Iterator[Row]:
 
 
 def main() -> None:
+    log_to_stderr()
     import torch
 
     quick = bool(os.environ.get("QUICK"))

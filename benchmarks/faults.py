@@ -24,8 +24,8 @@ from deploy.containers.commands import certified
 from deploy.containers.publishing import Reach
 from deploy.containers.serve import run, stop
 from deploy.images.build import build_image
+from toolchain.cli.console import log_to_stderr
 from toolchain.errors import DockerError
-from toolchain.progress import say
 from toolchain.records.bundle import Bundle, file_record, open_bundle, write_bundle
 
 ROOT = Path(__file__).parent.parent
@@ -101,12 +101,12 @@ def corrupted(sound: Bundle) -> Path:
 
 def judged(bundle: Bundle) -> tuple[bool, bool, str]:
     """(certified, a server of it became ready, the first check that failed), in real containers."""
-    image = build_image(bundle, None, say)
-    given = certified(image.tag, say)
+    image = build_image(bundle, None)
+    given = certified(image.tag)
     failed = "; ".join(f"{one.name}: {one.found}, expected {one.expected}" for one in given.checks if not one.passed)
     name = f"edge-bench-faults-{bundle.manifest.release}"
     try:
-        run(image.tag, Reach(0), name, say)
+        run(image.tag, Reach(0), name)
     except DockerError as error:
         return given.passed, False, failed or str(error)
     stop(name)
@@ -132,4 +132,5 @@ def rows() -> Iterator[Row]:
 
 
 if __name__ == "__main__":
+    log_to_stderr()
     print_rows(list(rows()))

@@ -22,13 +22,13 @@ from typing import Any
 
 import msgspec
 
-from benchmarks import big_ledger, faults
+from benchmarks import big_ledger, faults, logger
 from benchmarks.peers import compared
 from benchmarks.rows import Row, print_rows, row
 from deploy.gate.selftest import Rate
 from deploy.gate.statistics import median, wilson
 from deploy.ledger.ledger import Ledger
-from toolchain.progress import say
+from toolchain.cli.console import log_to_stderr
 from toolchain.records.gate import Gate
 from toolchain.records.storage import encode_record, write_atomically
 from toolchain.tables import table
@@ -99,9 +99,9 @@ def kept(what: str, tag: str, gates: int, measure: Callable[[], Rate]) -> Rate:
     """What was measured already by the run that this one goes on with, else measured now."""
     place = WORK / "done" / f"{what}-{tag.replace(':', '-')}-{gates}.json"
     if place.is_file():
-        say(f"bench: {what} was measured before the interruption ({place})")
+        logger.info(f"bench: {what} was measured before the interruption ({place})")
         return msgspec.json.decode(place.read_bytes(), type=Rate)
-    say(f"bench: {what}, {gates} gates")
+    logger.info(f"bench: {what}, {gates} gates")
     found = measure()
     write_atomically(place, encode_record(found))
     return found
@@ -186,6 +186,7 @@ def peers_page(gates: tuple[Gate, ...]) -> str:
 
 
 def main() -> None:
+    log_to_stderr()
     share = QUICK_SHARE if os.environ.get("QUICK") else 1
     print_rows([*faults.rows(), *verdicts(share), *big_ledger.rows(big_ledger.REPORTS // share)])
     rmtree(WORK / "done")

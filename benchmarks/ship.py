@@ -16,13 +16,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from benchmarks import logger
 from benchmarks.rows import Row, print_rows, row
 from benchmarks.shipping.faults import fault_rows
 from benchmarks.shipping.shipped import Rack, rack
 from benchmarks.shipping.trust import tampered_rows
 from tests.edges import why_not
 from tests.shipped import clean, left_behind, serves, tag, under_load
-from toolchain.progress import say
+from toolchain.cli.console import log_to_stderr
 
 ROOT = Path(__file__).parent.parent
 MODEL_BYTES, CAPACITY_S, LOAD_SHARE, SWITCHES = 20_000_000, 5.0, 0.8, 20
@@ -51,7 +52,7 @@ def switch_row(rig: Rack, switches: int) -> Iterator[Row]:
         for number in range(switches):
             told = rig.told("rollback", "edge1", "--why=bench")
             so_far = sum(answers.values())
-            say(f"switch {number + 1} of {switches}: to {told['live']}, {so_far} answers so far")
+            logger.info(f"switch {number + 1} of {switches}: to {told['live']}, {so_far} answers so far")
     lost = sum(count for answer, count in answers.items() if answer != "200")
     note = f"{sum(answers.values())} requests at {LOAD_SHARE:.0%} of {capacity:.0f}/s, half over kept connections"
     yield row(f"requests that failed in {switches} switches under load", lost, "<=", 0, "", note)
@@ -106,7 +107,7 @@ def reproducible_row(rig: Rack) -> Row:
         with tempfile.TemporaryDirectory() as at, checkout(Path(at) / "checkout") as clone:
             environment = {**os.environ, "DOCKER_HOST": f"unix://{edge.socket}", "PYTHONPATH": str(clone)}
             asked = [sys.executable, "-m", "toolchain", "image", str(rig.folder / "1.bundle"), f"--tag=again:{number}"]
-            say(f"building in a clean checkout, on {edge.name}")
+            logger.info(f"building in a clean checkout, on {edge.name}")
             done = subprocess.run(
                 asked, cwd=clone, env=environment, stdout=subprocess.PIPE, text=True, check=True
             )  # fmt: skip
@@ -123,6 +124,7 @@ def reproducible_row(rig: Rack) -> Row:
 
 
 def main() -> None:
+    log_to_stderr()
     reason = why_not()
     if reason:
         raise SystemExit(f"bench-ship: {reason}")

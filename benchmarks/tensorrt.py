@@ -16,6 +16,7 @@ import onnx
 import torch
 import torchvision
 
+from benchmarks import logger
 from benchmarks.gate import run
 from benchmarks.rows import Row, print_rows, row
 from benchmarks.tensorrt_build import Built
@@ -24,9 +25,9 @@ from toolchain.backends.calibration import Calibration
 from toolchain.backends.tensorrt import A6000, USUAL_BATCHES
 from toolchain.backends.tensorrt_layers import convolution_sizes, count_types, inspect_layers
 from toolchain.backends.tensorrt_onnx import typed_graph
+from toolchain.cli.console import log_to_stderr
 from toolchain.errors import DeviceError
 from toolchain.export import onnx_from_torch
-from toolchain.progress import say
 from toolchain.records.manifest import Precision
 from toolchain.records.tensorrt_layers import LayerInspection
 from toolchain.records.tensors import Preprocessing
@@ -64,7 +65,7 @@ def builds(folder: Path) -> Iterator[Row]:
     for name, precisions in wanted.items():
         graph = exported(name, folder)
         for precision in precisions:
-            say(f"bench: {name}, {precision}")
+            logger.info(f"bench: {name}, {precision}")
             found, audit = built(graph, precision)
             sizes = f"plan {found.plan_bytes / 1e6:.1f} MB, {audit.kernels} kernels"
             note = f"{found.engine}, SM86, batches 1 to 32; {sizes}"
@@ -110,6 +111,7 @@ def on_a_gpu() -> Row:
 
 
 def main() -> None:
+    log_to_stderr()
     with tempfile.TemporaryDirectory(prefix="bench-tensorrt-") as folder:
         print_rows([*builds(Path(folder)), *example(), conformance(), on_a_gpu()])
 

@@ -1,5 +1,5 @@
 """Bundle -> image -> servers, and whether it may go."""
 
-from collections.abc import Callable
+import logging
 
-Say = Callable[[str], None]  # where progress goes, a line at a time
+logging.getLogger(__name__).addHandler(logging.NullHandler())

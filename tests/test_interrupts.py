@@ -21,7 +21,7 @@ def swallowed() -> None:
 
 
 def test_a_swallowed_interrupt_ends_the_work_at_the_next_stage(tmp_path: Path) -> None:
-    stages = Stages(tmp_path, lambda _: None)
+    stages = Stages(tmp_path)
     with pytest.raises(KeyboardInterrupt), listening():
         stages.made("first", "first", {}, lambda *_: swallowed())
         stages.made("second", "second", {}, lambda *_: None)

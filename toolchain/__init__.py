@@ -3,4 +3,7 @@
 The making: the only place that knows torch.
 """
 
+import logging
+
 __version__ = "0.1.0"
+logging.getLogger(__name__).addHandler(logging.NullHandler())

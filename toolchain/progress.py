@@ -1,9 +1,11 @@
 """What long work shows on stderr: lines for a log, one line that is rewritten for a terminal."""
 
+import logging
 import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sized
+from contextlib import contextmanager
 from typing import TypeVar
 
 from toolchain.interrupts import check
@@ -17,10 +19,16 @@ def silent() -> bool:
     return os.environ.get("LOCAL_RANK", "0") != "0"
 
 
-def say(text: str) -> None:
-    """A line on stderr."""
-    if not silent():
-        print(text, file=sys.stderr, flush=True)
+@contextmanager
+def quiet(name: str) -> Iterator[None]:
+    """Withhold the messages of the loggers under `name`, warnings excepted, while the block runs."""
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def counted(items: Iterable[ItemT], what: str, total: int | None = None) -> Iterator[ItemT]:

@@ -17,6 +17,7 @@ from benchmarks.rows import Row, print_rows
 from deploy.runtime.device.probe import threads
 from deploy.runtime.engines import Settings, open_engine
 from toolchain.backends import backend
+from toolchain.cli.console import log_to_stderr
 from toolchain.compress.metrics import accuracy
 from toolchain.compress.quantization.restore import learned_quantization, rebuild_qat_layers
 from toolchain.data import Split, load
@@ -97,4 +98,5 @@ def rows() -> list[Row]:
 
 
 if __name__ == "__main__":
+    log_to_stderr()
     print_rows(rows())

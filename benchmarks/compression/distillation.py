@@ -17,6 +17,7 @@ from statistics import fmean, variance
 
 from benchmarks.compression.distillation_runs import KINDS, NONE, TEST_IMAGES, Budget, Kind, Run, runs
 from benchmarks.rows import Row, print_rows
+from toolchain.cli.console import log_to_stderr
 from toolchain.tables import table
 
 
@@ -95,6 +96,7 @@ def distillation(budget: Budget, workers: int | None = None) -> tuple[list[Row],
 
 
 def main() -> None:
+    log_to_stderr()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("samples", "epochs", "seeds", "workers"):
         parser.add_argument(f"--{name}", type=int, default=getattr(Budget(), name, None))

@@ -16,9 +16,9 @@ from typing import Any
 
 import msgspec
 
+from toolchain.cli.console import log_to_stderr
 from toolchain.job.stages import code_digest
 from toolchain.paths import home
-from toolchain.progress import say
 from toolchain.records.storage import digest_of, encode_record, write_atomically
 from toolchain.records.tensors import Preprocessing
 
@@ -151,7 +151,8 @@ def _done(kind: Kind, seed: int, options: dict[str, Any], work: Path) -> Run:
         torch.manual_seed(seed)
         student = cifar_network(STUDENT, 10).eval()
     title = f"{kind.name}, seed {seed}"
-    context = StepContext(data, PREPROCESSING, work, seed, lambda text: say(f"{title}: {text}"))
+    log_to_stderr(f"{title}: %(message)s")  # several train at once
+    context = StepContext(data, PREPROCESSING, work, seed)
     steps = parse_steps(({kind.step: options},), title)
     check_steps(steps, CompressedModel(student), context, title)
     module = steps[0][1].apply(CompressedModel(student), context).module

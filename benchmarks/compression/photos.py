@@ -11,11 +11,13 @@ import numpy as np
 
 from deploy.runtime.device.probe import threads
 from deploy.runtime.engines import Settings, serving_engine
+from toolchain.cli.console import log_to_stderr
 from toolchain.data import load
 from toolchain.records.bundle import open_bundle
 
 
 def main() -> None:
+    log_to_stderr()
     bundle = open_bundle(Path(sys.argv[1]))
     test = load(bundle.manifest.data.name, bundle.manifest.preprocessing).split("test")
     images, named = np.ascontiguousarray(test.images[:]), {}

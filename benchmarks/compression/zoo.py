@@ -14,8 +14,9 @@ from shutil import rmtree
 import msgspec
 import torch
 
-from benchmarks.compression.zoo_net import NETS, THREADS, Found, code, measured, say
+from benchmarks.compression.zoo_net import NETS, THREADS, Found, code, measured
 from benchmarks.rows import Row, print_rows
+from toolchain.cli.console import log_to_stderr
 from toolchain.errors import ToolchainError
 from toolchain.job.stages import Stages
 from toolchain.paths import home
@@ -43,7 +44,7 @@ def result(name: str) -> Found:
     path = folder / "found.json"
     if path.is_file() and (found := msgspec.json.decode(path.read_bytes(), type=Found)).code == code():
         return found
-    found = measured(name, Stages(folder, say))
+    found = measured(name, Stages(folder))
     write_atomically(path, encode_record(found))
     return found
 
@@ -85,6 +86,7 @@ def rows(names: Sequence[str]) -> list[Row]:
 
 
 def main() -> None:
+    log_to_stderr()
     names = [name for name in os.environ.get("NETS", "").split(",") if name] or list(NETS)
     unknown = [name for name in names if name not in NETS]
     if unknown:

@@ -4,7 +4,6 @@ No net is trained to know anything: untrained.py says what stands in for that, a
 besides, so that agreement means something; accuracy means nothing.
 """
 
-import sys
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -19,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from benchmarks import logger
 from benchmarks.compression.untrained import BATCH, fitted, normed
 from deploy.runtime.engines import Settings, open_engine
 from toolchain.backends import Calibration, backend
@@ -188,7 +188,7 @@ def measured(name: str, stages: Stages) -> Found:
         "blocks",
         f"{name}: one block fewer",
         {"seed": SEED},
-        lambda to, work: keep(to, without_a_block(whole, StepContext(data, shape, work, SEED, say))),
+        lambda to, work: keep(to, without_a_block(whole, StepContext(data, shape, work, SEED))),
     )
     artifacts = [
         made("whole", whole, shape, stages, None),
@@ -206,7 +206,7 @@ def measured(name: str, stages: Stages) -> Found:
 
 def make_nets(name: str, data: DataSet, shape: Preprocessing, folder: Path, work: Path) -> None:
     """The net as it came, its BatchNorms settled, and the pruned one, able to tell the data's classes apart."""
-    seen, context = pictures(data, shape), StepContext(data, shape, work, SEED, say)
+    seen, context = pictures(data, shape), StepContext(data, shape, work, SEED)
     with torch.random.fork_rng([]):
         torch.manual_seed(SEED)
         whole, weights = architecture(name, shape, len(data.classes))
@@ -243,7 +243,7 @@ def compared(
     module: nn.Module, artifacts: list[Made], shape: Preprocessing, images: Images
 ) -> tuple[ParityRecord, ...]:
     """The pruned net by torch, ONNX Runtime and the engine in fp32 and int8."""
-    say("  parity")
+    logger.info("  parity")
     _, *narrow = artifacts
     answers = {one.precision: engine_answers(at, one, Settings(THREADS), images) for at, one, _ in narrow}
     graph = ort_logits(narrow[0][2], images, BATCHES)
@@ -252,7 +252,7 @@ def compared(
 
 def timed(artifacts: list[Made], images: Images) -> tuple[float, ...]:
     """Medians of one picture, in turn in one run: whole fp32, pruned fp32, pruned int8."""
-    say("  latency")
+    logger.info("  latency")
     with ExitStack() as stack:
         engines = {
             str(number): stack.enter_context(open_engine(at, one, Settings(THREADS)))
@@ -264,7 +264,3 @@ def timed(artifacts: list[Made], images: Images) -> tuple[float, ...]:
 
 def code() -> str:
     return code_digest("toolchain/compress", "toolchain/export", "toolchain/backends", "deploy/runtime/engines")
-
-
-def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

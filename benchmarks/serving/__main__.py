@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks import logger
 from benchmarks.rows import Row, print_rows
 from benchmarks.serving import bare, load
 from benchmarks.serving.app import agreement
@@ -34,7 +35,7 @@ from benchmarks.serving.processes import awake
 from benchmarks.serving.quota import quotas
 from benchmarks.serving.slices import Figures, Round, Slice, figures
 from benchmarks.serving.verdicts import page, rows
-from toolchain.progress import say
+from toolchain.cli.console import log_to_stderr
 from toolchain.records.bundle import Bundle
 
 SECONDS, ROUNDS, QUICK_ROUNDS = 0.6, 5, 2
@@ -75,7 +76,7 @@ def checked(ways: Sequence[Way], folder: Path, question: Question, players: tupl
     for way in ways:
         with awake(way.pid):
             check(way, client, expected["decoded" if way.picture == "jpeg" else "raw"])
-        say(f"  {way}: answers as the bare engine")
+        logger.info(f"  {way}: answers as the bare engine")
 
 
 def played(
@@ -85,7 +86,7 @@ def played(
     engine, client = players
     found: list[list[Round]] = [[] for _ in ways]
     for number in range(rounds):
-        say(f"  concurrency {concurrency}: round {number + 1} of {rounds}")
+        logger.info(f"  concurrency {concurrency}: round {number + 1} of {rounds}")
         beside, taken = [_bare(engine, seconds, concurrency)], []
         for way in ways:
             with awake(way.pid):
@@ -106,7 +107,7 @@ def _bare(engine: Player, seconds: float, concurrency: int) -> Slice:
 def measured(model: str, concurrencies: Sequence[int], rounds: int) -> Iterator[Figures | Row]:
     """Everything of one model: a figure for each server, way and concurrency; whether benchmark_app agrees."""
     bundle = bundle_of(model)
-    say(f"bench: {model}")
+    logger.info(f"bench: {model}")
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-serving-")))
         question = question_for(bundle, folder)
@@ -117,7 +118,7 @@ def measured(model: str, concurrencies: Sequence[int], rounds: int) -> Iterator[
         if not QUICK:
             yield agreement(bundle, engine)
         for concurrency in concurrencies:
-            say(f"  {busy():.0%} of the cores are taken by others: above some percent, figures mislead")
+            logger.info(f"  {busy():.0%} of the cores are taken by others: above some percent, figures mislead")
             taken = played(ways, concurrency, rounds, LONGER.get(model, SECONDS), players)
             for way, some in zip(ways, taken, strict=True):
                 yield figures(model, way.server, way.transport, concurrency, some, memory_mb(way.pid))
@@ -132,6 +133,7 @@ def bare_figures(model: str, concurrency: int, taken: Sequence[Sequence[Round]],
 
 
 def main() -> None:
+    log_to_stderr()
     rounds = int(os.environ.get("ROUNDS", QUICK_ROUNDS if QUICK else ROUNDS))
     concurrencies = [int(word) for word in chosen("AT", AT)]
     told = [one for model in chosen("MODELS", MODELS) for one in measured(model, concurrencies, rounds)]

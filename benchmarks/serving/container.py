@@ -17,6 +17,7 @@ import numpy as np
 from docker import DockerClient
 from docker.models.containers import Container
 
+from benchmarks import logger
 from benchmarks.rows import Row, print_rows, row
 from benchmarks.serving.models import bundle_of
 from benchmarks.serving.others import free_port
@@ -26,8 +27,8 @@ from deploy.containers.readiness import wait_until_ready
 from deploy.docker.engine import connect
 from deploy.docker.sandbox import state_volume
 from deploy.images.build import build_image
+from toolchain.cli.console import log_to_stderr
 from toolchain.errors import DockerError
-from toolchain.progress import say
 
 MODEL, NAME, TAG = "mobilenet_v2", "edge-bench-container", "edge-bench-container:1"
 STARTS, KILLS = 9, 5
@@ -99,10 +100,10 @@ def _until_ready(url: str, began: float) -> float:
 
 def measured(client: DockerClient) -> list[Row]:
     bundle = bundle_of(MODEL)
-    image = build_image(bundle, TAG, say)
+    image = build_image(bundle, TAG)
     try:
         with running(client, state_volume(bundle.manifest.name)) as (served, url):
-            say(f"  container: {STARTS} starts, {KILLS} kills")
+            logger.info(f"  container: {STARTS} starts, {KILLS} kills")
             starts = [started_s(served, url) for _ in range(STARTS)]
             killed = [restarted_s(served, url) for _ in range(KILLS)] if not os.geteuid() else []
     finally:
@@ -112,7 +113,7 @@ def measured(client: DockerClient) -> list[Row]:
 
 def of_container() -> list[Row]:
     """Not measured, and why, where there is no engine or it cannot serve."""
-    say("bench: container")
+    logger.info("bench: container")
     try:
         with closing(connect()) as client:
             return measured(client)
@@ -121,4 +122,5 @@ def of_container() -> list[Row]:
 
 
 if __name__ == "__main__":
+    log_to_stderr()
     print_rows(of_container())

@@ -17,6 +17,7 @@ import torchvision
 from numpy.typing import NDArray
 from PIL import Image
 
+from benchmarks import logger
 from benchmarks.compression.untrained import fitted, normed
 from benchmarks.gate import run
 from deploy.runtime.device.probe import threads
@@ -28,7 +29,6 @@ from toolchain.build.candidates import engine_answers
 from toolchain.export import onnx_from_torch
 from toolchain.models.preprocessing import normalize_images
 from toolchain.paths import home
-from toolchain.progress import say
 from toolchain.records.bundle import SAMPLE, Bundle, file_record, open_bundle, write_bundle
 from toolchain.records.manifest import Candidate, DataRecord, GoldenTolerances, Manifest
 from toolchain.records.storage import encode_record
@@ -70,7 +70,7 @@ def jpeg(shape: Preprocessing, path: Path) -> bytes:
 
 
 def _made(name: str, folder: Path) -> Bundle:
-    say(f"bench: {name}: exported and quantized, once")
+    logger.info(f"bench: {name}: exported and quantized, once")
     seen = pictures(SHAPE, PICTURES)
     with TemporaryDirectory() as at:
         parts = Path(at)

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from benchmarks import logger
 from benchmarks.serving.clients.http1 import request
 from benchmarks.serving.clients.infer_message import infer_request
 from benchmarks.serving.clients.ways import Question, Way, written
@@ -22,7 +23,6 @@ from benchmarks.serving.load import Target, asked
 from benchmarks.serving.ours import read_binary, read_message
 from benchmarks.serving.processes import started
 from toolchain.paths import home
-from toolchain.progress import say
 from toolchain.records.bundle import Bundle
 
 ROOT = Path(__file__).parents[2]
@@ -67,7 +67,7 @@ def environment(name: str) -> Path:
     kept = folder / "lock.txt"
     if kept.is_file() and kept.read_bytes() == lock.read_bytes():
         return folder / "bin"
-    say(f"bench: the environment of {name}, once")
+    logger.info(f"bench: the environment of {name}, once")
     shutil.rmtree(folder, ignore_errors=True)
     subprocess.run([UV, "venv", "--quiet", "--python", sys.executable, folder], check=True)
     install: list[str | Path] = [

@@ -12,13 +12,14 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks import logger
 from benchmarks.rows import Row, print_rows, row
 from benchmarks.serving import load, others, ours
 from benchmarks.serving.clients.ways import Question, Way, question_for
 from benchmarks.serving.models import bundle_of
 from benchmarks.serving.player import Player, playing
 from benchmarks.serving.slices import Slice
-from toolchain.progress import say
+from toolchain.cli.console import log_to_stderr
 
 CONTROL, PERIOD_US = Path("/sys/fs/cgroup"), 100_000
 QUOTAS, CONCURRENCY, BY_HAND = (1.0, 0.5), 4, "FastAPI"
@@ -64,7 +65,7 @@ def measured(quota: float, client: Player, folder: Path, question: Question) -> 
     with ExitStack() as stack:
         found = {}
         for name in (ours.NAME, BY_HAND):
-            say(f"  {quota:g} CPUs: {name}")
+            logger.info(f"  {quota:g} CPUs: {name}")
             place = stack.enter_context(group(f"{name.lower()}-{quota:g}", quota))
             within: Sequence[str] = (*INSIDE, str(place))
             ways = stack.enter_context(
@@ -84,7 +85,7 @@ def measured(quota: float, client: Player, folder: Path, question: Question) -> 
 def quotas() -> list[Row]:
     """None for who may make no control groups, which is said."""
     if os.geteuid():
-        say("bench: not run: CPU quotas need root")
+        logger.info("bench: not run: CPU quotas need root")
         return []
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-quota-")))
@@ -94,4 +95,5 @@ def quotas() -> list[Row]:
 
 
 if __name__ == "__main__":
+    log_to_stderr()
     print_rows(quotas())

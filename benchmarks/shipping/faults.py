@@ -6,12 +6,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
+from benchmarks import logger
 from benchmarks.rows import Row, row
 from benchmarks.shipping.shipped import Rack
 from deploy.docker.labels import RELEASE
 from tests.edges import Edge, wait_for
 from tests.shipped import MODEL, answers, clean, left_behind, serves, tag
-from toolchain.progress import say
 
 # what ship says when a stage begins; the first is a transfer that takes seconds, on a slow link
 STAGES = {
@@ -78,7 +78,7 @@ def fault_rows(rig: Rack, quick: bool) -> Iterator[Row]:
                 continue
             tried += 1
             problem = tried_out(rig, edge, stage, words, fault)
-            say(f"{name} while it did {stage}: {problem or 'as it must be'}")
+            logger.info(f"{name} while it did {stage}: {problem or 'as it must be'}")
             failed += [f"{name}, {stage}: {problem}"] if problem else []
     what = f"of {tried} faults, in every stage, left a server worse or unclean"
     yield row(what, len(failed), "<=", 0, "", "; ".join(failed)[:600])

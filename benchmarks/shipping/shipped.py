@@ -20,7 +20,6 @@ from tests.bundles import null_bundle
 from tests.edges import Edge, edges
 from tests.shipped import MODEL, tag
 from toolchain.paths import home
-from toolchain.progress import say
 from toolchain.records.bundle import file_record, write_bundle
 
 ROOT = Path(__file__).parents[2]
@@ -44,7 +43,7 @@ class Rack:
         parts = [*(made.folder / file.path for file in made.manifest.files), weights]
         manifest = msgspec.structs.replace(made.manifest, files=tuple(file_record(path) for path in parts))
         bundle = write_bundle(self.folder / f"{release}.bundle", manifest, parts)
-        build_image(bundle, tag(release), say)
+        build_image(bundle, tag(release))
         return sum(path.stat().st_size for path in bundle.folder.iterdir())
 
     def start(self, *words: str) -> "subprocess.Popen[str]":

@@ -9,9 +9,10 @@ EXAMPLES=5000 ONLY=document make soak       # for each operation of the document
 import os
 import sys
 
+from benchmarks import logger
 from benchmarks.rows import print_rows
 from benchmarks.soak import document, fuzz, overload
-from toolchain.progress import say
+from toolchain.cli.console import log_to_stderr
 
 QUICK = bool(os.environ.get("QUICK"))
 COUNT, EXAMPLES, SECONDS = (3_000, 50, 20.0) if QUICK else (100_000, 1_000, 600.0)
@@ -19,6 +20,7 @@ PARTS = ("fuzz", "document", "overload")
 
 
 def main() -> None:
+    log_to_stderr()
     only = os.environ.get("ONLY", "")
     if only not in ("", *PARTS):
         sys.exit(f"ONLY: no '{only}'; there are: {', '.join(PARTS)}")
@@ -26,10 +28,10 @@ def main() -> None:
     examples = int(os.environ.get("EXAMPLES", EXAMPLES))
     rows = []
     if only in ("", "fuzz"):
-        say(f"fuzz: {count} malformed requests, seed {seed}")
+        logger.info(f"fuzz: {count} malformed requests, seed {seed}")
         rows += fuzz.fuzzed(list(fuzz.names(count, seed)), count)
     if only in ("", "document"):
-        say(f"document: {examples} requests for each operation and way, seed {seed}")
+        logger.info(f"document: {examples} requests for each operation and way, seed {seed}")
         rows += document.conforming(examples, seed)
     if only in ("", "overload"):
         rows += overload.measured(SECONDS)

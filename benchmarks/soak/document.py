@@ -19,9 +19,9 @@ from schemathesis.core.failures import Failure, FailureGroup
 from schemathesis.core.result import Err
 from schemathesis.specs.openapi import checks
 
+from benchmarks import logger
 from benchmarks.rows import Row, row
 from benchmarks.soak.watched import watched
-from toolchain.progress import say
 
 CHECKS = [
     checks.status_code_conformance,
@@ -97,7 +97,7 @@ def conforming(examples: int, number: int) -> list[Row]:
     answers, found = Answers(), list[str]()
     with TemporaryDirectory(prefix="soak-") as folder, watched(Path(folder), *FLAGS) as (server, port, _):
         for flaw in flaws(f"http://127.0.0.1:{port}", examples, number, answers):
-            say(f"  {flaw}")
+            logger.info(f"  {flaw}")
             found.append(flaw)
         faults = server.faults()
         alive = server.is_alive

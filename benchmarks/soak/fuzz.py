@@ -16,6 +16,7 @@ from random import Random
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
+from benchmarks import logger
 from benchmarks.rows import Row, print_rows, row
 from benchmarks.serving.clients.http1 import request
 from benchmarks.soak.asking import Asking, Told
@@ -24,7 +25,7 @@ from benchmarks.soak.growth import growth
 from benchmarks.soak.grpccases import grpc_case, http2_case
 from benchmarks.soak.picturecases import picture_case
 from benchmarks.soak.watched import Watched, watched
-from toolchain.progress import say
+from toolchain.cli.console import log_to_stderr
 
 KINDS: dict[str, Callable[[Random], Case]] = {
     "json": json_case,
@@ -89,7 +90,9 @@ class Fuzz:
             if number % EVERY == 0 or number == len(chosen):
                 self._look(name)
                 if number % (EVERY * 20) == 0:
-                    say(f"  {number} of {len(chosen)}; {self.seen[-1].memory_mb:.0f} MB, {self.failures} failures")
+                    logger.info(
+                        f"  {number} of {len(chosen)}; {self.seen[-1].memory_mb:.0f} MB, {self.failures} failures"
+                    )
             if not self._server.is_alive or self.failures > MOST:
                 return
 
@@ -110,7 +113,7 @@ class Fuzz:
     def _fail(self, name: str, why: str, content: bytes = b"") -> None:
         self.failures += 1
         if self.failures <= TOLD:
-            say(f"failed: --case={name}: {why}\n    sent {content!r:.600}")
+            logger.info(f"failed: --case={name}: {why}\n    sent {content!r:.600}")
 
     def _look(self, name: str) -> None:
         """Whether it still answers what is right, once nothing of ours is left in it."""
@@ -159,6 +162,7 @@ def fuzzed(chosen: Sequence[str], count: int) -> list[Row]:
 
 
 def main() -> None:
+    log_to_stderr()
     parser = argparse.ArgumentParser(description="malformed requests against our server")
     parser.add_argument("--count", type=int, default=3000)
     parser.add_argument("--first", type=int, default=0, help="the number to begin with")

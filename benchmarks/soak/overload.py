@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from benchmarks import logger
 from benchmarks.rows import Row, row
 from benchmarks.serving.clients.http1 import request
 from benchmarks.soak.cases import INFER
 from benchmarks.soak.growth import growth
 from benchmarks.soak.watched import Watched, watched
-from toolchain.progress import say
 
 DELAY_MS, GOAL_MS, TIMES = 10.0, 100.0, 3  # longer delays than some milliseconds are not put together in batches
 MEASURED_S, PATIENCE_S, EVERY_S = 3.0, 30.0, 1.0
@@ -125,6 +125,6 @@ def measured(seconds: float) -> list[Row]:
     ):
         can = asyncio.run(capacity_per_s(port))
         note = f"{TIMES} times {can:.0f} a second for {seconds:g} s"
-        say(f"overload: {note}")
+        logger.info(f"overload: {note}")
         load, memory = asyncio.run(overloaded(port, TIMES * can, seconds, server))
         return rows(load, memory, server.is_alive, len(server.faults()), note)

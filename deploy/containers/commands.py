@@ -1,8 +1,8 @@
 """What an image says of itself on this machine, and what a bundle or an image holds. Knows nothing of torch."""
 
+import logging
 from pathlib import Path
 
-from deploy import Say
 from deploy.containers.run_once import run_once
 from deploy.docker.sandbox import state_volume
 from deploy.images.build import image_manifest
@@ -14,35 +14,36 @@ from toolchain.records.report import Report
 from toolchain.records.selfcheck import SelfCheck
 from toolchain.records.storage import decode_record
 
+logger = logging.getLogger(__name__)
 
-def certified(image: str, say: Say) -> Certificate:
+
+def certified(image: str) -> Certificate:
     """Let the image choose, check and measure on this machine, with no network. It writes to the volume that its server
     will find it on."""
-    say(f"certify: {image}")
-    words = run_once(image, ["certify"], say=say, volume=_volume(image))
+    logger.info(f"certify: {image}")
+    words = run_once(image, ["certify"], volume=_volume(image))
     return decode_record(_last_line(words), Certificate, image, certificate.FORMAT)
 
 
-def selfchecked(image: str, say: Say) -> SelfCheck:
+def selfchecked(image: str) -> SelfCheck:
     """What the image finds of itself on this machine, which need not be able to run it."""
-    say(f"check: {image}")
-    return decode_record(_last_line(run_once(image, ["check"], say=say)), SelfCheck, image, selfcheck.FORMAT)
+    logger.info(f"check: {image}")
+    return decode_record(_last_line(run_once(image, ["check"])), SelfCheck, image, selfcheck.FORMAT)
 
 
 def benched(
     image: str,
     seconds: float,
-    say: Say,
     scenarios: str = "SingleStream,Offline",
     rate: float | None = None,
     precision: str = "",
 ) -> Report:
     """Run the image's own benchmark on this machine, `seconds` a scenario: of what it serves here, or of the candidate
     `precision`."""
-    say(f"bench: {image}, MLPerf LoadGen: {scenarios}")
+    logger.info(f"bench: {image}, MLPerf LoadGen: {scenarios}")
     asked = [f"--seconds={seconds}", f"--scenarios={scenarios}", *([f"--rate={rate}"] if rate is not None else [])]
     asked += [f"--precision={precision}"] if precision else []
-    words = run_once(image, ["bench", *asked], say=say, volume=_volume(image))
+    words = run_once(image, ["bench", *asked], volume=_volume(image))
     return decode_record(_last_line(words), Report, image, report.FORMAT)
 
 

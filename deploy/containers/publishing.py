@@ -11,7 +11,6 @@ from typing import Any
 
 from docker.types import Mount
 
-from deploy import Say
 from deploy.containers.credentials import Credentials
 from deploy.containers.secrets import CERT, CLIENT_CA, PLACE, TOKENS, VARIABLES, SecretFolder, secret_folder
 from deploy.runtime.http.access import check_port
@@ -75,15 +74,13 @@ class Reach:
         return self.secrets.file(name) if self.secrets else None
 
 
-def reach(
-    port: int, grpc_port: int | None, secrets: Path | None, cert: Path | None, key: Path | None, say: Say
-) -> Reach:
+def reach(port: int, grpc_port: int | None, secrets: Path | None, cert: Path | None, key: Path | None) -> Reach:
     """A person's flags; UsageError for what cannot be, before anything is begun."""
     check_port("--port", port)
     check_port("--grpc-port", grpc_port)
     if port and port == grpc_port:
         raise UsageError(f"--grpc-port {port}: --port is the same; choose another")
-    found = Reach(port, grpc_port, secret_folder(secrets, say) if secrets else None, cert, key)
+    found = Reach(port, grpc_port, secret_folder(secrets) if secrets else None, cert, key)
     if (cert or key) and not (found.secrets and found.secrets.file(CLIENT_CA)):
         raise UsageError(f"--cert, --key: shown where --secrets has a {CLIENT_CA}; add that, or leave them away")
     if found.secrets:

@@ -4,6 +4,7 @@ Such a container has no network, a read-only root, no capabilities; what it says
 Knows nothing of what the verbs mean.
 """
 
+import logging
 import subprocess
 import threading
 import uuid
@@ -13,14 +14,15 @@ from os import SEEK_END
 from tempfile import TemporaryFile
 from typing import IO
 
-from deploy import Say
 from deploy.containers.gpus import gpu_flags
 from deploy.docker.engine import client_command, connect, explained
 from deploy.docker.labels import ROLE
 from deploy.docker.sandbox import STATE, wall_flags
 from deploy.images.build import image_here
-from toolchain import progress
 from toolchain.errors import DockerError
+
+logger = logging.getLogger(__name__)
+
 
 # The image's health check asks a server; here it would only wake up in the middle of a measurement.
 WALL = ("--network=none", "--no-healthcheck", *wall_flags())
@@ -60,10 +62,9 @@ def run_once(
     cpus: float | None = None,
     timeout_s: float = 1800,
     environment: Mapping[str, str] | None = None,
-    say: Say = progress.say,
     volume: str = "",
 ) -> str:
-    """What the container wrote on stdout; its stderr goes to `say` as it comes.
+    """What the container wrote on stdout; its stderr is logged as it comes.
 
     Exit 1 with something on stdout is an answer too: a certificate that failed. DockerError: anything else went wrong.
     """
@@ -74,7 +75,7 @@ def run_once(
     with TemporaryFile() as given, TemporaryFile() as written:
         given.write(stdin)
         given.seek(0)
-        status, last = _watched(command, name, given, written, timeout_s, say)
+        status, last = _watched(command, name, given, written, timeout_s)
         answered = status == 1 and written.seek(0, SEEK_END)
         if status and not answered:
             raise _failed(f"{image} {' '.join(arguments)}", status, last, timeout_s)
@@ -82,9 +83,7 @@ def run_once(
         return written.read().decode()
 
 
-def _watched(
-    command: list[str], name: str, given: IO[bytes], written: IO[bytes], timeout_s: float, say: Say
-) -> tuple[int, str]:
+def _watched(command: list[str], name: str, given: IO[bytes], written: IO[bytes], timeout_s: float) -> tuple[int, str]:
     """(exit status, last line on stderr); interrupted: the container goes too."""
     last = ""
     process = subprocess.Popen(
@@ -94,7 +93,7 @@ def _watched(
     late.start()
     try:
         for line in process.stderr or ():
-            say(line.rstrip("\n"))
+            logger.info(line.rstrip("\n"))
             last = line.strip() or last
         return process.wait(), last
     finally:

@@ -4,16 +4,19 @@ What is in them is judged by the server's own rules (deploy/runtime), before a c
 container's user may read is left to the server. Knows no engine.
 """
 
+import logging
 import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from deploy import Say
 from deploy.runtime.security.reload import open_to_others
 from deploy.runtime.security.tls import Tls, ends, server_context, warnings
 from deploy.runtime.security.tokens import FLAG, digests
 from toolchain.errors import UsageError
+
+logger = logging.getLogger(__name__)
+
 
 PLACE = "/secrets"  # in the container
 CERT, KEY, CLIENT_CA, TOKENS = "tls.crt", "tls.key", "client-ca.crt", "tokens"
@@ -46,7 +49,7 @@ def environment(names: tuple[str, ...]) -> dict[str, str]:
     return {VARIABLES[name]: f"{PLACE}/{name}" for name in names}
 
 
-def secret_folder(folder: Path, say: Say) -> SecretFolder:
+def secret_folder(folder: Path) -> SecretFolder:
     """UsageError, one line, for what a server could not use, or a client would refuse."""
     try:
         names = tuple(sorted({one.name for one in folder.iterdir()} & set(VARIABLES)))
@@ -65,7 +68,7 @@ def secret_folder(folder: Path, say: Say) -> SecretFolder:
     except UsageError as error:
         raise UsageError(f"--secrets: {_without_flag(str(error))}") from error
     for text in _warnings(found):
-        say(f"secrets: {_without_flag(text)}")
+        logger.info(f"secrets: {_without_flag(text)}")
     return found
 
 

@@ -5,6 +5,7 @@ the manifest and the sample in the image.
 """
 
 import io
+import logging
 import time
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -18,7 +19,6 @@ from docker.models.containers import Container as EngineContainer
 from docker.types import LogConfig, Mount
 from numpy.typing import NDArray
 
-from deploy import Say
 from deploy.containers.client import asked, connected, opened
 from deploy.containers.credentials import Credentials
 from deploy.containers.gpus import gpu_requests
@@ -29,10 +29,12 @@ from deploy.docker.engine import builder, connect, explained, same_machine
 from deploy.docker.labels import BUNDLE, ROLE
 from deploy.docker.sandbox import MEMORY_BYTES, RESTART, STATE, state_volume, wall_settings
 from deploy.images.build import bundle_files, image_here, manifest_from
-from toolchain import progress
 from toolchain.errors import DeviceError, DockerError
 from toolchain.records.bundle import MANIFEST, SAMPLE
 from toolchain.records.manifest import Manifest
+
+logger = logging.getLogger(__name__)
+
 
 DRAIN_S = 15  # the server gives itself 10 s for what is in flight
 
@@ -55,7 +57,6 @@ def run(
     image: str,
     reach: Reach,
     name: str | None = None,
-    say: Say = progress.say,
     cpus: float | None = None,
     memory_bytes: int = MEMORY_BYTES,
     timeout_s: float = 180,
@@ -72,12 +73,12 @@ def run(
         manifest, picture = manifest_from(kept, image), _picture(sample)
         older = _ours(client, name)
         if older and _serves(older, image_id, reach, cpus):
-            say(f"container: {name} runs already on {url_of(older.attrs)}")
+            logger.info(f"container: {name} runs already on {url_of(older.attrs)}")
             _answer(url_of(older.attrs), reach, manifest, picture)
             return _described(older)
         _check_ports(client, reach, older)
         if older:
-            say(f"container: replacing our {name} ({older.status})")
+            logger.info(f"container: replacing our {name} ({older.status})")
             _stop(older)
         created = _create(client, image, reach, name, cpus, memory_bytes, state_volume(manifest.name))
         try:
@@ -92,7 +93,7 @@ def run(
             with suppress(docker.errors.NotFound):
                 created.remove(force=True)  # half a server is worse than none
             raise
-        say(f"container: {name} {_in_words(url, cold_start_s)}")
+        logger.info(f"container: {name} {_in_words(url, cold_start_s)}")
         return _described(created, cold_start_s)
 
 

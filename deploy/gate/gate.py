@@ -4,6 +4,7 @@ The baseline is run again beside the candidate, never read from a record, in rou
 come (judge.py), until all is known or the time is up. What looks regressed is played once more. Knows no ledger.
 """
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -13,7 +14,6 @@ from time import monotonic
 
 import msgspec
 
-from deploy import Say
 from deploy.docker.sandbox import state_volume
 from deploy.gate.rounds import Containers, Entrant, Facts, Match, NotComparable, Player
 from deploy.gate.verdict import (
@@ -32,6 +32,9 @@ from deploy.gate.verdict import (
 )
 from toolchain.records.fingerprint import Fingerprint
 from toolchain.records.gate import ANCHOR, BASELINE, CANDIDATE, Finding, Gate, GatedRelease, Round
+
+logger = logging.getLogger(__name__)
+
 
 # Rounds after which it is asked whether all is known: few looks, since each is one more chance to be wrong
 LOOKS = (LEAST_ROUNDS, 14, 20, 28, 40, 56, 80, 112, 160)
@@ -84,20 +87,19 @@ class Kept:
 def gate(
     contestants: Mapping[str, Contestant],
     terms: Terms,
-    say: Say,
     kept: Kept | None = None,
     opened: Open = Containers,
 ) -> Gate:
     """Judge contestants[CANDIDATE] against the others: BASELINE, and ANCHOR where there is one. What the containers
     cannot do is DeviceError or DockerError; what is not to be compared, a verdict."""
     began, kept = monotonic(), kept or Kept()
-    run = _Run(contestants, terms, say, opened)
+    run = _Run(contestants, terms, opened)
     findings: tuple[Finding, ...] = ()
     try:
         findings = run.findings(kept.rounds)
         suspects = [one for one in findings if one.verdict == "regressed" and one.p is not None]
         if any(one.metric != ACCURACY for one in suspects):
-            say(f"gate: {said(suspects[0])}: once more")
+            logger.info(f"gate: {said(suspects[0])}: once more")
             findings = confirmed(findings, run.findings(kept.confirming))
         verdict, reason = verdict_of(findings)
         throttled = throttling([*kept.rounds, *kept.confirming])
@@ -125,8 +127,8 @@ def gate(
 class _Run:
     """Plays a run, and a second one to confirm it. sides, device, threads: what the containers told of themselves."""
 
-    def __init__(self, contestants: Mapping[str, Contestant], terms: Terms, say: Say, opened: Open) -> None:
-        self._contestants, self._terms, self._say, self._opened = contestants, terms, say, opened
+    def __init__(self, contestants: Mapping[str, Contestant], terms: Terms, opened: Open) -> None:
+        self._contestants, self._terms, self._opened = contestants, terms, opened
         self._floors = cache(terms.floors)  # asked at each look, and a ledger may be far away
         self.sides = {role: _side(one) for role, one in contestants.items()}
         self.device: Fingerprint | None = None
@@ -169,7 +171,7 @@ class _Run:
                 continue
             self._learn(match)
             found = self._timed(rounds)
-            self._say(f"  {len(rounds)} rounds: {'; '.join(map(narrowed, found))}")
+            logger.info(f"  {len(rounds)} rounds: {'; '.join(map(narrowed, found))}")
             if late or not any(one.verdict == "unsure" and one.metric in PROVEN for one in found):
                 return
 

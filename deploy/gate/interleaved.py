@@ -4,6 +4,7 @@ Duet benchmarking: Bulej et al., ICPE 2020 (arXiv 2001.05811). The round is the 
 the machine's mood and are not independent. Knows nothing of how a container is started or what a contestant computes.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ from deploy.gate.statistics import bootstrap_median, median
 from toolchain.errors import DeviceError, DockerError, RecordError, UsageError
 from toolchain.records.interleaved import UNREADABLE_REQUEST, SliceRequest, SliceResult
 from toolchain.records.report import InterleavedLatencies
+
+logger = logging.getLogger(__name__)
+
 
 WARM_CALLS = 5
 InputT = TypeVar("InputT")
@@ -104,7 +108,6 @@ def run(
     contestants: Sequence[Contestant],
     rounds: int,
     queries: int,
-    say: Callable[[str], None],
     *,
     threads: int,
 ) -> InterleavedLatencies:
@@ -120,7 +123,7 @@ def run(
         for contestant in contestants[:: 1 if index % 2 == 0 else -1]:
             slices[contestant.name].append(tuple(contestant.slice(queries)))
         medians = ", ".join(f"{name} {median(slices[name][-1]):.2f} ms" for name in names)
-        say(f"  round {index + 1} of {rounds}: {medians}")
+        logger.info(f"  round {index + 1} of {rounds}: {medians}")
     return InterleavedLatencies(threads, {name: tuple(played) for name, played in slices.items()})
 
 

@@ -3,6 +3,7 @@
 What an interrupted gate has played is kept in the toolchain's folder and counts when it is run again.
 """
 
+import logging
 import os
 from functools import partial
 from hashlib import sha256
@@ -10,7 +11,6 @@ from pathlib import Path
 
 import msgspec
 
-from deploy import Say
 from deploy.gate.comparability import checked_across
 from deploy.gate.gate import MINUTES, Contestant, Kept, Terms, gate
 from deploy.gate.releases import contestants
@@ -23,6 +23,8 @@ from toolchain.paths import home
 from toolchain.records.fingerprint import Fingerprint
 from toolchain.records.gate import CANDIDATE, Gate
 from toolchain.records.storage import encode_record, write_atomically
+
+logger = logging.getLogger(__name__)
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -38,7 +40,7 @@ class Asked(msgspec.Struct, frozen=True):
     on: str | None = None
 
 
-def gated(asked: Asked, ledger: Ledger, say: Say) -> Gate | None:
+def gated(asked: Asked, ledger: Ledger) -> Gate | None:
     """The gate, recorded; None for a first release, with nothing to hold it against."""
     if asked.minutes <= 0:
         raise UsageError(f"--minutes={asked.minutes:g}: expected more than 0")
@@ -48,10 +50,12 @@ def gated(asked: Asked, ledger: Ledger, say: Say) -> Gate | None:
     found = contestants(asked.candidate, asked.against, asked.anchor, ledger)
     if found is None:
         return None
-    say("gate: " + " against ".join(f"{role} {one.name} {one.release} ({one.image})" for role, one in found.items()))
+    logger.info(
+        "gate: " + " against ".join(f"{role} {one.name} {one.release} ({one.image})" for role, one in found.items())
+    )
     budgets = BUDGETS if asked.budget is None else {**BUDGETS, **{one.name: asked.budget for one in METRICS}}
     terms = Terms(None, asked.minutes, budgets, across, partial(floors, ledger, found[CANDIDATE]))
-    judged = _kept_while_played(found, terms, asked.on, say)
+    judged = _kept_while_played(found, terms, asked.on)
     ledger.record_gate(judged)
     return judged
 
@@ -66,17 +70,21 @@ def floors(
     return {metric: floor for metric, floor in learned.items() if floor is not None}
 
 
-def _kept_while_played(found: dict[str, Contestant], terms: Terms, on: str | None, say: Say) -> Gate:
+def _kept_while_played(found: dict[str, Contestant], terms: Terms, on: str | None) -> Gate:
     path = place_of(found, on)
     kept = _read(path)
     if kept.rounds:
-        say(f"gate: goes on after {len(kept.rounds) + len(kept.confirming)} rounds that an interrupted one played")
+        logger.info(
+            f"gate: goes on after {len(kept.rounds) + len(kept.confirming)} rounds that an interrupted one played"
+        )
     try:
-        judged = gate(found, terms, say, kept)
+        judged = gate(found, terms, kept)
     except BaseException:
         if kept.rounds:
             write_atomically(path, encode_record(kept))
-            say(f"gate: {len(kept.rounds) + len(kept.confirming)} rounds are kept; run the same command to go on")
+            logger.info(
+                f"gate: {len(kept.rounds) + len(kept.confirming)} rounds are kept; run the same command to go on"
+            )
         raise
     path.unlink(missing_ok=True)
     return judged

@@ -4,6 +4,7 @@ As it is, every *regressed* is a false alarm; slowed by 5 %, every *passed* is a
 own, as a real one has. What the releases as they are differ by is recorded, and is the noise that later gates allow.
 """
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -11,15 +12,18 @@ from pathlib import Path
 
 import msgspec
 
-from deploy import Say
 from deploy.gate.gate import Contestant, Terms, gate
 from deploy.gate.run import floors, place_of
 from deploy.gate.statistics import median, wilson
 from deploy.ledger.ledger import Ledger
 from toolchain.errors import RecordError, UsageError
+from toolchain.progress import quiet
 from toolchain.records.fingerprint import Fingerprint
 from toolchain.records.gate import BASELINE, CANDIDATE
 from toolchain.records.storage import encode_record, write_atomically
+
+logger = logging.getLogger(__name__)
+
 
 SLOWER = (0.0, 0.01, 0.02, 0.03, 0.05, 0.10)
 
@@ -62,7 +66,6 @@ def selftest(
     gates: int,
     terms: Terms,
     ledger: Ledger,
-    say: Say,
     on: str | None = None,
 ) -> tuple[Trial, ...]:
     """`gates` gates for each of `slower`, in turn; those that an interrupted self-test judged are not judged again."""
@@ -76,13 +79,14 @@ def selftest(
     wanted = [share for _ in range(gates) for share in slower]
     for number, share in enumerate(wanted[len(kept.trials) :], len(kept.trials) + 1):
         asked = replace(terms, slower=share, floors=learned)
-        found = gate({CANDIDATE: release, BASELINE: release}, asked, lambda _: None)
+        with quiet("deploy.gate"):
+            found = gate({CANDIDATE: release, BASELINE: release}, asked)
         ledger.record_gate(found)
         played = len(found.rounds) + len(found.confirming)
         kept.trials.append(Trial(share, found.verdict, found.reason, played, found.seconds))
         write_atomically(path, encode_record(kept))
         took = f"{played} rounds, {found.seconds:.0f} s"
-        say(f"gate {number} of {len(wanted)}: {share:.0%} slower: {found.verdict} after {took}")
+        logger.info(f"gate {number} of {len(wanted)}: {share:.0%} slower: {found.verdict} after {took}")
     path.unlink(missing_ok=True)
     return tuple(kept.trials[: len(wanted)])
 

@@ -4,6 +4,7 @@ Made once and kept under a local tag that is the digest of how it is made: from 
 registry can be reached, else from Debian's own packages with mmdebstrap. Knows nothing of models or wheels.
 """
 
+import logging
 import os
 import subprocess
 import sys
@@ -16,10 +17,12 @@ from shutil import which
 import docker.errors
 from docker import DockerClient
 
-from deploy import Say
 from deploy.docker.engine import builder, explained
 from deploy.images.timestamps import EPOCH, timeless
 from toolchain.errors import DockerError
+
+logger = logging.getLogger(__name__)
+
 
 REPOSITORY = "edge-toolchain-base"
 # A digest names one content wherever it is pulled from; when no registry has it any more, Debian's packages serve.
@@ -73,18 +76,18 @@ class Base:
     source: str
 
 
-def base_image(client: DockerClient, say: Say) -> Base:
+def base_image(client: DockerClient) -> Base:
     """The base image, made now if it is not here yet; DockerError when neither way works."""
     official = f"{REPOSITORY}:{_digest(PINNED, OFFICIAL)}"
     debian = f"{REPOSITORY}:{_digest(*PACKAGES, SUITE, DEBIAN_HOOK)}"
-    found = _found(client, official, NAME, say) or _found(client, debian, f"Debian {SUITE} packages", say)
+    found = _found(client, official, NAME) or _found(client, debian, f"Debian {SUITE} packages")
     if found:
         return found
-    if _pulled(client, say):
+    if _pulled(client):
         from_official(official, PINNED)
-        return _found(client, official, NAME, say) or _vanished(official)
-    from_debian(client, debian, say)
-    return _found(client, debian, f"Debian {SUITE} packages", say) or _vanished(debian)
+        return _found(client, official, NAME) or _vanished(official)
+    from_debian(client, debian)
+    return _found(client, debian, f"Debian {SUITE} packages") or _vanished(debian)
 
 
 def from_official(tag: str, image: str) -> None:
@@ -98,14 +101,14 @@ def from_official(tag: str, image: str) -> None:
         raise explained(" ".join(done.stderr.splitlines()[-3:]), f"the base image could not be made from {image}")
 
 
-def from_debian(client: DockerClient, tag: str, say: Say) -> None:
+def from_debian(client: DockerClient, tag: str) -> None:
     """Make `tag` from Debian's packages, in about half a minute."""
     if not which("mmdebstrap"):
         raise DockerError(
             "no registry can be reached, and mmdebstrap, which makes a base image from Debian's packages, is missing; "
             "install it as root: apt-get install mmdebstrap debian-archive-keyring uidmap"
         )
-    say(f"base image: making one from Debian {SUITE} packages (about half a minute)")
+    logger.info(f"base image: making one from Debian {SUITE} packages (about half a minute)")
     with tempfile.TemporaryDirectory(prefix="edge-base-") as temporary:
         archive, hook = Path(temporary) / "base.tar", Path(temporary) / "hook"
         hook.write_text(f"#!/bin/sh\n{DEBIAN_HOOK}")
@@ -137,25 +140,25 @@ def _debootstrap(archive: Path, hook: Path) -> None:
         )
 
 
-def _pulled(client: DockerClient, say: Say) -> bool:
+def _pulled(client: DockerClient) -> bool:
     """Whether the official image is on this engine now; a registry that does not answer is no error."""
-    say(f"base image: asking the registry for {NAME}")
+    logger.info(f"base image: asking the registry for {NAME}")
     try:
         client.images.pull(PINNED)
     except (docker.errors.APIError, OSError) as error:
         reason = str(getattr(error, "explanation", None) or error).split()
-        say(f"base image: no registry has it for us ({' '.join(reason)[:160]})")
+        logger.info(f"base image: no registry has it for us ({' '.join(reason)[:160]})")
         return False
     return True
 
 
-def _found(client: DockerClient, tag: str, source: str, say: Say) -> Base | None:
+def _found(client: DockerClient, tag: str, source: str) -> Base | None:
     try:
         found = client.images.get(tag)
     except docker.errors.ImageNotFound:
         return None
     if found.attrs["Created"] != EPOCH:
-        found = timeless(client, tag, say)
+        found = timeless(client, tag)
     return Base(tag, str(found.id), source)
 
 

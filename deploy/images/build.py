@@ -4,6 +4,7 @@ Knows nothing of what the model computes. What goes in besides the bundle is lis
 """
 
 import io
+import logging
 import os
 import re
 import subprocess
@@ -21,7 +22,6 @@ from docker import DockerClient
 from docker.models.containers import Container
 from docker.models.images import Image as EngineImage
 
-from deploy import Say
 from deploy.docker.engine import builder, connect, explained
 from deploy.docker.labels import EXTRAS, RECIPE, image_labels
 from deploy.docker.tar import content_of
@@ -35,6 +35,9 @@ from toolchain.errors import DockerError
 from toolchain.records.bundle import MANIFEST, Bundle
 from toolchain.records.manifest import FORMAT, Manifest
 from toolchain.records.storage import decode_record
+
+logger = logging.getLogger(__name__)
+
 
 ROOT = Path(__file__).parents[2]
 INSTALLER_LOCK = ROOT / "requirements" / "pip.txt"
@@ -64,22 +67,22 @@ def default_tag(bundle: Bundle) -> str:
     return f"edge-{name}:{release}-{target}"
 
 
-def build_image(bundle: Bundle, tag: str | None, say: Say, fresh: bool = False, tracing: bool = False) -> Image:
+def build_image(bundle: Bundle, tag: str | None, fresh: bool = False, tracing: bool = False) -> Image:
     """The image of `bundle`; not built again when nothing that goes in has changed. fresh: built all the same, from
     nothing that is kept. tracing: with OpenTelemetry. DockerError says why not."""
     kind = kind_for(bundle.manifest, tracing)
     with closing(connect()) as client:
-        base = base_image(client, say)
+        base = base_image(client)
         tag = tag or default_tag(bundle)
         inputs = _digest_of_inputs(bundle, base.id, kind)
         found = find_image(client, tag)
         if found and not fresh and found.labels.get(RECIPE) == inputs:
             _signed(found)
             return Image(str(found.id), tag, found.attrs["Size"], base.source, built=False)
-        wheels = wheelhouse([*kind.locks, INSTALLER_LOCK], say, sources=kind.sources)
+        wheels = wheelhouse([*kind.locks, INSTALLER_LOCK], sources=kind.sources)
         labels = {**image_labels(bundle, base.source, _revision()), RECIPE: inputs}
         labels |= {EXTRAS: "tracing"} if tracing else {}
-        say(f"image: building {tag} on {base.source}")
+        logger.info(f"image: building {tag} on {base.source}")
         with tempfile.TemporaryDirectory(prefix="edge-image-") as context:
             lay_out(Path(context), bundle, wheels, kind)
             _build(Path(context), tag, base.tag, fresh, labels)
@@ -87,7 +90,7 @@ def build_image(bundle: Bundle, tag: str | None, say: Say, fresh: bool = False, 
             raise DockerError(
                 f"{tag}: built, but the engine does not have it; do `docker` and DOCKER_HOST name one engine?"
             )
-        made = timeless(client, tag, say)
+        made = timeless(client, tag)
         _signed(made)
         return Image(str(made.id), tag, made.attrs["Size"], base.source, built=True)
 

@@ -4,7 +4,6 @@ import uuid
 from contextlib import closing
 from dataclasses import dataclass
 
-from deploy import Say
 from deploy.docker.engine import connect
 from deploy.docker.labels import BUNDLE, EXTRAS
 from deploy.images.build import build_image, image_here
@@ -25,7 +24,7 @@ class Rebuilt:
     why_not: str = ""
 
 
-def rebuilt(tag: str, bundle: Bundle, say: Say) -> Rebuilt:
+def rebuilt(tag: str, bundle: Bundle) -> Rebuilt:
     """DockerError: the image was made from another bundle."""
     with closing(connect()) as client:
         image = image_here(client, tag)
@@ -37,6 +36,6 @@ def rebuilt(tag: str, bundle: Bundle, say: Say) -> Rebuilt:
         except RecordError as error:
             why_not = str(error)
         scratch = f"edge-verify:{uuid.uuid4().hex[:12]}"
-        again = build_image(bundle, scratch, say, fresh=True, tracing=image.labels.get(EXTRAS) == "tracing")
+        again = build_image(bundle, scratch, fresh=True, tracing=image.labels.get(EXTRAS) == "tracing")
         client.images.remove(scratch)
     return Rebuilt(tag, str(image.id), again.id, again.id == image.id, key, why_not)

@@ -8,6 +8,7 @@ are there, so none is written.
 
 import io
 import json
+import logging
 import tarfile
 import tempfile
 from collections.abc import Mapping
@@ -20,15 +21,17 @@ import docker.errors
 from docker import DockerClient
 from docker.models.images import Image
 
-from deploy import Say
 from deploy.docker.tar import add_content, content_of
+
+logger = logging.getLogger(__name__)
+
 
 EPOCH = datetime.fromtimestamp(0, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 # what engines write of themselves and of the container that a step ran in
 OF_THE_BUILD = ("container", "container_config", "docker_version", "moby.buildkit.buildinfo.v1")
 
 
-def timeless(client: DockerClient, tag: str, say: Say) -> Image:
+def timeless(client: DockerClient, tag: str) -> Image:
     """The image `tag` with no time of its build in it, under the same tag."""
     made = client.images.get(tag)
     before = _configuration(made)
@@ -42,7 +45,9 @@ def timeless(client: DockerClient, tag: str, say: Say) -> Image:
     try:
         found = client.images.get(f"sha256:{digest}")
     except docker.errors.ImageNotFound:
-        say(f"{tag}: this engine does not take a configuration alone: the image's digest tells when it was built")
+        logger.info(
+            f"{tag}: this engine does not take a configuration alone: the image's digest tells when it was built"
+        )
         return made
     made.reload()
     if not made.tags:

@@ -3,6 +3,7 @@
 Knows nothing of Docker. pip finds the packages as it is configured on this machine.
 """
 
+import logging
 import os
 import re
 import subprocess
@@ -13,9 +14,11 @@ from hashlib import sha256
 from pathlib import Path
 from shutil import move
 
-from deploy import Say
 from toolchain.errors import DockerError
 from toolchain.records.storage import atomic_folder, digest_of
+
+logger = logging.getLogger(__name__)
+
 
 PYTHON = "3.11"  # of the base image
 PLATFORMS = ("manylinux_2_34", "manylinux_2_31", "manylinux_2_28", "manylinux_2_27", "manylinux_2_17", "manylinux2014")
@@ -28,19 +31,19 @@ def toolchain_home() -> Path:
     return Path(os.environ.get("TOOLCHAIN_HOME", ".toolchain"))
 
 
-def wheelhouse(locks: Sequence[Path], say: Say, home: Path | None = None, sources: Sequence[Path] = ()) -> Path:
+def wheelhouse(locks: Sequence[Path], home: Path | None = None, sources: Sequence[Path] = ()) -> Path:
     """The folder with a wheel for each line of `locks`; every hash is checked, also when the folder was there. sources:
     locks of source packages, which are built here; BUILT lists what became of them."""
     texts = [lock.read_text() for lock in (*locks, *sources)]
     named = sha256("\n".join((*texts, PYTHON, *PLATFORMS)).encode()).hexdigest()[:16]
     folder = (home or toolchain_home()) / "wheelhouse" / named
     if not folder.is_dir():
-        say(f"downloading the image's wheels ({', '.join(lock.name for lock in locks)})")
+        logger.info(f"downloading the image's wheels ({', '.join(lock.name for lock in locks)})")
         with atomic_folder(folder) as temporary:
             for lock in locks:
                 _download(lock, temporary)
             for lock in sources:
-                _build(lock, temporary, say)
+                _build(lock, temporary)
     _check(folder, [*locks, *folder.glob(BUILT)])
     return folder
 
@@ -62,8 +65,10 @@ def _download(lock: Path, folder: Path, machine: str = "x86_64") -> None:
     _pip(command, f"{lock}: the wheels could not be downloaded", "check the network and pip's settings")
 
 
-def _build(lock: Path, folder: Path, say: Say) -> None:
-    say(f"building the image's packages that are no wheels ({lock.name}); their own build steps may download more")
+def _build(lock: Path, folder: Path) -> None:
+    logger.info(
+        f"building the image's packages that are no wheels ({lock.name}); their own build steps may download more"
+    )
     options = ["--require-hashes", "--no-deps", "--disable-pip-version-check", "--quiet"]
     with tempfile.TemporaryDirectory(prefix="wheels-") as made:
         command = [sys.executable, "-m", "pip", "wheel", *options, f"--requirement={lock}", f"--wheel-dir={made}"]

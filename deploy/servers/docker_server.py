@@ -1,5 +1,6 @@
 """An edge server as a Docker Engine behind ssh: see Site."""
 
+import logging
 import os
 import subprocess
 import sys
@@ -10,7 +11,6 @@ import docker.errors
 import msgspec
 from docker import DockerClient
 
-from deploy import Say
 from deploy.docker.ssh import tunnel_to
 from deploy.images.signatures import Signature, check_signature
 from deploy.servers.containers import Residents
@@ -22,6 +22,8 @@ from deploy.servers.ssh import Shell
 from deploy.servers.transfer import Delivery, Source, pruned
 from toolchain.errors import RecordError
 from toolchain.records.certificate import short_key
+
+logger = logging.getLogger(__name__)
 
 
 class Reached(msgspec.Struct, frozen=True):
@@ -35,16 +37,16 @@ class Reached(msgspec.Struct, frozen=True):
 class DockerSite:
     """trust: the key of the parcel, also where it is not known yet."""
 
-    def __init__(self, reached: Reached, parcel: Parcel, source: Source, policy: Policy, trust: bool, say: Say) -> None:
+    def __init__(self, reached: Reached, parcel: Parcel, source: Source, policy: Policy, trust: bool) -> None:
         self.name, self._client, self._url = reached.server.name, reached.client, reached.url
-        self._parcel, self._policy, self._trust, self._say = parcel, policy, trust, say
+        self._parcel, self._policy, self._trust = parcel, policy, trust
         self._homes = Residents(reached.server, reached.client, parcel.model)
         shell = Shell(reached.server.address)
-        self._delivery = Delivery(reached.server, reached.client, shell, parcel, source, say)
+        self._delivery = Delivery(reached.server, reached.client, shell, parcel, source)
 
     def lock(self, ticket: Ticket) -> None:
         with self._homes.explained("lock"):
-            take_lock(self._client, self.name, self._parcel.model, ticket, self._say)
+            take_lock(self._client, self.name, self._parcel.model, ticket)
 
     def unlock(self, ticket: Ticket) -> None:
         with self._homes.explained("unlock"):
@@ -124,7 +126,7 @@ class DockerSite:
             last = ""
             for line in asked.stderr:
                 last = line.strip() or last
-                self._say(f"{self.name}: {line.rstrip()}")
+                logger.info(f"{self.name}: {line.rstrip()}")
             said = asked.stdout.read()
         return _judged(self.name, asked.returncode, said, last)
 
@@ -137,7 +139,7 @@ class DockerSite:
     def prune(self, keep: frozenset[str]) -> None:
         with self._homes.explained("prune"):
             for release in pruned(self._client, self._homes.images(), set(keep)):
-                self._say(f"{self.name}: removed the image of {release}")
+                logger.info(f"{self.name}: removed the image of {release}")
 
     def note(self, line: Note) -> None:
         self._homes.note(line)

@@ -5,6 +5,7 @@ person must say that it is gone.
 """
 
 import io
+import logging
 import tarfile
 from contextlib import suppress
 
@@ -12,18 +13,20 @@ import docker.errors
 import msgspec
 from docker import DockerClient
 
-from deploy import Say
 from deploy.docker.labels import NAME, ROLE
 from deploy.servers.lock_holder import gone
 from deploy.servers.release_image import lock_of
 from deploy.servers.server import LockedError, Ticket
+
+logger = logging.getLogger(__name__)
+
 
 THE_LOCK, TICKET = "lock", "ticket"
 EMPTY = "edge-toolchain-empty"
 CONFLICT = 409
 
 
-def take_lock(client: DockerClient, server: str, model: str, ticket: Ticket, say: Say) -> None:
+def take_lock(client: DockerClient, server: str, model: str, ticket: Ticket) -> None:
     """LockedError while another's run lives, or may."""
     name, labels = lock_of(model), {ROLE: THE_LOCK, NAME: model, TICKET: msgspec.json.encode(ticket).decode()}
     for _ in range(2):
@@ -33,11 +36,11 @@ def take_lock(client: DockerClient, server: str, model: str, ticket: Ticket, say
         except docker.errors.APIError as error:
             if error.status_code != CONFLICT:
                 raise
-        _remove_if_gone(client, server, name, ticket, say)
+        _remove_if_gone(client, server, name, ticket)
     raise LockedError(f"{server}: somebody else took the lock meanwhile; try again")
 
 
-def _remove_if_gone(client: DockerClient, server: str, name: str, ticket: Ticket, say: Say) -> None:
+def _remove_if_gone(client: DockerClient, server: str, name: str, ticket: Ticket) -> None:
     with suppress(docker.errors.NotFound):
         found = client.containers.get(name)
         holder = msgspec.json.decode(found.labels[TICKET], type=Ticket)
@@ -46,7 +49,7 @@ def _remove_if_gone(client: DockerClient, server: str, name: str, ticket: Ticket
                 f"{server}: locked by {holder.who} on {holder.host} since {holder.since} ({holder.why}); if that run "
                 f"is gone: toolchain unlock {server}"
             )
-        say(f"{server}: taking the lock of {holder.who}, whose run has ended without giving it back")
+        logger.info(f"{server}: taking the lock of {holder.who}, whose run has ended without giving it back")
         found.remove(force=True)
 
 

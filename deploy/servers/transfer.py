@@ -1,5 +1,6 @@
 """Brings a release's image to a server's engine: what it lacks, checked when it is there."""
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -11,7 +12,6 @@ import docker.errors
 import msgspec
 from docker import DockerClient
 
-from deploy import Say
 from deploy.docker.engine import same_machine
 from deploy.servers.inventory import Server
 from deploy.servers.layer_archive import missing_from, packed
@@ -20,6 +20,9 @@ from deploy.servers.server import ShipError
 from deploy.servers.ssh import Shell
 from toolchain.paths import home
 from toolchain.records.storage import write_atomically
+
+logger = logging.getLogger(__name__)
+
 
 SPARE_BYTES = 64 << 20  # what an engine and its containers write meanwhile
 EVERY_S = 1.0
@@ -41,11 +44,9 @@ class Source(NamedTuple):
 class Delivery:
     """there: the server's engine; source: where the image comes from."""
 
-    def __init__(
-        self, server: Server, there: DockerClient, shell: Shell, parcel: Parcel, source: Source, say: Say
-    ) -> None:
+    def __init__(self, server: Server, there: DockerClient, shell: Shell, parcel: Parcel, source: Source) -> None:
         self._server, self._there, self._source = server, there, source
-        self._shell, self._parcel, self._say, self._name = shell, parcel, say, server.name
+        self._shell, self._parcel, self._name = shell, parcel, server.name
 
     def check(self) -> None:
         """ShipError: another kind of device or of processor."""
@@ -78,7 +79,7 @@ class Delivery:
         registry = self._source.registry
         sent = self._pulled(registry) if registry else self._sent(self._present())
         if not self._is_there() and not registry:  # an engine with another store takes whole images only
-            self._say(f"{self._name}: its engine does not take a part of an image; sending the whole")
+            logger.info(f"{self._name}: its engine does not take a part of an image; sending the whole")
             sent += self._sent(0)
         self.verify()
         self._tagged()
@@ -111,8 +112,10 @@ class Delivery:
         self._room(self._there.info()["DockerRootDir"], sum(parcel.sizes[present:]))
         self._room(".", size)
         count = len(parcel.layers) - present
-        self._say(f"{self._name}: {count} of {len(parcel.layers)} layers are missing there, {size / 1e6:.1f} MB packed")
-        place, sent = self._shell.bring(file, Progress(self._name, self._say))
+        logger.info(
+            f"{self._name}: {count} of {len(parcel.layers)} layers are missing there, {size / 1e6:.1f} MB packed"
+        )
+        place, sent = self._shell.bring(file, Progress(self._name))
         refused = ""
         try:
             self._shell.run(f"docker -H unix://{self._server.socket} load -q -i {place}", timeout_s=600)
@@ -127,7 +130,7 @@ class Delivery:
     def _pulled(self, registry: str) -> int:
         """0: what a registry sends is between it and the engine."""
         name = self._source.pushed(registry)
-        self._say(f"{self._name}: pulling {name}")
+        logger.info(f"{self._name}: pulling {name}")
         self._room(self._there.info()["DockerRootDir"], self.missing()[1])
         self._there.images.pull(name)
         if self._is_there():
@@ -148,30 +151,30 @@ class Delivery:
 class Progress:
     """A line a second, for a log that several servers share."""
 
-    def __init__(self, name: str, say: Say) -> None:
-        self._name, self._say, self._last = name, say, time.monotonic()
+    def __init__(self, name: str) -> None:
+        self._name, self._last = name, time.monotonic()
 
     def __call__(self, there: int, size: int) -> None:
         if there >= size or time.monotonic() - self._last >= EVERY_S:
             self._last = time.monotonic()
-            self._say(f"{self._name}: {there / 1e6:.1f} of {size / 1e6:.1f} MB sent")
+            logger.info(f"{self._name}: {there / 1e6:.1f} of {size / 1e6:.1f} MB sent")
 
 
-def packages_of(client: DockerClient, parcel: Parcel, say: Say) -> Packages:
+def packages_of(client: DockerClient, parcel: Parcel) -> Packages:
     """Packed from the image on an engine when they are asked for, and kept for the servers that come after."""
 
     def made(present: int) -> tuple[int, Path]:
         file = home() / "shipping" / f"{parcel.id.rpartition(':')[2][:24]}-{present}.tar.gz"
         with PACKING:
             if not file.is_file():
-                say(f"packing {parcel.tag} without its first {present} of {len(parcel.layers)} layers")
+                logger.info(f"packing {parcel.tag} without its first {present} of {len(parcel.layers)} layers")
                 packed(client.images.get(parcel.id), present, file)
         return present, file
 
     return made
 
 
-def pushed_from(client: DockerClient, parcel: Parcel, say: Say) -> Pushed:
+def pushed_from(client: DockerClient, parcel: Parcel) -> Pushed:
     """Pushed once, for the servers that come after too."""
     done: dict[str, str] = {}
 
@@ -180,7 +183,7 @@ def pushed_from(client: DockerClient, parcel: Parcel, say: Say) -> Pushed:
             if registry not in done:
                 repository, _, tag = parcel.tag.rpartition(":")
                 name = f"{registry}/{repository.rpartition('/')[2]}"
-                say(f"pushing {parcel.tag} to {name}")
+                logger.info(f"pushing {parcel.tag} to {name}")
                 client.images.get(parcel.id).tag(name, tag)
                 _check_pushed(client.images.push(name, tag, stream=True, decode=True), name)
                 done[registry] = f"{name}:{tag}"

@@ -13,7 +13,6 @@ from pathlib import Path
 import msgspec
 from docker import DockerClient
 
-from deploy import Say
 from deploy.docker.tar import add_content
 from deploy.servers.layer_archive import missing_from
 from deploy.servers.release_image import Parcel
@@ -42,10 +41,10 @@ class Stick(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     format: int = FORMAT
 
 
-def pack(client: DockerClient, sent: Parcel, servers: Sequence[str], out: Path, say: Say) -> Stick:
+def pack(client: DockerClient, sent: Parcel, servers: Sequence[str], out: Path) -> Stick:
     """Write the stick for `servers` (none: the whole image)."""
     present = {missing_from(sent.layers, remembered(server)) for server in servers} or {0}
-    made = packages_of(client, sent, say)
+    made = packages_of(client, sent)
     files = {f"image-{count}.tar.gz": made(count) for count in sorted(present)}
     stick = Stick(sent, tuple(Archive(name, digest_of(file), count) for name, (count, file) in files.items()))
     with atomic_file(out) as temporary, tarfile.open(temporary, "w") as written:

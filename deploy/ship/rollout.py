@@ -6,15 +6,18 @@ before the switch, the new one is removed; after it, the old one is named again.
 lock and a second container: the next run finds both and tidies up. `live` on the server is the only truth.
 """
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Literal
 
 import msgspec
 
-from deploy import Say
 from deploy.servers.server import Judged, LockedError, Note, ShipError, Site, State, Ticket, now, told
 from toolchain.errors import ToolchainError
+
+logger = logging.getLogger(__name__)
+
 
 Outcome = Literal["live", "unchanged", "refused", "failed", "locked"]
 
@@ -41,14 +44,14 @@ class Told(msgspec.Struct, frozen=True):
     reason: str = ""
 
 
-def roll(site: Site, release: str, ticket: Ticket, terms: Terms, say: Say) -> Told:
+def roll(site: Site, release: str, ticket: Ticket, terms: Terms) -> Told:
     """Bring `release` to `site`, or leave it as it was. Never raises what went wrong there: it is in what is told."""
     found = Told(site.name, release, "failed")
     try:
         with locked(site, ticket):
-            before = tidied(site, say, patient=not terms.despite)
+            before = tidied(site, patient=not terms.despite)
             found = msgspec.structs.replace(found, before=before.live, live=before.live)
-            return _rolled(site, release, before, ticket, terms, say, found)
+            return _rolled(site, release, before, ticket, terms, found)
     except LockedError as error:
         return msgspec.structs.replace(found, outcome="locked", reason=told(error))
     except (ToolchainError, OSError) as error:
@@ -66,16 +69,16 @@ def locked(site: Site, ticket: Ticket) -> Iterator[None]:
             site.unlock(ticket)
 
 
-def tidied(site: Site, say: Say, patient: bool) -> State:
+def tidied(site: Site, patient: bool) -> State:
     """What a run that was killed left: containers that are not the live one go; a live one that does not run any more
     is started again, and waited for, unless what comes is not to be held against it."""
     found = site.state()
     for release in found.containers:
         if release != found.live:
-            say(f"{site.name}: removing {release}, which an interrupted run left")
+            logger.info(f"{site.name}: removing {release}, which an interrupted run left")
             site.stop(release)
     if found.live and not found.serves:
-        say(f"{site.name}: {found.live} should serve and does not: starting it again")
+        logger.info(f"{site.name}: {found.live} should serve and does not: starting it again")
         with suppress(ToolchainError):
             site.start(found.live)
             if patient:
@@ -105,7 +108,7 @@ def planned(site: Site, release: str, terms: Terms) -> list[str]:
     ]
 
 
-def _rolled(site: Site, release: str, before: State, ticket: Ticket, terms: Terms, say: Say, found: Told) -> Told:
+def _rolled(site: Site, release: str, before: State, ticket: Ticket, terms: Terms, found: Told) -> Told:
     def noted(outcome: Outcome, reason: str, **more: object) -> Told:
         ended = msgspec.structs.replace(found, outcome=outcome, reason=reason, **more)
         with suppress(ToolchainError, OSError):  # the audit must not undo what was done
@@ -119,26 +122,26 @@ def _rolled(site: Site, release: str, before: State, ticket: Ticket, terms: Term
             return msgspec.structs.replace(found, outcome="unchanged")
         found = msgspec.structs.replace(found, sent_bytes=site.send(release))
         site.verify(release)
-        say(f"{site.name}: starting {release} beside {before.live or 'nothing'}")
+        logger.info(f"{site.name}: starting {release} beside {before.live or 'nothing'}")
         site.start(release)
-        say(f"{site.name}: waiting until {release} is certified there")
+        logger.info(f"{site.name}: waiting until {release} is certified there")
         site.wait_healthy(release)
-        judged = _judged(site, release, before, terms, say)
+        judged = _judged(site, release, before, terms)
         found = msgspec.structs.replace(found, verdict=judged.verdict)
         _require(judged, terms)
     except (ToolchainError, OSError) as error:
         _removed(site, release, before)
         refused = judged.verdict in ("regressed", "unsure", "not comparable")
         return noted("refused" if refused else "failed", told(error))
-    return _switched(site, release, before, say, noted, judged)
+    return _switched(site, release, before, noted, judged)
 
 
-def _judged(site: Site, release: str, before: State, terms: Terms, say: Say) -> Judged:
+def _judged(site: Site, release: str, before: State, terms: Terms) -> Judged:
     if not before.serves:
         return Judged("first", "nothing served before")
     if terms.despite:
         return Judged("not asked", f"the gate was not asked: {terms.despite}")
-    say(f"{site.name}: {release} is judged against {before.live} there")
+    logger.info(f"{site.name}: {release} is judged against {before.live} there")
     return site.gate(release, before.live)
 
 
@@ -148,10 +151,10 @@ def _require(judged: Judged, terms: Terms) -> None:
     raise ShipError(f"the gate says {judged.verdict}: {judged.reason}")
 
 
-def _switched(site: Site, release: str, before: State, say: Say, noted: Callable[..., Told], judged: Judged) -> Told:
+def _switched(site: Site, release: str, before: State, noted: Callable[..., Told], judged: Judged) -> Told:
     """The one write that changes what serves; what follows can fail without a request being lost."""
     try:
-        say(f"{site.name}: switching to {release}")
+        logger.info(f"{site.name}: switching to {release}")
         site.switch(release)
         site.wait_healthy(release)
     except (ToolchainError, OSError) as error:
@@ -160,7 +163,7 @@ def _switched(site: Site, release: str, before: State, say: Say, noted: Callable
     for other in before.containers:
         try:
             if other != release:
-                say(f"{site.name}: draining {other}")
+                logger.info(f"{site.name}: draining {other}")
                 site.stop(other)
         except (ToolchainError, OSError) as error:
             reason = f"{other} could not be stopped ({told(error)}); the next run does that"

@@ -10,7 +10,6 @@ import docker.errors
 import msgspec
 from docker import DockerClient
 
-from deploy import Say
 from deploy.docker.engine import connect
 from deploy.servers.containers import Residents, models_on
 from deploy.servers.docker_server import DockerSite, Reached, reached
@@ -53,64 +52,62 @@ class Resident(msgspec.Struct, frozen=True):
     error: str = ""
 
 
-def ship(tag: str, asked: Asked, seen: Seen, say: Say) -> Fleet:
+def ship(tag: str, asked: Asked, seen: Seen) -> Fleet:
     """Bring the image `tag` of this machine's engine to the servers, wave by wave. DockerError: it is not here."""
     with closing(connect()) as here:
         sent = parcel(here, tag)
-        return shipped(sent, _source(here, sent, asked, say), asked, seen, say)
+        return shipped(sent, _source(here, sent, asked), asked, seen)
 
 
-def unpack(place: Path, asked: Asked, seen: Seen, say: Say) -> Fleet:
+def unpack(place: Path, asked: Asked, seen: Seen) -> Fleet:
     """As ship(), from a stick."""
     with unpacked(place) as (sent, packages):
-        return shipped(sent, NOTHING._replace(packages=packages), asked, seen, say)
+        return shipped(sent, NOTHING._replace(packages=packages), asked, seen)
 
 
-def shipped(sent: Parcel, source: Source, asked: Asked, seen: Seen, say: Say) -> Fleet:
+def shipped(sent: Parcel, source: Source, asked: Asked, seen: Seen) -> Fleet:
     """As ship(), from wherever."""
     terms = Terms(asked.inventory.policy.unsure, asked.despite)
     ticket = new_ticket(asked.why or f"{sent.model} {sent.release}")
 
     def one(site: DockerSite) -> Told:
-        return roll(site, sent.release, ticket, terms, say)
+        return roll(site, sent.release, ticket, terms)
 
     def answer(server: Server) -> Told:
-        return _answered(server, sent.release, lambda there: one(_site(there, sent, source, asked, say)))
+        return _answered(server, sent.release, lambda there: one(_site(there, sent, source, asked)))
 
     return _rolled(asked, answer, seen)
 
 
-def plan(tag: str, asked: Asked, say: Say) -> dict[str, list[str]]:
+def plan(tag: str, asked: Asked) -> dict[str, list[str]]:
     """What ship() would do, by server; nothing is changed."""
     found: dict[str, list[str]] = {}
     with closing(connect()) as here:
         sent = parcel(here, tag)
-        source, terms = _source(here, sent, asked, say), Terms(asked.inventory.policy.unsure, asked.despite)
+        source, terms = _source(here, sent, asked), Terms(asked.inventory.policy.unsure, asked.despite)
         for server in chosen(asked.inventory, asked.servers):
             try:
                 with reached(server) as there:
-                    site = _site(there, sent, source, asked, say)
+                    site = _site(there, sent, source, asked)
                     found[server.name] = planned(site, sent.release, terms)
             except (ToolchainError, OSError) as error:
                 found[server.name] = [f"cannot be reached: {told(error)}"]
     return found
 
 
-def rollback(release: str | None, model: str | None, asked: Asked, seen: Seen, say: Say) -> Fleet:
+def rollback(release: str | None, model: str | None, asked: Asked, seen: Seen) -> Fleet:
     """Go back to `release`, None: the one that served before; its image is still there, and the gate is not asked."""
     why = asked.why or "no reason given"
     ticket = new_ticket(why)
     terms = Terms(despite=f"rolled back: {why}", what="rollback")
 
     def answer(server: Server) -> Told:
-        return _answered(server, release or "", lambda there: _back(there, release, model, ticket, terms, asked, say))
+        return _answered(server, release or "", lambda there: _back(there, release, model, ticket, terms, asked))
 
     return _rolled(asked, answer, seen)
 
 
-def _back(
-    there: Reached, release: str | None, model: str | None, ticket: Ticket, terms: Terms, asked: Asked, say: Say
-) -> Told:
+def _back(there: Reached, release: str | None, model: str | None, ticket: Ticket, terms: Terms, asked: Asked) -> Told:
     homes = _homes(there, model)
     to = release or _before(homes)
     images = homes.images()
@@ -122,8 +119,8 @@ def _back(
         )
     tags = there.client.images.get(image).tags
     kept = msgspec.structs.replace(parcel(there.client, next(iter(tags), image)), signature=homes.signature(to))
-    site = _site(there, kept, NOTHING, asked, say)
-    return roll(site, to, ticket, terms, say)
+    site = _site(there, kept, NOTHING, asked)
+    return roll(site, to, ticket, terms)
 
 
 def _before(homes: Residents) -> str:
@@ -213,12 +210,12 @@ def _answered(server: Server, release: str, ask: Callable[[Reached], Told]) -> T
         return Told(server.name, release, "failed", reason=told(error))
 
 
-def _source(here: DockerClient, sent: Parcel, asked: Asked, say: Say) -> Source:
-    return Source(packages_of(here, sent, say), pushed_from(here, sent, say), asked.inventory.policy.registry)
+def _source(here: DockerClient, sent: Parcel, asked: Asked) -> Source:
+    return Source(packages_of(here, sent), pushed_from(here, sent), asked.inventory.policy.registry)
 
 
-def _site(there: Reached, sent: Parcel, source: Source, asked: Asked, say: Say) -> DockerSite:
-    return DockerSite(there, sent, source, asked.inventory.policy, asked.trust, say)
+def _site(there: Reached, sent: Parcel, source: Source, asked: Asked) -> DockerSite:
+    return DockerSite(there, sent, source, asked.inventory.policy, asked.trust)
 
 
 def _homes(there: Reached, model: str | None) -> Residents:

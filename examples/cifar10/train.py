@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
 
+from toolchain.cli.console import log_to_stderr
 from toolchain.data import load
 from toolchain.models.cifar import NETWORKS
 
@@ -76,6 +77,7 @@ def save_whole(state: dict[str, object], path: Path) -> None:
 
 
 def main() -> None:
+    log_to_stderr()
     options = parsed()
     torch.manual_seed(options.seed)
     data = load("cifar10")

@@ -210,6 +210,6 @@ def test_one_that_this_machine_cannot_run_is_told_and_the_rest_measured(built):
 def test_nothing_to_measure_on_is_said(built):
     folder, candidates = built
     with pytest.raises(AccuracyError, match="no pictures to measure candidates on"):
-        measure_candidates(folder, candidates, None, Settings(threads=1), print)
+        measure_candidates(folder, candidates, None, Settings(threads=1))
     with pytest.raises(AccuracyError, match="no fp32 to agree with; add fp32 to `precisions`"):
         measure_candidates(folder, candidates[1:], None, Settings(threads=1), print, pictures(8))

@@ -69,26 +69,26 @@ def typed(capfd: pytest.CaptureFixture[str], *words: object) -> Said:
     return Said(run(COMMANDS, [str(word) for word in words]), *capfd.readouterr())
 
 
-def test_zeros_that_no_kernel_skips_are_refused_before_any_training(folder: Path) -> None:
-    place, said = recipe(folder, "zeros", SPARSE.format(more="") + REFUSE), list[str]()
+def test_zeros_that_no_kernel_skips_are_refused_before_any_training(folder: Path, messages: list[str]) -> None:
+    place = recipe(folder, "zeros", SPARSE.format(more="") + REFUSE)
     with pytest.raises(RefusedError) as refusal:
-        build(place, "onnxruntime", None, said.append)
+        build(place, "onnxruntime", None)
     assert str(refusal.value).startswith(
         f"{place}: step 1, sparsify: does not pay: unstructured sparsity: no sparse kernel in this engine ("
     )
     assert str(refusal.value).endswith("; change or remove the step, or set refuse = false under [build]")
-    assert not [line for line in said if line.startswith("step ")], "nothing was trained"
-    assert "unstructured sparsity" in said[-1]
-    assert " 4.87 " in said[-1], "what papers promise of four zeros in five"
-    again = list[str]()
+    assert not [line for line in messages if line.startswith("step ")], "nothing was trained"
+    assert "unstructured sparsity" in messages[-1]
+    assert " 4.87 " in messages[-1], "what papers promise of four zeros in five"
+    messages.clear()
     with pytest.raises(RefusedError):
-        build(place, "onnxruntime", None, again.append)
-    assert "steps: rehearsed nets timed on the target: unchanged" in again
+        build(place, "onnxruntime", None)
+    assert "steps: rehearsed nets timed on the target: unchanged" in messages
 
 
 def test_what_does_not_pay_is_told_where_nothing_is_refused(folder: Path) -> None:
     more = SPARSE.format(more="") + "[[step]]\nquantize = { samples = 8 }\n[build]\nmax_accuracy_loss = 100\n"
-    steps = build(recipe(folder, "told", more), "onnxruntime", None, lambda _: None).manifest.steps
+    steps = build(recipe(folder, "told", more), "onnxruntime", None).manifest.steps
     assert [one.step for one in steps] == ["model", "sparsify", "finetune", "quantize"]
     assert [one.precision for one in steps] == ["fp32", "fp32", "fp32", "int8"]
     assert steps[0].verdict == "as it came"

@@ -39,14 +39,12 @@ def test_load_fetches_a_missing_data_set_once(offered: Server, home: Path) -> No
     assert not (home / "data" / ".archives" / "cifar10").exists()
 
 
-def test_fetch_reports_which_source_it_used(
-    offered: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_fetch_reports_which_source_it_used(offered: Server, tmp_path: Path, messages: list[str]) -> None:
     folder = fetch("cifar10", home=tmp_path / "elsewhere")
     assert folder == tmp_path / "elsewhere" / "data" / "cifar10"
-    assert f"cifar10: from its official source, in {folder}" in capsys.readouterr().err
+    assert f"cifar10: from its official source, in {folder}" in "\n".join(messages)
     fetch("cifar10", home=tmp_path / "elsewhere")
-    assert "already here" in capsys.readouterr().err
+    assert "already here" in "\n".join(messages)
     assert len(offered.ranges) == 1
 
 
@@ -61,12 +59,12 @@ def test_when_every_source_fails_one_line_gives_each_reason(offered: Server, hom
 
 
 def test_auto_falls_back_to_the_mirror(
-    offered: Server, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    offered: Server, home: Path, monkeypatch: pytest.MonkeyPatch, messages: list[str]
 ) -> None:
     sources = {"official": cifar10.SOURCES["mirror"], "mirror": cifar10.SOURCES["official"]}
     monkeypatch.setattr(cifar10, "SOURCES", sources)
     assert load("cifar10").source == "mirror"
-    assert "cifar10: official: " in capsys.readouterr().err
+    assert "cifar10: official: " in "\n".join(messages)
 
 
 def test_a_corrupt_archive_leaves_nothing_behind(offered: Server, home: Path) -> None:

@@ -40,6 +40,6 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 @pytest.fixture(scope="session")
 def image(engine: DockerClient, bundle: Bundle) -> Iterator[Image]:
     """The image of a null bundle, really built."""
-    made = build_image(bundle, "edge-test:session", print)
+    made = build_image(bundle, "edge-test:session")
     yield made
     engine.images.remove(made.tag, force=True)

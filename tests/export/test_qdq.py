@@ -28,9 +28,7 @@ IMAGES: NDArray[np.uint8] = np.asarray(part(40, 0).images, np.uint8)
 def quantized(module: nn.Module, weight_bits: int, activation_bits: int | None = 8) -> nn.Module:
     """With ranges as seen on IMAGES."""
     pictures = normalize_images(torch.from_numpy(IMAGES), PREPROCESSING)
-    made = prepare_qat(
-        module.eval(), LearnedQuantization(weight_bits, activation_bits), True, True, pictures[:1], lambda _: None
-    )
+    made = prepare_qat(module.eval(), LearnedQuantization(weight_bits, activation_bits), True, True, pictures[:1])
     with torch.no_grad(), observe_ranges(made):
         made(pictures)
     return made.eval()

@@ -34,7 +34,7 @@ RULES: dict[str, tuple[str, ...]] = {
         "toolchain.compress",
     ),
     "toolchain.compress.training": ("toolchain.models", "toolchain.progress", "toolchain.compress"),
-    "toolchain.compress.quantization": ("toolchain.models", "toolchain.compress"),
+    "toolchain.compress.quantization": ("toolchain.models", "toolchain.progress", "toolchain.compress"),
     "toolchain.compress": ("toolchain.data", "toolchain.models", "toolchain.progress"),
     # quantization-aware layers are exported as the integers that they learned
     "toolchain.export": ("toolchain.data", "toolchain.models", "toolchain.progress", "toolchain.compress.quantization"),
@@ -63,7 +63,7 @@ RULES: dict[str, tuple[str, ...]] = {
         *("deploy.runtime.device", "deploy.runtime.engines"),
     ),
     "toolchain.views": (
-        *("toolchain.tables", "toolchain.progress"),
+        "toolchain.tables",
         *("deploy.gate", "deploy.ledger", "deploy.servers", "deploy.ship"),
     ),
     "toolchain.report": ("toolchain.views", "toolchain.tables", "deploy.gate", "deploy.ledger"),
@@ -102,13 +102,13 @@ RULES: dict[str, tuple[str, ...]] = {
     "deploy.certificates": (),
     "deploy.images": ("deploy.docker", "deploy.runtime.device.signing", "toolchain.paths"),
     "deploy.containers": (
-        *("deploy.docker", "deploy.images", "toolchain.progress"),
+        *("deploy.docker", "deploy.images"),
         *("deploy.runtime.http.access", "deploy.runtime.security"),
     ),
     "deploy.ledger": ("toolchain.paths",),
     "deploy.gate": (
-        *("deploy.docker", "deploy.images", "deploy.containers", "deploy.ledger", "toolchain.paths"),
-        *("deploy.runtime.device", "deploy.runtime.certification"),
+        *("deploy.docker", "deploy.images", "deploy.containers", "deploy.ledger"),
+        *("toolchain.paths", "toolchain.progress", "deploy.runtime.device", "deploy.runtime.certification"),
     ),
     "deploy.servers": (
         *("deploy.docker", "deploy.images", "deploy.containers", "deploy.runtime.handover", "toolchain.paths"),

@@ -64,12 +64,12 @@ def recipe(folder: Path, more: str = "", text: str = RECIPE) -> Path:
     return folder / "small.toml"
 
 
-def made(place: Path, target: str = "onnxruntime", said: list[str] | None = None) -> Making:
-    return prepare(place, target, (said if said is not None else []).append)
+def made(place: Path, target: str = "onnxruntime") -> Making:
+    return prepare(place, target)
 
 
 def built(place: Path, target: str) -> Manifest:
-    return build(place, target, None, lambda _: None).manifest
+    return build(place, target, None).manifest
 
 
 @pytest.mark.parametrize("suffix", [".pt2", ".onnx"])
@@ -92,17 +92,16 @@ def test_data_that_is_nothing_but_a_test_part_is_refused_before_the_work(folder:
         check_golden(bare)
 
 
-def test_a_quantize_step_that_the_target_cannot_use_is_told(folder: Path) -> None:
-    said: list[str] = []
-    made(recipe(folder, QUANTIZE + '[build]\nprecisions = ["fp32"]\n'), said=said)
-    assert "onnxruntime: no int8 among its precisions; the quantize step is not used" in said
-    made(recipe(folder, "[[step]]\nquantize_weights = { bits = 4 }\n"), said=said)
+def test_a_quantize_step_that_the_target_cannot_use_is_told(folder: Path, messages: list[str]) -> None:
+    made(recipe(folder, QUANTIZE + '[build]\nprecisions = ["fp32"]\n'))
+    assert "onnxruntime: no int8 among its precisions; the quantize step is not used" in messages
+    made(recipe(folder, "[[step]]\nquantize_weights = { bits = 4 }\n"))
     assert (
         "onnxruntime: no int4w among its precisions (ONNX Runtime has no convolution with such weights; "
         "--target=openvino stores them); the quantize_weights step is not used"
-    ) in said
-    made(recipe(folder, "[[step]]\nquantize = { dynamic = true }\n"), "openvino", said)
-    assert said[-1].startswith(
+    ) in messages
+    made(recipe(folder, "[[step]]\nquantize = { dynamic = true }\n"), "openvino")
+    assert messages[-1].startswith(
         "openvino: no int8d among its precisions (OpenVINO's CPU has no convolution whose ranges "
     )
 
@@ -160,15 +159,16 @@ def test_a_head_that_is_to_be_replaced_is_another_model_to_the_cache(folder: Pat
 
 
 def test_an_unchanged_build_ends_with_the_same_bundle_by_whatever_path(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, monkeypatch: pytest.MonkeyPatch, messages: list[str]
 ) -> None:
-    place, said = recipe(folder), list[str]()
-    first = build(place, "onnxruntime", None, lambda _: None)
+    place = recipe(folder)
+    first = build(place, "onnxruntime", None)
     assert str(folder).encode() not in (first.folder / "manifest.json").read_bytes()
     monkeypatch.chdir(folder)
-    again = build(Path("small.toml"), "onnxruntime", None, said.append)
+    messages.clear()
+    again = build(Path("small.toml"), "onnxruntime", None)
     assert (again.digest, again.manifest.release) == (first.digest, "1")
-    stages = [line for line in said if not line.startswith(("data: ", "chosen: "))]
+    stages = [line for line in messages if not line.startswith(("data: ", "chosen: "))]
     assert len(stages) == 8
     assert all(line.endswith(": unchanged") for line in stages), stages
 

@@ -34,7 +34,7 @@ def built(engine: DockerClient, folder: Path, bundles: Mapping[str, Bundle]) -> 
         lend_wheelhouse(folder / "home")
         patch.setenv("TOOLCHAIN_HOME", str(folder / "home"))
         for tag, bundle in bundles.items():
-            build_image(bundle, tag, print)
+            build_image(bundle, tag)
     yield
     for tag in bundles:
         engine.images.remove(tag, force=True)

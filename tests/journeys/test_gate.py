@@ -47,7 +47,7 @@ def release(folder: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Releas
         if (number, delay_ms) not in MADE:
             bundle = null_bundle(folder / f"{number}-{delay_ms}.bundle", delay_ms, number, name="gated")
             tag = f"edge-gated:{number}-{delay_ms:g}"
-            build_image(bundle, tag, print)
+            build_image(bundle, tag)
             MADE[number, delay_ms] = tag, bundle
         tag, bundle = MADE[number, delay_ms]
         with Ledger() as ledger:

@@ -37,7 +37,7 @@ def rack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Edge]]:
         patch.chdir(folder)
         lend_wheelhouse(folder / "home")
         for number, delay in DELAYS_MS.items():
-            build_image(null_bundle(folder / f"{number}.bundle", delay, number, name="shipped"), tag(number), print)
+            build_image(null_bundle(folder / f"{number}.bundle", delay, number, name="shipped"), tag(number))
         yield made
     with closing(connect()) as client:
         for number in DELAYS_MS:

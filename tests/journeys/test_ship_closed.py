@@ -32,7 +32,7 @@ def edge(tmp_path_factory: pytest.TempPathFactory, home: Path, monkeypatch: pyte
         monkeypatch.chdir(folder)
         lend_wheelhouse(home)
         for release, tag in TAGS.items():
-            build_image(null_bundle(folder / release, release=release, name=MODEL), tag, print)
+            build_image(null_bundle(folder / release, release=release, name=MODEL), tag)
         yield made
     with closing(connect()) as client:
         for tag in TAGS.values():

@@ -27,9 +27,9 @@ QUANTIZE = "[[step]]\nquantize = { samples = 8 }\n"
 RANDOM = "\n[build]\nseed = 3\n"
 
 
-def out(place: Path, step: int | None = None, said: list[str] | None = None) -> Weights:
+def out(place: Path, step: int | None = None) -> Weights:
     file = place.with_name("w.safetensors")
-    record, written = write(place, file, step, "onnxruntime", (said if said is not None else []).append)
+    record, written = write(place, file, step, "onnxruntime")
     assert written.sha256 == digest_of(file)
     assert encode_record(read_weights(file)) == encode_record(record)
     return record
@@ -39,7 +39,7 @@ def started(place: Path) -> CompressedModel:
     """What another recipe's first step is given."""
     text = place.read_text().split("[[step]]")[0].replace('net"', 'net"\nweights = "w.safetensors"')
     place.with_name("next.toml").write_text(text)
-    making = prepare(place.with_name("next.toml"), "onnxruntime", lambda _: None)
+    making = prepare(place.with_name("next.toml"), "onnxruntime")
     original = trained(making)
     assert original is not None
     return net_in(making, original)
@@ -47,7 +47,7 @@ def started(place: Path) -> CompressedModel:
 
 def after(place: Path) -> nn.Module:
     """The net in the cache after the last step that changed it."""
-    making = prepare(place, "onnxruntime", lambda _: None)
+    making = prepare(place, "onnxruntime")
     newest = max(making.stages.folder.glob("*/net.pt"), key=lambda path: path.stat().st_mtime)
     return net_in(making, newest.parent).module
 
@@ -101,8 +101,8 @@ def test_a_pruned_and_quantization_aware_net_comes_back(folder: Path, how: str) 
     kept = load_file(folder / "w.safetensors")["more.weight"]
     assert kept.dtype == (torch.int8 if "running" not in how else torch.float32)  # a running grid is its weights' own
     next_place = place.with_name("next.toml")
-    assert learned(prepare(next_place, "openvino", lambda _: None)) == net.learned
-    again, _ = write(next_place, folder / "again.safetensors", None, "onnxruntime", lambda _: None)
+    assert learned(prepare(next_place, "openvino")) == net.learned
+    again, _ = write(next_place, folder / "again.safetensors", None, "onnxruntime")
     assert again.structure == record.structure
 
 
@@ -121,13 +121,14 @@ def test_what_the_back_end_does_after_export_is_not_in_the_file(folder: Path) ->
     assert [step.step for step in record.steps] == ["prune_channels"]
 
 
-def test_the_second_time_nothing_is_done_again_and_the_file_is_the_same(folder: Path) -> None:
-    place, said = recipe(folder, PRUNE), list[str]()
+def test_the_second_time_nothing_is_done_again_and_the_file_is_the_same(folder: Path, messages: list[str]) -> None:
+    place = recipe(folder, PRUNE)
     out(place)
     first = digest_of(folder / "w.safetensors")
-    out(place, said=said)
+    messages.clear()
+    out(place)
     assert digest_of(folder / "w.safetensors") == first
-    assert all(line.endswith(": unchanged") for line in said if not line.startswith("data: ")), said
+    assert all(line.endswith(": unchanged") for line in messages if not line.startswith("data: ")), messages
 
 
 def test_an_earlier_step_is_written_when_it_is_asked_for(folder: Path) -> None:
@@ -146,7 +147,7 @@ def test_steps_add_up_over_several_recipes(folder: Path) -> None:
     started(place)
     again = place.with_name("next.toml")
     again.write_text(again.read_text() + SPARSE)
-    record, _ = write(again, folder / "again.safetensors", None, "onnxruntime", lambda _: None)
+    record, _ = write(again, folder / "again.safetensors", None, "onnxruntime")
     assert [step.step for step in record.steps] == ["prune_channels", "sparsify"]
     assert record.structure.layers["conv"] == {"out_channels": 4}
 
@@ -157,9 +158,9 @@ def test_a_file_that_is_not_ours_is_not_overwritten(folder: Path) -> None:
     (folder / "folder.safetensors").mkdir()
     for name in ("other.safetensors", "folder.safetensors"):
         with pytest.raises(UsageError, match="is there, and `toolchain weights` did not write it; choose another name"):
-            write(place, folder / name, None, "onnxruntime", lambda _: None)
+            write(place, folder / name, None, "onnxruntime")
     with pytest.raises(UsageError, match=r"--out=w.pt: expected a file that ends with .safetensors"):
-        write(place, Path("w.pt"), None, "onnxruntime", lambda _: None)
+        write(place, Path("w.pt"), None, "onnxruntime")
     assert (folder / "other.safetensors").read_text() == "mine"
 
 

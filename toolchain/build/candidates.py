@@ -3,6 +3,7 @@
 Knows which answers are compared with which; parity/ knows how, choose.py knows what is chosen.
 """
 
+import logging
 from contextlib import suppress
 from pathlib import Path
 from shutil import copy2, rmtree
@@ -27,6 +28,9 @@ from toolchain.records.storage import digest_of
 if TYPE_CHECKING:
     from torch import nn
 
+logger = logging.getLogger(__name__)
+
+
 BATCH_ENDS = (1, 4, 12, 44)  # batches of 1, 3, 8, 32, and the rest
 Made = tuple[tuple[Path, Candidate], ...]
 
@@ -43,7 +47,7 @@ def judged(
     here = tuple((place, room.stand_in(candidate) or candidate) for place, candidate in made)
     elsewhere = here != made
     if elsewhere:
-        making.stages.say(f"  no device for {making.target} here: ONNX Runtime answers, nothing is timed")
+        logger.info(f"  no device for {making.target} here: ONNX Runtime answers, nothing is timed")
     folder = gathered(here, work / "candidates")
     pictures, settings = trial_pictures(making.data), Settings(making.threads)
     torch = None if module is None else torch_logits(module, making.recipe.input, pictures)
@@ -61,9 +65,7 @@ def judged(
     agreeing = tuple(candidate for _, candidate in here if candidate.precision not in differing)
     test = making.data.split("test")
     labelled = test if computes and len(test) else None
-    measured = measure_candidates(
-        folder, agreeing, labelled, settings, making.stages.say, pictures, taught or "fp32", timed=not elsewhere
-    )
+    measured = measure_candidates(folder, agreeing, labelled, settings, pictures, taught or "fp32", timed=not elsewhere)
     choice = choose(
         tuple(_as_made(found, made) for found in measured),
         reference.accuracy if labelled else None,

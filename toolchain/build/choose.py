@@ -5,7 +5,8 @@ chosen, or the smallest.
 of files or of how a candidate was made.
 """
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -22,6 +23,9 @@ from toolchain.records.manifest import WEIGHT_BITS, Candidate, Precision
 
 if TYPE_CHECKING:
     from toolchain.data.dataset import ImageSource, Split
+
+logger = logging.getLogger(__name__)
+
 
 AGREEMENT = "top1_agreement"  # in Candidate.options, where no labels tell an accuracy
 # where nothing was timed: half the bytes at once, and seldom slower; int8 must prove on the device that it is faster
@@ -54,7 +58,6 @@ def measure_candidates(
     candidates: Sequence[Candidate],
     test: "Split | None",
     settings: Settings,
-    say: Callable[[str], None],
     pictures: "ImageSource | None" = None,
     right: Precision = "fp32",
     timed: bool = True,
@@ -80,7 +83,7 @@ def measure_candidates(
         with open_engine(folder, candidate, throughput) as engine:
             answers[candidate.precision] = top1_of(engine, images, f"{candidate.precision}: batches of pictures")
         taken = "not timed" if candidate.latency_ms is None else f"{candidate.latency_ms:#.3g} ms"
-        say(f"  {candidate.precision}: {taken}; {len(images)} pictures answered")
+        logger.info(f"  {candidate.precision}: {taken}; {len(images)} pictures answered")
     truth = test.labels if test is not None else answers.get(right)
     if truth is None:
         raise AccuracyError(f"no labelled test part, and {right} to agree with {refused[right].verdict}")

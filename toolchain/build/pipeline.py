@@ -6,7 +6,7 @@ Every stage is kept by the digest of its inputs, options and code, so that an un
 interrupted one goes on. Knows the order of the rooms and what each stage depends on; each room knows its own work.
 """
 
-from collections.abc import Callable
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,24 +36,26 @@ from toolchain.views.steps import steps_page
 if TYPE_CHECKING:
     from toolchain.compress.step import Quantization
 
+logger = logging.getLogger(__name__)
 
-def build(place: Path, target: str, release: str | None, say: Callable[[str], None]) -> Bundle:
+
+def build(place: Path, target: str, release: str | None) -> Bundle:
     """Build the recipe at `place` for `target` into a bundle below home(); the room at fault raises its own error."""
     from toolchain.build.bundle import check_release
     from toolchain.compress.distributed import leave_process_group, report_error_once
 
     with report_error_once() as world:
         check_release(release)
-        making = prepare(place, target, say)
+        making = prepare(place, target)
         if not world.is_first:
             helped(making)
             leave_process_group(world)  # this process ends
         return _built(making, target, release)
 
 
-def prepare(place: Path, target: str, say: Callable[[str], None]) -> Making:
+def prepare(place: Path, target: str) -> Making:
     """Read the recipe and look at everything that can be refused before any work is done."""
-    making = read_job(place, target, say)
+    making = read_job(place, target)
     check_orders(making, backend(target))
     check_golden(making.pictures)
     return making
@@ -77,7 +79,7 @@ def _built(making: Making, target: str, release: str | None) -> Bundle:
         _judged_steps(making, folders, None, artifacts, terms)
         raise
     steps = _judged_steps(making, folders, measured, artifacts, terms)
-    making.stages.say(f"chosen: {measured.choice}")
+    logger.info(f"chosen: {measured.choice}")
     return bundled(making, reference, steps, artifacts, measured, release)
 
 
@@ -91,7 +93,7 @@ def _judged_steps(
     tried = step_artifacts(making, folders, artifacts)
     steps, verdicts = told(tried, measured_steps(tried, measured, artifacts), terms)
     if measured is None:
-        making.stages.say(steps_page(steps, making.target))
+        logger.info(steps_page(steps, making.target))
     else:
         refuse(making, steps, verdicts)
     return steps
@@ -224,7 +226,7 @@ def artifact(making: Making, target: str, onnx: Path, precision: Precision) -> t
     candidate = kept(folder, Candidate)
     if how is not None and how.max_drop is not None:
         left = candidate.options.get(FLOAT_LAYERS, 0.0)
-        making.stages.say(f"  {precision}: {left:.0f} layers left in float to lose at most {how.max_drop:g} points")
+        logger.info(f"  {precision}: {left:.0f} layers left in float to lose at most {how.max_drop:g} points")
     return folder, candidate
 
 

@@ -3,6 +3,7 @@
 Knows which net each row is and what it is held to; the judging is paying.py's, the measuring trial.py's.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,9 @@ from toolchain.views.steps import steps_page
 if TYPE_CHECKING:
     from toolchain.compress.properties import ModelProperties
     from toolchain.compress.step import CompressedModel, Step
+
+logger = logging.getLogger(__name__)
+
 
 CODE = (
     "toolchain/build/peak_memory.py",
@@ -118,7 +122,7 @@ def refuse(making: Making, rows: Sequence[StepRecord], verdicts: Sequence[Verdic
         return
     for number, ((name, _), verdict) in enumerate(zip(making.steps, verdicts[1:], strict=True), 1):
         if verdict.pays is False and name not in POST_EXPORT_STEPS:
-            making.stages.say(steps_page(rows, making.target))
+            logger.info(steps_page(rows, making.target))
             raise RefusedError(
                 f"{making.place}: step {number}, {name}: {verdict.sentence}; "
                 "change or remove the step, or set refuse = false under [build]"
@@ -143,7 +147,7 @@ def refuse_before_training(making: Making, original: Path) -> None:
     try:
         folder = making.made("rehearsal-pays", "steps: rehearsed nets timed on the target", inputs, make)
     except DeviceError as error:
-        making.stages.say(f"  nothing is refused before training: {error}")
+        logger.info(f"  nothing is refused before training: {error}")
         return
     rows = kept(folder, tuple[Row, ...])
     verdicts = judge(rows, Terms(lanes=_lanes()))

@@ -152,7 +152,6 @@ def context_of(making: Making, original: Path, work: Path) -> "StepContext":
         making.recipe.input,
         work,
         making.recipe.build.seed,
-        making.stages.say,
         lambda: net_in(making, original).module,
         making.base,
         lambda modules: distributed_context().run_on_first(lambda: latencies(making, modules)),

@@ -54,10 +54,9 @@ def build(recipe: Path, *, target: str = "openvino", release: str | None = None)
         release: the release's name; without it the next number, or the old one when nothing changed
     """
     from toolchain.build.pipeline import build as built
-    from toolchain.progress import say
     from toolchain.views.bundle import as_json, bundle_summary, candidates_table, parity_table, steps_table
 
-    bundle = built(recipe, target, release, say)
+    bundle = built(recipe, target, release)
     for part in (steps_table, candidates_table, parity_table):
         print(part(bundle.manifest), end="\n\n")
     print(as_json(bundle_summary(bundle)))
@@ -72,12 +71,11 @@ def compare(*recipes: Path, target: str = "openvino") -> None:
         recipes: TOML files; see recipes/
         target: openvino, onnxruntime or null
     """
-    from toolchain.progress import say
     from toolchain.views.bundle import as_json
     from toolchain.views.steps import compared_page
     from toolchain.workflows.compare import compared
 
-    found = compared(recipes, target, say)
+    found = compared(recipes, target)
     print(compared_page([(one.name, one.steps) for one in found]), end="\n\n")
     print(as_json({"target": target, "recipes": found}))
 
@@ -117,12 +115,11 @@ def weights(recipe: Path, *, out: Path, step: int | None = None, target: str = "
         step: after which step, 0 being the model as it came; without it the last one on torch
         target: the engine that steps measure latency on; as for build
     """
-    from toolchain.progress import say
     from toolchain.views.bundle import as_json
     from toolchain.views.weights import weights_table
     from toolchain.workflows.weights import write
 
-    record, written = write(recipe, out, step, target, say)
+    record, written = write(recipe, out, step, target)
     print(weights_table(record), end="\n\n")
     print(as_json(written))
 
@@ -136,11 +133,10 @@ def image(bundle: Path, *, tag: str | None = None, tracing: bool = False) -> Non
         tracing: with OpenTelemetry in it, for servers that are told of a collector (OTEL_EXPORTER_OTLP_ENDPOINT)
     """
     from deploy.images.build import build_image
-    from toolchain.progress import say
     from toolchain.records.bundle import open_bundle
     from toolchain.views.bundle import as_json
 
-    print(as_json(build_image(open_bundle(bundle), tag, say, tracing=tracing)))
+    print(as_json(build_image(open_bundle(bundle), tag, tracing=tracing)))
 
 
 def run(
@@ -168,11 +164,10 @@ def run(
     """
     from deploy.containers.publishing import reach
     from deploy.containers.serve import run as started
-    from toolchain.progress import say
     from toolchain.views.bundle import as_json
 
-    reached = reach(port, grpc_port, secrets, cert, key, say)
-    print(as_json(started(image, reached, name, say=say, cpus=cpus)))
+    reached = reach(port, grpc_port, secrets, cert, key)
+    print(as_json(started(image, reached, name, cpus=cpus)))
 
 
 def stop(name: str) -> None:
@@ -213,11 +208,10 @@ def deploy(
     """
     from deploy.containers.publishing import reach
     from toolchain.cli.pages import outcome_page, unrun_page
-    from toolchain.progress import say
     from toolchain.views.bundle import as_json
     from toolchain.workflows.deploy import Unrun, deployed
 
-    outcome = deployed(recipe, target, release, reach(port, grpc_port, secrets, cert, key, say), say)
+    outcome = deployed(recipe, target, release, reach(port, grpc_port, secrets, cert, key))
     print(unrun_page(outcome) if isinstance(outcome, Unrun) else outcome_page(outcome), end="\n\n")
     print(as_json(outcome.summary))
 

@@ -11,14 +11,13 @@ def certify(image: str, *, out: Path | None = None) -> None:
         out: write the certificate here too, for `toolchain verify`
     """
     from deploy.containers.commands import certified
-    from toolchain.progress import say
     from toolchain.records.storage import check_output_path, encode_record, write_atomically
     from toolchain.views.bundle import as_json
     from toolchain.views.certificate import certificate_page
 
     if out is not None:
         check_output_path(out)
-    certificate = certified(image, say)
+    certificate = certified(image)
     if out is not None:
         write_atomically(out, encode_record(certificate))
     print(certificate_page(certificate), end="\n\n")
@@ -80,10 +79,9 @@ def bench(
     """
     from deploy.containers.commands import benched
     from deploy.ledger.ledger import Ledger
-    from toolchain.progress import say
     from toolchain.views.bundle import as_json, report_summary, report_table
 
-    report = benched(image, seconds, say, scenarios, rate)
+    report = benched(image, seconds, scenarios, rate)
     with Ledger() as book:
         book.record_report(report)
     print(report_table(report), end="\n\n")

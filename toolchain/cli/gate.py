@@ -29,13 +29,12 @@ def gate(
     from deploy.docker.ssh import engine_on
     from deploy.gate.run import Asked, gated
     from deploy.ledger.ledger import Ledger
-    from toolchain.progress import say
     from toolchain.views.bundle import as_json
     from toolchain.views.gate import gate_page, gate_summary
 
     words = tuple(filter(None, across.split(",")))
     with engine_on(on), Ledger(ledger) as book:
-        found = gated(Asked(candidate, against, anchor, minutes, budget, words, on), book, say)
+        found = gated(Asked(candidate, against, anchor, minutes, budget, words, on), book)
     if found is None:
         reason = "a first release: there is nothing to hold it against"
         print(f"passed: {reason}", end="\n\n")
@@ -75,14 +74,13 @@ def gate_selftest(
     from deploy.gate.selftest import rates, selftest, slowdowns
     from deploy.ledger.ledger import Ledger
     from toolchain.paths import home
-    from toolchain.progress import say
     from toolchain.report.plots import picture, power
     from toolchain.views.bundle import as_json
     from toolchain.views.gate import rates_page
 
     with engine_on(on), Ledger(ledger) as book:
         judged = release_in(release)
-        trials = selftest(judged, slowdowns(slower), gates, Terms(minutes=minutes), book, say, on)
+        trials = selftest(judged, slowdowns(slower), gates, Terms(minutes=minutes), book, on)
     found = list(rates(trials))
     plot = picture(power(found), home() / "reports" / f"selftest-{judged.name}-{judged.release}.png")
     print(rates_page(found), end="\n\n")

@@ -1,8 +1,12 @@
 """The verbs that tell what the ledger knows, `history` and `report`, thin as those of cli.py."""
 
+import logging
 from pathlib import Path
 
 from toolchain.errors import UsageError
+
+logger = logging.getLogger(__name__)
+
 
 LOOKED_BACK = 100  # reports, for changes of level
 
@@ -18,7 +22,6 @@ def history(name: str | None = None, *, limit: int = 20, plot: Path | None = Non
     """
     from deploy.ledger.change_points import find_release_changes
     from deploy.ledger.ledger import Ledger
-    from toolchain.progress import say
     from toolchain.views.bundle import as_json, history_table
 
     if limit < 1:
@@ -35,7 +38,7 @@ def history(name: str | None = None, *, limit: int = 20, plot: Path | None = Non
         picture(drawn, plot)
     print(history_table(rows), end="\n\n")
     for one in changes:
-        say(f"warning: {one.sentence}")
+        logger.warning(f"warning: {one.sentence}")
     print(as_json({"rows": rows, "changes": changes}))
 
 

@@ -17,6 +17,7 @@ from math import isfinite
 from pathlib import Path
 
 from toolchain import __version__
+from toolchain.cli.console import console
 from toolchain.cli.signature import Command, Commands, Function, Parameter, command_from, manual, overview
 from toolchain.errors import ToolchainError, UsageError
 from toolchain.interrupts import listening
@@ -59,7 +60,7 @@ def run(commands: Commands, argv: Sequence[str], name: str = "toolchain") -> int
         if isinstance(answer, str):
             print(answer)
         else:
-            with listening():
+            with console(), listening():
                 _fire(answer)
         sys.stdout.flush()
     except ToolchainError as error:

@@ -31,11 +31,10 @@ def release_verify(image: str, *, bundle: Path) -> None:
         bundle: the folder that it was made from
     """
     from deploy.images.rebuild import rebuilt
-    from toolchain.progress import say
     from toolchain.records.bundle import open_bundle
     from toolchain.views.bundle import as_json
 
-    found = rebuilt(image, open_bundle(bundle), say)
+    found = rebuilt(image, open_bundle(bundle))
     print(as_json(found))
     if not (found.same and found.signed_by):
         raise SystemExit(1)

@@ -34,18 +34,17 @@ def ship(
     from deploy.servers.inventory import read_inventory
     from deploy.ship.ship import Asked, plan
     from deploy.ship.ship import ship as shipped
-    from toolchain.progress import say
     from toolchain.views.bundle import as_json
     from toolchain.views.ship import board, plan_page
 
     asked = Asked(read_inventory(inventory), servers, why, despite_gate, trust)
     if dry_run:
-        planned = plan(image, asked, say)
+        planned = plan(image, asked)
         print(plan_page(planned), end="\n\n")
         print(as_json({"image": image, "plan": planned}))
         return
     with board() as shown:
-        fleet = shipped(image, asked, shown.seen, shown.say)
+        fleet = shipped(image, asked, shown.seen)
     _ended(fleet)
 
 
@@ -62,14 +61,13 @@ def pack(image: str, *, to: Path, for_: str = "") -> None:
     from deploy.docker.engine import connect
     from deploy.servers.release_image import parcel
     from deploy.ship.offline import pack as packed
-    from toolchain.progress import say
     from toolchain.records.storage import check_output_path
     from toolchain.views.bundle import as_json
 
     check_output_path(to, "--to")
     with closing(connect()) as client:
         sent = parcel(client, image)
-        stick = packed(client, sent, tuple(filter(None, for_.split(","))), to, say)
+        stick = packed(client, sent, tuple(filter(None, for_.split(","))), to)
     print(as_json({"file": str(to), "size_bytes": to.stat().st_size, "image": image, "archives": stick.archives}))
 
 
@@ -100,7 +98,7 @@ def unpack(
 
     asked = Asked(read_inventory(inventory), servers, why, despite_gate, trust)
     with board() as shown:
-        fleet = unpacked(stick, asked, shown.seen, shown.say)
+        fleet = unpacked(stick, asked, shown.seen)
     _ended(fleet)
 
 
@@ -127,7 +125,7 @@ def rollback(
 
     asked = Asked(read_inventory(inventory), servers, why)
     with board() as shown:
-        fleet = back(release, model, asked, shown.seen, shown.say)
+        fleet = back(release, model, asked, shown.seen)
     _ended(fleet)
 
 

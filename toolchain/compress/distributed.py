@@ -64,7 +64,7 @@ class DistributedContext:
         return tensor
 
     def run_on_first(self, function: Callable[[], ValueT]) -> ValueT:
-        """What the first process finds; the others wait and take its word (a latency, say, differs with every look)."""
+        """What the first process finds; the others wait and take its word (a latency, differs with every look)."""
         box = [function()] if self.is_first else []
         return self.broadcast(box)[0]
 

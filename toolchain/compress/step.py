@@ -1,7 +1,7 @@
 """What a compression step is: a frozen struct whose fields are its options and whose apply() does it."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -69,7 +69,6 @@ class StepContext:
     preprocessing: Preprocessing
     folder: Path
     seed: int = 0
-    say: Callable[[str], None] = field(default=lambda _: None)
     original: Callable[[], nn.Module] | None = None
     base: Path = Path()
     latencies_ms: Callable[[Sequence[nn.Module]], tuple[float, ...]] | None = None

@@ -4,6 +4,7 @@ Knows nothing of what is in a file.
 """
 
 import hashlib
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse
@@ -12,7 +13,10 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 from toolchain.errors import DataError
-from toolchain.progress import counted, say
+from toolchain.progress import counted
+
+logger = logging.getLogger(__name__)
+
 
 TIMEOUT_S = 10.0  # short, because the mirror is tried next when the official server cannot be reached
 BLOCK = 1 << 20
@@ -71,7 +75,7 @@ def _receive(file: RemoteFile, partial: Path) -> None:
     request = Request(file.url, headers={"Range": f"bytes={have}-"} if have else {})
     try:
         with urlopen(request, timeout=TIMEOUT_S) as reply:
-            say(f"  {file.url}" + (f", resumed at byte {have}" if reply.status == 206 else ""))
+            logger.info(f"  {file.url}" + (f", resumed at byte {have}" if reply.status == 206 else ""))
             _append(reply, partial, resumed=reply.status == 206)
     except HTTPError as error:
         if error.code == 416:  # the partial download is longer than the file, so it belongs to another one

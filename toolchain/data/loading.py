@@ -4,6 +4,7 @@ Knows where a data set is stored; only its own module knows what is in it.
 """
 
 import fcntl
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,10 +18,12 @@ from toolchain.data.dataset import DataSet, DataSetModule
 from toolchain.data.provenance import has_provenance, verify_provenance, write_provenance
 from toolchain.errors import DataError
 from toolchain.paths import home as default_home
-from toolchain.progress import say
 from toolchain.recipe import DataSpec
 from toolchain.records.storage import atomic_folder
 from toolchain.records.tensors import Preprocessing
+
+logger = logging.getLogger(__name__)
+
 
 MODULES = {
     "cifar10": "toolchain.data.cifar10",
@@ -83,12 +86,12 @@ def _fetch_from(sources: list[str], module: DataSetModule, name: str, archives: 
     """Fetch from the first source that has it; DataError lists why each failed."""
     failures = []
     for source in sources:
-        say(f"{name}: fetching, {source} source")
+        logger.info(f"{name}: fetching, {source} source")
         try:
             _fetch_one(source, module, name, archives / source, folder)
             return
         except DataError as error:
-            say(f"{name}: {source}: {error}")
+            logger.info(f"{name}: {source}: {error}")
             failures.append(f"{source}: {error}")
     retry = f"once that is fixed: toolchain data fetch {name}"
     raise DataError(f"{name} could not be fetched: {'; '.join(failures)}; {retry}")
@@ -97,11 +100,11 @@ def _fetch_from(sources: list[str], module: DataSetModule, name: str, archives: 
 def _fetch_one(source: str, module: DataSetModule, name: str, archives: Path, folder: Path) -> None:
     archives.mkdir(exist_ok=True)
     digests = module.SOURCES[source].archives.obtain(archives)
-    say(f"{name}: checked {', '.join(digests)}; unpacking")
+    logger.info(f"{name}: checked {', '.join(digests)}; unpacking")
     with atomic_folder(folder) as temporary:
         module.SOURCES[source].unpack(archives, temporary)
         write_provenance(temporary, name, source, digests)
-    say(f"{name}: from its {source} source, in {folder}")
+    logger.info(f"{name}: from its {source} source, in {folder}")
 
 
 def _is_fetched(folder: Path, name: str, sources: list[str]) -> bool:
@@ -110,10 +113,10 @@ def _is_fetched(folder: Path, name: str, sources: list[str]) -> bool:
     try:
         provenance = verify_provenance(folder, name)
     except DataError as error:
-        say(str(error))
+        logger.info(str(error))
         return False
     if provenance.source in sources:
-        say(f"{name}: already here, from its {provenance.source} source, in {folder}")
+        logger.info(f"{name}: already here, from its {provenance.source} source, in {folder}")
     return provenance.source in sources
 
 
@@ -146,6 +149,6 @@ def _lock(path: Path, name: str) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say(f"{name}: waiting for another process that is fetching it")
+            logger.info(f"{name}: waiting for another process that is fetching it")
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -4,6 +4,7 @@ The clients find their registry in the machine's own settings, so a mirror or pr
 is installed and none of its code is run. Knows nothing of what is in an archive.
 """
 
+import logging
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,9 @@ from pathlib import Path
 
 from toolchain.data.downloads import check_digest, digest_matches
 from toolchain.errors import DataError
-from toolchain.progress import EVERY_S, say
+from toolchain.progress import EVERY_S
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,7 @@ class DebianFiles:
 
 def run_client(command: list[str], folder: Path, what: str) -> None:
     """Run a client in `folder`, reporting every few seconds that it still runs; DataError with its last output line."""
-    say(f"  running {what}")
+    logger.info(f"  running {what}")
     with tempfile.TemporaryFile("w+") as output:
         try:
             process = subprocess.Popen(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
@@ -113,7 +116,7 @@ def _wait(process: subprocess.Popen[bytes], what: str) -> None:
             return
         except subprocess.TimeoutExpired:
             waited += EVERY_S
-            say(f"  still waiting for {what} ({waited:.0f} s)")
+            logger.info(f"  still waiting for {what} ({waited:.0f} s)")
 
 
 def _pip_command() -> list[str]:

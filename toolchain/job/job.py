@@ -3,7 +3,7 @@
 Knows the recipe and what the trained model depends on; makes nothing.
 """
 
-from collections.abc import Callable
+import logging
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +25,9 @@ from toolchain.paths import home
 from toolchain.recipe import Recipe, read_recipe
 from toolchain.records.manifest import Candidate, ParityRecord, Precision
 from toolchain.records.storage import digest_of
+
+logger = logging.getLogger(__name__)
+
 
 # What decides a net, or how its figures are written down
 MAKING = (
@@ -105,7 +108,7 @@ class Making:
         return {"seed": self.recipe.build.seed, **inputs}
 
 
-def read_job(place: Path, target: str, say: Callable[[str], None]) -> Making:
+def read_job(place: Path, target: str) -> Making:
     """Read the recipe and refuse what its own text, its data and this machine already rule out."""
     from deploy.runtime.device.probe import threads
 
@@ -117,11 +120,11 @@ def read_job(place: Path, target: str, say: Callable[[str], None]) -> Making:
     check_order(steps, str(place))
     _check_kind(recipe, steps, place)
     _check_options(recipe, place)
-    say(f"data: {recipe.data.name}")
+    logger.info(f"data: {recipe.data.name}")
     data = load(recipe.data, recipe.input, place.parent)
     pictures = load(recipe.calibration.data, recipe.input, place.parent) if recipe.calibration else data
     return Making(
-        place, recipe, target, data, pictures, steps, recipe.build.threads or threads(), Stages(home() / "cache", say)
+        place, recipe, target, data, pictures, steps, recipe.build.threads or threads(), Stages(home() / "cache")
     )
 
 

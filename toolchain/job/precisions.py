@@ -5,6 +5,7 @@ learned. Else fp32 and bf16 are built (fp16, the same answers in half the bytes,
 `quantize` and `quantize_weights` step orders.
 """
 
+import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,9 @@ from toolchain.records.manifest import WEIGHT_BITS, Precision
 
 if TYPE_CHECKING:
     from toolchain.job.job import Making
+
+logger = logging.getLogger(__name__)
+
 
 FLOATS: tuple[Precision, ...] = ("fp32", "fp16", "bf16")
 WEIGHT_ONLY: dict[int, Precision] = {8: "int8w", 4: "int4w", 2: "int2w", 1: "int1w"}
@@ -100,7 +104,7 @@ def check_orders(making: "Making", room: Backend) -> None:
         if one not in wanted:
             why = f" ({room.REASONS[one]})" if one in room.REASONS else ""
             step = HOW[one].split(" ")[0]
-            making.stages.say(f"{making.target}: no {one} among its precisions{why}; the {step} step is not used")
+            logger.info(f"{making.target}: no {one} among its precisions{why}; the {step} step is not used")
     if how is None or _precision(how) not in wanted or how.dynamic:
         return
     check_calibration(making.pictures, how.samples)

@@ -5,6 +5,7 @@ unfinished, lies a work folder that survives an interruption. Two builds at once
 """
 
 import fcntl
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ import msgspec
 
 from toolchain.interrupts import check
 from toolchain.records.storage import atomic_folder, digest_of, encode_record
+
+logger = logging.getLogger(__name__)
+
 
 RECORD = "record.json"
 RecordT = TypeVar("RecordT")
@@ -59,10 +63,9 @@ def kept(folder: Path, kind: type[RecordT]) -> RecordT:
 
 @dataclass(frozen=True)
 class Stages:
-    """The cache of stages below `folder`. `say` is told of each stage that is made, and of each that is kept."""
+    """The cache of stages below `folder`. Logs each stage that is made, and each that is kept."""
 
     folder: Path
-    say: Callable[[str], None]
 
     def made(self, name: str, title: str, inputs: dict[str, Any], make: Make) -> Path:
         """The folder of stage `name` for `inputs`; calls make(folder, work) when it is not there yet."""
@@ -70,11 +73,11 @@ class Stages:
         result = self.place(name, inputs)
         work, lock = (self.folder / f"{result.name}.{kind}" for kind in ("work", "lock"))
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with _locked(lock, lambda: self.say(f"{title}: another build is at it, waiting")):
+        with _locked(lock, lambda: logger.info(f"{title}: another build is at it, waiting")):
             if result.is_dir():
-                self.say(f"{title}: unchanged")
+                logger.info(f"{title}: unchanged")
                 return result
-            self.say(f"{title}: going on where it was interrupted" if work.is_dir() else f"{title} ...")
+            logger.info(f"{title}: going on where it was interrupted" if work.is_dir() else f"{title} ...")
             self._sweep(result)
             work.mkdir(exist_ok=True)
             try:

@@ -1,11 +1,11 @@
 """Edge servers as text: what they are, what serves, what was done. Knows how it looks; asks nobody."""
 
+import logging
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from toolchain.progress import say
 from toolchain.tables import table
 from toolchain.views.bundle import short_device
 
@@ -18,20 +18,24 @@ if TYPE_CHECKING:
     from deploy.ship.ship import Resident
     from deploy.ship.waves import Fleet
 
+logger = logging.getLogger(__name__)
 MB, GB = 1e6, 1e9
 
 
-class Board:
-    """What each server is doing: a line for each word of it in a log, a table that is rewritten on a terminal."""
+class Board(logging.Handler):
+    """What each server is doing: messages in a log, a table that is rewritten on a terminal."""
 
     def __init__(self, live: "Live | None") -> None:
+        super().__init__()
         self._live, self._rows = live, dict[str, tuple[str, str, str]]()
 
-    def say(self, text: str) -> None:
+    def emit(self, record: logging.LogRecord) -> None:
         """`SERVER: what it does`, or what concerns no server alone."""
+        text = record.getMessage()
         server, _, doing = text.partition(": ")
-        if self._live is None or not doing or " " in server:
-            say(text)
+        assert self._live
+        if not doing or " " in server:
+            self._live.console.print(text)
         elif self._rows.get(server, ("",))[0] in ("", "at work"):
             self._show(server, "at work", doing)
 
@@ -39,7 +43,7 @@ class Board:
         """A server is done."""
         if self._live is None:
             reason = f": {told.reason}" if told.reason else ""
-            say(f"wave {wave}: {told.server}: {told.outcome}{reason}")
+            logger.info(f"wave {wave}: {told.server}: {told.outcome}{reason}")
         else:
             self._show(told.server, told.outcome, told.reason, f"{wave}")
 
@@ -63,8 +67,14 @@ def board() -> "Iterator[Board]":
     from rich.console import Console
     from rich.live import Live
 
+    logger = logging.getLogger("deploy")
+    before = logger.handlers
     with Live(console=Console(stderr=True, markup=False, highlight=False), refresh_per_second=4) as live:
-        yield Board(live)
+        logger.handlers = [shown := Board(live)]
+        try:
+            yield shown
+        finally:
+            logger.handlers = before
 
 
 def fleet_page(fleet: "Fleet") -> str:

@@ -4,7 +4,8 @@ Stops at nothing that does not pay, also where a recipe says refuse = true: what
 see. Recipes may be about other data and inputs; each is held against its own start.
 """
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from toolchain.job.stages import code_digest, keep, kept
 from toolchain.recipe import read_recipe
 from toolchain.records.manifest import StepRecord
 
+logger = logging.getLogger(__name__)
+
 
 class Compared(msgspec.Struct, frozen=True):
     """A recipe's rows. name: the recipe's, or its path where several have the same."""
@@ -29,7 +32,7 @@ class Compared(msgspec.Struct, frozen=True):
     steps: tuple[StepRecord, ...]
 
 
-def compared(places: Sequence[Path], target: str, say: Callable[[str], None]) -> tuple[Compared, ...]:
+def compared(places: Sequence[Path], target: str) -> tuple[Compared, ...]:
     """Build the steps of each recipe and measure all of them in turn. What cannot work is refused before any work."""
     if not places:
         raise UsageError("compare: name at least one recipe; usage: toolchain compare RECIPE...")
@@ -38,7 +41,7 @@ def compared(places: Sequence[Path], target: str, say: Callable[[str], None]) ->
             raise RecipeError(
                 f"{place}: model.source is an ONNX file, which has no steps to compare; use toolchain build"
             )
-    makings = tuple(_told_only(prepare(place, target, say)) for place in places)
+    makings = tuple(_told_only(prepare(place, target)) for place in places)
     for making in makings:
         if (original := trained(making)) is not None:
             rehearsed(making, original)
@@ -61,7 +64,7 @@ def _told_only(making: Making) -> Making:
 
 
 def _tried(making: Making) -> tuple[Tried, Reference]:
-    making.stages.say(f"{making.place}:")
+    logger.info(f"{making.place}:")
     folders, reference = compressed_and_referenced(making)
     return step_artifacts(making, folders), reference
 

@@ -3,8 +3,8 @@
 Knows the order, and what need not be done again: a certificate and a report are kept for one image on one device.
 """
 
+import logging
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 from shlex import quote
 
@@ -27,6 +27,7 @@ from toolchain.errors import DeviceError
 from toolchain.job.job import Making
 from toolchain.job.stages import code_digest, keep, kept
 from toolchain.paths import home
+from toolchain.progress import quiet
 from toolchain.recipe import read_recipe
 from toolchain.records.bundle import Bundle
 from toolchain.records.certificate import Certificate, Check
@@ -35,9 +36,11 @@ from toolchain.records.selfcheck import SelfCheck
 from toolchain.records.storage import write_atomically
 from toolchain.workflows.baselines import OPENVINO, TORCH, baselines
 
+logger = logging.getLogger(__name__)
+
+
 BENCH_SECONDS, ROUNDS, QUERIES = 5.0, 12, 64
 NOT_RUN = ("container", "certificate", "choice among the candidates", "benchmark", "ledger")
-Say = Callable[[str], None]
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -107,25 +110,26 @@ class Summary(msgspec.Struct, frozen=True):
     certified: bool
 
 
-def deployed(recipe: Path, target: str, release: str | None, reach: Reach, say: Say) -> Outcome | Unrun:
+def deployed(recipe: Path, target: str, release: str | None, reach: Reach) -> Outcome | Unrun:
     """Do all of it; what is unchanged since the last time is not done again. Without the GPU that the target needs, all
     that can be done without: up to the image's check of itself."""
     # what would stop it at the end is said now, not after the minutes of a build
     check_start(f"edge-{read_recipe(recipe).name}", reach)
-    bundle = build(recipe, target, release, say)
-    say(f"image: {bundle.manifest.name} {bundle.manifest.release}")
-    image = build_image(bundle, None, say)
+    bundle = build(recipe, target, release)
+    logger.info(f"image: {bundle.manifest.name} {bundle.manifest.release}")
+    image = build_image(bundle, None)
     if kind_of(target).gpu:
-        found = selfchecked(image.tag, say)
+        found = selfchecked(image.tag)
         _require(image, "in order", found.checks)
         if found.not_run:
             return _unrun(bundle, image, found)
-    making = prepare(recipe, target, lambda _: None)
-    given = _certificate(making, image, say)
+    with quiet("toolchain"):  # the build has reported the same
+        making = prepare(recipe, target)
+    given = _certificate(making, image)
     _require(image, "certified on this device", given.checks)
-    say(f"container: {image.tag} on port {reach.port}")
-    container = run(image.tag, reach, f"edge-{bundle.manifest.name}", say=say)
-    measured = _report(making, image, given.precision, container, say)
+    logger.info(f"container: {image.tag} on port {reach.port}")
+    container = run(image.tag, reach, f"edge-{bundle.manifest.name}")
+    measured = _report(making, image, given.precision, container)
     with Ledger() as ledger:
         ledger.record_release(bundle, image.size_bytes)
         ledger.record_certificate(given)
@@ -170,24 +174,24 @@ def _judged_by(making: Making, image: Image) -> dict[str, object]:
     return {"image": image.id, "device": msgspec.to_builtins(fingerprint()), "threads": making.threads}
 
 
-def _certificate(making: Making, image: Image, say: Say) -> Certificate:
+def _certificate(making: Making, image: Image) -> Certificate:
     folder = making.made(
         "certificate",
         "certificate: the container checks itself",
         _judged_by(making, image),
-        lambda folder, _: keep(folder, certified(image.tag, say)),
+        lambda folder, _: keep(folder, certified(image.tag)),
     )
     return kept(folder, Certificate)
 
 
-def _report(making: Making, image: Image, precision: str, container: Container, say: Say) -> Report:
+def _report(making: Making, image: Image, precision: str, container: Container) -> Report:
     def make(folder: Path, _: Path) -> None:
-        found = benched(image.tag, BENCH_SECONDS, say)
+        found = benched(image.tag, BENCH_SECONDS)
         command = duet_command(image.tag, threads=making.threads)
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
             served: Contestant = ContainerContestant(process, precision)
             with baselines(making) as others:
-                duet = run_duet((*others, served), ROUNDS, QUERIES, say, threads=making.threads)
+                duet = run_duet((*others, served), ROUNDS, QUERIES, threads=making.threads)
         keep(folder, msgspec.structs.replace(found, interleaved=duet, cold_start_s=container.cold_start_s))
 
     inputs = {

@@ -4,7 +4,6 @@ Knows where the stages keep the nets and what is told of them; how a net is writ
 does after export (quantize, quantize_weights) is in no torch net and so in no such file.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,14 +37,14 @@ class Written(msgspec.Struct, frozen=True):
     macs: int
 
 
-def write(place: Path, out: Path, step: int | None, target: str, say: Callable[[str], None]) -> tuple[Weights, Written]:
+def write(place: Path, out: Path, step: int | None, target: str) -> tuple[Weights, Written]:
     """Run the steps of the recipe at `place`, up to number `step` (None: the last one on torch), and write the net to
     `out`, whole or not at all. UsageError or ModelError for what cannot be written."""
     from toolchain.compress.quantization.restore import rebuild_qat_layers, tensors_to_store
     from toolchain.models.save import write_weights
 
     check_out(out)
-    making = prepare(place, target, say)
+    making = prepare(place, target)
     check_source(making)
     check_step(making, step)
     original = trained(making)

@@ -8,6 +8,7 @@ import torch
 
 from tests.compress.contract import keeps_the_contract
 from tests.compress.nets import context, tiny
+from tests.messages import calling
 from toolchain.compress import TABLE, parse_steps
 from toolchain.compress.batches import Batches
 from toolchain.compress.distillation.features import capture_features
@@ -136,10 +137,11 @@ def test_an_interrupted_training_ends_with_the_same_weights(kind: str, tmp_path:
         if sum(one.startswith("epoch") for one in said) == (3 if kind == "born_again" else 2):
             raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        step(kind, small_epochs=1).apply(CompressedModel(tiny()), taught(tmp_path / "again", say=stop))
+    with pytest.raises(KeyboardInterrupt), calling(stop):
+        step(kind, small_epochs=1).apply(CompressedModel(tiny()), taught(tmp_path / "again"))
     resumed: list[str] = []
-    after = step(kind, small_epochs=1).apply(CompressedModel(tiny()), taught(tmp_path / "again", say=resumed.append))
+    with calling(resumed.append):
+        after = step(kind, small_epochs=1).apply(CompressedModel(tiny()), taught(tmp_path / "again"))
     assert weights_digest(after.module) == weights_digest(straight.module)
     assert [one["loss"] for one in after.history] == [one["loss"] for one in straight.history]
     assert sum(one.startswith("epoch") for one in resumed) == 1
@@ -199,11 +201,10 @@ def test_options_that_cannot_work_are_refused(kind: str, options: dict[str, Any]
     assert str(error.value).startswith(message)
 
 
-def test_the_best_of_the_peers_can_be_kept(tmp_path: Path) -> None:
-    said: list[str] = []
-    place = taught(tmp_path, say=said.append)
+def test_the_best_of_the_peers_can_be_kept(tmp_path: Path, messages: list[str]) -> None:
+    place = taught(tmp_path)
     after = step("distill_mutual", copies=2, keep="best").apply(CompressedModel(tiny()), place)
-    found = [float(one.strip("%")) for one in said[-1].removeprefix("peers on validate: ").split(", ")]
+    found = [float(one.strip("%")) for one in messages[-1].removeprefix("peers on validate: ").split(", ")]
     assert len(found) == 3
     assert 100 * reached(after, place) == pytest.approx(max(found), abs=0.01)
 

@@ -46,17 +46,16 @@ def test_of_equally_good_epochs_the_last_is_kept(tmp_path: Path) -> None:
     assert digest(step(**still), tmp_path / "b", CompressedModel(bare)) == weights_digest(last.module)
 
 
-def test_training_learns_and_records_every_epoch(tmp_path: Path) -> None:
-    said: list[str] = []
-    place = context(tmp_path, say=said.append)
+def test_training_learns_and_records_every_epoch(tmp_path: Path, messages: list[str]) -> None:
+    place = context(tmp_path)
     after = step(epochs=6).apply(CompressedModel(tiny()), place)
     assert [entry["epoch"] for entry in after.history] == [1, 2, 3, 4, 5, 6]
     assert after.history[-1]["loss"] < after.history[0]["loss"]
     best = max(entry["accuracy_validate"] for entry in after.history)
     assert accuracy(after.module, place.data.split("validate"), place.preprocessing, "validate") == best > 0.6
-    assert len(said) == 6
-    assert said[0].startswith("epoch 1/6: loss ")
-    assert said[0].endswith("s left")
+    assert len(messages) == 6
+    assert messages[0].startswith("epoch 1/6: loss ")
+    assert messages[0].endswith("s left")
 
 
 def test_the_seed_decides_the_weights_and_nothing_else_does(tmp_path: Path) -> None:

@@ -48,18 +48,18 @@ def test_prune_blocks_keeps_the_steps_contract(importance: Any, greedy: bool, tm
     keeps_the_contract("prune_blocks", PruneBlocks(2, importance=importance, greedy=greedy), tmp_path, residual)
 
 
-def test_the_block_that_does_nothing_matters_nothing(tmp_path: Path) -> None:
-    module, said, part = residual(), list[str](), data().split("validate")
+def test_the_block_that_does_nothing_matters_nothing(tmp_path: Path, messages: list[str]) -> None:
+    module, part = residual(), data().split("validate")
     idle(module, "blocks.1")
     names = find_residual_blocks(module, PREPROCESSING)
     losses = removal_losses(module, names, part, PREPROCESSING)
     assert losses["blocks.1"] == pytest.approx(0, abs=1e-6)
     assert block_influences(module, names, part, PREPROCESSING)["blocks.1"] == pytest.approx(0, abs=1e-6)
-    after = PruneBlocks(importance="influence").apply(CompressedModel(module), context(tmp_path, say=said.append))
+    after = PruneBlocks(importance="influence").apply(CompressedModel(module), context(tmp_path))
     picture = torch.randn(2, 3, 8, 8)
     assert gone(after) == ["blocks.1"]
     assert torch.allclose(after.module(picture), module(picture), atol=1e-6)
-    [told] = said
+    [told] = messages
     assert told.startswith("without blocks.1 (influence ")
     assert "times fewer" in told
     assert gone(PruneBlocks().apply(CompressedModel(module), context(tmp_path))) == [

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from tests.compress.contract import keeps_the_contract
 from tests.compress.nets import context, data, tiny
+from tests.messages import calling
 from toolchain.compress.metrics import macs
 from toolchain.compress.pruning.groups import ChannelGroup, channels_to_remove, rounded_width
 from toolchain.compress.serialization import weights_digest
@@ -172,13 +173,12 @@ def stairs_ms(modules: Sequence[nn.Module]) -> tuple[float, ...]:
     return tuple(sum(-(-width // 16) for width in widths(module)) * 0.1 for module in modules)
 
 
-def test_a_target_in_latency_is_met_on_the_engines_stairs(tmp_path: Path) -> None:
-    said: list[str] = []
-    place = context(tmp_path, latencies_ms=stairs_ms, say=said.append)
+def test_a_target_in_latency_is_met_on_the_engines_stairs(tmp_path: Path, messages: list[str]) -> None:
+    place = context(tmp_path, latencies_ms=stairs_ms)
     after = PruneChannels(latency_times_faster=1.5, round_to=4).apply(CompressedModel(tiny()), place)
     assert widths(after.module) == [8, 16]
     assert after.history[0] == {"ratio": 0.5, "macs": 32320, "times": pytest.approx(1.5), "latency_ms": 0.2}
-    assert said[0] == "  0.200 ms against 0.300 ms, 1.50 times faster"
+    assert messages[0] == "  0.200 ms against 0.300 ms, 1.50 times faster"
 
 
 def test_measured_probes_are_not_measured_again_after_an_interruption(tmp_path: Path) -> None:
@@ -213,7 +213,7 @@ def test_targets_that_cannot_be_met_are_refused(tmp_path: Path) -> None:
     )
 
 
-def test_fine_tuning_between_cuts_goes_on_after_an_interruption(tmp_path: Path) -> None:
+def test_fine_tuning_between_cuts_goes_on_after_an_interruption(tmp_path: Path, messages: list[str]) -> None:
     step = PruneChannels(0.5, round_to=4, iterative_steps=2, finetune_epochs=2, lr=0.05, batch_size=32)
     said: list[str] = []
 
@@ -223,10 +223,10 @@ def test_fine_tuning_between_cuts_goes_on_after_an_interruption(tmp_path: Path) 
             raise KeyboardInterrupt
 
     straight = step.apply(CompressedModel(tiny()), context(tmp_path / "straight"))
-    with pytest.raises(KeyboardInterrupt):
-        step.apply(CompressedModel(tiny()), context(tmp_path / "killed", say=interrupting))
-    resumed = step.apply(CompressedModel(tiny()), context(tmp_path / "killed", say=said.append))
-    assert "going on after epoch 1 of 2" in said
+    with pytest.raises(KeyboardInterrupt), calling(interrupting):
+        step.apply(CompressedModel(tiny()), context(tmp_path / "killed"))
+    resumed = step.apply(CompressedModel(tiny()), context(tmp_path / "killed"))
+    assert "going on after epoch 1 of 2" in messages
     assert weights_digest(resumed.module) == weights_digest(straight.module)
     assert [(entry["cut"], entry["epoch"]) for entry in straight.history] == [(1, 1), (1, 2), (2, 1), (2, 2)]
     assert widths(step.dry_run(CompressedModel(tiny()), context(tmp_path)).module) == widths(straight.module) == [8, 16]

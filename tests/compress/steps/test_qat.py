@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from tests.compress.contract import keeps_the_contract
 from tests.compress.nets import CLASSES, context, tiny
+from tests.messages import calling
 from toolchain.compress import check_order
 from toolchain.compress.quantization.fake_quantize import ActivationQuantizer, WeightQuantizer, observe_ranges
 from toolchain.compress.quantization.fold_batchnorm import fold_batch_norms
@@ -35,11 +36,8 @@ def short(**options: Any) -> Qat:
     return Qat(**{**SHORT, **options})
 
 
-def silent(_: str) -> None: ...
-
-
 def prepared(module: nn.Module, learned: LearnedQuantization = INT8, keep_ends: bool = True) -> nn.Module:
-    return prepare_qat(module.eval(), learned, keep_ends, True, torch.zeros(1, 3, 16, 16), silent)
+    return prepare_qat(module.eval(), learned, keep_ends, True, torch.zeros(1, 3, 16, 16))
 
 
 class Branch(nn.Module):
@@ -186,11 +184,10 @@ def test_ends_keep_eight_bits_and_equal_tensors_share_a_quantizer() -> None:
     assert {part.bits for part in every.modules() if isinstance(part, WeightQuantizer)} == {4}
 
 
-def test_an_addition_that_tracing_cannot_see_is_told_and_stays() -> None:
-    said: list[str] = []
-    net = prepare_qat(Undecided().eval(), INT8, True, True, PICTURE, said.append)
-    assert len(said) == 1
-    assert said[0].startswith("qat: the model: not traced (symbolically traced variables cannot be used as inputs to ")
+def test_an_addition_that_tracing_cannot_see_is_told_and_stays(messages: list[str]) -> None:
+    net = prepare_qat(Undecided().eval(), INT8, True, True, PICTURE)
+    (message,) = messages
+    assert message.startswith("qat: the model: not traced (symbolically traced variables cannot be used as inputs to ")
     assert isinstance(net, Undecided)
 
 
@@ -221,7 +218,7 @@ def test_finetune_goes_on_training_the_grid(tmp_path: Path) -> None:
     assert isinstance(after.module.get_submodule("stem"), QuantizedConv2d)
 
 
-def test_resumed_it_ends_with_the_same_weights(tmp_path: Path) -> None:
+def test_resumed_it_ends_with_the_same_weights(tmp_path: Path, messages: list[str]) -> None:
     class Killed(Exception): ...
 
     def dying(line: str) -> None:
@@ -232,11 +229,10 @@ def test_resumed_it_ends_with_the_same_weights(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
     step, net = short(weight_bits=4), CompressedModel(tiny())
     straight = step.apply(net, context(tmp_path / "straight"))
-    with pytest.raises(Killed):
-        step.apply(net, context(tmp_path / "killed", say=dying))
-    said: list[str] = []
-    resumed = step.apply(net, context(tmp_path / "killed", say=said.append))
-    assert any("going on after epoch 1 of 2" in line for line in said)
+    with pytest.raises(Killed), calling(dying):
+        step.apply(net, context(tmp_path / "killed"))
+    resumed = step.apply(net, context(tmp_path / "killed"))
+    assert any("going on after epoch 1 of 2" in line for line in messages)
     assert weights_digest(resumed.module) == weights_digest(straight.module)
 
 
@@ -249,7 +245,7 @@ def test_what_cannot_work_is_refused_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="one-bit weights have no zero, so sparsify would be undone"):
         short(weight_bits=1).dry_run(replace(net, sparse=("body.0.weight",)), place)
     with pytest.raises(RecipeError, match="nothing to quantize: the model runs no Conv2d and no Linear layer"):
-        prepare_qat(nn.Flatten(), INT8, True, True, PICTURE, silent)
+        prepare_qat(nn.Flatten(), INT8, True, True, PICTURE)
 
 
 @pytest.mark.parametrize(

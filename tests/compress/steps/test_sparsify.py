@@ -51,9 +51,9 @@ def test_sparsify_keeps_the_steps_contract(step: Sparsify, tmp_path: Path) -> No
     keeps_the_contract("sparsify", step, tmp_path)
 
 
-def test_the_smallest_weights_of_all_layers_together_are_zeroed(tmp_path: Path) -> None:
-    module, said = tiny(), list[str]()
-    after, record = apply_step("sparsify", Sparsify(0.6), CompressedModel(module), context(tmp_path, say=said.append))
+def test_the_smallest_weights_of_all_layers_together_are_zeroed(tmp_path: Path, messages: list[str]) -> None:
+    module = tiny()
+    after, record = apply_step("sparsify", Sparsify(0.6), CompressedModel(module), context(tmp_path))
     kept = torch.cat([weight(after, name).flatten() for name in ("stem.0", "body.0")])
     gone = torch.cat([module.get_parameter(name).flatten() for name in after.sparse])[kept == 0]
     assert len(gone) == int(0.6 * (3 * 16 * 9 + 16 * 32 * 9))
@@ -61,7 +61,7 @@ def test_the_smallest_weights_of_all_layers_together_are_zeroed(tmp_path: Path) 
     assert share(after, "stem.0") < 0.6 < share(after, "body.0")
     assert share(after, "head") == 0
     assert after.sparse == ("stem.0.weight", "body.0.weight")
-    assert said == ["60.0% of 5,040 weights in 2 layers are zero"]
+    assert messages == ["60.0% of 5,040 weights in 2 layers are zero"]
     assert record.sparsity == sparsity(after.module) == pytest.approx(0.6 * 5040 / (5040 + 128), abs=1e-3)
 
 
@@ -90,15 +90,14 @@ def groups_of_four(tensor: Tensor) -> Tensor:
     return (tensor != 0).reshape(outputs, inputs // 4, 4, -1).sum(2)
 
 
-def test_two_of_every_four_input_channels_stay(tmp_path: Path) -> None:
-    said: list[str] = []
+def test_two_of_every_four_input_channels_stay(tmp_path: Path, messages: list[str]) -> None:
     step = Sparsify(pattern="2:4", classifier=True)
-    after = step.apply(CompressedModel(tiny()), context(tmp_path, say=said.append))
+    after = step.apply(CompressedModel(tiny()), context(tmp_path))
     assert (groups_of_four(weight(after, "body.0")) == 2).all()
     assert (groups_of_four(weight(after, "head")) == 2).all()
     assert share(after, "stem.0") == 0
     assert after.sparse == ("body.0.weight", "head.weight")
-    assert said[0].endswith("layers are zero; left alone, input channels no multiple of 4: stem.0.weight")
+    assert messages[0].endswith("layers are zero; left alone, input channels no multiple of 4: stem.0.weight")
     kept = weight(after, "body.0").abs().amax(1)
     assert torch.equal(kept, tiny().get_parameter("body.0.weight").abs().amax(1))
 

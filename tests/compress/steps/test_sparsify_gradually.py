@@ -66,16 +66,15 @@ def test_every_so_many_steps_and_at_the_end_whatever_they_are() -> None:
     assert gradual.sparsity_at(12, STEPS) == 0.5
 
 
-def test_it_learns_and_ends_at_its_share(tmp_path: Path) -> None:
-    said: list[str] = []
-    place = context(tmp_path, say=said.append)
+def test_it_learns_and_ends_at_its_share(tmp_path: Path, messages: list[str]) -> None:
+    place = context(tmp_path)
     after = step(epochs=8, sparsity=0.7, every_steps=3).apply(CompressedModel(tiny()), place)
     total = sum(after.module.get_parameter(name).numel() for name in after.sparse)
     assert sum(int((after.module.get_parameter(name) == 0).sum()) for name in after.sparse) == int(0.7 * total)
     assert after.sparse == ("stem.0.weight", "body.0.weight")
     assert accuracy(after.module, place.data.split("validate"), place.preprocessing, "validate") > 0.6
     assert len(after.history) == 8
-    assert said[-1] == "70.0% of the weights in 2 layers are zero"
+    assert messages[-1] == "70.0% of the weights in 2 layers are zero"
 
 
 def test_an_epoch_before_the_end_is_never_the_best(tmp_path: Path) -> None:
@@ -129,15 +128,15 @@ gradual.apply(CompressedModel(Dies(2 * STEPS + 4)), context(Path(sys.argv[1])))
 
 @pytest.mark.parametrize("every_steps", [None, 4])
 def test_killed_in_an_epoch_it_ends_with_the_weights_of_an_uninterrupted_one(
-    every_steps: int | None, tmp_path: Path
+    every_steps: int | None, tmp_path: Path, messages: list[str]
 ) -> None:
-    gradual, said = step(every_steps=every_steps, ema_decay=0.9), list[str]()
+    gradual = step(every_steps=every_steps, ema_decay=0.9)
     words = [str(tmp_path / "killed"), str(every_steps or 0), str(torch.get_num_threads())]
     # not forked off this process: torch cannot train in a fork of one that has trained and exported before
     assert subprocess.run([sys.executable, "-c", KILLED, *words], check=False).returncode == -signal.SIGKILL
-    resumed = gradual.apply(CompressedModel(Dies()), context(tmp_path / "killed", say=said.append))
+    resumed = gradual.apply(CompressedModel(Dies()), context(tmp_path / "killed"))
     straight = gradual.apply(CompressedModel(Dies()), context(tmp_path / "straight"))
-    assert said[0] == "going on after epoch 2 of 4"
+    assert messages[0] == "going on after epoch 2 of 4"
     assert weights_digest(resumed.module) == weights_digest(straight.module)
     assert sparsity(resumed.module) > 0.7
 

@@ -18,7 +18,7 @@ EPOCHS = 30
 FORKS = f"""
 import os, sys
 from pathlib import Path
-import torch, torch._dynamo
+import logging, torch, torch._dynamo
 from tests.compress.nets import context, tiny
 from toolchain.compress.steps.finetune import Finetune
 from toolchain.compress.serialization import weights_digest
@@ -26,12 +26,13 @@ from toolchain.compress.step import CompressedModel
 torch.set_num_threads(1)
 options = dict(batch_size=16, lr=0.1, ema_decay=0.9, warmup_epochs=1, freeze=("stem",), unfreeze_after=3)
 step = Finetune(epochs={EPOCHS}, **options)
-say = lambda text: print(text, flush=True)
+logging.basicConfig(stream=sys.stdout, level="INFO", format="%(message)s")
+say = logging.info
 for line in sys.stdin:
     child = os.fork()
     if not child:
         say(f"pid {{os.getpid()}}")
-        after = step.apply(CompressedModel(tiny(dropout=0.2)), context(Path(line.strip()), say=say))
+        after = step.apply(CompressedModel(tiny(dropout=0.2)), context(Path(line.strip())))
         say(f"weights {{weights_digest(after.module)}}")
         os._exit(0)
     say(f"ended {{os.waitpid(child, 0)[1]}}")

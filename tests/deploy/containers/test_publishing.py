@@ -31,8 +31,8 @@ def test_a_container_with_a_certificate_is_asked_by_https() -> None:
 
 
 def test_a_container_is_the_one_that_was_asked_for_only_with_the_same_ports_and_secrets(tmp_path: Path) -> None:
-    secrets = secret_folder(laid(tmp_path / "a", TOKENS).folder, print)
-    others = secret_folder(laid(tmp_path / "b", TOKENS).folder, print)
+    secrets = secret_folder(laid(tmp_path / "a", TOKENS).folder)
+    others = secret_folder(laid(tmp_path / "b", TOKENS).folder)
     closed = described({"8080": 8080, "8081": 8081}, ("TOKEN_FILE=/secrets/tokens",), secrets.folder)
     assert is_reached(closed, Reach(8080, 8081, secrets)) and is_reached(closed, Reach(0, 0, secrets))
     for other in (
@@ -49,7 +49,7 @@ def test_a_container_is_the_one_that_was_asked_for_only_with_the_same_ports_and_
 
 
 def test_what_is_published_and_mounted_is_what_was_asked_for(tmp_path: Path) -> None:
-    secrets = secret_folder(laid(tmp_path).folder, print)
+    secrets = secret_folder(laid(tmp_path).folder)
     assert Reach(0).ports == {"8080/tcp": None}
     assert Reach(8080, 0).ports == {"8080/tcp": 8080, "8081/tcp": None}
     assert (Reach(0).mounts, Reach(0).environment) == ([], {})
@@ -58,8 +58,8 @@ def test_what_is_published_and_mounted_is_what_was_asked_for(tmp_path: Path) -> 
 
 
 def test_strangers_are_tried_only_where_they_are_to_be_turned_away(tmp_path: Path) -> None:
-    tls = secret_folder(laid(tmp_path / "tls", CERT, KEY).folder, print)
-    tokens = secret_folder(laid(tmp_path / "tokens", TOKENS).folder, print)
+    tls = secret_folder(laid(tmp_path / "tls", CERT, KEY).folder)
+    tokens = secret_folder(laid(tmp_path / "tokens", TOKENS).folder)
     assert Reach(0).strangers is None and Reach(0, None, tls).strangers is None
     stranger = Reach(0, None, tokens).strangers
     assert stranger is not None and stranger.headers() == {}
@@ -67,13 +67,13 @@ def test_strangers_are_tried_only_where_they_are_to_be_turned_away(tmp_path: Pat
 
 def test_without_a_client_certificate_a_server_that_wants_one_is_not_asked(tmp_path: Path) -> None:
     found = laid(tmp_path)
-    secrets = secret_folder(found.folder, print)
+    secrets = secret_folder(found.folder)
     assert not Reach(0, None, secrets).may_ask
     assert Reach(0, None, secrets, found.client.cert, found.client.key).may_ask
 
 
 def test_the_line_to_paste_takes_the_token_from_its_file(tmp_path: Path) -> None:
-    flags = Reach(0, None, secret_folder(laid(tmp_path).folder, print)).curl_flags
+    flags = Reach(0, None, secret_folder(laid(tmp_path).folder)).curl_flags
     assert flags[:2] == ["--insecure", "--cert FILE --key FILE"]
     assert TOKEN not in " ".join(flags)
     ran = subprocess.run(["sh", "-c", f"printf %s {flags[2]}"], capture_output=True, text=True, check=True)
@@ -84,14 +84,14 @@ def test_flags_that_cannot_go_together_are_refused(tmp_path: Path) -> None:
     one, tokens = laid(tmp_path / "all"), laid(tmp_path / "tokens", TOKENS).folder
     cert, key = one.client.cert, one.client.key
     for made, message in (
-        (lambda: reach(8080, 8080, None, None, None, print), "--grpc-port 8080: --port is the same; choose another"),
-        (lambda: reach(8080, 70000, None, None, None, print), "--grpc-port 70000: expected 0 to 65535"),
-        (lambda: reach(-1, None, None, None, None, print), "--port -1: expected 0 to 65535"),
-        (lambda: reach(0, None, tokens, cert, key, print), "--cert, --key: shown where --secrets has a client-ca.crt"),
-        (lambda: reach(0, None, one.folder, cert, None, print), "--cert and --key go together; give both"),
-        (lambda: reach(0, None, one.folder, cert, one.ours.root, print), f"--cert {cert}, --key {one.ours.root}: no"),
+        (lambda: reach(8080, 8080, None, None, None), "--grpc-port 8080: --port is the same; choose another"),
+        (lambda: reach(8080, 70000, None, None, None), "--grpc-port 70000: expected 0 to 65535"),
+        (lambda: reach(-1, None, None, None, None), "--port -1: expected 0 to 65535"),
+        (lambda: reach(0, None, tokens, cert, key), "--cert, --key: shown where --secrets has a client-ca.crt"),
+        (lambda: reach(0, None, one.folder, cert, None), "--cert and --key go together; give both"),
+        (lambda: reach(0, None, one.folder, cert, one.ours.root), f"--cert {cert}, --key {one.ours.root}: no"),
     ):
         with pytest.raises(UsageError) as caught:
             made()
         assert str(caught.value).startswith(message)
-    assert reach(0, 0, one.folder, cert, key, print).shown.headers() == {"Authorization": f"Bearer {TOKEN}"}
+    assert reach(0, 0, one.folder, cert, key).shown.headers() == {"Authorization": f"Bearer {TOKEN}"}

@@ -20,18 +20,17 @@ def test_a_command_is_a_value_behind_the_wall() -> None:
 
 
 @pytest.mark.docker
-def test_certify_answers_with_one_json_document(image: Image, bundle: Bundle) -> None:
-    said: list[str] = []
-    certificate = json.loads(run_once(image.tag, ["certify"], say=said.append))
+def test_certify_answers_with_one_json_document(image: Image, bundle: Bundle, messages: list[str]) -> None:
+    certificate = json.loads(run_once(image.tag, ["certify"]))
     assert certificate["bundle"] == bundle.digest
-    assert any(line.startswith("passed: ") for line in said)
+    assert any(line.startswith("passed: ") for line in messages)
 
 
 @pytest.mark.docker
 def test_a_certificate_that_failed_is_an_answer_too(tmp_path_factory: pytest.TempPathFactory) -> None:
     bundle = null_bundle(tmp_path_factory.mktemp("fails") / "b", preprocessing_sha256="0" * 64)
-    failing = build_image(bundle, "edge-test:fails", print)
-    certificate = json.loads(run_once(failing.tag, ["certify"], say=print))
+    failing = build_image(bundle, "edge-test:fails")
+    certificate = json.loads(run_once(failing.tag, ["certify"]))
     assert [check["name"] for check in certificate["checks"] if not check["passed"]] == ["preprocessing"]
 
 
@@ -45,16 +44,16 @@ def test_a_duet_plays_what_it_is_asked(image: Image) -> None:
 @pytest.mark.docker
 def test_what_fails_is_told_by_its_last_line(image: Image) -> None:
     with pytest.raises(DockerError, match=r"edge-test:session juggle: failed \(exit 2\): .*invalid choice: 'juggle'"):
-        run_once(image.tag, ["juggle"], say=print)
+        run_once(image.tag, ["juggle"])
 
 
 @pytest.mark.docker
 def test_what_takes_too_long_is_stopped(image: Image) -> None:
     with pytest.raises(DockerError, match="not done after 2 s"):
-        run_once(image.tag, ["bench", "--seconds=60"], say=print, timeout_s=2)
+        run_once(image.tag, ["bench", "--seconds=60"], timeout_s=2)
 
 
 @pytest.mark.docker
 def test_a_missing_image_is_named() -> None:
     with pytest.raises(DockerError, match=r"^edge-none:1: no such image"):
-        run_once("edge-none:1", ["certify"], say=print)
+        run_once("edge-none:1", ["certify"])

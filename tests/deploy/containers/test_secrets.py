@@ -11,18 +11,15 @@ from tests.deploy.runtime.security.authority import Authority
 from toolchain.errors import UsageError
 
 
-def silent(text: str) -> None:
-    raise AssertionError(f"nothing is unwise here, but it said: {text}")
-
-
-def test_the_server_is_told_of_just_the_files_that_are_there(tmp_path: Path) -> None:
+def test_the_server_is_told_of_just_the_files_that_are_there(tmp_path: Path, messages: list[str]) -> None:
     both, one = laid(tmp_path / "both"), laid(tmp_path / "one", TOKENS)
     (both.folder / "README").write_text("ours\n")
-    assert secret_folder(both.folder, silent).environment == {
+    assert secret_folder(both.folder).environment == {
         "TLS_CERT": "/secrets/tls.crt", "TLS_KEY": "/secrets/tls.key", "TLS_CLIENT_CA": "/secrets/client-ca.crt",
         "TOKEN_FILE": "/secrets/tokens",
     }  # fmt: skip
-    assert secret_folder(one.folder, silent).environment == {"TOKEN_FILE": "/secrets/tokens"}
+    assert secret_folder(one.folder).environment == {"TOKEN_FILE": "/secrets/tokens"}
+    assert not messages, "nothing is unwise here"
 
 
 def test_links_as_kubernetes_makes_them_stay_in_the_folder(tmp_path: Path) -> None:
@@ -31,7 +28,7 @@ def test_links_as_kubernetes_makes_them_stay_in_the_folder(tmp_path: Path) -> No
     (found / TOKENS).rename(found / "..data" / TOKENS)
     (found / TOKENS).symlink_to(f"..data/{TOKENS}")
     (tmp_path / "by-link").symlink_to(found)
-    assert secret_folder(tmp_path / "by-link", silent).folder == found
+    assert secret_folder(tmp_path / "by-link").folder == found
 
 
 def expired(one: Laid) -> None:
@@ -83,21 +80,21 @@ def test_a_folder_that_cannot_close_a_server_is_refused_in_one_line(tmp_path: Pa
     spoil, words = WRONG[what]
     spoil(one)
     with pytest.raises(UsageError) as caught:
-        secret_folder(one.folder, silent)
+        secret_folder(one.folder)
     assert str(caught.value).startswith(words.format(one.folder))
     assert "\n" not in str(caught.value)
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=rf"^--secrets {tmp_path}/none: cannot be read \(No such file or directory\)"):
-        secret_folder(tmp_path / "none", silent)
+        secret_folder(tmp_path / "none")
 
 
-def test_secrets_that_everyone_here_can_read_are_told(tmp_path: Path) -> None:
-    found, said = laid(tmp_path).folder, list[str]()
+def test_secrets_that_everyone_here_can_read_are_told(tmp_path: Path, messages: list[str]) -> None:
+    found = laid(tmp_path).folder
     for name in (KEY, TOKENS):
         (found / name).chmod(0o644)
-    secret_folder(found, said.append)
-    assert said == [
+    secret_folder(found)
+    assert messages == [
         f"secrets: {found / name}: everyone here can read it; chmod o-r {found / name}" for name in (KEY, TOKENS)
     ]

@@ -19,16 +19,17 @@ pytestmark = [pytest.mark.docker, pytest.mark.usefixtures("unnamed")]
 NAME = "edge-test-server"
 
 
-def test_a_container_serves_is_found_kept_replaced_and_stopped(image: Image, bundle: Bundle) -> None:
-    said: list[str] = []
-    first = run(image.tag, Reach(0), NAME, say=said.append)
+def test_a_container_serves_is_found_kept_replaced_and_stopped(
+    image: Image, bundle: Bundle, messages: list[str]
+) -> None:
+    first = run(image.tag, Reach(0), NAME)
     assert first.cold_start_s is not None and 0 < first.cold_start_s < 30
     assert first.bundle == bundle.digest
-    kept = run(image.tag, Reach(0), NAME, say=said.append)
+    kept = run(image.tag, Reach(0), NAME)
     assert (kept.id, kept.cold_start_s) == (first.id, None)
-    replaced = run(image.tag, Reach(0), NAME, say=said.append, cpus=1)
+    replaced = run(image.tag, Reach(0), NAME, cpus=1)
     assert replaced.id != first.id
-    assert f"container: replacing our {NAME} (running)" in said
+    assert f"container: replacing our {NAME} (running)" in messages
     assert stop(NAME)
     assert not stop(NAME)
 
@@ -37,7 +38,7 @@ def test_a_server_that_is_killed_is_started_again(image: Image, engine: DockerCl
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    started = run(image.tag, Reach(port), NAME, say=print)
+    started = run(image.tag, Reach(port), NAME)
     container = engine.containers.get(started.id)
     process = container.attrs["State"]["Pid"]
     os.kill(process, signal.SIGKILL)
@@ -50,7 +51,7 @@ def test_a_server_that_is_killed_is_started_again(image: Image, engine: DockerCl
 
 
 def test_it_is_locked_down(image: Image, engine: DockerClient) -> None:
-    started = run(image.tag, Reach(0), NAME, say=print)
+    started = run(image.tag, Reach(0), NAME)
     settings = engine.containers.get(started.id).attrs["HostConfig"]
     assert settings["ReadonlyRootfs"]
     assert settings["CapDrop"] == ["ALL"]
@@ -61,7 +62,7 @@ def test_it_is_locked_down(image: Image, engine: DockerClient) -> None:
 
 def test_a_container_that_is_not_ours_is_left_alone(image: Image, engine: DockerClient) -> None:
     other = engine.containers.create(image.id, name=NAME)
-    for verb in (lambda: run(image.tag, Reach(0), NAME, say=print), lambda: stop(NAME)):
+    for verb in (lambda: run(image.tag, Reach(0), NAME), lambda: stop(NAME)):
         with pytest.raises(
             DockerError, match=rf"^container '{NAME}' was not made by this toolchain; choose another name"
         ):
@@ -76,24 +77,24 @@ def test_a_port_in_use_is_told_with_its_holder(image: Image, engine: DockerClien
         held.listen()
         port = held.getsockname()[1]
         with pytest.raises(DockerError, match=rf"^port {port} is in use by python\S* \(process \d+\); stop that"):
-            run(image.tag, Reach(port), NAME, say=print)
+            run(image.tag, Reach(port), NAME)
     assert not [one for one in engine.containers.list(all=True) if one.name == NAME]
-    run(image.tag, Reach(port), f"{NAME}-a", say=print)
+    run(image.tag, Reach(port), f"{NAME}-a")
     with pytest.raises(DockerError, match=rf"^port {port} is in use by container '{NAME}-a'"):
-        run(image.tag, Reach(port), f"{NAME}-b", say=print)
+        run(image.tag, Reach(port), f"{NAME}-b")
 
 
 def test_a_missing_image_is_named() -> None:
     with pytest.raises(DockerError, match=r"^edge-none:1: no such image on this engine; make it: toolchain image$"):
-        run("edge-none:1", Reach(0), NAME, say=print)
+        run("edge-none:1", Reach(0), NAME)
 
 
 def test_a_container_that_dies_is_quoted_and_removed(
     tmp_path_factory: pytest.TempPathFactory, engine: DockerClient
 ) -> None:
     bundle = null_bundle(tmp_path_factory.mktemp("dies") / "b", needs=Needs(cpu_isa=("avx4096",)))
-    built = build_image(bundle, "edge-test:dies", print)
+    built = build_image(bundle, "edge-test:dies")
     with pytest.raises(DockerError, match=rf"container '{NAME}' died \(exit 1\): .*avx4096"):
-        run(built.tag, Reach(0), NAME, say=print)
+        run(built.tag, Reach(0), NAME)
     engine.images.remove(built.tag, force=True)
     assert not [one for one in engine.containers.list(all=True) if one.name == NAME]

@@ -34,7 +34,7 @@ assert found.as_numpy("logits").shape == (1, 4)
 
 def started(image: Image, one: Laid, grpc_port: int | None = None, shows: bool = True) -> Container:
     cert, key = (one.client.cert, one.client.key) if shows else (None, None)
-    return run(image.tag, reach(0, grpc_port, one.folder, cert, key, print), NAME, say=print)
+    return run(image.tag, reach(0, grpc_port, one.folder, cert, key), NAME)
 
 
 def test_a_closed_container_answers_us_over_both_protocols_and_no_stranger(image: Image, tmp_path: Path) -> None:
@@ -55,22 +55,22 @@ def test_a_closed_container_answers_us_over_both_protocols_and_no_stranger(image
 
 def test_the_same_secrets_keep_it_and_others_replace_it(image: Image, tmp_path: Path) -> None:
     one = readable(laid(tmp_path, TOKENS))
-    first = run(image.tag, reach(0, 0, one.folder, None, None, print), NAME, say=print)
+    first = run(image.tag, reach(0, 0, one.folder, None, None), NAME)
     assert first.url.startswith("http://")
     with pytest.raises(DeviceError, match=r"^GET /: 401 "):
         served_model(first.url)
-    assert run(image.tag, reach(0, 0, one.folder, None, None, print), NAME, say=print).id == first.id
-    opened = run(image.tag, Reach(0), NAME, say=print)
+    assert run(image.tag, reach(0, 0, one.folder, None, None), NAME).id == first.id
+    opened = run(image.tag, Reach(0), NAME)
     assert (opened.id == first.id, opened.grpc, served_model(opened.url)) == (False, "", "null")
 
 
 def test_without_a_client_certificate_it_is_ready_and_not_asked(
-    image: Image, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    image: Image, tmp_path: Path, messages: list[str]
 ) -> None:
     found = started(image, readable(laid(tmp_path)), shows=False)
     assert found.cold_start_s is None
     said = f"container: {NAME} is ready on {found.url}; it answers client certificates only: --cert=FILE --key=FILE"
-    assert said in capsys.readouterr().out
+    assert said in messages
 
 
 def test_secrets_are_mounted_read_only_and_no_engine_is_told_what_is_in_them(
@@ -91,7 +91,7 @@ def test_a_key_that_the_servers_user_may_not_read_is_told(image: Image, tmp_path
 
 
 def test_a_port_for_grpc_that_is_taken_is_told_with_its_flag(image: Image, tmp_path: Path) -> None:
-    found = run(image.tag, Reach(0, 0), NAME, say=print)
+    found = run(image.tag, Reach(0, 0), NAME)
     port = int(found.grpc.rpartition(":")[2])
     assert in_use(port)
     words = rf"^port {port} is in use by container '{NAME}'; stop that, or choose another: --grpc-port=…$"
@@ -105,8 +105,8 @@ def test_an_image_whose_server_knows_no_secrets_is_not_given_any(tmp_path: Path,
     old, _ = engine.images.build(fileobj=io.BytesIO(b"FROM scratch\nLABEL old=1\n"), tag="edge-test:old")
     one = laid(tmp_path, TOKENS)
     try:
-        for wanted in (reach(0, None, one.folder, None, None, print), Reach(0, 0)):
+        for wanted in (reach(0, None, one.folder, None, None), Reach(0, 0)):
             with pytest.raises(DockerError, match=r"^edge-test:old is older than gRPC, TLS and tokens in its server; "):
-                run("edge-test:old", wanted, NAME, say=print)
+                run("edge-test:old", wanted, NAME)
     finally:
         engine.images.remove(str(old.id), force=True)

@@ -5,6 +5,7 @@ import pytest
 
 from deploy.gate.gate import Contestant, Kept, Terms, gate, throttling
 from tests.deploy.players import DEVICE, Drawn, contestants, opening
+from tests.messages import calling
 from toolchain.records.gate import ANCHOR, BASELINE, CANDIDATE, Gate, Round
 
 
@@ -20,31 +21,31 @@ def short_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("deploy.gate.rounds.SLICE_S", 0.0)
 
 
-def judged(candidate: Drawn, baseline: Drawn, terms: Terms = QUICK, said: list[str] | None = None) -> Gate:
+def judged(candidate: Drawn, baseline: Drawn, terms: Terms = QUICK) -> Gate:
     run = {CANDIDATE: candidate, BASELINE: baseline}
-    return gate(contestants(), terms, (said if said is not None else []).append, opened=opening(run))
+    return gate(contestants(), terms, opened=opening(run))
 
 
 def fast(**changes: Any) -> Drawn:
     return Drawn(0.1, **changes)
 
 
-def test_an_equal_release_passes_after_the_fewest_rounds_and_says_how_the_interval_narrows() -> None:
-    said: list[str] = []
-    found = judged(fast(seed=1), fast(seed=2), said=said)
+def test_an_equal_release_passes_after_the_fewest_rounds_and_says_how_the_interval_narrows(
+    messages: list[str],
+) -> None:
+    found = judged(fast(seed=1), fast(seed=2))
     assert (found.verdict, len(found.rounds), found.confirming) == ("passed", 10, ())
-    assert said[0].startswith("  10 rounds: p50 ")
+    assert messages[0].startswith("  10 rounds: p50 ")
     assert found.sides[CANDIDATE].accuracy == 1.0
     assert found.sides[BASELINE].peak_memory_bytes == 100 << 20
     assert found.fingerprint == DEVICE
 
 
-def test_a_slower_release_is_regressed_and_only_after_a_second_run() -> None:
-    said: list[str] = []
-    found = judged(Drawn(0.11, seed=1), fast(seed=2), said=said)
+def test_a_slower_release_is_regressed_and_only_after_a_second_run(messages: list[str]) -> None:
+    found = judged(Drawn(0.11, seed=1), fast(seed=2))
     assert found.verdict == "regressed"
     assert len(found.confirming) >= 10
-    assert any("once more" in line for line in said)
+    assert any("once more" in line for line in messages)
     p50 = next(one for one in found.findings if one.metric == "p50")
     assert p50.note == "seen in both of two runs"
     assert p50.change == pytest.approx(0.10, abs=0.02)
@@ -52,13 +53,13 @@ def test_a_slower_release_is_regressed_and_only_after_a_second_run() -> None:
 
 def test_what_is_slow_in_one_pair_of_containers_sways_nothing() -> None:
     slow, same = {CANDIDATE: Drawn(0.2, seed=1), BASELINE: fast(seed=2)}, {CANDIDATE: fast(seed=3), BASELINE: fast()}
-    found = gate(contestants(), QUICK, lambda _: None, opened=opening(slow, same))
+    found = gate(contestants(), QUICK, opened=opening(slow, same))
     assert found.verdict == "passed"
 
 
 def test_what_is_slow_in_one_of_two_runs_is_no_regression() -> None:
     slow, same = {CANDIDATE: Drawn(0.11, seed=1), BASELINE: fast(seed=2)}, {CANDIDATE: fast(seed=3), BASELINE: fast()}
-    found = gate(contestants(), QUICK, lambda _: None, opened=opening(*[slow] * 10, same))
+    found = gate(contestants(), QUICK, opened=opening(*[slow] * 10, same))
     assert found.verdict == "unsure"
     assert "seen in one of two runs: +" in next(one.note for one in found.findings if one.metric == "p50")
 
@@ -71,7 +72,7 @@ def test_a_slowdown_on_purpose_is_seen() -> None:
 def test_small_losses_must_not_add_up_behind_the_anchor() -> None:
     three = {**contestants(), ANCHOR: Contestant("edge-net:0", 100, "d" * 64, "net", "0", "c" * 64)}
     run = {CANDIDATE: Drawn(0.111, seed=1), BASELINE: Drawn(0.110, seed=2), ANCHOR: fast(seed=3)}
-    found = gate(three, QUICK, lambda _: None, opened=opening(run))
+    found = gate(three, QUICK, opened=opening(run))
     assert found.verdict == "regressed"
     assert {one.against for one in found.findings if one.verdict == "regressed"} == {ANCHOR}
     assert "than the anchor's" in found.reason
@@ -146,9 +147,9 @@ def test_whoever_interrupts_finds_what_was_played() -> None:
         raise KeyboardInterrupt
 
     run = {CANDIDATE: fast(seed=1), BASELINE: fast(seed=2)}
-    with pytest.raises(KeyboardInterrupt):
-        gate(contestants(), QUICK, stop, kept, opening(run))
+    with pytest.raises(KeyboardInterrupt), calling(stop):
+        gate(contestants(), QUICK, kept, opening(run))
     assert len(kept.rounds) == 10
-    found = gate(contestants(), QUICK, lambda _: None, kept, opening(run))
+    found = gate(contestants(), QUICK, kept, opening(run))
     assert found.verdict == "passed"
     assert len(found.rounds) == 14

@@ -42,10 +42,9 @@ class Noted:
         return [self._latency_ms * len(self._turns)] * queries
 
 
-def test_a_container_and_a_function_are_measured_in_turn(process: Process) -> None:
+def test_a_container_and_a_function_are_measured_in_turn(process: Process, messages: list[str]) -> None:
     slow = CallableContestant("slow", time.sleep, [0.012])
-    said: list[str] = []
-    duet = run([ContainerContestant(process, "fp32"), slow], 4, 8, said.append, threads=1)
+    duet = run([ContainerContestant(process, "fp32"), slow], 4, 8, threads=1)
     assert duet.threads == 1
     assert {name: [len(slice) for slice in slices] for name, slices in duet.latencies_ms.items()} == {
         "fp32": [8] * 4,
@@ -54,12 +53,12 @@ def test_a_container_and_a_function_are_measured_in_turn(process: Process) -> No
     times, low, high = ratio(duet, "slow", "fp32")
     assert low <= times <= high
     assert 1.2 < times < 4
-    assert said[0].startswith("  round 1 of 4: fp32 ")
+    assert messages[0].startswith("  round 1 of 4: fp32 ")
 
 
 def test_turns_alternate_so_that_drift_favours_nobody() -> None:
     turns: list[str] = []
-    duet = run([Noted("a", turns), Noted("b", turns)], 4, 1, lambda _: None, threads=2)
+    duet = run([Noted("a", turns), Noted("b", turns)], 4, 1, threads=2)
     assert "".join(turns) == "abbaabba"
     times, _, _ = ratio(duet, "a", "b")
     assert times == pytest.approx(1, abs=0.1)  # the machine got eight times slower meanwhile

@@ -6,6 +6,7 @@ from deploy.gate.gate import Contestant, Terms, gate
 from deploy.gate.selftest import Trial, rates, selftest, slowdowns
 from deploy.ledger.ledger import Ledger
 from tests.deploy.players import DEVICE, Drawn, opening
+from tests.messages import calling
 from toolchain.errors import UsageError
 from toolchain.records.gate import BASELINE, CANDIDATE
 from toolchain.views.gate import rates_page
@@ -23,14 +24,13 @@ def drawn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("deploy.gate.selftest.gate", lambda *args: gate(*args, opened=opening(players)))
 
 
-def test_a_release_against_itself_passes_and_slowed_it_is_seen(tmp_path: Path) -> None:
-    said: list[str] = []
+def test_a_release_against_itself_passes_and_slowed_it_is_seen(tmp_path: Path, messages: list[str]) -> None:
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
-        trials = selftest(NET, (0.0, 0.1), 3, QUICK, ledger, said.append)
+        trials = selftest(NET, (0.0, 0.1), 3, QUICK, ledger)
         noise = ledger.gate_noise("net", "fp32", DEVICE, 1)
     assert [(one.slower, one.verdict) for one in trials] == [(0.0, "passed"), (0.1, "regressed")] * 3
     assert len(noise["p50"]) == 3  # of the gates as they are only
-    assert said[1].startswith("gate 2 of 6: 10% slower: regressed after ")
+    assert messages[1].startswith("gate 2 of 6: 10% slower: regressed after ")
     calm, slowed = rates(trials)
     assert (calm.gates, calm.passed, calm.regressed, calm.low) == (3, 1.0, 0.0, pytest.approx(0.0, abs=1e-9))
     assert (slowed.regressed, slowed.high) == (1.0, pytest.approx(1.0))
@@ -46,9 +46,10 @@ def test_an_interrupted_self_test_goes_on_where_it_was(tmp_path: Path) -> None:
             raise KeyboardInterrupt
 
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
-        with pytest.raises(KeyboardInterrupt):
-            selftest(NET, (0.0, 0.1), 2, QUICK, ledger, stop)
-        trials = selftest(NET, (0.0, 0.1), 2, QUICK, ledger, stop)
+        with pytest.raises(KeyboardInterrupt), calling(stop):
+            selftest(NET, (0.0, 0.1), 2, QUICK, ledger)
+        with calling(said.append):
+            trials = selftest(NET, (0.0, 0.1), 2, QUICK, ledger)
     assert [text.partition(":")[0] for text in said] == [f"gate {number} of 4" for number in (1, 2, 3, 4)]
     assert len(trials) == 4
 
@@ -66,4 +67,4 @@ def test_slowdowns_that_make_no_sense_are_refused(tmp_path: Path) -> None:
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
         for slower, gates, error in (((2.0,), 1, "--slower=2: expected shares of 0 to 1"), ((0.0,), 0, "--gates=0")):
             with pytest.raises(UsageError, match=error):
-                selftest(NET, slower, gates, QUICK, ledger, print)
+                selftest(NET, slower, gates, QUICK, ledger)

@@ -101,7 +101,7 @@ def test_it_runs_as_nobody_and_writes_no_byte_code(image: Image) -> None:
 
 @pytest.mark.docker
 def test_nothing_changed_nothing_built(image: Image, bundle: Bundle) -> None:
-    again = build_image(bundle, image.tag, print)
+    again = build_image(bundle, image.tag)
     assert (again.id, again.built) == (image.id, False)
 
 

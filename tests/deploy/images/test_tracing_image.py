@@ -39,7 +39,7 @@ def test_opentelemetry_is_added_and_nothing_else_is_another(image: Image, traced
 
 @pytest.mark.docker
 def test_it_is_made_again_to_the_same_bytes(traced: Image, bundle: Bundle) -> None:
-    assert rebuilt(traced.tag, bundle, print).same
+    assert rebuilt(traced.tag, bundle).same
 
 
 @pytest.mark.docker

@@ -33,7 +33,7 @@ MODEL, TAG = "residents", "edge-test:residents"
 
 @pytest.fixture(scope="module")
 def built(engine: DockerClient, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
-    yield build_image(null_bundle(tmp_path_factory.mktemp("built") / "b", name=MODEL), TAG, print)
+    yield build_image(null_bundle(tmp_path_factory.mktemp("built") / "b", name=MODEL), TAG)
     engine.images.remove(TAG, force=True)
 
 
@@ -99,7 +99,7 @@ def test_a_release_whose_checks_fail_there_is_quoted_at_once(
     )
     files = tuple(file_record(wrong.path(file.path)) for file in wrong.manifest.files)
     wrong.path("manifest.json").write_bytes(encode_record(msgspec.structs.replace(wrong.manifest, files=files)))
-    made = build_image(open_bundle(wrong.folder), f"{TAG}-wrong", print)
+    made = build_image(open_bundle(wrong.folder), f"{TAG}-wrong")
     homes = Residents(server(secrets), engine, MODEL)
     try:
         homes.start("1", made.id)

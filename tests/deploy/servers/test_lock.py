@@ -44,23 +44,22 @@ def ended() -> int:
 
 def test_one_of_two_has_the_lock_until_it_is_given_back(client: DockerClient) -> None:
     mine, theirs = new_ticket("mine"), another(os.getpid())
-    take_lock(client, "line-1", MODEL, theirs, print)
+    take_lock(client, "line-1", MODEL, theirs)
     with pytest.raises(LockedError, match=r"line-1: locked by bob on .+; if that run is gone: toolchain unlock line-1"):
-        take_lock(client, "line-1", MODEL, mine, print)
+        take_lock(client, "line-1", MODEL, mine)
     give_back(client, lock_of(MODEL), mine)
     assert client.containers.get(lock_of(MODEL)).status == "created"
     give_back(client, lock_of(MODEL), theirs)
     with pytest.raises(docker.errors.NotFound):
         client.containers.get(lock_of(MODEL))
-    take_lock(client, "line-1", MODEL, mine, print)
+    take_lock(client, "line-1", MODEL, mine)
     give_back(client, lock_of(MODEL), mine)
 
 
-def test_the_lock_of_a_run_that_is_gone_is_taken_and_that_is_said(client: DockerClient) -> None:
-    said: list[str] = []
-    take_lock(client, "line-1", MODEL, another(ended()), said.append)
-    take_lock(client, "line-1", MODEL, new_ticket("mine"), said.append)
-    assert said == ["line-1: taking the lock of bob, whose run has ended without giving it back"]
+def test_the_lock_of_a_run_that_is_gone_is_taken_and_that_is_said(client: DockerClient, messages: list[str]) -> None:
+    take_lock(client, "line-1", MODEL, another(ended()))
+    take_lock(client, "line-1", MODEL, new_ticket("mine"))
+    assert messages == ["line-1: taking the lock of bob, whose run has ended without giving it back"]
 
 
 def test_a_process_of_another_host_or_of_before_a_restart() -> None:

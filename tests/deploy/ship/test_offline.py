@@ -25,9 +25,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         file.write_bytes(b"layers from %d" % present)
         return present, file
 
-    monkeypatch.setattr(stick, "packages_of", lambda client, parcel, say: packages)
+    monkeypatch.setattr(stick, "packages_of", lambda client, parcel: packages)
     monkeypatch.setattr(stick, "remembered", lambda server: [("a", "b", "x")] if server == "line-1" else [("a",)])
-    pack(None, SENT, ("line-1", "line-2"), tmp_path / "stick.tar", print)  # type: ignore[arg-type]  # no engine
+    pack(None, SENT, ("line-1", "line-2"), tmp_path / "stick.tar")  # type: ignore[arg-type]  # no engine
     return tmp_path / "stick.tar"
 
 

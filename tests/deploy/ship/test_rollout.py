@@ -17,27 +17,27 @@ def ticket(number: int = 1) -> Ticket:
 
 def test_a_release_that_is_no_slower_goes_live_and_the_old_one_goes() -> None:
     site = SimulatedSite("line-1", World(0, CALM), live="1.4.0")
-    told = roll(site, "1.5.0", ticket(), Terms(), lambda _: None)
+    told = roll(site, "1.5.0", ticket(), Terms())
     assert (told.outcome, told.before, told.live, told.verdict) == ("live", "1.4.0", "1.5.0", "passed")
     assert (site.live, site.containers, site.held) == ("1.5.0", {"1.5.0": True}, None)
     assert [(note.release, note.outcome, note.who) for note in site.notes] == [("1.5.0", "live", "ada")]
-    assert roll(site, "1.5.0", ticket(), Terms(), lambda _: None).outcome == "unchanged"
+    assert roll(site, "1.5.0", ticket(), Terms()).outcome == "unchanged"
 
 
 def test_a_slower_release_is_refused_there_and_leaves_nothing() -> None:
     site = SimulatedSite("line-1", World(0, CALM), live="1.4.0", slower=("1.5.0",))
-    told = roll(site, "1.5.0", ticket(), Terms(), lambda _: None)
+    told = roll(site, "1.5.0", ticket(), Terms())
     assert (told.outcome, told.live, told.reason) == ("refused", "1.4.0", "the gate says regressed: p50 9 % slower")
     assert (site.live, site.containers) == ("1.4.0", {"1.4.0": True})
     assert site.notes[-1].outcome == "refused"
-    despite = roll(site, "1.5.0", ticket(), Terms(despite="recall of 1.4.0"), lambda _: None)
+    despite = roll(site, "1.5.0", ticket(), Terms(despite="recall of 1.4.0"))
     assert (despite.outcome, site.live) == ("live", "1.5.0")
     assert "recall of 1.4.0" in site.notes[-1].reason
 
 
 def test_the_first_release_needs_no_gate() -> None:
     site = SimulatedSite("line-1", World(0, CALM), slower=("1.0.0",))
-    assert roll(site, "1.0.0", ticket(), Terms(), lambda _: None).outcome == "live"
+    assert roll(site, "1.0.0", ticket(), Terms()).outcome == "live"
     assert site.live == "1.0.0"
 
 
@@ -46,11 +46,11 @@ def test_a_lock_is_respected_while_its_holder_lives_and_taken_when_not() -> None
     site.held = ticket(7)
     LIVING.add(7)
     try:
-        told = roll(site, "1.5.0", ticket(), Terms(), lambda _: None)
+        told = roll(site, "1.5.0", ticket(), Terms())
         assert (told.outcome, site.live) == ("locked", "1.4.0")
     finally:
         LIVING.discard(7)
-    assert roll(site, "1.5.0", ticket(), Terms(), lambda _: None).outcome == "live"
+    assert roll(site, "1.5.0", ticket(), Terms()).outcome == "live"
 
 
 @pytest.mark.parametrize("seeds", [range(200), range(200, 400)])
@@ -65,13 +65,13 @@ def stormy(seed: int) -> None:
     for number in range(4):
         site.world.dead = False
         with suppress(Killed):
-            told = roll(site, "1.5.0", ticket(number), Terms(), lambda _: None)
+            told = roll(site, "1.5.0", ticket(number), Terms())
             assert told.outcome != "locked"
         assert site.live in ("1.4.0", "1.5.0")
         assert site.containers.get(site.live)
         assert site.outages == 0
     site.world.dead, site.world.faults = False, 0.0
-    told = roll(site, "1.5.0", ticket(99), Terms(), lambda _: None)
+    told = roll(site, "1.5.0", ticket(99), Terms())
     expected = "1.4.0" if slower else "1.5.0"
     assert told.outcome in (("refused",) if slower else ("live", "unchanged"))
     assert (site.live, set(site.containers), site.held) == (expected, {expected}, None)

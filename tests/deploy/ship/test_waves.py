@@ -17,7 +17,7 @@ def shipped(sites: dict[str, SimulatedSite], run: int = 1, failures: int = 0, pa
     servers = [server for server in SERVERS if server.name in sites]
 
     def one(server: Server) -> Told:
-        return roll(sites[server.name], "1.5.0", ticket, Terms(), lambda _: None)
+        return roll(sites[server.name], "1.5.0", ticket, Terms())
 
     return roll_out(servers, WAVES, failures, parallel, one, lambda *_: None)
 

@@ -6,6 +6,7 @@ tensor share one. Additions are found by tracing each container's own forward; i
 their names. Knows no losses.
 """
 
+import logging
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -26,6 +27,9 @@ from toolchain.compress.step import LearnedQuantization
 from toolchain.errors import RecipeError
 from toolchain.models.eval_mode import evaluation_mode, temporary_hooks
 
+logger = logging.getLogger(__name__)
+
+
 ADDITIONS = (operator.add, operator.iadd, torch.add)
 END_BITS = 8  # of the first and the last layer
 
@@ -36,7 +40,6 @@ def prepare_qat(
     keep_ends: bool,
     learned_scales: bool,
     picture: Tensor,
-    say: Callable[[str], None],
 ) -> nn.Module:
     """`module` itself (or what takes its place when its own forward adds), BatchNorms folded, quantizers in place but
     knowing no ranges yet. picture: float32 [1, C, H, W]. RecipeError where there is nothing to quantize."""
@@ -50,7 +53,7 @@ def prepare_qat(
         quantize_layer(layer, bits, learned_scales)
     if learned.activation_bits is None:
         return module
-    module = _quantize_additions(module, say)
+    module = _quantize_additions(module)
     _attach_quantizers(module, picture, lambda: ActivationQuantizer(learned_scales, learned.symmetric))
     return module
 
@@ -68,7 +71,7 @@ def _layers_in_run_order(module: nn.Module, picture: Tensor) -> list[nn.Conv2d |
     return list(ran)
 
 
-def _quantize_additions(module: nn.Module, say: Callable[[str], None]) -> nn.Module:
+def _quantize_additions(module: nn.Module) -> nn.Module:
     """Every container whose own forward adds two tensors, replaced by one that calls a QuantizedAdd instead."""
     names = sorted(
         (name for name, part in module.named_modules() if _has_own_forward(part)), key=lambda name: -name.count(".")
@@ -77,7 +80,7 @@ def _quantize_additions(module: nn.Module, say: Callable[[str], None]) -> nn.Mod
         part = module.get_submodule(name)
         if not _has_own_forward(part):
             continue
-        made = _replace_additions(part, name or "the model", say)
+        made = _replace_additions(part, name or "the model")
         if made is not None and name:
             module.set_submodule(name, made)
         elif made is not None:
@@ -97,14 +100,14 @@ class _ShallowTracer(fx.Tracer):
         return True
 
 
-def _replace_additions(part: nn.Module, name: str, say: Callable[[str], None]) -> nn.Module | None:
+def _replace_additions(part: nn.Module, name: str) -> nn.Module | None:
     """None where there is no addition, or none that tracing can see."""
     with evaluation_mode(part):
         try:
             graph = _ShallowTracer().trace(part)
         except Exception as error:  # whatever a forward raises when it is handed a proxy
             first = str(error).splitlines()[0] if str(error) else type(error).__name__
-            say(f"qat: {name}: not traced ({first}); its additions stay in float")
+            logger.info(f"qat: {name}: not traced ({first}); its additions stay in float")
             return None
     nodes = [node for node in graph.nodes if _is_addition(node)]
     if not nodes:

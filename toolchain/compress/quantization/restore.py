@@ -11,6 +11,7 @@ from toolchain.compress.quantization.prepare import prepare_qat
 from toolchain.compress.step import CompressedModel, LearnedQuantization
 from toolchain.models.load import LoadedModel
 from toolchain.models.structure import state_tensors
+from toolchain.progress import quiet
 from toolchain.records.tensors import Preprocessing
 from toolchain.records.weights import QatSettings, Weights
 
@@ -19,7 +20,8 @@ def rebuild_qat_layers(module: nn.Module, learned: QatSettings, preprocessing: P
     """`module` as the qat step quantizes it, its parameters to be filled: load_model's `rebuild`."""
     bits = LearnedQuantization(learned.weight_bits, learned.activation_bits, learned.symmetric)
     picture = example_input(module, preprocessing)
-    return prepare_qat(module, bits, learned.keep_ends, learned.learned_scales, picture, lambda _: None)
+    with quiet("toolchain.compress.quantization"):  # the training reported what stays in float
+        return prepare_qat(module, bits, learned.keep_ends, learned.learned_scales, picture)
 
 
 def tensors_to_store(module: nn.Module) -> dict[str, Tensor]:

@@ -5,6 +5,7 @@ Knows the order of generations; each is one training as `distill` does it, in a 
 build goes on within the generation that it had reached.
 """
 
+import logging
 from copy import deepcopy
 from dataclasses import replace
 from typing import Literal
@@ -25,6 +26,9 @@ from toolchain.compress.options import Fraction, Positive, PositiveInt, check_tr
 from toolchain.compress.reinitialize import reinitialize
 from toolchain.compress.step import CompressedModel, StepContext
 from toolchain.compress.training.loop import training_device
+
+logger = logging.getLogger(__name__)
+
 
 SEED_STRIDE = 101  # between generations: other first weights, and other shuffles
 
@@ -57,7 +61,7 @@ class BornAgain(DistillationOptions, frozen=True, forbid_unknown_fields=True):
         teachers, history = load_step_teachers(self, context), list[dict[str, float]]()
         module = net.module
         for generation in range(1, self.generations + 1):
-            context.say(f"generation {generation} of {self.generations}")
+            logger.info(f"generation {generation} of {self.generations}")
             module, entries = self._train_generation(generation, net, teachers, context)
             done = (generation - 1) * self.epochs
             history += [{**one, "epoch": done + one["epoch"], "generation": float(generation)} for one in entries]

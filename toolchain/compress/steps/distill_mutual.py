@@ -4,6 +4,7 @@ Learning).
 Knows the loss; the peers are dropped after.
 """
 
+import logging
 from copy import deepcopy
 from dataclasses import replace
 from typing import Literal
@@ -21,6 +22,8 @@ from toolchain.compress.step import CompressedModel, StepContext
 from toolchain.compress.training.losses import classification_loss, distillation_kl, logits_of
 from toolchain.errors import RecipeError
 from toolchain.recipe import ModelSpec
+
+logger = logging.getLogger(__name__)
 
 
 class DistillMutual(TrainingOptions, frozen=True, forbid_unknown_fields=True):
@@ -80,5 +83,5 @@ class DistillMutual(TrainingOptions, frozen=True, forbid_unknown_fields=True):
             return students[0]
         part = context.data.split("validate")
         found = [accuracy(one, part, context.preprocessing, "peers: validate") for one in students]
-        context.say("peers on validate: " + ", ".join(f"{share:.2%}" for share in found))
+        logger.info("peers on validate: " + ", ".join(f"{share:.2%}" for share in found))
         return students[found.index(max(found))]

@@ -3,6 +3,7 @@
 Trains nothing: follow it by finetune or distill. Which blocks can go, and how they are judged, is blocks.py's.
 """
 
+import logging
 from dataclasses import replace
 from typing import Annotated, Literal
 
@@ -23,6 +24,9 @@ from toolchain.compress.training.freezing import match_names
 from toolchain.data import Split
 from toolchain.errors import RecipeError
 from toolchain.models.exported_program import ProgramModule
+
+logger = logging.getLogger(__name__)
+
 
 DRY_RUN_IMAGES = 16  # pictures: enough for a net of the right shape
 
@@ -65,7 +69,7 @@ class PruneBlocks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         after, removed = self._prune(net, context, self.samples)
         before = parameter_count(net.module), macs(net.module, context.preprocessing)
         left = parameter_count(after.module), macs(after.module, context.preprocessing)
-        context.say(
+        logger.info(
             f"without {', '.join(f'{name} ({self.importance} {score:.4f})' for name, score in removed.items())}: "
             f"parameters {before[0]:,} -> {left[0]:,}, multiply-accumulates {before[1]:,} -> {left[1]:,} "
             f"({before[1] / left[1]:.2f} times fewer)"

@@ -5,6 +5,7 @@ target's engine. Neurons of Linear layers are channels too. Which channels hang 
 important importance.py's, how a ratio is found for a target targets.py's.
 """
 
+import logging
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import replace
@@ -35,6 +36,9 @@ from toolchain.errors import RecipeError
 from toolchain.models.check import class_count
 from toolchain.models.eval_mode import evaluation_mode
 from toolchain.models.exported_program import ProgramModule
+
+logger = logging.getLogger(__name__)
+
 
 DEFAULT_RATIO = 0.3  # where no target is named
 MACS_HALVINGS, LATENCY_HALVINGS = 10, 6  # ratios to within 0.001, and to within 0.016 where each is built and timed
@@ -109,7 +113,7 @@ class PruneChannels(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         after = self._prune(net, context, rehearsal=False)
         before = parameter_count(net.module), macs(net.module, context.preprocessing)
         left = parameter_count(after.module), macs(after.module, context.preprocessing)
-        context.say(
+        logger.info(
             f"parameters {before[0]:,} -> {left[0]:,}, multiply-accumulates {before[1]:,} -> {left[1]:,} "
             f"({before[1] / left[1]:.2f} times fewer)"
         )
@@ -168,7 +172,7 @@ class PruneChannels(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def _finetune_cut(
         self, net: CompressedModel, number: int, context: StepContext
     ) -> tuple[nn.Module, list[dict[str, float]]]:
-        context.say(f"cut {number} of {self.iterative_steps}: fine-tuning")
+        logger.info(f"cut {number} of {self.iterative_steps}: fine-tuning")
         after = self._finetune_step.apply(net, replace(context, folder=context.folder / f"cut-{number}"))
         return after.module, [{"cut": float(number), **epoch} for epoch in after.history]
 
@@ -181,7 +185,7 @@ class PruneChannels(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
         def faster(cut: nn.Module) -> tuple[float, float]:
             before_ms, after_ms = latencies_ms((module, cut))
-            context.say(f"  {after_ms:#.3g} ms against {before_ms:#.3g} ms, {before_ms / after_ms:.2f} times faster")
+            logger.info(f"  {after_ms:#.3g} ms against {before_ms:#.3g} ms, {before_ms / after_ms:.2f} times faster")
             return before_ms / after_ms, after_ms
 
         return faster

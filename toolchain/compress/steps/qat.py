@@ -5,6 +5,7 @@ straight-through estimator (BinaryConnect: Courbariaux et al. 2015), scaled as i
 BatchNorms are folded first. Knows the loss; where quantizers stand is quantizable.py's, the loop training.py's.
 """
 
+import logging
 from copy import deepcopy
 from dataclasses import replace
 from typing import Literal
@@ -30,6 +31,8 @@ from toolchain.compress.step import CompressedModel, LearnedQuantization, StepCo
 from toolchain.compress.training.loop import training_device
 from toolchain.errors import RecipeError
 from toolchain.models.eval_mode import evaluation_mode
+
+logger = logging.getLogger(__name__)
 
 
 class Qat(DistillationOptions, frozen=True, forbid_unknown_fields=True):
@@ -75,7 +78,7 @@ class Qat(DistillationOptions, frozen=True, forbid_unknown_fields=True):
         learned = LearnedQuantization(self.weight_bits, self.activation_bits or None, self.symmetric)
         copied = deepcopy(net.module).eval()
         picture = example_input(copied, context.preprocessing)
-        module = prepare_qat(copied, learned, self.keep_ends, self.scales == "learned", picture, context.say)
+        module = prepare_qat(copied, learned, self.keep_ends, self.scales == "learned", picture)
         return replace(net, module=module, learned=learned, history=())
 
     def apply(self, net: CompressedModel, context: StepContext) -> CompressedModel:
@@ -96,7 +99,7 @@ class Qat(DistillationOptions, frozen=True, forbid_unknown_fields=True):
         """First ranges: the mean over batches of the smallest and the largest value."""
         if not self.activation_bits:
             return
-        context.say(f"calibrating on {self.calibration_samples} pictures")
+        logger.info(f"calibrating on {self.calibration_samples} pictures")
         device = next(module.parameters()).device
         part = context.data.split("train")
         batches = Batches(part, context.preprocessing, device, self.calibration_samples, seed_of(self, context))

@@ -5,6 +5,7 @@ and time only on an engine with kernels for them: OpenVINO and ONNX Runtime have
 "2:4" on GPUs from Ampere on. Channels cut later shift the groups of four: prune channels first.
 """
 
+import logging
 from copy import deepcopy
 from dataclasses import replace
 from typing import Annotated, Literal
@@ -24,6 +25,8 @@ from toolchain.compress.pruning.magnitude import (
 )
 from toolchain.compress.step import CompressedModel, StepContext
 from toolchain.errors import RecipeError
+
+logger = logging.getLogger(__name__)
 
 
 class Sparsify(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -55,7 +58,7 @@ class Sparsify(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         after, weights, left_alone = self._sparsify(net, context)
         told = f"; left alone, input channels no multiple of 4: {', '.join(left_alone)}" if left_alone else ""
         count = sum(weight.numel() for weight in weights.values())
-        context.say(f"{zero_fraction(weights):.1%} of {count:,} weights in {len(weights)} layers are zero{told}")
+        logger.info(f"{zero_fraction(weights):.1%} of {count:,} weights in {len(weights)} layers are zero{told}")
         return after
 
     def _sparsify(

@@ -5,6 +5,7 @@ two epochs. The mask is the smallest weights of the moment, and what is zero sta
 that an interrupted training needs to remember nothing else.
 """
 
+import logging
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
@@ -28,6 +29,8 @@ from toolchain.compress.training.head import find_head
 from toolchain.compress.training.loop import Training, check_trainable, train, train_all_layers
 from toolchain.compress.training.losses import classification_loss
 from toolchain.errors import RecipeError
+
+logger = logging.getLogger(__name__)
 
 
 class SparsifyGradually(TrainingOptions, frozen=True, forbid_unknown_fields=True):
@@ -95,7 +98,7 @@ class SparsifyGradually(TrainingOptions, frozen=True, forbid_unknown_fields=True
         )
         module, history = train(training)
         weights = {name: module.get_parameter(name) for name in names}
-        context.say(f"{zero_fraction(weights):.1%} of the weights in {len(names)} layers are zero")
+        logger.info(f"{zero_fraction(weights):.1%} of the weights in {len(names)} layers are zero")
         return replace(net, module=module, sparse=sparse, history=history)
 
     def _loss(self, module: nn.Module, images: Tensor, labels: Tensor) -> Tensor:

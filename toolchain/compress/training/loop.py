@@ -6,6 +6,7 @@ weights of an uninterrupted one: every epoch draws from random streams of its ow
 torchrun every process takes its slice of each batch, and all end with the same weights.
 """
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -28,6 +29,9 @@ from toolchain.errors import ModelError, RecipeError
 from toolchain.models.eval_mode import temporary_hooks
 from toolchain.models.exported_program import ProgramModule
 from toolchain.progress import counted
+
+logger = logging.getLogger(__name__)
+
 
 __all__ = [
     "LossFunction",
@@ -116,7 +120,7 @@ def train(training: Training) -> tuple[nn.Module, tuple[dict[str, float], ...]]:
     if state.epoch:
         module.load_state_dict(state.model)
         optimizer.load_state_dict(state.optimizer)
-        context.say(f"going on after epoch {state.epoch} of {plan.epochs}")
+        logger.info(f"going on after epoch {state.epoch} of {plan.epochs}")
     part, classes = context.data.split("train"), len(context.data.classes)
     batches = Batches(part, context.preprocessing, device, plan.samples, training.seed, classes)
     learning = [parameter for group in optimizer.param_groups for parameter in group["params"]]
@@ -126,7 +130,7 @@ def train(training: Training) -> tuple[nn.Module, tuple[dict[str, float], ...]]:
         for epoch in range(first, plan.epochs):
             _run_epoch(running)
             left = (time.monotonic() - began) / (epoch + 1 - first) * (plan.epochs - epoch - 1)
-            context.say(f"{_format_epoch(state.history[-1], plan.epochs)}, {left:.0f} s left")
+            logger.info(f"{_format_epoch(state.history[-1], plan.epochs)}, {left:.0f} s left")
     module.load_state_dict(state.best or state.ema or state.model)
     module.zero_grad(set_to_none=True)
     return module.cpu().eval(), tuple(state.history)

@@ -1,0 +1,50 @@
+"""Where the packages' messages go: nowhere from a library, to stderr from a command."""
+
+import logging
+import subprocess
+import sys
+
+import pytest
+
+from toolchain.cli.console import console, log_to_stderr
+from toolchain.progress import quiet
+
+LIBRARY = """
+import logging, toolchain, deploy
+for name in ("toolchain.data.loading", "deploy.images.build"):
+    logging.getLogger(name).warning("anything")
+"""
+
+
+def test_a_program_that_configures_no_logging_sees_nothing() -> None:
+    ran = subprocess.run([sys.executable, "-c", LIBRARY], capture_output=True, text=True, check=True)
+    assert (ran.stdout, ran.stderr) == ("", "")
+
+
+def test_a_command_prints_plain_lines_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    with console():
+        logging.getLogger("toolchain.job.stages").info("export: unchanged")
+        logging.getLogger("deploy.images.build").info("100% [done]")
+        logging.getLogger("docker.api").info("not ours")
+    logging.getLogger("toolchain.job.stages").info("after the command")
+    assert capsys.readouterr() == ("", "export: unchanged\n100% [done]\n")
+
+
+@pytest.mark.parametrize(("rank", "shown"), [("0", "epoch 1\n"), ("1", "")])
+def test_of_the_processes_of_torchrun_the_first_logs(
+    rank: str, shown: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LOCAL_RANK", rank)
+    with console():
+        logging.getLogger("toolchain.compress.training.loop").info("epoch 1")
+    assert capsys.readouterr().err == shown
+
+
+def test_what_is_quiet_logs_its_warnings_only(capsys: pytest.CaptureFixture[str]) -> None:
+    with console():
+        log_to_stderr("net: %(message)s")
+        with quiet("deploy.gate"):
+            logging.getLogger("deploy.gate.gate").info("10 rounds")
+            logging.getLogger("deploy.gate.gate").warning("warning")
+        logging.getLogger("deploy.gate.gate").info("20 rounds")
+    assert capsys.readouterr().err == "net: warning\nnet: 20 rounds\n"
