@@ -175,23 +175,23 @@ def short_slices(monkeypatch):
     monkeypatch.setattr(measuring, "ROUNDS", 2)
 
 
-def test_candidates_are_measured_with_the_engine_that_serves(built):
+def test_candidates_are_measured_with_the_engine_that_serves(built, messages):
     folder, candidates = built
-    images, lines = pictures(150), []
+    images = pictures(150)
     with open_engine(folder, candidates[0], Settings(threads=1)) as engine:
         labels = engine.infer({"image": images})["logits"].argmax(1)
     labels[:15] = 3 - labels[:15]  # fifteen wrong labels: fp32 is right on the others
     part = Split(images, labels, np.arange(150))
-    found = measure_candidates(folder, candidates, part, Settings(threads=2), lines.append)
+    found = measure_candidates(folder, candidates, part, Settings(threads=2))
     assert found[0].accuracy == pytest.approx(0.9)
     assert 0.7 < found[1].accuracy < 1
     assert all(candidate.latency_ms > 0 for candidate in found)
-    assert [line.split(":")[0].strip() for line in lines] == ["fp32", "int8"]
+    assert [line.split(":")[0].strip() for line in messages] == ["fp32", "int8"]
 
 
 def test_without_a_test_part_agreement_is_measured_on_pictures(built):
     folder, candidates = built
-    found = measure_candidates(folder, candidates, None, Settings(threads=1), print, pictures(70))
+    found = measure_candidates(folder, candidates, None, Settings(threads=1), pictures(70))
     assert [candidate.accuracy for candidate in found] == [None, None]
     assert found[0].options == {AGREEMENT: 1.0}
     assert 0.7 < found[1].options[AGREEMENT] <= 1
@@ -200,7 +200,7 @@ def test_without_a_test_part_agreement_is_measured_on_pictures(built):
 def test_one_that_this_machine_cannot_run_is_told_and_the_rest_measured(built):
     folder, candidates = built
     strange = msgspec.structs.replace(candidates[1], precision="int8d")
-    found = measure_candidates(folder, [candidates[0], strange], None, Settings(threads=1), print, pictures(8))
+    found = measure_candidates(folder, [candidates[0], strange], None, Settings(threads=1), pictures(8))
     assert found[1].verdict.startswith(
         "cannot run here: engine openvino runs fp32, fp16, bf16, int8, int8w, int4w, int2w, int1w; not int8d"
     )
@@ -212,4 +212,4 @@ def test_nothing_to_measure_on_is_said(built):
     with pytest.raises(AccuracyError, match="no pictures to measure candidates on"):
         measure_candidates(folder, candidates, None, Settings(threads=1))
     with pytest.raises(AccuracyError, match="no fp32 to agree with; add fp32 to `precisions`"):
-        measure_candidates(folder, candidates[1:], None, Settings(threads=1), print, pictures(8))
+        measure_candidates(folder, candidates[1:], None, Settings(threads=1), pictures(8))

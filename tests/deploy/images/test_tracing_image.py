@@ -24,7 +24,7 @@ LIST = "import importlib.metadata as m; print(*sorted(f'{d.name} {d.version}' fo
 
 @pytest.fixture(scope="module")
 def traced(engine: DockerClient, bundle: Bundle) -> Iterator[Image]:
-    made = build_image(bundle, "edge-test:traced", print, tracing=True)
+    made = build_image(bundle, "edge-test:traced", tracing=True)
     yield made
     engine.images.remove(made.tag, force=True)
 
