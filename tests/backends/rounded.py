@@ -1,4 +1,4 @@
-"""Small ONNX graphs with Q/DQ round a convolution, good and faulty, for asking TensorRT's real parser."""
+"""Small ONNX graphs with Q/DQ around a convolution, valid and faulty, for TensorRT's real parser."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -36,7 +36,7 @@ def rounded_convolution(
     bias: bool = False,
 ) -> ModelProto:
     """A convolution whose input and weights are rounded. scale_axis: of the input's scales, where there are several;
-    bias: it has one, as INT32 behind a DequantizeLinear, as ONNX Runtime's quantizer writes it."""
+    bias: whether it has an INT32 bias behind a DequantizeLinear, like those that ONNX Runtime's quantizer writes."""
     count = WEIGHTS.shape[weight_axis]
     along = {} if scale_axis is None else {"axis": scale_axis}
     constants: dict[str, Any] = {"s": scale, "z": zero, "w": WEIGHTS}
@@ -57,7 +57,7 @@ def rounded_convolution(
 
 
 def as_fp8(model: ModelProto) -> ModelProto:
-    """The same with FP8 zero points."""
+    """The same graph with FP8 zero points."""
     for tensor in model.graph.initializer:
         if tensor.name in ("z", "wz"):
             tensor.data_type = TensorProto.FLOAT8E4M3FN

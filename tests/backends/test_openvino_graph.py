@@ -1,4 +1,4 @@
-"""Layers by the names that a recipe knows, weights rounded in the graph, and what training learned left as it is."""
+"""Layers by the names that recipes use, weights rounded in the graph, and learned quantization left unchanged."""
 
 import numpy as np
 import onnx
@@ -6,7 +6,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from deploy.runtime.engines import Settings, open_engine
-from tests.backends.tiny import SHAPE, pictures, tiny_onnx
+from tests.backends.tiny import SHAPE, tiny_images, tiny_onnx
 from tests.instructions import VNNI, needs
 from toolchain.backends import Rounding, backend
 from toolchain.backends.openvino_graph import graph_from_onnx, holds_integers, layers, match_layers, round_weights
@@ -34,7 +34,7 @@ def test_layers_are_named_and_found_by_pattern(graph):
         match_layers(graph, ("stage*",))
 
 
-def test_all_layers_are_rounded_and_the_ends_at_eight_bits(graph):
+def test_all_layers_are_rounded_and_the_first_and_last_to_eight_bits(graph):
     assert not holds_integers(graph)
     round_weights(graph, Rounding(1))
     assert holds_integers(graph)
@@ -43,29 +43,29 @@ def test_all_layers_are_rounded_and_the_ends_at_eight_bits(graph):
     assert min(bits_of(first), bits_of(last)) > 16
 
 
-def test_what_is_ignored_stays_float(graph):
+def test_an_ignored_layer_stays_float(graph):
     round_weights(graph, Rounding(4, ignore=(layers(graph)[1].name,)))
     assert kinds(graph) == ["i8", "f32", "i8"]
 
 
-def test_where_all_is_ignored_there_is_nothing_to_round(graph):
+def test_ignoring_all_layers_is_refused(graph):
     with pytest.raises(BackendError, match="quantize_weights found no float weights to round"):
         round_weights(graph, Rounding(4, ignore=("*",)))
 
 
 @pytest.mark.parametrize("group", [None, 4])
-def test_rounded_weights_answer_nearly_as_before(group, tmp_path):
+def test_rounded_weights_give_nearly_the_same_outputs(group, tmp_path):
     onnx_file, openvino = tiny_onnx(tmp_path / "in.onnx"), backend("openvino")
-    answers = []
+    logits = []
     for precision, rounding in (("fp32", None), ("int8w", Rounding(8, group))):
         candidate = openvino.build(onnx_file, tmp_path / precision, precision, None, rounding)
         with open_engine(tmp_path / precision, candidate, Settings(threads=1)) as engine:
-            answers.append(engine.infer({"image": pictures(20)})["logits"])
-    assert np.abs(answers[0] - answers[1]).max() < 0.02 * np.abs(answers[0]).max()
+            logits.append(engine.infer({"image": tiny_images(20)})["logits"])
+    assert np.abs(logits[0] - logits[1]).max() < 0.02 * np.abs(logits[0]).max()
 
 
 def learned_onnx(path, high):
-    """uint8 picture - Q/DQ - conv with integer weights of -high-1..high behind DequantizeLinear - mean."""
+    """uint8 image - Q/DQ - conv with integer weights of -high-1..high behind DequantizeLinear - mean."""
     weights = np.random.default_rng(0).integers(-high - 1, high + 1, (32, SHAPE[2], 5, 5)).astype(np.int8)
     constants = {
         "scale": np.float32(1.0),
@@ -99,23 +99,23 @@ EXACT = needs(*VNNI, why="OpenVINO's sums of 8-bit products saturate")
 
 
 @pytest.mark.parametrize(("high", "bits"), [(7, 4), (1, 2), pytest.param(127, 8, marks=EXACT)])
-def test_what_training_learned_is_stored_packed_and_computed_in_int8(high, bits, tmp_path):
+def test_learned_weights_are_stored_packed_and_computed_in_int8(high, bits, tmp_path):
     onnx_file = learned_onnx(tmp_path / "in.onnx", high)
     candidate = backend("openvino").build(onnx_file, tmp_path, "int8", None)
     assert candidate.options == ({"weight_bits": float(bits)} if bits < 8 else {})
     assert candidate.files[0].endswith(".packed" if bits < 8 else ".xml")
-    expected = onnx_answers(onnx_file, pictures(3))
+    expected = onnx_logits(onnx_file, tiny_images(3))
     with open_engine(tmp_path, candidate, Settings(threads=1)) as engine:
-        found = engine.infer({"image": pictures(3)})["logits"]
+        logits = engine.infer({"image": tiny_images(3)})["logits"]
         nodes = [node.get_rt_info() for node in engine._forms[1].get_runtime_model().get_ops()]
-    np.testing.assert_allclose(found, expected, rtol=1e-2, atol=1e-2 * np.abs(expected).max())
+    np.testing.assert_allclose(logits, expected, rtol=1e-2, atol=1e-2 * np.abs(expected).max())
     computed = {
         info["runtimePrecision"].astype(str) for info in nodes if info["layerType"].astype(str) == "Convolution"
     }
-    assert computed <= {"u8", "i8"}, "the convolution is to run on integers, whatever its weights are stored at"
+    assert computed <= {"u8", "i8"}, "the convolution must run on integers, whatever the stored width of its weights"
 
 
-def onnx_answers(path, images):
+def onnx_logits(path, feed):
     import onnxruntime
 
-    return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"]).run(None, {"image": images})[0]
+    return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"]).run(None, {"image": feed})[0]

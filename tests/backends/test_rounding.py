@@ -1,4 +1,4 @@
-"""Weights rounded to few bits: how large the error is, and which codes are used."""
+"""Weights rounded to a few bits: how large the error is, and which codes are used."""
 
 import numpy as np
 import pytest
@@ -8,9 +8,9 @@ from toolchain.backends.rounding import round_to_bits
 WEIGHTS = np.random.default_rng(4).normal(0, 0.1, (16, 288)).astype(np.float32)
 
 
-def error(bits, **how):
+def error(bits, **options):
     """Mean squared error over the weights' variance."""
-    codes, scales = round_to_bits(WEIGHTS, bits, **how)
+    codes, scales = round_to_bits(WEIGHTS, bits, **options)
     return float(np.square((codes * scales).reshape(WEIGHTS.shape) - WEIGHTS).mean() / WEIGHTS.var())
 
 
@@ -32,7 +32,7 @@ def test_clipping_and_groups_make_the_error_smaller(bits):
 @pytest.mark.parametrize(
     ("bits", "codes"), [(4, set(range(-8, 8))), (2, {-3, -1, 1, 3}), (1, {-1, 1})], ids=["4", "2", "1"]
 )
-def test_codes_are_of_the_width(bits, codes):
+def test_codes_fit_the_width(bits, codes):
     assert set(np.unique(round_to_bits(WEIGHTS, bits).codes)) <= codes
 
 

@@ -1,5 +1,5 @@
-"""Every rule beside the real parser and builder of TensorRT for RTX: what the lint refuses, they refuse or compute
-otherwise than meant."""
+"""Every rule against the real parser and builder of TensorRT for RTX: what the lint refuses, they refuse or compute in
+another way than intended."""
 
 import numpy as np
 import pytest
@@ -39,7 +39,7 @@ def of_onnx_runtime() -> ModelProto:
     )
 
 
-def found_while_running() -> ModelProto:
+def dynamic_ranges() -> ModelProto:
     return graph(
         [
             helper.make_node("DynamicQuantizeLinear", ["x"], ["q", "rs", "rz"], "dynamic"),
@@ -48,12 +48,12 @@ def found_while_running() -> ModelProto:
     )
 
 
-def of_ones_own() -> ModelProto:
+def custom_operator() -> ModelProto:
     return graph([helper.make_node("Foo", ["x"], ["y"], "own", domain="mine")], domains=["mine"])
 
 
 @pytest.mark.parametrize(
-    ("model", "node", "rule", "told", "parser"),
+    ("model", "node", "rule", "reason", "parser"),
     [
         (rounded_convolution(zero=np.int8(3)), "in_q", "zero-point", "zero point is 3", "Non-zero zero point"),
         (rounded_convolution(zero=np.uint8(128)), "in_q", "zero-point", "zero point is 128", "Non-zero zero point"),
@@ -61,19 +61,19 @@ def of_ones_own() -> ModelProto:
         (rounded_convolution(scale=np.float32(0)), "in_q", "scale", "a scale is 0", "must all be positive"),
         (rounded_convolution(scale=np.float32(-1)), "in_q", "scale", "a scale is -1", "must all be positive"),
         (transposed_bytes(), "turn", "bytes", "Transpose of uint8", "has type UInt8"),
-        (through_int16(), "narrow", "type", "int16, which TensorRT has not", "Unsupported data type"),
+        (through_int16(), "narrow", "type", "int16, which TensorRT does not support", "Unsupported data type"),
         (of_onnx_runtime(), "fused", "kernel", "QLinearConv is for ONNX Runtime", "fused"),
-        (found_while_running(), "dynamic", "kernel", "DynamicQuantizeLinear", "dynamic"),
-        (of_ones_own(), "own", "plugin", r"mine\.Foo is no operator", "Plugin not found"),
+        (dynamic_ranges(), "dynamic", "kernel", "DynamicQuantizeLinear", "dynamic"),
+        (custom_operator(), "own", "plugin", r"mine\.Foo is not an ONNX operator", "Plugin not found"),
     ],
 )
-def test_what_the_parser_refuses_is_told_before_with_node_and_cure(
-    model: ModelProto, node: str, rule: str, told: str, parser: str
+def test_what_the_parser_refuses_is_reported_before_with_node_and_cure(
+    model: ModelProto, node: str, rule: str, reason: str, parser: str
 ) -> None:
-    found = find_faults(model)
-    assert (found[0].node, found[0].rule) == (node, rule)
-    assert found[0].cure
-    with pytest.raises(BackendError, match=rf"TensorRT would not take this graph: {node}: .*{told}.*; ") as caught:
+    first = find_faults(model)[0]
+    assert (first.node, first.rule) == (node, rule)
+    assert first.cure
+    with pytest.raises(BackendError, match=rf"TensorRT would not accept this graph: {node}: .*{reason}.*; ") as caught:
         check_graph(model)
     assert "\n" not in str(caught.value)
     with pytest.raises(DeviceError, match=rf"tensorrt-rtx .* cannot read the graph: .*{parser}") as refused:
@@ -81,7 +81,7 @@ def test_what_the_parser_refuses_is_told_before_with_node_and_cure(
     assert "\n" not in str(refused.value)
 
 
-def test_a_graph_that_is_good_has_no_fault_and_is_built() -> None:
+def test_a_valid_graph_has_no_faults_and_is_built() -> None:
     model = rounded_convolution()
     assert find_faults(model, (86,)) == ()
     check_graph(model, (86,))
@@ -90,8 +90,8 @@ def test_a_graph_that_is_good_has_no_fault_and_is_built() -> None:
 
 def test_fp8_is_refused_for_the_a6000_and_built_for_a_later_gpu() -> None:
     model = as_fp8(rounded_convolution())
-    assert [one.rule for one in find_faults(model, (86,))] == ["fp8"] * 4
-    with pytest.raises(BackendError, match=r"in_q: it rounds to FP8, which compute capability 8\.6 has not"):
+    assert [fault.rule for fault in find_faults(model, (86,))] == ["fp8"] * 4
+    with pytest.raises(BackendError, match=r"in_q: it rounds to FP8, which compute capability 8\.6 does not support"):
         check_graph(model, (86, 89))
     with pytest.raises(DeviceError, match=r"cannot build the graph: .*fp8_e4m3"):
         plan(model)
@@ -99,9 +99,9 @@ def test_fp8_is_refused_for_the_a6000_and_built_for_a_later_gpu() -> None:
     assert plan(model, 89).content
 
 
-def test_uint8_ranges_are_refused_since_the_parser_makes_int8_of_them_without_a_word() -> None:
+def test_uint8_ranges_are_refused_because_the_parser_silently_reads_them_as_int8() -> None:
     model = rounded_convolution(zero=np.uint8(0))
-    assert [(one.node, one.rule) for one in find_faults(model)] == [("in_q", "unsigned"), ("in_dq", "unsigned")]
+    assert [(fault.node, fault.rule) for fault in find_faults(model)] == [("in_q", "unsigned"), ("in_dq", "unsigned")]
     lines = plan(model).layers
     assert lines
     assert not any("Datatype: UInt8" in line for line in lines)
@@ -109,18 +109,20 @@ def test_uint8_ranges_are_refused_since_the_parser_makes_int8_of_them_without_a_
 
 
 @pytest.mark.parametrize(
-    ("model", "node", "told"),
+    ("model", "node", "reason"),
     [
         (
             rounded_convolution(zero=np.zeros(3, np.int8), scale=np.full(3, 0.1, np.float32), scale_axis=1),
             "in_dq",
-            "a scale for each channel of what goes into conv",
+            "a scale per channel of the input of conv",
         ),
         (rounded_convolution(weight_axis=1), "w_dq", "scales along axis 1 of conv's weights"),
     ],
 )
-def test_scales_that_leave_a_convolution_in_float_are_refused(model: ModelProto, node: str, told: str) -> None:
-    assert [(one.node, one.rule, one.reason) for one in find_faults(model)] == [(node, "range", told)]
-    made = plan(model)
-    audit = inspect_layers(made.layers, convolution_sizes(model), "rtx", "int8", (86,), (1, 8, 32), len(made.content))
-    assert audit.convolutions == {"conv": "Float"}
+def test_scales_that_leave_a_convolution_in_float_are_refused(model: ModelProto, node: str, reason: str) -> None:
+    assert [(fault.node, fault.rule, fault.reason) for fault in find_faults(model)] == [(node, "range", reason)]
+    result = plan(model)
+    inspection = inspect_layers(
+        result.layers, convolution_sizes(model), "rtx", "int8", (86,), (1, 8, 32), len(result.content)
+    )
+    assert inspection.convolutions == {"conv": "Float"}

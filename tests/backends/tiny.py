@@ -1,4 +1,4 @@
-"""A small real graph: uint8 NHWC pictures in, logits out, weights that tell bright from dark and red from blue."""
+"""A small real graph: uint8 NHWC images in, logits out; its weights tell bright from dark and red from blue."""
 
 from pathlib import Path
 
@@ -52,8 +52,8 @@ def tiny_onnx(path: Path, channels: int = SHAPE[2], batch: int | str = "N", widt
     return path
 
 
-def pictures(count: int, seed: int = 1) -> NDArray[np.uint8]:
-    """Smooth random pictures, so that different ones get different answers."""
+def tiny_images(count: int, seed: int = 1) -> NDArray[np.uint8]:
+    """Smooth random images, so that different ones get different predictions."""
     rng = np.random.default_rng(seed)
     tint = rng.integers(0, 200, (count, 1, 1, SHAPE[2]))
     return (tint + rng.integers(0, 56, (count, *SHAPE))).astype(np.uint8)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from deploy.runtime.engines import Settings, open_engine
-from tests.backends.tiny import pictures, tiny_onnx
+from tests.backends.tiny import tiny_images, tiny_onnx
 from toolchain.backends import Calibration, backend
 from toolchain.build.choose import AGREEMENT, choose, measure_candidates
 from toolchain.data.dataset import Split
@@ -164,7 +164,7 @@ def test_every_precision_that_computes_in_fewer_bits_and_is_slower_is_named():
 def built(tmp_path_factory):
     """A folder with fp32 and int8 candidates of the tiny net."""
     folder, module = tmp_path_factory.mktemp("candidates"), backend("openvino")
-    onnx, calibration = tiny_onnx(folder / "in.onnx"), Calibration(pictures(40, seed=2))
+    onnx, calibration = tiny_onnx(folder / "in.onnx"), Calibration(tiny_images(40, seed=2))
     return folder, [module.build(onnx, folder, precision, calibration) for precision in ("fp32", "int8")]
 
 
@@ -177,7 +177,7 @@ def short_slices(monkeypatch):
 
 def test_candidates_are_measured_with_the_engine_that_serves(built, messages):
     folder, candidates = built
-    images = pictures(150)
+    images = tiny_images(150)
     with open_engine(folder, candidates[0], Settings(threads=1)) as engine:
         labels = engine.infer({"image": images})["logits"].argmax(1)
     labels[:15] = 3 - labels[:15]  # fifteen wrong labels: fp32 is right on the others
@@ -191,7 +191,7 @@ def test_candidates_are_measured_with_the_engine_that_serves(built, messages):
 
 def test_without_a_test_part_agreement_is_measured_on_pictures(built):
     folder, candidates = built
-    found = measure_candidates(folder, candidates, None, Settings(threads=1), pictures(70))
+    found = measure_candidates(folder, candidates, None, Settings(threads=1), tiny_images(70))
     assert [candidate.accuracy for candidate in found] == [None, None]
     assert found[0].options == {AGREEMENT: 1.0}
     assert 0.7 < found[1].options[AGREEMENT] <= 1
@@ -200,7 +200,7 @@ def test_without_a_test_part_agreement_is_measured_on_pictures(built):
 def test_one_that_this_machine_cannot_run_is_told_and_the_rest_measured(built):
     folder, candidates = built
     strange = msgspec.structs.replace(candidates[1], precision="int8d")
-    found = measure_candidates(folder, [candidates[0], strange], None, Settings(threads=1), pictures(8))
+    found = measure_candidates(folder, [candidates[0], strange], None, Settings(threads=1), tiny_images(8))
     assert found[1].verdict.startswith(
         "cannot run here: engine openvino runs fp32, fp16, bf16, int8, int8w, int4w, int2w, int1w; not int8d"
     )
@@ -212,4 +212,4 @@ def test_nothing_to_measure_on_is_said(built):
     with pytest.raises(AccuracyError, match="no pictures to measure candidates on"):
         measure_candidates(folder, candidates, None, Settings(threads=1))
     with pytest.raises(AccuracyError, match="no fp32 to agree with; add fp32 to `precisions`"):
-        measure_candidates(folder, candidates[1:], None, Settings(threads=1), pictures(8))
+        measure_candidates(folder, candidates[1:], None, Settings(threads=1), tiny_images(8))

@@ -12,7 +12,7 @@ from deploy.runtime.device.cuda import Cuda
 from deploy.runtime.engines import OnGpu, Settings, open_engine
 from deploy.runtime.engines.tensorrt_plan import library
 from deploy.runtime.scheduling.service import Service
-from tests.backends.tiny import pictures, tiny_onnx
+from tests.backends.tiny import tiny_images, tiny_onnx
 from tests.gpu.torchengine import SIDE, TorchEngine
 from toolchain.backends import Calibration, tensorrt
 from toolchain.errors import DeviceError
@@ -57,16 +57,16 @@ def test_tensorrt_for_rtx_answers_here_or_says_why_not(cuda: Cuda, tmp_path: Pat
     known = library("rtx").capabilities
     options = {"compute_capabilities": (here if here in known else 86,)}
     made = tmp_path / "made"
-    candidate: Candidate = tensorrt.build(onnx, made, "fp16", Calibration(pictures(40)), options=options)
+    candidate: Candidate = tensorrt.build(onnx, made, "fp16", Calibration(tiny_images(40)), options=options)
     if here not in known:
         with pytest.raises(DeviceError, match="is not for this device") as caught:
             open_engine(made, candidate, Settings(1))
         assert "\n" not in str(caught.value)
         pytest.skip(f"T5 not run: TensorRT for RTX has no kernels for {here / 10}; it said: {caught.value}")
     with open_engine(made, candidate, Settings(1)) as engine:
-        found = engine.infer({"image": pictures(40)})["logits"]
+        found = engine.infer({"image": tiny_images(40)})["logits"]
     shown = Candidate("fp16", "onnxruntime", ("standin-fp16.onnx",), 0)
     with open_engine(made, shown, Settings(1)) as engine:
-        expected = engine.infer({"image": pictures(40)})["logits"]
+        expected = engine.infer({"image": tiny_images(40)})["logits"]
     record = compare(expected, found, ("onnxruntime", "tensorrt"), "fp16")
     assert record.passed, record

@@ -1,4 +1,4 @@
-"""ONNX -> artifact, one device family a file. The table is read by eye; a module is imported when asked for."""
+"""ONNX -> artifact, one module per engine. The table maps a target to its module, which is imported when requested."""
 
 from collections.abc import Mapping
 from importlib import import_module
@@ -21,14 +21,14 @@ NO_OPTIONS: Mapping[str, Option] = {}
 
 
 class Backend(Protocol):
-    """A module of this shape. A new one: one file, one line in TABLE, one call of the contract test.
+    """The interface of a back-end module. A new one takes one file, a line in TABLE and a call of the contract test.
 
-    COMPUTES: its artifacts answer as the model does; False: with anything, and only their timing means something.
+    COMPUTES: its artifacts return the model's outputs; False: any outputs, and only their timing is meaningful.
     CONTROLS_ACCURACY: it can leave layers in float until int8 loses no more than `max_drop`.
-    REASONS: why it has not one or another precision, where there is more to say than that nobody wrote it.
-    OPTIONS: what a recipe may set of it under [target.NAME].
-    FLOATS: the float precisions that are built unless the recipe names some.
-    SEES_PICTURES: those that are made with a look at pictures.
+    REASONS: why it lacks a precision, where there is a technical reason.
+    OPTIONS: the keys that a recipe may set under [target.NAME].
+    DEFAULT_FLOATS: the float precisions that are built unless the recipe names some.
+    NEEDS_IMAGES: the float precisions that need calibration images.
     """
 
     NAME: str
@@ -50,24 +50,24 @@ class Backend(Protocol):
         small: bool = False,
         options: Mapping[str, Option] = NO_OPTIONS,
     ) -> Candidate:
-        """Write the artifact's files into `folder`; the Candidate names them, nothing is measured yet.
+        """Write the artifact's files into `folder` and return the Candidate that names them; it measures nothing.
 
-        calibration: for int8 and int8d; None where training learned it (the ONNX file holds Q/DQ). rounding: for the
-        weight-only ones; None: per-channel scales at that width. small: as few bytes as can be, for a slower start.
+        calibration: for int8 and int8d; None where the ONNX file contains Q/DQ from training. rounding: for weight-only
+        precisions; None: per-channel scales at that width. small: as few bytes as possible, for a slower start.
         """
 
     def missing(self) -> str | None:
-        """Why this back end cannot run here, in words for a person; None when it can."""
+        """Why this back end cannot run on this machine, as a sentence; None when it can."""
 
     def stand_in(self, candidate: Candidate) -> Candidate | None:
-        """What gives the same answers where the device that `candidate` is for is not this one: its files lie in the
-        artifact's folder, and its speed means nothing. None: the candidate runs here."""
+        """A candidate with the same outputs for a machine without the device that `candidate` needs. Its files are in
+        the artifact's folder; its speed is meaningless. None: `candidate` runs on this machine."""
 
 
 def backend(name: str) -> Backend:
-    """The back end `name`; UsageError with the known names."""
+    """The back end `name`; UsageError lists the known names."""
     if name not in TABLE:
-        raise UsageError(f"no target '{name}'; there are: {', '.join(TABLE)}")
+        raise UsageError(f"no target '{name}'; the targets are: {', '.join(TABLE)}")
     return import_module(TABLE[name])
 
 

@@ -1,4 +1,4 @@
-"""What a backend needs to quantize: pictures as the graph takes them, and how."""
+"""What a back end needs to quantize a model: images as the graph takes them, and the options."""
 
 from dataclasses import dataclass
 
@@ -10,8 +10,9 @@ from toolchain.records.tensors import Array
 
 @dataclass(frozen=True)
 class Calibration:
-    """images: uint8 [N, height, width, channels], none where ranges are found anew for each picture; the rest mirrors
-    compress.step.Quantization. checked: pictures and labels [N] on which `max_drop` (points of top-1) is measured."""
+    """images: uint8 [N, height, width, channels], none where ranges are computed for each image at run time; the rest
+    mirrors compress.step.Quantization. validation: images and labels [N] on which `max_drop` (points of top-1) is
+    measured."""
 
     images: NDArray[np.uint8]
     preset: str = "mixed"

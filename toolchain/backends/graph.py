@@ -1,4 +1,4 @@
-"""What every back end asks of an ONNX file or of a request before it starts."""
+"""What every back end checks in an ONNX file or a request before it starts."""
 
 import re
 from collections.abc import Mapping
@@ -14,18 +14,18 @@ from toolchain.errors import BackendError
 from toolchain.records.manifest import Precision
 from toolchain.records.tensors import DType, TensorSpec
 
-EXPORTER_AFFIXES = re.compile(r"^module\.|\.weight$")  # what the exporter's wrapper and torch put round a module's name
+EXPORTER_AFFIXES = re.compile(r"^module\.|\.weight$")  # what the exporter's wrapper and torch add to a module's name
 
 
 def graph_specs(path: Path) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
-    """The inputs and the outputs of an ONNX file; BackendError when it is none."""
+    """The inputs and the outputs of an ONNX file; BackendError when it is not one."""
     import onnx
     from google.protobuf.message import DecodeError
 
     try:
         graph = onnx.load(path, load_external_data=False).graph
     except (OSError, DecodeError) as error:
-        raise BackendError(f"{path}: not an ONNX file that can be read ({error}); export the model again") from error
+        raise BackendError(f"{path}: not a readable ONNX file ({error}); export the model again") from error
     constants = {tensor.name for tensor in graph.initializer}
     return (
         tuple(_spec(value) for value in graph.input if value.name not in constants),
@@ -45,47 +45,47 @@ def _spec(value: Any) -> TensorSpec:
 def refuse_other_precisions(
     name: str, precisions: tuple[Precision, ...], precision: str, reasons: Mapping[str, str]
 ) -> None:
-    """BackendError that lists what the back end builds, and why it does not build this one where that is known."""
+    """BackendError that lists what the back end builds and, where known, why it cannot build `precision`."""
     if precision not in precisions:
         why = f" ({reasons[precision]})" if precision in reasons else ""
         raise BackendError(
-            f"target '{name}' builds {', '.join(precisions)}; not {precision}{why}; change `precisions` under [build]"
+            f"target '{name}' builds {', '.join(precisions)}, not {precision}{why}; change `precisions` under [build]"
         )
 
 
 def missing_packages(*names: str) -> str | None:
-    """For Backend.missing: which of them are not installed, and what to type."""
+    """For Backend.missing: which of the packages are not installed, and the command that installs them."""
     absent = [name for name in names if find_spec(name) is None]
     return f"not installed: {', '.join(absent)}; run make setup" if absent else None
 
 
 def name_nodes(model: Any) -> Any:
-    """The onnx.ModelProto with a name for every node: what is left out, linted and audited is told by it."""
+    """`model` (an onnx.ModelProto) itself, every node named: exclusions, lint and layer inspection refer to names."""
     for place, node in enumerate(model.graph.node):
         node.name = node.name or f"{node.op_type}.{place}"
     return model
 
 
 def has_qdq(model: Any) -> bool:
-    """Whether training put quantization into the graph: it holds Q/DQ already."""
+    """Whether an onnx.ModelProto contains quantization (Q/DQ) from training."""
     return any(node.op_type == "DequantizeLinear" for node in model.graph.node)
 
 
 def layer_names(model: Any, patterns: tuple[str, ...]) -> tuple[str, ...]:
-    """Nodes whose weights belong to a module that fits one of `patterns`; BackendError for a pattern that fits none."""
+    """Nodes whose weights belong to a module that matches one of `patterns`; BackendError: a pattern without match."""
     weights = {tensor.name: len(tensor.dims) for tensor in model.graph.initializer}
-    found = {
+    nodes = {
         EXPORTER_AFFIXES.sub("", name): node.name
         for node in model.graph.node
         for name in node.input[1:2]
         if weights.get(name, 0) > 1
     }
-    check_patterns(patterns, list(found))
-    return tuple(node for name, node in found.items() if any(fnmatchcase(name, pattern) for pattern in patterns))
+    check_patterns(patterns, list(nodes))
+    return tuple(node for name, node in nodes.items() if any(fnmatchcase(name, pattern) for pattern in patterns))
 
 
 def check_patterns(patterns: tuple[str, ...], names: list[str]) -> None:
-    """BackendError for a pattern that fits none of the layers `names`, with the nearest of them."""
+    """BackendError for a pattern that matches none of the layers `names`, with the nearest names."""
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in names):
             near = get_close_matches(pattern, names, 3, cutoff=0.0)

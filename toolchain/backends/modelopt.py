@@ -1,7 +1,7 @@
-"""NVIDIA's ModelOpt in a process of its own: it rewrites ONNX Runtime's quantizer for as long as the process lives, and
-draws hundreds of progress bars.
+"""NVIDIA's ModelOpt in its own process, because it patches ONNX Runtime's quantizer for the rest of the process and
+prints hundreds of progress bars.
 
-Run as `python -m toolchain.backends.modelopt FOLDER`, with order.json, in.onnx and pictures.npz in FOLDER; writes
+Run as `python -m toolchain.backends.modelopt FOLDER` with request.json, in.onnx and images.npz in FOLDER; writes
 out.onnx there.
 """
 
@@ -19,50 +19,50 @@ from toolchain.records.manifest import Precision
 
 ROOT = Path(__file__).parents[2]
 INPUT = "image"
-FLOAT_PRECISION = "fp16"  # what the layers that are not int8 are computed in
+FLOAT_PRECISION = "fp16"  # of the layers that are not int8
 
 
 class ModelOptRequest(msgspec.Struct, frozen=True):
-    """left: nodes that int8 leaves alone."""
+    """excluded: the names of nodes that stay in float."""
 
     precision: Precision
     excluded: tuple[str, ...] = ()
 
 
-def run_modelopt(folder: Path, order: ModelOptRequest, images: NDArray[np.uint8]) -> Any:
-    """The onnx.ModelProto that ModelOpt makes of folder/in.onnx. images: uint8 [N, height, width, channels].
-    BackendError: in a line, why not."""
+def run_modelopt(folder: Path, request: ModelOptRequest, images: NDArray[np.uint8]) -> Any:
+    """Convert folder/in.onnx with ModelOpt and return the onnx.ModelProto. images: uint8 [N, height, width, channels].
+    BackendError: why ModelOpt failed, in one line."""
     import onnx
 
-    (folder / "order.json").write_bytes(msgspec.json.encode(order))
-    np.savez(folder / "pictures.npz", allow_pickle=False, **{INPUT: images})
+    (folder / "request.json").write_bytes(msgspec.json.encode(request))
+    np.savez(folder / "images.npz", allow_pickle=False, **{INPUT: images})
     command = [sys.executable, "-W", "ignore", "-m", "toolchain.backends.modelopt", str(folder.resolve())]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, errors="replace", check=False)
     if done.returncode:
-        said = [line for line in done.stderr.splitlines() if line.strip()] or [f"exit status {done.returncode}"]
-        raise BackendError(f"{order.precision}: ModelOpt cannot make it of this graph: {said[-1].strip()[:300]}")
+        lines = [line for line in done.stderr.splitlines() if line.strip()] or [f"exit status {done.returncode}"]
+        raise BackendError(f"{request.precision}: ModelOpt cannot convert this graph: {lines[-1].strip()[:300]}")
     return onnx.load(folder / "out.onnx")
 
 
-def _quantize(folder: Path, left: tuple[str, ...]) -> None:
+def _quantize(folder: Path, excluded: tuple[str, ...]) -> None:
     from modelopt.onnx.quantization import quantize
 
-    with np.load(folder / "pictures.npz", allow_pickle=False) as pictures:
+    with np.load(folder / "images.npz", allow_pickle=False) as images:
         quantize(
             str(folder / "in.onnx"),
             quantize_mode="int8",
-            calibration_data={INPUT: pictures[INPUT]},
+            calibration_data={INPUT: images[INPUT]},
             calibration_method="entropy",
             calibration_eps=["cpu"],
             high_precision_dtype=FLOAT_PRECISION,
-            nodes_to_exclude=list(left) or None,
+            nodes_to_exclude=list(excluded) or None,
             output_path=str(folder / "out.onnx"),
             log_level="ERROR",
         )
 
 
 def _cast(folder: Path, precision: Precision) -> None:
-    """pictures: what would overflow with them stays in fp32."""
+    """Lower the precision of every node that does not overflow on images.npz; the others stay in fp32."""
     import onnx
     from modelopt.onnx.autocast import convert_to_mixed_precision
 
@@ -70,17 +70,17 @@ def _cast(folder: Path, precision: Precision) -> None:
         str(folder / "in.onnx"),
         low_precision_type=precision,
         keep_io_types=True,
-        calibration_data=str(folder / "pictures.npz"),
+        calibration_data=str(folder / "images.npz"),
     )
     onnx.save(model, folder / "out.onnx")
 
 
 def main(folder: Path) -> None:
-    order = msgspec.json.decode((folder / "order.json").read_bytes(), type=ModelOptRequest)
-    if order.precision == "int8":
-        _quantize(folder, order.excluded)
+    request = msgspec.json.decode((folder / "request.json").read_bytes(), type=ModelOptRequest)
+    if request.precision == "int8":
+        _quantize(folder, request.excluded)
     else:
-        _cast(folder, order.precision)
+        _cast(folder, request.precision)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""ONNX -> the null engine's file: the graph's inputs and outputs, and how long to pretend to work.
+"""ONNX -> the null engine's file: the graph's inputs and outputs, and a delay that stands for computation.
 
-Knows nothing of recipes or bundles. For journeys with no hardware, and for a release that is slower on purpose.
+Knows nothing of recipes or bundles. For end-to-end tests without hardware, and for a release that is slower on purpose.
 """
 
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ FILE = "model.null.json"
 
 
 class NullModel(msgspec.Struct, frozen=True):
-    """What deploy.runtime.engines.null reads (NullArtifact); kept apart since making may not import deploy."""
+    """The file that deploy.runtime.engines.null reads (its NullArtifact); a back end may not import that module."""
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
@@ -42,7 +42,7 @@ def missing() -> str | None:
 
 
 def stand_in(candidate: Candidate) -> Candidate | None:  # noqa: ARG001  # Backend's shape
-    """It runs here itself."""
+    """None: it runs on any machine."""
     return None
 
 
@@ -55,8 +55,8 @@ def build(
     small: bool = False,  # noqa: ARG001
     options: Mapping[str, Option] = {},  # never changed
 ) -> Candidate:
-    """Write model.null.json; BackendError when `onnx` is no ONNX file. All precisions share the file. options:
-    delay_ms, how long each call pretends to work, whatever its batch."""
+    """Write model.null.json, which all precisions share; BackendError when `onnx` is not an ONNX file. options:
+    delay_ms, how long each call takes, whatever its batch."""
     delay_ms = options.get(DELAY, 0.0)
     if not isinstance(delay_ms, int | float):
         raise BackendError(f"[target.null] {DELAY} = {delay_ms!r}: expected a number of milliseconds")

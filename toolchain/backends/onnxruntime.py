@@ -1,9 +1,9 @@
 """ONNX -> ONNX, for any CPU that ONNX Runtime runs on; in fp32 also the reference of every parity check.
 
-Knows nothing of recipes or bundles. int8 and int8d are made by ONNX Runtime's own quantizer (Quantize ONNX models,
-onnxruntime.ai): int8 with Q/DQ round each layer and ranges from calibration, int8d with ranges found anew for each
-picture (its convolutions are then ConvInteger). fp16 stores weights at 16 bits behind Casts, which the
-engine folds when it loads.
+Knows nothing of recipes or bundles. ONNX Runtime's own quantizer makes int8 and int8d (Quantize ONNX models,
+onnxruntime.ai): int8 with Q/DQ around each layer and ranges from calibration, int8d with ranges computed for each image
+at run time (its convolutions are then ConvInteger). fp16 stores weights at 16 bits behind Casts, which the engine folds
+when it loads.
 """
 
 import logging
@@ -37,7 +37,7 @@ COMPUTES = True
 OPTIONS: frozenset[str] = frozenset()
 DEFAULT_FLOATS: tuple[Precision, ...] = ("fp32", "bf16")
 NEEDS_IMAGES: tuple[Precision, ...] = ()
-FILES = {"fp32": "model.onnx"}  # the others are model-<precision>.onnx
+FILES = {"fp32": "model.onnx"}  # other precisions: model-<precision>.onnx
 QUANTIZED_KINDS = ["Conv", "Gemm", "MatMul"]
 
 
@@ -46,7 +46,7 @@ def missing() -> str | None:
 
 
 def stand_in(candidate: Candidate) -> Candidate | None:  # noqa: ARG001  # Backend's shape
-    """It runs here itself."""
+    """None: it runs on any x86-64 CPU."""
     return None
 
 
@@ -59,7 +59,7 @@ def build(
     small: bool = False,  # noqa: ARG001
     options: Mapping[str, Option] = {},  # noqa: ARG001  # has none
 ) -> Candidate:
-    """Write model.onnx, or model-<precision>.onnx; BackendError: no ONNX file, nothing to quantize."""
+    """Write model.onnx or model-<precision>.onnx; BackendError: not an ONNX file, or nothing to quantize."""
     refuse_other_precisions(NAME, PRECISIONS, precision, REASONS)
     graph_specs(onnx)
     content = _convert(onnx, precision, calibration)
@@ -75,60 +75,59 @@ def _convert(onnx: Path, precision: Precision, calibration: Calibration | None) 
         return onnx.read_bytes()
     if calibration is None or (precision == "int8" and len(calibration.images) == 0):
         raise BackendError(
-            f"{precision} needs calibration pictures and got none; add `quantize = {{}}` to the recipe's steps"
+            f"{precision} needs calibration images and got none; add `quantize = {{}}` to the recipe's steps"
         )
     if calibration.max_drop is not None:
-        raise BackendError("ONNX Runtime's quantizer does not look at accuracy; remove max_drop, or --target=openvino")
+        raise BackendError("ONNX Runtime's quantizer does not measure accuracy; remove max_drop, or --target=openvino")
     if calibration.smooth or calibration.bias_correction == "exact":
         option = "smooth" if calibration.smooth else 'bias_correction = "exact"'
-        raise BackendError(f"ONNX Runtime's quantizer has no such thing: remove {option}, or --target=openvino")
-    with tempfile.TemporaryDirectory() as made:
-        return _quantize(onnx, Path(made) / "model.onnx", precision, calibration)
+        raise BackendError(f"ONNX Runtime's quantizer does not support {option}; remove it, or --target=openvino")
+    with tempfile.TemporaryDirectory() as folder:
+        return _quantize(onnx, Path(folder) / "model.onnx", precision, calibration)
 
 
-def _quantize(onnx: Path, made: Path, precision: Precision, calibration: Calibration) -> bytes:
+def _quantize(onnx: Path, path: Path, precision: Precision, calibration: Calibration) -> bytes:
     import onnx as library
     from onnxruntime import quantization
 
-    model = name_nodes(library.load(onnx))  # the quantizer leaves nodes out by name
-    onnx = made.with_name("named.onnx")
+    model = name_nodes(library.load(onnx))  # the quantizer excludes nodes by name
+    onnx = path.with_name("named.onnx")
     library.save(model, onnx)
-    left = layer_names(model, calibration.ignore)
     common: dict[str, Any] = {
-        "nodes_to_exclude": list(left),
+        "nodes_to_exclude": list(layer_names(model, calibration.ignore)),
         "per_channel": calibration.per_channel,
         "op_types_to_quantize": QUANTIZED_KINDS,
     }
     before = logging.root.manager.disable
-    logging.disable(logging.WARNING)  # it recommends its own preprocessing, whose folding our exporter has done
+    logging.disable(logging.WARNING)  # it recommends its own preprocessing; the exporter has already folded constants
     try:
         if precision == "int8d":
-            # ConvInteger takes unsigned weights alone, one scale a layer
+            # ConvInteger accepts only unsigned weights with one scale per layer
             common |= {"weight_type": quantization.QuantType.QUInt8, "per_channel": False}
-            quantization.quantize_dynamic(onnx, made, **common)
+            quantization.quantize_dynamic(onnx, path, **common)
         else:
             common |= {"extra_options": {"ActivationSymmetric": calibration.preset == "performance"}}
-            quantization.quantize_static(onnx, made, _CalibrationReader(onnx, calibration.images), **common)
+            quantization.quantize_static(onnx, path, _CalibrationReader(onnx, calibration.images), **common)
     finally:
         logging.disable(before)
-    return _read_quantized(made, precision)
+    return _read_quantized(path, precision)
 
 
-def _read_quantized(made: Path, precision: str) -> bytes:
+def _read_quantized(path: Path, precision: str) -> bytes:
     import onnx
 
-    model = onnx.load(made)
+    model = onnx.load(path)
     if not any(node.op_type in ("QuantizeLinear", "DynamicQuantizeLinear") for node in model.graph.node):
-        raise BackendError(f"{precision} was asked for and ONNX Runtime found nothing to quantize; remove {precision}")
+        raise BackendError(f"{precision} was requested, but ONNX Runtime found nothing to quantize; remove {precision}")
     return bytes(model.SerializeToString(deterministic=True))
 
 
 class _CalibrationReader:
-    """Calibration pictures one at a time, as ONNX Runtime asks for them, with our progress shown."""
+    """Calibration images one at a time, in the interface that ONNX Runtime expects, with progress shown."""
 
     def __init__(self, onnx: Path, images: Array) -> None:
         self._name = graph_specs(onnx)[0][0].name
-        self._rows: Iterator[int] = iter(counted(range(len(images)), "quantize: calibration pictures", len(images)))
+        self._rows: Iterator[int] = iter(counted(range(len(images)), "quantize: calibration images", len(images)))
         self._images = images
 
     def get_next(self) -> dict[str, Array] | None:
@@ -152,7 +151,7 @@ def _has_qdq(onnx: Path) -> bool:
 
 
 def _halve_weights(path: Path) -> bytes:
-    """Float weights of more than one number at 16 bits, each behind a Cast to the 32 bits that are computed with."""
+    """Store float weights of more than one element at 16 bits, each behind a Cast to the 32 bits used to compute."""
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 

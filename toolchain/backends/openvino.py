@@ -1,11 +1,11 @@
 """ONNX -> OpenVINO IR, for Intel and other x86-64 CPUs.
 
-Knows nothing of recipes, bundles or servers: an ONNX file goes in, a Candidate comes out. fp32 and bf16 are one file
-(bf16 is a hint to the engine); fp16 stores weights at 16 bits, computed in fp32; int8 is quantized after training by
-NNCF (openvino_int8.py), or was learned in training and stands in the ONNX file; intNw are weights alone, rounded. A
-graph whose integer weights fit fewer than 8 bits is kept as one packed file (records/packed.py), which the engine
-unpacks. The same inputs, options and versions give the same bytes on one machine: names that OpenVINO takes from a
-counter are replaced by the node's place in the graph, and no path is in the file.
+Knows nothing of recipes, bundles or servers: an ONNX file goes in, a Candidate comes out. fp32 and bf16 share a file
+(bf16 is a hint to the engine). fp16 stores weights at 16 bits and computes in fp32. int8 comes from NNCF's
+post-training quantization (openvino_int8.py) or from the ONNX file, if training learned it. intNw rounds only the
+weights. A graph whose integer weights fit fewer than 8 bits is stored as one packed file (records/packed_weights.py),
+which the engine unpacks. The same inputs, options and versions give the same bytes on one machine: names that OpenVINO
+takes from a counter are replaced by the node's position in the graph, and the file contains no path.
 """
 
 import tempfile
@@ -29,22 +29,22 @@ from toolchain.records.storage import write_atomically
 
 NAME = "openvino"
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "int8", "int8w", "int4w", "int2w", "int1w")
-REASONS: dict[str, str] = {"int8d": "OpenVINO's CPU has no convolution whose ranges are found anew for each picture"}
+REASONS: dict[str, str] = {"int8d": "OpenVINO's CPU plugin has no convolution with ranges computed per image"}
 CONTROLS_ACCURACY = True
 COMPUTES = True
 OPTIONS: frozenset[str] = frozenset()
 DEFAULT_FLOATS: tuple[Precision, ...] = ("fp32", "bf16")
 NEEDS_IMAGES: tuple[Precision, ...] = ()
-STEMS = {"fp32": "model", "bf16": "model"}  # one file for both; the others are model-<precision>
+STEMS = {"fp32": "model", "bf16": "model"}  # one file for both; other precisions: model-<precision>
 
 
 def missing() -> str | None:
-    """Why this back end cannot run here; None when it can."""
+    """Why this back end cannot run on this machine; None when it can."""
     return missing_packages("openvino", "nncf")
 
 
 def stand_in(candidate: Candidate) -> Candidate | None:  # noqa: ARG001  # Backend's shape
-    """It runs here itself."""
+    """None: it runs on any x86-64 CPU."""
     return None
 
 
@@ -59,41 +59,41 @@ def build(
 ) -> Candidate:
     """Write model.xml and model.bin (fp32, bf16), or model-<precision>.xml and .bin, or model-<precision>.packed.
 
-    BackendError: an ONNX that OpenVINO cannot read, int8 without calibration pictures, nothing that can be quantized.
+    BackendError: an ONNX file that OpenVINO cannot read, int8 without calibration images, nothing to quantize.
     """
     refuse_other_precisions(NAME, PRECISIONS, precision, REASONS)
     graph = graph_from_onnx(onnx)
-    told: dict[str, float] = {}
+    recorded: dict[str, float] = {}
     if precision == "int8" and not holds_integers(graph):
-        graph, told = _quantize(graph, calibration)
+        graph, recorded = _quantize(graph, calibration)
     elif precision in WEIGHT_BITS and not holds_integers(graph):
         round_weights(graph, rounding or Rounding(WEIGHT_BITS[precision]))
-    return _save(graph, folder, precision, small, told)
+    return _save(graph, folder, precision, small, recorded)
 
 
 def _quantize(graph: Any, calibration: Calibration | None) -> tuple[Any, dict[str, float]]:
     if calibration is None or len(calibration.images) == 0:
-        raise BackendError("int8 needs calibration pictures and got none; add `quantize = {}` to the recipe's steps")
+        raise BackendError("int8 needs calibration images and got none; add `quantize = {}` to the recipe's steps")
     result = quantize(graph, calibration)
     return result, {} if calibration.max_drop is None else {FLOAT_LAYERS: float(len(float_layers(result)))}
 
 
 def _save(graph: Any, folder: Path, precision: Precision, small: bool, options: dict[str, float]) -> Candidate:
-    """Both files appear under their names when both are whole."""
+    """Write the files under temporary names and rename them when both are complete."""
     stem = STEMS.get(precision, f"model-{precision}")
     names: tuple[str, ...] = (f"{stem}.xml", f"{stem}.bin")
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=f".{stem}.") as made:
-        making = Path(made)
-        _write(graph, making / names[0], precision == "fp16")
-        content = _pack(making / names[0], making / names[1], small)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=f".{stem}.") as temporary:
+        text, constants = (Path(temporary) / name for name in names)
+        _write(graph, text, precision == "fp16")
+        content = _pack(text, constants, small)
         bits = stored_bits(content)
         if small or bits < 8:
             names = (f"{stem}.packed",)
             write_atomically(folder / names[0], content)
         else:
-            for name in reversed(names):
-                (making / name).replace(folder / name)
+            for path in (constants, text):
+                path.replace(folder / path.name)
     if bits < 8 or precision in WEIGHT_BITS:
         options = {**options, STORED_BITS: float(bits)}
     size = sum((folder / name).stat().st_size for name in names)
@@ -101,25 +101,25 @@ def _save(graph: Any, folder: Path, precision: Precision, small: bool, options: 
 
 
 def _write(graph: Any, text: Path, half: bool) -> None:
-    """half: float weights are stored at 16 bits; whoever compiles the file widens them."""
+    """half: store float weights at 16 bits; the engine widens them when it compiles the file."""
     try:
         import_openvino().save_model(graph, text, compress_to_fp16=half)
-        # a C++ stream that loses its last buffer on a full disk says nothing: only reading tells
+        # a C++ stream that loses its last buffer on a full disk reports no error; only reading the file shows it
         import_openvino().Core().read_model(text)
     except RuntimeError as error:
         first = str(error).strip().splitlines()[-1]
         raise BackendError(
-            f"{text.parent.parent}: OpenVINO could not write {text.name} and its .bin whole ({first}); no space left "
-            "on device? free some space and run the same command again to go on"
+            f"{text.parent.parent}: OpenVINO could not write {text.name} and its .bin completely ({first}); no space "
+            "left on device? free some space and run the same command again to resume"
         ) from error
 
 
 def _pack(text: Path, constants: Path, small: bool) -> bytes:
-    """Both files in one. Which constants are bytes is read in the text, where each has a place in the other file."""
-    whole = text.read_bytes()
+    """Both files as one. The text lists each constant's type and its place in the other file."""
+    graph = text.read_bytes()
     integers = [
         (int(data.get("offset", 0)), int(data.get("size", 0)))
-        for data in ElementTree.fromstring(whole).iterfind("./layers/layer[@type='Const']/data")
+        for data in ElementTree.fromstring(graph).iterfind("./layers/layer[@type='Const']/data")
         if data.get("element_type") in ("i8", "u8")
     ]
-    return packed(whole, np.fromfile(constants, np.uint8), integers, entropy=small)
+    return packed(graph, np.fromfile(constants, np.uint8), integers, entropy=small)

@@ -1,7 +1,7 @@
-"""An ONNX file as an OpenVINO graph, its layers by the names that a recipe knows, and their weights rounded.
+"""An ONNX file as an OpenVINO graph: its layers by the names that recipes use, and rounding of their weights.
 
-Knows nothing of calibration, files or engines. A layer's name is that of the torch module whose weights it holds
-(`stages.0.1.conv2`): the exporter keeps it in the constant's name. Reference: OpenVINO, Model representation.
+Knows nothing of calibration, files or engines. A layer is named after the torch module with its weights
+(`stages.0.1.conv2`), which the exporter keeps in the constant's name. Reference: OpenVINO, Model representation.
 """
 
 import re
@@ -16,7 +16,7 @@ from toolchain.backends.graph import EXPORTER_AFFIXES, check_patterns
 from toolchain.backends.rounding import Rounding, round_to_bits
 from toolchain.errors import BackendError
 
-COUNTER_NAME = re.compile(r"[A-Z]\w*_\d+")  # `Concat_374`: a type and a counter; folding hands such names on
+COUNTER_NAME = re.compile(r"[A-Z]\w*_\d+")  # `Concat_374`: a type and a counter; folding passes such names on
 KINDS = ("Convolution", "GroupConvolution", "MatMul")
 END_BITS = 8
 WEIGHT_PATH_KINDS = (
@@ -29,7 +29,7 @@ WEIGHT_PATH_KINDS = (
 
 
 class WeightedLayer(NamedTuple):
-    """node: an operation of KINDS; weights: the constant that its second input comes from."""
+    """node: an operation of KINDS; weights: the constant behind its second input."""
 
     name: str
     node: Any
@@ -37,8 +37,8 @@ class WeightedLayer(NamedTuple):
 
 
 def import_openvino() -> Any:
-    """The package, its telemetry kept from loading (importing it reports the import)."""
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None: Python's way to bar an import
+    """The openvino package, imported without its telemetry, which would report the import."""
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None makes its import fail
     import openvino
 
     return openvino
@@ -47,15 +47,15 @@ def import_openvino() -> Any:
 def graph_from_onnx(onnx: Path) -> Any:
     """An openvino.Model of `onnx`, its constants folded; BackendError in one line.
 
-    Reading alone leaves each bias behind a chain of shape operations, where NNCF finds none to correct and where int8
-    with a free batch answered wrongly (docs/decisions/0006). Integer weights stay integers: they are not folded.
+    Without folding, each bias is behind a chain of shape operations: NNCF finds none to correct, and int8 with a
+    dynamic batch gave wrong outputs (docs/decisions/0006). Integer weights stay integers; they are not folded.
     """
     try:
         graph = import_openvino().Core().read_model(onnx)
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise BackendError(f"{onnx}: OpenVINO cannot read it: {reason}") from error
-    # what openvino.convert_model does to a graph, without its guessing of formats; NNCF calls it by this name too
+    # what openvino.convert_model does, without guessing the file's format; NNCF uses this private name too
     from openvino._offline_transformations import apply_moc_transformations
 
     apply_moc_transformations(graph, cf=True)
@@ -64,10 +64,10 @@ def graph_from_onnx(onnx: Path) -> Any:
 
 
 def name_by_position(graph: Any) -> None:
-    """OpenVINO names nameless nodes after a counter of the process; their place in the graph is the same each time."""
-    for place, node in enumerate(graph.get_ordered_ops()):
+    """Rename nodes that OpenVINO named after a counter of the process; their position is the same in every build."""
+    for position, node in enumerate(graph.get_ordered_ops()):
         if COUNTER_NAME.fullmatch(node.get_friendly_name()):
-            node.set_friendly_name(f"{node.get_type_name()}.{place}")
+            node.set_friendly_name(f"{node.get_type_name()}.{position}")
 
 
 def layers(graph: Any) -> tuple[WeightedLayer, ...]:
@@ -80,26 +80,26 @@ def layers(graph: Any) -> tuple[WeightedLayer, ...]:
 
 
 def holds_integers(graph: Any) -> bool:
-    """Whether a layer's weights are integers already: training learned them (Q/DQ in the ONNX file)."""
+    """Whether a layer's weights are already integers, because training learned them (Q/DQ in the ONNX file)."""
     return any(layer.weights.get_element_type().is_integral() for layer in layers(graph))
 
 
 def match_layers(graph: Any, patterns: tuple[str, ...]) -> tuple[WeightedLayer, ...]:
-    """The layers that fit one of `patterns`; BackendError for a pattern that fits none, with the nearest names."""
-    found = layers(graph)
-    check_patterns(patterns, [layer.name for layer in found])
-    return tuple(layer for layer in found if any(fnmatchcase(layer.name, pattern) for pattern in patterns))
+    """The layers that match one of `patterns`; BackendError for a pattern without a match, with the nearest names."""
+    weighted = layers(graph)
+    check_patterns(patterns, [layer.name for layer in weighted])
+    return tuple(layer for layer in weighted if any(fnmatchcase(layer.name, pattern) for pattern in patterns))
 
 
 def round_weights(graph: Any, rounding: Rounding) -> None:
-    """Every layer's float weights become integers x scales, in place; BackendError when there are none."""
-    left = {layer.name for layer in match_layers(graph, rounding.ignore)}
-    found = [layer for layer in layers(graph) if layer.weights.get_element_type().to_string() in ("f32", "f16")]
-    if not [layer for layer in found if layer.name not in left]:
+    """Replace every layer's float weights by integers x scales, in place; BackendError when there are none."""
+    ignored = {layer.name for layer in match_layers(graph, rounding.ignore)}
+    floats = [layer for layer in layers(graph) if layer.weights.get_element_type().to_string() in ("f32", "f16")]
+    if not [layer for layer in floats if layer.name not in ignored]:
         raise BackendError("quantize_weights found no float weights to round; remove the step, or its `ignore`")
-    ends = {found[0].name, found[-1].name}
-    for layer in found:
-        if layer.name not in left:
+    ends = {floats[0].name, floats[-1].name}
+    for layer in floats:
+        if layer.name not in ignored:
             bits = END_BITS if rounding.keep_ends and layer.name in ends else rounding.bits
             _round_layer(layer, bits, rounding)
     name_by_position(graph)
@@ -113,7 +113,7 @@ def _round_layer(layer: WeightedLayer, bits: int, rounding: Rounding) -> None:
     lead = 2 if layer.node.get_type_name() == "GroupConvolution" else 1
     flat = rows.reshape(int(np.prod(rows.shape[:lead])), -1)
     codes, scales = round_to_bits(flat, bits, None if columns else rounding.group, rounding.clip)
-    if scales.shape[1] == 1:  # one scale a channel: integers of the weights' own shape
+    if scales.shape[1] == 1:  # one scale per channel: integers in the weights' own shape
         codes = codes.reshape(rows.shape).T if columns else codes.reshape(rows.shape)
         scales = scales.reshape(1, -1) if columns else scales.reshape(*rows.shape[:lead], *[1] * (rows.ndim - lead))
     wide = ops.convert(
@@ -126,7 +126,7 @@ def _round_layer(layer: WeightedLayer, bits: int, rounding: Rounding) -> None:
 
 
 def _weights_constant(node: Any) -> Any:
-    """The constant behind a weight's input; None when it is computed from the picture."""
+    """The constant behind a weight's input; None when it is computed from the image."""
     while node.get_type_name() in WEIGHT_PATH_KINDS:
         node = node.input_value(0).get_node()
     return node if node.get_type_name() == "Constant" else None

@@ -1,7 +1,7 @@
-"""An OpenVINO graph -> the same in int8, by NNCF's post-training quantization (min-max ranges, bias correction).
+"""An OpenVINO graph -> the same graph in int8, by NNCF's post-training quantization (min-max ranges, bias correction).
 
-Knows nothing of recipes or files. With `max_drop`, the layers that cost most accuracy go back to float, one after
-another, until the loss on labelled pictures is within it (NNCF, Quantizing with accuracy control, docs.openvino.ai).
+Knows nothing of recipes or files. With `max_drop`, the layers that cost most accuracy return to float one by one until
+the loss on labelled images is within the limit (NNCF, Quantizing with accuracy control, docs.openvino.ai).
 """
 
 import io
@@ -24,7 +24,7 @@ PRESETS = ("mixed", "performance")
 
 @dataclass(frozen=True)
 class CalibrationImages:
-    """Calibration pictures one at a time, as NNCF reads them (perhaps several times), with our progress shown."""
+    """Calibration images one at a time, as NNCF reads them (perhaps several times), with progress shown."""
 
     images: Array
 
@@ -32,10 +32,10 @@ class CalibrationImages:
         return len(self.images)
 
     def __iter__(self) -> Iterator[Array]:
-        rows = counted(range(len(self)), "quantize: calibration pictures", len(self))
+        rows = counted(range(len(self)), "quantize: calibration images", len(self))
         for row in rows:
             if row == len(self) - 1:
-                next(rows, None)  # NNCF takes exactly len() and asks for no end: end the progress line here
+                next(rows, None)  # NNCF reads exactly len() images and never reaches the end: end the progress here
             yield self.images[row : row + 1]
 
 
@@ -43,21 +43,21 @@ def quantize(graph: Any, calibration: Calibration) -> Any:
     """A new graph in int8; BackendError for an option that NNCF lacks, or where it finds nothing to quantize."""
     if calibration.preset not in PRESETS:
         raise BackendError(f"no quantization preset '{calibration.preset}'; there are: {', '.join(PRESETS)}")
-    ways = _nncf_options(graph, calibration)
-    with redirect_stdout(io.StringIO()):  # NNCF draws its progress bars on stdout, which is ours for results
+    options = _nncf_options(graph, calibration)
+    with redirect_stdout(io.StringIO()):  # NNCF prints progress bars on stdout, which is reserved for results
         result = (
-            _import_nncf().quantize(graph, **ways)
+            _import_nncf().quantize(graph, **options)
             if calibration.max_drop is None
-            else _quantize_within_drop(graph, calibration, calibration.max_drop, ways)
+            else _quantize_within_drop(graph, calibration, calibration.max_drop, options)
         )
     if not any(node.get_type_name() == "FakeQuantize" for node in result.get_ops()):
-        raise BackendError("int8 was asked for and NNCF found nothing to quantize; remove int8 from `precisions`")
+        raise BackendError("int8 was requested, but NNCF found nothing to quantize; remove int8 from `precisions`")
     name_by_position(result)
     return result
 
 
 def float_layers(graph: Any) -> tuple[str, ...]:
-    """The layers of a quantized graph whose weights are no integers."""
+    """The layers of a quantized graph whose weights are not integers."""
     return tuple(layer.name for layer in layers(graph) if not layer.weights.get_element_type().is_integral())
 
 
@@ -65,28 +65,28 @@ def _nncf_options(graph: Any, calibration: Calibration) -> dict[str, Any]:
     nncf = _import_nncf()
     from nncf.quantization.advanced_parameters import QuantizationParameters
 
-    pictures = CalibrationImages(calibration.images)
-    left = [layer.node.get_friendly_name() for layer in match_layers(graph, calibration.ignore)]
-    whole = None if calibration.per_channel else QuantizationParameters(per_channel=False)
+    images = CalibrationImages(calibration.images)
+    ignored = [layer.node.get_friendly_name() for layer in match_layers(graph, calibration.ignore)]
+    per_tensor = None if calibration.per_channel else QuantizationParameters(per_channel=False)
     return {
-        "calibration_dataset": nncf.Dataset(pictures),
+        "calibration_dataset": nncf.Dataset(images),
         "preset": nncf.QuantizationPreset(calibration.preset),
-        "subset_size": len(pictures),
+        "subset_size": len(images),
         "fast_bias_correction": calibration.bias_correction == "fast",
         "advanced_parameters": nncf.AdvancedQuantizationParameters(
-            disable_bias_correction=calibration.bias_correction == "off", weights_quantization_params=whole
+            disable_bias_correction=calibration.bias_correction == "off", weights_quantization_params=per_tensor
         ),
-        # NNCF smooths activations (Xiao et al. 2022) only in what it is told is a transformer
+        # NNCF smooths activations (SmoothQuant, Xiao et al. 2022) only in models declared as transformers
         "model_type": nncf.ModelType.TRANSFORMER if calibration.smooth else None,
-        "ignored_scope": nncf.IgnoredScope(names=left) if left else None,
+        "ignored_scope": nncf.IgnoredScope(names=ignored) if ignored else None,
     }
 
 
-def _quantize_within_drop(graph: Any, calibration: Calibration, max_drop: float, ways: dict[str, Any]) -> Any:
-    """BackendError without labelled pictures, or when no set of layers keeps within `max_drop` points."""
+def _quantize_within_drop(graph: Any, calibration: Calibration, max_drop: float, options: dict[str, Any]) -> Any:
+    """BackendError without labelled images, or when no set of layers stays within `max_drop` points."""
     nncf = _import_nncf()
     if calibration.validation is None or not len(calibration.validation[1]):
-        raise BackendError("max_drop needs labelled pictures to measure on, and got none; remove max_drop")
+        raise BackendError("max_drop needs labelled images to measure on and got none; remove max_drop")
     images, labels = calibration.validation
     items = [(images[row : row + 1], int(labels[row])) for row in range(len(labels))]
     renamed = {"advanced_parameters": "advanced_quantization_parameters"}
@@ -98,18 +98,18 @@ def _quantize_within_drop(graph: Any, calibration: Calibration, max_drop: float,
             max_drop=max_drop / 100,
             drop_type=nncf.DropType.ABSOLUTE,
             advanced_accuracy_restorer_parameters=nncf.AdvancedAccuracyRestorerParameters(num_ranking_workers=1),
-            **{renamed.get(name, name): value for name, value in ways.items()},
+            **{renamed.get(name, name): value for name, value in options.items()},
         )
 
 
 def _top1(compiled: Any, items: Iterable[tuple[Array, int]]) -> tuple[float, list[float]]:
-    """Top-1 of a compiled graph, and 1 or 0 for each picture; one at a time, since a free batch may answer wrongly."""
+    """Top-1 of a compiled graph, and 1 or 0 per image; one at a time, since a dynamic batch may give wrong outputs."""
     hits = [float(int(np.argmax(compiled(image)[0])) == label) for image, label in items]
     return float(np.mean(hits)), hits
 
 
 def _import_nncf() -> Any:
-    """NNCF without its telemetry and its chatter (and torch's, which it imports) below errors."""
+    """NNCF without telemetry, logging only errors (torch too, which it imports)."""
     import_openvino()
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     import nncf

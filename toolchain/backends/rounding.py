@@ -1,9 +1,9 @@
-"""Weights rounded to few bits after training, with no calibration: numpy in, integers and scales out.
+"""Rounds weights to a few bits after training, without calibration: numpy in, integers and scales out.
 
-A weight is code x scale. 8 and 4 bits: codes from -2^(b-1) to 2^(b-1) - 1, the scale chosen for the least squared error
-where `clip` says so (a search over how much of the largest weights to clip; Banner et al. 2019 derive it for given
-distributions, the search needs none). 2 bits: the codes -3, -1, 1, 3, so that all four levels are used; 1 bit: -1 and 1
-times the mean of |w|, which is the least squared error (Rastegari et al. 2016). Knows nothing of graphs or engines.
+A weight is code x scale. 8 and 4 bits: codes from -2^(b-1) to 2^(b-1) - 1; with `clip`, a search over how much of the
+largest weights to clip finds the scale with the least squared error (Banner et al. 2019 derive it for known
+distributions). 2 bits: the codes -3, -1, 1, 3, so that all four levels are used. 1 bit: -1 and 1 times the mean of |w|,
+which has the least squared error (Rastegari et al. 2016). Knows nothing of graphs or engines.
 """
 
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 Float = NDArray[np.float32]
-SHARES = np.linspace(1.0, 0.2, 25)  # of the largest |w|: what the highest code stands for
+SHARES = np.linspace(1.0, 0.2, 25)  # of the largest |w|: the candidates for the value of the highest code
 WIDTHS = (8, 4, 2, 1)
 
 
 @dataclass(frozen=True)
 class Rounding:
-    """How weights are rounded; the rest mirrors compress.step.WeightRounding. group: weights of one output channel that
-    share a scale; None: all of it. keep_ends: the first and the last layer at 8 bits."""
+    """How weights are rounded; mirrors compress.step.WeightRounding. group: how many weights of an output channel share
+    a scale; None: all of them. keep_ends: keep the first and the last layer at 8 bits."""
 
     bits: int
     group: int | None = None
@@ -30,14 +30,14 @@ class Rounding:
 
 
 class RoundedWeights(NamedTuple):
-    """codes: int8 [rows, groups, weights of a group]; scales: float32 [rows, groups, 1]; their product: weights."""
+    """codes: int8 [rows, groups, weights of a group]; scales: float32 [rows, groups, 1]; weights = codes x scales."""
 
     codes: NDArray[np.int8]
     scales: Float
 
 
 def round_to_bits(weights: Float, bits: int, group: int | None = None, clip: bool = True) -> RoundedWeights:
-    """weights: [output channels, weights of each]. A `group` that does not divide the row is not used for it."""
+    """weights: [output channels, weights of each]. A `group` that does not divide the row length is ignored."""
     rows, each = weights.shape
     size = group if group is not None and each % group == 0 else each
     parts = weights.reshape(rows, -1, size).astype(np.float32)
@@ -67,6 +67,6 @@ def _codes(parts: Float, bits: int) -> Float:
     return whole
 
 
-def _nonzero_scales(found: Float) -> Float:
-    """Channels of nothing but zeros have any scale."""
-    return np.where(found > 0, found, np.float32(1)).astype(np.float32)
+def _nonzero_scales(scales: Float) -> Float:
+    """A channel of zeros gets the scale 1; any would do."""
+    return np.where(scales > 0, scales, np.float32(1)).astype(np.float32)

@@ -1,9 +1,9 @@
-"""ONNX -> TensorRT, for NVIDIA GPUs: a plan built here for GPUs that need not be here (flavour rtx, TensorRT for RTX),
-or the typed graph, of which each device builds its own plan (flavour classic).
+"""ONNX -> TensorRT, for NVIDIA GPUs: a plan built ahead of time for GPUs that this machine need not have (flavour rtx,
+TensorRT for RTX), or the typed graph from which each device builds its own plan (flavour classic).
 
-Knows nothing of recipes, bundles or servers. The graph that is built is kept beside what ships: where there is no such
-GPU, ONNX Runtime answers for it (stand_in), on the whole test part, before anything ships. A plan is not the same bytes
-twice; the graph that it is made of is.
+Knows nothing of recipes, bundles or servers. The typed graph is kept next to the files that ship: without such a GPU,
+ONNX Runtime runs it instead (stand_in) on the whole test split before anything ships. Two builds of a plan differ in
+their bytes; the graph behind them does not.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ NAME = "tensorrt"
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "int8")
 NARROW = "TensorRT has no convolution with such weights; --target=openvino stores them"
 REASONS: dict[str, str] = {
-    "int8d": "TensorRT's ranges are known beforehand",
+    "int8d": "TensorRT needs ranges at build time",
     **dict.fromkeys(("int8w", "int4w", "int2w", "int1w"), NARROW),
 }
 CONTROLS_ACCURACY = False
@@ -36,7 +36,7 @@ COMPUTES = True
 FLAVOUR, BATCHES, CAPABILITIES = "flavour", "batches", "compute_capabilities"
 OPTIONS = frozenset({FLAVOUR, BATCHES, CAPABILITIES})
 DEFAULT_FLOATS: tuple[Precision, ...] = ("fp32", "fp16")
-NEEDS_IMAGES: tuple[Precision, ...] = ("fp16", "bf16")  # what they would overflow with stays in fp32
+NEEDS_IMAGES: tuple[Precision, ...] = ("fp16", "bf16")  # nodes that would overflow stay in fp32
 A6000 = (86,)
 USUAL_BATCHES = (1, 8, 32)
 NEEDED = ("tensorrt_rtx_bindings", "modelopt", "onnx_graphsurgeon")
@@ -55,29 +55,29 @@ def build(
     small: bool = False,  # noqa: ARG001
     options: Mapping[str, Any] = {},  # never changed
 ) -> Candidate:
-    """Write model-<precision>.sm86.plan (or for which GPUs it is) and audit-<precision>.json (rtx), or
-    model-<precision>.onnx and order-<precision>.json, of which the device builds (classic); and what stands in for it.
+    """Write model-<precision>.sm86.plan (the suffix names the GPUs) and audit-<precision>.json (rtx), or
+    model-<precision>.onnx and order-<precision>.json, from which the device builds (classic), and the stand-in's graph.
 
-    calibration: pictures, for fp16 and bf16 too, whose ranges tell what would overflow. BackendError: what TensorRT
-    would not take, by node; int8 that would be computed in float.
+    calibration: images, for fp16 and bf16 too, whose ranges show what would overflow. BackendError: nodes that TensorRT
+    would refuse; int8 that would be computed in float.
     """
     refuse_other_precisions(NAME, PRECISIONS, precision, REASONS)
     graph_specs(onnx)
     flavour, batches, capabilities = _parse_options(options)
-    graph, left_out = typed_graph(onnx, precision, calibration)
+    graph, excluded = typed_graph(onnx, precision, calibration)
     check_graph(graph, capabilities)
     content = bytes(graph.SerializeToString(deterministic=True))
     folder.mkdir(parents=True, exist_ok=True)
     if flavour == "classic":
-        order = PlanSpec(precision, batches, convolution_sizes(graph), left_out)
+        spec = PlanSpec(precision, batches, convolution_sizes(graph), excluded)
         return _write_candidate(
-            folder, graph, precision, {f"model-{precision}.onnx": content, f"order-{precision}.json": order}
+            folder, graph, precision, {f"model-{precision}.onnx": content, f"order-{precision}.json": spec}
         )
     try:
         plan = built(library("rtx"), content, batches, capabilities)
     except DeviceError as error:
         raise BackendError(f"{precision}: {error}") from error
-    audit = inspect_layers(
+    inspection = inspect_layers(
         plan.layers,
         convolution_sizes(graph),
         library("rtx").version,
@@ -86,31 +86,34 @@ def build(
         batches,
         len(plan.content),
     )
-    require_int8_convolutions(audit, left_out)
+    require_int8_convolutions(inspection, excluded)
     return _write_candidate(
-        folder, graph, precision, {plan_name(precision, capabilities): plan.content, f"audit-{precision}.json": audit}
+        folder,
+        graph,
+        precision,
+        {plan_name(precision, capabilities): plan.content, f"audit-{precision}.json": inspection},
     )
 
 
 def _write_candidate(folder: Path, graph: Any, precision: Precision, files: Mapping[str, Any]) -> Candidate:
-    """What ships, and beside it what stands in for it here."""
-    contents = {name: part if isinstance(part, bytes) else encode_record(part) for name, part in files.items()}
+    """Write the files that ship and the graph that stands in for them on this machine."""
+    contents = {name: file if isinstance(file, bytes) else encode_record(file) for name, file in files.items()}
     for name, content in contents.items():
         write_atomically(folder / name, content)
-    shown = emulate_bf16(graph) if precision == "bf16" else graph
-    write_atomically(folder / _stand_in_name(precision), bytes(shown.SerializeToString(deterministic=True)))
+    stand_in_graph = emulate_bf16(graph) if precision == "bf16" else graph
+    write_atomically(folder / _stand_in_name(precision), bytes(stand_in_graph.SerializeToString(deterministic=True)))
     return Candidate(precision, NAME, tuple(contents), sum(map(len, contents.values())))
 
 
 def stand_in(candidate: Candidate) -> Candidate | None:
-    """Where there is no GPU that it is for: the very graph that was built, by ONNX Runtime."""
+    """The typed graph itself, run by ONNX Runtime, on a machine without a GPU that the candidate was built for."""
     if _runs_here(candidate):
         return None
     return Candidate(candidate.precision, "onnxruntime", (_stand_in_name(candidate.precision),), candidate.size_bytes)
 
 
 def _runs_here(candidate: Candidate) -> bool:
-    """Without files: whether any plan could."""
+    """Whether the candidate's GPU is in this machine; for a candidate without files: whether any plan could run."""
     capability, name = _capability(), next(iter(candidate.files), "")
     if name.endswith(".onnx"):
         return capability is not None and find_spec(PACKAGES["classic"]) is not None
@@ -118,12 +121,12 @@ def _runs_here(candidate: Candidate) -> bool:
 
 
 def plan_name(precision: str, capabilities: Sequence[int]) -> str:
-    """It tells for which GPUs the plan is: model-fp16.sm86.plan."""
-    return ".".join((f"model-{precision}", *(f"sm{one}" for one in capabilities), "plan"))
+    """A file name that contains the GPUs of the plan: model-fp16.sm86.plan."""
+    return ".".join((f"model-{precision}", *(f"sm{capability}" for capability in capabilities), "plan"))
 
 
 def _capability() -> int | None:
-    """Of the GPU here; None without one."""
+    """The compute capability of this machine's GPU; None without one."""
     try:
         cuda = Cuda()
         cuda.check()
@@ -137,7 +140,7 @@ def _stand_in_name(precision: str) -> str:
 
 
 def _parse_options(options: Mapping[str, Any]) -> tuple[Flavour, tuple[int, ...], tuple[int, ...]]:
-    """The options, checked; BackendError."""
+    """Flavour, batch sizes and compute capabilities, checked; BackendError."""
     flavour = options.get(FLAVOUR, "rtx")
     if flavour not in get_args(Flavour):
         raise BackendError(f"[target.tensorrt] flavour = {flavour!r}: expected rtx or classic")
@@ -146,9 +149,9 @@ def _parse_options(options: Mapping[str, Any]) -> tuple[Flavour, tuple[int, ...]
     return flavour, batches, capabilities
 
 
-def _whole_numbers(given: Sequence[float], name: str) -> tuple[int, ...]:
-    found = tuple(sorted({int(one) for one in given if one == int(one) and one >= 1}))
-    if not found or len(found) != len(given):
-        shown = ", ".join(f"{one:g}" for one in given)
-        raise BackendError(f"[target.tensorrt] {name} = [{shown}]: expected different whole numbers from 1")
-    return found
+def _whole_numbers(values: Sequence[float], name: str) -> tuple[int, ...]:
+    numbers = tuple(sorted({int(value) for value in values if value == int(value) and value >= 1}))
+    if not numbers or len(numbers) != len(values):
+        shown = ", ".join(f"{value:g}" for value in values)
+        raise BackendError(f"[target.tensorrt] {name} = [{shown}]: expected different whole numbers of at least 1")
+    return numbers

@@ -1,7 +1,7 @@
-"""The builder's list of layers -> what each layer is computed in, and whether int8 was made where it was asked for.
+"""The builder's list of layers -> the type that each layer is computed in, and whether int8 was used where requested.
 
-Reads the lines that TensorRT logs with detailed profiling verbosity (a line a layer, `Name: …, LayerType: …, Inputs: [
-{ … Datatype: Int8 … } ], Constants: …, Outputs: …, Metadata: [ONNX Layer: …]`). Knows nothing of how they were got.
+Reads the lines that TensorRT logs with detailed profiling verbosity, one per layer (`Name: …, LayerType: …, Inputs: [
+{ … Datatype: Int8 … } ], Constants: …, Outputs: …, Metadata: [ONNX Layer: …]`). Knows nothing of where they come from.
 """
 
 import re
@@ -49,37 +49,37 @@ def inspect_layers(
     batches: tuple[int, ...],
     plan_bytes: int,
 ) -> LayerInspection:
-    """convolutions: of the ONNX file, by name, with how many weights each has. BackendError for a line in another form:
-    what is not understood must not count as int8."""
-    told = tuple(map(_parse_line, lines))
-    if not told:
-        raise BackendError(f"{engine} told no layers of the engine that it built; it cannot be audited")
+    """convolutions: the number of weights of each, by its name in the ONNX file. BackendError for a line in an unknown
+    format, since a layer that cannot be read must not count as int8."""
+    parsed = tuple(map(_parse_line, lines))
+    if not parsed:
+        raise BackendError(f"{engine} logged no layers of the engine that it built; they cannot be inspected")
     return LayerInspection(
         engine=engine,
         precision=precision,
         capabilities=capabilities,
         batches=batches,
         source="builder",
-        convolutions=_convolution_types(told, convolutions),
-        kernels=sum(one.layer.kind not in NO_KERNEL for one in told),
+        convolutions=_convolution_types(parsed, convolutions),
+        kernels=sum(layer.kind not in NO_KERNEL for layer, _ in parsed),
         plan_bytes=plan_bytes,
-        layers=tuple(one.layer for one in told),
+        layers=tuple(layer for layer, _ in parsed),
     )
 
 
-def _convolution_types(told: Sequence[_ParsedLayer], convolutions: Mapping[str, int]) -> dict[str, str]:
-    """A convolution is in the layer that has its node and as many weights; the kernels round it have the node too, and
-    fewer (a bias). Weights that are computed while it runs are no constants: then it is what is no pointwise kernel.
-    Of what goes in and the weights the wider type counts, and of several layers the widest: one float among them is not
-    int8."""
-    found: dict[str, str] = {}
+def _convolution_types(parsed: Sequence[_ParsedLayer], convolutions: Mapping[str, int]) -> dict[str, str]:
+    """A convolution is computed by the layer with its node and as many constants as it has weights; the kernels around
+    it have the node too, but fewer constants (a bias). Where weights are computed at run time and so are not constants,
+    it is the layer that is not a pointwise kernel. The widest type of inputs and weights counts, over all such layers:
+    one float among them is not int8."""
+    types: dict[str, str] = {}
     for name, count in convolutions.items():
-        of_it = [one for one in told if name in one.layer.onnx]
-        weighed = [(one, tensor) for one in of_it for tensor in one.constants if tensor.elements >= count]
-        kinds = {kind for one, tensor in weighed for kind in (one.layer.computes, tensor.kind)}
-        kinds = kinds or {one.layer.computes for one in of_it if one.layer.kind != POINTWISE}
-        found[name] = max(kinds, key=_width, default="not found")
-    return found
+        layers = [(layer, constants) for layer, constants in parsed if name in layer.onnx]
+        weighted = [(layer, tensor) for layer, constants in layers for tensor in constants if tensor.elements >= count]
+        kinds = {kind for layer, tensor in weighted for kind in (layer.computes, tensor.kind)}
+        kinds = kinds or {layer.computes for layer, _ in layers if layer.kind != POINTWISE}
+        types[name] = max(kinds, key=_width, default="not found")
+    return types
 
 
 def _width(kind: str) -> int:
@@ -89,7 +89,7 @@ def _width(kind: str) -> int:
 def _parse_line(line: str) -> _ParsedLayer:
     match = LINE.match(line)
     if match is None:
-        raise BackendError(f"TensorRT tells a layer in a form that is not known here: {line[:120]!r}")
+        raise BackendError(f"TensorRT logged a layer in a format that is not known here: {line[:120]!r}")
     inputs, constants, outputs = (_tensors(match[part]) for part in ("inputs", "constants", "outputs"))
     layer = InspectedLayer(
         name=match["name"],
@@ -105,27 +105,29 @@ def _parse_line(line: str) -> _ParsedLayer:
 
 def _tensors(text: str) -> list[_LayerTensor]:
     return [
-        # -1: the batch, here of one
+        # -1: the batch, counted as 1
         _LayerTensor(match["type"], prod(abs(int(axis)) for axis in match["shape"].split(",") if axis))
         for match in TENSOR.finditer(text)
     ]
 
 
 def convolution_sizes(model: Any) -> dict[str, int]:
-    """Names of the convolutions in an onnx.ModelProto, and how many weights each has."""
+    """The number of weights of each convolution in an onnx.ModelProto, by name."""
     weights: dict[str, int] = {tensor.name: int(prod(tensor.dims)) for tensor in model.graph.initializer}
     makers = {output: node for node in model.graph.node for output in node.output}
 
-    def held(name: str) -> int:
-        """Behind what rounds them."""
+    def weight_count(name: str) -> int:
+        """Of the constant behind its Q/DQ nodes."""
         while name not in weights and name in makers:
             name = makers[name].input[0]
         return weights.get(name, 0)
 
-    return {node.name: held(node.input[1]) for node in model.graph.node if node.op_type in ("Conv", "ConvTranspose")}
+    return {
+        node.name: weight_count(node.input[1]) for node in model.graph.node if node.op_type in ("Conv", "ConvTranspose")
+    }
 
 
-def count_types(audit: LayerInspection) -> Mapping[str, int]:
+def count_types(inspection: LayerInspection) -> Mapping[str, int]:
     """How many convolutions are computed in each type."""
-    kinds = list(audit.convolutions.values())
+    kinds = list(inspection.convolutions.values())
     return {kind: kinds.count(kind) for kind in sorted(set(kinds))}

@@ -12,7 +12,7 @@ import pytest
 
 from deploy.runtime.engines import TABLE, CallsBack, Settings, open_engine, serving_engine
 from deploy.runtime.engines.openvino import OpenVinoEngine, pieces
-from tests.backends.tiny import CLASSES, SHAPE, pictures, tiny_onnx
+from tests.backends.tiny import CLASSES, SHAPE, tiny_images, tiny_onnx
 from tests.bundles import null_bundle
 from toolchain.backends import Calibration, backend
 from toolchain.errors import DeviceError
@@ -36,7 +36,7 @@ def made(request, tmp_path) -> tuple[Path, Candidate]:
 
 @pytest.mark.parametrize("hint", ["latency", "throughput"])
 def test_many_threads_get_the_answers_of_one(made, hint):
-    images = pictures(COUNT)
+    images = tiny_images(COUNT)
     with open_engine(*made, Settings(threads=2, hint=hint)) as engine, ThreadPoolExecutor(4) as pool:
         assert engine.requests >= 1
         batch = engine.infer({"image": images})["logits"]
@@ -48,15 +48,15 @@ def test_many_threads_get_the_answers_of_one(made, hint):
 
 def test_an_answer_is_the_callers_own(made):
     with open_engine(*made, Settings(threads=1)) as engine:
-        first = engine.infer({"image": pictures(1, seed=1)})["logits"]
+        first = engine.infer({"image": tiny_images(1, seed=1)})["logits"]
         kept = first.copy()
-        engine.infer({"image": pictures(1, seed=9)})
+        engine.infer({"image": tiny_images(1, seed=9)})
         np.testing.assert_array_equal(first, kept)
 
 
 @pytest.mark.parametrize("count", [1, 3])
 def test_read_only_unaligned_and_strided_pictures_are_taken_as_they_are(made, count):
-    images = pictures(count)
+    images = tiny_images(count)
     unaligned = np.frombuffer(b"x" + images.tobytes(), np.uint8, offset=1).reshape(images.shape)
     strided = np.ascontiguousarray(images[:, :, ::-1])[:, :, ::-1]
     with open_engine(*made, Settings(threads=1)) as engine:
@@ -66,7 +66,7 @@ def test_read_only_unaligned_and_strided_pictures_are_taken_as_they_are(made, co
 
 
 def test_changing_batch_sizes_never_mix(made):
-    images = pictures(COUNT)
+    images = tiny_images(COUNT)
     with open_engine(*made, Settings(threads=1)) as engine:
         whole = engine.infer({"image": images})["logits"]
         for count in (1, 5, 2, 1, COUNT, 3, 1):
@@ -77,7 +77,7 @@ def test_changing_batch_sizes_never_mix(made):
 
 def test_an_engine_that_calls_back_gives_the_answers_that_it_gives_when_waited_for(tmp_path):
     candidate = backend("openvino").build(tiny_onnx(tmp_path / "in.onnx"), tmp_path, "fp32", None)
-    images = pictures(COUNT)
+    images = tiny_images(COUNT)
     with open_engine(tmp_path, candidate, Settings(threads=2, hint="throughput")) as engine:
         assert isinstance(engine, CallsBack)
         slots, found = threading.Semaphore(engine.requests), SimpleQueue()
@@ -121,7 +121,7 @@ def test_a_closed_engine_says_so(name, tmp_path):
         pass
     for _ in range(2):
         with pytest.raises(DeviceError, match="the engine is closed"):
-            engine.infer({"image": pictures(1)})
+            engine.infer({"image": tiny_images(1)})
 
 
 def test_an_engine_that_the_container_lacks_is_answered_with_those_it_has(tmp_path):
@@ -166,7 +166,7 @@ def test_a_model_of_fixed_batch_keeps_it(tmp_path):
     candidate = backend("openvino").build(tiny_onnx(tmp_path / "in.onnx", batch=2), tmp_path, "fp32", None)
     with open_engine(tmp_path, candidate, Settings(threads=1)) as engine:
         assert engine.inputs[0].shape == (2, *SHAPE)
-        assert engine.infer({"image": pictures(2)})["logits"].shape == (2, CLASSES)
+        assert engine.infer({"image": tiny_images(2)})["logits"].shape == (2, CLASSES)
 
 
 def test_what_openvino_compiles_is_kept_in_the_cache_folder(tmp_path):
@@ -174,7 +174,7 @@ def test_what_openvino_compiles_is_kept_in_the_cache_folder(tmp_path):
     cache = tmp_path / "cache"
     for _ in range(2):
         with open_engine(tmp_path, candidate, Settings(threads=1, cache=cache)) as engine:
-            answer = engine.infer({"image": pictures(1)})["logits"]
+            answer = engine.infer({"image": tiny_images(1)})["logits"]
             assert answer.shape == (1, CLASSES)
     assert list(cache.glob("*.blob"))
 
@@ -183,10 +183,10 @@ def test_larger_forms_are_compiled_only_when_they_are_needed(tmp_path):
     candidate = backend("openvino").build(tiny_onnx(tmp_path / "in.onnx"), tmp_path, "fp32", None)
     with open_engine(tmp_path, candidate, Settings(threads=1)) as engine:
         assert isinstance(engine, OpenVinoEngine)
-        engine.infer({"image": pictures(1)})
-        engine.infer({"image": pictures(7)})
+        engine.infer({"image": tiny_images(1)})
+        engine.infer({"image": tiny_images(7)})
         assert list(engine._forms) == [1]
-        engine.infer({"image": pictures(8)})
+        engine.infer({"image": tiny_images(8)})
         assert list(engine._forms) == [1, 8]
 
 
@@ -197,9 +197,9 @@ def test_a_batch_is_answered_by_the_largest_forms_that_fit():
 
 @pytest.mark.parametrize("precision", ["fp32", "int8", "int4w"])
 def test_every_form_answers_as_one_picture_at_a_time_does(precision, tmp_path):
-    calibration = Calibration(pictures(32, seed=2)) if precision == "int8" else None
+    calibration = Calibration(tiny_images(32, seed=2)) if precision == "int8" else None
     candidate = backend("openvino").build(tiny_onnx(tmp_path / "in.onnx"), tmp_path, precision, calibration)
-    images = pictures(45)
+    images = tiny_images(45)
     with open_engine(tmp_path, candidate, Settings(threads=1)) as engine:
         whole = engine.infer({"image": images})["logits"]
         alone = np.concatenate([engine.infer({"image": images[at : at + 1]})["logits"] for at in range(45)])
