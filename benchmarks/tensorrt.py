@@ -104,7 +104,7 @@ def on_a_gpu() -> Row:
     """make test-gpu measures it; here only whether it could."""
     what, bound = "server over bare engine, batch 1, p50", "< 0.3 ms"
     try:
-        Cuda().check()
+        Cuda().check_device()
     except DeviceError as error:
         return Row(what, None, bound, False, f"NOT RUN: {str(error).partition(':')[0]}")
     return Row(what, None, bound, False, "not run here: make test-gpu measures it on this GPU")

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from deploy.runtime.device.cgroup import peak_memory_bytes
-from deploy.runtime.engines.tensorrt_plan import built, library
+from deploy.runtime.engines.tensorrt_plan import build_plan, load_library
 from toolchain.backends.tensorrt import A6000, USUAL_BATCHES
 
 
@@ -24,8 +24,8 @@ class Built(msgspec.Struct, frozen=True):
 
 
 def main() -> None:
-    found = library("rtx")
-    plan = built(found, Path(sys.argv[1]).read_bytes(), USUAL_BATCHES, A6000)
+    found = load_library("rtx")
+    plan = build_plan(found, Path(sys.argv[1]).read_bytes(), USUAL_BATCHES, A6000)
     peak_bytes = peak_memory_bytes()  # getrusage would begin with the figure of who started this process
     print(msgspec.json.encode(Built(found.version, plan.seconds, peak_bytes, len(plan.content), plan.layers)).decode())
 

@@ -14,7 +14,7 @@ import msgspec
 from torch import nn
 
 from benchmarks.rows import Row, print_rows
-from deploy.runtime.device.probe import threads
+from deploy.runtime.device.probe import default_threads
 from deploy.runtime.engines import Settings, open_engine
 from toolchain.backends import backend
 from toolchain.cli.console import log_to_stderr
@@ -88,7 +88,7 @@ def by_engine(module: nn.Module, shape: Preprocessing, test: Split) -> float:
         folder = Path(name)
         onnx_from_torch(module, shape, folder / "model.onnx")
         candidate = backend("openvino").build(folder / "model.onnx", folder, "int8", None)
-        with open_engine(folder, candidate, Settings(threads(), "throughput")) as engine:
+        with open_engine(folder, candidate, Settings(default_threads(), "throughput")) as engine:
             return float((top1_of(engine, test.images, "int8 openvino, test") == test.labels).mean())
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from deploy.runtime.device.probe import threads
+from deploy.runtime.device.probe import default_threads
 from deploy.runtime.engines import Settings, serving_engine
 from toolchain.cli.console import log_to_stderr
 from toolchain.data import load
@@ -22,7 +22,7 @@ def main() -> None:
     test = load(bundle.manifest.data.name, bundle.manifest.preprocessing).split("test")
     images, named = np.ascontiguousarray(test.images[:]), {}
     for precision in ("fp32", "int8"):
-        with serving_engine(bundle, Settings(threads()), precision) as engine:
+        with serving_engine(bundle, Settings(default_threads()), precision) as engine:
             answers = engine.infer({engine.inputs[0].name: images})
             named[precision] = answers[engine.outputs[0].name].argmax(1)
     right = {f"right_{precision}": int((found == test.labels).sum()) for precision, found in named.items()}

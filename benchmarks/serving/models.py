@@ -20,7 +20,7 @@ from PIL import Image
 from benchmarks import logger
 from benchmarks.compression.untrained import fitted, normed
 from benchmarks.gate import run
-from deploy.runtime.device.probe import threads
+from deploy.runtime.device.probe import default_threads
 from deploy.runtime.engines import Settings
 from toolchain.backends import Calibration, backend
 from toolchain.backends.needs import needs_of
@@ -75,7 +75,7 @@ def _made(name: str, folder: Path) -> Bundle:
     with TemporaryDirectory() as at:
         parts = Path(at)
         candidate = _candidate(name, seen, parts)
-        answers = engine_answers(parts, candidate, Settings(threads()), seen[:GOLDEN])
+        answers = engine_answers(parts, candidate, Settings(default_threads()), seen[:GOLDEN])
         np.savez(parts / SAMPLE, allow_pickle=False, inputs=seen[:GOLDEN], outputs_int8=answers)
         files = [*(parts / file for file in candidate.files), parts / SAMPLE]
         return write_bundle(folder, _manifest(name, parts, candidate, files), files)

@@ -22,8 +22,8 @@ from pathlib import Path
 
 from benchmarks.rows import Row, print_rows, row
 from deploy.gate.statistics import median
-from deploy.runtime.handover.acceptor import Doorway
-from deploy.runtime.handover.socket_holder import BACKLOG, LIVE, keep_door
+from deploy.runtime.handover.acceptor import Acceptor
+from deploy.runtime.handover.socket_holder import BACKLOG, LIVE, run_socket_holder
 from deploy.runtime.logs import Log
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -60,7 +60,7 @@ def behind_door(folder: Path, name: str, end: Event) -> None:
         async def opened(listening: socket.socket) -> asyncio.Server:
             return await loop.create_server(Server, sock=listening, backlog=BACKLOG)
 
-        door = Doorway(folder, name, lambda: True, opened, lambda _: None, Log("error"))
+        door = Acceptor(folder, name, lambda: True, opened, lambda _: None, Log("error"))
         watching = asyncio.create_task(door.watch())
         await asyncio.to_thread(end.wait)
         watching.cancel()
@@ -123,7 +123,7 @@ def lost(count: "Counter[str]") -> int:
 
 def door_row(folder: Path) -> Row:
     port = free_port()
-    keeper = SPAWN.Process(target=keep_door, args=(folder, "127.0.0.1", port), daemon=True)
+    keeper = SPAWN.Process(target=run_socket_holder, args=(folder, "127.0.0.1", port), daemon=True)
     keeper.start()
     ends = {name: SPAWN.Event() for name in ("a", "b")}
     servers = [SPAWN.Process(target=behind_door, args=(folder, name, end)) for name, end in ends.items()]

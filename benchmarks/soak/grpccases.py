@@ -7,7 +7,7 @@ from typing import Any
 from benchmarks.serving.clients.http2 import DATA, END_HEADERS, END_STREAM, FIELDS, HEADERS, OPENING, frame
 from benchmarks.soak.cases import FILE, FILE_BYTES, Case
 from benchmarks.soak.mutations import TOKENS, damaged
-from deploy.runtime.grpc.messages import types
+from deploy.runtime.grpc.messages import message_classes
 
 TEXTS = ("", "null", "image", "logits", "1", "UINT8", "FP32", "BYTES", "BF16", "x" * 3000, "\0", "é\u202e", "a")
 NUMBERS = (0, 1, -1, 3, 8, 33, 192, (1 << 31) - 1, 1 << 31, 1 << 40, (1 << 63) - 1, -(1 << 63))
@@ -42,7 +42,7 @@ BYTES = (
 
 
 def infer_message() -> Any:
-    message = types()["ModelInferRequest"](model_name="null", id="r1")
+    message = message_classes()["ModelInferRequest"](model_name="null", id="r1")
     message.inputs.add(name="image", datatype="UINT8", shape=[1, 8, 8, 3])
     message.outputs.add(name="logits")
     message.raw_input_contents.append(bytes(192))
@@ -102,7 +102,7 @@ def _set(parameter: Any, chance: Random) -> None:
 
 def _region_case(chance: Random) -> Case:
     verb = chance.choice(("Register", "Register", "Status", "Unregister"))
-    message = types()[f"SystemSharedMemory{verb}Request"](name=chance.choice(TEXTS))
+    message = message_classes()[f"SystemSharedMemory{verb}Request"](name=chance.choice(TEXTS))
     if verb == "Register":
         message.key = chance.choice((f"/{FILE}", "/../x", "", "/none", "\0"))
         message.offset, message.byte_size = (chance.choice((0, 1, FILE_BYTES, 1 << 63, (1 << 64) - 1)) for _ in "ab")

@@ -7,8 +7,8 @@ import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploy.runtime.security.tls import own_certificate
-from deploy.runtime.security.tokens import tokens_in
+from deploy.runtime.security.tls import first_certificate
+from deploy.runtime.security.tokens import parse_tokens
 from toolchain.errors import UsageError
 
 
@@ -53,13 +53,13 @@ def _trusting_only(cert: Path) -> ssl.SSLContext:
     context.check_hostname = False
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # it need not be an authority's
     # the first alone: of the chain behind it, others have certificates too
-    context.load_verify_locations(cadata=own_certificate(cert))
+    context.load_verify_locations(cadata=first_certificate(cert))
     return context
 
 
 def _token(file: Path) -> str:
     try:
-        found = tokens_in(file.read_text(encoding="ascii"))
+        found = parse_tokens(file.read_text(encoding="ascii"))
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--token-file {file}: cannot be read ({_reason(error)})") from error
     if not found:

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from deploy.runtime.security.reload import open_to_others
-from deploy.runtime.security.tls import Tls, ends, server_context, warnings
-from deploy.runtime.security.tokens import FLAG, digests
+from deploy.runtime.security.reload import readability_warnings
+from deploy.runtime.security.tls import TlsFiles, expiry, server_context, warnings
+from deploy.runtime.security.tokens import FLAG, token_digests
 from toolchain.errors import UsageError
 
 logger = logging.getLogger(__name__)
@@ -39,10 +39,10 @@ class SecretFolder:
         return environment(self.names)
 
     @property
-    def tls(self) -> Tls | None:
+    def tls(self) -> TlsFiles | None:
         if CERT not in self.names:
             return None
-        return Tls(self.folder / CERT, self.folder / KEY, self.file(CLIENT_CA))
+        return TlsFiles(self.folder / CERT, self.folder / KEY, self.file(CLIENT_CA))
 
 
 def environment(names: tuple[str, ...]) -> dict[str, str]:
@@ -87,15 +87,15 @@ def _check_content(found: SecretFolder) -> None:
     tls, tokens = found.tls, found.file(TOKENS)
     if tls is not None and os.access(tls.key, os.R_OK):
         server_context(tls)
-    if tls is not None and (end := ends(tls.cert)) < datetime.now(UTC):
+    if tls is not None and (end := expiry(tls.cert)) < datetime.now(UTC):
         raise UsageError(f"--tls-cert {tls.cert}: expired on {end:%Y-%m-%d %H:%M} UTC; clients refuse it; renew it")
     if tokens is not None:
-        digests(tokens)
+        token_digests(tokens)
 
 
 def _warnings(found: SecretFolder) -> list[str]:
     tokens = found.file(TOKENS)
-    return [*(warnings(found.tls) if found.tls else ()), *(open_to_others(FLAG, tokens) if tokens else ())]
+    return [*(warnings(found.tls) if found.tls else ()), *(readability_warnings(FLAG, tokens) if tokens else ())]
 
 
 def _without_flag(text: str) -> str:

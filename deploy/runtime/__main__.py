@@ -14,11 +14,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from deploy.runtime.flags import parser
+from deploy.runtime.flags import make_parser
 from toolchain.errors import DeviceError, ToolchainError, UsageError
 
 if TYPE_CHECKING:
-    from deploy.runtime.certification.admission import Terms
+    from deploy.runtime.certification.startup import CertificationOptions
     from toolchain.records.bundle import Bundle
     from toolchain.records.certificate import Check
 
@@ -27,11 +27,11 @@ WordT = TypeVar("WordT", bound=str)
 HELD_BYTES = 512 << 20
 
 
-def say(text: str) -> None:
+def log_line(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def document(record: object, out: Path | None) -> None:
+def print_document(record: object, out: Path | None) -> None:
     """One JSON document: the last line of stdout, and a file where asked for."""
     import msgspec
 
@@ -47,11 +47,11 @@ def document(record: object, out: Path | None) -> None:
 
 def engine_threads(asked: int | None) -> int:
     """What was asked for, else what the cgroup's quota allows."""
-    from deploy.runtime.device.probe import threads
+    from deploy.runtime.device.probe import default_threads
 
     if asked is not None and asked < 1:
         raise UsageError(f"--threads {asked}: expected 1 or more")
-    return asked or threads()
+    return asked or default_threads()
 
 
 def _check_numbers(options: argparse.Namespace) -> None:
@@ -76,15 +76,15 @@ def _check_numbers(options: argparse.Namespace) -> None:
 def _serve(options: argparse.Namespace, bundle: "Bundle") -> int:
     from deploy.runtime.device.cgroup import cpu_quota
     from deploy.runtime.device.probe import missing_needs
-    from deploy.runtime.http.access import access_from
+    from deploy.runtime.http.access import access_from_flags
     from deploy.runtime.http.limits import Limits
     from deploy.runtime.logs import LEVELS, Log
     from deploy.runtime.protocol.shared_memory import POLICIES
-    from deploy.runtime.scheduling.service import Terms
-    from deploy.runtime.server import Options, serve
+    from deploy.runtime.scheduling.service import SchedulingOptions
+    from deploy.runtime.server import ServerOptions, serve
 
-    level = _one_of("--log-level", options.log_level, LEVELS)
-    shared = _one_of("--shared-memory", options.shared_memory, POLICIES)
+    level = _parse_choice("--log-level", options.log_level, LEVELS)
+    shared = _parse_choice("--shared-memory", options.shared_memory, POLICIES)
     _check_numbers(options)
     missing = missing_needs(bundle.manifest.needs)
     if missing:
@@ -95,38 +95,42 @@ def _serve(options: argparse.Namespace, bundle: "Bundle") -> int:
         sender_s=options.sender_timeout,
         connections=options.connections,
     )
-    settings = Options(
+    settings = ServerOptions(
         host=options.host,
         port=options.port,
         threads=engine_threads(options.threads),
-        terms=Terms(options.queue, options.max_batch, options.max_queue_delay_us / 1e6, _goal_s(options)),
+        scheduling=SchedulingOptions(
+            options.queue, options.max_batch, options.max_queue_delay_us / 1e6, _goal_s(options)
+        ),
         timeout_s=options.timeout,
         grace_s=options.grace,
         limits=limits,
         cache=Path(options.cache) if options.cache else None,
-        certify=_terms(options, options.certify),
-        door=Path(options.door) if options.door else None,
-        name=options.name,
-        shared=shared,
+        certification=_certification_options(options, options.certify),
+        holder=Path(options.door) if options.door else None,
+        container=options.name,
+        shared_memory=shared,
         unix_socket=Path(options.unix_socket) if options.unix_socket else None,
         quota=cpu_quota(),
         grpc_port=options.grpc_port,
-        access=access_from(options),
+        access=access_from_flags(options),
     )
     log = Log(level)
     log.write("info", "start", model=bundle.manifest.name, bundle=bundle.digest, threads=settings.threads)
     return 0 if serve(bundle, settings, log, BEGAN) else 1
 
 
-def _terms(options: argparse.Namespace, policy: str) -> "Terms":
-    from deploy.runtime.certification.admission import POLICIES, Terms
+def _certification_options(options: argparse.Namespace, policy: str) -> "CertificationOptions":
+    from deploy.runtime.certification.startup import POLICIES, CertificationOptions
 
-    known = _one_of("--certify", policy, POLICIES)
+    known = _parse_choice("--certify", policy, POLICIES)
     if not 0 < options.certify_seconds <= 600:
         raise UsageError(f"--certify-seconds {options.certify_seconds}: expected more than 0, at most 600")
     _check_rate(options)
     key = Path(options.key) if options.key else None
-    return Terms(known, Path(options.state), key, options.certify_seconds, options.rate, _goal_s(options))
+    return CertificationOptions(
+        known, Path(options.state), key, options.certify_seconds, options.rate, _goal_s(options)
+    )
 
 
 def _goal_s(options: argparse.Namespace) -> float | None:
@@ -135,7 +139,7 @@ def _goal_s(options: argparse.Namespace) -> float | None:
     return None if goal_ms is None else goal_ms / 1e3
 
 
-def _one_of(flag: str, given: str, known: "Sequence[WordT]") -> "WordT":
+def _parse_choice(flag: str, given: str, known: "Sequence[WordT]") -> "WordT":
     """`given`, as one of the words that `flag` takes; UsageError."""
     for word in known:
         if word == given:
@@ -149,26 +153,28 @@ def _check_rate(options: argparse.Namespace) -> None:
 
 
 def _bench(options: argparse.Namespace, bundle: "Bundle") -> int:
-    from deploy.runtime.certification.bench import checked_scenarios, run_bench
-    from deploy.runtime.device.state import chosen_here
+    from deploy.runtime.certification.bench import parse_scenarios, run_bench
+    from deploy.runtime.device.state import chosen_precision
 
     _check_rate(options)
-    threads, scenarios = engine_threads(options.threads), checked_scenarios(options.scenarios)
+    threads, scenarios = engine_threads(options.threads), parse_scenarios(options.scenarios)
     held = [one.precision for one in bundle.manifest.candidates]
-    precision = options.precision or chosen_here(bundle, threads, Path(options.state))
+    precision = options.precision or chosen_precision(bundle, threads, Path(options.state))
     if precision not in held:
         raise UsageError(f"--precision {precision}: no such candidate in this bundle; it has: {', '.join(held)}")
-    report = run_bench(bundle, threads, options.seconds, say, precision, scenarios, options.rate)
-    document(report, options.out)
+    report = run_bench(bundle, threads, options.seconds, log_line, precision, scenarios, options.rate)
+    print_document(report, options.out)
     return 0
 
 
 def _certify(options: argparse.Namespace, bundle: "Bundle") -> int:
-    from deploy.runtime.certification.admission import certified
+    from deploy.runtime.certification.startup import make_certificate
 
-    certificate = certified(bundle, engine_threads(options.threads), _terms(options, "always"), say, BEGAN)
-    _tell(certificate.checks)
-    document(certificate, options.out)
+    certificate = make_certificate(
+        bundle, engine_threads(options.threads), _certification_options(options, "always"), log_line, BEGAN
+    )
+    _print_checks(certificate.checks)
+    print_document(certificate, options.out)
     return 0 if certificate.passed else 1
 
 
@@ -176,16 +182,16 @@ def _check(options: argparse.Namespace, bundle: "Bundle") -> int:
     from deploy.runtime.certification.selfcheck import run_selfcheck
 
     found = run_selfcheck(bundle, engine_threads(options.threads))
-    _tell(found.checks)
+    _print_checks(found.checks)
     if found.not_run:
-        say(f"not run: the engine: {found.not_run}")
-    document(found, options.out)
+        log_line(f"not run: the engine: {found.not_run}")
+    print_document(found, options.out)
     return 0 if found.passed else 1
 
 
-def _tell(checks: "Sequence[Check]") -> None:
+def _print_checks(checks: "Sequence[Check]") -> None:
     for check in checks:
-        say(f"{'passed' if check.passed else 'FAILED'}: {check.name}: {check.found}; expected {check.expected}")
+        log_line(f"{'passed' if check.passed else 'FAILED'}: {check.name}: {check.found}; expected {check.expected}")
 
 
 def _describe(options: argparse.Namespace, bundle: "Bundle") -> int:
@@ -197,21 +203,21 @@ def _describe(options: argparse.Namespace, bundle: "Bundle") -> int:
         "device": fingerprint(),
         "missing": missing_needs(bundle.manifest.needs),
     }
-    document(record, options.out)
+    print_document(record, options.out)
     return 0
 
 
-def _duet(options: argparse.Namespace, bundle: "Bundle") -> int:
-    from deploy.runtime.certification.interleaved import run_duet
+def _run_interleaved(options: argparse.Namespace, bundle: "Bundle") -> int:
+    from deploy.runtime.certification.interleaved import run_interleaved
 
-    run_duet(bundle, engine_threads(options.threads), sys.stdin, sys.stdout, Path(options.state))
+    run_interleaved(bundle, engine_threads(options.threads), sys.stdin, sys.stdout, Path(options.state))
     return 0
 
 
-def _door(options: argparse.Namespace, bundle: "Bundle") -> int:  # noqa: ARG001  # a door knows no bundle
-    from deploy.runtime.handover.socket_holder import keep_door
+def _hold_socket(options: argparse.Namespace, bundle: "Bundle") -> int:  # noqa: ARG001  # a door knows no bundle
+    from deploy.runtime.handover.socket_holder import run_socket_holder
 
-    keep_door(Path(options.door), options.host, options.port)
+    run_socket_holder(Path(options.door), options.host, options.port)
     return 0
 
 
@@ -221,15 +227,15 @@ VERBS = {
     "certify": _certify,
     "check": _check,
     "describe": _describe,
-    "door": _door,
-    "duet": _duet,
+    "door": _hold_socket,
+    "duet": _run_interleaved,
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a verb; the exit code."""
     try:
-        options = parser().parse_args(argv)
+        options = make_parser().parse_args(argv)
         from toolchain.records.bundle import open_bundle
 
         return VERBS[options.verb](options, open_bundle(options.bundle))
@@ -241,12 +247,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _terminated(number: int, frame: object) -> None:  # noqa: ARG001
+def _on_sigterm(number: int, frame: object) -> None:  # noqa: ARG001
     """The kernel ignores SIGTERM for a container's first process unless that handles it itself: before `serve` drains,
     and for the other verbs always, the answer is to end at once."""
     raise SystemExit(128 + number)
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, _terminated)
+    signal.signal(signal.SIGTERM, _on_sigterm)
     sys.exit(main())

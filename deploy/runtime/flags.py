@@ -79,14 +79,14 @@ CERTIFY = (
 )
 
 
-class Parser(argparse.ArgumentParser):
+class UsageErrorParser(argparse.ArgumentParser):
     """argparse whose complaints are ours: one line, exit 2."""
 
     def error(self, message: str) -> Any:
         raise UsageError(f"{message}; see: {self.prog} --help")
 
 
-def _environment(name: str, default: Any, kind: Callable[[str], Any]) -> Any:
+def _default_from_env(name: str, default: Any, kind: Callable[[str], Any]) -> Any:
     text = os.environ.get(name, "")
     try:
         return kind(text) if text else default
@@ -94,9 +94,9 @@ def _environment(name: str, default: Any, kind: Callable[[str], Any]) -> Any:
         raise UsageError(f"{name}={text!r} in the environment: expected {kind.__name__}") from error
 
 
-def parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
     """Every verb and flag; defaults come from the environment, which a container is configured by."""
-    top = Parser(prog="python -m deploy.runtime", description="A bundle's container")
+    top = UsageErrorParser(prog="python -m deploy.runtime", description="A bundle's container")
     verbs = top.add_subparsers(dest="verb", required=True, metavar="serve|bench|certify|check|describe|duet|door")
     for verb, words in {
         "serve": "answer requests over HTTP (Open Inference Protocol v2)",
@@ -111,7 +111,7 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--bundle",
             type=Path,
-            default=_environment("BUNDLE", Path("/bundle"), Path),
+            default=_default_from_env("BUNDLE", Path("/bundle"), Path),
             help="folder; $BUNDLE, /bundle",
         )
         if verb != "describe":
@@ -135,5 +135,5 @@ def parser() -> argparse.ArgumentParser:
 
 def _add(command: argparse.ArgumentParser, flag: str, variable: str, default: Any, kind: Any, words: str) -> None:
     shown = "" if default in (None, "") else f", default {default}"
-    chosen = _environment(variable, default, kind)
+    chosen = _default_from_env(variable, default, kind)
     command.add_argument(flag, type=kind, default=chosen, help=f"{words} (${variable}{shown})")

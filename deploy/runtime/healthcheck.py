@@ -10,29 +10,29 @@ import socket
 import sys
 
 TIMEOUT_S = 2.0
-ASKS = b"GET /v2/health/ready HTTP/1.0\r\n\r\n"
+REQUEST = b"GET /v2/health/ready HTTP/1.0\r\n\r\n"
 
 
-def said(connection: socket.socket) -> bytes:
-    connection.sendall(ASKS)
+def read_reply(connection: socket.socket) -> bytes:
+    connection.sendall(REQUEST)
     found = b""
     while block := connection.recv(4096):
         found += block
     return found
 
 
-def said_in_tls(connection: socket.socket) -> bytes:
+def read_tls_reply(connection: socket.socket) -> bytes:
     import ssl
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     with context.wrap_socket(connection) as wrapped:
-        return said(wrapped)
+        return read_reply(wrapped)
 
 
-def answer(host: str, port: int) -> bytes:
+def query(host: str, port: int) -> bytes:
     """In TLS where the environment says so, or where plain words find no answer: flags may have said so too."""
-    for ask in (said_in_tls,) if os.environ.get("TLS_CERT") else (said, said_in_tls):
+    for ask in (read_tls_reply,) if os.environ.get("TLS_CERT") else (read_reply, read_tls_reply):
         try:
             with socket.create_connection((host, port), TIMEOUT_S) as connection:
                 found = ask(connection)
@@ -45,7 +45,7 @@ def answer(host: str, port: int) -> bytes:
 
 def main() -> int:
     host = os.environ.get("HOST", "")
-    found = answer("127.0.0.1" if host in ("", "0.0.0.0", "::") else host, int(os.environ.get("PORT") or 8080))
+    found = query("127.0.0.1" if host in ("", "0.0.0.0", "::") else host, int(os.environ.get("PORT") or 8080))
     head, _, body = found.decode(errors="replace").partition("\r\n\r\n")
     good = head.startswith("HTTP/1.1 200 ")
     print(" ".join((body or head).split())[:300], file=sys.stdout if good else sys.stderr)

@@ -14,7 +14,7 @@ from pathlib import Path
 STAGES = ("parse", "decode", "queue", "infer", "encode")
 # From a tensor parsed in microseconds to a batch on a slow core.
 BUCKETS_S = (5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
-TOGETHER = 256
+FLUSH_EVERY = 256
 BATCHES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
 
 
@@ -44,33 +44,33 @@ class Metrics:
     def __init__(self) -> None:
         self.requests: Counter[tuple[str, str]] = Counter()  # (endpoint, HTTP status)
         self.rejections: Counter[str] = Counter()  # by reason
-        self.pictures = 0
+        self.images = 0
         self.failures, self.failed_s = 0, 0.0  # inference requests without an answer, and the seconds spent on them
         self.last_inference_s = 0.0  # when one was answered, seconds since 1970
         self.stages = {stage: Histogram(BUCKETS_S) for stage in STAGES}
         self.infer_requests = Histogram(BUCKETS_S)
         self.batches = Histogram(BATCHES)
-        self._answered: list[tuple[int, int, Mapping[str, float], float]] = []
+        self._pending: list[tuple[int, int, Mapping[str, float], float]] = []
 
-    def answered(self, rows: int, call_rows: int, stages: Mapping[str, float], seconds: float) -> None:
+    def count_inference(self, rows: int, call_rows: int, stages: Mapping[str, float], seconds: float) -> None:
         """Count an inference request of `rows` images that was answered; call_rows: those of the engine's call that it
         was the first of, else 0. Many at once, later: between two calls of the engine the processor's caches hold the
         engine's weights, and each line of Python takes several times as long."""
-        self._answered.append((rows, call_rows, stages, seconds))
+        self._pending.append((rows, call_rows, stages, seconds))
         self.last_inference_s = time.time()
-        if len(self._answered) >= TOGETHER:
-            self.count()
+        if len(self._pending) >= FLUSH_EVERY:
+            self.flush()
 
-    def count(self) -> None:
+    def flush(self) -> None:
         """To be called before anything is read."""
-        for rows, call_rows, stages, seconds in self._answered:
-            self.pictures += rows
+        for rows, call_rows, stages, seconds in self._pending:
+            self.images += rows
             if call_rows:
                 self.batches.observe(call_rows)
             for stage, stage_s in stages.items():
                 self.stages[stage].observe(stage_s)
             self.infer_requests.observe(seconds)
-        self._answered.clear()
+        self._pending.clear()
 
 
 def sample(name: str, value: float, **labels: str) -> str:
@@ -90,7 +90,7 @@ def family(name: str, kind: str, words: str, lines: Iterable[str]) -> str:
 
 def served_text(metrics: Metrics) -> str:
     """The families that count requests."""
-    metrics.count()
+    metrics.flush()
     return "".join(
         [
             family(
@@ -115,7 +115,7 @@ def served_text(metrics: Metrics) -> str:
                 "edge_inferences_total",
                 "counter",
                 "Pictures (rows of a batch) answered.",
-                [sample("edge_inferences_total", metrics.pictures)],
+                [sample("edge_inferences_total", metrics.images)],
             ),
             family(
                 "edge_stage_seconds",

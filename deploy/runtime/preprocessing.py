@@ -18,7 +18,7 @@ from PIL import Image, UnidentifiedImageError
 from toolchain.errors import RequestError
 from toolchain.records.tensors import Preprocessing
 
-Picture = NDArray[np.uint8]
+ImageArray = NDArray[np.uint8]
 
 # A picture is refused by what its header says, before its pixels are decoded: a PNG of 200 kB can hold gigabytes.
 MAX_BYTES = 32 << 20
@@ -30,7 +30,7 @@ FORMATS = ("JPEG", "PNG")  # also keeps Pillow's rarer, less tested decoders awa
 
 FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 ORIENTATION = 0x0112
-TURNS = {
+TRANSPOSES = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -39,20 +39,20 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-BROKEN = (OSError, ValueError, SyntaxError, EOFError, IndexError, StructError, ZlibError)
-BOMB = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+DECODE_ERRORS = (OSError, ValueError, SyntaxError, EOFError, IndexError, StructError, ZlibError)
+SIZE_ERRORS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
 
-def picture_array(content: bytes, preprocessing: Preprocessing) -> Picture:
+def decode_and_fit(content: bytes, preprocessing: Preprocessing) -> ImageArray:
     """A JPEG or PNG as uint8 [height, width, channels]; RequestError for what is no picture or too large."""
-    return fitted(decoded_picture(content), preprocessing)
+    return fit_image(decode_image(content), preprocessing)
 
 
-def fitted_array(picture: Picture, preprocessing: Preprocessing) -> Picture:
+def fit_array(picture: ImageArray, preprocessing: Preprocessing) -> ImageArray:
     """The same for decoded pixels, uint8 [any height, any width, 1 or 3]."""
     if fits(picture.shape, preprocessing):
         return picture
-    return fitted(Image.fromarray(picture[:, :, 0] if picture.shape[2] == 1 else picture), preprocessing)
+    return fit_image(Image.fromarray(picture[:, :, 0] if picture.shape[2] == 1 else picture), preprocessing)
 
 
 def fits(shape: tuple[int, ...], preprocessing: Preprocessing) -> bool:
@@ -60,7 +60,7 @@ def fits(shape: tuple[int, ...], preprocessing: Preprocessing) -> bool:
     return shape == preprocessing.shape and preprocessing.resize in (None, min(shape[:2]))
 
 
-def decoded_picture(content: bytes) -> Image.Image:
+def decode_image(content: bytes) -> Image.Image:
     """The picture, upright, in mode RGB or L."""
     if len(content) > MAX_BYTES:
         raise RequestError(f"a picture of {len(content)} bytes: expected at most {MAX_BYTES}; send a smaller one")
@@ -74,16 +74,16 @@ def decoded_picture(content: bytes) -> Image.Image:
         if image.format == "JPEG" and (scans := content.count(START_OF_SCAN)) > MAX_SCANS:
             raise RequestError(f"a JPEG of {scans} scans: expected at most {MAX_SCANS}; save it again as baseline JPEG")
         image.load()
-        return _upright(_plain(image), image.getexif().get(ORIENTATION, 1))
-    except BOMB as error:
+        return _upright(_to_rgb_or_gray(image), image.getexif().get(ORIENTATION, 1))
+    except SIZE_ERRORS as error:
         raise RequestError(
             f"a picture of too many pixels: expected at most {MAX_PIXELS}; send a smaller one"
         ) from error
-    except BROKEN as error:
+    except DECODE_ERRORS as error:
         raise RequestError(f"not a whole JPEG or PNG picture ({_reason(error)}); got {len(content)} bytes") from error
 
 
-def fitted(image: Image.Image, preprocessing: Preprocessing) -> Picture:
+def fit_image(image: Image.Image, preprocessing: Preprocessing) -> ImageArray:
     """Channels, then size, of an upright picture."""
     image = image.convert("L" if preprocessing.channels == 1 else "RGB")
     height, width, channels = preprocessing.shape
@@ -113,7 +113,7 @@ def crop_box(width: int, height: int, preprocessing: Preprocessing) -> tuple[flo
     return left * x, top * y, min(right, float(width)), min(bottom, float(height))
 
 
-def _plain(image: Image.Image) -> Image.Image:
+def _to_rgb_or_gray(image: Image.Image) -> Image.Image:
     """Every mode that JPEG and PNG have, as L or RGB."""
     if image.mode in ("L", "RGB"):
         return image
@@ -126,7 +126,7 @@ def _plain(image: Image.Image) -> Image.Image:
 
 def _upright(image: Image.Image, orientation: object) -> Image.Image:
     """Turned as the camera's EXIF tag says."""
-    turn = TURNS.get(cast("int", orientation))
+    turn = TRANSPOSES.get(cast("int", orientation))
     return image if turn is None else image.transpose(turn)
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from deploy.runtime.flags import parser
+from deploy.runtime.flags import make_parser
 from docs.generate.markdown import code, page, sentence, table
 
 ABOUT = """An image is started as `docker run IMAGE [COMMAND] [FLAGS]`; without a command it serves. Every flag can be
@@ -20,7 +20,7 @@ HEAD = ("flag", "variable", "type", "default", "meaning")
 
 def container_page() -> str:
     with _bare_environment():
-        top = parser()
+        top = make_parser()
     (verbs,) = (action for action in top._actions if isinstance(action, argparse._SubParsersAction))
     parts = [part for name, one in verbs.choices.items() for part in _section(name, one)]
     return page("Container flags and variables", "the container's argument parser", ABOUT, *parts)

@@ -6,7 +6,7 @@ from typing import Any
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.descriptor_pb2 import FieldDescriptorProto
 
-from deploy.runtime.grpc.messages import SERVICE, types
+from deploy.runtime.grpc.messages import SERVICE, message_classes
 from docs.generate.markdown import code, page, table
 
 ABOUT = f"""Service `{SERVICE}`: the [Open Inference Protocol](https://github.com/kserve/open-inference-protocol) with
@@ -20,7 +20,7 @@ PLAIN = {number: name.removeprefix("TYPE_").lower() for name, number in FieldDes
 
 
 def grpc_page() -> str:
-    found: dict[str, Descriptor] = {name: kind.DESCRIPTOR for name, kind in types().items()}
+    found: dict[str, Descriptor] = {name: kind.DESCRIPTOR for name, kind in message_classes().items()}
     calls = [name.removesuffix(RESPONSE) for name in found if name.endswith(RESPONSE)]
     rows = [(code(call), _link(call + REQUEST, found), _link(call + RESPONSE, found)) for call in calls]
     messages = (part for name, one in found.items() for part in _message(name, one))

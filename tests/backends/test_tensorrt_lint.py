@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from onnx import ModelProto, TensorProto, helper
 
-from deploy.runtime.engines.tensorrt_plan import Plan, built, library
+from deploy.runtime.engines.tensorrt_plan import TensorRtPlan, build_plan, load_library
 from tests.backends.rounded import SCALE, WEIGHTS, ZERO, as_fp8, graph, rounded_convolution
 from toolchain.backends.tensorrt_layers import convolution_sizes, inspect_layers
 from toolchain.backends.tensorrt_lint import check_graph, find_faults
@@ -14,8 +14,8 @@ from toolchain.errors import BackendError, DeviceError
 BY_HAND = {"s": SCALE, "z": ZERO, "w": WEIGHTS.astype(np.int8)}
 
 
-def plan(model: ModelProto, capability: int = 86) -> Plan:
-    return built(library("rtx"), model.SerializeToString(), (1, 8, 32), (capability,))
+def plan(model: ModelProto, capability: int = 86) -> TensorRtPlan:
+    return build_plan(load_library("rtx"), model.SerializeToString(), (1, 8, 32), (capability,))
 
 
 def transposed_bytes() -> ModelProto:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from deploy.runtime.preprocessing import fitted_array
+from deploy.runtime.preprocessing import fit_array
 from toolchain.data.arrays import LabelledImages, ResizedImages, check_arrays, open_arrays, write_arrays
 from toolchain.data.dataset import DataSet
 from toolchain.data.provenance import verify_provenance, write_provenance
@@ -57,7 +57,7 @@ def test_images_of_another_size_are_resized_when_indexed(tmp_path: Path, wanted:
     plain = write_set(tmp_path / "set").split("test").images
     images = write_set(tmp_path / "set", wanted).split("test").images
     assert isinstance(images, ResizedImages) and images.shape == (9, *wanted.shape)
-    assert np.array_equal(images[3], fitted_array(plain[3], wanted))
+    assert np.array_equal(images[3], fit_array(plain[3], wanted))
     assert np.array_equal(images[[3, 1]][1], images[1])
     assert images[np.zeros(9, bool)].shape == (0, *wanted.shape)
 

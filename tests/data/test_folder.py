@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deploy.runtime.preprocessing import picture_array
+from deploy.runtime.preprocessing import decode_and_fit
 from tests.data.contract import check_data_set, check_module
 from toolchain.data import DataSet, folder, load
 from toolchain.errors import DataError
@@ -40,7 +40,7 @@ def test_train_and_test_folders_satisfy_the_contract(tmp_path: Path) -> None:
     sizes = {name: len(split) for name, split in data.splits.items()}
     assert sizes == {"certify": 3, "validate": 3, "train": 24, "test": 8}
     first = tmp_path / "pets" / "test" / "cat" / "00.JPG"
-    assert np.array_equal(data.split("test").images[0], picture_array(first.read_bytes(), SIZES))
+    assert np.array_equal(data.split("test").images[0], decode_and_fit(first.read_bytes(), SIZES))
 
 
 def test_class_folders_alone_satisfy_the_contract(tmp_path: Path) -> None:

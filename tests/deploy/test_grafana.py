@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from deploy.runtime.device.energy import Meter, Totals
-from deploy.runtime.http.access import Access, Secrets
+from deploy.runtime.device.energy import EnergyMeter, EnergyTotals
+from deploy.runtime.http.access import AccessOptions, Secrets
 from deploy.runtime.logs import Log
-from deploy.runtime.security.tls import Tls
+from deploy.runtime.security.tls import TlsFiles
 from tests.bundles import null_bundle
 from tests.deploy.runtime.security.authority import Authority
 from tests.deploy.runtime.server import CAT, serving
@@ -54,8 +54,8 @@ def elsewhere(folder: Path) -> str:
     for file in ("energy_uj", "max_energy_range_uj"):
         (package / file).write_text("1")
     issued = Authority(folder / "authority").issue("server")
-    secrets = Secrets(Access(tls=Tls(issued.cert, issued.key)), Log())
-    return Totals(Meter(powercap=folder)).metrics_text() + secrets.metrics_text()
+    secrets = Secrets(AccessOptions(tls=TlsFiles(issued.cert, issued.key)), Log())
+    return EnergyTotals(EnergyMeter(powercap=folder)).metrics_text() + secrets.metrics_text()
 
 
 def test_every_metric_is_one_that_the_server_tells(told: dict[str, set[str]]) -> None:

@@ -11,7 +11,7 @@ def cuda() -> Cuda:
     """A GPU that answers, or a skip that says why there is none."""
     try:
         found = Cuda()
-        found.check()
+        found.check_device()
     except DeviceError as error:
         pytest.skip(f"T4 not run: {str(error).partition(':')[0]}")
     return found

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from deploy.runtime.device.cuda import Cuda
-from deploy.runtime.device.gpu import Gpu, Watch, gpu
+from deploy.runtime.device.gpu import Gpu, GpuMonitor, find_gpu
 from tests.gpu.torchengine import SIDE, TorchNet, lane
 from toolchain.records.tensors import Array
 
@@ -21,8 +21,8 @@ def test_a_captured_launch_answers_as_the_plain_one_and_as_numpy(cuda: Cuda, bat
     with lane(cuda, net) as captured, lane(cuda, net, captured=False) as plain:
         for seed in range(6):
             given = images(batch, seed)
-            (found,) = captured.answer([given])
-            (direct,) = plain.answer([given])
+            (found,) = captured.infer([given])
+            (direct,) = plain.infer([given])
             np.testing.assert_array_equal(found, direct)
             np.testing.assert_allclose(found, net.expected(given), rtol=1e-3, atol=1e-3)
 
@@ -34,7 +34,7 @@ def test_lanes_on_streams_of_their_own_never_mix_answers(cuda: Cuda) -> None:
     def asked(number: int) -> None:
         for seed in range(50):
             given = images(1, 1000 * number + seed)
-            (found,) = lanes[number].answer([given])
+            (found,) = lanes[number].infer([given])
             np.testing.assert_allclose(found, nets[number].expected(given), rtol=1e-3, atol=1e-3)
 
     with ThreadPoolExecutor(3) as pool:
@@ -47,28 +47,28 @@ def test_events_tell_computing_from_copying(cuda: Cuda) -> None:
     net = TorchNet(32)
     with lane(cuda, net) as one:
         given = images(32, 0)
-        timings = [one.timed([given]) for _ in range(50)][10:]
-    assert all(0 < timing.compute_ms < timing.whole_ms < 1000 for timing in timings)
+        timings = [one.measure([given]) for _ in range(50)][10:]
+    assert all(0 < timing.compute_ms < timing.total_ms < 1000 for timing in timings)
 
 
 def test_memory_goes_back_with_the_lane(cuda: Cuda) -> None:
     net = TorchNet(8)
     with lane(cuda, net) as one:
-        one.answer([images(8, 0)])
+        one.infer([images(8, 0)])
     free, _ = cuda("cudaMemGetInfo")
     for _ in range(20):
         with lane(cuda, net) as one:
-            one.answer([images(8, 0)])
+            one.infer([images(8, 0)])
     assert cuda("cudaMemGetInfo")[0] >= free - (16 << 20)
 
 
 def test_nvml_tells_of_the_very_gpu_that_cuda_uses(cuda: Cuda) -> None:
-    found = gpu(cuda.bus)
+    found = find_gpu(cuda.bus)
     assert isinstance(found, Gpu)
     net = TorchNet(32)
-    with Watch(found) as watch, lane(cuda, net) as one:
+    with GpuMonitor(found) as watch, lane(cuda, net) as one:
         for seed in range(200):
-            one.answer([images(32, seed % 4)])
+            one.infer([images(32, seed % 4)])
     told = watch.figures()
     major, minor = divmod(cuda.capability, 10)
     assert told.capability == f"{major}.{minor}"

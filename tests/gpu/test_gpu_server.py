@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from deploy.runtime.device.cuda import Cuda
-from deploy.runtime.engines import OnGpu, Settings, open_engine
-from deploy.runtime.engines.tensorrt_plan import library
+from deploy.runtime.engines import GpuEngine, Settings, open_engine
+from deploy.runtime.engines.tensorrt_plan import load_library
 from deploy.runtime.scheduling.service import Service
 from tests.backends.tiny import tiny_images, tiny_onnx
 from tests.gpu.torchengine import SIDE, TorchEngine
@@ -24,7 +24,7 @@ def test_many_callers_are_answered_rightly_and_the_overhead_is_told(
     cuda: Cuda, capsys: pytest.CaptureFixture[str]
 ) -> None:
     engine = TorchEngine(cuda)
-    assert isinstance(engine, OnGpu)
+    assert isinstance(engine, GpuEngine)
     given = [np.random.default_rng(seed).normal(0, 1, (1, SIDE)).astype(np.float32) for seed in range(16)]
     with engine:
         service = Service(engine, queue_limit=256)
@@ -54,7 +54,7 @@ def test_tensorrt_for_rtx_answers_here_or_says_why_not(cuda: Cuda, tmp_path: Pat
     """On Hopper, which it has no kernels for: its refusal, in one line."""
     here = cuda.capability
     onnx = tiny_onnx(tmp_path / "in.onnx", width=16)
-    known = library("rtx").capabilities
+    known = load_library("rtx").capabilities
     options = {"compute_capabilities": (here if here in known else 86,)}
     made = tmp_path / "made"
     candidate: Candidate = tensorrt.build(onnx, made, "fp16", Calibration(tiny_images(40)), options=options)

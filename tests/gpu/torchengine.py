@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 
-from deploy.runtime.device.cuda import Cuda, Lane, Timing
+from deploy.runtime.device.cuda import Cuda, GpuTiming, Lane
 from toolchain.records.tensors import Array, Feeds, TensorSpec
 
 SIDE, HIDDEN, CLASSES = 3072, 2048, 10
@@ -78,10 +78,10 @@ class TorchEngine:
         self._lane = lane(cuda, self.net)
 
     def infer(self, feeds: Feeds) -> dict[str, Array]:
-        return {"logits": self._lane.answer([feeds["image"]])[0]}
+        return {"logits": self._lane.infer([feeds["image"]])[0]}
 
-    def timed(self, feeds: Feeds) -> Timing:
-        return self._lane.timed([feeds["image"]])
+    def timed(self, feeds: Feeds) -> GpuTiming:
+        return self._lane.measure([feeds["image"]])
 
     def __enter__(self) -> Self:
         return self

@@ -28,7 +28,7 @@ NO_DRIVER = "no CUDA driver (35): install NVIDIA's driver (580 or later) and the
 
 def gpu_here() -> bool:
     try:
-        Cuda().check()
+        Cuda().check_device()
     except DeviceError:
         return False
     return True

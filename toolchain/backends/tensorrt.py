@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from deploy.runtime.device.cuda import Cuda
-from deploy.runtime.engines.tensorrt_plan import PACKAGES, Flavour, built, library
+from deploy.runtime.engines.tensorrt_plan import PACKAGES, Flavour, build_plan, load_library
 from toolchain.backends.calibration import Calibration
 from toolchain.backends.graph import graph_specs, missing_packages, refuse_other_precisions
 from toolchain.backends.rounding import Rounding
@@ -74,13 +74,13 @@ def build(
             folder, graph, precision, {f"model-{precision}.onnx": content, f"order-{precision}.json": spec}
         )
     try:
-        plan = built(library("rtx"), content, batches, capabilities)
+        plan = build_plan(load_library("rtx"), content, batches, capabilities)
     except DeviceError as error:
         raise BackendError(f"{precision}: {error}") from error
     inspection = inspect_layers(
         plan.layers,
         convolution_sizes(graph),
-        library("rtx").version,
+        load_library("rtx").version,
         precision,
         capabilities,
         batches,
@@ -117,7 +117,7 @@ def _runs_here(candidate: Candidate) -> bool:
     capability, name = _capability(), next(iter(candidate.files), "")
     if name.endswith(".onnx"):
         return capability is not None and find_spec(PACKAGES["classic"]) is not None
-    return capability in library("rtx").capabilities and (not name or f"sm{capability}" in name.split("."))
+    return capability in load_library("rtx").capabilities and (not name or f"sm{capability}" in name.split("."))
 
 
 def plan_name(precision: str, capabilities: Sequence[int]) -> str:
@@ -129,7 +129,7 @@ def _capability() -> int | None:
     """The compute capability of this machine's GPU; None without one."""
     try:
         cuda = Cuda()
-        cuda.check()
+        cuda.check_device()
         return cuda.capability
     except DeviceError:
         return None

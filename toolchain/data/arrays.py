@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from deploy.runtime.preprocessing import fits, fitted_array
+from deploy.runtime.preprocessing import fit_array, fits
 from toolchain.data.dataset import DataSet, Images, ImageSource, Labels, Split
 from toolchain.data.provenance import verify_provenance
 from toolchain.data.splits import shuffle_indices, split_indices
@@ -45,10 +45,10 @@ class ResizedImages:
     def __getitem__(self, index: Any, /) -> Images:
         picked = self.images[index]
         if picked.ndim == 3:
-            return fitted_array(picked, self.preprocessing)
+            return fit_array(picked, self.preprocessing)
         out = np.empty((len(picked), *self.preprocessing.shape), np.uint8)
         for row, image in enumerate(picked):
-            out[row] = fitted_array(image, self.preprocessing)
+            out[row] = fit_array(image, self.preprocessing)
         return out
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from deploy.runtime.preprocessing import picture_array
+from deploy.runtime.preprocessing import decode_and_fit
 from toolchain.data.dataset import Images
 from toolchain.errors import DataError, RequestError
 from toolchain.records.tensors import Preprocessing
@@ -40,7 +40,7 @@ class Photos:
 
     def _decode(self, path: Path) -> Images:
         try:
-            return picture_array(path.read_bytes(), self.preprocessing)
+            return decode_and_fit(path.read_bytes(), self.preprocessing)
         except (RequestError, OSError) as error:
             raise DataError(f"{path}: {error}; replace or remove it") from error
 

@@ -110,7 +110,7 @@ class Making:
 
 def read_job(place: Path, target: str) -> Making:
     """Read the recipe and refuse what its own text, its data and this machine already rule out."""
-    from deploy.runtime.device.probe import threads
+    from deploy.runtime.device.probe import default_threads
 
     recipe = read_recipe(place)
     room = backend(target)
@@ -124,7 +124,14 @@ def read_job(place: Path, target: str) -> Making:
     data = load(recipe.data, recipe.input, place.parent)
     pictures = load(recipe.calibration.data, recipe.input, place.parent) if recipe.calibration else data
     return Making(
-        place, recipe, target, data, pictures, steps, recipe.build.threads or threads(), Stages(home() / "cache")
+        place,
+        recipe,
+        target,
+        data,
+        pictures,
+        steps,
+        recipe.build.threads or default_threads(),
+        Stages(home() / "cache"),
     )
 
 

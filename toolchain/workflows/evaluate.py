@@ -62,12 +62,12 @@ def _by_container(url: str, data: DataSet, shown: "Credentials | None") -> Evalu
 
 
 def _by_bundle(folder: Path, data: DataSet) -> Evaluation:
-    from deploy.runtime.device.probe import threads
+    from deploy.runtime.device.probe import default_threads
     from deploy.runtime.engines import Settings, serving_engine
     from toolchain.records.bundle import open_bundle
 
     bundle = open_bundle(folder)
-    with serving_engine(bundle, Settings(threads(), "throughput")) as engine:
+    with serving_engine(bundle, Settings(default_threads(), "throughput")) as engine:
         name, output = engine.inputs[0].name, engine.outputs[0].name
         return _counted(
             f"{folder.name} {bundle.manifest.chosen}", data, lambda images: engine.infer({name: images})[output]

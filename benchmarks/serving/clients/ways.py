@@ -10,7 +10,7 @@ from benchmarks.serving.load import Ask, Target
 from benchmarks.serving.models import jpeg, pictures
 from benchmarks.serving.player import Player
 from benchmarks.serving.slices import Slice
-from deploy.runtime.preprocessing import picture_array
+from deploy.runtime.preprocessing import decode_and_fit
 from toolchain.records.bundle import Bundle
 from toolchain.records.tensors import Array
 
@@ -43,7 +43,7 @@ class Way(NamedTuple):
 def question_for(bundle: Bundle, folder: Path) -> Question:
     shape = bundle.manifest.preprocessing
     content = jpeg(shape, folder / "picture.jpeg")
-    return Question(pictures(shape, 1), content, picture_array(content, shape)[None])
+    return Question(pictures(shape, 1), content, decode_and_fit(content, shape)[None])
 
 
 def written(folder: Path, name: str, *requests: bytes) -> tuple[str, ...]:

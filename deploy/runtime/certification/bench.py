@@ -12,10 +12,10 @@ import msgspec
 
 from deploy.runtime.certification.loadgen import multi_stream, offline, server, single_stream
 from deploy.runtime.device.cgroup import peak_memory_bytes, throttled_periods
-from deploy.runtime.device.energy import Meter
-from deploy.runtime.device.gpu import Watch
+from deploy.runtime.device.energy import EnergyMeter
+from deploy.runtime.device.gpu import GpuMonitor
 from deploy.runtime.device.probe import fingerprint, missing_needs
-from deploy.runtime.engines import Engine, OnGpu, Settings, gpu_of, serving_engine
+from deploy.runtime.engines import Engine, GpuEngine, Settings, gpu_of, serving_engine
 from toolchain.errors import DeviceError, UsageError
 from toolchain.records.bundle import CERTIFY, SAMPLE, Bundle
 from toolchain.records.gpu import GpuFigures
@@ -29,7 +29,7 @@ LIMIT_MS = 15.0  # Server: MLPerf's for ResNet-50
 RATE_SHARE = 0.5  # of Offline's, where no rate is given
 
 
-def checked_scenarios(text: str) -> tuple[str, ...]:
+def parse_scenarios(text: str) -> tuple[str, ...]:
     """`SingleStream,Server` as names, in LoadGen's order; `all` for all four. UsageError."""
     asked = SCENARIOS if text == "all" else tuple(text.split(","))
     unknown = [name for name in asked if name not in SCENARIOS]
@@ -58,7 +58,7 @@ def run_bench(
         raise DeviceError(lacking)
     before = throttled_periods()
     precision = precision or bundle.manifest.chosen
-    found = measured(bundle, precision, threads, seconds, say, scenarios, rate)
+    found = measure_candidate(bundle, precision, threads, seconds, say, scenarios, rate)
     manifest = bundle.manifest
     return Report(
         bundle=bundle.digest,
@@ -80,12 +80,12 @@ def run_bench(
     )
 
 
-def real_pictures(bundle: Bundle) -> Array:
+def bundle_images(bundle: Bundle) -> Array:
     """The bundle's own pictures, never noise: an INT8 net's answers, and some engines' speed, depend on them."""
     return bundle.read_arrays(CERTIFY)["images"] if bundle.has_file(CERTIFY) else bundle.read_arrays(SAMPLE)["inputs"]
 
 
-class Measured(NamedTuple):
+class CandidateFigures(NamedTuple):
     """scenarios: what LoadGen found, in SCENARIOS' order; engine: its version; joules_per_picture: in Offline; energy:
     by what, or why not; gpu: None for an engine on the CPU."""
 
@@ -96,7 +96,7 @@ class Measured(NamedTuple):
     gpu: GpuFigures | None
 
 
-def measured(
+def measure_candidate(
     bundle: Bundle,
     precision: str,
     threads: int,
@@ -104,15 +104,15 @@ def measured(
     say: Callable[[str], None],
     scenarios: Sequence[str] = SCENARIOS,
     rate: float | None = None,
-) -> Measured:
+) -> CandidateFigures:
     """All `scenarios` of one candidate."""
-    pictures = real_pictures(bundle)
+    pictures = bundle_images(bundle)
     found: dict[str, Scenario] = {}
     joules, on_gpu = None, None
     with ExitStack() as watching:
         with serving_engine(bundle, Settings(threads, "latency"), precision) as engine:
             version, used = engine.version, gpu_of(engine)
-            meter, watch = Meter(used), watching.enter_context(Watch(used)) if used else None
+            meter, watch = EnergyMeter(used), watching.enter_context(GpuMonitor(used)) if used else None
             say(f"bench: {precision}, {version}, {threads} threads, {seconds:g} s a scenario: {', '.join(scenarios)}")
             if "SingleStream" in scenarios:
                 found["SingleStream"] = single_stream(engine, pictures, seconds)
@@ -124,7 +124,7 @@ def measured(
                 if "Offline" in scenarios or rate is None:
                     before = meter.read()
                     found["Offline"] = offline(engine, pictures, seconds)
-                    joules = meter.joules(before)
+                    joules = meter.joules_since(before)
                 if "Server" in scenarios:
                     asked = rate or RATE_SHARE * found["Offline"].throughput_per_s
                     found["Server"] = server(engine, pictures, seconds, asked, LIMIT_MS)
@@ -135,14 +135,14 @@ def measured(
     offered = found.get("Offline")
     a_picture = joules / (offered.throughput_per_s * offered.seconds) if offered and joules else None
     seen = msgspec.structs.replace(watch.figures(), **on_gpu) if watch else None
-    return Measured(kept, version, a_picture, meter.source, seen)
+    return CandidateFigures(kept, version, a_picture, meter.source, seen)
 
 
 def gpu_timings(engine: Engine, pictures: Array) -> dict[str, Any]:
     """GpuFigures' timings of single pictures; nothing of an engine on the CPU."""
-    if not isinstance(engine, OnGpu):
+    if not isinstance(engine, GpuEngine):
         return {}
     name = engine.inputs[0].name
-    timings = [engine.timed({name: pictures[at % len(pictures)][None]}) for at in range(-WARM, TIMED)][WARM:]
+    timings = [engine.measure({name: pictures[at % len(pictures)][None]}) for at in range(-WARM, TIMED)][WARM:]
     compute, whole = ([one[place] for one in timings] for place in (0, 1))
     return {"timed": TIMED, "compute_ms": percentiles(compute), "whole_ms": percentiles(whole)}

@@ -10,9 +10,15 @@ from time import perf_counter
 
 import msgspec
 
-from deploy.runtime.certification.bench import measured
-from deploy.runtime.certification.checks import Judged, check_needs, check_throttling, golden_checks, judged
-from deploy.runtime.certification.choose import decide
+from deploy.runtime.certification.bench import measure_candidate
+from deploy.runtime.certification.candidate_selection import select_candidate
+from deploy.runtime.certification.checks import (
+    CandidateEvaluation,
+    check_needs,
+    check_throttling,
+    evaluate_candidate,
+    golden_checks,
+)
 from deploy.runtime.certification.wilson import wilson
 from deploy.runtime.device.cgroup import peak_memory_bytes, throttled_periods
 from deploy.runtime.device.probe import fingerprint
@@ -37,18 +43,18 @@ def run_certify(
     seconds: of each scenario; rate: see run_bench; began: when this process did, by time.perf_counter.
     """
     needs = check_needs(bundle, fingerprint())
-    empty = _unopened(bundle, needs, threads)
+    empty = _empty_certificate(bundle, needs, threads)
     if not needs.passed:
         return empty
     before = throttled_periods()
-    cold_start_s = None if began is None else _cold_start(bundle, threads, began)
-    decision = decide(bundle, threads, say)
-    found = decision.judged or _judged(bundle, threads, decision.precision)
-    right, images = found.counted or (0, 0)
+    cold_start_s = None if began is None else _measure_cold_start(bundle, threads, began)
+    decision = select_candidate(bundle, threads, say)
+    found = decision.evaluation or _evaluate(bundle, threads, decision.precision)
+    right, images = found.correct or (0, 0)
     low, high = wilson(right, images) if images else (None, None)
     changes: dict[str, object] = {}
     if not found.failed:
-        speed = measured(bundle, decision.precision, threads, seconds, say, rate=rate)
+        speed = measure_candidate(bundle, decision.precision, threads, seconds, say, rate=rate)
         changes = {
             "scenarios": summarize_scenarios(speed.scenarios),
             "joules_per_picture": speed.joules_per_picture,
@@ -74,7 +80,7 @@ def run_certify(
     )
 
 
-def _unopened(bundle: Bundle, needs: Check, threads: int) -> Certificate:
+def _empty_certificate(bundle: Bundle, needs: Check, threads: int) -> Certificate:
     """What is known before any engine is opened."""
     manifest = bundle.manifest
     return Certificate(
@@ -94,13 +100,13 @@ def _unopened(bundle: Bundle, needs: Check, threads: int) -> Certificate:
     )
 
 
-def _cold_start(bundle: Bundle, threads: int, began: float) -> float:
+def _measure_cold_start(bundle: Bundle, threads: int, began: float) -> float:
     """Seconds from the process's first line to the golden answers of the build's choice."""
     with serving_engine(bundle, Settings(threads)) as engine:
         golden_checks(bundle, engine)
     return perf_counter() - began
 
 
-def _judged(bundle: Bundle, threads: int, precision: str) -> Judged:
+def _evaluate(bundle: Bundle, threads: int, precision: str) -> CandidateEvaluation:
     with serving_engine(bundle, Settings(threads), precision) as engine:
-        return judged(bundle, engine, precision)
+        return evaluate_candidate(bundle, engine, precision)

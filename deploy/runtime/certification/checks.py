@@ -35,15 +35,15 @@ def golden_checks(bundle: Bundle, engine: Engine, precision: str | None = None) 
     # one at a time: the form that most requests meet, and no second form is compiled before the server is ready
     answers = infer_all(engine, sample["inputs"], batch=1)
     limits = golden.relative[precision], golden.top1_agreement[precision]
-    return checks + compare(answers, sample[f"outputs_{precision}"], *limits)
+    return checks + compare_golden(answers, sample[f"outputs_{precision}"], *limits)
 
 
-class Judged(NamedTuple):
+class CandidateEvaluation(NamedTuple):
     """What a candidate answered here. counted: right answers and pictures, None where none are labelled; engine: its
     version."""
 
     checks: tuple[Check, ...]
-    counted: tuple[int, int] | None
+    correct: tuple[int, int] | None
     engine: str
 
     @property
@@ -52,17 +52,17 @@ class Judged(NamedTuple):
 
     @property
     def accuracy(self) -> float | None:
-        return self.counted[0] / self.counted[1] if self.counted else None
+        return self.correct[0] / self.correct[1] if self.correct else None
 
 
-def judged(bundle: Bundle, engine: Engine, precision: str) -> Judged:
+def evaluate_candidate(bundle: Bundle, engine: Engine, precision: str) -> CandidateEvaluation:
     """Golden answers and accuracy of `engine`, which runs the candidate `precision`."""
-    counted = count_right(bundle, engine)
+    counted = count_correct(bundle, engine)
     accuracy = check_accuracy(counted, bundle.manifest.certified_accuracy(precision))
-    return Judged((*golden_checks(bundle, engine, precision), accuracy), counted, engine.version)
+    return CandidateEvaluation((*golden_checks(bundle, engine, precision), accuracy), counted, engine.version)
 
 
-def compare(answers: Array, expected: Array, relative: float, agreement: float) -> tuple[Check, ...]:
+def compare_golden(answers: Array, expected: Array, relative: float, agreement: float) -> tuple[Check, ...]:
     """Golden answers [N, classes] against expected ones: shape, finite, distance over the largest expected, top-1."""
     if answers.shape != expected.shape:
         return (Check("golden shape", False, str(list(answers.shape)), str(list(expected.shape))),)
@@ -124,13 +124,13 @@ def check_throttling(periods: int) -> Check:
     return Check("throttling", True, found, "told only")
 
 
-def count_right(bundle: Bundle, engine: Engine) -> tuple[int, int] | None:
+def count_correct(bundle: Bundle, engine: Engine) -> tuple[int, int] | None:
     """Right answers and pictures of certify.npz; None where the bundle has none with labels."""
-    right = answered_right(bundle, engine)
+    right = correct_answers(bundle, engine)
     return None if right is None else (int(np.sum(right)), len(right))
 
 
-def answered_right(bundle: Bundle, engine: Engine) -> Array | None:
+def correct_answers(bundle: Bundle, engine: Engine) -> Array | None:
     """Whether each picture of certify.npz is answered right, bool [N]; None where the bundle has none with labels."""
     if not bundle.has_file(CERTIFY):
         return None

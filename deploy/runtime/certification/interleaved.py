@@ -15,12 +15,12 @@ from typing import TextIO
 import msgspec
 import numpy as np
 
-from deploy.runtime.certification.bench import real_pictures
-from deploy.runtime.certification.checks import answered_right
+from deploy.runtime.certification.bench import bundle_images
+from deploy.runtime.certification.checks import correct_answers
 from deploy.runtime.device.cgroup import peak_memory_bytes, throttled_periods
-from deploy.runtime.device.energy import Meter
+from deploy.runtime.device.energy import EnergyMeter
 from deploy.runtime.device.probe import fingerprint, missing_needs
-from deploy.runtime.device.state import chosen_here
+from deploy.runtime.device.state import chosen_precision
 from deploy.runtime.engines import Engine, Hint, Settings, gpu_of, serving_engine
 from toolchain.errors import DeviceError, RequestError, ToolchainError
 from toolchain.records.bundle import Bundle
@@ -30,28 +30,28 @@ from toolchain.records.tensors import Array
 BUSY = bytes(4096)  # a few microseconds of hashing; of less, Python keeps the other threads out
 
 
-def run_duet(
+def run_interleaved(
     bundle: Bundle, threads: int, lines_in: Iterable[str], lines_out: TextIO, state: Path | None = None
 ) -> None:
     """Answer each line until there are no more; engines are opened when first asked for, and stay open."""
-    pictures = real_pictures(bundle)
+    pictures = bundle_images(bundle)
     lacking = missing_needs(bundle.manifest.needs)
     with ExitStack() as opened:
-        engines: dict[tuple[str, str, bool], tuple[Engine, Meter]] = {}
+        engines: dict[tuple[str, str, bool], tuple[Engine, EnergyMeter]] = {}
         for line in lines_in:
             try:
                 if lacking:
                     raise DeviceError(lacking)
-                turn = _turn(line, bundle)
+                turn = _parse_turn(line, bundle)
                 if not turn.precision:
-                    turn = msgspec.structs.replace(turn, precision=chosen_here(bundle, threads, state))
+                    turn = msgspec.structs.replace(turn, precision=chosen_precision(bundle, threads, state))
                 hint: Hint = "throughput" if turn.what == "throughput" else "latency"
                 kind = turn.precision, hint, turn.pinned
                 if kind not in engines:
                     settings = Settings(threads, hint, pinned=turn.pinned)
                     engine = opened.enter_context(serving_engine(bundle, settings, turn.precision))
-                    engines[kind] = engine, Meter(gpu_of(engine))
-                played = _played(bundle, *engines[kind], pictures, turn)
+                    engines[kind] = engine, EnergyMeter(gpu_of(engine))
+                played = _run_slice(bundle, *engines[kind], pictures, turn)
                 if turn.what == "pictures":
                     played = msgspec.structs.replace(played, threads=threads, precision=turn.precision)
             except ToolchainError as error:
@@ -60,17 +60,17 @@ def run_duet(
             lines_out.flush()
 
 
-def _played(bundle: Bundle, engine: Engine, meter: Meter, pictures: Array, turn: SliceRequest) -> SliceResult:
+def _run_slice(bundle: Bundle, engine: Engine, meter: EnergyMeter, pictures: Array, turn: SliceRequest) -> SliceResult:
     before = throttled_periods()
     if turn.what == "pictures":
-        right = answered_right(bundle, engine)
+        right = correct_answers(bundle, engine)
         found = SliceResult(right=() if right is None else tuple(map(bool, right)), device=fingerprint())
     elif turn.what == "throughput":
         began = meter.read()
-        rate = throughput_of(engine, pictures, turn.queries, turn.slower)
-        found = SliceResult(throughput_per_s=rate, joules=meter.joules(began))
+        rate = measure_throughput(engine, pictures, turn.queries, turn.slower)
+        found = SliceResult(throughput_per_s=rate, joules=meter.joules_since(began))
     else:
-        found = SliceResult(latencies_ms=slice_of(engine, pictures, turn.queries, turn.slower))
+        found = SliceResult(latencies_ms=time_slice(engine, pictures, turn.queries, turn.slower))
     return msgspec.structs.replace(
         found,
         throttled_periods=throttled_periods() - before,
@@ -79,7 +79,7 @@ def _played(bundle: Bundle, engine: Engine, meter: Meter, pictures: Array, turn:
     )
 
 
-def slice_of(engine: Engine, pictures: Array, queries: int, slower: float = 0.0) -> tuple[float, ...]:
+def time_slice(engine: Engine, pictures: Array, queries: int, slower: float = 0.0) -> tuple[float, ...]:
     """Latencies in ms of `queries` batch-1 calls, after some that do not count; slower: see Turn."""
     name = engine.inputs[0].name
     latencies_ms = []
@@ -89,11 +89,11 @@ def slice_of(engine: Engine, pictures: Array, queries: int, slower: float = 0.0)
         began = perf_counter_ns()
         engine.infer(feeds)
         taken_ns = perf_counter_ns() - began
-        latencies_ms.append((_spun(began, taken_ns, slower) if slower else taken_ns) / 1e6)
+        latencies_ms.append((_spin(began, taken_ns, slower) if slower else taken_ns) / 1e6)
     return tuple(latencies_ms[WARMUP_CALLS:])
 
 
-def _spun(began_ns: int, taken_ns: int, slower: float) -> int:
+def _spin(began_ns: int, taken_ns: int, slower: float) -> int:
     """Keep the core busy for so much of the time taken, as a slower net would; all the time, ns. Hashing lets other
     threads run meanwhile, as an engine does."""
     end = began_ns + round(taken_ns * (1 + slower))
@@ -102,7 +102,7 @@ def _spun(began_ns: int, taken_ns: int, slower: float) -> int:
     return perf_counter_ns() - began_ns
 
 
-def throughput_of(engine: Engine, pictures: Array, queries: int, slower: float = 0.0) -> float:
+def measure_throughput(engine: Engine, pictures: Array, queries: int, slower: float = 0.0) -> float:
     """Pictures a second of `queries` batches, from as many threads as keep the engine busy; slower: see Turn."""
     feeds = {engine.inputs[0].name: np.resize(pictures, (THROUGHPUT_BATCH, *pictures.shape[1:]))}
 
@@ -110,7 +110,7 @@ def throughput_of(engine: Engine, pictures: Array, queries: int, slower: float =
         began = perf_counter_ns()
         engine.infer(feeds)
         if slower:
-            _spun(began, perf_counter_ns() - began, slower)
+            _spin(began, perf_counter_ns() - began, slower)
 
     with ThreadPoolExecutor(engine.requests) as pool:
         began = perf_counter_ns()
@@ -118,7 +118,7 @@ def throughput_of(engine: Engine, pictures: Array, queries: int, slower: float =
         return THROUGHPUT_BATCH * queries * 1e9 / (perf_counter_ns() - began)
 
 
-def _turn(line: str, bundle: Bundle) -> SliceRequest:
+def _parse_turn(line: str, bundle: Bundle) -> SliceRequest:
     try:
         turn = msgspec.json.decode(line, type=SliceRequest)
     except msgspec.MsgspecError as error:

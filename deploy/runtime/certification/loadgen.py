@@ -34,27 +34,27 @@ SERVER_PERCENTILE = 0.99
 BATCH = 16  # of 1 to 32, about the fastest for ResNet-18 at 32x32 and MobileNet-v2 at 224x224 (OpenVINO, 2 cores)
 WARM_UP_NS = 200_000_000
 QUERIES = SAMPLES_FOR[90.0]  # SingleStream's figure is the 90th percentile
-PATIENCE = 4  # a slow model's run ends, invalid, at so many times the seconds asked for
+MAX_DURATION_FACTOR = 4  # a slow model's run ends, invalid, at so many times the seconds asked for
 # LoadGen makes its queries beforehand, from the speed that it is told to expect: too few, and the run is invalid. It is
 # told so many times the speed that the warm-up saw and, while that is not enough (the machine woke up), again so many
 # times the speed of the run before. Offline answers all that was made, so that its headroom costs time.
 HEADROOM, OFFLINE_HEADROOM = (2.0, 4.0, 8.0), (1.2, 1.5, 2.5)
-PLACES = ("/dev/shm", "/tmp")
-Log = dict[str, Any]
-Answer = Callable[[Sequence[Any]], None]
+LOG_FOLDERS = ("/dev/shm", "/tmp")
+LoadGenLog = dict[str, Any]
+AnswerSamples = Callable[[Sequence[Any]], None]
 
 
 def single_stream(engine: Engine, pictures: Array, seconds: float) -> Scenario:
     """One picture at a time, the next when the last is answered, for `seconds` and at least 64 queries."""
-    return _streamed(engine, pictures, seconds, 1)
+    return _run_stream(engine, pictures, seconds, 1)
 
 
 def multi_stream(engine: Engine, pictures: Array, seconds: float) -> Scenario:
     """Eight pictures at a time, the next eight when the last are answered, for `seconds` and at least 64 queries."""
-    return _streamed(engine, pictures, seconds, STREAMS)
+    return _run_stream(engine, pictures, seconds, STREAMS)
 
 
-def _streamed(engine: Engine, pictures: Array, seconds: float, streams: int) -> Scenario:
+def _run_stream(engine: Engine, pictures: Array, seconds: float, streams: int) -> Scenario:
     name = engine.inputs[0].name
     feeds = [{name: np.take(pictures, range(at, at + streams), axis=0, mode="wrap")} for at in range(len(pictures))]
     fastest_ns: float = min(_warm_up([partial(engine.infer, feed) for feed in feeds]))
@@ -66,16 +66,16 @@ def _streamed(engine: Engine, pictures: Array, seconds: float, streams: int) -> 
         engine.infer(feeds[samples[0].index])
         latencies_ms.append((perf_counter_ns() - began) / 1e6)
 
-    log: Log = {}
+    log: LoadGenLog = {}
     for headroom in HEADROOM:
         latencies_ms.clear()
         settings = _settings(getattr(lg.TestScenario, scenario), seconds)
         settings.min_query_count = QUERIES
-        settings.max_duration_ms = round(PATIENCE * seconds * 1000)
+        settings.max_duration_ms = round(MAX_DURATION_FACTOR * seconds * 1000)
         settings.single_stream_expected_latency_ns = round(fastest_ns / headroom)
         settings.multi_stream_expected_latency_ns = round(fastest_ns / headroom)
         settings.multi_stream_samples_per_query = streams
-        log = _run(settings, len(pictures), _Guarded(answer))
+        log = _run(settings, len(pictures), _GuardedCallback(answer))
         if log["result_min_duration_met"]:
             break
         fastest_ns = min(latencies_ms) * 1e6
@@ -98,7 +98,7 @@ def server(engine: Engine, pictures: Array, seconds: float, rate: float, limit_m
     def answer(samples: Sequence[Any]) -> None:
         engine.infer(feeds[samples[0].index])
 
-    guarded = _Guarded(answer)
+    guarded = _GuardedCallback(answer)
 
     def answered(samples: Sequence[Any], came_ns: int) -> None:
         guarded(samples)
@@ -106,7 +106,7 @@ def server(engine: Engine, pictures: Array, seconds: float, rate: float, limit_m
 
     settings = _settings(lg.TestScenario.Server, seconds)
     settings.min_query_count = QUERIES
-    settings.max_duration_ms = round(PATIENCE * seconds * 1000)
+    settings.max_duration_ms = round(MAX_DURATION_FACTOR * seconds * 1000)
     settings.server_target_qps = rate
     settings.server_target_latency_ns = round(limit_ms * 1e6)
     settings.server_target_latency_percentile = SERVER_PERCENTILE
@@ -130,7 +130,7 @@ def offline(engine: Engine, pictures: Array, seconds: float, batch: int = BATCH)
         chosen = [sample.index for sample in samples]
         engine.infer({name: pictures[np.resize(chosen, batch)]})
 
-    log: Log = {}
+    log: LoadGenLog = {}
     with ThreadPoolExecutor(engine.requests) as pool:
         once_ns = median(_warm_up([lambda: _at_once(pool, engine.requests, partial(engine.infer, filled))]))
         rate = 1e9 * batch * engine.requests / once_ns
@@ -138,7 +138,7 @@ def offline(engine: Engine, pictures: Array, seconds: float, batch: int = BATCH)
             settings = _settings(lg.TestScenario.Offline, seconds)
             settings.min_query_count = 1
             settings.offline_expected_qps = headroom * rate
-            guarded = _Guarded(answer)
+            guarded = _GuardedCallback(answer)
             log = _run(settings, len(pictures), guarded, partial(guarded.spread, pool=pool, batch=batch))
             rate = log["result_samples_per_second"]
             if log["result_min_duration_met"]:
@@ -152,11 +152,11 @@ def _at_once(pool: ThreadPoolExecutor, times: int, call: Callable[[], object]) -
         done.result()
 
 
-class _Guarded:
+class _GuardedCallback:
     """What LoadGen calls. It is C++: an exception must not cross it. The first is kept, what remains is answered at
     once so that the run ends, and _run raises it."""
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: AnswerSamples) -> None:
         self._answer = answer
         self.error: BaseException | None = None
 
@@ -178,8 +178,8 @@ class _Guarded:
 
 
 def _run(
-    settings: Any, pictures: int, guarded: _Guarded, issue: Callable[[Sequence[Any]], object] | None = None
-) -> Log:
+    settings: Any, pictures: int, guarded: _GuardedCallback, issue: Callable[[Sequence[Any]], object] | None = None
+) -> LoadGenLog:
     """Run LoadGen; its detail log as a dict. issue: what it calls, if not `guarded` itself. Raises what the engine
     raised."""
     with log_folder() as folder:
@@ -200,12 +200,12 @@ def _run(
         return read_log(folder / "mlperf_log_detail.txt")
 
 
-def read_log(path: Path) -> Log:
+def read_log(path: Path) -> LoadGenLog:
     """LoadGen's detail log: the last value of each key, and `errors`: what it complained of, in order.
 
     Some of its complaints hold a bare line break inside their JSON string: an entry goes on until the next marker.
     """
-    log: Log = {"errors": []}
+    log: LoadGenLog = {"errors": []}
     lenient = json.JSONDecoder(strict=False)
     for text in path.read_text(errors="replace").split(":::MLLOG ")[1:]:
         try:
@@ -224,7 +224,7 @@ def read_log(path: Path) -> Log:
 @contextmanager
 def log_folder() -> Iterator[Path]:
     """A folder for LoadGen's log, gone afterwards: memory before disk, for the root may be read-only."""
-    tried = [place for place in (os.environ.get("TMPDIR"), *PLACES) if place]
+    tried = [place for place in (os.environ.get("TMPDIR"), *LOG_FOLDERS) if place]
     for place in tried:
         try:
             folder = tempfile.TemporaryDirectory(prefix="loadgen-", dir=place)
@@ -256,7 +256,7 @@ def _warm_up(calls: Sequence[Callable[[], object]]) -> list[int]:
     return taken
 
 
-def _note(log: Log, queries: int | None) -> str:
+def _note(log: LoadGenLog, queries: int | None) -> str:
     """Why the run does not count; "" when it does."""
     reasons = [] if log["result_validity"] == "VALID" else [str(log.get("result_invalid_reason", ""))]
     if queries is not None and queries < QUERIES:
@@ -265,7 +265,7 @@ def _note(log: Log, queries: int | None) -> str:
     return said or ("LoadGen: INVALID, and it does not say why" if reasons else "")
 
 
-def _disagreement(log: Log, latencies_ms: Sequence[float]) -> str:
+def _disagreement(log: LoadGenLog, latencies_ms: Sequence[float]) -> str:
     ours, theirs = median(latencies_ms), log["result_50.00_percentile_latency_ns"] / 1e6
     if abs(theirs - ours) <= 0.05 + 0.05 * ours:
         return ""

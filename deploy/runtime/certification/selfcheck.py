@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import msgspec
 
+from deploy.runtime.certification.candidate_selection import meets_accuracy_threshold
 from deploy.runtime.certification.checks import check_preprocessing, golden_checks
-from deploy.runtime.certification.choose import above_floor
 from deploy.runtime.device.probe import missing_needs
-from deploy.runtime.engines import Settings, examined, serving_engine
+from deploy.runtime.engines import Settings, offline_checks, serving_engine
 from toolchain.errors import DeviceError
 from toolchain.records.bundle import Bundle
 from toolchain.records.certificate import Check
@@ -27,13 +27,13 @@ def run_selfcheck(bundle: Bundle, threads: int) -> SelfCheck:
         check_preprocessing(bundle),
     ]
     for one in manifest.candidates:
-        if above_floor(manifest, one):
-            found = examined(bundle.folder, one) if lacking else _answered(bundle, one, threads)
+        if meets_accuracy_threshold(manifest, one):
+            found = offline_checks(bundle.folder, one) if lacking else _engine_checks(bundle, one, threads)
             checks += [msgspec.structs.replace(check, name=f"{one.precision}: {check.name}") for check in found]
     return SelfCheck(bundle.digest, manifest.name, manifest.release, manifest.target, tuple(checks), lacking)
 
 
-def _answered(bundle: Bundle, one: Candidate, threads: int) -> Iterator[Check]:
+def _engine_checks(bundle: Bundle, one: Candidate, threads: int) -> Iterator[Check]:
     try:
         with serving_engine(bundle, Settings(threads), one.precision) as engine:
             yield Check("engine", True, engine.version, "one that opens it")

@@ -38,10 +38,10 @@ class Cuda:
         """The value that the call gives (a tuple of several; None of none); DeviceError, LostDevice."""
         error, *values = getattr(self.runtime, name)(*arguments)
         if int(error):
-            raise self._explained(name, int(error))
+            raise self._error(name, int(error))
         return values[0] if len(values) == 1 else tuple(values) or None
 
-    def _explained(self, name: str, code: int) -> DeviceError:
+    def _error(self, name: str, code: int) -> DeviceError:
         if code == NO_DRIVER:
             return DeviceError(f"no CUDA driver ({code}): {INSTALL}")
         if code == NO_DEVICE:
@@ -52,7 +52,7 @@ class Cuda:
             return LostDevice(f"CUDA error {code} in {name} ({words}): this process has lost the GPU; start it again")
         return DeviceError(f"CUDA error {code} in {name}: {words}")
 
-    def check(self) -> None:
+    def check_device(self) -> None:
         """DeviceError where there is no driver or no GPU."""
         self("cudaGetDeviceCount")
 
@@ -69,11 +69,11 @@ class Cuda:
         return 10 * int(major) + int(self("cudaDeviceGetAttribute", kind.cudaDevAttrComputeCapabilityMinor, 0))
 
 
-class Timing(NamedTuple):
+class GpuTiming(NamedTuple):
     """Of one answer on the GPU, ms: what is computed, and with the copies to and from it."""
 
     compute_ms: float
-    whole_ms: float
+    total_ms: float
 
 
 class _Buffer:
@@ -102,9 +102,9 @@ class Lane:
         inputs: Sequence[TensorSpec],
         outputs: Sequence[TensorSpec],
         launch: Launch,
-        captured: bool = True,
+        uses_graph: bool = True,
     ) -> None:
-        self._cuda, self._launch, self._captured = cuda, launch, captured
+        self._cuda, self._launch, self._uses_graph = cuda, launch, uses_graph
         self._warm, self._graph = False, 0
         self._stack = ExitStack()
         with self._stack:
@@ -115,18 +115,18 @@ class Lane:
             self._addresses = {buffer.name: buffer.device for buffer in (*self._inputs, *self._outputs)}
             self._stack = self._stack.pop_all()
 
-    def answer(self, arrays: Sequence[Array]) -> list[Array]:
+    def infer(self, arrays: Sequence[Array]) -> list[Array]:
         """Copies in, launch, copies out; returns arrays of their own."""
-        self._put(arrays)
+        self._fill_inputs(arrays)
         self._copy_in()
         self._run()
         self._copy_out()
         self._cuda("cudaStreamSynchronize", self.stream)
         return [buffer.host.copy() for buffer in self._outputs]
 
-    def timed(self, arrays: Sequence[Array]) -> Timing:
+    def measure(self, arrays: Sequence[Array]) -> GpuTiming:
         """One answer, measured on the GPU by events."""
-        self._put(arrays)
+        self._fill_inputs(arrays)
         with ExitStack() as stack:
             start, given, computed, end = (self._event(stack) for _ in range(4))
             self._cuda("cudaEventRecord", start, self.stream)
@@ -138,14 +138,14 @@ class Lane:
             self._cuda("cudaEventRecord", end, self.stream)
             self._cuda("cudaStreamSynchronize", self.stream)
             compute_ms = self._cuda("cudaEventElapsedTime", given, computed)
-            return Timing(float(compute_ms), float(self._cuda("cudaEventElapsedTime", start, end)))
+            return GpuTiming(float(compute_ms), float(self._cuda("cudaEventElapsedTime", start, end)))
 
     def _event(self, stack: ExitStack) -> int:
         made = int(self._cuda("cudaEventCreateWithFlags", 0))
         stack.callback(self._cuda.runtime.cudaEventDestroy, made)
         return made
 
-    def _put(self, arrays: Sequence[Array]) -> None:
+    def _fill_inputs(self, arrays: Sequence[Array]) -> None:
         for buffer, array in zip(self._inputs, arrays, strict=True):
             np.copyto(buffer.host, array, casting="no")
 
@@ -160,15 +160,15 @@ class Lane:
             self._cuda("cudaMemcpyAsync", buffer.pinned, buffer.device, buffer.bytes, way, self.stream)
 
     def _run(self) -> None:
-        if self._captured and self._warm and not self._graph:
-            self._graph = self._recorded()
+        if self._uses_graph and self._warm and not self._graph:
+            self._graph = self._capture_graph()
         if self._graph:
             self._cuda("cudaGraphLaunch", self._graph, self.stream)
         else:
             self._launch(self._addresses, self.stream)
         self._warm = True
 
-    def _recorded(self) -> int:
+    def _capture_graph(self) -> int:
         """The launch as a graph that can be replayed; thread-local capture, since other lanes go on meanwhile."""
         mode = self._cuda.runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
         self._cuda("cudaStreamBeginCapture", self.stream, mode)

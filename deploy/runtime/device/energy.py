@@ -13,27 +13,27 @@ from deploy.runtime.device.gpu import Gpu
 from deploy.runtime.metrics import family, sample
 
 POWERCAP = Path("/sys/class/powercap")
-Counter = tuple[float | None, float]  # joules, and the value at which it begins again, or 0
-Reading = tuple[Counter, ...]
+EnergyCounter = tuple[float | None, float]  # joules, and the value at which it begins again, or 0
+Reading = tuple[EnergyCounter, ...]
 
 
-class Source(NamedTuple):
+class EnergySource(NamedTuple):
     """`by`: rapl or nvml; `domain`: which part of the machine, as that names it."""
 
-    by: str
+    api: str
     domain: str
-    read: Callable[[], Counter]
+    read: Callable[[], EnergyCounter]
 
 
-class Meter:
+class EnergyMeter:
     """joules() between two readings; `source`: by what, or why not. gpu: what the bundle runs on, if not the CPU."""
 
     def __init__(self, gpu: Gpu | None = None, powercap: Path = POWERCAP) -> None:
-        packages, why = _packages(powercap)
-        counted = gpu is not None and gpu.joules() is not None
-        self.sources: list[Source] = list(packages)
+        packages, why = _rapl_sources(powercap)
+        counted = gpu is not None and gpu.read_joules() is not None
+        self.sources: list[EnergySource] = list(packages)
         if gpu is not None and counted:
-            self.sources.append(Source("nvml", gpu.name, partial(_consumed, gpu)))
+            self.sources.append(EnergySource("nvml", gpu.name, partial(_gpu_counter, gpu)))
         names = [f"RAPL, {len(packages)} package(s)"] * bool(packages) + ["NVML, 1 GPU"] * counted
         if gpu is not None and not counted:
             why = f"{why}; {gpu.name} has no energy counter"
@@ -42,17 +42,17 @@ class Meter:
     def read(self) -> Reading:
         return tuple(source.read() for source in self.sources)
 
-    def joules(self, before: Reading) -> float | None:
+    def joules_since(self, before: Reading) -> float | None:
         """Since `before`; None where one cannot be read. Right while no counter has begun again more than once."""
-        parts = [_since(then, now) for then, now in zip(before, self.read(), strict=True)]
+        parts = [_difference(then, now) for then, now in zip(before, self.read(), strict=True)]
         return sum(part for part in parts if part is not None) if parts and None not in parts else None
 
 
-class Totals:
+class EnergyTotals:
     """What each source has counted since this was made: a counter for Prometheus, right while it is asked for at least
     once for each time that the source's own begins again (every 20 minutes at 200 W, at the soonest)."""
 
-    def __init__(self, meter: Meter) -> None:
+    def __init__(self, meter: EnergyMeter) -> None:
         self._meter, self._last = meter, meter.read()
         self._joules = [0.0] * len(self._last)
 
@@ -61,19 +61,19 @@ class Totals:
         name, lines = "edge_energy_joules_total", []
         now = self._meter.read()
         for at, source in enumerate(self._meter.sources):
-            if (more := _since(self._last[at], now[at])) is not None:
+            if (more := _difference(self._last[at], now[at])) is not None:
                 self._joules[at] += more
-                lines.append(sample(name, self._joules[at], source=source.by, domain=source.domain))
+                lines.append(sample(name, self._joules[at], source=source.api, domain=source.domain))
         self._last = tuple(then if one[0] is None else one for then, one in zip(self._last, now, strict=True))
         return family(name, "counter", "Energy since the server was ready.", lines) if lines else ""
 
 
-def _since(before: Counter, after: Counter) -> float | None:
+def _difference(before: EnergyCounter, after: EnergyCounter) -> float | None:
     (then, _), (now, around) = before, after
     return None if now is None or then is None else now - then + ((around or then) if now < then else 0.0)
 
 
-def _packages(powercap: Path) -> tuple[list[Source], str]:
+def _rapl_sources(powercap: Path) -> tuple[list[EnergySource], str]:
     folders = [folder for folder in sorted(powercap.glob("intel-rapl:*")) if folder.name.count(":") == 1]
     folders = [folder for folder in folders if _name(folder) != "psys"]  # the whole platform, packages included
     if not folders:
@@ -85,7 +85,7 @@ def _packages(powercap: Path) -> tuple[list[Source], str]:
         return [], "RAPL counters are for root alone"
     except (OSError, ValueError) as error:
         return [], f"RAPL counters cannot be read ({error})"
-    return [Source("rapl", _name(folder), partial(_rapl, folder)) for folder in folders], ""
+    return [EnergySource("rapl", _name(folder), partial(_rapl_counter, folder)) for folder in folders], ""
 
 
 def _name(folder: Path) -> str:
@@ -94,7 +94,7 @@ def _name(folder: Path) -> str:
     return told.read_text().strip() if told.is_file() else folder.name
 
 
-def _rapl(folder: Path) -> Counter:
+def _rapl_counter(folder: Path) -> EnergyCounter:
     """None where the rights to read it were taken away since."""
     try:
         return _read_rapl(folder)
@@ -102,10 +102,10 @@ def _rapl(folder: Path) -> Counter:
         return None, 0.0
 
 
-def _read_rapl(folder: Path) -> Counter:
+def _read_rapl(folder: Path) -> EnergyCounter:
     joules = int((folder / "energy_uj").read_text()) / 1e6
     return joules, int((folder / "max_energy_range_uj").read_text()) / 1e6
 
 
-def _consumed(gpu: Gpu) -> Counter:
-    return gpu.joules(), 0.0
+def _gpu_counter(gpu: Gpu) -> EnergyCounter:
+    return gpu.read_joules(), 0.0

@@ -20,7 +20,7 @@ IDLE = "GpuIdle"  # it waits for work: nothing holds it down
 REASON = "nvmlClocksEventReason"
 
 
-class State(NamedTuple):
+class GpuState(NamedTuple):
     """At one moment."""
 
     clock_mhz: int | None
@@ -48,37 +48,37 @@ class Gpu:
 
     def figures(self) -> GpuFigures:
         """What it is; nothing measured yet."""
-        nvml, limit = self._nvml, self._told("nvmlDeviceGetEnforcedPowerLimit")
-        capability = self._told("nvmlDeviceGetCudaComputeCapability")
-        memory = self._told("nvmlDeviceGetMemoryInfo")
+        nvml, limit = self._nvml, self._query("nvmlDeviceGetEnforcedPowerLimit")
+        capability = self._query("nvmlDeviceGetCudaComputeCapability")
+        memory = self._query("nvmlDeviceGetMemoryInfo")
         return GpuFigures(
             name=self.name,
             driver=self.driver,
             capability=".".join(map(str, capability or ())),
             memory_bytes=int(memory.total) if memory else 0,
-            max_clock_mhz=self._told("nvmlDeviceGetMaxClockInfo", nvml.NVML_CLOCK_SM),
+            max_clock_mhz=self._query("nvmlDeviceGetMaxClockInfo", nvml.NVML_CLOCK_SM),
             power_limit_w=None if limit is None else limit / 1e3,
         )
 
-    def state(self) -> State:
-        nvml, power = self._nvml, self._told("nvmlDeviceGetPowerUsage")
-        return State(
-            self._told("nvmlDeviceGetClockInfo", nvml.NVML_CLOCK_SM),
+    def state(self) -> GpuState:
+        nvml, power = self._nvml, self._query("nvmlDeviceGetPowerUsage")
+        return GpuState(
+            self._query("nvmlDeviceGetClockInfo", nvml.NVML_CLOCK_SM),
             None if power is None else power / 1e3,
-            self._told("nvmlDeviceGetTemperature", nvml.NVML_TEMPERATURE_GPU),
-            self._reasons(self._told("nvmlDeviceGetCurrentClocksEventReasons") or 0),
+            self._query("nvmlDeviceGetTemperature", nvml.NVML_TEMPERATURE_GPU),
+            self._reasons(self._query("nvmlDeviceGetCurrentClocksEventReasons") or 0),
         )
 
-    def joules(self) -> float | None:
+    def read_joules(self) -> float | None:
         """Since the driver was loaded (Volta or newer)."""
-        found = self._told("nvmlDeviceGetTotalEnergyConsumption")
+        found = self._query("nvmlDeviceGetTotalEnergyConsumption")
         return None if found is None else found / 1e3
 
     def _reasons(self, flags: int) -> frozenset[str]:
         known = {name.removeprefix(REASON): getattr(self._nvml, name) for name in dir(self._nvml) if REASON in name}
         return frozenset(name for name, bit in known.items() if bit.bit_count() == 1 and flags & bit)
 
-    def _told(self, call: str, *arguments: Any) -> Any:
+    def _query(self, call: str, *arguments: Any) -> Any:
         """None where this GPU, or this driver, does not tell."""
         try:
             return getattr(self._nvml, call)(self._handle, *arguments)
@@ -86,7 +86,7 @@ class Gpu:
             return None
 
 
-def gpu(bus: str = "") -> Gpu | None:
+def find_gpu(bus: str = "") -> Gpu | None:
     """The GPU at this PCI address, or the first; None where NVML is not here or sees none."""
     try:
         library = import_module("pynvml")
@@ -98,15 +98,15 @@ def gpu(bus: str = "") -> Gpu | None:
     return None
 
 
-class Watch:
+class GpuMonitor:
     """Reads a GPU's state all the while its block runs."""
 
     def __init__(self, watched: Gpu) -> None:
         self._gpu, self._end = watched, Event()
-        self._states: list[State] = []
-        self._thread = Thread(target=self._look, name="gpu-watch", daemon=True)
+        self._states: list[GpuState] = []
+        self._thread = Thread(target=self._sample, name="gpu-watch", daemon=True)
 
-    def _look(self) -> None:
+    def _sample(self) -> None:
         while True:
             self._states.append(self._gpu.state())
             if self._end.wait(EVERY_S):
@@ -124,14 +124,14 @@ class Watch:
 
     def figures(self) -> GpuFigures:
         """After the block: what the GPU is, and did."""
-        clocks = self._seen(lambda state: None if IDLE in state.throttled else state.clock_mhz)
+        clocks = self._values(lambda state: None if IDLE in state.throttled else state.clock_mhz)
         return msgspec.structs.replace(
             self._gpu.figures(),
             clock_mhz=(int(min(clocks)), int(max(clocks))) if clocks else None,
-            power_w=max(self._seen(lambda state: state.power_w), default=None),
-            temperature_c=max(map(int, self._seen(lambda state: state.temperature_c)), default=None),
+            power_w=max(self._values(lambda state: state.power_w), default=None),
+            temperature_c=max(map(int, self._values(lambda state: state.temperature_c)), default=None),
             throttled=tuple(sorted({reason for state in self._states for reason in state.throttled} - {IDLE})),
         )
 
-    def _seen(self, of: Callable[[State], float | None]) -> list[float]:
+    def _values(self, of: Callable[[GpuState], float | None]) -> list[float]:
         return [found for state in self._states if (found := of(state)) is not None]

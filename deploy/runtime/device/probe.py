@@ -82,7 +82,7 @@ def cpu_model(root: Path = ROOT) -> str:
     return _cpu_model(cpuinfo(root))
 
 
-def threads(root: Path = ROOT) -> int:
+def default_threads(root: Path = ROOT) -> int:
     """Threads that an engine should use: what affinity and quota allow, the quota rounded down but never to 0.
 
     Rounded down, because threads beyond the quota spend a part of every period throttled, all of them at once.
@@ -92,9 +92,9 @@ def threads(root: Path = ROOT) -> int:
     return max(1, allowed if quota is None else min(allowed, floor(quota)))
 
 
-def missing_needs(needs: Needs, found: Fingerprint | None = None) -> str | None:
+def missing_needs(needs: Needs, known_device: Fingerprint | None = None) -> str | None:
     """A sentence that names what this device (or `found`) lacks of what a bundle needs; None when it has it all."""
-    device = found or fingerprint()
+    device = known_device or fingerprint()
     if needs.architecture != device.architecture:
         return (
             f"the bundle is for {needs.architecture}, this device is {device.architecture or 'unknown'}; "
@@ -114,7 +114,7 @@ def _missing_gpu(needs: Needs) -> str | None:
 
     try:
         cuda = Cuda()
-        cuda.check()
+        cuda.check_device()
         here = cuda.capability
     except DeviceError as error:
         return str(error)
@@ -166,10 +166,10 @@ def gpu_and_driver(root: Path = ROOT) -> tuple[str, str]:
     driver = next((word for word in words if word[0].isdigit() and "." in word), "")
     if models or driver or root != ROOT:
         return ", ".join(models), driver
-    return _asked_of_nvidia_smi()
+    return _query_nvidia_smi()
 
 
-def _asked_of_nvidia_smi() -> tuple[str, str]:
+def _query_nvidia_smi() -> tuple[str, str]:
     command = which("nvidia-smi")
     if command is None:
         return "", ""

@@ -24,19 +24,19 @@ def signing_key(mounted: Path | None, state: Path | None) -> SigningKey:
     """The mounted key; else the one on the volume, made there if there is none; else a new one. DeviceError for a file
     that holds no key."""
     if mounted is not None:
-        return _read(mounted)
+        return _read_key(mounted)
     if state is None:
         return SigningKey.generate()
     place = state / KEY
     if not place.is_file():
         try:
-            _keep(place, SigningKey.generate())
+            _create_key(place, SigningKey.generate())
         except OSError as error:
             raise DeviceError(f"{place}: cannot be written ({error.strerror}); mount a key: CERTIFICATE_KEY") from error
-    return _read(place)
+    return _read_key(place)
 
 
-def _keep(place: Path, key: SigningKey) -> None:
+def _create_key(place: Path, key: SigningKey) -> None:
     """Two containers that share a volume and start at once must end with one key: the first to link it wins."""
     temporary = place.with_name(f".{KEY}.{os.getpid()}.{os.urandom(4).hex()}")
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -49,7 +49,7 @@ def _keep(place: Path, key: SigningKey) -> None:
         temporary.unlink()
 
 
-def _read(place: Path) -> SigningKey:
+def _read_key(place: Path) -> SigningKey:
     try:
         seed = decode_base64(place.read_text().strip())
     except (OSError, UnicodeDecodeError, RecordError) as error:
@@ -62,7 +62,7 @@ def _read(place: Path) -> SigningKey:
     return SigningKey(seed)
 
 
-def signed(certificate: Certificate, key: SigningKey) -> Certificate:
+def sign_certificate(certificate: Certificate, key: SigningKey) -> Certificate:
     """The certificate with the public key and the signature."""
     named = msgspec.structs.replace(certificate, key=b64encode(bytes(key.verify_key)).decode(), signature="")
     signature = key.sign(signable_bytes(encode_record(named))).signature

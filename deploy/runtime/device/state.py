@@ -17,21 +17,21 @@ from toolchain.records.fingerprint import Fingerprint
 from toolchain.records.storage import decode_record, encode_record, write_atomically
 
 
-def writable(folder: Path | None) -> Path | None:
+def writable_folder(folder: Path | None) -> Path | None:
     """The folder, or None where nothing can be kept in it."""
     return folder if folder is not None and folder.is_dir() and os.access(folder, os.W_OK | os.X_OK) else None
 
 
-def _place(state: Path, bundle: str, device: Fingerprint, threads: int) -> Path:
+def _certificate_file(state: Path, bundle: str, device: Fingerprint, threads: int) -> Path:
     key = sha256(msgspec.json.encode((bundle, device, threads))).hexdigest()
     return state / f"certificate-{bundle[:12]}-{key[:16]}.json"
 
 
-def kept_certificate(state: Path | None, bundle: str, device: Fingerprint, threads: int) -> Certificate | None:
+def load_certificate(state: Path | None, bundle: str, device: Fingerprint, threads: int) -> Certificate | None:
     """The certificate of just this bundle on just this device, if it passed; one that cannot be read is made again."""
     if state is None:
         return None
-    place = _place(state, bundle, device, threads)
+    place = _certificate_file(state, bundle, device, threads)
     try:
         found = decode_record(place.read_bytes(), Certificate, str(place), FORMAT)
     except (OSError, RecordError):
@@ -39,14 +39,14 @@ def kept_certificate(state: Path | None, bundle: str, device: Fingerprint, threa
     return found if found.bundle == bundle and found.fingerprint == device and found.passed else None
 
 
-def chosen_here(bundle: Bundle, threads: int, state: Path | None) -> str:
+def chosen_precision(bundle: Bundle, threads: int, state: Path | None) -> str:
     """What this device serves, as its certificate on the volume has it; without one, the build's choice."""
-    kept = kept_certificate(writable(state), bundle.digest, fingerprint(), threads)
+    kept = load_certificate(writable_folder(state), bundle.digest, fingerprint(), threads)
     return kept.precision if kept else bundle.manifest.chosen
 
 
-def keep_certificate(state: Path | None, certificate: Certificate) -> None:
+def save_certificate(state: Path | None, certificate: Certificate) -> None:
     """For the next start, whether it passed or not: a person may want to read why it did not."""
     if state is not None:
-        place = _place(state, certificate.bundle, certificate.fingerprint, certificate.threads)
+        place = _certificate_file(state, certificate.bundle, certificate.fingerprint, certificate.threads)
         write_atomically(place, encode_record(certificate))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, Self, runtime_checkable
 
 import msgspec
 
-from deploy.runtime.device.gpu import Gpu, gpu
+from deploy.runtime.device.gpu import Gpu, find_gpu
 from toolchain.errors import DeviceError
 from toolchain.records.bundle import Bundle
 from toolchain.records.certificate import Check
@@ -17,7 +17,7 @@ from toolchain.records.manifest import Candidate
 from toolchain.records.tensors import Array, Feeds, TensorSpec
 
 if TYPE_CHECKING:
-    from deploy.runtime.device.cuda import Timing
+    from deploy.runtime.device.cuda import GpuTiming
 
 CLOSED = "the engine is closed: infer() was called after its `with` block"
 TABLE = {
@@ -28,7 +28,7 @@ TABLE = {
 }
 Hint = Literal["latency", "throughput"]
 # Whose requests are soonest answered one at a time by all threads, and most of them are by a thread each
-TWO_FORMS = ("openvino", "onnxruntime")
+DUAL_ENGINE_BACKENDS = ("openvino", "onnxruntime")
 
 
 def cache_folder() -> Path | None:
@@ -58,8 +58,8 @@ class Engine(Protocol):
     outputs: tuple[TensorSpec, ...]
     version: str
     requests: int  # how many infer() calls at once keep it busy
-    forms: tuple[int, ...]  # batches that it is made for
-    fills: bool  # whether other batches fill up a form; False: they are answered in pieces
+    batch_sizes: tuple[int, ...]  # batches that it is made for
+    pads_batches: bool  # whether other batches fill up a form; False: they are answered in pieces
 
     def infer(self, feeds: Feeds) -> dict[str, Array]: ...
     def __enter__(self) -> Self: ...
@@ -68,36 +68,36 @@ class Engine(Protocol):
     ) -> None: ...
 
 
-Found = Callable[[dict[str, Array] | Exception], None]
+OnResult = Callable[[dict[str, Array] | Exception], None]
 
 
 @runtime_checkable
-class CallsBack(Engine, Protocol):
+class AsyncEngine(Engine, Protocol):
     """What an engine has that need not be waited for."""
 
-    held: int  # how many calls it takes at once: some wait in it, so that it is busy while nobody looks
+    max_in_flight: int  # how many calls it takes at once: some wait in it, so that it is busy while nobody looks
 
-    def start(self, feeds: Feeds, found: Found) -> None:
+    def start(self, feeds: Feeds, on_result: OnResult) -> None:
         """Begin on `feeds`; `found` is called once, with the outputs or why there are none, on a thread of the engine's
         that waits for it. The caller sees to it that no more than `held` calls run at once, these and infer()'s."""
 
 
 @runtime_checkable
-class OnGpu(Protocol):
+class GpuEngine(Protocol):
     """What an engine on a GPU has beside. bus: the GPU's PCI address."""
 
     bus: str
 
-    def timed(self, feeds: Feeds) -> "Timing":
+    def measure(self, feeds: Feeds) -> "GpuTiming":
         """One answer, measured on the GPU."""
 
 
 def gpu_of(engine: Engine) -> Gpu | None:
     """The GPU that `engine` runs on; None for one that runs on the CPU."""
-    return gpu(engine.bus) if isinstance(engine, OnGpu) else None
+    return find_gpu(engine.bus) if isinstance(engine, GpuEngine) else None
 
 
-class Opener(Protocol):
+class EngineModule(Protocol):
     """The module of an engine."""
 
     def open_engine(self, folder: Path, candidate: Candidate, settings: Settings) -> Engine: ...
@@ -107,11 +107,11 @@ def open_engine(folder: Path, candidate: Candidate, settings: Settings) -> Engin
     """The engine that runs `candidate`, whose files lie in `folder`; DeviceError when it cannot run here."""
     if candidate.backend not in TABLE:
         raise DeviceError(f"no engine '{candidate.backend}' in this container; it has: {', '.join(TABLE)}")
-    module: Opener = import_module(TABLE[candidate.backend])
+    module: EngineModule = import_module(TABLE[candidate.backend])
     return module.open_engine(folder, candidate, settings)
 
 
-def examined(folder: Path, candidate: Candidate) -> tuple[Check, ...]:
+def offline_checks(folder: Path, candidate: Candidate) -> tuple[Check, ...]:
     """What can be told of `candidate` without the device that it is for: nothing, of an engine that needs none."""
     look = getattr(import_module(TABLE[candidate.backend]), "examined", None)
     return tuple(look(folder, candidate)) if look else ()
@@ -123,9 +123,9 @@ def serving_engine(bundle: Bundle, settings: Settings, precision: str | None = N
     return open_engine(bundle.folder, candidate, settings)
 
 
-def serving_forms(bundle: Bundle, settings: Settings, precision: str) -> tuple[Engine, Engine | None]:
+def serving_engines(bundle: Bundle, settings: Settings, precision: str) -> tuple[Engine, Engine | None]:
     """The engine for a request that is alone and the one for many at once; None: one serves both."""
     most = serving_engine(bundle, msgspec.structs.replace(settings, hint="throughput"), precision)
-    if settings.threads == 1 or bundle.manifest.candidate(precision).backend not in TWO_FORMS:
+    if settings.threads == 1 or bundle.manifest.candidate(precision).backend not in DUAL_ENGINE_BACKENDS:
         return most, None
     return serving_engine(bundle, msgspec.structs.replace(settings, hint="latency"), precision), most

@@ -13,10 +13,10 @@ from pathlib import Path
 
 from toolchain.records.storage import write_atomically
 
-KEPT = 24
+MAX_FILES = 24
 
 
-class Store:
+class CompileCache:
     """folder: made when first needed; None: nothing is kept."""
 
     def __init__(self, folder: Path | None) -> None:
@@ -43,10 +43,10 @@ class Store:
             write_atomically(self.folder / name, sha256(content).digest() + content)
             self._prune()
         except OSError as error:
-            self._complain(error)
+            self._warn(error)
 
     @contextmanager
-    def alone(self, name: str) -> Iterator[None]:
+    def exclusive(self, name: str) -> Iterator[None]:
         """One process at a time; the others wait until it is done, or gone. None waits where nothing can be kept."""
         try:
             if self.folder is None:
@@ -55,7 +55,7 @@ class Store:
             lock = (self.folder / f"{name}.lock").open("w")
         except OSError as error:
             if self.folder is not None:
-                self._complain(error)
+                self._warn(error)
             yield
             return
         with lock:
@@ -65,9 +65,9 @@ class Store:
     def _prune(self) -> None:
         assert self.folder is not None
         files = [path for path in self.folder.iterdir() if path.is_file() and path.suffix != ".lock"]
-        for path in sorted(files, key=lambda path: path.stat().st_mtime, reverse=True)[KEPT:]:
+        for path in sorted(files, key=lambda path: path.stat().st_mtime, reverse=True)[MAX_FILES:]:
             path.unlink(missing_ok=True)
 
-    def _complain(self, error: OSError) -> None:
+    def _warn(self, error: OSError) -> None:
         print(f"nothing is kept in {self.folder} ({error.strerror}): it is made again next time", file=sys.stderr)
         self.folder = None

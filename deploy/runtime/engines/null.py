@@ -26,8 +26,8 @@ class NullArtifact(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class NullEngine:
     version = VERSION
     requests = 1
-    forms = (1, 8, 32)
-    fills = True
+    batch_sizes = (1, 8, 32)
+    pads_batches = True
 
     def __init__(self, artifact: NullArtifact) -> None:
         self.inputs, self.outputs = artifact.inputs, artifact.outputs

@@ -29,8 +29,8 @@ DTYPES: dict[str, DType] = {
 class OnnxRuntimeEngine:
     """See Engine. It knows no forms: any batch costs by its rows."""
 
-    forms = (1, 8, 32)
-    fills = True
+    batch_sizes = (1, 8, 32)
+    pads_batches = True
 
     def __init__(self, session: Any, version: str, requests: int) -> None:
         self._session = session

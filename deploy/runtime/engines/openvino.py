@@ -25,7 +25,7 @@ from typing import Any, Self
 import numpy as np
 
 from deploy.runtime.device.probe import cpu_isa, cpu_model
-from deploy.runtime.engines import CLOSED, Found, Settings
+from deploy.runtime.engines import CLOSED, OnResult, Settings
 from toolchain.errors import DeviceError, RecordError
 from toolchain.records.manifest import Candidate
 from toolchain.records.packed_weights import unpacked
@@ -44,137 +44,139 @@ HINTS = {
 }
 BF16 = ("avx512_bf16", "bf16")  # x86's instructions, ARM's
 PACKED = ".packed"
-FORMS = (32, 8, 1)  # batches, the largest first; as in TensorRT profiles
-_STAYS = local()
-AS_IS = 0  # the form of a graph whose batch is fixed already, or that has other free axes
+BATCH_SIZES = (32, 8, 1)  # batches, the largest first; as in TensorRT profiles
+_THREAD = local()
+UNRESHAPED = 0  # the form of a graph whose batch is fixed already, or that has other free axes
 
 
-def _stay() -> None:
+def _keep_thread_state() -> None:
     """Keep Python's state of this thread of OpenVINO's: else it is made and dropped at each call back, and with it
     a mapping of memory, for which every core is interrupted."""
-    if not hasattr(_STAYS, "state"):
-        _STAYS.state = pythonapi.PyGILState_Ensure()
+    if not hasattr(_THREAD, "state"):
+        _THREAD.state = pythonapi.PyGILState_Ensure()
 
 
-class _Request:
+class _InferRequest:
     """An InferRequest and its memory, which is looked up once where the form has fixed shapes."""
 
     def __init__(self, request: Any, fixed: bool) -> None:
         self._request, self._fixed = request, fixed
         self._inputs = [tensor.data for tensor in request.input_tensors] if fixed else []
         self._outputs = [tensor.data for tensor in request.output_tensors] if fixed else []
-        self._done: Callable[[list[Array]], None] | None = None
+        self._on_done: Callable[[list[Array]], None] | None = None
 
-    def answer(self, arrays: list[Array]) -> list[Array]:
-        self._done = None
+    def infer(self, arrays: list[Array]) -> list[Array]:
+        self._on_done = None
         self._begin(arrays)
         self._request.wait()
-        return self._copied()
+        return self._copy_outputs()
 
     def start(self, arrays: list[Array], done: Callable[[list[Array]], None]) -> None:
         """`done` is called with the outputs, on a thread of OpenVINO's; never if that fails (so are its bindings)."""
-        if self._done is None:
-            self._request.set_callback(self._called, None)
-        self._done = done
+        if self._on_done is None:
+            self._request.set_callback(self._on_complete, None)
+        self._on_done = done
         self._begin(arrays)
 
-    def _called(self, _: None) -> None:
-        _stay()
-        if self._done is not None:
-            self._done(self._copied())
+    def _on_complete(self, _: None) -> None:
+        _keep_thread_state()
+        if self._on_done is not None:
+            self._on_done(self._copy_outputs())
 
     def _begin(self, arrays: list[Array]) -> None:
-        for view, array in zip(self._inputs if self._fixed else self._shaped(arrays), arrays, strict=True):
+        for view, array in zip(self._inputs if self._fixed else self._resize_inputs(arrays), arrays, strict=True):
             np.copyto(view, array)
         self._request.start_async()
 
-    def _copied(self) -> list[Array]:
+    def _copy_outputs(self) -> list[Array]:
         outputs = self._outputs if self._fixed else [tensor.data for tensor in self._request.output_tensors]
         return [view.copy() for view in outputs]
 
-    def _shaped(self, arrays: list[Array]) -> list[Array]:
+    def _resize_inputs(self, arrays: list[Array]) -> list[Array]:
         tensors = self._request.input_tensors
         for tensor, array in zip(tensors, arrays, strict=True):
             tensor.shape = array.shape
         return [tensor.data for tensor in tensors]
 
 
-Requests = dict[int, _Request]  # one for each form that was needed so far
+RequestSet = dict[int, _InferRequest]  # one for each form that was needed so far
 
 
 class OpenVinoEngine:
     """See Engine. At most `held` calls run at once, whatever their batch; the next one waits for its turn."""
 
-    fills = False
+    pads_batches = False
 
     def __init__(self, core: Any, model: Path, properties: Mapping[str, Any], version: str) -> None:
         self._core, self._model, self._properties = core, model, properties
         graph = read_graph(core, model)
         self.inputs, self.outputs = _specs(graph.inputs), _specs(graph.outputs)
         self.version = version
-        self._specialised = all(spec.shape.count(None) == 1 and spec.shape[0] is None for spec in self.inputs)
-        self.forms = tuple(sorted(FORMS)) if self._specialised else (1,)
-        self._forms: dict[int, Any] = {}
+        self._is_reshaped = all(spec.shape.count(None) == 1 and spec.shape[0] is None for spec in self.inputs)
+        self.batch_sizes = tuple(sorted(BATCH_SIZES)) if self._is_reshaped else (1,)
+        self._compiled_models: dict[int, Any] = {}
         self._compiling = Lock()
-        first = self._compiled(FORMS[-1] if self._specialised else AS_IS, graph)
+        first = self._compile(BATCH_SIZES[-1] if self._is_reshaped else UNRESHAPED, graph)
         streams = first.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
         # One more than streams: while an answer is copied out, the stream has the next picture already. And one for the
         # time in which nobody looks whether there is an answer (patience.py).
         crowd = properties["PERFORMANCE_HINT"] == "THROUGHPUT"
-        self.requests, self.held = (streams + 1, streams + 2) if crowd else (streams, streams)
-        self._waiting = ThreadPoolExecutor(self.requests, thread_name_prefix="pieces")
-        self._free: SimpleQueue[Requests | None] = SimpleQueue()
-        for _ in range(self.held):
+        self.requests, self.max_in_flight = (streams + 1, streams + 2) if crowd else (streams, streams)
+        self._waiters = ThreadPoolExecutor(self.requests, thread_name_prefix="pieces")
+        self._free: SimpleQueue[RequestSet | None] = SimpleQueue()
+        for _ in range(self.max_in_flight):
             self._free.put({})
 
     def infer(self, feeds: Feeds) -> dict[str, Array]:
         arrays = [feeds[spec.name] for spec in self.inputs]
-        with self._turn() as requests:
-            if not self._specialised:
-                found = [self._request(requests, AS_IS).answer(arrays)]
+        with self._claim_requests() as requests:
+            if not self._is_reshaped:
+                found = [self._request(requests, UNRESHAPED).infer(arrays)]
             else:
                 found = [
-                    self._request(requests, size).answer([array[start : start + size] for array in arrays])
-                    for start, size in pieces(arrays[0].shape[0])
+                    self._request(requests, size).infer([array[start : start + size] for array in arrays])
+                    for start, size in split_batch(arrays[0].shape[0])
                 ]
         answers = found[0] if len(found) == 1 else [np.concatenate(parts) for parts in zip(*found, strict=True)]
         return {spec.name: array for spec, array in zip(self.outputs, answers, strict=True)}
 
-    def start(self, feeds: Feeds, found: Found) -> None:
+    def start(self, feeds: Feeds, on_result: OnResult) -> None:
         """See CallsBack. What takes several pieces, or a form that is not compiled yet, is waited for on a thread."""
         arrays = [feeds[spec.name] for spec in self.inputs]
-        form = arrays[0].shape[0] if self._specialised else AS_IS
-        if form not in self._forms:
-            self._waiting.submit(self._infer_for, feeds, found)
+        form = arrays[0].shape[0] if self._is_reshaped else UNRESHAPED
+        if form not in self._compiled_models:
+            self._waiters.submit(self._infer_and_report, feeds, on_result)
             return
         requests = self._free.get()
         try:
             if requests is None:
                 raise DeviceError(CLOSED)
-            self._request(requests, form).start(arrays, partial(self._started, requests, found))
+            self._request(requests, form).start(arrays, partial(self._on_outputs, requests, on_result))
         except BaseException:
             self._free.put(None if requests is None else {})
             raise
 
-    def _started(self, requests: Requests, found: Found, answers: list[Array]) -> None:
+    def _on_outputs(self, requests: RequestSet, on_result: OnResult, answers: list[Array]) -> None:
         self._free.put(requests)
-        found({spec.name: array for spec, array in zip(self.outputs, answers, strict=True)})
+        on_result({spec.name: array for spec, array in zip(self.outputs, answers, strict=True)})
 
-    def _infer_for(self, feeds: Feeds, found: Found) -> None:
+    def _infer_and_report(self, feeds: Feeds, on_result: OnResult) -> None:
         try:
             outputs = self.infer(feeds)
         except Exception as error:
-            found(error)
+            on_result(error)
         else:
-            found(outputs)
+            on_result(outputs)
 
-    def _request(self, requests: Requests, form: int) -> _Request:
-        if form not in requests:
-            requests[form] = _Request(self._compiled(form).create_infer_request(), fixed=form != AS_IS)
-        return requests[form]
+    def _request(self, requests: RequestSet, batch_size: int) -> _InferRequest:
+        if batch_size not in requests:
+            requests[batch_size] = _InferRequest(
+                self._compile(batch_size).create_infer_request(), fixed=batch_size != UNRESHAPED
+            )
+        return requests[batch_size]
 
     @contextmanager
-    def _turn(self) -> Iterator[Requests]:
+    def _claim_requests(self) -> Iterator[RequestSet]:
         requests = self._free.get()
         try:
             if requests is None:
@@ -187,14 +189,14 @@ class OpenVinoEngine:
         finally:
             self._free.put(requests)
 
-    def _compiled(self, form: int, graph: Any = None) -> Any:
+    def _compile(self, batch_size: int, graph: Any = None) -> Any:
         with self._compiling:
-            if form not in self._forms:
+            if batch_size not in self._compiled_models:
                 graph = read_graph(self._core, self._model) if graph is None else graph
-                if form != AS_IS:
-                    graph.reshape({spec.name: [form, *spec.shape[1:]] for spec in self.inputs})
-                self._forms[form] = self._core.compile_model(graph, "CPU", dict(self._properties))
-            return self._forms[form]
+                if batch_size != UNRESHAPED:
+                    graph.reshape({spec.name: [batch_size, *spec.shape[1:]] for spec in self.inputs})
+                self._compiled_models[batch_size] = self._core.compile_model(graph, "CPU", dict(self._properties))
+            return self._compiled_models[batch_size]
 
     def __enter__(self) -> Self:
         return self
@@ -202,16 +204,16 @@ class OpenVinoEngine:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for _ in range(self.held):  # waits for the calls that are still running
+        for _ in range(self.max_in_flight):  # waits for the calls that are still running
             self._free.get()
         self._free.put(None)
-        self._forms.clear()
+        self._compiled_models.clear()
 
 
-def pieces(batch: int) -> Iterator[tuple[int, int]]:
+def split_batch(batch: int) -> Iterator[tuple[int, int]]:
     """(start, size) of the forms that a batch is answered with: 45 is 32, 8 and five times 1."""
     start = 0
-    for size in FORMS:
+    for size in BATCH_SIZES:
         while batch - start >= size:
             yield start, size
             start += size

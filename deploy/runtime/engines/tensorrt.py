@@ -18,17 +18,16 @@ from typing import Any, Self
 
 import numpy as np
 
-from deploy.runtime.device.cuda import Cuda, Lane, Launch, Timing
+from deploy.runtime.device.cuda import Cuda, GpuTiming, Lane, Launch
 from deploy.runtime.engines import CLOSED, Settings
-from deploy.runtime.engines.compile_cache import Store
-from deploy.runtime.engines.tensorrt_classic import plan_of, refuse_seen_float
-from deploy.runtime.engines.tensorrt_plan import Library, first_error, library, one_line
+from deploy.runtime.engines.compile_cache import CompileCache
+from deploy.runtime.engines.tensorrt_classic import load_or_build_plan, refuse_float_convolutions
+from deploy.runtime.engines.tensorrt_plan import TensorRtLibrary, first_error, load_library, one_line
 from toolchain.errors import DeviceError, LostDevice
-from toolchain.records import tensorrt_layers as audit
 from toolchain.records.certificate import Check
 from toolchain.records.manifest import Candidate
 from toolchain.records.storage import read_record
-from toolchain.records.tensorrt_layers import PlanSpec
+from toolchain.records.tensorrt_layers import FORMAT, PlanSpec
 from toolchain.records.tensors import Array, Feeds, TensorSpec
 
 REBUILD = "build it for this one: toolchain build RECIPE --target=tensorrt"
@@ -41,82 +40,86 @@ Lanes = dict[int, Lane]  # by batch
 class TensorRtEngine:
     """See Engine. At most `requests` calls run at once. Once the GPU is lost every call raises LostDevice."""
 
-    fills = True
+    pads_batches = True
 
-    def __init__(self, cuda: Cuda, found: Library, plan: Any, settings: Settings, digest: str = "") -> None:
+    def __init__(self, cuda: Cuda, library: TensorRtLibrary, plan: Any, settings: Settings, digest: str = "") -> None:
         """digest: of the plan, under which what TensorRT for RTX compiles for it on this device is kept."""
-        self._cuda, self._found, self._plan = cuda, found, plan
-        self._store, self._cache_name = Store(settings.cache), f"tensorrt-rtx-{digest[:24]}.cache"
-        self._config, self._cache = _configured(found, plan, self._store.read(self._cache_name))
+        self._cuda, self._library, self._plan = cuda, library, plan
+        self._store, self._cache_name = CompileCache(settings.cache), f"tensorrt-rtx-{digest[:24]}.cache"
+        self._config, self._cache = _runtime_config(library, plan, self._store.read(self._cache_name))
         names = [plan.get_tensor_name(place) for place in range(plan.num_io_tensors)]
-        mode = found.trt.TensorIOMode.INPUT
-        self.inputs = tuple(_spec(found, plan, name) for name in names if plan.get_tensor_mode(name) == mode)
-        self.outputs = tuple(_spec(found, plan, name) for name in names if plan.get_tensor_mode(name) != mode)
+        mode = library.trt.TensorIOMode.INPUT
+        self.inputs = tuple(_spec(library, plan, name) for name in names if plan.get_tensor_mode(name) == mode)
+        self.outputs = tuple(_spec(library, plan, name) for name in names if plan.get_tensor_mode(name) != mode)
         ends = plan.get_tensor_profile_shape(self.inputs[0].name, 0)
-        self.forms = tuple(sorted({int(shape[0]) for shape in ends}))
-        self.version, self.requests, self.bus = found.version, LANES[settings.hint], cuda.bus
+        self.batch_sizes = tuple(sorted({int(shape[0]) for shape in ends}))
+        self.version, self.requests, self.bus = library.version, LANES[settings.hint], cuda.bus
         self._lost = ""
         self._making = Lock()
-        self._opened = ExitStack()
+        self._stack = ExitStack()
         self._free: SimpleQueue[Lanes | None] = SimpleQueue()
         for _ in range(self.requests):
             self._free.put({})
 
     def infer(self, feeds: Feeds) -> dict[str, Array]:
         arrays = [feeds[spec.name] for spec in self.inputs]
-        with self._turn() as lanes:
+        with self._claim_lanes() as lanes:
             found = [
-                self._answered(lanes, form, [array[start : start + size] for array in arrays], size)
-                for start, size, form in filled(arrays[0].shape[0], self.forms)
+                self._infer_padded(lanes, form, [array[start : start + size] for array in arrays], size)
+                for start, size, form in split_padded(arrays[0].shape[0], self.batch_sizes)
             ]
         answers = found[0] if len(found) == 1 else [np.concatenate(parts) for parts in zip(*found, strict=True)]
         return {spec.name: array for spec, array in zip(self.outputs, answers, strict=True)}
 
-    def timed(self, feeds: Feeds) -> Timing:
+    def measure(self, feeds: Feeds) -> GpuTiming:
         """Of one batch that is one of the plan's forms."""
         arrays = [feeds[spec.name] for spec in self.inputs]
-        with self._turn() as lanes:
-            return self._at(lanes, arrays[0].shape[0]).timed(arrays)
+        with self._claim_lanes() as lanes:
+            return self._lane(lanes, arrays[0].shape[0]).measure(arrays)
 
-    def inspected(self) -> str:
+    def inspector_json(self) -> str:
         """The layers of the plan, as TensorRT's inspector words them: JSON."""
         inspector = self._plan.create_engine_inspector()
-        return str(inspector.get_engine_information(self._found.trt.LayerInformationFormat.JSON))
+        return str(inspector.get_engine_information(self._library.trt.LayerInformationFormat.JSON))
 
-    def _at(self, lanes: Lanes, form: int) -> Lane:
+    def _lane(self, lanes: Lanes, batch_size: int) -> Lane:
         """A form is compiled at its first answer, and what was compiled is kept at once: processes get killed."""
-        if form not in lanes:
-            lane = self._lane(form)
-            lane.answer([_zeros(spec, form) for spec in self.inputs])
-            lanes[form] = lane
+        if batch_size not in lanes:
+            lane = self._make_lane(batch_size)
+            lane.infer([_zeros(spec, batch_size) for spec in self.inputs])
+            lanes[batch_size] = lane
             if self._cache is not None:
                 self._store.write(self._cache_name, bytes(self._cache.serialize()))
-        return lanes[form]
+        return lanes[batch_size]
 
-    def _answered(self, lanes: Lanes, form: int, arrays: Sequence[Array], size: int) -> list[Array]:
-        lane = self._at(lanes, form)
-        if size == form:
-            return lane.answer(arrays)
-        padded = [np.concatenate([array, np.zeros((form - size, *array.shape[1:]), array.dtype)]) for array in arrays]
-        return [answer[:size] for answer in lane.answer(padded)]
+    def _infer_padded(self, lanes: Lanes, batch_size: int, arrays: Sequence[Array], size: int) -> list[Array]:
+        lane = self._lane(lanes, batch_size)
+        if size == batch_size:
+            return lane.infer(arrays)
+        padded = [
+            np.concatenate([array, np.zeros((batch_size - size, *array.shape[1:]), array.dtype)]) for array in arrays
+        ]
+        return [answer[:size] for answer in lane.infer(padded)]
 
-    def _lane(self, form: int) -> Lane:
+    def _make_lane(self, batch_size: int) -> Lane:
         with self._making:  # contexts are made one at a time
             context = self._plan.create_execution_context(self._config)
             if context is None:
-                raise DeviceError(f"{self.version} makes no execution context for a batch of {form}: out of memory?")
+                raise DeviceError(
+                    f"{self.version} makes no execution context for a batch of {batch_size}: out of memory?"
+                )
             for spec in self.inputs:
-                if not context.set_input_shape(spec.name, (form, *spec.shape[1:])):
-                    raise DeviceError(f"{self.version} refuses a batch of {form} for {spec.name}; {REBUILD}")
+                if not context.set_input_shape(spec.name, (batch_size, *spec.shape[1:])):
+                    raise DeviceError(f"{self.version} refuses a batch of {batch_size} for {spec.name}; {REBUILD}")
             inputs, outputs = (
-                [TensorSpec(spec.name, spec.dtype, (form, *spec.shape[1:])) for spec in specs]
+                [TensorSpec(spec.name, spec.dtype, (batch_size, *spec.shape[1:])) for spec in specs]
                 for specs in (self.inputs, self.outputs)
             )
-            captured = not self._found.ahead_of_time
-            return self._opened.enter_context(Lane(self._cuda, inputs, outputs, _launch(context), captured))
+            captured = not self._library.ahead_of_time
+            return self._stack.enter_context(Lane(self._cuda, inputs, outputs, _launch(context), captured))
 
     @contextmanager
-    def _turn(self) -> Iterator[Lanes]:
+    def _claim_lanes(self) -> Iterator[Lanes]:
         lanes = self._free.get()
         try:
             if self._lost:
@@ -139,19 +142,19 @@ class TensorRtEngine:
         for _ in range(self.requests):  # waits for the calls that are still running
             self._free.get()
         self._free.put(None)
-        self._opened.close()
+        self._stack.close()
 
 
-def filled(batch: int, forms: Sequence[int]) -> Iterator[tuple[int, int, int]]:
+def split_padded(batch: int, sizes: Sequence[int]) -> Iterator[tuple[int, int, int]]:
     """(start, size, form) of the forms that a batch is answered with, the largest first. A form is filled up where more
     than half of it is used, and the smallest where nothing else is left: of 1, 8 and 32, 45 is 32, 8 and 5 in 8."""
     start = 0
-    for form in sorted(forms, reverse=True):
+    for form in sorted(sizes, reverse=True):
         while batch - start >= form:
             yield start, form, form
             start += form
         left = batch - start
-        if left * 2 > form or (left and form == min(forms)):
+        if left * 2 > form or (left and form == min(sizes)):
             yield start, left, form
             return
 
@@ -160,25 +163,25 @@ def open_engine(folder: Path, candidate: Candidate, settings: Settings) -> Tenso
     """The engine of `candidate`; DeviceError in a line: no driver, no GPU, or a plan for another GPU or version."""
     file = folder / candidate.files[0]
     cuda = Cuda()
-    cuda.check()
+    cuda.check_device()
     if file.suffix == ".onnx":
-        return _classic(cuda, folder, candidate, settings)
-    return _opened(cuda, library("rtx"), file.read_bytes(), file.name, settings)
+        return _open_classic(cuda, folder, candidate, settings)
+    return _open_plan(cuda, load_library("rtx"), file.read_bytes(), file.name, settings)
 
 
-def examined(folder: Path, candidate: Candidate) -> Iterator[Check]:
+def offline_checks(folder: Path, candidate: Candidate) -> Iterator[Check]:
     """Without a GPU: whether the library loads, and whether the plan is one of its version. TensorRT names another
     version before it looks for the GPU."""
     file = folder / candidate.files[0]
     expected = "a TensorRT that loads and can read it"
     try:
-        found = library("classic" if file.suffix == ".onnx" else "rtx")
+        found = load_library("classic" if file.suffix == ".onnx" else "rtx")
     except DeviceError as error:
         yield Check("engine", False, str(error), expected)
         return
     if found.ahead_of_time:
         content = file.read_bytes()
-        with found.listened() as heard:
+        with found.capture_log() as heard:
             runtime = found.trt.Runtime(found.logger)
             runtime.get_engine_validity(content[: runtime.engine_header_size])
         complaints = [one_line(one.text) for one in heard if "created with" in one.text]
@@ -188,57 +191,57 @@ def examined(folder: Path, candidate: Candidate) -> Iterator[Check]:
     yield Check("engine", True, f"{found.version}, {file.name}", expected)
 
 
-def _classic(cuda: Cuda, folder: Path, candidate: Candidate, settings: Settings) -> TensorRtEngine:
-    found, (name, order_name) = library("classic"), candidate.files
-    order = read_record(folder / order_name, PlanSpec, audit.FORMAT)
+def _open_classic(cuda: Cuda, folder: Path, candidate: Candidate, settings: Settings) -> TensorRtEngine:
+    found, (name, order_name) = load_library("classic"), candidate.files
+    order = read_record(folder / order_name, PlanSpec, FORMAT)
 
     def speed(content: bytes) -> float:
-        with _opened(cuda, found, content, name, settings) as engine:
-            feeds = {spec.name: _zeros(spec, engine.forms[0]) for spec in engine.inputs}
-            return median(engine.timed(feeds).compute_ms for _ in range(TIMED))
+        with _open_plan(cuda, found, content, name, settings) as engine:
+            feeds = {spec.name: _zeros(spec, engine.batch_sizes[0]) for spec in engine.inputs}
+            return median(engine.measure(feeds).compute_ms for _ in range(TIMED))
 
-    content = plan_of(found, (folder / name).read_bytes(), order, Store(settings.cache), speed)
-    engine = _opened(cuda, found, content, name, settings)
-    refuse_seen_float(engine.inspected(), order)
+    content = load_or_build_plan(found, (folder / name).read_bytes(), order, CompileCache(settings.cache), speed)
+    engine = _open_plan(cuda, found, content, name, settings)
+    refuse_float_convolutions(engine.inspector_json(), order)
     return engine
 
 
-def _opened(cuda: Cuda, found: Library, content: bytes, name: str, settings: Settings) -> TensorRtEngine:
-    with found.listened() as heard:
-        runtime = found.trt.Runtime(found.logger)
-        if found.ahead_of_time:
-            _check_validity(found, runtime, content, name, cuda.capability)
+def _open_plan(cuda: Cuda, library: TensorRtLibrary, content: bytes, name: str, settings: Settings) -> TensorRtEngine:
+    with library.capture_log() as heard:
+        runtime = library.trt.Runtime(library.logger)
+        if library.ahead_of_time:
+            _check_validity(library, runtime, content, name, cuda.capability)
         plan = runtime.deserialize_cuda_engine(content)
         if plan is None:
-            raise DeviceError(f"{name}: {found.version} cannot load it: {first_error(heard)}; {REBUILD}")
-    keeps = found.ahead_of_time and settings.cache is not None  # a plan of 100 MB is not hashed for nothing
-    return TensorRtEngine(cuda, found, plan, settings, sha256(content).hexdigest() if keeps else "")
+            raise DeviceError(f"{name}: {library.version} cannot load it: {first_error(heard)}; {REBUILD}")
+    keeps = library.ahead_of_time and settings.cache is not None  # a plan of 100 MB is not hashed for nothing
+    return TensorRtEngine(cuda, library, plan, settings, sha256(content).hexdigest() if keeps else "")
 
 
 def _zeros(spec: TensorSpec, batch: int) -> Array:
     return np.zeros((batch, *(int(axis or 0) for axis in spec.shape[1:])), spec.dtype)
 
 
-def _check_validity(found: Library, runtime: Any, content: bytes, name: str, capability: int) -> None:
+def _check_validity(found: TensorRtLibrary, runtime: Any, content: bytes, name: str, capability: int) -> None:
     """DeviceError for a plan that was built for another GPU, or by another version."""
     validity, why = runtime.get_engine_validity(content[: runtime.engine_header_size])
     if validity == found.trt.EngineValidity.INVALID:
         here = f"{found.version}, a GPU of compute capability {capability / 10}"
-        raise DeviceError(f"{name} is not for this device ({_reasons(found, why)}); here: {here}; {REBUILD}")
+        raise DeviceError(f"{name} is not for this device ({_flag_names(found, why)}); here: {here}; {REBUILD}")
 
 
-def _reasons(found: Library, why: int) -> str:
+def _flag_names(found: TensorRtLibrary, why: int) -> str:
     """The names of the flags in `why`."""
     kinds = found.trt.EngineInvalidityDiagnostics.__members__
     return ", ".join(name for name, one in kinds.items() if int(one) and why & int(one)) or "no reason given"
 
 
-def _configured(found: Library, plan: Any, cache: bytes | None) -> tuple[Any, Any]:
+def _runtime_config(library: TensorRtLibrary, plan: Any, cache: bytes | None) -> tuple[Any, Any]:
     """How contexts are made: TensorRT for RTX captures graphs itself, and keeps what it compiles on this device."""
     config = plan.create_runtime_config()
-    if not found.ahead_of_time:
+    if not library.ahead_of_time:
         return config, None
-    config.cuda_graph_strategy = found.trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
+    config.cuda_graph_strategy = library.trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
     kept = config.create_runtime_cache()
     if cache is not None:
         kept.deserialize(cache)  # of another device or version: not taken, and made anew
@@ -260,6 +263,6 @@ def _launch(context: Any) -> Launch:
     return launch
 
 
-def _spec(found: Library, plan: Any, name: str) -> TensorSpec:
+def _spec(found: TensorRtLibrary, plan: Any, name: str) -> TensorSpec:
     kind = np.dtype(found.trt.nptype(plan.get_tensor_dtype(name))).name
     return TensorSpec(name, kind, tuple(None if axis < 0 else int(axis) for axis in plan.get_tensor_shape(name)))

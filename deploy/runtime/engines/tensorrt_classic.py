@@ -13,14 +13,14 @@ from collections.abc import Callable, Mapping
 from hashlib import sha256
 
 from deploy.runtime.device.probe import gpu_and_driver
-from deploy.runtime.engines.compile_cache import Store
-from deploy.runtime.engines.tensorrt_plan import Library, Plan, built
+from deploy.runtime.engines.compile_cache import CompileCache
+from deploy.runtime.engines.tensorrt_plan import TensorRtLibrary, TensorRtPlan, build_plan
 from toolchain.errors import DeviceError
 from toolchain.records.tensorrt_layers import PlanSpec, float_convolutions
 
-BUILDS, ASKED = 3, "PLAN_BUILDS"
+BUILDS, BUILDS_VARIABLE = 3, "PLAN_BUILDS"
 # how the inspector words the type of a tensor (IEngineInspector, TensorRT 10 and 11), in our audit's words
-WORDS = {
+DTYPE_NAMES = {
     "int8": "Int8",
     "bf16": "BFloat16",
     "bfloat16": "BFloat16",
@@ -29,19 +29,21 @@ WORDS = {
     "fp32": "Float",
     "float": "Float",
 }
-Speed = Callable[[bytes], float]  # of a plan: median milliseconds of one picture on the GPU
+MeasureMs = Callable[[bytes], float]  # of a plan: median milliseconds of one picture on the GPU
 
 
-def plan_of(found: Library, onnx: bytes, order: PlanSpec, store: Store, speed: Speed) -> bytes:
+def load_or_build_plan(
+    library: TensorRtLibrary, onnx: bytes, order: PlanSpec, store: CompileCache, speed: MeasureMs
+) -> bytes:
     """The plan of the graph `onnx` for this device: kept, or built now, which takes minutes. DeviceError."""
-    device = (found.version, *gpu_and_driver())
+    device = (library.version, *gpu_and_driver())
     name = f"tensorrt-{_key(sha256(onnx).hexdigest(), order.batches, device)}"
-    with store.alone(name):
+    with store.exclusive(name):
         kept = store.read(f"{name}.plan")
         if kept is not None:
             return kept
         timings = f"tensorrt-{_key(device)}.timing"
-        best = _fastest(found, onnx, order, store.read(timings) or b"", speed)
+        best = _build_fastest(library, onnx, order, store.read(timings) or b"", speed)
         store.write(timings, best.timing_cache)
         store.write(f"{name}.plan", best.content)
         return best.content
@@ -51,21 +53,23 @@ def _key(*facts: object) -> str:
     return sha256(json.dumps(facts).encode()).hexdigest()[:24]
 
 
-def _fastest(found: Library, onnx: bytes, order: PlanSpec, timings: bytes, speed: Speed) -> Plan:
+def _build_fastest(
+    found: TensorRtLibrary, onnx: bytes, order: PlanSpec, timings: bytes, speed: MeasureMs
+) -> TensorRtPlan:
     """The first build uses what earlier ones measured; the others measure anew, else they would all be the same."""
-    count, plans = _builds(), list[tuple[float, Plan]]()
+    count, plans = _build_count(), list[tuple[float, TensorRtPlan]]()
     for number in range(1, count + 1):
         _say(f"{order.precision}: building plan {number} of {count} for this GPU; it is kept for the next start")
-        plan = built(found, onnx, order.batches, (), timings if number == 1 else b"")
+        plan = build_plan(found, onnx, order.batches, (), timings if number == 1 else b"")
         plans.append((speed(plan.content), plan))
         _say(f"{order.precision}: plan {number} of {count}: {plans[-1][0]:.3f} ms, built in {plan.seconds:.0f} s")
     return min(plans, key=lambda pair: pair[0])[1]
 
 
-def _builds() -> int:
-    text = os.environ.get(ASKED, "") or str(BUILDS)
+def _build_count() -> int:
+    text = os.environ.get(BUILDS_VARIABLE, "") or str(BUILDS)
     if not text.isdigit() or not int(text):
-        raise DeviceError(f"{ASKED}={text} in the environment: expected how many plans to build, 1 or more")
+        raise DeviceError(f"{BUILDS_VARIABLE}={text} in the environment: expected how many plans to build, 1 or more")
     return int(text)
 
 
@@ -73,15 +77,15 @@ def _say(text: str) -> None:
     print(f"tensorrt: {text}", file=sys.stderr, flush=True)
 
 
-def refuse_seen_float(inspected: str, order: PlanSpec) -> None:
+def refuse_float_convolutions(inspected: str, order: PlanSpec) -> None:
     """DeviceError that names the convolutions which an int8 plan computes in float, as the inspector tells (JSON). What
     the inspector does not tell of is passed over: its words are not the same in every version."""
-    count, told = float_convolutions(convolutions_in(inspected, order.convolutions), order.in_float)
+    count, told = float_convolutions(convolution_types(inspected, order.convolutions), order.in_float)
     if order.precision == "int8" and count:
         raise DeviceError(f"int8 was asked for and TensorRT computes {count} convolutions in float here: {told}")
 
 
-def convolutions_in(inspected: str, wanted: Mapping[str, int]) -> dict[str, str]:
+def convolution_types(inspected: str, wanted: Mapping[str, int]) -> dict[str, str]:
     """The type of the weights of each of the `wanted` convolutions, where the inspector tells of a layer with its node
     and as many weights."""
     found: dict[str, str] = {}
@@ -89,7 +93,7 @@ def convolutions_in(inspected: str, wanted: Mapping[str, int]) -> dict[str, str]
         weights = layer.get("Weights") if isinstance(layer, dict) else None  # names only: built without details
         if not isinstance(weights, dict):
             continue
-        kind = WORDS.get(str(weights.get("Type", "")).lower())
+        kind = DTYPE_NAMES.get(str(weights.get("Type", "")).lower())
         nodes = [part.partition("]")[0] for part in str(layer.get("Metadata", "")).split("[ONNX Layer: ")[1:]]
         for node in nodes:
             if kind and node in wanted and weights.get("Count", 0) >= wanted[node]:

@@ -22,19 +22,19 @@ PACKAGES: dict[Flavour, str] = {"rtx": "tensorrt_rtx_bindings", "classic": "tens
 INPUT = "image"
 
 
-class Message(NamedTuple):
+class LogMessage(NamedTuple):
     """A line of TensorRT's log. severity: 0 internal error, 1 error, 2 warning, 3 info, 4 verbose."""
 
     severity: int
     text: str
 
 
-class Plan(NamedTuple):
+class TensorRtPlan(NamedTuple):
     """content: the serialized engine; log: all that the builder said; timing_cache: of the classic flavour, to be given
     to the next build."""
 
     content: bytes
-    log: tuple[Message, ...]
+    log: tuple[LogMessage, ...]
     seconds: float
     timing_cache: bytes = b""
 
@@ -46,7 +46,7 @@ class Plan(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Library:
+class TensorRtLibrary:
     """A flavour's Python package, and what it has that the other has not."""
 
     flavour: Flavour
@@ -74,10 +74,10 @@ class Library:
         return _logger(self.trt)
 
     @contextmanager
-    def listened(self) -> Iterator[list[Message]]:
+    def capture_log(self) -> Iterator[list[LogMessage]]:
         """What TensorRT says inside the block; one listener at a time."""
         with self.logger.turn:
-            heard: list[Message] = []
+            heard: list[LogMessage] = []
             self.logger.heard = heard
             try:
                 yield heard
@@ -86,11 +86,11 @@ class Library:
 
 
 @cache
-def library(flavour: Flavour) -> Library:
+def load_library(flavour: Flavour) -> TensorRtLibrary:
     """DeviceError where it is not installed."""
     package = PACKAGES[flavour]
     try:
-        return Library(flavour, import_module(package))
+        return TensorRtLibrary(flavour, import_module(package))
     except ImportError as error:
         raise DeviceError(f"no {package} here ({error}); this bundle needs the image for target tensorrt") from error
 
@@ -100,41 +100,45 @@ def _logger(trt: Any) -> Any:
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
             self.turn = Lock()
-            self.heard: list[Message] | None = None
+            self.heard: list[LogMessage] | None = None
 
         def log(self, severity: Any, text: str) -> None:
             if self.heard is not None:
-                self.heard.append(Message(int(severity), text))
+                self.heard.append(LogMessage(int(severity), text))
             elif int(severity) <= 1:
                 print(f"tensorrt: {text}", file=sys.stderr, flush=True)
 
     return Logger()
 
 
-def built(
-    found: Library, onnx: bytes, batches: Sequence[int], capabilities: Sequence[int] = (), timing_cache: bytes = b""
-) -> Plan:
+def build_plan(
+    library: TensorRtLibrary,
+    onnx: bytes,
+    batches: Sequence[int],
+    capabilities: Sequence[int] = (),
+    timing_cache: bytes = b"",
+) -> TensorRtPlan:
     """Build for batches from the least to the greatest of `batches`, tuned for the middle one, and for `capabilities`
     (classic: none, it is for this GPU). DeviceError in one line: what the parser or the builder refused."""
-    trt, began = found.trt, monotonic()
-    with found.listened() as heard:
-        builder = trt.Builder(found.logger)
+    trt, began = library.trt, monotonic()
+    with library.capture_log() as heard:
+        builder = trt.Builder(library.logger)
         if builder is None:
-            raise DeviceError(f"{found.version} cannot build here: {first_error(heard)}")
+            raise DeviceError(f"{library.version} cannot build here: {first_error(heard)}")
         network = builder.create_network(0)
-        parser = trt.OnnxParser(network, found.logger)
+        parser = trt.OnnxParser(network, library.logger)
         if not parser.parse(onnx):
-            raise DeviceError(f"{found.version} cannot read the graph: {_parser_error(parser)}")
+            raise DeviceError(f"{library.version} cannot read the graph: {_parser_error(parser)}")
         config = builder.create_builder_config()
         config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
         config.clear_flag(trt.BuilderFlag.TF32)  # on by default: "fp32" would be computed with 10 bits of mantissa
         config.add_optimization_profile(_profile(builder, network, sorted(batches)))
-        cache_ = _targeted(found, config, capabilities, timing_cache)
+        cache_ = _set_target(library, config, capabilities, timing_cache)
         content = builder.build_serialized_network(network, config)
         if content is None:
-            raise DeviceError(f"{found.version} cannot build the graph: {first_error(heard)}")
+            raise DeviceError(f"{library.version} cannot build the graph: {first_error(heard)}")
         kept = bytes(cache_.serialize()) if cache_ is not None else b""
-        return Plan(bytes(content), tuple(heard), monotonic() - began, kept)
+        return TensorRtPlan(bytes(content), tuple(heard), monotonic() - began, kept)
 
 
 def _profile(builder: Any, network: Any, batches: Sequence[int]) -> Any:
@@ -148,7 +152,7 @@ def _profile(builder: Any, network: Any, batches: Sequence[int]) -> Any:
     return profile
 
 
-def _targeted(found: Library, config: Any, capabilities: Sequence[int], timing_cache: bytes) -> Any:
+def _set_target(found: TensorRtLibrary, config: Any, capabilities: Sequence[int], timing_cache: bytes) -> Any:
     """Tell the builder for which GPUs; the timing cache of the classic flavour, which is for this one."""
     if not found.ahead_of_time:
         cache_ = config.create_timing_cache(timing_cache)
@@ -171,7 +175,7 @@ def _parser_error(parser: Any) -> str:
     return where + one_line(error.desc())
 
 
-def first_error(heard: Sequence[Message]) -> str:
+def first_error(heard: Sequence[LogMessage]) -> str:
     """The first thing that went wrong, CUDA's missing driver aside: without a GPU that is said in any case."""
     errors = [one_line(one.text) for one in heard if one.severity <= 1]
     real = [one for one in errors if "cudaError 35" not in one]

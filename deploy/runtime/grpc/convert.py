@@ -8,15 +8,15 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from deploy.runtime.protocol.requests import Body, Call, Output, Read, call_from
-from deploy.runtime.protocol.responses import Write, told
-from deploy.runtime.protocol.tensors import DTYPES, Parameters, Tensor, words
-from deploy.runtime.scheduling.fair_queue import Answer
+from deploy.runtime.protocol.requests import InferenceRequest, OutputEntry, ReadRegion, RequestBody, build_request
+from deploy.runtime.protocol.responses import WriteRegion, output_data
+from deploy.runtime.protocol.tensors import DTYPES, Parameters, Tensor, printable
+from deploy.runtime.scheduling.fair_queue import InferenceResult
 from toolchain.errors import RequestError
 from toolchain.records.manifest import Manifest
 
 # Which list of InferTensorContents holds which datatype (open_inference_grpc.proto)
-MOST_US = 1 << 62
+UNLIMITED_US = 1 << 62
 CONTENTS = {
     "BOOL": "bool_contents",
     "INT8": "int_contents",
@@ -39,31 +39,31 @@ def parameters_of(given: Any) -> Parameters:
     for name, parameter in given.items():
         kind = parameter.WhichOneof("parameter_choice")
         if kind is None:
-            raise RequestError(f"parameter '{words(name)}' has no value")
+            raise RequestError(f"parameter '{printable(name)}' has no value")
         found[name] = getattr(parameter, kind)
     return found
 
 
-def call_from_message(message: Any, manifest: Manifest, read: Read, left_s: float | None) -> Call:
+def request_from_message(message: Any, manifest: Manifest, read: ReadRegion, left_s: float | None) -> InferenceRequest:
     """RequestError that names what does not fit. left_s: the client's own deadline."""
     tensors = [
         Tensor(one.name, one.datatype, list(one.shape), parameters=parameters_of(one.parameters))
         for one in message.inputs
     ]
-    asked = Body(
+    asked = RequestBody(
         tensors,
-        [Output(one.name, parameters_of(one.parameters)) for one in message.outputs],
+        [OutputEntry(one.name, parameters_of(one.parameters)) for one in message.outputs],
         message.id,
         parameters_of(message.parameters),
     )
-    raws = _raws(message, tensors)
-    call = call_from(asked, raws, manifest.inputs, manifest.outputs, read, manifest.preprocessing)
+    raws = _raw_contents(message, tensors)
+    call = build_request(asked, raws, manifest.inputs, manifest.outputs, read, manifest.preprocessing)
     if left_s is None:
         return call
-    return msgspec.structs.replace(call, timeout_us=min(call.timeout_us or MOST_US, max(1, int(left_s * 1e6))))
+    return msgspec.structs.replace(call, timeout_us=min(call.timeout_us or UNLIMITED_US, max(1, int(left_s * 1e6))))
 
 
-def _raws(message: Any, tensors: Sequence[Tensor]) -> list[memoryview | None]:
+def _raw_contents(message: Any, tensors: Sequence[Tensor]) -> list[memoryview | None]:
     """Each tensor's bytes: of raw_input_contents, which skips those in shared memory, or of its own typed list."""
     here = [number for number, tensor in enumerate(tensors) if "shared_memory_region" not in tensor.parameters]
     raws: list[memoryview | None] = [None] * len(tensors)
@@ -76,47 +76,49 @@ def _raws(message: Any, tensors: Sequence[Tensor]) -> list[memoryview | None]:
             raws[number] = memoryview(raw)
     else:
         for number in here:
-            raws[number] = _typed(tensors[number], message.inputs[number].contents)
+            raws[number] = _typed_contents(tensors[number], message.inputs[number].contents)
     return raws
 
 
-def _typed(tensor: Tensor, contents: Any) -> memoryview:
+def _typed_contents(tensor: Tensor, contents: Any) -> memoryview:
     """A typed list as the bytes that it stands for; RequestError for numbers that the datatype cannot hold."""
     field = CONTENTS.get(tensor.datatype)
     if field is None:
-        raise RequestError(f"input '{words(tensor.name)}': {words(tensor.datatype)} has no typed contents; send it raw")
+        raise RequestError(
+            f"input '{printable(tensor.name)}': {printable(tensor.datatype)} has no typed contents; send it raw"
+        )
     values = getattr(contents, field)
     if field == "bytes_contents":
         return memoryview(b"".join(len(value).to_bytes(4, "little") + value for value in values))
     wide, dtype = np.asarray(values), DTYPES.get(tensor.datatype)
     if dtype is None:
-        raise RequestError(f"input '{words(tensor.name)}': the model takes no {tensor.datatype}")
+        raise RequestError(f"input '{printable(tensor.name)}': the model takes no {tensor.datatype}")
     narrow = wide.astype(dtype)
     if wide.size and wide.dtype.kind in "iu" and not np.array_equal(narrow, wide):
-        raise RequestError(f"input '{words(tensor.name)}': contents has numbers that {dtype} cannot hold")
+        raise RequestError(f"input '{printable(tensor.name)}': contents has numbers that {dtype} cannot hold")
     return memoryview(narrow.tobytes())
 
 
-def response_from_answer(
+def response_from_result(
     types: Mapping[str, Any],
-    call: Call,
-    answer: Answer,
+    request: InferenceRequest,
+    result: InferenceResult,
     model: tuple[str, str, Sequence[str]],
     times: Mapping[str, float],
-    write: Write,
+    write: WriteRegion,
 ) -> Any:
     """model: name, release, labels."""
     name, release, labels = model
-    response = types["ModelInferResponse"](model_name=name, model_version=release, id=call.id)
-    for wanted in call.wanted:
-        found = told(wanted, answer.outputs[wanted.name], labels)
+    response = types["ModelInferResponse"](model_name=name, model_version=release, id=request.id)
+    for wanted in request.outputs:
+        found = output_data(wanted, result.outputs[wanted.name], labels)
         response.outputs.add(name=wanted.name, datatype=found.datatype, shape=found.shape)
         raw = found.raw()
-        if wanted.place is not None:
-            write(wanted.place, raw)
+        if wanted.region is not None:
+            write(wanted.region, raw)
             raw = b""  # clients count these by the outputs
         response.raw_output_contents.append(raw)
-    if call.timings:
+    if request.timings:
         for stage, seconds in times.items():
             response.parameters[f"{stage}_ms"].double_param = round(seconds * 1e3, 3)
     return response

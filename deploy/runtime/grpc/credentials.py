@@ -2,20 +2,20 @@
 
 import grpc
 
-from deploy.runtime.security.reload import stamp
-from deploy.runtime.security.tls import Tls, server_context
+from deploy.runtime.security.reload import file_stamps
+from deploy.runtime.security.tls import TlsFiles, server_context
 from toolchain.errors import UsageError
 
 
-class Pair:
+class CertificateFiles:
     """What gRPC is told when a client connects: None as long as the files are as they were, or broken (the log says so:
     access.Secrets looks at the same files)."""
 
-    def __init__(self, tls: Tls) -> None:
-        self._tls, self._stamp = tls, stamp(tls.files)
+    def __init__(self, tls: TlsFiles) -> None:
+        self._tls, self._stamp = tls, file_stamps(tls.files)
 
-    def renewed(self) -> grpc.ServerCertificateConfiguration | None:
-        found = stamp(self._tls.files)
+    def poll(self) -> grpc.ServerCertificateConfiguration | None:
+        found = file_stamps(self._tls.files)
         if found == self._stamp:
             return None
         self._stamp = found
@@ -32,7 +32,7 @@ class Pair:
         return grpc.ssl_server_certificate_configuration([pair], root_certificates=authorities)
 
 
-def credentials(tls: Tls) -> grpc.ServerCredentials:
+def server_credentials(tls: TlsFiles) -> grpc.ServerCredentials:
     """Of files that access.Secrets has found good. With authorities for clients, every client needs a certificate."""
-    pair = Pair(tls)
-    return grpc.dynamic_ssl_server_credentials(pair.read(), pair.renewed, tls.client_ca is not None)
+    pair = CertificateFiles(tls)
+    return grpc.dynamic_ssl_server_credentials(pair.read(), pair.poll, tls.client_ca is not None)

@@ -7,34 +7,34 @@ from urllib.parse import unquote
 
 import grpc
 
-from deploy.runtime.grpc.convert import call_from_message, response_from_answer
-from deploy.runtime.grpc.messages import SERVICE, types
+from deploy.runtime.grpc.convert import request_from_message, response_from_result
+from deploy.runtime.grpc.messages import SERVICE, message_classes
 from deploy.runtime.http.messages import is_loopback
-from deploy.runtime.inference.handler import LONG_BYTES, TRACE, Asked, Desk
-from deploy.runtime.protocol.requests import Call
-from deploy.runtime.protocol.shared_memory import Offer, Policy
-from deploy.runtime.scheduling.errors import Expired, Gone, Unavailable
-from deploy.runtime.scheduling.fair_queue import Answer, Outcome
+from deploy.runtime.inference.handler import LONG_BYTES, TRACE_HEADERS, InferenceHandler, SpanAttributes
+from deploy.runtime.protocol.requests import InferenceRequest
+from deploy.runtime.protocol.shared_memory import RegionAccess, SharedMemoryPolicy
+from deploy.runtime.scheduling.errors import ClientDisconnected, DeadlineExceeded, Unavailable
+from deploy.runtime.scheduling.fair_queue import InferenceOutcome, InferenceResult
 from toolchain.errors import RequestError, ToolchainError
 
-Context = Any  # grpc.aio.ServicerContext, generic over types that only generated code has
+GrpcContext = Any  # grpc.aio.ServicerContext, generic over types that only generated code has
 
 
 class UnknownModel(RequestError):
     """Another name or version than that of the model here."""
 
 
-class Unauthorized(ToolchainError):
+class InvalidToken(ToolchainError):
     """A call without a token of ours."""
 
 
 STATUSES: dict[type[ToolchainError], grpc.StatusCode] = {  # the first that fits
-    Unauthorized: grpc.StatusCode.UNAUTHENTICATED,
+    InvalidToken: grpc.StatusCode.UNAUTHENTICATED,
     UnknownModel: grpc.StatusCode.NOT_FOUND,
     RequestError: grpc.StatusCode.INVALID_ARGUMENT,
     Unavailable: grpc.StatusCode.UNAVAILABLE,
-    Expired: grpc.StatusCode.DEADLINE_EXCEEDED,
-    Gone: grpc.StatusCode.CANCELLED,
+    DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
+    ClientDisconnected: grpc.StatusCode.CANCELLED,
     ToolchainError: grpc.StatusCode.INTERNAL,
 }
 
@@ -43,38 +43,40 @@ def status_of(error: ToolchainError) -> grpc.StatusCode:
     return next(status for kind, status in STATUSES.items() if isinstance(error, kind))
 
 
-class GrpcTalk:
+class GrpcAdapter:
     """See exchange.Talk: a ModelInferRequest and the future of what it is answered with. shared: who may use shared
     memory; method: that it came by."""
 
-    def __init__(self, desk: Desk, message: Any, context: Context, shared: Policy, method: str) -> None:
-        self._desk, self._message, self._context, self._method = desk, message, context, method
-        self._offer = Offer(desk.regions, shared, lambda: is_local(context))
+    def __init__(
+        self, handler: InferenceHandler, message: Any, context: GrpcContext, shared: SharedMemoryPolicy, method: str
+    ) -> None:
+        self._handler, self._message, self._context, self._method = handler, message, context, method
+        self._regions = RegionAccess(handler.regions, shared, lambda: is_local(context))
         self.client: Hashable = context.peer()
         self._left_s = context.time_remaining()
-        self.outcome: asyncio.Future[Any] = desk.loop.create_future()
-        self.heavy = not message.raw_input_contents and message.ByteSize() > LONG_BYTES
+        self.reply: asyncio.Future[Any] = handler.loop.create_future()
+        self.is_heavy = not message.raw_input_contents and message.ByteSize() > LONG_BYTES
 
-    def gone(self) -> bool:
-        return self.outcome.cancelled()
+    def is_gone(self) -> bool:
+        return self.reply.cancelled()
 
-    def parsed(self) -> Call:
-        call = call_from_message(self._message, self._desk.bundle.manifest, self._offer.read, self._left_s)
-        self._offer.check(one.place for one in call.wanted)
+    def parse(self) -> InferenceRequest:
+        call = request_from_message(self._message, self._handler.bundle.manifest, self._regions.read, self._left_s)
+        self._regions.check_access(one.region for one in call.outputs)
         return call
 
-    def told(self, call: Call, answer: Answer, times: Mapping[str, float]) -> Any:
-        manifest = self._desk.bundle.manifest
+    def encode(self, call: InferenceRequest, answer: InferenceResult, times: Mapping[str, float]) -> Any:
+        manifest = self._handler.bundle.manifest
         model = (manifest.name, manifest.release, manifest.labels)
-        return response_from_answer(types(), call, answer, model, times, self._desk.regions.write)
+        return response_from_result(message_classes(), call, answer, model, times, self._handler.regions.write)
 
-    def sent(self, outcome: Any) -> None:
-        if not self.outcome.done():
-            self.outcome.set_result(outcome)
+    def send(self, outcome: Any) -> None:
+        if not self.reply.done():
+            self.reply.set_result(outcome)
 
-    def asked(self, outcome: Outcome) -> Asked:
+    def span_attributes(self, outcome: InferenceOutcome) -> SpanAttributes:
         name = f"{SERVICE}/{self._method}"
-        status = grpc.StatusCode.OK if isinstance(outcome, Answer) else status_of(outcome)
+        status = grpc.StatusCode.OK if isinstance(outcome, InferenceResult) else status_of(outcome)
         attributes: dict[str, str | int] = {
             "rpc.system.name": "grpc",
             "rpc.method": name,
@@ -83,11 +85,11 @@ class GrpcTalk:
             "rpc.service": SERVICE,
         }
         metadata = self._context.invocation_metadata() or ()
-        found = {key: value for key, value in metadata if key in TRACE and isinstance(value, str)}
-        return Asked(name, attributes, found)
+        found = {key: value for key, value in metadata if key in TRACE_HEADERS and isinstance(value, str)}
+        return SpanAttributes(name, attributes, found)
 
 
-def is_local(context: Context) -> bool:
+def is_local(context: GrpcContext) -> bool:
     """peer(): `ipv4:127.0.0.1:40000`, `ipv6:[::1]:40000` with its brackets escaped, or `unix:`."""
     kind, _, address = unquote(context.peer()).partition(":")
     return kind == "unix" or is_loopback(address.rpartition(":")[0].strip("[]"))

@@ -146,16 +146,16 @@ def _type(field: FieldDescriptorProto, kind: str) -> None:
 
 
 @cache
-def types() -> dict[str, Any]:
+def message_classes() -> dict[str, Any]:
     """The class of each message, by its name."""
     pool = DescriptorPool()
     pool.Add(_file())
     return {name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{PACKAGE}.{name}")) for name in MESSAGES}
 
 
-def message_of(name: str, content: bytes) -> Any:
+def parse_message(name: str, content: bytes) -> Any:
     """RequestError for bytes that are none: grpcio, left to find out, calls it a fault of the server's."""
     try:
-        return types()[name].FromString(content)
+        return message_classes()[name].FromString(content)
     except DecodeError as error:
         raise RequestError(f"the call's {len(content)} bytes are no whole {PACKAGE}.{name}") from error

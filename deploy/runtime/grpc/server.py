@@ -11,32 +11,33 @@ import grpc
 from grpc import aio
 
 from deploy.runtime.grpc.convert import message_from
-from deploy.runtime.grpc.credentials import credentials
-from deploy.runtime.grpc.infer import Context, GrpcTalk, Unauthorized, UnknownModel, is_local, status_of
-from deploy.runtime.grpc.messages import SERVICE, message_of, types
+from deploy.runtime.grpc.credentials import server_credentials
+from deploy.runtime.grpc.infer import GrpcAdapter, GrpcContext, InvalidToken, UnknownModel, is_local, status_of
+from deploy.runtime.grpc.messages import SERVICE, message_classes, parse_message
 from deploy.runtime.http.access import Secrets
 from deploy.runtime.http.limits import Limits
-from deploy.runtime.inference.handler import Desk
-from deploy.runtime.protocol import metadata
-from deploy.runtime.protocol import shared_memory as sharedmemory
+from deploy.runtime.inference.handler import InferenceHandler
+from deploy.runtime.protocol import metadata, shared_memory
 from deploy.runtime.protocol.statistics import statistics
 from deploy.runtime.scheduling.errors import Unavailable
-from deploy.runtime.scheduling.service import Terms
-from deploy.runtime.security.tls import Tls
+from deploy.runtime.scheduling.service import SchedulingOptions
+from deploy.runtime.security.tls import TlsFiles
 from toolchain.errors import DeviceError, RequestError, ToolchainError
 
-Answered = Callable[[Any, Context], Awaitable[Any]]
-LOOK_S = 0.25  # how long nobody may answer, after a call that ends grpcio's server
-WINDOW = 32  # requests of one stream that are worked on at a time
+MethodHandler = Callable[[Any, GrpcContext], Awaitable[Any]]
+RESTART_POLL_S = 0.25  # how long nobody may answer, after a call that ends grpcio's server
+STREAM_WINDOW = 32  # requests of one stream that are worked on at a time
 
 
-class Calls:
+class GrpcMethods:
     """What each method answers: a message and the call's context in, a message out, or a ToolchainError raised."""
 
-    def __init__(self, desk: Desk, terms: Terms, shared: sharedmemory.Policy) -> None:
-        self._desk, self._terms, self._shared, self._types = desk, terms, shared, types()
+    def __init__(
+        self, handler: InferenceHandler, options: SchedulingOptions, shared: shared_memory.SharedMemoryPolicy
+    ) -> None:
+        self._handler, self._options, self._shared, self._types = handler, options, shared, message_classes()
 
-    def table(self) -> dict[str, Answered]:
+    def handlers(self) -> dict[str, MethodHandler]:
         return {
             "ServerLive": self._live,
             "ServerReady": self._ready,
@@ -50,73 +51,75 @@ class Calls:
             "SystemSharedMemoryRegister": self._register,
             "SystemSharedMemoryUnregister": self._unregister,
             # clients that end ask for these too: there are no regions of this kind
-            "CudaSharedMemoryStatus": self._nothing("CudaSharedMemoryStatusResponse"),
-            "CudaSharedMemoryUnregister": self._nothing("CudaSharedMemoryUnregisterResponse"),
+            "CudaSharedMemoryStatus": self._empty_reply("CudaSharedMemoryStatusResponse"),
+            "CudaSharedMemoryUnregister": self._empty_reply("CudaSharedMemoryUnregisterResponse"),
         }
 
-    async def infer(self, message: Any, context: Context, method: str = "ModelInfer") -> Any:
+    async def infer(self, message: Any, context: GrpcContext, method: str = "ModelInfer") -> Any:
         self._check_model(message.model_name, message.model_version)
-        talk = GrpcTalk(self._desk, message, context, self._shared, method)
-        self._desk.answer(talk)
-        outcome = await talk.outcome
+        talk = GrpcAdapter(self._handler, message, context, self._shared, method)
+        self._handler.handle(talk)
+        outcome = await talk.reply
         if isinstance(outcome, ToolchainError):
             raise outcome
         return outcome
 
     def _check_model(self, name: str, version: str) -> None:
-        if words := metadata.elsewhere(self._desk.bundle.manifest, name, version):
+        if words := metadata.unknown_model_text(self._handler.bundle.manifest, name, version):
             raise UnknownModel(words)
 
-    async def _live(self, _message: Any, _context: Context) -> Any:
+    async def _live(self, _message: Any, _context: GrpcContext) -> Any:
         return self._types["ServerLiveResponse"](live=True)
 
-    async def _ready(self, _message: Any, _context: Context) -> Any:
-        return self._types["ServerReadyResponse"](ready=self._desk.health.ready)
+    async def _ready(self, _message: Any, _context: GrpcContext) -> Any:
+        return self._types["ServerReadyResponse"](ready=self._handler.health.ready)
 
-    async def _model_ready(self, message: Any, _context: Context) -> Any:
+    async def _model_ready(self, message: Any, _context: GrpcContext) -> Any:
         self._check_model(message.name, message.version)
-        return self._types["ModelReadyResponse"](ready=self._desk.health.ready)
+        return self._types["ModelReadyResponse"](ready=self._handler.health.ready)
 
-    async def _server(self, _message: Any, _context: Context) -> Any:
-        return message_from(self._types["ServerMetadataResponse"], metadata.server())
+    async def _server(self, _message: Any, _context: GrpcContext) -> Any:
+        return message_from(self._types["ServerMetadataResponse"], metadata.server_metadata())
 
-    async def _model(self, message: Any, _context: Context) -> Any:
+    async def _model(self, message: Any, _context: GrpcContext) -> Any:
         self._check_model(message.name, message.version)
-        return message_from(self._types["ModelMetadataResponse"], metadata.model(self._desk.bundle.manifest))
+        return message_from(
+            self._types["ModelMetadataResponse"], metadata.model_metadata(self._handler.bundle.manifest)
+        )
 
-    async def _config(self, message: Any, _context: Context) -> Any:
+    async def _config(self, message: Any, _context: GrpcContext) -> Any:
         self._check_model(message.name, message.version)
-        found = metadata.config(self._desk.bundle.manifest, self._terms)
+        found = metadata.model_config(self._handler.bundle.manifest, self._options)
         return self._types["ModelConfigResponse"](config=message_from(self._types["ModelConfig"], found))
 
-    async def _statistics(self, message: Any, _context: Context) -> Any:
+    async def _statistics(self, message: Any, _context: GrpcContext) -> Any:
         if message.name:
             self._check_model(message.name, message.version)
-        found = statistics(self._desk.bundle.manifest, self._desk.metrics)
+        found = statistics(self._handler.bundle.manifest, self._handler.metrics)
         return message_from(self._types["ModelStatisticsResponse"], found)
 
-    def _nothing(self, kind: str) -> Answered:
-        async def answered(_message: Any, _context: Context) -> Any:
+    def _empty_reply(self, kind: str) -> MethodHandler:
+        async def answered(_message: Any, _context: GrpcContext) -> Any:
             return self._types[kind]()
 
         return answered
 
-    async def _regions(self, message: Any, context: Context) -> Any:
+    async def _regions(self, message: Any, context: GrpcContext) -> Any:
         found = self._shared_regions(context).status(message.name or None)
         return self._types["SystemSharedMemoryStatusResponse"](regions={one["name"]: one for one in found})
 
-    async def _register(self, message: Any, context: Context) -> Any:
+    async def _register(self, message: Any, context: GrpcContext) -> Any:
         self._shared_regions(context).register(message.name, message.key, message.offset, message.byte_size)
         return self._types["SystemSharedMemoryRegisterResponse"]()
 
-    async def _unregister(self, message: Any, context: Context) -> Any:
+    async def _unregister(self, message: Any, context: GrpcContext) -> Any:
         self._shared_regions(context).unregister(message.name or None)
         return self._types["SystemSharedMemoryUnregisterResponse"]()
 
-    def _shared_regions(self, context: Context) -> sharedmemory.Regions:
-        if not sharedmemory.allowed(self._shared, is_local(context)):
-            raise RequestError(sharedmemory.why_not(self._shared))
-        return self._desk.regions
+    def _shared_regions(self, context: GrpcContext) -> shared_memory.SharedRegions:
+        if not shared_memory.is_allowed(self._shared, is_local(context)):
+            raise RequestError(shared_memory.refusal_text(self._shared))
+        return self._handler.regions
 
 
 class GrpcServer:
@@ -124,51 +127,51 @@ class GrpcServer:
 
     def __init__(
         self,
-        desk: Desk,
-        terms: Terms,
-        shared: sharedmemory.Policy,
+        handler: InferenceHandler,
+        options: SchedulingOptions,
+        shared: shared_memory.SharedMemoryPolicy,
         limits: Limits,
         secrets: Secrets,
-        tls: Tls | None,
+        tls: TlsFiles | None,
     ) -> None:
-        self._desk, self._calls, self._limits = desk, Calls(desk, terms, shared), limits
+        self._handler, self._methods, self._limits = handler, GrpcMethods(handler, options, shared), limits
         self._secrets, self._tls = secrets, tls
         self._ended: set[asyncio.Task[None]] = set()
 
     async def start(self, host: str, port: int) -> int:
         """The port; DeviceError when it is taken."""
         self._host = f"[{host}]" if ":" in host else host
-        self._server, found = self._bound(port)
+        self._server, found = self._bind(port)
         await self._server.start()
-        self._keeping = asyncio.create_task(self._keep(found))
+        self._supervisor = asyncio.create_task(self._supervise(found))
         return found
 
-    async def _keep(self, port: int) -> None:
+    async def _supervise(self, port: int) -> None:
         """grpcio's server ends at a call whose path is no UTF-8 (1.85, and what its repository held then). Whoever
         sends one is not to take the others' server away: another begins at once, and what the first has it answers."""
         while True:
             try:
-                while await self._server.wait_for_termination(LOOK_S):
+                while await self._server.wait_for_termination(RESTART_POLL_S):
                     pass
                 return
             except Exception as error:
-                self._desk.log.write("warning", "gRPC begins again", reason=repr(error)[:300])
-            ending = asyncio.create_task(self._server.stop(self._desk.timeout_s))
+                self._handler.log.write("warning", "gRPC begins again", reason=repr(error)[:300])
+            ending = asyncio.create_task(self._server.stop(self._handler.timeout_s))
             self._ended.add(ending)
             ending.add_done_callback(self._ended.discard)
-            await self._begin_again(port)
+            await self._restart(port)
 
-    async def _begin_again(self, port: int) -> None:
+    async def _restart(self, port: int) -> None:
         while True:
             try:
-                self._server, _ = self._bound(port)
+                self._server, _ = self._bind(port)
             except DeviceError:  # the one before has not let go of it yet
-                await asyncio.sleep(LOOK_S)
+                await asyncio.sleep(RESTART_POLL_S)
             else:
                 await self._server.start()
                 return
 
-    def _bound(self, port: int) -> tuple[aio.Server, int]:
+    def _bind(self, port: int) -> tuple[aio.Server, int]:
         server = aio.server(
             options=[
                 ("grpc.max_receive_message_length", self._limits.body_bytes),
@@ -185,14 +188,16 @@ class GrpcServer:
         place = f"{self._host}:{port}"
         try:
             found: int = (
-                server.add_secure_port(place, credentials(self._tls)) if self._tls else server.add_insecure_port(place)
+                server.add_secure_port(place, server_credentials(self._tls))
+                if self._tls
+                else server.add_insecure_port(place)
             )
         except RuntimeError as error:
             raise DeviceError(f"cannot listen on {place} for gRPC; choose another: --grpc-port or GRPC_PORT") from error
         return server, found
 
     async def stop(self, grace_s: float) -> None:
-        self._keeping.cancel()
+        self._supervisor.cancel()
         await self._server.stop(grace_s)
 
     def _handlers(self) -> grpc.GenericRpcHandler:
@@ -200,18 +205,18 @@ class GrpcServer:
             name: grpc.unary_unary_rpc_method_handler(
                 self._unary(name, call), response_serializer=lambda message: message.SerializeToString()
             )
-            for name, call in self._calls.table().items()
+            for name, call in self._methods.handlers().items()
         }
         handlers["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(
             self._stream, response_serializer=lambda message: message.SerializeToString()
         )
         return grpc.method_handlers_generic_handler(SERVICE, handlers)
 
-    def _unary(self, name: str, call: Answered) -> Any:
-        async def answered(content: bytes, context: Context) -> Any:
+    def _unary(self, name: str, call: MethodHandler) -> Any:
+        async def answered(content: bytes, context: GrpcContext) -> Any:
             try:
                 self._check_token(name, context)
-                reply = await call(message_of(f"{name}Request", content), context)
+                reply = await call(parse_message(f"{name}Request", content), context)
             except ToolchainError as error:
                 self._count(name, status_of(error))
                 if isinstance(error, Unavailable):  # the A6 proposal of gRPC: when clients may retry
@@ -222,31 +227,31 @@ class GrpcServer:
 
         return answered
 
-    def _check_token(self, name: str, context: Context) -> None:
+    def _check_token(self, name: str, context: GrpcContext) -> None:
         """Health is open to all, as over HTTP."""
         tokens = self._secrets.tokens
         if tokens is None or name in ("ServerLive", "ServerReady", "ModelReady"):
             return
         shown = dict(context.invocation_metadata() or ()).get("authorization")
         if not tokens.allows(shown.encode() if isinstance(shown, str) else shown):
-            self._desk.metrics.rejections["unauthorized"] += 1
-            raise Unauthorized("a token is needed here: metadata authorization = Bearer TOKEN")
+            self._handler.metrics.rejections["unauthorized"] += 1
+            raise InvalidToken("a token is needed here: metadata authorization = Bearer TOKEN")
 
     def _count(self, method: str, status: grpc.StatusCode) -> None:
-        self._desk.metrics.requests[f"grpc {method}", status.name] += 1
+        self._handler.metrics.requests[f"grpc {method}", status.name] += 1
 
-    async def _stream(self, contents: AsyncIterator[bytes], context: Context) -> AsyncIterator[Any]:
+    async def _stream(self, contents: AsyncIterator[bytes], context: GrpcContext) -> AsyncIterator[Any]:
         """Answers in the order of requests, of which some are worked on at a time; an error ends its request only."""
         try:
             self._check_token("ModelStreamInfer", context)
-        except Unauthorized as error:
+        except InvalidToken as error:
             self._count("ModelStreamInfer", status_of(error))
             await context.abort(status_of(error), str(error))
-        waiting: asyncio.Queue[asyncio.Task[Any] | None] = asyncio.Queue(WINDOW)
+        waiting: asyncio.Queue[asyncio.Task[Any] | None] = asyncio.Queue(STREAM_WINDOW)
 
         async def take() -> None:
             async for content in contents:
-                await waiting.put(asyncio.create_task(self._streamed(content, context)))
+                await waiting.put(asyncio.create_task(self._stream_reply(content, context)))
             await waiting.put(None)
 
         taking = asyncio.create_task(take())
@@ -256,12 +261,12 @@ class GrpcServer:
         finally:
             taking.cancel()
 
-    async def _streamed(self, content: bytes, context: Context) -> Any:
-        reply, asked = types()["ModelStreamInferResponse"], ""
+    async def _stream_reply(self, content: bytes, context: GrpcContext) -> Any:
+        reply, asked = message_classes()["ModelStreamInferResponse"], ""
         try:
-            message = message_of("ModelInferRequest", content)
+            message = parse_message("ModelInferRequest", content)
             asked = message.id
-            found = reply(infer_response=await self._calls.infer(message, context, "ModelStreamInfer"))
+            found = reply(infer_response=await self._methods.infer(message, context, "ModelStreamInfer"))
             self._count("ModelStreamInfer", grpc.StatusCode.OK)
         except ToolchainError as error:
             self._count("ModelStreamInfer", status_of(error))

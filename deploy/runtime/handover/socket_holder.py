@@ -19,14 +19,14 @@ SOCKET, LIVE = "door.sock", "live"
 BACKLOG = 4096  # what waits while servers change; the kernel's net.core.somaxconn may be less
 
 
-class Held(NamedTuple):
+class HandedSocket(NamedTuple):
     """listening: the door's socket; link: ends when the door does, and then a new one must be asked for."""
 
     listening: socket.socket
     link: socket.socket
 
 
-def keep_door(folder: Path, host: str, port: int) -> None:
+def run_socket_holder(folder: Path, host: str, port: int) -> None:
     """Listen on host:port and hand the socket out, until SIGTERM. DeviceError: the address is taken."""
     with socket.socket() as listening, socket.socket(socket.AF_UNIX) as asking:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -46,10 +46,10 @@ def keep_door(folder: Path, host: str, port: int) -> None:
             with suppress(OSError):
                 socket.send_fds(link, [b"."], [listening.fileno()])
                 links.append(link)
-            links = [one for one in links if _open(one)]
+            links = [one for one in links if _is_connected(one)]
 
 
-def _open(link: socket.socket) -> bool:
+def _is_connected(link: socket.socket) -> bool:
     """Whether a server is still at the other end; closed here if not."""
     with suppress(BlockingIOError):
         if not link.recv(1, socket.MSG_DONTWAIT | socket.MSG_PEEK):
@@ -58,7 +58,7 @@ def _open(link: socket.socket) -> bool:
     return True
 
 
-def held(folder: Path, timeout_s: float = 5.0) -> Held:
+def receive_socket(folder: Path, timeout_s: float = 5.0) -> HandedSocket:
     """The door's socket; OSError while there is no door."""
     link = socket.socket(socket.AF_UNIX)
     try:
@@ -70,13 +70,13 @@ def held(folder: Path, timeout_s: float = 5.0) -> Held:
         listening = socket.socket(fileno=found[0])
         listening.setblocking(False)
         link.setblocking(False)
-        return Held(listening, link)
+        return HandedSocket(listening, link)
     except BaseException:
         link.close()
         raise
 
 
-def live(folder: Path) -> str:
+def active_container(folder: Path) -> str:
     """The name of the container that may open; "" where none is named."""
     try:
         return (folder / LIVE).read_text().strip()

@@ -12,37 +12,37 @@ from urllib.parse import unquote
 
 import msgspec
 
-from deploy.runtime.http.messages import Refusal
+from deploy.runtime.http.messages import HTTPError
 from deploy.runtime.logs import Log
 from deploy.runtime.metrics import gauges_text
-from deploy.runtime.security.reload import Renewed
-from deploy.runtime.security.tls import Served, Tls, renewed_context
+from deploy.runtime.security.reload import Reloadable
+from deploy.runtime.security.tls import ServingContext, TlsFiles, reloadable_context
 from deploy.runtime.security.tokens import Tokens
 from toolchain.errors import UsageError
 
 HEALTH = frozenset({"/v2/health/live", "/v2/health/ready", "/healthz"})
 CONTROL = ("/metrics", "/v2/systemsharedmemory", "/v2/cudasharedmemory")  # and what is below them
 Headers = Mapping[bytes, bytes]
-Place = Literal["all", "main", "admin"]
+PortRole = Literal["all", "main", "admin"]
 
 
-class Access(msgspec.Struct, frozen=True):
+class AccessOptions(msgspec.Struct, frozen=True):
     """admin_port: None: all on one port; 0: any free one, told in the log."""
 
-    tls: Tls | None = None
+    tls: TlsFiles | None = None
     tokens: Path | None = None
     admin_host: str = "0.0.0.0"
     admin_port: int | None = None
 
 
-def access_from(options: Namespace) -> Access:
+def access_from_flags(options: Namespace) -> AccessOptions:
     """The command line's flags; UsageError for what does not go together."""
     port = options.admin_port
     check_port("--admin-port", port)
     if port and port == options.port:
         raise UsageError(f"--admin-port {port}: --port is the same; choose another, or leave --admin-port away")
     tokens = Path(options.token_file) if options.token_file else None
-    return Access(_tls(options), tokens, options.admin_host, port)
+    return AccessOptions(_tls(options), tokens, options.admin_host, port)
 
 
 def check_port(flag: str, port: int | None) -> None:
@@ -51,84 +51,86 @@ def check_port(flag: str, port: int | None) -> None:
         raise UsageError(f"{flag} {port}: expected 0 to 65535")
 
 
-def _tls(options: Namespace) -> Tls | None:
+def _tls(options: Namespace) -> TlsFiles | None:
     cert, key, client_ca = options.tls_cert, options.tls_key, options.tls_client_ca
     if not cert and not key and not client_ca:
         return None
     if not cert or not key:
         raise UsageError(f"--tls-{'key' if cert else 'cert'} is missing; TLS needs both --tls-cert and --tls-key")
-    return Tls(Path(cert), Path(key), Path(client_ca) if client_ca else None)
+    return TlsFiles(Path(cert), Path(key), Path(client_ca) if client_ca else None)
 
 
 class Secrets:
     """The files of `access`, read: UsageError. look() reads again what has changed."""
 
-    def __init__(self, access: Access, log: Log) -> None:
-        self.tls: Renewed[Served] | None = renewed_context(access.tls, log) if access.tls else None
+    def __init__(self, access: AccessOptions, log: Log) -> None:
+        self.tls: Reloadable[ServingContext] | None = reloadable_context(access.tls, log) if access.tls else None
         self.tokens = Tokens(access.tokens, log) if access.tokens else None
-        self.asks_certificate = access.tls is not None and access.tls.client_ca is not None
+        self.requires_certificate = access.tls is not None and access.tls.client_ca is not None
 
     def __bool__(self) -> bool:
         return self.tls is not None or self.tokens is not None
 
-    def look(self) -> None:
+    def poll(self) -> None:
         for one in (self.tls, self.tokens):
             if one is not None:
-                one.look()
+                one.poll()
 
     def metrics_text(self) -> str:
         if self.tls is None:
             return ""
         words = "When the TLS certificate that is shown ends, seconds since 1970."
-        return gauges_text({"edge_tls_certificate_expiry_timestamp_seconds": (words, self.tls.value.ends.timestamp())})
+        return gauges_text(
+            {"edge_tls_certificate_expiry_timestamp_seconds": (words, self.tls.value.expires_at.timestamp())}
+        )
 
 
-class Rules:
+class AccessRules:
     """Of one port. is_page: whether the web page has a file there; elsewhere: the port that answers the rest."""
 
-    def __init__(self, secrets: Secrets, is_page: Callable[[str, Headers], bool], place: Place = "all") -> None:
-        self._secrets, self._place, self._is_page = secrets, place, is_page
-        self.elsewhere = 0
+    def __init__(self, secrets: Secrets, is_page: Callable[[str, Headers], bool], role: PortRole = "all") -> None:
+        self._secrets, self._role, self._is_page = secrets, role, is_page
+        self.other_port = 0
 
     @property
-    def are_any(self) -> bool:
-        return self._place != "all" or self._secrets.tokens is not None or self._secrets.asks_certificate
+    def has_rules(self) -> bool:
+        return self._role != "all" or self._secrets.tokens is not None or self._secrets.requires_certificate
 
-    def check(self, certified: bool, method: bytes, target: bytes, headers: Headers) -> None:
+    def check(self, has_certificate: bool, method: bytes, target: bytes, headers: Headers) -> None:
         """Refusal 401, 403 or 404. certified: the client has shown a certificate that an authority of ours signed."""
         path = target.partition(b"?")[0].decode("latin-1")
         # what is open takes no body: else whoever has no token could fill the memory that bodies may hold
         only_reads = method in (b"GET", b"HEAD") and not _has_body(headers)
         if not (only_reads and path in HEALTH):
-            self._check_certificate(certified)
+            self._check_certificate(has_certificate)
             if not (only_reads and self._is_page(path, headers)):
                 self._check_token(headers)
-        self._check_place(path)
+        self._check_port(path)
 
     def _check_certificate(self, certified: bool) -> None:
-        if self._secrets.asks_certificate and not certified:
-            raise Refusal(403, "unauthorized", "a client certificate is needed here: curl --cert FILE --key FILE")
+        if self._secrets.requires_certificate and not certified:
+            raise HTTPError(403, "unauthorized", "a client certificate is needed here: curl --cert FILE --key FILE")
 
     def _check_token(self, headers: Headers) -> None:
         tokens = self._secrets.tokens
         if tokens is not None and not tokens.allows(headers.get(b"authorization")):
-            raise Refusal(
+            raise HTTPError(
                 401,
                 "unauthorized",
                 "a token is needed here: Authorization: Bearer TOKEN",
                 (("WWW-Authenticate", "Bearer"),),
             )
 
-    def _check_place(self, path: str) -> None:
-        if self._place == "all":
+    def _check_port(self, path: str) -> None:
+        if self._role == "all":
             return
         path = unquote(path).rstrip("/")  # as endpoints.py looks for it
         is_control = any(path == one or path.startswith(f"{one}/") for one in CONTROL)
-        if self._place == "main" and is_control:
-            raise Refusal(404, "wrong_port", f"{path[:80]} is answered on the admin port, {self.elsewhere}")
-        if self._place == "admin" and not is_control and path not in HEALTH:
-            words = f"only health, metrics and control are here; for the rest ask port {self.elsewhere}"
-            raise Refusal(404, "wrong_port", words)
+        if self._role == "main" and is_control:
+            raise HTTPError(404, "wrong_port", f"{path[:80]} is answered on the admin port, {self.other_port}")
+        if self._role == "admin" and not is_control and path not in HEALTH:
+            words = f"only health, metrics and control are here; for the rest ask port {self.other_port}"
+            raise HTTPError(404, "wrong_port", words)
 
 
 def _has_body(headers: Headers) -> bool:

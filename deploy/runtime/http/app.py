@@ -4,9 +4,9 @@ from collections.abc import Callable
 from typing import Protocol
 
 from deploy.runtime.http.limits import Peer
-from deploy.runtime.http.messages import Request, Send
+from deploy.runtime.http.messages import HttpRequest, SendReply
 
-Check = Callable[[bool, bytes, bytes, dict[bytes, bytes]], None]
+HeadCheck = Callable[[bool, bytes, bytes, dict[bytes, bytes]], None]
 
 
 class App(Protocol):
@@ -16,9 +16,9 @@ class App(Protocol):
     connections: set[Peer]
 
     @property
-    def check(self) -> Check | None: ...
+    def check(self) -> HeadCheck | None: ...
     @property
     def draining(self) -> bool: ...
 
-    def answer(self, request: Request, send: Send) -> None: ...
-    def refused(self, status: int, reason: str) -> None: ...
+    def answer(self, request: HttpRequest, send: SendReply) -> None: ...
+    def count_refusal(self, status: int, reason: str) -> None: ...

@@ -17,25 +17,25 @@ from typing import Literal, cast
 import httptools
 
 from deploy.runtime.http.app import App
-from deploy.runtime.http.limits import Limits, check_body, check_held, make_place
+from deploy.runtime.http.limits import Limits, check_body, check_held, make_room
 from deploy.runtime.http.messages import (
-    Head,
-    Refusal,
-    Reply,
-    Request,
+    HTTPError,
+    HttpReply,
+    HttpRequest,
+    RequestHead,
     error_reply,
     is_loopback,
-    known_head,
-    parsed_head,
+    parse_head,
+    parse_head_cached,
     reply_bytes,
 )
 from deploy.runtime.protocol.tensors import aligned_buffer
 
 BUFFER_BYTES = 32 << 10
-NO_HEAD, NO_BODY = Head(), memoryview(b"")
+NO_HEAD, NO_BODY = RequestHead(), memoryview(b"")
 LINGER_S = 1.0  # after a refusal: time for the client to stop sending and read why
 SLOWEST_BYTES_PER_S = 64 << 10
-TURN = 8  # heads and runs of chunks of one connection before others have theirs: hundreds fit into a buffer
+MAX_STEPS = 8  # heads and runs of chunks of one connection before others have theirs: hundreds fit into a buffer
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -49,31 +49,30 @@ class Connection(asyncio.BufferedProtocol):
         self._view = memoryview(self._buffer)
         self._start = self._end = self._received = self._overhead = 0
         self._head, self._body = NO_HEAD, NO_BODY
-        self._advancing = self._choked = self._half_closed = self._queues = False
+        self._is_advancing = self._is_write_paused = self._is_half_closed = self._is_rescheduled = False
         self._socket: asyncio.Transport | None = None
 
-    # what asyncio calls, and handshake.py before it
+    # called by asyncio, and by tls_handshake.py before it
 
-    def arrive(self, transport: asyncio.BaseTransport) -> None:
-        """It counts from now on; Refusal where there is no place. TLS calls twice: with the socket's transport, then
-        with its own."""
+    def register(self, transport: asyncio.BaseTransport) -> None:
+        """Count the connection from now on; HTTPError where there is no room. TLS calls this with two transports."""
         self._transport = cast("asyncio.Transport", transport)
         self._socket = self._socket or self._transport
         self._app.connections.add(self)
-        make_place(self._app.connections, self, self._limits)
+        make_room(self._app.connections, self, self._limits)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         try:
-            self.arrive(transport)
-        except Refusal as refusal:
-            self._refuse(refusal)
-        self._certified = bool(transport.get_extra_info("peercert"))
+            self.register(transport)
+        except HTTPError as refusal:
+            self._send_error(refusal)
+        self._has_certificate = bool(transport.get_extra_info("peercert"))
         self._descriptor = -1 if transport.get_extra_info("sslcontext") else transport.get_extra_info("socket").fileno()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
-        self.leave()
+        self.unregister()
 
-    def leave(self) -> None:
+    def unregister(self) -> None:
         self._app.connections.discard(self)
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002
@@ -92,19 +91,20 @@ class Connection(asyncio.BufferedProtocol):
 
     def eof_received(self) -> bool:
         """A client may close its half and still read what it asked for; but not under TLS, where asyncio closes."""
-        self._half_closed = True
-        return self._transport.can_write_eof() and (self.state == "busy" or self._choked or self._queues)
+        self._is_half_closed = True
+        has_work = self.state == "busy" or self._is_write_paused or self._is_rescheduled
+        return self._transport.can_write_eof() and has_work
 
     def pause_writing(self) -> None:
-        self._choked, self.deadline = True, self._clock() + self._limits.sender_s
+        self._is_write_paused, self.deadline = True, self._clock() + self._limits.sender_s
 
     def resume_writing(self) -> None:
-        self._choked = False
+        self._is_write_paused = False
         if self.state == "head":
             self._wait_for_head()
         self._advance()
 
-    # what the server and other connections ask
+    # called by the server and by other connections
 
     @property
     def transport(self) -> asyncio.Transport:
@@ -113,15 +113,15 @@ class Connection(asyncio.BufferedProtocol):
     @property
     def is_idle(self) -> bool:
         """Nothing of a request is here, and nothing of an answer is left to send."""
-        return self.state == "head" and self._start == self._end and not self._choked
+        return self.state == "head" and self._start == self._end and not self._is_write_paused
 
     @property
     def held_bytes(self) -> int:
         return len(self._body) + len(self._head.chunks)
 
-    def gone(self) -> bool:
+    def is_gone(self) -> bool:
         """It sends no more: either it has left, or it waits for the answer with its half closed."""
-        return self._half_closed or self._transport.is_closing()
+        return self._is_half_closed or self._transport.is_closing()
 
     @cached_property
     def is_local(self) -> bool:
@@ -132,12 +132,12 @@ class Connection(asyncio.BufferedProtocol):
         """End what has taken too long; called about once a second."""
         if now < self.deadline:
             return
-        if self._choked or self._transport.is_closing():
+        if self._is_write_paused or self._transport.is_closing():
             self._transport.abort()
         elif self.state == "closing" or (self.state == "head" and self._start == self._end):
             self._close()
         else:
-            self._refuse(Refusal(408, "slow_sender", f"no whole request within {self._limits.sender_s:g} s"))
+            self._send_error(HTTPError(408, "slow_sender", f"no whole request within {self._limits.sender_s:g} s"))
 
     def close_if_idle(self) -> None:
         if self.is_idle:
@@ -155,32 +155,32 @@ class Connection(asyncio.BufferedProtocol):
 
     def _advance(self) -> None:
         """Handle every whole request in the buffer, a few at a time, then make room for more."""
-        self._queues = False
-        if self._advancing or self._transport.is_closing():
+        self._is_rescheduled = False
+        if self._is_advancing or self._transport.is_closing():
             return
-        self._advancing = True
+        self._is_advancing = True
         try:
-            for _ in range(TURN):
-                if self._start >= self._end or self._choked or not self._step():
+            for _ in range(MAX_STEPS):
+                if self._start >= self._end or self._is_write_paused or not self._parse_next():
                     break
             else:
-                self._queues = True
+                self._is_rescheduled = True
                 asyncio.get_running_loop().call_soon(self._advance)
-        except Refusal as refusal:
-            self._refuse(refusal)
+        except HTTPError as refusal:
+            self._send_error(refusal)
         finally:
-            self._advancing = False
-        self._make_room()
-        if self._half_closed and self.state != "busy" and not self._choked and not self._queues:
+            self._is_advancing = False
+        self._compact_buffer()
+        if self._is_half_closed and self.state != "busy" and not self._is_write_paused and not self._is_rescheduled:
             self._close()
 
-    def _step(self) -> bool:
+    def _parse_next(self) -> bool:
         """Whether there may be more to do without new bytes."""
         if self.state == "head":
             return self._read_head()
         return self.state == "chunks" and self._read_chunks()
 
-    def _make_room(self) -> None:
+    def _compact_buffer(self) -> None:
         left = self._end - self._start
         if self._start:
             self._view[:left] = self._view[self._start : self._end]
@@ -195,23 +195,23 @@ class Connection(asyncio.BufferedProtocol):
             self._start += 1
         at = self._buffer.find(b"\r\n\r\n", self._start, self._end)
         if (self._end if at < 0 else at) - self._start > self._limits.head_bytes:
-            raise Refusal(431, "head_too_large", f"the head is larger than {self._limits.head_bytes} bytes")
+            raise HTTPError(431, "head_too_large", f"the head is larger than {self._limits.head_bytes} bytes")
         if at < 0:
             if self.deadline > (limit := self._clock() + self._limits.sender_s):
                 self.deadline = limit
             return False
         block = self._view[self._start : at + 4]
         self._start = at + 4
-        self._head, self._parser = parsed_head(block) if self._app.check is not None else known_head(block)
+        self._head, self._parser = parse_head(block) if self._app.check is not None else parse_head_cached(block)
         if self._app.check is not None:
-            self._app.check(self._certified, self._parser.get_method(), self._head.url, self._head.headers)
+            self._app.check(self._has_certificate, self._parser.get_method(), self._head.url, self._head.headers)
         self._begin_body(self._head.headers)
         return True
 
     def _begin_body(self, headers: dict[bytes, bytes]) -> None:
         coding, size = headers.get(b"transfer-encoding"), int(headers.get(b"content-length", b"0"))
         if coding is not None and (coding.lower() != b"chunked" or b"upgrade" in headers):
-            raise Refusal(400, "malformed", "the only Transfer-Encoding spoken here is chunked")
+            raise HTTPError(400, "malformed", "the only Transfer-Encoding spoken here is chunked")
         check_body(size, self._limits)
         check_held(self._app.connections, self, size, self._limits)
         self.deadline = self._clock() + self._limits.sender_s + size / SLOWEST_BYTES_PER_S
@@ -246,19 +246,19 @@ class Connection(asyncio.BufferedProtocol):
             try:
                 self._parser.feed_data(self._view[self._start : stop])
             except httptools.HttpParserError as error:
-                raise Refusal(400, "malformed", f"a malformed chunk: {error}") from error
-            self._weigh(stop - self._start, len(self._head.chunks) - before)
+                raise HTTPError(400, "malformed", f"a malformed chunk: {error}") from error
+            self._check_chunk(stop - self._start, len(self._head.chunks) - before)
             self._start = stop
         if self._head.message_done:
             self._dispatch(memoryview(self._head.chunks))
         return self._head.message_done
 
-    def _weigh(self, sent: int, body: int) -> None:
+    def _check_chunk(self, sent: int, body: int) -> None:
         """Of a chunked body: `sent` bytes brought `body` of its own. Chunk extensions and trailers bring none."""
         self._overhead = 0 if body else self._overhead + sent
         self.deadline += body / SLOWEST_BYTES_PER_S
         if self._overhead > self._limits.head_bytes:
-            raise Refusal(431, "head_too_large", f"more than {self._limits.head_bytes} bytes round the chunks")
+            raise HTTPError(431, "head_too_large", f"more than {self._limits.head_bytes} bytes round the chunks")
         check_body(len(self._head.chunks), self._limits)
         if body:
             check_held(self._app.connections, self, 0, self._limits)
@@ -269,12 +269,12 @@ class Connection(asyncio.BufferedProtocol):
         self.state, self.deadline = "busy", inf
         self._method = self._parser.get_method().decode("latin-1")
         path = self._head.url.partition(b"?")[0].decode("latin-1")
-        self._app.answer(Request(self._method, path, self._head.headers, body, self), self._send)
+        self._app.answer(HttpRequest(self._method, path, self._head.headers, body, self), self._send)
 
-    def _send(self, reply: Reply) -> None:
+    def _send(self, reply: HttpReply) -> None:
         if self.state != "busy" or self._transport.is_closing():
             return
-        close = not self._head.keeps_alive or self._app.draining
+        close = not self._head.is_keep_alive or self._app.draining
         self._head, self._body = NO_HEAD, NO_BODY
         self._transport.write(reply_bytes(reply, close, self._method != "HEAD"))
         if close:
@@ -282,16 +282,16 @@ class Connection(asyncio.BufferedProtocol):
             self._close()
             return
         self._wait_for_head()
-        if self._end or self._half_closed:
+        if self._end or self._is_half_closed:
             self._advance()
 
     def _wait_for_head(self) -> None:
-        patience_s = self._limits.sender_s if self._choked else self._limits.idle_s
+        patience_s = self._limits.sender_s if self._is_write_paused else self._limits.idle_s
         self.state, self.deadline = "head", self._clock() + patience_s
 
-    def _refuse(self, refusal: Refusal) -> None:
+    def _send_error(self, refusal: HTTPError) -> None:
         """Say why, stop sending, and swallow what the client still sends, so that it gets to read the answer."""
-        self._app.refused(refusal.status, refusal.reason)
+        self._app.count_refusal(refusal.status, refusal.reason)
         self._transport.write(reply_bytes(error_reply(refusal.status, str(refusal), refusal.headers), close=True))
         self.state, self.deadline = "closing", self._clock() + LINGER_S
         self._start = self._end = 0

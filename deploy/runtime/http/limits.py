@@ -4,7 +4,7 @@ from typing import Protocol, TypeVar
 
 import msgspec
 
-from deploy.runtime.http.messages import Refusal
+from deploy.runtime.http.messages import HTTPError
 
 SMALL_BYTES = 256 << 10  # such bodies always pass: the limit on connections bounds them
 
@@ -37,7 +37,7 @@ class Peer(Protocol):
 PeerT = TypeVar("PeerT", bound=Peer)
 
 
-def make_place(peers: set[PeerT], newcomer: PeerT, limits: Limits) -> None:
+def make_room(peers: set[PeerT], newcomer: PeerT, limits: Limits) -> None:
     """Close an idle connection where there are too many: whoever holds them for nothing cannot shut others out.
 
     Refusal 503 when every one of them is in use.
@@ -46,7 +46,7 @@ def make_place(peers: set[PeerT], newcomer: PeerT, limits: Limits) -> None:
         return
     idle = [peer for peer in peers if peer.is_idle and peer is not newcomer]
     if not idle:
-        raise Refusal(503, "connections", f"more than {limits.connections} connections; try later")
+        raise HTTPError(503, "connections", f"more than {limits.connections} connections; try later")
     first = min(idle, key=lambda peer: peer.deadline)
     first.close_if_idle()
     peers.discard(first)
@@ -54,7 +54,7 @@ def make_place(peers: set[PeerT], newcomer: PeerT, limits: Limits) -> None:
 
 def check_body(size: int, limits: Limits) -> None:
     if size > limits.body_bytes:
-        raise Refusal(413, "body_too_large", f"a body of at most {limits.body_bytes} bytes, got {size} bytes")
+        raise HTTPError(413, "body_too_large", f"a body of at most {limits.body_bytes} bytes, got {size} bytes")
 
 
 def check_held(peers: set[PeerT], newcomer: PeerT, more: int, limits: Limits) -> None:
@@ -64,4 +64,4 @@ def check_held(peers: set[PeerT], newcomer: PeerT, more: int, limits: Limits) ->
     held = more + sum(peer.held_bytes for peer in peers)
     if held > limits.held_bytes:
         words = f"the bodies in flight would hold {held} bytes, the limit is {limits.held_bytes}; try later"
-        raise Refusal(503, "memory", words)
+        raise HTTPError(503, "memory", words)

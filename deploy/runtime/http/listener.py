@@ -9,14 +9,14 @@ from collections.abc import Callable
 
 import msgspec
 
-from deploy.runtime.http.access import Rules
-from deploy.runtime.http.app import Check
+from deploy.runtime.http.access import AccessRules
+from deploy.runtime.http.app import HeadCheck
 from deploy.runtime.http.connection import Connection
 from deploy.runtime.http.limits import Limits, Peer
-from deploy.runtime.http.routes import Endpoints
-from deploy.runtime.http.tls_handshake import Handshake
-from deploy.runtime.security.reload import Renewed
-from deploy.runtime.security.tls import Served
+from deploy.runtime.http.routes import Router
+from deploy.runtime.http.tls_handshake import TlsHandshake
+from deploy.runtime.security.reload import Reloadable
+from deploy.runtime.security.tls import ServingContext
 
 ADMIN_BODY_BYTES, ADMIN_CONNECTIONS = 1 << 20, 32
 
@@ -29,22 +29,22 @@ def admin_limits(limits: Limits) -> Limits:
     )
 
 
-class Entrance:
+class Listener:
     """The App of its connections (http.py); `protocol` makes one for asyncio."""
 
     def __init__(
         self,
-        endpoints: Endpoints,
+        endpoints: Router,
         connections: set[Peer],
-        rules: Rules,
+        rules: AccessRules,
         limits: Limits,
-        tls: Renewed[Served] | None,
+        tls: Reloadable[ServingContext] | None,
         clock: Callable[[], float],
     ) -> None:
         self._endpoints, self._limits, self._tls, self._clock = endpoints, limits, tls, clock
         self.connections = connections
-        self.check: Check | None = rules.check if rules.are_any else None
-        self.answer, self.refused = endpoints.answer, endpoints.refused
+        self.check: HeadCheck | None = rules.check if rules.has_rules else None
+        self.answer, self.count_refusal = endpoints.answer, endpoints.count_refusal
 
     @property
     def draining(self) -> bool:
@@ -54,4 +54,4 @@ class Entrance:
         connection = Connection(self, self._limits, self._clock)
         if self._tls is None:
             return connection
-        return Handshake(connection, self._tls.value.context, self._limits, self._endpoints.no_handshake)
+        return TlsHandshake(connection, self._tls.value.context, self._limits, self._endpoints.count_failed_handshake)

@@ -17,12 +17,12 @@ class Caller(Protocol):
     """Who asks. gone(): whether it has closed its side; is_local: on this host (loopback, or a Unix socket)."""
 
     def __hash__(self) -> int: ...
-    def gone(self) -> bool: ...
+    def is_gone(self) -> bool: ...
     @property
     def is_local(self) -> bool: ...
 
 
-class Request(msgspec.Struct, frozen=True):
+class HttpRequest(msgspec.Struct, frozen=True):
     """`path` as sent, without the query; header names in lower case."""
 
     method: str
@@ -32,17 +32,17 @@ class Request(msgspec.Struct, frozen=True):
     caller: Caller
 
 
-class Reply(msgspec.Struct, frozen=True):
+class HttpReply(msgspec.Struct, frozen=True):
     status: int
     body: bytes
     content_type: str = "application/json"
     headers: tuple[tuple[str, str], ...] = ()
 
 
-Send = Callable[[Reply], None]
+SendReply = Callable[[HttpReply], None]
 
 
-class Refusal(Exception):
+class HTTPError(Exception):
     """A request that ends its connection: HTTP status, a word for counting, a sentence for the client, more headers."""
 
     def __init__(self, status: int, reason: str, message: str, headers: tuple[tuple[str, str], ...] = ()) -> None:
@@ -57,8 +57,8 @@ def is_loopback(address: str) -> bool:
         return False
 
 
-def error_reply(status: int, message: str, headers: tuple[tuple[str, str], ...] = ()) -> Reply:
-    return Reply(status, msgspec.json.encode({"error": message}), headers=headers)
+def error_reply(status: int, message: str, headers: tuple[tuple[str, str], ...] = ()) -> HttpReply:
+    return HttpReply(status, msgspec.json.encode({"error": message}), headers=headers)
 
 
 @lru_cache
@@ -66,7 +66,7 @@ def _status_line(status: int) -> str:
     return f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"
 
 
-def reply_bytes(reply: Reply, close: bool, body: bool = True) -> bytes:
+def reply_bytes(reply: HttpReply, close: bool, body: bool = True) -> bytes:
     """A reply on the wire; `body` is False for HEAD, whose length is told all the same, as that of a 304 is."""
     lines = [_status_line(reply.status), f"Content-Type: {reply.content_type}\r\nContent-Length: {len(reply.body)}\r\n"]
     lines += [f"{name}: {value}\r\n" for name, value in reply.headers]
@@ -76,13 +76,13 @@ def reply_bytes(reply: Reply, close: bool, body: bool = True) -> bytes:
 
 
 @dataclass(slots=True)
-class Head:
+class RequestHead:
     """What httptools calls back for one request, and the chunks of its body when it comes in chunks."""
 
     url: bytes = b""
     headers: dict[bytes, bytes] = field(default_factory=dict)
     chunks: bytearray = field(default_factory=bytearray)
-    keeps_alive: bool = True
+    is_keep_alive: bool = True
     headers_done: bool = False
     message_done: bool = False
 
@@ -106,36 +106,36 @@ class Head:
         self.message_done = True
 
 
-def parsed_head(block: memoryview) -> tuple[Head, httptools.HttpRequestParser]:
+def parse_head(block: memoryview) -> tuple[RequestHead, httptools.HttpRequestParser]:
     """The head in `block`, which ends with an empty line; Refusal 400."""
-    head = Head()
+    head = RequestHead()
     parser = httptools.HttpRequestParser(head)
     try:
         parser.feed_data(block)
     except httptools.HttpParserUpgrade:
         pass  # an offer that a server may ignore (curl --http2): the body, if any, is read by its length
     except httptools.HttpParserError as error:
-        raise Refusal(400, "malformed", f"not an HTTP/1.1 request: {error}") from error
+        raise HTTPError(400, "malformed", f"not an HTTP/1.1 request: {error}") from error
     if not head.headers_done:
-        raise Refusal(400, "malformed", "not an HTTP/1.1 request: the head has no end")
+        raise HTTPError(400, "malformed", "not an HTTP/1.1 request: the head has no end")
     if parser.get_http_version() not in VERSIONS:
-        raise Refusal(400, "malformed", f"HTTP/{parser.get_http_version()} is not spoken here; expected HTTP/1.1")
-    head.keeps_alive = keeps_alive(parser.get_http_version(), head.headers.get(b"connection", b""))
+        raise HTTPError(400, "malformed", f"HTTP/{parser.get_http_version()} is not spoken here; expected HTTP/1.1")
+    head.is_keep_alive = is_keep_alive(parser.get_http_version(), head.headers.get(b"connection", b""))
     return head, parser
 
 
 @lru_cache(maxsize=64)
-def _parsed_once(block: bytes) -> tuple[Head, httptools.HttpRequestParser]:
-    return parsed_head(memoryview(block))
+def _parse_once(block: bytes) -> tuple[RequestHead, httptools.HttpRequestParser]:
+    return parse_head(memoryview(block))
 
 
-def known_head(block: memoryview) -> tuple[Head, httptools.HttpRequestParser]:
+def parse_head_cached(block: memoryview) -> tuple[RequestHead, httptools.HttpRequestParser]:
     """The same; a client's heads are mostly all alike. Not for those that may hold a secret."""
-    found = _parsed_once(bytes(block))
-    return parsed_head(block) if b"transfer-encoding" in found[0].headers else found  # chunks need their own
+    found = _parse_once(bytes(block))
+    return parse_head(block) if b"transfer-encoding" in found[0].headers else found  # chunks need their own
 
 
-def keeps_alive(version: str, connection: bytes) -> bool:
+def is_keep_alive(version: str, connection: bytes) -> bool:
     """RFC 9112, 9.3, of the Connection header. The parser knows it too, but forgets it with the end of a message, which
     is the end of the head where there is no body."""
     if not connection:

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from deploy.runtime.http import shared_memory as regioncalls
+from deploy.runtime.http import shared_memory
 from deploy.runtime.protocol import metadata
 from deploy.runtime.protocol.statistics import Statistics
 from deploy.runtime.protocol.tensors import DATATYPES
@@ -20,7 +20,7 @@ from toolchain.records.tensors import TensorSpec
 
 Json = dict[str, Any]
 REFERENCE = "#/components/schemas/{name}"
-RECORDS = (Certificate, Statistics, regioncalls.Registration)
+RECORDS = (Certificate, Statistics, shared_memory.Registration)
 SIZE = {"type": "integer", "minimum": 0}
 TEXT: Json = {"type": "string"}
 LENGTH = "Inference-Header-Content-Length"
@@ -84,7 +84,7 @@ def _model_paths(manifest: Manifest) -> Json:
 
 
 def _region_paths() -> Json:
-    system, cuda = regioncalls.PREFIX, regioncalls.CUDA
+    system, cuda = shared_memory.PREFIX, shared_memory.CUDA
     region = f"{system}/region/{{name}}"
     empty = {"200": {"description": "Done."}, "400": _told("What does not fit.", "Error")}
     status = {"200": _told("What is registered.", "Regions"), "400": _told("No such region.", "Error")}

@@ -8,7 +8,7 @@ from functools import cache
 from hashlib import sha256
 from pathlib import Path
 
-from deploy.runtime.http.messages import Reply
+from deploy.runtime.http.messages import HttpReply
 
 FOLDER = Path(__file__).parents[1] / "page"
 HTML, CSS, SCRIPT = (f"text/{kind}; charset=utf-8" for kind in ("html", "css", "javascript"))
@@ -40,7 +40,7 @@ def is_page(path: str, headers: Mapping[bytes, bytes]) -> bool:
     return path in FILES and (path != "/" or b"text/html" in headers.get(b"accept", b""))
 
 
-def page_reply(path: str, headers: Mapping[bytes, bytes]) -> Reply | None:
+def page_reply(path: str, headers: Mapping[bytes, bytes]) -> HttpReply | None:
     """A file of the page; None where something else is asked for."""
     if not is_page(path, headers):
         return None
@@ -48,7 +48,7 @@ def page_reply(path: str, headers: Mapping[bytes, bytes]) -> Reply | None:
     # no-cache: kept, but asked for again each time, so that page and server are of one release
     kept = (("ETag", tag), ("Cache-Control", "no-cache"), *((("Vary", "Accept"),) if path == "/" else ()))
     status = 304 if tag.encode() in headers.get(b"if-none-match", b"") else 200
-    return Reply(status, content, FILES[path][1], (*kept, *HEADERS))
+    return HttpReply(status, content, FILES[path][1], (*kept, *HEADERS))
 
 
 @cache

@@ -9,9 +9,9 @@ from urllib.parse import unquote
 
 import msgspec
 
-from deploy.runtime.http.messages import Reply, Request, error_reply
-from deploy.runtime.protocol.shared_memory import Regions
-from deploy.runtime.protocol.tensors import words
+from deploy.runtime.http.messages import HttpReply, HttpRequest, error_reply
+from deploy.runtime.protocol.shared_memory import SharedRegions
+from deploy.runtime.protocol.tensors import printable
 from toolchain.errors import RequestError
 
 PREFIX, CUDA = "/v2/systemsharedmemory", "/v2/cudasharedmemory"
@@ -26,38 +26,38 @@ class Registration(msgspec.Struct):
     offset: int = 0
 
 
-def answered(regions: Regions, request: Request, path: str) -> Reply:
+def reply_to(regions: SharedRegions, request: HttpRequest, path: str) -> HttpReply:
     """`path` begins with PREFIX or CUDA."""
     if path.startswith(CUDA):
-        return _of_cuda(path.removeprefix(f"{CUDA}/"))
+        return _reply_to_cuda(path.removeprefix(f"{CUDA}/"))
     parts = path.removeprefix(PREFIX).strip("/").split("/")
     name = unquote(parts[1]) if len(parts) == 3 and parts[0] == "region" else None
     verb = parts[-1]
     if (name is None and (len(parts) != 1 or verb == "register")) or verb not in METHODS:
-        return error_reply(404, f"nothing at {words(path)}; expected {PREFIX}[/region/NAME]/{'|'.join(METHODS)}")
+        return error_reply(404, f"nothing at {printable(path)}; expected {PREFIX}[/region/NAME]/{'|'.join(METHODS)}")
     if request.method not in (METHODS[verb], "HEAD" if METHODS[verb] == "GET" else ""):
-        words_ = f"{words(request.method)} is not answered here; expected {METHODS[verb]}"
+        words_ = f"{printable(request.method)} is not answered here; expected {METHODS[verb]}"
         return error_reply(405, words_, (("Allow", METHODS[verb]),))
     try:
         if verb == "status":
-            return Reply(200, msgspec.json.encode(regions.status(name)))
+            return HttpReply(200, msgspec.json.encode(regions.status(name)))
         if name is not None and verb == "register":
-            asked = _registration(request.body)
+            asked = _parse_registration(request.body)
             regions.register(name, asked.key, asked.offset, asked.byte_size)
         else:
             regions.unregister(name)
     except RequestError as error:
         return error_reply(400, str(error))
-    return Reply(200, b"")
+    return HttpReply(200, b"")
 
 
-def _of_cuda(verb: str) -> Reply:
+def _reply_to_cuda(verb: str) -> HttpReply:
     if verb in ("unregister", "status"):
-        return Reply(200, b"" if verb == "unregister" else b"[]")
+        return HttpReply(200, b"" if verb == "unregister" else b"[]")
     return error_reply(400, "CUDA shared memory is not offered here; use system shared memory, or send the bytes")
 
 
-def _registration(body: memoryview) -> Registration:
+def _parse_registration(body: memoryview) -> Registration:
     try:
         return msgspec.json.decode(body, type=Registration)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:

@@ -15,39 +15,39 @@ from typing import cast
 
 from deploy.runtime.http.connection import Connection
 from deploy.runtime.http.limits import Limits
-from deploy.runtime.http.messages import Refusal
+from deploy.runtime.http.messages import HTTPError
 
 BUFFER_BYTES = 64 << 10  # of what is read and decrypted at once, and of what waits either way; asyncio: 256 and 512 kB
 
 
-class Records(SSLProtocol):
+class SmallBufferProtocol(SSLProtocol):
     """With buffers that 512 connections may have on a small device."""
 
     max_size = BUFFER_BYTES
 
 
-class Handshake(asyncio.Protocol):
+class TlsHandshake(asyncio.Protocol):
     """Of one `connection`; `failed` is told when it comes to nothing."""
 
     def __init__(
-        self, connection: Connection, context: SSLContext, limits: Limits, failed: Callable[[str], None]
+        self, connection: Connection, context: SSLContext, limits: Limits, on_failure: Callable[[str], None]
     ) -> None:
-        self._connection, self._context, self._limits, self._failed = connection, context, limits, failed
+        self._connection, self._context, self._limits, self._on_failure = connection, context, limits, on_failure
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         try:
-            self._connection.arrive(self._transport)
-        except Refusal as refusal:
-            self._connection.leave()
+            self._connection.register(self._transport)
+        except HTTPError as refusal:
+            self._connection.unregister()
             self._transport.abort()
-            self._failed(refusal.reason)
+            self._on_failure(refusal.reason)
             return
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
-        done.add_done_callback(self._done)
+        done.add_done_callback(self._on_done)
         patience_s = cast("int", self._limits.sender_s)  # its stub knows no fractions
-        records = Records(
+        records = SmallBufferProtocol(
             loop,
             self._connection,
             self._context,
@@ -58,12 +58,12 @@ class Handshake(asyncio.Protocol):
         self._transport.set_protocol(records)
         records.connection_made(self._transport)
 
-    def _done(self, done: "asyncio.Future[None]") -> None:
+    def _on_done(self, done: "asyncio.Future[None]") -> None:
         """asyncio forgets to tell a connection that was never made that it is lost."""
         error = done.exception()
         if error is not None or self._transport.is_closing():
-            self._connection.leave()
-            self._failed(str(error or "closed"))
+            self._connection.unregister()
+            self._on_failure(str(error or "closed"))
             return
         made = cast("_SSLProtocolTransport", self._connection.transport)
         made.set_read_buffer_limits(BUFFER_BYTES)

@@ -11,32 +11,32 @@ import select
 import selectors
 from collections.abc import Callable
 
-PATIENCE_S = 0.002  # what does not need the engine (health, a refusal, the page) waits so long at most
+MAX_DEFERRAL_S = 0.002  # what does not need the engine (health, a refusal, the page) waits so long at most
 
 
-class PatientLoop(asyncio.SelectorEventLoop):
+class DeferredPollingLoop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
-        self._patience = _Patience()
-        super().__init__(self._patience)
+        self._deferred = _DeferredSelector()
+        super().__init__(self._deferred)
 
-    def wait_while(self, full: Callable[[], bool], raised: int) -> None:
+    def defer_while(self, is_saturated: Callable[[], bool], wakeup_fd: int) -> None:
         """full: whether the engine has all that it can take; raised: a descriptor that becomes readable when work
         lands, also registered with the loop as a reader."""
-        self._patience.wait_while(full, raised)
+        self._deferred.defer_while(is_saturated, wakeup_fd)
 
 
-class _Patience(selectors.EpollSelector):
+class _DeferredSelector(selectors.EpollSelector):
     def __init__(self) -> None:
         super().__init__()
-        self._landed = select.poll()
-        self._full: Callable[[], bool] = bool  # never
+        self._wakeup = select.poll()
+        self._is_saturated: Callable[[], bool] = bool  # never
 
-    def wait_while(self, full: Callable[[], bool], raised: int) -> None:
-        self._landed.register(raised, select.POLLIN)
-        self._full = full
+    def defer_while(self, is_saturated: Callable[[], bool], wakeup_fd: int) -> None:
+        self._wakeup.register(wakeup_fd, select.POLLIN)
+        self._is_saturated = is_saturated
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        if (timeout is None or timeout > 0) and self._full():
-            self._landed.poll(1e3 * min(PATIENCE_S, PATIENCE_S if timeout is None else timeout))
+        if (timeout is None or timeout > 0) and self._is_saturated():
+            self._wakeup.poll(1e3 * min(MAX_DEFERRAL_S, MAX_DEFERRAL_S if timeout is None else timeout))
             timeout = 0
         return super().select(timeout)

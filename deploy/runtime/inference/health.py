@@ -28,7 +28,9 @@ class Health:
     def draining(self) -> bool:
         return self.phase == "draining"
 
-    def judge(self, service: Service, checks: tuple[Check, ...], certificate: Certificate | None = None) -> None:
+    def record_checks(
+        self, service: Service, checks: tuple[Check, ...], certificate: Certificate | None = None
+    ) -> None:
         """Ready when every check passed; a server that is draining stays so."""
         self.service, self.checks, self.certificate = service, checks, certificate
         if self.draining:
@@ -41,7 +43,7 @@ class Health:
     def drain(self, why: str = "") -> None:
         self.phase, self.reason = "draining", why or "the server is shutting down"
 
-    def serving(self) -> Service:
+    def require_service(self) -> Service:
         """The service, for whoever may use it: also while draining, for connections that are still open."""
         if self.service is None or self.phase in ("starting", "failed"):
             raise Unavailable(f"not ready: {self.reason}", "not_ready", 5 if self.phase == "failed" else 1)

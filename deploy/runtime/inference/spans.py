@@ -21,20 +21,20 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from deploy.runtime.inference.handler import Talk, reason_of
+from deploy.runtime.inference.handler import RequestAdapter, rejection_reason
 from deploy.runtime.logs import Log
 from deploy.runtime.metrics import STAGES, family, sample
-from deploy.runtime.scheduling.fair_queue import Answer, Outcome
+from deploy.runtime.scheduling.fair_queue import InferenceOutcome, InferenceResult
 from toolchain import __version__
 from toolchain.errors import RequestError, UsageError
 from toolchain.records.manifest import Manifest
 
 QUEUE = "OTEL_BSP_MAX_QUEUE_SIZE"
 CLOSE_S = 2.0  # for what is not sent yet when the server ends
-AT_MOST = 1 + len(STAGES)  # spans of a request
+MAX_SPANS = 1 + len(STAGES)  # spans of a request
 
 
-class Counted(SpanExporter):
+class CountingExporter(SpanExporter):
     """Hands spans on. taken: those that have left the queue."""
 
     def __init__(self, exporter: SpanExporter) -> None:
@@ -54,7 +54,7 @@ class Counted(SpanExporter):
         self._exporter.shutdown()
 
 
-class Told(logging.Handler):
+class TracingLogHandler(logging.Handler):
     """What the library has to say, as lines of our log."""
 
     def __init__(self, log: Log) -> None:
@@ -65,31 +65,33 @@ class Told(logging.Handler):
         self._log.write("warning", "tracing", reason=record.getMessage()[:300])
 
 
-class Spans:
+class RequestTracer:
     """`request` is told of every inference request once it is answered, on the event loop's thread."""
 
     def __init__(self, url: str, manifest: Manifest, log: Log, scheme: str) -> None:
         for name in ("opentelemetry", "urllib3"):
             logger = logging.getLogger(name)
-            logger.handlers, logger.propagate = [Told(log)], False
-        self._room, self._scheme = _room(), scheme
-        self._exporter = Counted(OTLPSpanExporter(url))
+            logger.handlers, logger.propagate = [TracingLogHandler(log)], False
+        self._queue_size, self._scheme = _queue_size_from_env(), scheme
+        self._exporter = CountingExporter(OTLPSpanExporter(url))
         self._provider = TracerProvider(resource=_resource(manifest), shutdown_on_exit=False)
         try:
-            self._provider.add_span_processor(BatchSpanProcessor(self._exporter, self._room))
+            self._provider.add_span_processor(BatchSpanProcessor(self._exporter, self._queue_size))
         except ValueError as error:
             raise UsageError(f"OTEL_BSP_* in the environment: {error}") from error
         self._tracer = self._provider.get_tracer("edge-toolchain", __version__)
         self._parent = TraceContextTextMapPropagator()
         self._queued = self._traced = self._dropped = 0
 
-    def request(self, talk: Talk[Any], outcome: Outcome, seconds: float, times: Mapping[str, float]) -> None:
+    def record_request(
+        self, adapter: RequestAdapter[Any], outcome: InferenceOutcome, seconds: float, times: Mapping[str, float]
+    ) -> None:
         """seconds: from the request's start until now; times: seconds by stage."""
-        if self._queued - self._exporter.taken + AT_MOST > self._room:
+        if self._queued - self._exporter.taken + MAX_SPANS > self._queue_size:
             self._dropped += 1
             return
-        asked, end = talk.asked(outcome), time.time_ns()
-        attributes = {**asked.attributes, **_facts(outcome)}
+        asked, end = adapter.span_attributes(outcome), time.time_ns()
+        attributes = {**asked.attributes, **_outcome_attributes(outcome)}
         if "http.route" in attributes:
             attributes["url.scheme"] = self._scheme
         start = end - int(seconds * 1e9)
@@ -98,7 +100,7 @@ class Spans:
         if not span.is_recording():
             return  # not in the sample
         self._stages(span, start, times)
-        if not isinstance(outcome, Answer | RequestError):
+        if not isinstance(outcome, InferenceResult | RequestError):
             span.set_status(Status(StatusCode.ERROR, str(outcome)))
         span.end(end)
         self._traced, self._queued = self._traced + 1, self._queued + 1
@@ -134,11 +136,11 @@ class Spans:
         closing.join(CLOSE_S)
 
 
-def _facts(outcome: Outcome) -> dict[str, str | int]:
+def _outcome_attributes(outcome: InferenceOutcome) -> dict[str, str | int]:
     """Of our own: rows of the request, and of the engine's call that it was part of."""
-    if isinstance(outcome, Answer):
-        return {"edge.rows": outcome.batch, "edge.rows_together": outcome.together}
-    return {"error.type": reason_of(outcome)}
+    if isinstance(outcome, InferenceResult):
+        return {"edge.rows": outcome.rows, "edge.rows_together": outcome.batch_rows}
+    return {"error.type": rejection_reason(outcome)}
 
 
 def _resource(manifest: Manifest) -> Resource:
@@ -148,9 +150,9 @@ def _resource(manifest: Manifest) -> Resource:
     return ours.merge(told) if is_named else told.merge(ours)
 
 
-def _room() -> int:
+def _queue_size_from_env() -> int:
     """Spans that may wait; 2,048 by OpenTelemetry's default."""
     text = os.environ.get(QUEUE) or "2048"
-    if not text.isdecimal() or not AT_MOST <= int(text) < 1 << 20:
-        raise UsageError(f"{QUEUE}={text} in the environment: expected {AT_MOST} or more spans")
+    if not text.isdecimal() or not MAX_SPANS <= int(text) < 1 << 20:
+        raise UsageError(f"{QUEUE}={text} in the environment: expected {MAX_SPANS} or more spans")
     return int(text)

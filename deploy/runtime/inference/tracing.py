@@ -14,30 +14,30 @@ from toolchain.errors import UsageError
 from toolchain.records.manifest import Manifest
 
 if TYPE_CHECKING:
-    from deploy.runtime.inference.spans import Spans
+    from deploy.runtime.inference.spans import RequestTracer
 
 ALL, TRACES = "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
 PROTOCOLS = ("OTEL_EXPORTER_OTLP_PROTOCOL", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL")
 SPOKEN = "http/protobuf"
 
 
-def tracing(manifest: Manifest, log: Log, scheme: str) -> "Spans | None":
+def make_tracer(manifest: Manifest, log: Log, scheme: str) -> "RequestTracer | None":
     """None where no collector is named; UsageError, one line, where spans cannot be sent as asked."""
-    url = collector(os.environ)
+    url = collector_url(os.environ)
     if not url:
         return None
     try:
-        from deploy.runtime.inference.spans import Spans  # a quarter of a second, only where it is asked for
+        from deploy.runtime.inference.spans import RequestTracer  # a quarter of a second, only where it is asked for
     except ImportError as error:
         raise UsageError(
             f"{ALL} is set, but OpenTelemetry is not in this image ({error}); "
             "build it with: toolchain image BUNDLE --tracing, or unset the variable"
         ) from error
     log.write("info", "tracing", collector=url)
-    return Spans(url, manifest, log, scheme)
+    return RequestTracer(url, manifest, log, scheme)
 
 
-def collector(environment: Mapping[str, str]) -> str:
+def collector_url(environment: Mapping[str, str]) -> str:
     """The address that spans are posted to; "": none."""
     whole, base = environment.get(TRACES, ""), environment.get(ALL, "")
     is_off = environment.get("OTEL_SDK_DISABLED", "").lower() == "true"

@@ -10,7 +10,7 @@ from toolchain.errors import RequestError
 from toolchain.records.tensors import Array, Preprocessing, TensorSpec
 
 
-def takes(spec: TensorSpec, datatype: str, shape: list[int], preprocessing: Preprocessing) -> bool:
+def is_normalized_image(spec: TensorSpec, datatype: str, shape: list[int], preprocessing: Preprocessing) -> bool:
     """Whether such a tensor stands for pictures of the input `spec`."""
     height, width, channels = preprocessing.shape
     return (
@@ -22,7 +22,7 @@ def takes(spec: TensorSpec, datatype: str, shape: list[int], preprocessing: Prep
     )
 
 
-def pixels(name: str, array: Array, preprocessing: Preprocessing) -> Array:
+def denormalize(name: str, array: Array, preprocessing: Preprocessing) -> Array:
     """uint8 [N, height, width, channels]; RequestError for values that no pixel becomes by this preprocessing."""
     mean, std = (
         np.asarray(values, np.float32).reshape(1, 1, 1, -1) for values in (preprocessing.mean, preprocessing.std)

@@ -10,15 +10,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from deploy.runtime.protocol.requests import Call, Heading, Plain, Read, call_from_body
-from deploy.runtime.protocol.shared_memory import Place
-from deploy.runtime.protocol.tensors import array_of
+from deploy.runtime.protocol.requests import InferenceRequest, RawInput, ReadRegion, ResponseHeader, parse_body
+from deploy.runtime.protocol.shared_memory import RegionSlice
+from deploy.runtime.protocol.tensors import array_from_bytes
 from toolchain.records.tensors import Array, Preprocessing, TensorSpec
 
-MOST, MOST_BYTES = 64, 4 << 10  # of kept JSON: how many, and how long each may be
+MAX_HEADERS, MAX_HEADER_BYTES = 64, 4 << 10  # of kept JSON: how many, and how long each may be
 
 
-class Input(NamedTuple):
+class CachedInput(NamedTuple):
     """A tensor, and where its bytes are: from `start` on behind the JSON, or in shared memory."""
 
     name: str
@@ -26,64 +26,68 @@ class Input(NamedTuple):
     shape: tuple[int, ...]
     start: int
     end: int
-    place: Place | None
+    place: RegionSlice | None
 
-    def array(self, rest: memoryview, read: Read) -> Array:
+    def array(self, rest: memoryview, read: ReadRegion) -> Array:
         raw = rest[self.start : self.end] if self.place is None else read(self.place)
-        return array_of(raw, self.dtype, self.shape)
+        return array_from_bytes(raw, self.dtype, self.shape)
 
 
-class Known(NamedTuple):
+class CachedHeader(NamedTuple):
     """size: bytes behind the JSON; like: a call with this JSON, without its tensors."""
 
-    inputs: tuple[Input, ...]
+    inputs: tuple[CachedInput, ...]
     size: int
-    like: Call
+    template: InferenceRequest
 
-    def call(self, rest: memoryview, read: Read) -> Call:
+    def build(self, rest: memoryview, read: ReadRegion) -> InferenceRequest:
         feeds = {one.name: one.array(rest, read) for one in self.inputs}
-        like = self.like
-        return Call(feeds, (), like.wanted, like.id, like.timeout_us, like.timings, (), like.heading)
+        like = self.template
+        return InferenceRequest(
+            feeds, (), like.outputs, like.id, like.timeout_us, like.timings, (), like.response_header
+        )
 
 
-class Repeats:
+class HeaderCache:
     """call_from_body() of one model, with the newest JSONs kept."""
 
     def __init__(
         self, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], preprocessing: Preprocessing | None
     ) -> None:
         self._inputs, self._outputs, self._preprocessing = inputs, outputs, preprocessing
-        self._known: dict[bytes, Known] = {}
+        self._headers: dict[bytes, CachedHeader] = {}
 
-    def call(self, body: memoryview, header_bytes: int | None, read: Read) -> Call:
+    def parse(self, body: memoryview, header_bytes: int | None, read: ReadRegion) -> InferenceRequest:
         """See call_from_body."""
         end = len(body) if header_bytes is None else header_bytes
-        text = bytes(body[:end]) if end <= MOST_BYTES else b""
-        known = self._known.get(text)
+        text = bytes(body[:end]) if end <= MAX_HEADER_BYTES else b""
+        known = self._headers.get(text)
         if known is not None and known.size == len(body) - end:
-            return known.call(body[end:], read)
-        call = call_from_body(body, header_bytes, self._inputs, self._outputs, read, self._preprocessing)
-        if text and call.plain:
-            self._keep(text, call, len(body) - end)
+            return known.build(body[end:], read)
+        call = parse_body(body, header_bytes, self._inputs, self._outputs, read, self._preprocessing)
+        if text and call.raw_inputs:
+            self._remember(text, call, len(body) - end)
         return call
 
-    def _keep(self, text: bytes, call: Call, size: int) -> None:
-        while len(self._known) >= MOST:
-            del self._known[next(iter(self._known))]
-        like = Call({}, (), call.wanted, call.id, call.timeout_us, call.timings, (), _heading(call))
-        self._known[text] = Known(_inputs(call.plain), size, like)
+    def _remember(self, text: bytes, call: InferenceRequest, size: int) -> None:
+        while len(self._headers) >= MAX_HEADERS:
+            del self._headers[next(iter(self._headers))]
+        like = InferenceRequest(
+            {}, (), call.outputs, call.id, call.timeout_us, call.timings, (), _response_header(call)
+        )
+        self._headers[text] = CachedHeader(_cached_inputs(call.raw_inputs), size, like)
 
 
-def _inputs(plain: Sequence[Plain]) -> tuple[Input, ...]:
+def _cached_inputs(plain: Sequence[RawInput]) -> tuple[CachedInput, ...]:
     found, start = [], 0
     for name, array, place in plain:
         end = start + (array.nbytes if place is None else 0)
-        found.append(Input(name, array.dtype, array.shape, start, end, place))
+        found.append(CachedInput(name, array.dtype, array.shape, start, end, place))
         start = end
     return tuple(found)
 
 
-def _heading(call: Call) -> Heading | None:
+def _response_header(call: InferenceRequest) -> ResponseHeader | None:
     """None where the JSON of no two answers is the same."""
-    same = all((wanted.binary or wanted.place) and not wanted.classes for wanted in call.wanted)
-    return Heading() if same and not call.timings else None
+    same = all((wanted.binary or wanted.region) and not wanted.classes for wanted in call.outputs)
+    return ResponseHeader() if same and not call.timings else None

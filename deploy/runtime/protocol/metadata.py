@@ -3,7 +3,7 @@
 from typing import Any
 
 from deploy.runtime.protocol.tensors import DATATYPES
-from deploy.runtime.scheduling.service import Terms
+from deploy.runtime.scheduling.service import SchedulingOptions
 from toolchain import __version__
 from toolchain.records.bundle import Bundle
 from toolchain.records.manifest import Manifest
@@ -12,7 +12,7 @@ from toolchain.records.tensors import TensorSpec
 EXTENSIONS = ("binary_tensor_data", "classification", "model_configuration", "statistics", "system_shared_memory")
 
 
-def server() -> dict[str, Any]:
+def server_metadata() -> dict[str, Any]:
     return {"name": "edge-toolchain", "version": __version__, "extensions": EXTENSIONS}
 
 
@@ -21,7 +21,7 @@ def _tensor(spec: TensorSpec) -> dict[str, Any]:
     return {"name": spec.name, "datatype": DATATYPES[spec.dtype], "shape": shape}
 
 
-def model(manifest: Manifest) -> dict[str, Any]:
+def model_metadata(manifest: Manifest) -> dict[str, Any]:
     return {
         "name": manifest.name,
         "versions": [manifest.release],
@@ -31,13 +31,13 @@ def model(manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def _configured(spec: TensorSpec, batched: bool) -> dict[str, Any]:
+def _config_tensor(spec: TensorSpec, batched: bool) -> dict[str, Any]:
     axes = spec.shape[1:] if batched else spec.shape
     dims = [-1 if axis is None else axis for axis in axes]
     return {"name": spec.name, "data_type": f"TYPE_{DATATYPES[spec.dtype]}", "dims": dims}
 
 
-def config(manifest: Manifest, terms: Terms) -> dict[str, Any]:
+def model_config(manifest: Manifest, terms: SchedulingOptions) -> dict[str, Any]:
     """Triton's model configuration, as perf_analyzer asks for it: with a batch size, `dims` leave the batch out."""
     batched = all(spec.shape and spec.shape[0] is None for spec in manifest.inputs)
     return {
@@ -45,14 +45,14 @@ def config(manifest: Manifest, terms: Terms) -> dict[str, Any]:
         "platform": f"{manifest.serving.backend}_{manifest.chosen}",
         "backend": manifest.serving.backend,
         "version_policy": {"latest": {"num_versions": 1}},
-        "max_batch_size": terms.batch if batched else 0,
-        "dynamic_batching": {"max_queue_delay_microseconds": round(terms.delay_s * 1e6)},
-        "input": [_configured(spec, batched) for spec in manifest.inputs],
-        "output": [_configured(spec, batched) for spec in manifest.outputs],
+        "max_batch_size": terms.max_batch if batched else 0,
+        "dynamic_batching": {"max_queue_delay_microseconds": round(terms.max_delay_s * 1e6)},
+        "input": [_config_tensor(spec, batched) for spec in manifest.inputs],
+        "output": [_config_tensor(spec, batched) for spec in manifest.outputs],
     }
 
 
-def elsewhere(manifest: Manifest, name: str, version: str = "") -> str:
+def unknown_model_text(manifest: Manifest, name: str, version: str = "") -> str:
     """Words for who asks for another model than that of `manifest`, or another version of it; "" for who does not."""
     if name != manifest.name:
         return f"no model '{name[:60]}' here; this server has '{manifest.name}'"
@@ -61,7 +61,7 @@ def elsewhere(manifest: Manifest, name: str, version: str = "") -> str:
     return ""
 
 
-def about(bundle: Bundle, now: dict[str, Any]) -> dict[str, Any]:
+def server_summary(bundle: Bundle, now: dict[str, Any]) -> dict[str, Any]:
     """What stands at `/` for a person with curl, and for the page; `now`: what changes while the server lives."""
     manifest, base = bundle.manifest, f"/v2/models/{bundle.manifest.name}"
     return {

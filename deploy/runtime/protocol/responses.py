@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
-from deploy.runtime.protocol.requests import Call, Wanted
-from deploy.runtime.protocol.shared_memory import Place
+from deploy.runtime.protocol.requests import InferenceRequest, RequestedOutput
+from deploy.runtime.protocol.shared_memory import RegionSlice
 from deploy.runtime.protocol.tensors import DATATYPES
 from toolchain.records.tensors import Array
 
@@ -18,7 +18,7 @@ encode = msgspec.json.encode
 DATATYPE_OF = {np.dtype(name): datatype for name, datatype in DATATYPES.items()}
 
 
-def best(scores: Array, count: int) -> list[int]:
+def top_indices(scores: Array, count: int) -> list[int]:
     """Indices of the `count` highest of a row, highest first; of equals the first."""
     return [int(index) for index in np.argsort(-scores.astype(np.float64), kind="stable")[:count]]
 
@@ -33,33 +33,34 @@ def probabilities(scores: Array) -> Array:
     return shares
 
 
-def label_of(index: int, labels: Sequence[str]) -> str:
+def label_at(index: int, labels: Sequence[str]) -> str:
     return labels[index] if index < len(labels) else ""
 
 
-def classes_of(output: Array, count: int, labels: Sequence[str]) -> list[list[str]]:
+def top_classes(output: Array, count: int, labels: Sequence[str]) -> list[list[str]]:
     """'score:index:label' of the best of each row (classification extension)."""
     rows = output.reshape(output.shape[0], -1)
     return [
-        [f"{row[index]:f}:{index}:{label_of(index, labels)}".rstrip(":") for index in best(row, count)] for row in rows
+        [f"{row[index]:f}:{index}:{label_at(index, labels)}".rstrip(":") for index in top_indices(row, count)]
+        for row in rows
     ]
 
 
-def bytes_of(elements: Sequence[str]) -> bytes:
+def encode_strings(elements: Sequence[str]) -> bytes:
     """A BYTES tensor: each element after its length in four little-endian bytes."""
     encoded = [element.encode() for element in elements]
     return b"".join(len(element).to_bytes(4, "little") + element for element in encoded)
 
 
-Write = Callable[[Place, bytes], None]
+WriteRegion = Callable[[RegionSlice, bytes], None]
 
 
-def nowhere(place: Place, content: bytes) -> None:
+def refuse_write(place: RegionSlice, content: bytes) -> None:
     """The `write` of those who may not use shared memory: their requests are refused before they get here."""
     raise AssertionError(f"{len(content)} bytes for {place}")
 
 
-class Told(NamedTuple):
+class OutputData(NamedTuple):
     """An output as protocols tell it: classes as strings, else the tensor."""
 
     datatype: str
@@ -68,24 +69,24 @@ class Told(NamedTuple):
     tensor: Array
 
     def raw(self) -> bytes:
-        return self.tensor.tobytes() if self.classes is None else bytes_of(self.classes)
+        return self.tensor.tobytes() if self.classes is None else encode_strings(self.classes)
 
 
-def told(wanted: Wanted, output: Array, labels: Sequence[str]) -> Told:
+def output_data(wanted: RequestedOutput, output: Array, labels: Sequence[str]) -> OutputData:
     if not wanted.classes:
-        return Told(DATATYPE_OF[output.dtype], list(output.shape), None, output)
-    rows = classes_of(output, wanted.classes, labels)
-    return Told("BYTES", [len(rows), len(rows[0])], [element for row in rows for element in row], output)
+        return OutputData(DATATYPE_OF[output.dtype], list(output.shape), None, output)
+    rows = top_classes(output, wanted.classes, labels)
+    return OutputData("BYTES", [len(rows), len(rows[0])], [element for row in rows for element in row], output)
 
 
-def described(
-    wanted: Wanted, output: Array, labels: Sequence[str], write: Write = nowhere
+def encode_output(
+    wanted: RequestedOutput, output: Array, labels: Sequence[str], write: WriteRegion = refuse_write
 ) -> tuple[dict[str, Any], bytes]:
     """An output's JSON and, when asked for as binary, its bytes; what goes to shared memory is in neither."""
-    found = told(wanted, output, labels)
+    found = output_data(wanted, output, labels)
     record: dict[str, Any] = {"name": wanted.name, "datatype": found.datatype, "shape": found.shape}
-    if wanted.place is not None:
-        write(wanted.place, found.raw())
+    if wanted.region is not None:
+        write(wanted.region, found.raw())
         return record, b""  # no parameters: Triton's C++ client takes any for those of binary data
     if wanted.binary:
         raw = found.raw()
@@ -95,56 +96,58 @@ def described(
     return record, b""
 
 
-def answer_body(
-    call: Call,
+def encode_response(
+    request: InferenceRequest,
     outputs: Mapping[str, Array],
     model: str,
     version: str,
     labels: Sequence[str],
     parameters: Mapping[str, float] | None = None,
-    write: Write = nowhere,
+    write: WriteRegion = refuse_write,
 ) -> tuple[bytes, int | None]:
     """The reply's body and the length of its JSON header (None: it is all JSON)."""
-    shapes, kept = tuple(outputs[wanted.name].shape for wanted in call.wanted), call.heading
+    shapes, kept = tuple(outputs[wanted.name].shape for wanted in request.outputs), request.response_header
     if kept is not None and kept.shapes == shapes:
-        return _headed(kept.text, call, outputs, write)
-    parts = [described(wanted, outputs[wanted.name], labels, write) for wanted in call.wanted]
+        return _encode_after_header(kept.text, request, outputs, write)
+    parts = [encode_output(wanted, outputs[wanted.name], labels, write) for wanted in request.outputs]
     record: dict[str, Any] = {"model_name": model, "model_version": version, "outputs": [part for part, _ in parts]}
-    if call.id:
-        record["id"] = call.id
+    if request.id:
+        record["id"] = request.id
     if parameters:
         record["parameters"] = parameters
     header = encode(record)
     if kept is not None:
         kept.shapes, kept.text = shapes, header
-    if not any(wanted.binary and wanted.place is None for wanted in call.wanted):
+    if not any(wanted.binary and wanted.region is None for wanted in request.outputs):
         return header, None
     return b"".join([header, *(raw for _, raw in parts)]), len(header)
 
 
-def _headed(header: bytes, call: Call, outputs: Mapping[str, Array], write: Write) -> tuple[bytes, int | None]:
+def _encode_after_header(
+    header: bytes, request: InferenceRequest, outputs: Mapping[str, Array], write: WriteRegion
+) -> tuple[bytes, int | None]:
     """Of tensors none of which is in the JSON."""
     parts = [header]
-    for wanted in call.wanted:
+    for wanted in request.outputs:
         raw = outputs[wanted.name].tobytes()
-        if wanted.place is None:
+        if wanted.region is None:
             parts.append(raw)
         else:
-            write(wanted.place, raw)
+            write(wanted.region, raw)
     return (b"".join(parts), len(header)) if len(parts) > 1 else (header, None)
 
 
-def picture_body(
+def encode_image_response(
     outputs: Mapping[str, Array], model: str, version: str, labels: Sequence[str], times_ms: Mapping[str, float]
 ) -> bytes:
     """What a person gets for a picture: the five best with probabilities, then the outputs; a line each."""
     scores = next(iter(outputs.values()))[0].ravel()
     shares = probabilities(scores)
     top = [
-        {"label": label_of(index, labels), "index": index, "probability": round(float(shares[index]), 6)}
-        for index in best(scores, 5)
+        {"label": label_at(index, labels), "index": index, "probability": round(float(shares[index]), 6)}
+        for index in top_indices(scores, 5)
     ]
-    parts = [described(Wanted(name), output, labels)[0] for name, output in outputs.items()]
+    parts = [encode_output(RequestedOutput(name), output, labels)[0] for name, output in outputs.items()]
     lines = [
         b' "model_name": ' + encode(model),
         b' "model_version": ' + encode(version),

@@ -13,17 +13,17 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from deploy.runtime.protocol.tensors import aligned_buffer, words
+from deploy.runtime.protocol.tensors import aligned_buffer, printable
 from toolchain.errors import RequestError
 
 FOLDER = Path("/dev/shm")
 KEY = re.compile(r"/?[A-Za-z0-9._-]{1,250}")
-MOST = 1024  # regions; each holds a file open
-Policy = Literal["local", "on", "off"]
-POLICIES: tuple[Policy, ...] = ("local", "on", "off")
+MAX_REGIONS = 1024  # regions; each holds a file open
+SharedMemoryPolicy = Literal["local", "on", "off"]
+POLICIES: tuple[SharedMemoryPolicy, ...] = ("local", "on", "off")
 
 
-class Place(NamedTuple):
+class RegionSlice(NamedTuple):
     """A piece of a region: where an input lies, or an output goes."""
 
     region: str
@@ -31,7 +31,7 @@ class Place(NamedTuple):
     size: int
 
 
-class Opened:
+class OpenFile:
     """A file that is closed once nobody holds this: a request may read a region that is unregistered meanwhile."""
 
     def __init__(self, descriptor: int) -> None:
@@ -41,54 +41,58 @@ class Opened:
         os.close(self.descriptor)
 
 
-class Region(NamedTuple):
+class SharedRegion(NamedTuple):
     key: str
     offset: int
     size: int
-    file: Opened
+    file: OpenFile
 
 
-class Regions:
+class SharedRegions:
     """All methods may be called from any thread. RequestError: what does not exist or does not fit."""
 
     def __init__(self, folder: Path = FOLDER) -> None:
         self._folder = folder
         self._lock = threading.Lock()
-        self._regions: dict[str, Region] = {}
+        self._regions: dict[str, SharedRegion] = {}
 
     def register(self, name: str, key: str, offset: int, size: int) -> None:
         if not name or len(name) > 250 or not name.isprintable():
-            raise RequestError(f"shared memory region '{words(name)}': expected a name of 1 to 250 printable letters")
+            raise RequestError(
+                f"shared memory region '{printable(name)}': expected a name of 1 to 250 printable letters"
+            )
         if offset < 0 or size < 1:
-            raise RequestError(f"region '{words(name)}': expected offset >= 0 and byte_size > 0, got {offset}, {size}")
-        file = self._opened(name, key)
+            raise RequestError(
+                f"region '{printable(name)}': expected offset >= 0 and byte_size > 0, got {offset}, {size}"
+            )
+        file = self._open_file(name, key)
         held = os.fstat(file.descriptor).st_size
         if offset + size > held:
             raise RequestError(
-                f"region '{words(name)}': {key} has {held} bytes, expected {offset + size} (offset and byte_size)"
+                f"region '{printable(name)}': {key} has {held} bytes, expected {offset + size} (offset and byte_size)"
             )
         with self._lock:
             if name in self._regions:
-                raise RequestError(f"region '{words(name)}' is registered already: unregister it first")
-            if len(self._regions) >= MOST:
+                raise RequestError(f"region '{printable(name)}' is registered already: unregister it first")
+            if len(self._regions) >= MAX_REGIONS:
                 raise RequestError(
-                    f"expected at most {MOST} shared memory regions: unregister those that are done with"
+                    f"expected at most {MAX_REGIONS} shared memory regions: unregister those that are done with"
                 )
-            self._regions[name] = Region(key, offset, size, file)
+            self._regions[name] = SharedRegion(key, offset, size, file)
 
-    def _opened(self, name: str, key: str) -> Opened:
+    def _open_file(self, name: str, key: str) -> OpenFile:
         if not KEY.fullmatch(key) or key.strip("/") in (".", ".."):
             raise RequestError(
-                f"region '{words(name)}': '{words(key)}' is no key of shared memory: letters, digits, . _ -"
+                f"region '{printable(name)}': '{printable(key)}' is no key of shared memory: letters, digits, . _ -"
             )
         path = self._folder / key.lstrip("/")
         try:  # a symbolic link, or a pipe that would keep us waiting, is no shared memory
             found = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         except OSError as error:
-            raise RequestError(f"region '{words(name)}': {key} cannot be opened here ({error.strerror})") from error
-        opened = Opened(found)
+            raise RequestError(f"region '{printable(name)}': {key} cannot be opened here ({error.strerror})") from error
+        opened = OpenFile(found)
         if not stat.S_ISREG(os.fstat(found).st_mode):
-            raise RequestError(f"region '{words(name)}': {key} is no shared memory")
+            raise RequestError(f"region '{printable(name)}': {key} is no shared memory")
         return opened
 
     def unregister(self, name: str | None) -> None:
@@ -102,57 +106,59 @@ class Regions:
     def status(self, name: str | None = None) -> list[dict[str, Any]]:
         with self._lock:
             if name is not None and name not in self._regions:
-                raise RequestError(f"no shared memory region '{words(name)}' is registered")
+                raise RequestError(f"no shared memory region '{printable(name)}' is registered")
             return [
                 {"name": one, "key": region.key, "offset": region.offset, "byte_size": region.size}
                 for one, region in sorted(self._regions.items())
                 if name in (None, one)
             ]
 
-    def read(self, place: Place) -> memoryview:
+    def read(self, place: RegionSlice) -> memoryview:
         """A copy, aligned for the engine."""
-        region = self._checked(place)
+        region = self._find(place)
         buffer = aligned_buffer(place.size)
         at = 0
         while at < place.size:
             got = os.preadv(region.file.descriptor, [buffer[at:]], region.offset + place.offset + at)
             if not got:
-                raise RequestError(f"region '{words(place.region)}' has become shorter than it was registered")
+                raise RequestError(f"region '{printable(place.region)}' has become shorter than it was registered")
             at += got
         return buffer
 
-    def write(self, place: Place, content: bytes) -> None:
-        region = self._checked(place)
+    def write(self, place: RegionSlice, content: bytes) -> None:
+        region = self._find(place)
         if len(content) > place.size:
             raise RequestError(
-                f"region '{words(place.region)}': the output has {len(content)} bytes, "
+                f"region '{printable(place.region)}': the output has {len(content)} bytes, "
                 f"shared_memory_byte_size is {place.size}"
             )
         begin = region.offset + place.offset
         if os.fstat(region.file.descriptor).st_size < begin + len(content):  # else pwrite would make it longer
-            raise RequestError(f"region '{words(place.region)}' has become shorter than it was registered")
+            raise RequestError(f"region '{printable(place.region)}' has become shorter than it was registered")
         view = memoryview(content)
         while view:
             try:
                 written = os.pwrite(region.file.descriptor, view, begin)
             except OSError as error:
-                raise RequestError(f"region '{words(place.region)}' cannot be written ({error.strerror})") from error
+                raise RequestError(
+                    f"region '{printable(place.region)}' cannot be written ({error.strerror})"
+                ) from error
             view, begin = view[written:], begin + written
 
-    def _checked(self, place: Place) -> Region:
+    def _find(self, place: RegionSlice) -> SharedRegion:
         with self._lock:
             region = self._regions.get(place.region)
         if region is None:
-            raise RequestError(f"no shared memory region '{words(place.region)}' is registered")
+            raise RequestError(f"no shared memory region '{printable(place.region)}' is registered")
         if place.offset < 0 or place.size < 0 or place.offset + place.size > region.size:
             raise RequestError(
-                f"region '{words(place.region)}' has {region.size} bytes, expected at least "
+                f"region '{printable(place.region)}' has {region.size} bytes, expected at least "
                 f"{place.offset + place.size} (shared_memory_offset and shared_memory_byte_size)"
             )
         return region
 
 
-def place_of(parameters: dict[str, Any], name: str) -> Place | None:
+def region_slice_of(parameters: dict[str, Any], name: str) -> RegionSlice | None:
     """Where a tensor's parameters say that it lies; None: in the request."""
     region = parameters.get("shared_memory_region")
     if region is None:
@@ -160,41 +166,41 @@ def place_of(parameters: dict[str, Any], name: str) -> Place | None:
     numbers = [parameters.get("shared_memory_offset", 0), parameters.get("shared_memory_byte_size")]
     if not isinstance(region, str) or any(type(number) is not int or not 0 <= number < 1 << 62 for number in numbers):
         raise RequestError(
-            f"tensor '{words(name)}': expected shared_memory_region as a string, shared_memory_byte_size and "
+            f"tensor '{printable(name)}': expected shared_memory_region as a string, shared_memory_byte_size and "
             "shared_memory_offset as whole numbers of bytes"
         )
-    return Place(region, *numbers)
+    return RegionSlice(region, *numbers)
 
 
-def not_offered(place: Place) -> memoryview:
+def refuse_region(place: RegionSlice) -> memoryview:
     """The `read` of those who may not use shared memory."""
-    raise RequestError(f"region '{words(place.region)}': shared memory is not offered here; send the bytes")
+    raise RequestError(f"region '{printable(place.region)}': shared memory is not offered here; send the bytes")
 
 
-class Offer(NamedTuple):
+class RegionAccess(NamedTuple):
     """`regions` as one client may use them; is_local() is asked only of who names one."""
 
-    regions: Regions
-    policy: Policy
+    regions: SharedRegions
+    policy: SharedMemoryPolicy
     is_local: Callable[[], bool]
 
-    def read(self, place: Place) -> memoryview:
-        self.check([place])
+    def read(self, place: RegionSlice) -> memoryview:
+        self.check_access([place])
         return self.regions.read(place)
 
-    def check(self, places: Iterable[Place | None]) -> None:
+    def check_access(self, places: Iterable[RegionSlice | None]) -> None:
         """RequestError where there is one that this client may not name."""
         for place in places:
-            if place is not None and not allowed(self.policy, self.is_local()):
-                not_offered(place)
+            if place is not None and not is_allowed(self.policy, self.is_local()):
+                refuse_region(place)
 
 
-def why_not(policy: Policy) -> str:
+def refusal_text(policy: SharedMemoryPolicy) -> str:
     """For those to whom it is not offered."""
     found = "switched off (--shared-memory)" if policy == "off" else "offered to clients on this host only"
     return f"shared memory is {found}; send the bytes"
 
 
-def allowed(policy: Policy, local: bool) -> bool:
+def is_allowed(policy: SharedMemoryPolicy, local: bool) -> bool:
     """Whether a client may use shared memory; local: it is on this host (loopback, or a Unix socket)."""
     return policy == "on" or (policy == "local" and local)

@@ -50,31 +50,31 @@ class Statistics(msgspec.Struct, frozen=True):
 
 def statistics(manifest: Manifest, metrics: Metrics) -> Statistics:
     """Everything since the server began."""
-    return Statistics((_of_model(manifest, metrics),))
+    return Statistics((_model_statistics(manifest, metrics),))
 
 
-def _of_model(manifest: Manifest, metrics: Metrics) -> ModelStatistics:
-    metrics.count()
+def _model_statistics(manifest: Manifest, metrics: Metrics) -> ModelStatistics:
+    metrics.flush()
     stages = metrics.stages
     return ModelStatistics(
         name=manifest.name,
         version=manifest.release,
         last_inference=int(metrics.last_inference_s * 1e3),
-        inference_count=metrics.pictures,
-        execution_count=_whole(metrics.batches).count,
+        inference_count=metrics.images,
+        execution_count=_duration(metrics.batches).count,
         inference_stats=InferStatistics(
-            success=_whole(metrics.infer_requests),
+            success=_duration(metrics.infer_requests),
             fail=Duration(metrics.failures, _ns(metrics.failed_s)),
-            queue=_whole(stages["queue"]),
+            queue=_duration(stages["queue"]),
             # every request is parsed, not every one is decoded
-            compute_input=Duration(_whole(stages["parse"]).count, _ns(stages["parse"].sum + stages["decode"].sum)),
-            compute_infer=_whole(stages["infer"]),
-            compute_output=_whole(stages["encode"]),
+            compute_input=Duration(_duration(stages["parse"]).count, _ns(stages["parse"].sum + stages["decode"].sum)),
+            compute_infer=_duration(stages["infer"]),
+            compute_output=_duration(stages["encode"]),
         ),
     )
 
 
-def _whole(histogram: Histogram) -> Duration:
+def _duration(histogram: Histogram) -> Duration:
     return Duration(sum(histogram.counts), _ns(histogram.sum))
 
 

@@ -31,7 +31,7 @@ DATATYPES = {
 }
 DTYPES = {datatype: dtype for dtype, datatype in DATATYPES.items()}
 # What the protocol knows and no model of ours takes: named, so that the message is about the model, not the word.
-OTHERS = ("UINT16", "UINT32", "UINT64", "BF16", "BYTES")
+UNUSED_DATATYPES = ("UINT16", "UINT32", "UINT64", "BF16", "BYTES")
 ALIGNMENT = 64  # a cache line: engines read aligned tensors in place
 
 Parameters = dict[str, Any]
@@ -62,7 +62,7 @@ def address(content: memoryview) -> int:
     return addressof(c_char.from_buffer(content))  # five times as quick
 
 
-def array_of(raw: memoryview, dtype: "np.dtype[np.generic]", shape: Sequence[int]) -> Array:
+def array_from_bytes(raw: memoryview, dtype: "np.dtype[np.generic]", shape: Sequence[int]) -> Array:
     """The tensor whose bytes are `raw`: in place when aligned, else copied."""
     if address(raw) % ALIGNMENT:
         aligned = aligned_buffer(len(raw))
@@ -71,15 +71,15 @@ def array_of(raw: memoryview, dtype: "np.dtype[np.generic]", shape: Sequence[int
     return np.ndarray(shape, dtype, raw)
 
 
-def array_from(tensor: Tensor, raw: memoryview | None, spec: TensorSpec) -> Array:
+def array_from_tensor(tensor: Tensor, raw: memoryview | None, spec: TensorSpec) -> Array:
     """The tensor as an array that fits `spec`."""
     dtype = DTYPES.get(tensor.datatype)
-    if dtype is None and tensor.datatype not in OTHERS:
+    if dtype is None and tensor.datatype not in UNUSED_DATATYPES:
         raise RequestError(
-            f"input '{tensor.name}': unknown datatype '{words(tensor.datatype)}'; expected {DATATYPES[spec.dtype]}"
+            f"input '{tensor.name}': unknown datatype '{printable(tensor.datatype)}'; expected {DATATYPES[spec.dtype]}"
         )
     if dtype != spec.dtype or not _fits(spec, tensor.shape):
-        found = f"{dtype or tensor.datatype} {words(tensor.shape)}"
+        found = f"{dtype or tensor.datatype} {printable(tensor.shape)}"
         raise RequestError(f"input '{tensor.name}': expected {spec}, got {found}")
     if raw is None:
         return _array_from_json(tensor, spec)
@@ -88,7 +88,7 @@ def array_from(tensor: Tensor, raw: memoryview | None, spec: TensorSpec) -> Arra
         raise RequestError(
             f"input '{tensor.name}': {spec.dtype} {tensor.shape} is {expected} bytes, got binary_data_size {len(raw)}"
         )
-    return array_of(raw, np.dtype(dtype), tensor.shape)
+    return array_from_bytes(raw, np.dtype(dtype), tensor.shape)
 
 
 def _fits(spec: TensorSpec, shape: Sequence[int]) -> bool:
@@ -135,11 +135,11 @@ def _array_from_json(tensor: Tensor, spec: TensorSpec) -> Array:
     return array
 
 
-def pictures_from(tensor: Tensor, raw: memoryview | None) -> tuple[bytes, ...]:
+def images_from_tensor(tensor: Tensor, raw: memoryview | None) -> tuple[bytes, ...]:
     """The elements of a BYTES tensor [N] or [N, 1]: length-prefixed in binary, base64 in JSON."""
     shape = tensor.shape
     if not 1 <= len(shape) <= 2 or shape[0] < 1 or (len(shape) == 2 and shape[1] != 1):
-        raise RequestError(f"input '{tensor.name}': expected BYTES [N] of JPEG or PNG, got BYTES {words(shape)}")
+        raise RequestError(f"input '{tensor.name}': expected BYTES [N] of JPEG or PNG, got BYTES {printable(shape)}")
     found = _elements_from_json(tensor) if raw is None else elements_from_bytes(tensor.name, raw)
     if len(found) != shape[0]:
         raise RequestError(f"input '{tensor.name}': BYTES {shape} has {shape[0]} elements, got {len(found)}")
@@ -168,7 +168,7 @@ def _elements_from_json(tensor: Tensor) -> tuple[bytes, ...]:
         raise RequestError(f"input '{tensor.name}': BYTES data is not base64 ({error})") from error
 
 
-def words(value: object) -> str:
+def printable(value: object) -> str:
     """A stranger's value, short and plain enough for a message of one line."""
     text = "".join(letter if letter.isprintable() else "?" for letter in str(value)[:61])
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -10,42 +10,44 @@ from typing import Any
 
 import numpy as np
 
-from deploy.runtime.scheduling.fair_queue import Job
+from deploy.runtime.scheduling.fair_queue import QueuedRequest
 from toolchain.records.tensors import Array, TensorSpec
 
-PAYS = 1.05  # a larger call must answer this much more a second: it makes each of its requests wait for the others
+MIN_SPEEDUP = (
+    1.05  # a larger call must answer this much more a second: it makes each of its requests wait for the others
+)
 
 
-def worth(waiting: int, costs: Mapping[int, float], fills: bool) -> int:
+def best_batch_size(waiting: int, costs: Mapping[int, float], pads_batches: bool) -> int:
     """How many of `waiting` rows to answer with one call, at least 1; costs: seconds of a call by its rows."""
     best, rate = 1, 1 / costs[1]
     for size in sorted(costs):
         rows = min(waiting, size)
-        if (fills or rows == size) and rows / costs[size] > rate * PAYS:
+        if (pads_batches or rows == size) and rows / costs[size] > rate * MIN_SPEEDUP:
             best, rate = rows, rows / costs[size]
     return best
 
 
-def within(costs: Mapping[int, float], goal_s: float | None) -> dict[int, float]:
+def costs_within_goal(costs: Mapping[int, float], goal_s: float | None) -> dict[int, float]:
     """The sizes whose call leaves half of the latency goal to waiting; one row always."""
     return {size: cost for size, cost in costs.items() if size == 1 or goal_s is None or cost <= goal_s / 2}
 
 
-def joinable(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> bool:
+def is_batchable(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> bool:
     """Whether rows of several requests can be put together: the batch is the first axis, and the only free one."""
     return all(
         spec.shape and spec.shape[0] is None and None not in spec.shape[1:] for spec in (*inputs, *outputs)
     ) and bool(inputs)
 
 
-def joined(jobs: Sequence[Job]) -> dict[str, Array]:
+def concatenate_feeds(requests: Sequence[QueuedRequest]) -> dict[str, Array]:
     """The feeds of all jobs, one after the other."""
-    if len(jobs) == 1:
-        return dict(jobs[0].feeds)
-    return {name: np.concatenate([job.feeds[name] for job in jobs]) for name in jobs[0].feeds}
+    if len(requests) == 1:
+        return dict(requests[0].feeds)
+    return {name: np.concatenate([job.feeds[name] for job in requests]) for name in requests[0].feeds}
 
 
-def parted(outputs: Mapping[str, Array], sizes: Sequence[int]) -> list[dict[str, Any]]:
+def split_outputs(outputs: Mapping[str, Array], sizes: Sequence[int]) -> list[dict[str, Any]]:
     """Each job's rows of `outputs`."""
     ends = tuple(accumulate(sizes))
     return [

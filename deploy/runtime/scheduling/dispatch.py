@@ -14,233 +14,242 @@ from itertools import count
 from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple
 
-from deploy.runtime.engines import CallsBack, Engine
-from deploy.runtime.scheduling.batching import joined, parted, worth
-from deploy.runtime.scheduling.errors import RESTART_S, Expired, Gone, Unavailable, fault
-from deploy.runtime.scheduling.fair_queue import Answer, Job, Outcome, Turns
-from deploy.runtime.scheduling.quota_pacer import Pacer
+from deploy.runtime.engines import AsyncEngine, Engine
+from deploy.runtime.scheduling.batching import best_batch_size, concatenate_feeds, split_outputs
+from deploy.runtime.scheduling.errors import RESTART_S, ClientDisconnected, DeadlineExceeded, Unavailable, engine_fault
+from deploy.runtime.scheduling.fair_queue import FairQueue, InferenceOutcome, InferenceResult, QueuedRequest
+from deploy.runtime.scheduling.quota_throttle import QuotaThrottle
 from toolchain.errors import LostDevice, ToolchainError
 from toolchain.records.tensors import Array
 
 STUCK_S = 120.0
-Soon = Callable[..., None]
+CallSoon = Callable[..., None]
 
 
-def at_once(work: Callable[..., None], *given: Any) -> None:
+def run_now(work: Callable[..., None], *given: Any) -> None:
     work(*given)
 
 
-class Plan(NamedTuple):
+class DispatchContext(NamedTuple):
     """engine: for a request that is alone; crowd: for those among others, the same one where there is no other. costs:
     seconds of a call by its rows. delay_s: how long a job that is among others may wait for more. coming(): whether
     requests that were admitted are not queued yet. soon(): does work on the thread that most jobs come from: whatever
     two threads do of Python is done in turns, and each turn costs both a wait."""
 
-    engine: Engine
-    crowd: Engine
+    latency_engine: Engine
+    throughput_engine: Engine
     costs: dict[int, float]
-    pacer: Pacer
+    throttle: QuotaThrottle
     delay_s: float
-    turns: Turns
-    coming: Callable[[], bool]
-    hand: Callable[[Job, Outcome], None]
-    learn: Callable[[float], None]
-    lost: Callable[[str], None]
-    soon: Soon
+    queue: FairQueue
+    expects_more: Callable[[], bool]
+    deliver: Callable[[QueuedRequest, InferenceOutcome], None]
+    record_row_s: Callable[[float], None]
+    on_device_lost: Callable[[str], None]
+    call_soon: CallSoon
 
-    def gathered(self, first: Job) -> list[Job]:
+    def form_batch(self, first: QueuedRequest) -> list[QueuedRequest]:
         """`first` and those that are worth answering with it."""
         jobs = [first]
-        if len(self.costs) > 1 and self.turns.rows:
-            size = worth(first.batch + self.turns.rows, self.costs, self.crowd.fills) - first.batch
-            while size > 0 and (job := self.turns.pop(size)) is not None:
+        if len(self.costs) > 1 and self.queue.rows:
+            size = (
+                best_batch_size(first.rows + self.queue.rows, self.costs, self.throughput_engine.pads_batches)
+                - first.rows
+            )
+            while size > 0 and (job := self.queue.pop(size)) is not None:
                 jobs.append(job)
-                size -= job.batch
+                size -= job.rows
         return jobs
 
-    def fit(self, jobs: Sequence[Job], now: float) -> list[Job]:
+    def drop_stale(self, jobs: Sequence[QueuedRequest], now: float) -> list[QueuedRequest]:
         """Those that are still worth answering; the others are told."""
         found = []
         for job in jobs:
-            refusal = self._late(job, now)
+            refusal = self._rejection(job, now)
             if refusal is None:
                 found.append(job)
             else:
-                self.hand(job, refusal)
+                self.deliver(job, refusal)
         return found
 
-    def _late(self, job: Job, now: float) -> ToolchainError | None:
+    def _rejection(self, job: QueuedRequest, now: float) -> ToolchainError | None:
         if job.deadline is not None and now > job.deadline:
-            return Expired(f"waited {(now - job.queued) * 1e3:.0f} ms in the queue, past its time; try again later")
+            return DeadlineExceeded(
+                f"waited {(now - job.queued) * 1e3:.0f} ms in the queue, past its time; try again later"
+            )
         # a client that closed only its own half may still be reading: it is answered where nobody waits for that
-        return Gone("the client left") if job.gone() and self.turns.rows else None
+        return ClientDisconnected("the client left") if job.is_gone() and self.queue.rows else None
 
-    def answers(self, jobs: Sequence[Job], engine: Engine, outputs: dict[str, Array], started: float) -> list[Outcome]:
-        took, rows = time.perf_counter() - started, sum(job.batch for job in jobs)
-        self.learn(took / rows / max(1, engine.requests))
-        parts = parted(outputs, [job.batch for job in jobs]) if len(jobs) > 1 else [outputs]
+    def results(
+        self, jobs: Sequence[QueuedRequest], engine: Engine, outputs: dict[str, Array], started: float
+    ) -> list[InferenceOutcome]:
+        took, rows = time.perf_counter() - started, sum(job.rows for job in jobs)
+        self.record_row_s(took / rows / max(1, engine.requests))
+        parts = split_outputs(outputs, [job.rows for job in jobs]) if len(jobs) > 1 else [outputs]
         return [
-            Answer(part, job.batch, started - job.queued, took, rows, number == 0)
+            InferenceResult(part, job.rows, started - job.queued, took, rows, number == 0)
             for number, (job, part) in enumerate(zip(jobs, parts, strict=True))
         ]
 
-    def outcomes(self, jobs: Sequence[Job], engine: Engine) -> list[Outcome]:
+    def infer(self, jobs: Sequence[QueuedRequest], engine: Engine) -> list[InferenceOutcome]:
         """Ask the engine and wait."""
         started = time.perf_counter()
         try:
-            outputs = engine.infer(joined(jobs))
+            outputs = engine.infer(concatenate_feeds(jobs))
         except LostDevice as error:
-            self.lost(str(error))
+            self.on_device_lost(str(error))
             return [Unavailable(str(error), "lost_device", RESTART_S)] * len(jobs)
         except Exception as error:  # whatever an engine throws, the worker must live and the client be told
             if len(jobs) > 1:  # one request's fault is not the others'
-                return [outcome for job in jobs for outcome in self.outcomes([job], engine)]
-            return [fault(error)]
-        return self.answers(jobs, engine, outputs, started)
+                return [outcome for job in jobs for outcome in self.infer([job], engine)]
+            return [engine_fault(error)]
+        return self.results(jobs, engine, outputs, started)
 
 
-class Threads:
+class WorkerThreads:
     """A thread for each call that the engine answers at once."""
 
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
+    def __init__(self, plan: DispatchContext) -> None:
+        self._context = plan
         self._arrived: SimpleQueue[bool] = SimpleQueue()  # a True for each job in turns; False: end
-        self._alone: SimpleQueue[Job | None] = SimpleQueue()
-        works = [self._work] * max(1, plan.pacer.at_once(plan.crowd.requests))
-        works += [self._work_alone] if plan.crowd is not plan.engine else []
+        self._latency_queue: SimpleQueue[QueuedRequest | None] = SimpleQueue()
+        works = [self._run_throughput] * max(1, plan.throttle.max_concurrent(plan.throughput_engine.requests))
+        works += [self._run_latency] if plan.throughput_engine is not plan.latency_engine else []
         self._workers = [
             threading.Thread(target=work, name=f"infer-{number}", daemon=True) for number, work in enumerate(works)
         ]
         for worker in self._workers:
             worker.start()
 
-    def put(self, job: Job, alone: bool) -> None:
-        if alone and self._plan.crowd is not self._plan.engine:
-            self._alone.put(job)
+    def put(self, job: QueuedRequest, is_lone: bool) -> None:
+        if is_lone and self._context.throughput_engine is not self._context.latency_engine:
+            self._latency_queue.put(job)
         else:
-            self._plan.turns.put(job)
+            self._context.queue.put(job)
             self._arrived.put(True)
 
-    def full(self) -> bool:
+    def is_full(self) -> bool:
         return False
 
     def close(self) -> None:
-        self._alone.put(None)
+        self._latency_queue.put(None)
         for _ in self._workers:
             self._arrived.put(False)
         for worker in self._workers:
             worker.join()
 
-    def _work_alone(self) -> None:
-        while (job := self._alone.get()) is not None:
-            self._answer([job], self._plan.engine)
+    def _run_latency(self) -> None:
+        while (job := self._latency_queue.get()) is not None:
+            self._infer_and_deliver([job], self._context.latency_engine)
 
-    def _work(self) -> None:
-        plan = self._plan
+    def _run_throughput(self) -> None:
+        plan = self._context
         while self._arrived.get():
-            if (first := plan.turns.pop()) is not None:  # None: another worker took it along
+            if (first := plan.queue.pop()) is not None:  # None: another worker took it along
                 self._wait_for_more(first)
-                self._answer(plan.gathered(first), plan.crowd)
-        while (job := plan.turns.pop()) is not None:
-            self._answer([job], plan.crowd)
+                self._infer_and_deliver(plan.form_batch(first), plan.throughput_engine)
+        while (job := plan.queue.pop()) is not None:
+            self._infer_and_deliver([job], plan.throughput_engine)
 
-    def _wait_for_more(self, first: Job) -> None:
+    def _wait_for_more(self, first: QueuedRequest) -> None:
         """While other requests are known to be on their way, at most the delay; never for one that is alone."""
-        plan, seen = self._plan, list[bool]()
+        plan, seen = self._context, list[bool]()
         limit = first.queued + plan.delay_s
         with suppress(Empty):
             while (left_s := limit - time.perf_counter()) > 0 and all(seen):
-                if first.batch + plan.turns.rows >= max(plan.costs) or not plan.coming():
+                if first.rows + plan.queue.rows >= max(plan.costs) or not plan.expects_more():
                     break
                 seen.append(self._arrived.get(timeout=left_s))
         for one in seen:  # whoever is not taken along needs a worker still
             self._arrived.put(one)
 
-    def _answer(self, jobs: Sequence[Job], engine: Engine) -> None:
-        self._plan.pacer.wait()
-        fit = self._plan.fit(jobs, time.perf_counter())
+    def _infer_and_deliver(self, jobs: Sequence[QueuedRequest], engine: Engine) -> None:
+        self._context.throttle.wait()
+        fit = self._context.drop_stale(jobs, time.perf_counter())
         if fit:
-            for job, outcome in zip(fit, self._plan.outcomes(fit, engine), strict=True):
-                self._plan.hand(job, outcome)
+            for job, outcome in zip(fit, self._context.infer(fit, engine), strict=True):
+                self._context.deliver(job, outcome)
 
 
-class Callbacks:
+class EngineCallbacks:
     """No threads of ours: the engine's own call back."""
 
-    def __init__(self, plan: Plan, engine: CallsBack, crowd: CallsBack) -> None:
-        self._plan, self._engine, self._crowd = plan, engine, crowd
+    def __init__(self, plan: DispatchContext, engine: AsyncEngine, crowd: AsyncEngine) -> None:
+        self._context, self._latency_engine, self._throughput_engine = plan, engine, crowd
         self._lock = threading.Lock()
-        self._free = {id(engine): engine.held, id(crowd): crowd.held}
-        self._again = ThreadPoolExecutor(1, thread_name_prefix="infer-again")
+        self._free = {id(engine): engine.max_in_flight, id(crowd): crowd.max_in_flight}
+        self._retries = ThreadPoolExecutor(1, thread_name_prefix="infer-again")
         self._idle = threading.Condition(self._lock)
-        self._calls: dict[int, tuple[Sequence[Job], float]] = {}
+        self._calls: dict[int, tuple[Sequence[QueuedRequest], float]] = {}
         self._numbers = count()
-        threading.Thread(target=self._watch, name="infer-watch", daemon=True).start()
+        threading.Thread(target=self._watch_stuck_calls, name="infer-watch", daemon=True).start()
 
-    def put(self, job: Job, alone: bool) -> None:
-        engine = self._engine if alone else self._crowd
+    def put(self, job: QueuedRequest, is_lone: bool) -> None:
+        engine = self._latency_engine if is_lone else self._throughput_engine
         with self._lock:
             if not self._free[id(engine)]:
-                if engine is self._crowd or not self._free[id(self._crowd)]:
-                    self._plan.turns.put(job)
+                if engine is self._throughput_engine or not self._free[id(self._throughput_engine)]:
+                    self._context.queue.put(job)
                     return
-                engine = self._crowd
+                engine = self._throughput_engine
             self._free[id(engine)] -= 1
         self._start([job], engine)
 
-    def full(self) -> bool:
-        return not self._free[id(self._crowd)]
+    def is_full(self) -> bool:
+        return not self._free[id(self._throughput_engine)]
 
     def close(self) -> None:
         with self._idle:
-            busy = self._engine.held + (self._crowd.held if self._crowd is not self._engine else 0)
-            self._idle.wait_for(lambda: sum(self._free.values()) == busy and not self._plan.turns.rows)
-        self._again.shutdown()
+            busy = self._latency_engine.max_in_flight + (
+                self._throughput_engine.max_in_flight if self._throughput_engine is not self._latency_engine else 0
+            )
+            self._idle.wait_for(lambda: sum(self._free.values()) == busy and not self._context.queue.rows)
+        self._retries.shutdown()
 
-    def _start(self, jobs: Sequence[Job], engine: CallsBack) -> None:
+    def _start(self, jobs: Sequence[QueuedRequest], engine: AsyncEngine) -> None:
         started, number = time.perf_counter(), next(self._numbers)
         self._calls[number] = jobs, started
         try:
-            engine.start(joined(jobs), partial(self._plan.soon, self._ended, number, engine))
+            engine.start(concatenate_feeds(jobs), partial(self._context.call_soon, self._on_finished, number, engine))
         except Exception as error:
-            self._ended(number, engine, error)
+            self._on_finished(number, engine, error)
 
-    def _ended(self, number: int, engine: CallsBack, found: dict[str, Array] | Exception) -> None:
+    def _on_finished(self, number: int, engine: AsyncEngine, found: dict[str, Array] | Exception) -> None:
         """What waits is started first, so that the engine is not idle meanwhile."""
         jobs, started = self._calls.pop(number, ((), 0.0))
-        self._next(engine)
+        self._start_next(engine)
         if not jobs:
             return  # given up
         if isinstance(found, Exception):
-            self._failed(jobs, engine, found)
+            self._on_error(jobs, engine, found)
             return
-        for job, outcome in zip(jobs, self._plan.answers(jobs, engine, found, started), strict=True):
-            self._plan.hand(job, outcome)
+        for job, outcome in zip(jobs, self._context.results(jobs, engine, found, started), strict=True):
+            self._context.deliver(job, outcome)
 
-    def _next(self, engine: CallsBack) -> None:
-        fit: list[Job] = []
+    def _start_next(self, engine: AsyncEngine) -> None:
+        fit: list[QueuedRequest] = []
         while not fit:
             with self._idle:
-                first = self._plan.turns.pop() if engine is self._crowd else None
+                first = self._context.queue.pop() if engine is self._throughput_engine else None
                 if first is None:
                     self._free[id(engine)] += 1
                     self._idle.notify_all()
                     return
-                jobs = self._plan.gathered(first)
-            fit = self._plan.fit(jobs, time.perf_counter())
+                jobs = self._context.form_batch(first)
+            fit = self._context.drop_stale(jobs, time.perf_counter())
         self._start(fit, engine)
 
-    def _failed(self, jobs: Sequence[Job], engine: CallsBack, error: Exception) -> None:
+    def _on_error(self, jobs: Sequence[QueuedRequest], engine: AsyncEngine, error: Exception) -> None:
         if len(jobs) == 1:
-            self._plan.hand(jobs[0], fault(error))
+            self._context.deliver(jobs[0], engine_fault(error))
             return
         for job in jobs:  # one request's fault is not the others'
-            self._again.submit(self._ask_again, job, engine)
+            self._retries.submit(self._retry, job, engine)
 
-    def _ask_again(self, job: Job, engine: CallsBack) -> None:
-        self._plan.hand(job, self._plan.outcomes([job], engine)[0])
+    def _retry(self, job: QueuedRequest, engine: AsyncEngine) -> None:
+        self._context.deliver(job, self._context.infer([job], engine)[0])
 
-    def _watch(self) -> None:
+    def _watch_stuck_calls(self) -> None:
         """An engine that never calls back would hold its clients for ever: only a new process helps."""
         while True:
             time.sleep(STUCK_S / 10)
@@ -248,14 +257,14 @@ class Callbacks:
             for number, (_, started) in tuple(self._calls.items()):
                 if now - started > STUCK_S and (given_up := self._calls.pop(number, None)):
                     why = f"the engine has not answered for {STUCK_S:g} s"
-                    self._plan.lost(why)
+                    self._context.on_device_lost(why)
                     for job in given_up[0]:
-                        self._plan.hand(job, Unavailable(why, "lost_device", RESTART_S))
+                        self._context.deliver(job, Unavailable(why, "lost_device", RESTART_S))
 
 
-def dispatcher(plan: Plan) -> Threads | Callbacks:
-    engine, crowd = plan.engine, plan.crowd
-    waits = plan.pacer.paces or plan.delay_s > 0
-    if isinstance(engine, CallsBack) and isinstance(crowd, CallsBack) and not waits:
-        return Callbacks(plan, engine, crowd)
-    return Threads(plan)
+def make_dispatcher(plan: DispatchContext) -> WorkerThreads | EngineCallbacks:
+    engine, crowd = plan.latency_engine, plan.throughput_engine
+    waits = plan.throttle.is_limited or plan.delay_s > 0
+    if isinstance(engine, AsyncEngine) and isinstance(crowd, AsyncEngine) and not waits:
+        return EngineCallbacks(plan, engine, crowd)
+    return WorkerThreads(plan)

@@ -13,11 +13,11 @@ class Unavailable(ToolchainError):
         self.reason, self.retry_after_s = reason, retry_after_s
 
 
-class Expired(ToolchainError):
+class DeadlineExceeded(ToolchainError):
     """The request's time ran out before the engine could start on it."""
 
 
-class Gone(ToolchainError):
+class ClientDisconnected(ToolchainError):
     """The client left before the engine could start on its request."""
 
 
@@ -25,5 +25,5 @@ class EngineFault(ToolchainError):
     """The engine failed on a request that fits the model."""
 
 
-def fault(error: BaseException) -> EngineFault:
+def engine_fault(error: BaseException) -> EngineFault:
     return EngineFault(f"the engine failed: {type(error).__name__}: {' '.join(str(error).split())[:200]}")

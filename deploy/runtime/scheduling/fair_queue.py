@@ -13,64 +13,64 @@ from toolchain.errors import ToolchainError
 from toolchain.records.tensors import Array, Feeds
 
 
-class Answer(NamedTuple):
+class InferenceResult(NamedTuple):
     """Outputs by name, and how long the request waited and ran. batch: its own rows; together: rows of the engine's
     call that it was part of; leads: whether it is the first of that call (so that calls can be counted)."""
 
     outputs: dict[str, Array]
-    batch: int
+    rows: int
     queue_s: float
     infer_s: float
-    together: int
-    leads: bool = True
+    batch_rows: int
+    is_first: bool = True
 
 
-Outcome = Answer | ToolchainError
-Done = Callable[[Outcome], None]
+InferenceOutcome = InferenceResult | ToolchainError
+OnOutcome = Callable[[InferenceOutcome], None]
 
 
-def stays() -> bool:
+def never_gone() -> bool:
     """`gone` of a client that cannot leave."""
     return False
 
 
-class Job(NamedTuple):
+class QueuedRequest(NamedTuple):
     """queued, deadline: seconds of time.perf_counter. client: whose it is, for fairness; gone: whether it has left."""
 
     feeds: Feeds
-    batch: int
-    done: Done
+    rows: int
+    on_outcome: OnOutcome
     queued: float
     deadline: float | None = None
     client: Hashable = None
-    gone: Callable[[], bool] = stays
+    is_gone: Callable[[], bool] = never_gone
 
 
-class Turns:
+class FairQueue:
     """A queue of jobs for any number of threads; pop() never waits."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._waiting: dict[Hashable, deque[Job]] = {}  # in the order in which they are served
+        self._waiting: dict[Hashable, deque[QueuedRequest]] = {}  # in the order in which they are served
         self.rows = 0
 
-    def put(self, job: Job) -> None:
+    def put(self, job: QueuedRequest) -> None:
         with self._lock:
             self._waiting.setdefault(job.client, deque()).append(job)
-            self.rows += job.batch
+            self.rows += job.rows
 
-    def pop(self, most: int | None = None) -> Job | None:
+    def pop(self, max_rows: int | None = None) -> QueuedRequest | None:
         """The next job; None when nothing waits, or when it has more than `most` rows."""
         with self._lock:
             if not self._waiting:
                 return None
             client = next(iter(self._waiting))
             jobs = self._waiting[client]
-            if most is not None and jobs[0].batch > most:
+            if max_rows is not None and jobs[0].rows > max_rows:
                 return None
             job = jobs.popleft()
             del self._waiting[client]
             if jobs:
                 self._waiting[client] = jobs  # last in the order
-            self.rows -= job.batch
+            self.rows -= job.rows
             return job

@@ -14,33 +14,42 @@ import msgspec
 import numpy as np
 
 from deploy.runtime.engines import Engine
-from deploy.runtime.scheduling.batching import joinable
-from deploy.runtime.scheduling.dispatch import Plan, Soon, at_once, dispatcher
+from deploy.runtime.scheduling.batching import is_batchable
+from deploy.runtime.scheduling.dispatch import CallSoon, DispatchContext, make_dispatcher, run_now
 from deploy.runtime.scheduling.errors import Unavailable
-from deploy.runtime.scheduling.fair_queue import Answer, Done, Job, Outcome, Turns, stays
-from deploy.runtime.scheduling.quota_pacer import Pacer
+from deploy.runtime.scheduling.fair_queue import (
+    FairQueue,
+    InferenceOutcome,
+    InferenceResult,
+    OnOutcome,
+    QueuedRequest,
+    never_gone,
+)
+from deploy.runtime.scheduling.quota_throttle import QuotaThrottle
 from toolchain.errors import RequestError, ToolchainError
 from toolchain.records.tensors import Feeds, TensorSpec, check_feeds
 
-CALM = 20  # rows' times without company after which a request counts as alone: clients in a closed loop pause for one
-FORGET = 0.1  # weight of the newest call in the running mean of what a row costs
+IDLE_WINDOW_ROWS = (
+    20  # rows' times without company after which a request counts as alone: clients in a closed loop pause for one
+)
+EMA_WEIGHT = 0.1  # weight of the newest call in the running mean of what a row costs
 
 
-class Terms(msgspec.Struct, frozen=True):
+class SchedulingOptions(msgspec.Struct, frozen=True):
     """queue: requests that may wait or run; batch: rows of one request; delay_s: how long a request that is among
     others may wait for more to be answered together; goal_s: no request is taken that would wait longer than this
     (None: only `queue` bounds the wait)."""
 
-    queue: int = 64
-    batch: int = 256
-    delay_s: float = 0.0
-    goal_s: float | None = None
+    max_queue: int = 64
+    max_batch: int = 256
+    max_delay_s: float = 0.0
+    latency_goal_s: float | None = None
 
 
-DEFAULT = Terms()
+DEFAULT_OPTIONS = SchedulingOptions()
 
 
-def batch_of(specs: Sequence[TensorSpec], feeds: Feeds, max_batch: int) -> int:
+def count_rows(specs: Sequence[TensorSpec], feeds: Feeds, max_batch: int) -> int:
     """How many pictures `feeds` hold, checked against the model; RequestError names the tensor that does not fit."""
     check_feeds(specs, feeds)
     batch = 1
@@ -54,7 +63,7 @@ def batch_of(specs: Sequence[TensorSpec], feeds: Feeds, max_batch: int) -> int:
     return batch
 
 
-def _only(specs: Sequence[TensorSpec]) -> tuple[str, "np.dtype[np.generic]", tuple[int | None, ...]] | None:
+def _single_input(specs: Sequence[TensorSpec]) -> tuple[str, "np.dtype[np.generic]", tuple[int | None, ...]] | None:
     """Name, type and shape of a row of the only input, where there is one and its batch is its only free axis."""
     if len(specs) != 1 or specs[0].shape[:1] != (None,):
         return None
@@ -71,64 +80,69 @@ class Service:
 
     def __init__(
         self,
-        engine: Engine,
-        terms: Terms = DEFAULT,
-        crowd: Engine | None = None,
+        latency_engine: Engine,
+        options: SchedulingOptions = DEFAULT_OPTIONS,
+        throughput_engine: Engine | None = None,
         costs: dict[int, float] | None = None,
-        pacer: Pacer | None = None,
-        lost: Callable[[str], None] = lambda _: None,
-        soon: Soon = at_once,
+        throttle: QuotaThrottle | None = None,
+        on_device_lost: Callable[[str], None] = lambda _: None,
+        call_soon: CallSoon = run_now,
     ) -> None:
-        self.engine, self.crowd, self.terms = engine, crowd or engine, terms
-        self.costs = {1: 1.0} if not costs or not joinable(engine.inputs, engine.outputs) else costs
+        self.latency_engine, self.throughput_engine, self.options = (
+            latency_engine,
+            throughput_engine or latency_engine,
+            options,
+        )
+        self.costs = {1: 1.0} if not costs or not is_batchable(latency_engine.inputs, latency_engine.outputs) else costs
         self.depth = 0  # admitted and not yet answered
-        self._row_s, self._calm_at = 0.0, 0.0
-        self._only = _only(engine.inputs)
+        self._row_s, self._idle_at = 0.0, 0.0
+        self._single_input = _single_input(latency_engine.inputs)
         self._lock = threading.Lock()
-        self._turns = Turns()
-        self._dispatcher = dispatcher(
-            Plan(
-                self.engine,
-                self.crowd,
+        self._queue = FairQueue()
+        self._dispatcher = make_dispatcher(
+            DispatchContext(
+                self.latency_engine,
+                self.throughput_engine,
                 self.costs,
-                pacer or Pacer(None),
-                terms.delay_s,
-                self._turns,
-                self._coming,
-                self._hand,
-                self._learn,
-                lost,
-                soon,
+                throttle or QuotaThrottle(None),
+                options.max_delay_s,
+                self._queue,
+                self._expects_more,
+                self._deliver,
+                self._record_row_s,
+                on_device_lost,
+                call_soon,
             )
         )
 
-    def _coming(self) -> bool:
-        return self.depth > self._turns.rows + 1
+    def _expects_more(self) -> bool:
+        return self.depth > self._queue.rows + 1
 
-    def full(self) -> bool:
+    def is_full(self) -> bool:
         """Whether the engine has all that it can take, as far as that is known here: not where threads ask it."""
-        return self._dispatcher.full()
+        return self._dispatcher.is_full()
 
     @property
     def wait_s(self) -> float:
         """How long a row that is queued now will wait, by what rows cost lately."""
-        return self._turns.rows * self._row_s
+        return self._queue.rows * self._row_s
 
     def admit(self) -> None:
         """Take a place; Unavailable when there is none, or when the latency goal could not be kept."""
         with self._lock:
-            if self.depth >= self.terms.queue:
+            if self.depth >= self.options.max_queue:
                 raise Unavailable(
-                    f"overloaded: {self.depth} requests are waiting, the limit is {self.terms.queue}", "queue_full"
+                    f"overloaded: {self.depth} requests are waiting, the limit is {self.options.max_queue}",
+                    "queue_full",
                 )
             self._check_goal()
             self.depth += 1
             if self.depth > 1:
-                self._calm_at = time.perf_counter() + CALM * self._row_s
+                self._idle_at = time.perf_counter() + IDLE_WINDOW_ROWS * self._row_s
 
     def _check_goal(self) -> None:
-        goal_s, wait_s = self.terms.goal_s, self.wait_s
-        if goal_s is not None and self._turns.rows and wait_s > goal_s:
+        goal_s, wait_s = self.options.latency_goal_s, self.wait_s
+        if goal_s is not None and self._queue.rows and wait_s > goal_s:
             words = f"overloaded: {wait_s * 1e3:.0f} ms to wait, the latency goal is {goal_s * 1e3:.0f} ms"
             raise Unavailable(words, "latency_goal", max(1, round(wait_s)))
 
@@ -140,31 +154,33 @@ class Service:
     def submit(
         self,
         feeds: Feeds,
-        done: Done,
+        on_outcome: OnOutcome,
         timeout_s: float | None = None,
         client: Hashable = None,
-        gone: Callable[[], bool] = stays,
+        is_gone: Callable[[], bool] = never_gone,
     ) -> None:
         """Queue an admitted request; RequestError (the place stays taken) when `feeds` do not fit the model."""
-        batch = self._batch_of(feeds)
+        batch = self._count_rows(feeds)
         now = time.perf_counter()
-        job = Job(feeds, batch, done, now, None if timeout_s is None else now + timeout_s, client, gone)
-        self._dispatcher.put(job, alone=self.depth == 1 and now > self._calm_at)
+        job = QueuedRequest(
+            feeds, batch, on_outcome, now, None if timeout_s is None else now + timeout_s, client, is_gone
+        )
+        self._dispatcher.put(job, is_lone=self.depth == 1 and now > self._idle_at)
 
-    def _batch_of(self, feeds: Feeds) -> int:
+    def _count_rows(self, feeds: Feeds) -> int:
         """The usual model has one input and a free batch: that is looked at first."""
-        if self._only is not None and len(feeds) == 1:
-            name, dtype, shape = self._only
+        if self._single_input is not None and len(feeds) == 1:
+            name, dtype, shape = self._single_input
             array = feeds.get(name)
             if array is not None and array.dtype == dtype and array.shape[1:] == shape:
                 batch: int = array.shape[0]
-                if 1 <= batch <= self.terms.batch:
+                if 1 <= batch <= self.options.max_batch:
                     return batch
-        return batch_of(self.engine.inputs, feeds, self.terms.batch)
+        return count_rows(self.latency_engine.inputs, feeds, self.options.max_batch)
 
-    def infer(self, feeds: Feeds, timeout_s: float | None = None) -> Answer:
+    def infer(self, feeds: Feeds, timeout_s: float | None = None) -> InferenceResult:
         """Admit, submit and wait: for callers that have a thread to spare. Raises what `submit` would hand over."""
-        outcomes: SimpleQueue[Outcome] = SimpleQueue()
+        outcomes: SimpleQueue[InferenceOutcome] = SimpleQueue()
         self.admit()
         try:
             self.submit(feeds, outcomes.put, timeout_s)
@@ -180,10 +196,10 @@ class Service:
         """Finish what is queued, then end the workers."""
         self._dispatcher.close()
 
-    def _hand(self, job: Job, outcome: Outcome) -> None:
+    def _deliver(self, job: QueuedRequest, outcome: InferenceOutcome) -> None:
         self.release()
-        job.done(outcome)
+        job.on_outcome(outcome)
 
-    def _learn(self, row_s: float) -> None:
+    def _record_row_s(self, row_s: float) -> None:
         """The workers write this without a lock: a lost update of a running mean does no harm."""
-        self._row_s = row_s if not self._row_s else self._row_s + FORGET * (row_s - self._row_s)
+        self._row_s = row_s if not self._row_s else self._row_s + EMA_WEIGHT * (row_s - self._row_s)

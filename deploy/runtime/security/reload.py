@@ -13,10 +13,10 @@ from toolchain.errors import ToolchainError, UsageError
 
 T = TypeVar("T")
 DAY_S = 24 * 3600.0
-Stamp = tuple[tuple[int, int, int], ...]
+FileStamps = tuple[tuple[int, int, int], ...]
 
 
-class Renewed(Generic[T]):
+class Reloadable(Generic[T]):
     """`value` is the newest that could be made. `warnings` are what is allowed and yet unwise: told when it was made,
     and once a day, since a certificate grows old by itself."""
 
@@ -30,14 +30,14 @@ class Renewed(Generic[T]):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._what, self._files, self._make, self._log, self._warnings = what, files, make, log, warnings
-        self._stamp, self._clock = stamp(files), clock
+        self._stamp, self._clock = file_stamps(files), clock
         self.value = make()
         self._warn(warnings())
 
-    def look(self) -> None:
+    def poll(self) -> None:
         """Make it anew if a file has changed."""
-        found = stamp(self._files)
-        if found == self._stamp and self._clock() < self._again:
+        found = file_stamps(self._files)
+        if found == self._stamp and self._clock() < self._next_warning:
             return
         is_new = found != self._stamp
         self._stamp = found  # taken before they are read: what changes meanwhile is seen at the next look
@@ -52,12 +52,12 @@ class Renewed(Generic[T]):
         self._warn(told)
 
     def _warn(self, told: list[str]) -> None:
-        self._again = self._clock() + DAY_S
+        self._next_warning = self._clock() + DAY_S
         for text in told:
             self._log.write("warning", "unwise", what=self._what, text=text)
 
 
-def stamp(files: tuple[Path, ...]) -> Stamp:
+def file_stamps(files: tuple[Path, ...]) -> FileStamps:
     """What changes when a file does, or when another takes its place (Kubernetes' secrets are links); zeros: none."""
     return tuple(_stamp(file) for file in files)
 
@@ -80,7 +80,7 @@ def read_file(flag: str, file: Path) -> str:
         ) from error
 
 
-def open_to_others(flag: str, file: Path) -> list[str]:
+def readability_warnings(flag: str, file: Path) -> list[str]:
     """A warning when everyone on the machine can read a secret."""
     try:
         is_open = file.stat().st_mode & 0o004

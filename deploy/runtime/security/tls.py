@@ -13,7 +13,7 @@ from typing import NamedTuple
 import msgspec
 
 from deploy.runtime.logs import Log
-from deploy.runtime.security.reload import Renewed, open_to_others, read_file
+from deploy.runtime.security.reload import Reloadable, read_file, readability_warnings
 from toolchain.errors import UsageError
 
 SUITES = "ECDHE+AESGCM:ECDHE+CHACHA20"
@@ -21,7 +21,7 @@ PEM = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.
 CERT, KEY, CLIENT_CA = "--tls-cert", "--tls-key", "--tls-client-ca"
 
 
-class Tls(msgspec.Struct, frozen=True):
+class TlsFiles(msgspec.Struct, frozen=True):
     """cert: the chain, the server's own first. client_ca: who signs the certificates of clients; None: none asked."""
 
     cert: Path
@@ -33,19 +33,21 @@ class Tls(msgspec.Struct, frozen=True):
         return (self.cert, self.key) if self.client_ca is None else (self.cert, self.key, self.client_ca)
 
 
-class Served(NamedTuple):
+class ServingContext(NamedTuple):
     """ends: when the certificate that is shown does, which is not the file's while that is broken."""
 
     context: ssl.SSLContext
-    ends: datetime
+    expires_at: datetime
 
 
-def renewed_context(tls: Tls, log: Log) -> Renewed[Served]:
+def reloadable_context(tls: TlsFiles, log: Log) -> Reloadable[ServingContext]:
     """UsageError, one line, for files that cannot serve."""
-    return Renewed("TLS", tls.files, lambda: Served(server_context(tls), ends(tls.cert)), log, lambda: warnings(tls))
+    return Reloadable(
+        "TLS", tls.files, lambda: ServingContext(server_context(tls), expiry(tls.cert)), log, lambda: warnings(tls)
+    )
 
 
-def server_context(tls: Tls) -> ssl.SSLContext:
+def server_context(tls: TlsFiles) -> ssl.SSLContext:
     """A client's certificate is checked when it is shown; what one without any may ask is for access.py to say, so that
     it is told in words, and that an orchestrator, which has none, can ask for health."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -59,11 +61,11 @@ def server_context(tls: Tls) -> ssl.SSLContext:
     return context
 
 
-def _load_chain(context: ssl.SSLContext, tls: Tls) -> None:
-    ends(tls.cert)  # raises for what is no certificate
+def _load_chain(context: ssl.SSLContext, tls: TlsFiles) -> None:
+    expiry(tls.cert)  # raises for what is no certificate
     read_file(KEY, tls.key)
     try:
-        context.load_cert_chain(tls.cert, tls.key, password=lambda: _encrypted(tls.key))
+        context.load_cert_chain(tls.cert, tls.key, password=lambda: _refuse_encrypted(tls.key))
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
             raise UsageError(
@@ -76,7 +78,7 @@ def _load_chain(context: ssl.SSLContext, tls: Tls) -> None:
         raise UsageError(f"{CERT} {tls.cert}, {KEY} {tls.key}: cannot be read ({error.strerror})") from error
 
 
-def _encrypted(key: Path) -> str:
+def _refuse_encrypted(key: Path) -> str:
     """Else OpenSSL would ask for the password on a terminal."""
     raise UsageError(f"{KEY} {key}: the key is encrypted; decrypt it: openssl pkey -in {key} -out plain.key")
 
@@ -90,10 +92,10 @@ def _load_authorities(context: ssl.SSLContext, client_ca: Path) -> None:
     context.verify_mode = ssl.CERT_OPTIONAL
 
 
-def warnings(tls: Tls) -> list[str]:
+def warnings(tls: TlsFiles) -> list[str]:
     """What will keep clients away, and who could take the key."""
-    end, now = ends(tls.cert), datetime.now(UTC)
-    told = open_to_others(KEY, tls.key)
+    end, now = expiry(tls.cert), datetime.now(UTC)
+    told = readability_warnings(KEY, tls.key)
     if end < now:
         told.append(f"{CERT} {tls.cert}: expired on {end:%Y-%m-%d %H:%M} UTC; clients refuse it; renew it")
     elif (days := (end - now).days) < 14:
@@ -101,15 +103,15 @@ def warnings(tls: Tls) -> list[str]:
     return told
 
 
-def ends(cert: Path) -> datetime:
+def expiry(cert: Path) -> datetime:
     """When the first certificate in the file ends (notAfter); UsageError when there is none."""
     try:
-        return _not_after(ssl.PEM_cert_to_DER_cert(own_certificate(cert)))
+        return _not_after(ssl.PEM_cert_to_DER_cert(first_certificate(cert)))
     except (ValueError, IndexError) as error:
         raise _no_certificate(cert) from error
 
 
-def own_certificate(cert: Path) -> str:
+def first_certificate(cert: Path) -> str:
     """The first in the file, in PEM; UsageError when there is none."""
     found = PEM.search(read_file(CERT, cert))
     if found is None:

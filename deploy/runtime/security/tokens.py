@@ -9,11 +9,11 @@ from hmac import compare_digest
 from pathlib import Path
 
 from deploy.runtime.logs import Log
-from deploy.runtime.security.reload import Renewed, open_to_others, read_file
+from deploy.runtime.security.reload import Reloadable, read_file, readability_warnings
 from toolchain.errors import UsageError
 
 FLAG = "--token-file"
-SHORTEST = 16
+MIN_LENGTH = 16
 SCHEME = b"bearer "
 Digests = tuple[bytes, ...]
 
@@ -22,12 +22,12 @@ class Tokens:
     """Of `file`; read again by look() when it has changed. UsageError for a file that cannot be used."""
 
     def __init__(self, file: Path, log: Log) -> None:
-        self._digests: Renewed[Digests] = Renewed(
-            "tokens", (file,), lambda: digests(file), log, lambda: open_to_others(FLAG, file)
+        self._digests: Reloadable[Digests] = Reloadable(
+            "tokens", (file,), lambda: token_digests(file), log, lambda: readability_warnings(FLAG, file)
         )
 
-    def look(self) -> None:
-        self._digests.look()
+    def poll(self) -> None:
+        self._digests.poll()
 
     def allows(self, authorization: bytes | None) -> bool:
         """Whether the value of an Authorization header (or of gRPC's `authorization`) holds a token of ours."""
@@ -39,19 +39,21 @@ class Tokens:
         return found
 
 
-def tokens_in(text: str) -> list[tuple[int, str]]:
+def parse_tokens(text: str) -> list[tuple[int, str]]:
     """One token a line, with the line's number; lines that are empty or begin with # are passed over."""
     lines = enumerate((line.strip() for line in text.splitlines()), 1)
     return [(number, line) for number, line in lines if line and not line.startswith("#")]
 
 
-def digests(file: Path) -> Digests:
-    found = tokens_in(read_file(FLAG, file))
+def token_digests(file: Path) -> Digests:
+    found = parse_tokens(read_file(FLAG, file))
     if not found:
         raise UsageError(f"{FLAG} {file}: no token in it; write one a line: openssl rand -hex 32 >> {file}")
     for number, token in found:
-        if len(token) < SHORTEST:
-            raise UsageError(f"{FLAG} {file}: line {number}: expected {SHORTEST} characters or more, got {len(token)}")
+        if len(token) < MIN_LENGTH:
+            raise UsageError(
+                f"{FLAG} {file}: line {number}: expected {MIN_LENGTH} characters or more, got {len(token)}"
+            )
         if not all("!" <= letter <= "~" for letter in token):
             raise UsageError(f"{FLAG} {file}: line {number}: expected one token, in ASCII and without spaces")
     return tuple(sha256(token.encode()).digest() for _, token in found)

@@ -11,7 +11,7 @@ import pytest
 from tritonclient import http as triton
 
 from deploy.runtime.handover.socket_holder import LIVE
-from deploy.runtime.security.tls import ends
+from deploy.runtime.security.tls import expiry
 from tests.bundles import null_bundle
 from tests.deploy.runtime.handover.test_socket_holder import a_door, free_port
 from tests.deploy.runtime.security.authority import Authority, Issued
@@ -73,16 +73,16 @@ def test_a_renewed_certificate_is_shown_without_a_restart_and_a_broken_one_is_no
     live = Issued(tmp_path / "live.pem", tmp_path / "live.key")
     put(first, live)
     with closed(null_folder, live) as server, dialled(server, ours.trusting()) as kept:
-        assert (shown(server), end(server)) == ("first", ends(first.cert).timestamp())
+        assert (shown(server), end(server)) == ("first", expiry(first.cert).timestamp())
         put(second, live)
         server.process.send_signal(signal.SIGHUP)
         server.wait_for("renewed")
-        assert (shown(server), end(server)) == ("second", ends(second.cert).timestamp())
+        assert (shown(server), end(server)) == ("second", expiry(second.cert).timestamp())
         put(first, live)
         live.key.write_text("junk")
         server.process.send_signal(signal.SIGHUP)
         assert "expected a private key in PEM; the old one goes on" in server.wait_for("not renewed")["reason"]
-        assert (shown(server), end(server)) == ("second", ends(second.cert).timestamp())
+        assert (shown(server), end(server)) == ("second", expiry(second.cert).timestamp())
         kept.sendall(request("POST", INFER, BODY))  # a connection of before goes on with what it has
         assert answer(kept)[0] == 200
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from deploy.runtime.certification.bench import real_pictures, run_bench
+from deploy.runtime.certification.bench import bundle_images, run_bench
 from tests.bundles import null_bundle
 from toolchain.errors import DeviceError
 from toolchain.records.bundle import CERTIFY, Bundle
@@ -46,7 +46,7 @@ def test_a_device_that_lacks_what_is_needed_is_refused(tmp_path: Path) -> None:
 
 def test_the_pictures_are_the_bundle_s_own(tmp_path: Path) -> None:
     bundle = null_bundle(tmp_path / "b")
-    assert len(real_pictures(bundle)) == 12
+    assert len(bundle_images(bundle)) == 12
     files = tuple(file for file in bundle.manifest.files if file.path != CERTIFY)
     bare = Bundle(bundle.folder, replace(bundle.manifest, files=files), bundle.digest)
-    assert np.array_equal(real_pictures(bare), real_pictures(bundle)[:4])
+    assert np.array_equal(bundle_images(bare), bundle_images(bundle)[:4])

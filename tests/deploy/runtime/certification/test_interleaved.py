@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 
-from deploy.runtime.certification.interleaved import run_duet
+from deploy.runtime.certification.interleaved import run_interleaved
 from tests.bundles import null_bundle
 from toolchain.records.manifest import Needs
 
 
 def answers(folder: Path, *lines: str, **changes: Any) -> list[dict[str, Any]]:
     out = StringIO()
-    run_duet(null_bundle(folder / "b", delay_ms=2, **changes), 1, [line + "\n" for line in lines], out)
+    run_interleaved(null_bundle(folder / "b", delay_ms=2, **changes), 1, [line + "\n" for line in lines], out)
     return [json.loads(line) for line in out.getvalue().splitlines()]
 
 

@@ -111,7 +111,7 @@ def test_the_log_is_written_to_memory_and_vanishes() -> None:
 
 
 def test_a_root_without_a_writable_place_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deploy.runtime.certification.loadgen.PLACES", ("/proc/nowhere",))
+    monkeypatch.setattr("deploy.runtime.certification.loadgen.LOG_FOLDERS", ("/proc/nowhere",))
     monkeypatch.delenv("TMPDIR", raising=False)
     with (
         pytest.raises(DeviceError, match=r"nowhere to write LoadGen's log \(tried /proc/nowhere\).*--tmpfs /tmp"),

@@ -44,9 +44,9 @@ def test_answers_are_those_of_the_pictures_given_each_time_and_stay_when_the_nex
     runtime = FakeCuda()
     made, launch = lane(runtime)
     with made:
-        (first,) = made.answer([rows(1, 2, 3, 4, 5, 6)])
-        (second,) = made.answer([rows(10, 0, 0, 0, 0, 20)])
-        (third,) = made.answer([rows(7, 7, 7, 8, 8, 8)])
+        (first,) = made.infer([rows(1, 2, 3, 4, 5, 6)])
+        (second,) = made.infer([rows(10, 0, 0, 0, 0, 20)])
+        (third,) = made.infer([rows(7, 7, 7, 8, 8, 8)])
     assert (first.tolist(), second.tolist(), third.tolist()) == ([[6], [15]], [[10], [20]], [[21], [24]])
     assert first.dtype == np.float32
     assert launch.calls == 2  # once to warm it up, once to be recorded
@@ -58,7 +58,7 @@ def test_without_capture_each_answer_is_a_launch() -> None:
     runtime = FakeCuda()
     made, launch = lane(runtime, captured=False)
     with made:
-        assert [made.answer([rows(*[value] * 6)])[0][0, 0] for value in (1, 2, 3)] == [3, 6, 9]
+        assert [made.infer([rows(*[value] * 6)])[0][0, 0] for value in (1, 2, 3)] == [3, 6, 9]
     assert (launch.calls, runtime.launches) == (3, [])
 
 
@@ -66,8 +66,8 @@ def test_the_gpus_own_time_is_told_with_and_without_copies() -> None:
     runtime = FakeCuda()
     made, _ = lane(runtime)
     with made:
-        timing = made.timed([rows(*range(6))])
-        assert (timing.compute_ms, timing.whole_ms) == (1.0, 3.0)
+        timing = made.measure([rows(*range(6))])
+        assert (timing.compute_ms, timing.total_ms) == (1.0, 3.0)
         assert not runtime.held["event"]
 
 
@@ -75,9 +75,9 @@ def test_pictures_of_another_type_or_shape_are_refused_before_anything_is_copied
     made, launch = lane(FakeCuda())
     with made:
         with pytest.raises(TypeError):
-            made.answer([rows(*range(6)).astype(np.int64)])
+            made.infer([rows(*range(6)).astype(np.int64)])
         with pytest.raises(ValueError, match="broadcast"):
-            made.answer([np.zeros((3, 3), np.uint8)])
+            made.infer([np.zeros((3, 3), np.uint8)])
     assert launch.calls == 0
 
 
@@ -93,7 +93,7 @@ def test_what_is_missing_is_told_in_a_line_with_what_to_install(code: int, told:
     runtime = FakeCuda()
     runtime.fail["cudaGetDeviceCount"] = code
     with pytest.raises(DeviceError, match=told) as caught:
-        Cuda(runtime).check()
+        Cuda(runtime).check_device()
     assert not isinstance(caught.value, LostDevice)
 
 
@@ -103,7 +103,7 @@ def test_an_error_that_ends_the_context_says_so() -> None:
     with made:
         runtime.fail["cudaStreamSynchronize"] = 700
         with pytest.raises(LostDevice, match=r"CUDA error 700 in cudaStreamSynchronize .* start it again"):
-            made.answer([rows(*range(6))])
+            made.infer([rows(*range(6))])
 
 
 @pytest.mark.parametrize("call", ["cudaHostAlloc", "cudaMalloc", "cudaStreamCreateWithFlags"])
@@ -119,13 +119,13 @@ def test_a_graph_that_cannot_be_made_leaves_no_capture_open() -> None:
     runtime = FakeCuda()
     made, _ = lane(runtime)
     with made:
-        made.answer([rows(*range(6))])
+        made.infer([rows(*range(6))])
         runtime.fail["cudaGraphInstantiate"] = 2
         with pytest.raises(DeviceError, match="cudaGraphInstantiate"):
-            made.answer([rows(*range(6))])
+            made.infer([rows(*range(6))])
         assert not runtime.held["graph"]
         runtime.fail.clear()
-        assert made.answer([rows(1, 1, 1, 2, 2, 2)])[0].tolist() == [[3], [6]]
+        assert made.infer([rows(1, 1, 1, 2, 2, 2)])[0].tolist() == [[3], [6]]
 
 
 def test_the_compute_capability_is_a_number() -> None:
@@ -137,9 +137,9 @@ def test_here_without_a_driver_the_real_bindings_say_so() -> None:
     code = int(cuda.runtime.cudaGetDeviceCount()[0])
     if code:
         with pytest.raises(DeviceError, match=rf"\({code}\): install NVIDIA's driver"):
-            cuda.check()
+            cuda.check_device()
     else:
-        cuda.check()
+        cuda.check_device()
 
 
 def test_every_call_of_ours_exists_in_the_real_bindings() -> None:

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.runtime.device.energy import Meter, Totals
+from deploy.runtime.device.energy import EnergyMeter, EnergyTotals
 
 
 def package(root: Path, number: int, microjoules: int) -> Path:
@@ -17,34 +17,34 @@ def test_the_packages_are_added_up_and_their_parts_are_not_counted_twice(tmp_pat
     package(tmp_path, 0, 100_000)
     package(tmp_path, 1, 200_000)
     (tmp_path / "intel-rapl:0:0").mkdir()  # the cores of package 0
-    meter = Meter(powercap=tmp_path)
+    meter = EnergyMeter(powercap=tmp_path)
     before = meter.read()
     package(tmp_path, 0, 350_000)
     package(tmp_path, 1, 300_000)
-    assert meter.joules(before) == pytest.approx(0.35)
+    assert meter.joules_since(before) == pytest.approx(0.35)
     assert meter.source == "RAPL, 2 package(s)"
 
 
 def test_a_counter_that_began_again_is_read_right(tmp_path: Path) -> None:
     package(tmp_path, 0, 900_000)
-    meter = Meter(powercap=tmp_path)
+    meter = EnergyMeter(powercap=tmp_path)
     before = meter.read()
     package(tmp_path, 0, 100_000)
-    assert meter.joules(before) == pytest.approx(0.2)
+    assert meter.joules_since(before) == pytest.approx(0.2)
 
 
 def test_where_nothing_can_be_read_the_reason_is_told_and_nothing_estimated(tmp_path: Path) -> None:
-    meter = Meter(powercap=tmp_path)
-    assert meter.joules(meter.read()) is None
+    meter = EnergyMeter(powercap=tmp_path)
+    assert meter.joules_since(meter.read()) is None
     assert meter.source.startswith("not readable here: no RAPL counters")
     (package(tmp_path, 0, 1) / "energy_uj").write_text("broken")
-    assert "RAPL counters cannot be read" in Meter(powercap=tmp_path).source
+    assert "RAPL counters cannot be read" in EnergyMeter(powercap=tmp_path).source
 
 
 def test_the_metrics_count_each_source_on_even_when_its_counter_begins_again(tmp_path: Path) -> None:
     package(tmp_path, 0, 900_000)
     (package(tmp_path, 1, 0) / "name").write_text("package-1\n")
-    totals = Totals(Meter(powercap=tmp_path))
+    totals = EnergyTotals(EnergyMeter(powercap=tmp_path))
     package(tmp_path, 0, 100_000)
     assert 'edge_energy_joules_total{source="rapl",domain="intel-rapl:0"} 0.2\n' in totals.metrics_text()
     package(tmp_path, 0, 500_000)
@@ -56,9 +56,9 @@ def test_the_metrics_count_each_source_on_even_when_its_counter_begins_again(tmp
 
 
 def test_the_metrics_have_no_line_for_what_cannot_be_read(tmp_path: Path) -> None:
-    assert Totals(Meter(powercap=tmp_path)).metrics_text() == ""
+    assert EnergyTotals(EnergyMeter(powercap=tmp_path)).metrics_text() == ""
     folder = package(tmp_path, 0, 100_000)
-    totals = Totals(Meter(powercap=tmp_path))
+    totals = EnergyTotals(EnergyMeter(powercap=tmp_path))
     (folder / "energy_uj").write_text("broken")
     assert totals.metrics_text() == ""
     package(tmp_path, 0, 400_000)
@@ -68,4 +68,4 @@ def test_the_metrics_have_no_line_for_what_cannot_be_read(tmp_path: Path) -> Non
 def test_the_whole_platform_is_not_added_to_its_packages(tmp_path: Path) -> None:
     package(tmp_path, 0, 100_000)
     (package(tmp_path, 1, 100_000) / "name").write_text("psys\n")
-    assert [source.domain for source in Meter(powercap=tmp_path).sources] == ["intel-rapl:0"]
+    assert [source.domain for source in EnergyMeter(powercap=tmp_path).sources] == ["intel-rapl:0"]

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from deploy.runtime.device.energy import Meter, Totals
-from deploy.runtime.device.gpu import Gpu, Watch, gpu
+from deploy.runtime.device.energy import EnergyMeter, EnergyTotals
+from deploy.runtime.device.gpu import Gpu, GpuMonitor, find_gpu
 
 
 class NVMLError(Exception):
@@ -86,7 +86,7 @@ class FakeNvml:
 def test_what_the_gpu_did_is_told_and_idling_is_no_throttling(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("deploy.runtime.device.gpu.EVERY_S", 0.001)
     nvml = FakeNvml((210, 20_000, 40, 1), (1800, 290_000, 71, 4), (1500, 299_000, 83, 64 | 4), (1700, 250_000, 80, 0))
-    with Watch(Gpu(nvml, "00000000:65:00.0")) as watch:
+    with GpuMonitor(Gpu(nvml, "00000000:65:00.0")) as watch:
         while len(nvml.states) > 1:
             time.sleep(0.002)
     found = watch.figures()
@@ -100,30 +100,30 @@ def test_what_the_gpu_did_is_told_and_idling_is_no_throttling(monkeypatch: pytes
 def test_what_a_gpu_does_not_tell_is_none_and_not_nought() -> None:
     untold = ("nvmlDeviceGetPowerUsage", "nvmlDeviceGetClockInfo", "nvmlDeviceGetEnforcedPowerLimit")
     nvml = FakeNvml((0, 0, 50, 0), untold=(*untold, "nvmlDeviceGetTotalEnergyConsumption"))
-    with Watch(Gpu(nvml)) as watch:
+    with GpuMonitor(Gpu(nvml)) as watch:
         pass
     found = watch.figures()
     assert (found.clock_mhz, found.power_w, found.power_limit_w, found.temperature_c) == (None, None, None, 50)
-    meter = Meter(Gpu(nvml))
-    assert meter.joules(meter.read()) is None or "RAPL" in meter.source
+    meter = EnergyMeter(Gpu(nvml))
+    assert meter.joules_since(meter.read()) is None or "RAPL" in meter.source
     assert "NVIDIA RTX A6000 has no energy counter" in meter.source or "RAPL" in meter.source
 
 
 def test_energy_of_the_gpu_is_counted_beside_the_processors(tmp_path: Path) -> None:
     nvml = FakeNvml((1800, 1, 1, 0))
-    meter = Meter(Gpu(nvml), powercap=tmp_path)
+    meter = EnergyMeter(Gpu(nvml), powercap=tmp_path)
     before = meter.read()
-    totals = Totals(meter)
+    totals = EnergyTotals(meter)
     nvml.millijoules = 2500
-    assert meter.joules(before) == pytest.approx(2.5)
+    assert meter.joules_since(before) == pytest.approx(2.5)
     assert '{source="nvml",domain="NVIDIA RTX A6000"} 2.5\n' in totals.metrics_text()
     assert meter.source == "NVML, 1 GPU"
 
 
 def test_without_a_driver_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", FakeNvml())
-    assert gpu() is None
+    assert find_gpu() is None
     monkeypatch.setitem(sys.modules, "pynvml", FakeNvml((1, 1, 1, 0)))
-    found = gpu("00000000:65:00.0")
+    found = find_gpu("00000000:65:00.0")
     assert found is not None
     assert found.name == "NVIDIA RTX A6000"

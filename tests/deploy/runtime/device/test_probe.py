@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from deploy.runtime.device.probe import CAPS, cpus_allowed, fingerprint, missing_needs, threads
+from deploy.runtime.device.probe import CAPS, cpus_allowed, default_threads, fingerprint, missing_needs
 from tests.deploy.runtime.device.devices import device
 from toolchain.records.manifest import Needs
 
@@ -114,7 +114,7 @@ def test_this_machine_is_told() -> None:
 
 @pytest.mark.parametrize(("name", "count"), [("docker-v1", 1), ("host-v1", 2), ("pod-v2", 1), ("docker-v2", 2)])
 def test_threads_follow_quota_and_affinity_and_are_never_none(tmp_path: Path, name: str, count: int) -> None:
-    assert threads(device(tmp_path, name)) == count
+    assert default_threads(device(tmp_path, name)) == count
 
 
 def test_lists_of_cpus_are_counted(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from deploy.certificates import read_certificate, read_trusted_key, verify_certificate
-from deploy.runtime.device.signing import KEY, signed, signing_key
+from deploy.runtime.device.signing import KEY, sign_certificate, signing_key
 from tests.deploy.ledger.ledgers import certificate
 from toolchain.errors import DeviceError, RecordError, UsageError
 from toolchain.records.certificate import Certificate
@@ -14,14 +14,14 @@ from toolchain.records.storage import encode_record
 
 
 def made(folder: Path) -> Certificate:
-    return signed(certificate("b" * 64), signing_key(None, folder))
+    return sign_certificate(certificate("b" * 64), signing_key(None, folder))
 
 
 def test_what_was_signed_is_verified_with_and_without_a_trusted_key(tmp_path: Path) -> None:
     found = made(tmp_path)
     verify_certificate(encode_record(found), found)
     verify_certificate(encode_record(found), found, found.key)
-    other = signed(certificate("b" * 64), signing_key(None, None))
+    other = sign_certificate(certificate("b" * 64), signing_key(None, None))
     with pytest.raises(RecordError, match="not by the trusted key"):
         verify_certificate(encode_record(other), other, found.key)
 

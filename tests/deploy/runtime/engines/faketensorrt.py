@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from deploy.runtime.engines.tensorrt_plan import Flavour, Library
+from deploy.runtime.engines.tensorrt_plan import Flavour, TensorRtLibrary
 from tests.deploy.runtime.device.fakecuda import FakeCuda
 
 SIDE = 4
@@ -94,11 +94,11 @@ class FakePlan:
         return [(form, SIDE) for form in FORMS]
 
 
-def fake_library(flavour: Flavour) -> Library:
+def fake_library(flavour: Flavour) -> TensorRtLibrary:
     module = SimpleNamespace(
         __version__="9.9",
         TensorIOMode=MODE,
         CudaGraphStrategy=SimpleNamespace(WHOLE_GRAPH_CAPTURE="whole"),
         nptype=lambda kind: kind,
     )
-    return Library(flavour, module)
+    return TensorRtLibrary(flavour, module)

@@ -10,8 +10,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from deploy.runtime.engines import TABLE, CallsBack, Settings, open_engine, serving_engine
-from deploy.runtime.engines.openvino import OpenVinoEngine, pieces
+from deploy.runtime.engines import TABLE, AsyncEngine, Settings, open_engine, serving_engine
+from deploy.runtime.engines.openvino import OpenVinoEngine, split_batch
 from tests.backends.tiny import CLASSES, SHAPE, tiny_images, tiny_onnx
 from tests.bundles import null_bundle
 from toolchain.backends import Calibration, backend
@@ -79,7 +79,7 @@ def test_an_engine_that_calls_back_gives_the_answers_that_it_gives_when_waited_f
     candidate = backend("openvino").build(tiny_onnx(tmp_path / "in.onnx"), tmp_path, "fp32", None)
     images = tiny_images(COUNT)
     with open_engine(tmp_path, candidate, Settings(threads=2, hint="throughput")) as engine:
-        assert isinstance(engine, CallsBack)
+        assert isinstance(engine, AsyncEngine)
         slots, found = threading.Semaphore(engine.requests), SimpleQueue()
         batches = [images[:1], images[:5], images[3:4], images[:8], images] * 8  # one form, pieces, a form not made yet
         for number, batch in enumerate(batches):
@@ -157,7 +157,7 @@ def test_a_broken_packed_file_is_refused_in_one_line(damage, tmp_path):
 def test_weights_that_are_stored_at_few_bits_are_computed_in_float(tmp_path):
     candidate = backend("openvino").build(tiny_onnx(tmp_path / "in.onnx"), tmp_path, "int4w", None)
     with open_engine(tmp_path, candidate, Settings(threads=1)) as engine:
-        nodes = [node.get_rt_info() for node in engine._forms[1].get_runtime_model().get_ops()]
+        nodes = [node.get_rt_info() for node in engine._compiled_models[1].get_runtime_model().get_ops()]
     kinds = {node["layerType"].astype(str): node["runtimePrecision"].astype(str) for node in nodes}
     assert kinds["Convolution"] == "f32"
 
@@ -185,14 +185,14 @@ def test_larger_forms_are_compiled_only_when_they_are_needed(tmp_path):
         assert isinstance(engine, OpenVinoEngine)
         engine.infer({"image": tiny_images(1)})
         engine.infer({"image": tiny_images(7)})
-        assert list(engine._forms) == [1]
+        assert list(engine._compiled_models) == [1]
         engine.infer({"image": tiny_images(8)})
-        assert list(engine._forms) == [1, 8]
+        assert list(engine._compiled_models) == [1, 8]
 
 
 def test_a_batch_is_answered_by_the_largest_forms_that_fit():
-    assert list(pieces(45)) == [(0, 32), (32, 8), (40, 1), (41, 1), (42, 1), (43, 1), (44, 1)]
-    assert list(pieces(1)) == [(0, 1)]
+    assert list(split_batch(45)) == [(0, 32), (32, 8), (40, 1), (41, 1), (42, 1), (43, 1), (44, 1)]
+    assert list(split_batch(1)) == [(0, 1)]
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8", "int4w"])

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from deploy.runtime.device.cuda import Cuda
-from deploy.runtime.engines import OnGpu, Settings
-from deploy.runtime.engines.compile_cache import Store
-from deploy.runtime.engines.tensorrt import TensorRtEngine, filled, open_engine
-from deploy.runtime.engines.tensorrt_plan import Flavour, built, library
+from deploy.runtime.engines import GpuEngine, Settings
+from deploy.runtime.engines.compile_cache import CompileCache
+from deploy.runtime.engines.tensorrt import TensorRtEngine, open_engine, split_padded
+from deploy.runtime.engines.tensorrt_plan import Flavour, build_plan, load_library
 from tests.backends.rounded import rounded_convolution
 from tests.deploy.runtime.device.fakecuda import FakeCuda
 from tests.deploy.runtime.engines.faketensorrt import SIDE, FakeCache, FakePlan, fake_library
@@ -61,7 +61,7 @@ def test_any_batch_is_answered_in_the_forms_of_the_plan(flavour: Flavour) -> Non
 def test_a_form_is_filled_up_where_more_than_half_of_it_is_used(
     batch: int, forms: tuple[int, ...], expected: list[tuple[int, int, int]]
 ) -> None:
-    assert list(filled(batch, forms)) == expected
+    assert list(split_padded(batch, forms)) == expected
 
 
 def test_several_callers_have_lanes_of_their_own() -> None:
@@ -105,7 +105,7 @@ def test_what_the_device_compiled_is_kept_at_once_for_the_next_start(tmp_path: P
         engine, _, _ = opened(Settings(1, cache=tmp_path))
         with engine:
             engine.infer({"image": pictures(1)})
-            assert Store(tmp_path).read("tensorrt-rtx-.cache") == expected
+            assert CompileCache(tmp_path).read("tensorrt-rtx-.cache") == expected
     other = TensorRtEngine(Cuda(FakeCuda()), fake_library("rtx"), FakePlan(FakeCuda()), Settings(1), "another plan")
     with other:
         assert plan_cache(other) == b""
@@ -120,16 +120,16 @@ def plan_cache(engine: TensorRtEngine) -> bytes:
 def test_single_pictures_are_timed_on_the_gpu_and_it_is_named() -> None:
     engine, _, _ = opened()
     with engine:
-        assert isinstance(engine, OnGpu)
+        assert isinstance(engine, GpuEngine)
         assert engine.bus == "00000000:65:00.0"
-        timing = engine.timed({"image": pictures(1)})
-        assert 0 < timing.compute_ms < timing.whole_ms
+        timing = engine.measure({"image": pictures(1)})
+        assert 0 < timing.compute_ms < timing.total_ms
 
 
 def test_a_machine_without_a_driver_is_told_what_to_install(tmp_path: Path) -> None:
     if not int(Cuda().runtime.cudaGetDeviceCount()[0]):
         pytest.skip("there is a GPU here; make test-gpu asks it")
-    plan = built(library("rtx"), rounded_convolution().SerializeToString(), (1, 8, 32), (86,))
+    plan = build_plan(load_library("rtx"), rounded_convolution().SerializeToString(), (1, 8, 32), (86,))
     (tmp_path / "model.plan").write_bytes(plan.content)
     with pytest.raises(DeviceError, match=r"no CUDA driver \(35\): install NVIDIA's driver .* --gpus=all"):
         open_engine(tmp_path, Candidate("int8", "tensorrt", ("model.plan",), 1), RTX)

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from deploy.runtime.engines import tensorrt_classic
-from deploy.runtime.engines.compile_cache import Store
-from deploy.runtime.engines.tensorrt_classic import convolutions_in, plan_of, refuse_seen_float
-from deploy.runtime.engines.tensorrt_plan import Plan
+from deploy.runtime.engines.compile_cache import CompileCache
+from deploy.runtime.engines.tensorrt_classic import convolution_types, load_or_build_plan, refuse_float_convolutions
+from deploy.runtime.engines.tensorrt_plan import TensorRtPlan
 from tests.deploy.runtime.engines.faketensorrt import fake_library
 from toolchain.errors import DeviceError
 from toolchain.records.tensorrt_layers import PlanSpec
@@ -24,17 +24,19 @@ class Builder:
         self, monkeypatch: pytest.MonkeyPatch, device: tuple[str, str] = ("NVIDIA RTX A6000", "580.1")
     ) -> None:
         self.timings: list[bytes] = []
-        monkeypatch.setattr(tensorrt_classic, "built", self.build)
+        monkeypatch.setattr(tensorrt_classic, "build_plan", self.build)
         monkeypatch.setattr(tensorrt_classic, "gpu_and_driver", lambda: device)
 
-    def build(self, _found: object, onnx: bytes, batches: object, _gpus: object, timings: bytes) -> Plan:
+    def build(self, _found: object, onnx: bytes, batches: object, _gpus: object, timings: bytes) -> TensorRtPlan:
         assert (onnx, batches) == (b"graph", (1, 8))
         self.timings.append(timings)
-        return Plan(f"plan {len(self.timings)}".encode(), (), 60.0, f"timings {len(self.timings)}".encode())
+        return TensorRtPlan(f"plan {len(self.timings)}".encode(), (), 60.0, f"timings {len(self.timings)}".encode())
 
 
 def asked(tmp_path: Path) -> bytes:
-    return plan_of(fake_library("classic"), b"graph", ORDER, Store(tmp_path / "cache"), SPEEDS.__getitem__)
+    return load_or_build_plan(
+        fake_library("classic"), b"graph", ORDER, CompileCache(tmp_path / "cache"), SPEEDS.__getitem__
+    )
 
 
 def test_several_plans_are_built_and_the_fastest_is_kept(
@@ -79,8 +81,8 @@ def layer(node: str, kind: str, count: int) -> dict[str, object]:
 
 def test_int8_that_a_device_computes_in_float_is_refused_by_name() -> None:
     told = json.dumps({"Layers": [layer("conv1", "Half", 100), layer("conv2", "Half", 50), "a name alone"]})
-    assert convolutions_in(told, ORDER.convolutions) == {"conv1": "Half", "conv2": "Half"}
+    assert convolution_types(told, ORDER.convolutions) == {"conv1": "Half", "conv2": "Half"}
     with pytest.raises(DeviceError, match=r"computes 1 convolutions in float here: conv1 \(Half\)"):
-        refuse_seen_float(told, ORDER)
-    refuse_seen_float(json.dumps({"Layers": [layer("conv1", "Int8", 100), layer("conv2", "FP16", 50)]}), ORDER)
-    refuse_seen_float(json.dumps({"Layers": [layer("conv1", "Half", 10), layer("other", "Half", 999)]}), ORDER)
+        refuse_float_convolutions(told, ORDER)
+    refuse_float_convolutions(json.dumps({"Layers": [layer("conv1", "Int8", 100), layer("conv2", "FP16", 50)]}), ORDER)
+    refuse_float_convolutions(json.dumps({"Layers": [layer("conv1", "Half", 10), layer("other", "Half", 999)]}), ORDER)

@@ -19,8 +19,8 @@ from tests.deploy.runtime.server import ROOT, Running, command, serving
 # Fields and numbers of every message of ours against tritonclient's; in a process of its own: there are two of each.
 SAME = """
 import json, tritonclient.grpc.service_pb2 as theirs, tritonclient.grpc.model_config_pb2 as config
-from deploy.runtime.grpc.messages import types
-for name, kind in types().items():
+from deploy.runtime.grpc.messages import message_classes
+for name, kind in message_classes().items():
     place = theirs if hasattr(theirs, name.split(".")[0]) else config
     other = place
     for part in name.split("."):
@@ -29,7 +29,7 @@ for name, kind in types().items():
         twin = other.DESCRIPTOR.fields_by_name[field.name]
         same = (field.number, field.type, field.is_repeated) == (twin.number, twin.type, twin.is_repeated)
         assert same, (name, field.name)
-print(len(types()))
+print(len(message_classes()))
 """
 ASK = """
 import sys, grpc
@@ -62,8 +62,8 @@ with grpc.insecure_channel(sys.argv[1]) as channel:
 
 FLYING = """
 import socket, sys, time, grpc
-from deploy.runtime.grpc.messages import types
-message = types()["ModelInferRequest"](model_name="null", raw_input_contents=[bytes(192)])
+from deploy.runtime.grpc.messages import message_classes
+message = message_classes()["ModelInferRequest"](model_name="null", raw_input_contents=[bytes(192)])
 message.inputs.add(name="image", datatype="UINT8", shape=[1, 8, 8, 3])
 with grpc.insecure_channel(sys.argv[1]) as channel:
     call = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")

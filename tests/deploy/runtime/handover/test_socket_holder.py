@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from deploy.runtime.handover.acceptor import LINGER_S, Doorway
-from deploy.runtime.handover.socket_holder import LIVE, SOCKET, held, keep_door, live
+from deploy.runtime.handover.acceptor import LINGER_S, Acceptor
+from deploy.runtime.handover.socket_holder import LIVE, SOCKET, active_container, receive_socket, run_socket_holder
 from deploy.runtime.logs import Log
 from toolchain.errors import DeviceError
 
 KEEP = (
-    "import sys, pathlib; from deploy.runtime.handover.socket_holder import keep_door; "
-    "keep_door(pathlib.Path(sys.argv[1]), '127.0.0.1', int(sys.argv[2]))"
+    "import sys, pathlib; from deploy.runtime.handover.socket_holder import run_socket_holder; "
+    "run_socket_holder(pathlib.Path(sys.argv[1]), '127.0.0.1', int(sys.argv[2]))"
 )
 
 
@@ -45,7 +45,7 @@ def a_door(folder: Path, port: int) -> Iterator["subprocess.Popen[bytes]"]:
 
 def _listens(folder: Path) -> bool:
     try:
-        found = held(folder)
+        found = receive_socket(folder)
     except OSError:
         return False
     found.listening.close()
@@ -85,7 +85,7 @@ class Behind(threading.Thread):
         def entered(stands: bool) -> None:
             self.stands = stands
 
-        door = Doorway(self.folder, self.named, lambda: self.ready, opened, entered, Log("error"))
+        door = Acceptor(self.folder, self.named, lambda: self.ready, opened, entered, Log("error"))
         watching = asyncio.create_task(door.watch())
         await self.ended.wait()
         watching.cancel()
@@ -178,5 +178,5 @@ def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         with pytest.raises(DeviceError, match=r"cannot listen on 127.0.0.1:\d+ \(Address already in use\)"):
-            keep_door(tmp_path, "127.0.0.1", taken.getsockname()[1])
-    assert live(tmp_path) == ""
+            run_socket_holder(tmp_path, "127.0.0.1", taken.getsockname()[1])
+    assert active_container(tmp_path) == ""

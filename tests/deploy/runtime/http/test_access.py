@@ -5,39 +5,39 @@ from pathlib import Path
 
 import pytest
 
-from deploy.runtime.http.access import Access, Place, Rules, Secrets, access_from
-from deploy.runtime.http.messages import Refusal
+from deploy.runtime.http.access import AccessOptions, AccessRules, PortRole, Secrets, access_from_flags
+from deploy.runtime.http.messages import HTTPError
 from deploy.runtime.logs import Log
-from deploy.runtime.security.tls import Tls
+from deploy.runtime.security.tls import TlsFiles
 from tests.deploy.runtime.security.authority import Authority
 from toolchain.errors import UsageError
 
 TOKEN = b"Bearer a-token-of-ours-to-test-with"
 INFER = b"/v2/models/null/infer"
 HEALTH = (b"/v2/health/live", b"/v2/health/ready", b"/healthz", b"/healthz?verbose")
-NONE = Secrets(Access(), Log())
+NONE = Secrets(AccessOptions(), Log())
 
 
 @pytest.fixture
 def tokens(tmp_path: Path) -> Secrets:
     (tmp_path / "tokens").write_bytes(TOKEN.split()[1])
-    return Secrets(Access(tokens=tmp_path / "tokens"), Log())
+    return Secrets(AccessOptions(tokens=tmp_path / "tokens"), Log())
 
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Secrets:
     ours = Authority(tmp_path_factory.mktemp("access"))
     server = ours.issue("server")
-    return Secrets(Access(tls=Tls(server.cert, server.key, ours.root)), Log())
+    return Secrets(AccessOptions(tls=TlsFiles(server.cert, server.key, ours.root)), Log())
 
 
-def status(rules: Rules, target: bytes, method: bytes = b"GET", certified: bool = False, **headers: bytes) -> int:
+def status(rules: AccessRules, target: bytes, method: bytes = b"GET", certified: bool = False, **headers: bytes) -> int:
     """200 for what is let through."""
     try:
         rules.check(
             certified, method, target, {name.replace("_", "-").encode(): text for name, text in headers.items()}
         )
-    except Refusal as refusal:
+    except HTTPError as refusal:
         return refusal.status
     return 200
 
@@ -51,11 +51,11 @@ def no_page(path: str, headers: object) -> bool:
 
 
 def test_without_secrets_and_with_one_port_there_is_nothing_to_check() -> None:
-    assert not Rules(NONE, no_page).are_any
+    assert not AccessRules(NONE, no_page).has_rules
 
 
 def test_without_a_token_only_health_is_answered(tokens: Secrets) -> None:
-    rules = Rules(tokens, no_page)
+    rules = AccessRules(tokens, no_page)
     assert [status(rules, path) for path in HEALTH] == [200] * 4
     closed = (INFER, b"/", b"/v2", b"/metrics", b"/certificate", b"/nowhere", b"/healthz/", b"/%68ealthz", b"", b"*")
     assert [status(rules, path) for path in closed] == [401] * len(closed)
@@ -64,7 +64,7 @@ def test_without_a_token_only_health_is_answered(tokens: Secrets) -> None:
 
 
 def test_what_is_open_takes_no_body(tokens: Secrets) -> None:
-    rules = Rules(tokens, no_page)
+    rules = AccessRules(tokens, no_page)
     assert status(rules, b"/healthz", b"HEAD", content_length=b"0") == 200
     assert status(rules, b"/healthz", b"POST") == 401
     assert status(rules, b"/healthz", content_length=b"5") == 401
@@ -72,21 +72,21 @@ def test_what_is_open_takes_no_body(tokens: Secrets) -> None:
 
 
 def test_a_refusal_says_what_to_send(tokens: Secrets) -> None:
-    with pytest.raises(Refusal, match="Authorization: Bearer TOKEN") as caught:
-        Rules(tokens, no_page).check(False, b"POST", INFER, {})
+    with pytest.raises(HTTPError, match="Authorization: Bearer TOKEN") as caught:
+        AccessRules(tokens, no_page).check(False, b"POST", INFER, {})
     assert caught.value.headers == (("WWW-Authenticate", "Bearer"),)
     assert caught.value.reason == "unauthorized"
 
 
 def test_the_page_is_open_without_a_token_but_not_without_a_certificate(tokens: Secrets, certificates: Secrets) -> None:
-    assert [status(Rules(tokens, is_page), path) for path in (b"/", b"/page.css", b"/v2")] == [200, 200, 401]
-    assert status(Rules(tokens, is_page), b"/", b"POST") == 401
-    assert status(Rules(certificates, is_page), b"/") == 403
+    assert [status(AccessRules(tokens, is_page), path) for path in (b"/", b"/page.css", b"/v2")] == [200, 200, 401]
+    assert status(AccessRules(tokens, is_page), b"/", b"POST") == 401
+    assert status(AccessRules(certificates, is_page), b"/") == 403
 
 
 def test_without_a_certificate_only_health_is_answered(certificates: Secrets) -> None:
-    rules = Rules(certificates, no_page)
-    assert rules.are_any
+    rules = AccessRules(certificates, no_page)
+    assert rules.has_rules
     assert [status(rules, path) for path in HEALTH] == [200] * 4
     assert [status(rules, path) for path in (INFER, b"/metrics", b"/")] == [403] * 3
     assert [status(rules, path, certified=True) for path in (INFER, b"/metrics", b"/")] == [200] * 3
@@ -97,39 +97,39 @@ REST = (INFER, b"/v2", b"/", b"/certificate", b"/metricsx", b"/v2/models/null")
 
 
 @pytest.mark.parametrize(("place", "control", "rest"), [("all", 200, 200), ("main", 404, 200), ("admin", 200, 404)])
-def test_with_an_admin_port_control_is_only_there(place: Place, control: int, rest: int) -> None:
-    rules = Rules(NONE, no_page, place)
-    assert rules.are_any is (place != "all")
+def test_with_an_admin_port_control_is_only_there(place: PortRole, control: int, rest: int) -> None:
+    rules = AccessRules(NONE, no_page, place)
+    assert rules.has_rules is (place != "all")
     assert [status(rules, path) for path in CONTROL] == [control] * len(CONTROL)
     assert [status(rules, path, b"POST") for path in REST] == [rest] * len(REST)
     assert [status(rules, path) for path in HEALTH] == [200] * 4
 
 
 def test_the_other_port_is_named() -> None:
-    main, admin = Rules(NONE, no_page, "main"), Rules(NONE, no_page, "admin")
-    main.elsewhere, admin.elsewhere = 9090, 8080
-    with pytest.raises(Refusal, match=r"^/metrics is answered on the admin port, 9090$"):
+    main, admin = AccessRules(NONE, no_page, "main"), AccessRules(NONE, no_page, "admin")
+    main.other_port, admin.other_port = 9090, 8080
+    with pytest.raises(HTTPError, match=r"^/metrics is answered on the admin port, 9090$"):
         main.check(False, b"GET", b"/metrics", {})
-    with pytest.raises(Refusal, match=r"^only health, metrics and control are here; for the rest ask port 8080$"):
+    with pytest.raises(HTTPError, match=r"^only health, metrics and control are here; for the rest ask port 8080$"):
         admin.check(False, b"POST", INFER, {})
 
 
 def test_on_the_admin_port_a_token_is_needed_too(tokens: Secrets) -> None:
-    assert status(Rules(tokens, no_page, "admin"), b"/metrics") == 401
-    assert status(Rules(tokens, no_page, "admin"), b"/metrics", authorization=TOKEN) == 200
+    assert status(AccessRules(tokens, no_page, "admin"), b"/metrics") == 401
+    assert status(AccessRules(tokens, no_page, "admin"), b"/metrics", authorization=TOKEN) == 200
 
 
 FLAGS = {"tls_cert": "", "tls_key": "", "tls_client_ca": "", "token_file": "", "admin_port": None}
 
 
-def asked(**flags: object) -> Access:
-    return access_from(Namespace(**{**FLAGS, "admin_host": "0.0.0.0", "port": 8080, **flags}))
+def asked(**flags: object) -> AccessOptions:
+    return access_from_flags(Namespace(**{**FLAGS, "admin_host": "0.0.0.0", "port": 8080, **flags}))
 
 
 def test_flags_become_access() -> None:
-    assert asked() == Access()
+    assert asked() == AccessOptions()
     found = asked(tls_cert="c", tls_key="k", tls_client_ca="a", token_file="t", admin_port=9090)
-    assert found == Access(Tls(Path("c"), Path("k"), Path("a")), Path("t"), "0.0.0.0", 9090)
+    assert found == AccessOptions(TlsFiles(Path("c"), Path("k"), Path("a")), Path("t"), "0.0.0.0", 9090)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import socket
 
 from deploy.runtime.http.connection import Connection
 from deploy.runtime.http.limits import Limits
-from deploy.runtime.http.messages import Reply, Request, Send
+from deploy.runtime.http.messages import HttpReply, HttpRequest, SendReply
 from tests.deploy.runtime.server import request
 
 
@@ -19,11 +19,11 @@ class Plain:
         self.asked: list[str] = []
         self._size = size
 
-    def answer(self, request: Request, send: Send) -> None:
+    def answer(self, request: HttpRequest, send: SendReply) -> None:
         self.asked.append(request.path)
-        send(Reply(200, bytes(self._size)))
+        send(HttpReply(200, bytes(self._size)))
 
-    def refused(self, status: int, reason: str) -> None:
+    def count_refusal(self, status: int, reason: str) -> None:
         raise AssertionError(reason)
 
 

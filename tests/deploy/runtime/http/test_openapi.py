@@ -11,13 +11,13 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
 from deploy.runtime.http.openapi import document
-from deploy.runtime.http.routes import Endpoints
-from deploy.runtime.inference.handler import Desk
+from deploy.runtime.http.routes import Router
+from deploy.runtime.inference.handler import InferenceHandler
 from deploy.runtime.inference.health import Health
 from deploy.runtime.logs import Log
 from deploy.runtime.metrics import Metrics
-from deploy.runtime.protocol.shared_memory import Regions
-from deploy.runtime.scheduling.service import Terms
+from deploy.runtime.protocol.shared_memory import SharedRegions
+from deploy.runtime.scheduling.service import SchedulingOptions
 from tests.bundles import null_bundle
 from tests.deploy.runtime.protocol.test_protocol_client import picture
 from tests.deploy.runtime.server import CAT, Running
@@ -90,8 +90,8 @@ def test_every_schema_is_one_and_every_reference_leads_somewhere(told: dict[str,
 
 def test_every_path_that_the_server_knows_is_in_it(bundle: Bundle, told: dict[str, Any]) -> None:
     async def paths() -> set[str]:
-        desk = Desk(bundle, Health("off"), Metrics(), Log("error"), 1.0, Regions())
-        return Endpoints(desk, Terms(), "local").paths
+        desk = InferenceHandler(bundle, Health("off"), Metrics(), Log("error"), 1.0, SharedRegions())
+        return Router(desk, SchedulingOptions(), "local").paths
 
     assert not asyncio.run(paths()) - set(told["paths"])
 

@@ -9,8 +9,8 @@ from collections.abc import Callable
 import pytest
 
 from deploy.runtime.inference import event_loop as patience
-from deploy.runtime.inference.event_loop import PatientLoop
-from deploy.runtime.inference.thread_handoff import Landing
+from deploy.runtime.inference.callback_queue import CallbackQueue
+from deploy.runtime.inference.event_loop import DeferredPollingLoop
 
 
 def came(
@@ -18,13 +18,13 @@ def came(
 ) -> tuple[list[str], float]:
     """What came first to last, of a byte that a socket has at once and of work that lands later; seconds till the byte.
     wait_s: how long the loop is patient."""
-    monkeypatch.setattr(patience, "PATIENCE_S", wait_s)
+    monkeypatch.setattr(patience, "MAX_DEFERRAL_S", wait_s)
     told: list[str] = []
 
     async def main() -> float:
         loop = asyncio.get_running_loop()
-        landing = Landing(loop)
-        landing.wait_while(full)
+        landing = CallbackQueue(loop)
+        landing.defer_polling_while(full)
         one, other = socket.socketpair()
         with one, other:
             read = asyncio.Event()
@@ -32,14 +32,14 @@ def came(
             other.send(b"x")
             began = time.perf_counter()
             if lands_after_s is not None:
-                threading.Timer(lands_after_s, landing.soon, (told.append, "work")).start()
+                threading.Timer(lands_after_s, landing.call_soon, (told.append, "work")).start()
             await read.wait()
             took_s = time.perf_counter() - began
             await asyncio.sleep(lands_after_s or 0)
             loop.remove_reader(one)
         return took_s
 
-    with asyncio.Runner(loop_factory=PatientLoop) as runner:
+    with asyncio.Runner(loop_factory=DeferredPollingLoop) as runner:
         return told, runner.run(main())
 
 
@@ -62,21 +62,21 @@ def test_while_the_engine_could_take_more_nothing_waits(monkeypatch) -> None:
 
 
 def test_a_timer_is_not_late_for_it(monkeypatch) -> None:
-    monkeypatch.setattr(patience, "PATIENCE_S", 5.0)
+    monkeypatch.setattr(patience, "MAX_DEFERRAL_S", 5.0)
 
     async def main() -> float:
-        Landing(loop := asyncio.get_running_loop()).wait_while(lambda: True)
+        CallbackQueue(loop := asyncio.get_running_loop()).defer_polling_while(lambda: True)
         began = loop.time()
         await asyncio.sleep(0.02)
         return loop.time() - began
 
-    with asyncio.Runner(loop_factory=PatientLoop) as runner:
+    with asyncio.Runner(loop_factory=DeferredPollingLoop) as runner:
         assert 0.02 <= runner.run(main()) < 2.5
 
 
 def test_a_loop_of_another_kind_is_left_as_it_is() -> None:
     async def main() -> None:
-        Landing(asyncio.get_running_loop()).wait_while(lambda: True)
+        CallbackQueue(asyncio.get_running_loop()).defer_polling_while(lambda: True)
         await asyncio.sleep(0)
 
     asyncio.run(main())

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.runtime.inference.tracing import collector
+from deploy.runtime.inference.tracing import collector_url
 from tests.deploy.runtime.server import CAT, ROOT, command, serving
 from toolchain.errors import UsageError
 
@@ -34,7 +34,7 @@ runpy.run_module("deploy.runtime", run_name="__main__", alter_sys=True)
     ],
 )
 def test_opentelemetrys_own_variables_say_where_to(environment: dict[str, str], url: str) -> None:
-    assert collector(environment) == url
+    assert collector_url(environment) == url
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_opentelemetrys_own_variables_say_where_to(environment: dict[str, str], 
 )
 def test_what_cannot_be_sent_to_is_refused(environment: dict[str, str], words: str) -> None:
     with pytest.raises(UsageError) as caught:
-        collector(environment)
+        collector_url(environment)
     assert str(caught.value).startswith(words)
 
 

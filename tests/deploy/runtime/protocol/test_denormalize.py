@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from deploy.runtime.protocol.denormalize import pixels, takes
+from deploy.runtime.protocol.denormalize import denormalize, is_normalized_image
 from toolchain.errors import RequestError
 from toolchain.records.tensors import Array, Preprocessing, TensorSpec
 
@@ -23,18 +23,18 @@ def normalized(picture: Array, preprocessing: Preprocessing) -> Array:
     [Preprocessing(4, 5), Preprocessing(4, 5, **IMAGENET), Preprocessing(4, 5, **IMAGENET, order="bgr")],
 )
 def test_every_pixel_comes_back_as_it_was(preprocessing: Preprocessing) -> None:
-    assert np.array_equal(pixels("image", normalized(BYTES, preprocessing), preprocessing), BYTES)
+    assert np.array_equal(denormalize("image", normalized(BYTES, preprocessing), preprocessing), BYTES)
 
 
 def test_values_that_no_pixel_becomes_are_refused_with_what_was_expected() -> None:
     for wrong in (BYTES.transpose(0, 3, 1, 2).astype(np.float32), np.full((1, 3, 4, 5), np.nan, np.float32)):
         with pytest.raises(RequestError, match=r"expected float32 as \(pixel / 255 - mean\) / std with mean \[0.485"):
-            pixels("image", wrong, Preprocessing(4, 5, **IMAGENET))
+            denormalize("image", wrong, Preprocessing(4, 5, **IMAGENET))
 
 
 def test_only_float32_in_the_order_of_pytorch_is_taken_for_it() -> None:
     spec, preprocessing = TensorSpec("image", "uint8", (None, 4, 5, 3)), Preprocessing(4, 5)
-    assert takes(spec, "FP32", [2, 3, 4, 5], preprocessing)
-    assert not takes(spec, "FP32", [2, 4, 5, 3], preprocessing)
-    assert not takes(spec, "FP16", [2, 3, 4, 5], preprocessing)
-    assert not takes(TensorSpec("image", "float32", (None, 3, 4, 5)), "FP32", [2, 3, 4, 5], preprocessing)
+    assert is_normalized_image(spec, "FP32", [2, 3, 4, 5], preprocessing)
+    assert not is_normalized_image(spec, "FP32", [2, 4, 5, 3], preprocessing)
+    assert not is_normalized_image(spec, "FP16", [2, 3, 4, 5], preprocessing)
+    assert not is_normalized_image(TensorSpec("image", "float32", (None, 3, 4, 5)), "FP32", [2, 3, 4, 5], preprocessing)

@@ -7,10 +7,10 @@ import msgspec
 import numpy as np
 import pytest
 
-from deploy.runtime.protocol.header_cache import MOST, Repeats
-from deploy.runtime.protocol.requests import Call, call_from_body
-from deploy.runtime.protocol.responses import answer_body
-from deploy.runtime.protocol.shared_memory import Place, not_offered
+from deploy.runtime.protocol.header_cache import MAX_HEADERS, HeaderCache
+from deploy.runtime.protocol.requests import InferenceRequest, parse_body
+from deploy.runtime.protocol.responses import encode_response
+from deploy.runtime.protocol.shared_memory import RegionSlice, refuse_region
 from toolchain.errors import RequestError
 from toolchain.records.tensors import Preprocessing, TensorSpec
 
@@ -29,16 +29,16 @@ def header(*tensors: dict[str, Any], **members: Any) -> bytes:
     return json.dumps({"inputs": list(tensors or (tensor(binary_data_size=4),)), **members}).encode()
 
 
-def asked(repeats: Repeats, text: bytes, tail: bytes, read: Any = not_offered) -> Call:
-    return repeats.call(memoryview(bytearray(text + tail)), len(text), read)
+def asked(repeats: HeaderCache, text: bytes, tail: bytes, read: Any = refuse_region) -> InferenceRequest:
+    return repeats.parse(memoryview(bytearray(text + tail)), len(text), read)
 
 
-def known(inputs: Any = IMAGE) -> Repeats:
-    return Repeats(inputs, LOGITS, PIXELS)
+def known(inputs: Any = IMAGE) -> HeaderCache:
+    return HeaderCache(inputs, LOGITS, PIXELS)
 
 
-def wholly(text: bytes, tail: bytes, inputs: Any = IMAGE) -> Call:
-    return call_from_body(memoryview(bytearray(text + tail)), len(text), inputs, LOGITS, not_offered, PIXELS)
+def wholly(text: bytes, tail: bytes, inputs: Any = IMAGE) -> InferenceRequest:
+    return parse_body(memoryview(bytearray(text + tail)), len(text), inputs, LOGITS, refuse_region, PIXELS)
 
 
 MEMBERS: list[dict[str, Any]] = [
@@ -56,8 +56,8 @@ def test_the_same_json_means_the_same_the_second_time_with_its_own_tensor(member
         found, whole = asked(repeats, text, tail), wholly(text, tail)
         assert found.feeds["image"].tobytes() == tail
         assert found.feeds["image"].shape == whole.feeds["image"].shape
-        assert (found.wanted, found.id, found.timeout_us, found.timings) == (
-            whole.wanted,
+        assert (found.outputs, found.id, found.timeout_us, found.timings) == (
+            whole.outputs,
             whole.id,
             whole.timeout_us,
             whole.timings,
@@ -88,14 +88,14 @@ def test_the_same_json_before_another_number_of_bytes_is_refused_in_the_same_wor
 
 
 def test_shared_memory_is_read_anew_each_time_and_whether_it_may_be_is_asked_anew() -> None:
-    repeats, text, read = known(), header(tensor(**REGION)), list[Place]()
+    repeats, text, read = known(), header(tensor(**REGION)), list[RegionSlice]()
 
-    def reads(place: Place) -> memoryview:
+    def reads(place: RegionSlice) -> memoryview:
         read.append(place)
         return memoryview(bytearray([len(read)] * 4))
 
     assert [asked(repeats, text, b"", reads).feeds["image"].flat[0] for _ in range(3)] == [1, 2, 3]
-    assert read == [Place("in", 0, 4)] * 3
+    assert read == [RegionSlice("in", 0, 4)] * 3
     with pytest.raises(RequestError, match="not offered"):
         asked(repeats, text, b"")
 
@@ -105,7 +105,7 @@ def test_what_is_turned_decoded_or_parsed_each_time_is_kept_by_nobody() -> None:
     numbers = {"name": "image", "datatype": "UINT8", "shape": [1, 2, 2, 1], "data": [1, 2, 3, 4]}
     repeats = known()
     for text, tail in ((header(floats), np.zeros(4, np.float32).tobytes()), (header(numbers), b"")):
-        assert asked(repeats, text, tail).heading is asked(repeats, text, tail).heading is None
+        assert asked(repeats, text, tail).response_header is asked(repeats, text, tail).response_header is None
     assert asked(repeats, header(floats), np.ones(4, np.float32).tobytes()).feeds["image"].tolist() == [
         [[[255], [255]], [[255], [255]]]
     ]
@@ -114,17 +114,17 @@ def test_what_is_turned_decoded_or_parsed_each_time_is_kept_by_nobody() -> None:
 def test_the_newest_are_kept_and_no_more() -> None:
     repeats = known()
     outputs = [{"name": "logits", "parameters": {"binary_data": True}}]
-    texts = [header(id=str(number), outputs=outputs) for number in range(MOST + 1)]
+    texts = [header(id=str(number), outputs=outputs) for number in range(MAX_HEADERS + 1)]
     for text in texts:
         asked(repeats, text, bytes(4))
-    assert asked(repeats, texts[-1], bytes(4)).heading is not None
-    assert asked(repeats, texts[0], bytes(4)).heading is None  # forgotten, and known again from now on
-    assert asked(repeats, texts[0], bytes(4)).heading is not None
+    assert asked(repeats, texts[-1], bytes(4)).response_header is not None
+    assert asked(repeats, texts[0], bytes(4)).response_header is None  # forgotten, and known again from now on
+    assert asked(repeats, texts[0], bytes(4)).response_header is not None
 
 
-def answered(call: Call, rows: int, first: float = 0.0) -> tuple[dict[str, Any], bytes]:
+def answered(call: InferenceRequest, rows: int, first: float = 0.0) -> tuple[dict[str, Any], bytes]:
     logits = np.full((rows, 3), first, np.float32)
-    body, length = answer_body(call, {"logits": logits}, "m", "1", ())
+    body, length = encode_response(call, {"logits": logits}, "m", "1", ())
     assert length is not None
     return msgspec.json.decode(body[:length]), body[length:]
 
@@ -143,13 +143,13 @@ def test_an_answer_after_kept_json_is_that_of_its_own_outputs() -> None:
 
 
 def test_an_answer_that_goes_to_shared_memory_is_written_there_each_time() -> None:
-    repeats, written = known(), list[tuple[Place, bytes]]()
+    repeats, written = known(), list[tuple[RegionSlice, bytes]]()
     place = {"shared_memory_region": "out", "shared_memory_byte_size": 12}
     text = header(outputs=[{"name": "logits", "parameters": place}])
     for first in (1.0, 2.0, 3.0):
         call = asked(repeats, text, bytes(4))
         logits = np.full((1, 3), first, np.float32)
-        body, length = answer_body(
+        body, length = encode_response(
             call, {"logits": logits}, "m", "1", (), write=lambda where, raw: written.append((where, raw))
         )
         assert length is None

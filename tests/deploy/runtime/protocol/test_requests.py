@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deploy.runtime.protocol.requests import Call, Wanted, call_from_body
-from deploy.runtime.protocol.responses import answer_body, best, bytes_of, probabilities
+from deploy.runtime.protocol.requests import InferenceRequest, RequestedOutput, parse_body
+from deploy.runtime.protocol.responses import encode_response, encode_strings, probabilities, top_indices
 from deploy.runtime.protocol.tensors import ALIGNMENT, aligned_buffer, elements_from_bytes
 from toolchain.errors import RequestError
 from toolchain.records.tensors import TensorSpec
@@ -25,9 +25,9 @@ def tensor(**changes: Any) -> dict[str, Any]:
     return {"name": "image", "datatype": "UINT8", "shape": [1, 2, 2, 1], "data": [1, 2, 3, 4], **changes}
 
 
-def call(*tensors: dict[str, Any], tail: bytes = b"", inputs: Any = IMAGE, **members: Any) -> Call:
+def call(*tensors: dict[str, Any], tail: bytes = b"", inputs: Any = IMAGE, **members: Any) -> InferenceRequest:
     header = json.dumps({"inputs": list(tensors), **members}).encode()
-    return call_from_body(memoryview(header + tail), len(header) if tail else None, inputs, LOGITS)
+    return parse_body(memoryview(header + tail), len(header) if tail else None, inputs, LOGITS)
 
 
 def binary(size: int, **changes: Any) -> dict[str, Any]:
@@ -65,26 +65,26 @@ def test_a_float_tensor_behind_an_odd_header_is_read_from_an_aligned_address_too
 
 
 def test_a_header_of_no_bytes_means_a_raw_tensor_answered_in_binary() -> None:
-    found = call_from_body(memoryview(bytes(8)), 0, IMAGE, LOGITS)
+    found = parse_body(memoryview(bytes(8)), 0, IMAGE, LOGITS)
     assert found.feeds["image"].shape == (2, 2, 2, 1)
-    assert found.wanted == (Wanted("logits", binary=True),)
+    assert found.outputs == (RequestedOutput("logits", binary=True),)
 
 
 def test_pictures_come_length_prefixed_or_in_base64() -> None:
     elements = ["JPEG", "PNG!!"]
-    raw = bytes_of(elements)
+    raw = encode_strings(elements)
     expected = (b"JPEG", b"PNG!!")
     shape = {"datatype": "BYTES", "shape": [2]}
-    assert call(binary(len(raw), **shape), tail=raw).pictures == expected
+    assert call(binary(len(raw), **shape), tail=raw).images == expected
     texts = [base64.b64encode(element).decode() for element in expected]
-    assert call(tensor(data=texts, **shape)).pictures == expected
+    assert call(tensor(data=texts, **shape)).images == expected
 
 
 def test_what_is_wanted_follows_the_parameters() -> None:
-    assert call(tensor()).wanted == (Wanted("logits"),)
-    assert call(tensor(), parameters={"binary_data_output": True}).wanted == (Wanted("logits", True),)
+    assert call(tensor()).outputs == (RequestedOutput("logits"),)
+    assert call(tensor(), parameters={"binary_data_output": True}).outputs == (RequestedOutput("logits", True),)
     asked = [{"name": "logits", "parameters": {"binary_data": True, "classification": 2}}]
-    assert call(tensor(), outputs=asked).wanted == (Wanted("logits", True, 2),)
+    assert call(tensor(), outputs=asked).outputs == (RequestedOutput("logits", True, 2),)
     assert call(tensor(), parameters={"timeout": 1500}).timeout_us == 1500
 
 
@@ -151,7 +151,7 @@ def test_what_is_wrong_with_the_whole_request_is_told() -> None:
         (b"123", 0, "input 'image': expected uint8 [N, 2, 2, 1], 4 bytes each, got 3 bytes"),
     ):
         with pytest.raises(RequestError) as refused:
-            call_from_body(memoryview(body), header, IMAGE, LOGITS)
+            parse_body(memoryview(body), header, IMAGE, LOGITS)
         assert message in str(refused.value)
     for tensors, tail, members, message in (
         ([tensor(), tensor()], b"", {}, "input 'image' is given twice"),
@@ -179,22 +179,26 @@ def test_an_element_that_claims_more_bytes_than_there_are_is_refused() -> None:
 
 def test_the_answer_in_binary_and_in_json_says_the_same() -> None:
     outputs = {"logits": np.array([[1.5, np.nan, -2.0]], np.float32)}
-    asked = Call({}, (), (Wanted("logits"),), id="7")
-    body, header = answer_body(asked, outputs, "net", "1", ())
+    asked = InferenceRequest({}, (), (RequestedOutput("logits"),), id="7")
+    body, header = encode_response(asked, outputs, "net", "1", ())
     assert header is None
     assert json.loads(body)["outputs"][0]["data"] == [1.5, None, -2.0]
     assert json.loads(body)["id"] == "7"
-    body, header = answer_body(Call({}, (), (Wanted("logits", True),)), outputs, "net", "1", ())
+    body, header = encode_response(
+        InferenceRequest({}, (), (RequestedOutput("logits", True),)), outputs, "net", "1", ()
+    )
     assert json.loads(body[:header])["outputs"][0]["parameters"] == {"binary_data_size": 12}
     assert body[header:] == outputs["logits"].tobytes()
 
 
 def test_classes_are_score_index_label_best_first() -> None:
     outputs = {"logits": np.array([[1.0, 3.0, 2.0]], np.float32)}
-    body, _ = answer_body(Call({}, (), (Wanted("logits", classes=2),)), outputs, "net", "1", ("a", "b:c"))
+    body, _ = encode_response(
+        InferenceRequest({}, (), (RequestedOutput("logits", classes=2),)), outputs, "net", "1", ("a", "b:c")
+    )
     assert json.loads(body)["outputs"][0]["data"] == ["3.000000:1:b:c", "2.000000:2"]
     assert json.loads(body)["outputs"][0]["shape"] == [1, 2]
-    assert best(np.array([1.0, 1.0]), 9) == [0, 1]
+    assert top_indices(np.array([1.0, 1.0]), 9) == [0, 1]
 
 
 def test_probabilities_are_a_softmax_unless_they_are_probabilities_already() -> None:
@@ -229,6 +233,6 @@ def test_any_mutated_byte_or_cut_is_read_or_refused(data: st.DataObject) -> None
     del body[data.draw(st.integers(1, len(body))) :]
     length = data.draw(st.sampled_from([None, len(header)]) | st.integers(0, len(header) + 9))
     try:
-        call_from_body(memoryview(bytes(body)), length, IMAGE, LOGITS)
+        parse_body(memoryview(bytes(body)), length, IMAGE, LOGITS)
     except RequestError as refused:
         assert str(refused)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from deploy.runtime.protocol.shared_memory import FOLDER, Place, Regions, allowed, place_of
+from deploy.runtime.protocol.shared_memory import FOLDER, RegionSlice, SharedRegions, is_allowed, region_slice_of
 from tests.bundles import null_bundle
 from tests.deploy.runtime.server import Running, serving
 from toolchain.errors import RequestError
@@ -28,33 +28,36 @@ def key() -> Iterator[str]:
 
 
 def test_what_is_registered_is_read_and_written_within_its_bounds(key: str) -> None:
-    regions = Regions()
+    regions = SharedRegions()
     regions.register("a", key, 100, 200)
-    regions.write(Place("a", 50, 10), b"\x02" * 10)
+    regions.write(RegionSlice("a", 50, 10), b"\x02" * 10)
     assert (FOLDER / key[1:]).read_bytes() == b"\x01" * 150 + b"\x02" * 10 + b"\x01" * 240
-    assert bytes(regions.read(Place("a", 49, 3))) == b"\x01\x02\x02"
+    assert bytes(regions.read(RegionSlice("a", 49, 3))) == b"\x01\x02\x02"
     assert regions.status("a") == [{"name": "a", "key": key, "offset": 100, "byte_size": 200}]
-    for place in (Place("a", 150, 51), Place("a", 201, 0), Place("a", -1, 2)):
+    for place in (RegionSlice("a", 150, 51), RegionSlice("a", 201, 0), RegionSlice("a", -1, 2)):
         with pytest.raises(RequestError, match="region 'a' has 200 bytes, expected at least"):
             regions.read(place)
     with pytest.raises(RequestError, match="the output has 11 bytes, shared_memory_byte_size is 10"):
-        regions.write(Place("a", 0, 10), b"\x02" * 11)
+        regions.write(RegionSlice("a", 0, 10), b"\x02" * 11)
 
 
 def test_a_file_that_a_client_shortens_ends_its_own_request_and_nothing_else(key: str) -> None:
     """Mapped memory would end the process instead (SIGBUS)."""
-    regions = Regions()
+    regions = SharedRegions()
     regions.register("a", key, 0, 400)
     os.truncate(FOLDER / key[1:], 100)
-    assert len(regions.read(Place("a", 0, 100))) == 100
-    for use in (lambda: regions.read(Place("a", 0, 101)), lambda: regions.write(Place("a", 0, 400), bytes(400))):
+    assert len(regions.read(RegionSlice("a", 0, 100))) == 100
+    for use in (
+        lambda: regions.read(RegionSlice("a", 0, 101)),
+        lambda: regions.write(RegionSlice("a", 0, 400), bytes(400)),
+    ):
         with pytest.raises(RequestError, match="has become shorter than it was registered"):
             use()
     assert (FOLDER / key[1:]).stat().st_size == 100
 
 
 def test_regions_are_unregistered_by_name_or_all_at_once(key: str) -> None:
-    regions = Regions()
+    regions = SharedRegions()
     for name in ("a", "b", "c"):
         regions.register(name, key, 0, 400)
     with pytest.raises(RequestError, match="region 'a' is registered already"):
@@ -65,7 +68,7 @@ def test_regions_are_unregistered_by_name_or_all_at_once(key: str) -> None:
     regions.unregister(None)
     assert regions.status() == []
     with pytest.raises(RequestError, match="no shared memory region 'b' is registered"):
-        regions.read(Place("b", 0, 1))
+        regions.read(RegionSlice("b", 0, 1))
 
 
 @pytest.mark.parametrize(
@@ -80,7 +83,7 @@ def test_regions_are_unregistered_by_name_or_all_at_once(key: str) -> None:
 )
 def test_a_key_leads_nowhere_but_into_shared_memory(wrong: str, words: str) -> None:
     with pytest.raises(RequestError) as refused:
-        Regions().register("a", wrong, 0, 1)
+        SharedRegions().register("a", wrong, 0, 1)
     assert words in str(refused.value)
 
 
@@ -91,27 +94,29 @@ def test_links_pipes_and_folders_are_not_opened(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     for name in ("link", "pipe", "folder"):
         with pytest.raises(RequestError):
-            Regions(tmp_path).register("a", name, 0, 1)
+            SharedRegions(tmp_path).register("a", name, 0, 1)
 
 
 def test_more_than_the_file_holds_is_refused(key: str) -> None:
     with pytest.raises(RequestError, match="has 400 bytes, expected 401"):
-        Regions().register("a", key, 1, 400)
+        SharedRegions().register("a", key, 1, 400)
     with pytest.raises(RequestError, match="expected offset >= 0 and byte_size > 0"):
-        Regions().register("a", key, -1, 400)
+        SharedRegions().register("a", key, -1, 400)
 
 
 def test_a_tensors_place_is_named_by_whole_numbers() -> None:
-    assert place_of({}, "image") is None
-    assert place_of({"shared_memory_region": "a", "shared_memory_byte_size": 4}, "image") == Place("a", 0, 4)
+    assert region_slice_of({}, "image") is None
+    assert region_slice_of({"shared_memory_region": "a", "shared_memory_byte_size": 4}, "image") == RegionSlice(
+        "a", 0, 4
+    )
     for wrong in ({}, {"shared_memory_byte_size": True}, {"shared_memory_byte_size": 1 << 80}):
         with pytest.raises(RequestError, match="tensor 'image': expected shared_memory_region as a string"):
-            place_of({"shared_memory_region": "a", **wrong}, "image")
+            region_slice_of({"shared_memory_region": "a", **wrong}, "image")
 
 
 def test_by_default_only_clients_on_this_host_may_use_it() -> None:
-    assert [allowed("local", local) for local in (True, False)] == [True, False]
-    assert [allowed("on", False), allowed("off", True)] == [True, False]
+    assert [is_allowed("local", local) for local in (True, False)] == [True, False]
+    assert [is_allowed("on", False), is_allowed("off", True)] == [True, False]
 
 
 def asked(server: Running, path: str, **body: Any) -> tuple[int, Any]:

@@ -30,7 +30,7 @@ def test_stages_become_the_durations_of_the_protocol(tmp_path: Path) -> None:
     metrics.stages["parse"].observe(0.001)  # a tensor: nothing to decode
     metrics.infer_requests.observe(0.25)
     metrics.batches.observe(8)
-    metrics.pictures, metrics.failures, metrics.failed_s, metrics.last_inference_s = 8, 2, 0.5, 1_700_000_000.25
+    metrics.images, metrics.failures, metrics.failed_s, metrics.last_inference_s = 8, 2, 0.5, 1_700_000_000.25
     (found,) = statistics(null_bundle(tmp_path / "null.bundle").manifest, metrics).model_stats
     assert (found.name, found.version, found.last_inference) == ("null", "1", 1_700_000_000_250)
     assert (found.inference_count, found.execution_count) == (8, 1)

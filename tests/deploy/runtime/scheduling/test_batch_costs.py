@@ -3,7 +3,7 @@
 import time
 from pathlib import Path
 
-from deploy.runtime.scheduling.batch_costs import measured_costs, tuned
+from deploy.runtime.scheduling.batch_costs import calibrate_batches, measure_batch_costs
 from tests.deploy.runtime.scheduling.test_service import Doubler
 from toolchain.records.tensors import Array, Feeds, TensorSpec
 
@@ -13,7 +13,7 @@ class Slow(Doubler):
 
     def __init__(self, call_s: float) -> None:
         super().__init__()
-        self.requests, self.forms, self.fills = 2, (1, 8, 32), False
+        self.requests, self.batch_sizes, self.pads_batches = 2, (1, 8, 32), False
         self.call_s, self.rows = call_s, list[int]()
 
     def infer(self, feeds: Feeds) -> dict[str, Array]:
@@ -23,36 +23,36 @@ class Slow(Doubler):
 
 
 def test_the_cost_of_each_form_is_that_of_a_call_among_as_many_as_keep_the_engine_busy() -> None:
-    costs = measured_costs(Slow(0.001), slice_s=0.01)
+    costs = measure_batch_costs(Slow(0.001), slice_s=0.01)
     assert set(costs) == {1, 8, 32}
     assert all(0.0009 < cost < 0.02 for cost in costs.values())
 
 
 def test_a_batch_that_would_make_all_others_wait_is_not_even_tried() -> None:
     slow = Slow(0.03)
-    assert set(measured_costs(slow, slice_s=0.01)) == {1}
+    assert set(measure_batch_costs(slow, slice_s=0.01)) == {1}
     assert set(slow.rows) == {1}
 
 
 def test_costs_are_kept_for_the_next_start_and_another_bundle_has_its_own(tmp_path: Path) -> None:
-    first = tuned(Slow(0.001), ("bundle", "int8"), tmp_path, None)
+    first = calibrate_batches(Slow(0.001), ("bundle", "int8"), tmp_path, None)
     assert set(first) == {1, 8, 32}
     again = Slow(0.001)
-    assert tuned(again, ("bundle", "int8"), tmp_path, None) == first
+    assert calibrate_batches(again, ("bundle", "int8"), tmp_path, None) == first
     assert again.rows == [32, 32], "only what is used is prepared"
-    tuned(Slow(0.001), ("another", "int8"), tmp_path, None)
+    calibrate_batches(Slow(0.001), ("another", "int8"), tmp_path, None)
     assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_a_kept_record_that_cannot_be_read_is_made_again(tmp_path: Path) -> None:
-    first = tuned(Slow(0.001), ("bundle",), tmp_path, None)
+    first = calibrate_batches(Slow(0.001), ("bundle",), tmp_path, None)
     (place,) = tmp_path.iterdir()
     place.write_text("{")
-    assert set(tuned(Slow(0.001), ("bundle",), tmp_path, None)) == set(first)
+    assert set(calibrate_batches(Slow(0.001), ("bundle",), tmp_path, None)) == set(first)
 
 
 def test_requests_of_a_model_with_a_fixed_batch_are_never_put_together() -> None:
     slow = Slow(0.001)
     slow.inputs = (TensorSpec("image", "uint8", (1, 2)),)
-    assert tuned(slow, (), None, None) == {}
+    assert calibrate_batches(slow, (), None, None) == {}
     assert slow.rows == []

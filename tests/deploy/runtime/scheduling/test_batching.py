@@ -3,8 +3,14 @@
 import numpy as np
 import pytest
 
-from deploy.runtime.scheduling.batching import joinable, joined, parted, within, worth
-from deploy.runtime.scheduling.fair_queue import Job
+from deploy.runtime.scheduling.batching import (
+    best_batch_size,
+    concatenate_feeds,
+    costs_within_goal,
+    is_batchable,
+    split_outputs,
+)
+from deploy.runtime.scheduling.fair_queue import QueuedRequest
 from toolchain.records.tensors import TensorSpec
 
 CHEAP = {1: 1.0, 8: 4.0, 32: 14.0}  # 1, 2 and 2.3 rows a second
@@ -25,28 +31,31 @@ FREE = TensorSpec("image", "uint8", (None, 2))
     ],
 )
 def test_as_many_are_put_together_as_are_answered_faster_so(waiting: int, fills: bool, expected: int) -> None:
-    assert worth(waiting, CHEAP, fills) == expected
+    assert best_batch_size(waiting, CHEAP, fills) == expected
 
 
 def test_where_larger_calls_win_nothing_each_request_is_answered_alone() -> None:
-    assert worth(100, {1: 1.0, 8: 7.9}, fills=True) == 1
-    assert worth(100, {1: 1.0}, fills=True) == 1
+    assert best_batch_size(100, {1: 1.0, 8: 7.9}, pads_batches=True) == 1
+    assert best_batch_size(100, {1: 1.0}, pads_batches=True) == 1
 
 
 def test_calls_that_leave_no_time_to_wait_within_the_goal_are_not_made() -> None:
-    assert within({1: 0.009, 8: 0.004, 32: 0.006}, 0.01) == {1: 0.009, 8: 0.004}
-    assert within(CHEAP, None) == CHEAP
+    assert costs_within_goal({1: 0.009, 8: 0.004, 32: 0.006}, 0.01) == {1: 0.009, 8: 0.004}
+    assert costs_within_goal(CHEAP, None) == CHEAP
 
 
 def test_rows_come_back_to_the_request_that_they_were_of() -> None:
-    jobs = [Job({"image": np.full((rows, 2), rows, np.uint8)}, rows, lambda outcome: None, 0.0) for rows in (1, 3, 2)]
-    together = joined(jobs)
+    jobs = [
+        QueuedRequest({"image": np.full((rows, 2), rows, np.uint8)}, rows, lambda outcome: None, 0.0)
+        for rows in (1, 3, 2)
+    ]
+    together = concatenate_feeds(jobs)
     assert together["image"][:, 0].tolist() == [1, 3, 3, 3, 2, 2]
-    parts = parted({"logits": together["image"] * 2}, [1, 3, 2])
+    parts = split_outputs({"logits": together["image"] * 2}, [1, 3, 2])
     assert [part["logits"][:, 0].tolist() for part in parts] == [[2], [6, 6, 6], [4, 4]]
 
 
 def test_only_models_whose_batch_is_their_one_free_axis_are_joined() -> None:
-    assert joinable([FREE], [FREE])
-    assert not joinable([FREE], [TensorSpec("found", "float32", (None, None))])
-    assert not joinable([TensorSpec("image", "uint8", (1, 2))], [FREE])
+    assert is_batchable([FREE], [FREE])
+    assert not is_batchable([FREE], [TensorSpec("found", "float32", (None, None))])
+    assert not is_batchable([TensorSpec("image", "uint8", (1, 2))], [FREE])

@@ -9,9 +9,9 @@ from typing import Self
 import numpy as np
 import pytest
 
-from deploy.runtime.scheduling.errors import EngineFault, Expired, Unavailable
-from deploy.runtime.scheduling.fair_queue import Answer, Outcome
-from deploy.runtime.scheduling.service import Service, Terms
+from deploy.runtime.scheduling.errors import DeadlineExceeded, EngineFault, Unavailable
+from deploy.runtime.scheduling.fair_queue import InferenceOutcome, InferenceResult
+from deploy.runtime.scheduling.service import SchedulingOptions, Service
 from toolchain.errors import LostDevice, RequestError
 from toolchain.records.tensors import Array, Feeds, TensorSpec
 
@@ -25,8 +25,8 @@ class Doubler:
     outputs: tuple[TensorSpec, ...] = (TensorSpec("logits", "uint8", (None, 2)),)
     version = "doubler 1"
     requests = 1
-    forms: tuple[int, ...] = (1,)
-    fills = True
+    batch_sizes: tuple[int, ...] = (1,)
+    pads_batches = True
 
     def __init__(self) -> None:
         self.go = threading.Event()
@@ -51,14 +51,14 @@ def test_a_batch_is_passed_whole_and_its_times_are_told() -> None:
     service = Service(Doubler())
     answer = service.infer({"image": np.arange(6, dtype=np.uint8).reshape(3, 2)})
     assert answer.outputs["logits"].tolist() == [[0, 2], [4, 6], [8, 10]]
-    assert (answer.batch, service.depth) == (3, 0)
+    assert (answer.rows, service.depth) == (3, 0)
     assert answer.queue_s >= 0
     assert answer.infer_s > 0
     service.close()
 
 
 def test_feeds_that_do_not_fit_are_refused_and_give_their_place_back() -> None:
-    service = Service(Doubler(), Terms(batch=2))
+    service = Service(Doubler(), SchedulingOptions(max_batch=2))
     for feeds, message in (
         ({"image": np.zeros((1, 3), np.uint8)}, r"input 'image': expected uint8 \[N, 2\], got uint8 \[1, 3\]"),
         ({"image": np.zeros((3, 2), np.uint8)}, "input 'image': expected a batch of 1 to 2, got 3"),
@@ -73,8 +73,8 @@ def test_feeds_that_do_not_fit_are_refused_and_give_their_place_back() -> None:
 def test_beyond_the_bound_a_request_is_refused_at_once() -> None:
     engine = Doubler()
     engine.go.clear()
-    service = Service(engine, Terms(queue=2))
-    outcomes: SimpleQueue[Outcome] = SimpleQueue()
+    service = Service(engine, SchedulingOptions(max_queue=2))
+    outcomes: SimpleQueue[InferenceOutcome] = SimpleQueue()
     for _ in range(2):
         service.admit()
         service.submit(ONE, outcomes.put)
@@ -83,22 +83,22 @@ def test_beyond_the_bound_a_request_is_refused_at_once() -> None:
     assert (refused.value.reason, refused.value.retry_after_s) == ("queue_full", 1)
     engine.go.set()
     service.close()
-    assert isinstance(outcomes.get_nowait(), Answer)
-    assert isinstance(outcomes.get_nowait(), Answer)
+    assert isinstance(outcomes.get_nowait(), InferenceResult)
+    assert isinstance(outcomes.get_nowait(), InferenceResult)
 
 
 def test_a_request_whose_time_ran_out_in_the_queue_is_never_started() -> None:
     engine = Doubler()
     engine.go.clear()
     service = Service(engine)
-    outcomes: SimpleQueue[Outcome] = SimpleQueue()
+    outcomes: SimpleQueue[InferenceOutcome] = SimpleQueue()
     for timeout_s in (None, 0.01):
         service.admit()
         service.submit(ONE, outcomes.put, timeout_s)
     time.sleep(0.05)
     engine.go.set()
-    assert isinstance(outcomes.get(), Answer)
-    assert isinstance(outcomes.get(), Expired)
+    assert isinstance(outcomes.get(), InferenceResult)
+    assert isinstance(outcomes.get(), DeadlineExceeded)
     service.close()
 
 
@@ -119,7 +119,7 @@ class Lost(Doubler):
 
 def test_a_lost_device_is_told_once_a_request_and_the_client_may_try_again() -> None:
     told: list[str] = []
-    service = Service(Lost(), lost=told.append)
+    service = Service(Lost(), on_device_lost=told.append)
     with pytest.raises(Unavailable, match="CUDA error 719") as caught:
         service.infer(ONE)
     assert (caught.value.reason, caught.value.retry_after_s) == ("lost_device", 10)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.runtime.security.tls import Tls, ends, server_context, warnings
+from deploy.runtime.security.tls import TlsFiles, expiry, server_context, warnings
 from tests.deploy.runtime.security.authority import Authority, openssl
 from toolchain.errors import UsageError
 
@@ -18,14 +18,14 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 def refusal(cert: Path, key: Path, client_ca: Path | None = None) -> str:
     with pytest.raises(UsageError) as caught:
-        server_context(Tls(cert, key, client_ca))
+        server_context(TlsFiles(cert, key, client_ca))
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
 
 def test_old_versions_and_weak_suites_are_not_spoken(authority: Authority) -> None:
     server = authority.issue("server")
-    context = server_context(Tls(server.cert, server.key))
+    context = server_context(TlsFiles(server.cert, server.key))
     assert context.minimum_version == ssl.TLSVersion.TLSv1_2
     assert context.options & ssl.OP_NO_RENEGOTIATION
     names = [suite["name"] for suite in context.get_ciphers()]
@@ -36,7 +36,7 @@ def test_old_versions_and_weak_suites_are_not_spoken(authority: Authority) -> No
 
 def test_with_authorities_clients_certificates_are_checked(authority: Authority) -> None:
     server = authority.issue("server")
-    context = server_context(Tls(server.cert, server.key, authority.root))
+    context = server_context(TlsFiles(server.cert, server.key, authority.root))
     assert context.verify_mode == ssl.CERT_OPTIONAL
     assert context.cert_store_stats()["x509_ca"] == 1
 
@@ -75,24 +75,24 @@ def test_an_encrypted_key_is_refused_and_no_password_asked_for(authority: Author
 
 @pytest.mark.parametrize("bits", [0, 2048])
 def test_when_a_certificate_ends_is_read_from_it(authority: Authority, bits: int) -> None:
-    left = ends(authority.issue(f"server-{bits}", days=40, bits=bits).cert) - datetime.now(UTC)
+    left = expiry(authority.issue(f"server-{bits}", days=40, bits=bits).cert) - datetime.now(UTC)
     assert timedelta(days=39, hours=23) < left <= timedelta(days=40)
 
 
 def test_an_end_after_2049_is_read_too(authority: Authority) -> None:
-    assert ends(authority.issue("century", days=36500).cert).year > 2100
+    assert expiry(authority.issue("century", days=36500).cert).year > 2100
 
 
 def test_what_is_unwise_is_told(authority: Authority) -> None:
     good, soon, late = authority.issue("good"), authority.issue("soon", days=5), authority.issue("late", days=-1)
     for issued in (good, soon, late):
         issued.key.chmod(0o600)
-    assert warnings(Tls(good.cert, good.key)) == []
-    (told,) = warnings(Tls(soon.cert, soon.key))
-    assert told.startswith(f"--tls-cert {soon.cert}: expires on {ends(soon.cert):%Y-%m-%d %H:%M} UTC, in 4 days")
-    (told,) = warnings(Tls(late.cert, late.key))
-    assert told.startswith(f"--tls-cert {late.cert}: expired on {ends(late.cert):%Y-%m-%d %H:%M} UTC")
+    assert warnings(TlsFiles(good.cert, good.key)) == []
+    (told,) = warnings(TlsFiles(soon.cert, soon.key))
+    assert told.startswith(f"--tls-cert {soon.cert}: expires on {expiry(soon.cert):%Y-%m-%d %H:%M} UTC, in 4 days")
+    (told,) = warnings(TlsFiles(late.cert, late.key))
+    assert told.startswith(f"--tls-cert {late.cert}: expired on {expiry(late.cert):%Y-%m-%d %H:%M} UTC")
     good.key.chmod(0o644)
-    assert warnings(Tls(good.cert, good.key)) == [
+    assert warnings(TlsFiles(good.cert, good.key)) == [
         f"--tls-key {good.key}: everyone here can read it; chmod o-r {good.key}"
     ]

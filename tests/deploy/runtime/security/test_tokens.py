@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from deploy.runtime.logs import Log
-from deploy.runtime.security.tokens import Tokens, digests
+from deploy.runtime.security.tokens import Tokens, token_digests
 from toolchain.errors import UsageError
 
 ONE, TWO = "first-token-of-ours", "second-token-of-ours"
@@ -39,7 +39,7 @@ def test_nothing_else_is(file: Path, shown: bytes | None) -> None:
 def test_a_token_can_be_changed_without_a_restart(file: Path) -> None:
     tokens = Tokens(file, Log())
     file.write_text("third-token-of-ours\n")
-    tokens.look()
+    tokens.poll()
     assert tokens.allows(b"Bearer third-token-of-ours")
     assert not tokens.allows(f"Bearer {ONE}".encode())
 
@@ -56,7 +56,7 @@ def test_a_token_can_be_changed_without_a_restart(file: Path) -> None:
 def test_a_file_that_cannot_be_used_is_refused_and_no_token_told(file: Path, text: str, message: str) -> None:
     file.write_text(text)
     with pytest.raises(UsageError) as caught:
-        digests(file)
+        token_digests(file)
     assert str(caught.value).startswith(f"--token-file {file}: {message}")
     assert not any(secret in str(caught.value) for secret in (ONE, TWO, "short-secret", "a-token"))
 

@@ -10,9 +10,9 @@ from contextlib import ExitStack
 from statistics import median
 from typing import Literal, NamedTuple
 
-from deploy.runtime.certification.bench import real_pictures
-from deploy.runtime.certification.checks import Judged, judged
-from deploy.runtime.certification.interleaved import slice_of
+from deploy.runtime.certification.bench import bundle_images
+from deploy.runtime.certification.checks import CandidateEvaluation, evaluate_candidate
+from deploy.runtime.certification.interleaved import time_slice
 from deploy.runtime.engines import Engine, Settings, serving_engine
 from toolchain.errors import DeviceError
 from toolchain.records.bundle import Bundle
@@ -20,51 +20,51 @@ from toolchain.records.certificate import CandidateResult
 from toolchain.records.manifest import Candidate, Manifest
 
 ROUNDS, SLICE_S, QUERIES = 12, 0.02, (3, 100)
-CLEARLY = 0.97  # of the build's choice: what is nearer is the same, as when the bundle was built
-ROUNDS_WON = 10  # of 12, else it is luck: one-sided sign test, p = 0.019
+MAX_LATENCY_RATIO = 0.97  # of the build's choice: what is nearer is the same, as when the bundle was built
+MIN_ROUNDS_WON = 10  # of 12, else it is luck: one-sided sign test, p = 0.019
 
 
-class Decision(NamedTuple):
+class CandidateChoice(NamedTuple):
     """candidates: what was tried, in the bundle's order; judged: what `precision` answered meanwhile. Nothing of either
     where the build's choice stands untried."""
 
     precision: str
     chosen_by: Literal["build", "device"]
     candidates: tuple[CandidateResult, ...] = ()
-    judged: Judged | None = None
+    evaluation: CandidateEvaluation | None = None
 
 
-def decide(bundle: Bundle, threads: int, say: Callable[[str], None]) -> Decision:
+def select_candidate(bundle: Bundle, threads: int, say: Callable[[str], None]) -> CandidateChoice:
     """Measure the candidates, unless the recipe pinned the build's choice or there is no other above the floor."""
     manifest = bundle.manifest
-    able = [one for one in manifest.candidates if above_floor(manifest, one)]
+    able = [one for one in manifest.candidates if meets_accuracy_threshold(manifest, one)]
     if manifest.choose == "build" or len(able) < 2:
-        return Decision(manifest.chosen, "build")
+        return CandidateChoice(manifest.chosen, "build")
     say(f"candidates: {', '.join(one.precision for one in able)}, in turn on this device")
     with ExitStack() as opened:
         engines: dict[str, Engine] = {}
         refused: dict[str, str] = {}
-        answered: dict[str, Judged] = {}
+        answered: dict[str, CandidateEvaluation] = {}
         for one in able:
             try:
                 engine = opened.enter_context(serving_engine(bundle, Settings(threads), one.precision))
             except DeviceError as error:
                 refused[one.precision] = str(error)
                 continue
-            answered[one.precision] = found = judged(bundle, engine, one.precision)
+            answered[one.precision] = found = evaluate_candidate(bundle, engine, one.precision)
             failed = [f"{check.name}: {check.found}, expected {check.expected}" for check in found.failed]
             if failed:
                 refused[one.precision] = failed[0]
             else:
                 engines[one.precision] = engine
-        rounds = _played(bundle, engines)
+        rounds = _measure_rounds(bundle, engines)
     precision = fastest(rounds, manifest.chosen)
     accuracies = {name: found.accuracy for name, found in answered.items()}
-    tried = tuple(_tried(one, rounds, accuracies, refused, precision, manifest) for one in manifest.candidates)
-    return Decision(precision, "device", tried, answered.get(precision))
+    tried = tuple(_trial_record(one, rounds, accuracies, refused, precision, manifest) for one in manifest.candidates)
+    return CandidateChoice(precision, "device", tried, answered.get(precision))
 
 
-def above_floor(manifest: Manifest, one: Candidate) -> bool:
+def meets_accuracy_threshold(manifest: Manifest, one: Candidate) -> bool:
     """Whether a device may choose it: it answered where the bundle was built, and kept the accuracy."""
     if one.precision == manifest.chosen:
         return True
@@ -73,15 +73,15 @@ def above_floor(manifest: Manifest, one: Candidate) -> bool:
     return one.accuracy >= manifest.accuracy.floor
 
 
-def _played(bundle: Bundle, engines: dict[str, Engine]) -> dict[str, list[float]]:
+def _measure_rounds(bundle: Bundle, engines: dict[str, Engine]) -> dict[str, list[float]]:
     """Of each engine the median ms of each round."""
-    pictures = real_pictures(bundle)
-    typical = {name: median(slice_of(engine, pictures, 8)) for name, engine in engines.items()}
+    pictures = bundle_images(bundle)
+    typical = {name: median(time_slice(engine, pictures, 8)) for name, engine in engines.items()}
     queries = max(QUERIES[0], min(QUERIES[1], round(SLICE_S * 1000 / max([*typical.values(), 1e-6]))))
     rounds: dict[str, list[float]] = {name: [] for name in engines}
     for number in range(ROUNDS):
         for name in list(engines)[:: 1 if number % 2 == 0 else -1]:
-            rounds[name].append(median(slice_of(engines[name], pictures, queries)))
+            rounds[name].append(median(time_slice(engines[name], pictures, queries)))
     return rounds
 
 
@@ -91,16 +91,16 @@ def fastest(rounds: dict[str, list[float]], built: str) -> str:
     typical = {name: median(found) for name, found in rounds.items()}
     if built not in rounds:
         return min(typical, key=lambda name: typical[name], default=built)
-    better = [name for name in rounds if clearly_faster(rounds[name], rounds[built])]
+    better = [name for name in rounds if is_clearly_faster(rounds[name], rounds[built])]
     return min(better, key=lambda name: typical[name], default=built)
 
 
-def clearly_faster(mine: Sequence[float], theirs: Sequence[float]) -> bool:
+def is_clearly_faster(mine: Sequence[float], theirs: Sequence[float]) -> bool:
     ratios = [one / other for one, other in zip(mine, theirs, strict=True)]
-    return median(ratios) < CLEARLY and sum(ratio < 1 for ratio in ratios) >= ROUNDS_WON
+    return median(ratios) < MAX_LATENCY_RATIO and sum(ratio < 1 for ratio in ratios) >= MIN_ROUNDS_WON
 
 
-def _tried(
+def _trial_record(
     one: Candidate,
     rounds: dict[str, list[float]],
     accuracies: Mapping[str, float | None],
@@ -109,7 +109,7 @@ def _tried(
     manifest: Manifest,
 ) -> CandidateResult:
     name = one.precision
-    if not above_floor(manifest, one):
+    if not meets_accuracy_threshold(manifest, one):
         return CandidateResult(name, None, None, f"not tried: below the floor where it was built: {one.verdict}")
     if name in refused:
         return CandidateResult(name, None, accuracies.get(name), f"refused: {refused[name]}")

@@ -13,11 +13,11 @@ from math import ceil
 
 SHARE = 0.9  # of the quota: the rest is for what is not ours to pace (health checks, the kernel's slack of slices)
 PERIOD_S = 0.1
-SAVED = 0.02  # of a period's quota: how much may be used at once, on top of what is being earned
-NOTHING = 1e-6  # less than a sleep can tell
+BURST = 0.02  # of a period's quota: how much may be used at once, on top of what is being earned
+MIN_SLEEP_S = 1e-6  # less than a sleep can tell
 
 
-class Pacer:
+class QuotaThrottle:
     """quota: CPUs; None, or no less than the CPUs there are: never waits."""
 
     def __init__(
@@ -28,16 +28,16 @@ class Pacer:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._quota, self._rate = quota, None if quota is None else quota * SHARE
-        self._most = 0.0 if quota is None else quota * PERIOD_S * SAVED
+        self._most = 0.0 if quota is None else quota * PERIOD_S * BURST
         self._clock, self._used, self._sleep = clock, used, sleep
         self._lock = threading.Lock()
         self._saved, self._seen_s, self._used_s = self._most, clock(), used()
 
     @property
-    def paces(self) -> bool:
+    def is_limited(self) -> bool:
         return self._rate is not None
 
-    def at_once(self, calls: int) -> int:
+    def max_concurrent(self, calls: int) -> int:
         """How many of `calls` to make at once: each one more may begin before what the others use is seen."""
         return calls if self._quota is None else min(calls, ceil(self._quota))
 
@@ -45,7 +45,7 @@ class Pacer:
         """Until what was used is earned."""
         if self._rate is None:
             return
-        while (debt := self._debt()) > NOTHING:
+        while (debt := self._debt()) > MIN_SLEEP_S:
             self._sleep(debt / self._rate)
 
     def _debt(self) -> float:

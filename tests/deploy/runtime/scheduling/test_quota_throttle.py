@@ -1,6 +1,6 @@
 """A process never uses up its quota of a period, and uses nearly all of it."""
 
-from deploy.runtime.scheduling.quota_pacer import PERIOD_S, Pacer
+from deploy.runtime.scheduling.quota_throttle import PERIOD_S, QuotaThrottle
 
 
 class Machine:
@@ -27,7 +27,7 @@ class Machine:
 
 def paced(quota: float | None, call_s: float, calls: int) -> Machine:
     machine = Machine()
-    pacer = Pacer(quota, lambda: machine.now, lambda: machine.used, machine.sleep)
+    pacer = QuotaThrottle(quota, lambda: machine.now, lambda: machine.used, machine.sleep)
     for _ in range(calls):
         pacer.wait()
         machine.work(call_s)
@@ -48,7 +48,7 @@ def test_without_a_quota_nothing_waits() -> None:
 
 def test_what_was_not_used_is_not_saved_up() -> None:
     machine = Machine()
-    pacer = Pacer(0.5, lambda: machine.now, lambda: machine.used, machine.sleep)
+    pacer = QuotaThrottle(0.5, lambda: machine.now, lambda: machine.used, machine.sleep)
     machine.now = 100.0
     for _ in range(200):
         pacer.wait()
@@ -57,4 +57,4 @@ def test_what_was_not_used_is_not_saved_up() -> None:
 
 
 def test_no_more_calls_are_made_at_once_than_the_quota_has_cores_for() -> None:
-    assert [Pacer(quota).at_once(3) for quota in (None, 0.5, 1.0, 1.5, 4.0)] == [3, 1, 1, 2, 3]
+    assert [QuotaThrottle(quota).max_concurrent(3) for quota in (None, 0.5, 1.0, 1.5, 4.0)] == [3, 1, 1, 2, 3]

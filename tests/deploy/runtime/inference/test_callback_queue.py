@@ -3,7 +3,7 @@
 import asyncio
 import threading
 
-from deploy.runtime.inference.thread_handoff import Landing
+from deploy.runtime.inference.callback_queue import CallbackQueue
 
 
 def landed(count: int, threads: int, fails: int | None = None) -> tuple[list[tuple[int, int]], set[int], list[str]]:
@@ -19,9 +19,9 @@ def landed(count: int, threads: int, fails: int | None = None) -> tuple[list[tup
     async def main() -> None:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda _, context: told.append(repr(context["exception"])))
-        landing = Landing(loop)
+        landing = CallbackQueue(loop)
         senders = [
-            threading.Thread(target=lambda one=one: [landing.soon(work, one, number) for number in range(count)])
+            threading.Thread(target=lambda one=one: [landing.call_soon(work, one, number) for number in range(count)])
             for one in range(threads)
         ]
         for sender in senders:

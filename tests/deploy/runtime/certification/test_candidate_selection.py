@@ -4,15 +4,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from deploy.runtime.certification.choose import Decision, clearly_faster, decide, fastest
+from deploy.runtime.certification.candidate_selection import (
+    CandidateChoice,
+    fastest,
+    is_clearly_faster,
+    select_candidate,
+)
 from tests.bundles import null_bundle
 from toolchain.records.bundle import SAMPLE
 from toolchain.records.manifest import Accuracy
 
 
-def decided(folder: Path, **changes: Any) -> Decision:
+def decided(folder: Path, **changes: Any) -> CandidateChoice:
     changes = {"delay_ms": 4, "int8_ms": 1, "choose": "device", **changes}
-    return decide(null_bundle(folder, **changes), 1, lambda _: None)
+    return select_candidate(null_bundle(folder, **changes), 1, lambda _: None)
 
 
 def test_the_fastest_here_serves_though_the_build_chose_another(tmp_path: Path) -> None:
@@ -26,19 +31,19 @@ def test_the_fastest_here_serves_though_the_build_chose_another(tmp_path: Path) 
 
 
 def test_a_recipe_may_pin_what_the_build_chose(tmp_path: Path) -> None:
-    assert decided(tmp_path / "b", choose="build") == Decision("fp32", "build")
+    assert decided(tmp_path / "b", choose="build") == CandidateChoice("fp32", "build")
 
 
 def test_what_was_below_the_floor_where_it_was_built_is_not_tried(tmp_path: Path) -> None:
     below = decided(tmp_path / "b", accuracy=Accuracy("test", 12, 1.0, 1.0, 1.5))
-    assert below == Decision("fp32", "build")
+    assert below == CandidateChoice("fp32", "build")
 
 
 def test_a_candidate_that_answers_wrongly_here_does_not_serve(tmp_path: Path) -> None:
     bundle = null_bundle(tmp_path / "b", delay_ms=2, int8_ms=0.5, choose="device")
     sample = bundle.read_arrays(SAMPLE)
     np.savez(bundle.path(SAMPLE), allow_pickle=False, **(sample | {"outputs_int8": sample["outputs_int8"] + 1}))
-    found = decide(bundle, 1, lambda _: None)
+    found = select_candidate(bundle, 1, lambda _: None)
     assert (found.precision, found.chosen_by) == ("fp32", "device")
     assert found.candidates[1].verdict.startswith("refused: golden distance: 1 of the largest answer")
 
@@ -52,4 +57,4 @@ def test_the_builds_choice_stays_unless_another_is_clearly_faster() -> None:
 
 @pytest.mark.parametrize(("won", "clearly"), [(12, True), (10, True), (9, False)])
 def test_clearly_faster_is_in_nearly_every_round(won: int, clearly: bool) -> None:
-    assert clearly_faster([0.9] * won + [1.1] * (12 - won), [1.0] * 12) is clearly
+    assert is_clearly_faster([0.9] * won + [1.1] * (12 - won), [1.0] * 12) is clearly

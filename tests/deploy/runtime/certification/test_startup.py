@@ -5,8 +5,13 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from deploy.runtime.certification.admission import Admitted, Policy, Terms, admitted
-from deploy.runtime.device.state import chosen_here
+from deploy.runtime.certification.startup import (
+    CertificationOptions,
+    CertificationPolicy,
+    CertifiedEngines,
+    open_certified_engines,
+)
+from deploy.runtime.device.state import chosen_precision
 from deploy.runtime.engines import Settings
 from tests.bundles import null_bundle
 from toolchain.records.bundle import Bundle
@@ -17,9 +22,13 @@ def bundle(tmp_path: Path) -> Bundle:
     return null_bundle(tmp_path / "b", delay_ms=4, int8_ms=1, choose="device")
 
 
-def start(bundle: Bundle, state: Path | None, policy: Policy = "first") -> tuple[Admitted, list[str]]:
+def start(
+    bundle: Bundle, state: Path | None, policy: CertificationPolicy = "first"
+) -> tuple[CertifiedEngines, list[str]]:
     said: list[str] = []
-    return admitted(bundle, Settings(1), Terms(policy, state, seconds=0.1), said.append, 0.0), said
+    return open_certified_engines(
+        bundle, Settings(1), CertificationOptions(policy, state, seconds=0.1), said.append, 0.0
+    ), said
 
 
 def test_the_certificate_is_made_once_and_kept_with_the_devices_choice(bundle: Bundle, tmp_path: Path) -> None:
@@ -30,7 +39,7 @@ def test_the_certificate_is_made_once_and_kept_with_the_devices_choice(bundle: B
     assert first.certificate is not None
     assert second.certificate == first.certificate
     assert said == [f"certificate of {first.certificate.issued_at} still holds: same bundle, device and engine"]
-    assert first.precision == second.precision == chosen_here(bundle, 1, state) == "int8"
+    assert first.precision == second.precision == chosen_precision(bundle, 1, state) == "int8"
     assert {check.name for check in second.checks} >= {"golden distance", "accuracy", "needs"}
     assert len({check.name for check in second.checks}) == len(second.checks)
 
@@ -66,7 +75,7 @@ def test_without_a_volume_it_is_made_at_each_start_and_that_is_said(bundle: Bund
     found, said = start(bundle, Path("/nowhere"))
     assert found.certificate is not None
     assert any("nowhere to keep it" in line for line in said)
-    assert chosen_here(bundle, 1, Path("/nowhere")) == "fp32"
+    assert chosen_precision(bundle, 1, Path("/nowhere")) == "fp32"
 
 
 def test_a_certificate_that_failed_is_kept_to_be_read_and_made_again(bundle: Bundle, tmp_path: Path) -> None:
@@ -86,7 +95,7 @@ def test_a_full_volume_keeps_nobody_from_serving(
     def full(*_: object) -> None:
         raise OSError(ENOSPC, strerror(ENOSPC))
 
-    monkeypatch.setattr("deploy.runtime.certification.admission.keep_certificate", full)
+    monkeypatch.setattr("deploy.runtime.certification.startup.save_certificate", full)
     found, said = start(bundle, tmp_path)
     assert found.certificate is not None
     assert any("cannot be kept" in line and "No space left on device" in line for line in said)
