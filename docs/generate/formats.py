@@ -1,6 +1,8 @@
 """The files that are written and read, with the number of their format, from the structs that carry one."""
 
+import inspect
 import pkgutil
+import re
 from collections.abc import Iterator
 from importlib import import_module
 
@@ -9,7 +11,7 @@ import msgspec
 import deploy
 import toolchain
 from docs.generate.markdown import code, page, table
-from docs.generate.structs import Kind, descriptions, keys, structs_in
+from docs.generate.structs import Kind, descriptions, introduction, keys, structs_in
 
 ABOUT = """Every file that travels carries the number of its format. A reader refuses a number that is newer than it
 knows, and reads all older ones that it lists; old files are kept among the tests and must go on loading. A field is
@@ -22,7 +24,9 @@ def formats_page() -> str:
     numbered = sorted(_numbered(), key=lambda kind: kind.__name__)
     inner = [one for kind in numbered for one in structs_in(kind)]
     rest = sorted({one for one in inner if one not in numbered}, key=lambda kind: kind.__name__)
-    rows = [(f"[{kind.__name__}](#{kind.__name__.lower()})", str(_number(kind)), _first(kind)) for kind in numbered]
+    rows = [
+        (f"[{kind.__name__}](#{kind.__name__.lower()})", str(_number(kind)), introduction(kind)) for kind in numbered
+    ]
     overview = table(("record", "format", "what it is"), rows)
     parts = [part for kind in (*numbered, *rest) for part in _section(kind)]
     return page("File formats", "the records' structs", ABOUT, overview, *parts)
@@ -52,13 +56,16 @@ def _number(kind: Kind) -> int:
     return number
 
 
-def _first(kind: Kind) -> str:
-    own = kind.__doc__ or ""
-    return " ".join(own.split("\n\n")[0].split())
+def _history(kind: Kind) -> str:
+    """What each number of the format brought, as the module's docstring lists it."""
+    lines = (inspect.getdoc(inspect.getmodule(kind)) or "").splitlines()
+    rows = [match.groups() for line in lines if (match := re.fullmatch(r"(\d+)  (\S.*)", line))]
+    return table(("format", "what it brought"), rows) if rows and "format" in kind.__struct_fields__ else ""
 
 
 def _section(kind: Kind) -> Iterator[str]:
     yield f"## {kind.__name__}"
-    yield _first(kind)
+    yield introduction(kind)
+    yield _history(kind)
     words = descriptions(kind)
     yield table(HEAD, ((code(key.name), key.type, code(key.default), words.get(key.name, "")) for key in keys(kind)))

@@ -113,6 +113,13 @@ def descriptions(kind: Kind) -> dict[str, str]:
     return found
 
 
+def introduction(kind: Kind) -> str:
+    """The first paragraph of a struct's docstring, up to where it speaks of single fields."""
+    text = " ".join(inspect.cleandoc(kind.__doc__ or "").partition("\n\n")[0].split())
+    mark = _mark([field.name for field in msgspec.structs.fields(kind)]).search(text)
+    return text[: mark.start()].strip() if mark else text
+
+
 def _comments(source: str, names: list[str]) -> dict[str, str]:
     pairs = re.findall(r"^    (\w+): [^#\n]*#\s*(.+)$", source, re.MULTILINE)
     return {name: text for name, text in pairs if name in names}
@@ -120,12 +127,16 @@ def _comments(source: str, names: list[str]) -> dict[str, str]:
 
 def _entries(text: str, names: list[str]) -> dict[str, str]:
     """`a, b: what they are; c: what that is` by name."""
-    any_name = "|".join(map(re.escape, names)) or "(?!)"
-    mark = re.compile(rf"(?<![\w.])((?:{any_name})(?:(?:, | and )(?:{any_name}))*): ")
-    marks = list(mark.finditer(text))
+    marks = list(_mark(names).finditer(text))
     ends = [following.start() for following in marks[1:]] + [len(text)]
     found: dict[str, str] = {}
     for match, end in zip(marks, ends, strict=False):
         words = " ".join(text[match.end() : end].split("\n\n", maxsplit=1)[0].split()).rstrip(" ;.,")
-        found |= dict.fromkeys(re.findall(any_name, match[1]), words)
+        found |= dict.fromkeys(re.findall(r"\w+", match[1].replace(" and ", ", ")), words)
     return found
+
+
+def _mark(names: list[str]) -> re.Pattern[str]:
+    """`a: ` or `a, b and c: ` where all are names of fields."""
+    any_name = "|".join(map(re.escape, names)) or "(?!)"
+    return re.compile(rf"(?<![\w.])((?:{any_name})(?:(?:, | and )(?:{any_name}))*): ")
