@@ -114,10 +114,11 @@ def descriptions(kind: Kind) -> dict[str, str]:
 
 
 def introduction(kind: Kind) -> str:
-    """The first paragraph of a struct's docstring, up to where it speaks of single fields."""
+    """The first paragraph of a struct's docstring, up to where it speaks of single fields; else its module's."""
     text = " ".join(inspect.cleandoc(kind.__doc__ or "").partition("\n\n")[0].split())
     mark = _mark([field.name for field in msgspec.structs.fields(kind)]).search(text)
-    return text[: mark.start()].strip() if mark else text
+    own = text[: mark.start()].strip(" ;") if mark else text
+    return own or " ".join((inspect.getdoc(inspect.getmodule(kind)) or "").partition("\n\n")[0].split())
 
 
 def _comments(source: str, names: list[str]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Who may import whom: the rooms of design.md, read from the sources."""
+"""Who may import whom: the rooms of docs/development/architecture.md, read from the sources."""
 
 import re
 import subprocess

@@ -153,8 +153,8 @@ class GoldenTolerances(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """See design.md, The bundle. `chosen` is the precision of the candidate that serves; choose: whether a device may
-    serve another that is above the floor, when that is faster there."""
+    """What is in a bundle (docs/concepts/bundle.md). `chosen` is the precision of the candidate that serves; choose:
+    whether a device may serve another that is above the floor, when that is faster there."""
 
     name: str
     release: str
