@@ -43,6 +43,7 @@ def tidy(engine: DockerClient) -> Iterator[None]:
             yield
 
 
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("command", [one for one in RUN_BY_A_TEST if one not in HOURS])
 @pytest.mark.usefixtures("tidy")
 def test_a_command_of_the_readme_does_what_it_says(command: str) -> None:
