@@ -35,9 +35,20 @@ $(STAMP): $(LOCK) requirements/uv.txt pyproject.toml
 	@deploy/setup.sh venv $(LOCK)
 	@touch $@
 
-test: setup  ## every test, Docker journeys too; TESTS='tests/deploy -k port' for some
+# Most tests wait for servers and containers: two workers a core. A worker holds up to 1.5 GB: at most eight.
+WORKERS ?= $(shell echo $$(( 2 * $$(nproc) < 8 ? 2 * $$(nproc) : 8 )))
+PYTEST := .venv/bin/python -m pytest --numprocesses=$(WORKERS) --dist=loadgroup --no-loadscope-reorder --durations=25
+
+test: setup  ## every test but the exhaustive ones, Docker journeys too, in random order; TESTS='tests/deploy -k port' for some, WORKERS=… at a time
 	@deploy/setup.sh servers
-	@.venv/bin/python -m pytest $(TESTS)
+	@$(PYTEST) $(TESTS)
+
+test-all: setup  ## the exhaustive tests too: all pairs of compression steps, a network of 550 MB
+	@deploy/setup.sh servers
+	@$(PYTEST) -m '' $(TESTS)
+
+test-fast: $(STAMP)  ## what needs no Docker Engine and no server, in two minutes
+	@$(PYTEST) --durations=5 -m 'not docker and not server and not slow and not exhaustive' $(TESTS)
 
 check: $(STAMP)  ## ruff, mypy, house tests
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy && .venv/bin/python -m pytest tests/house
@@ -104,4 +115,4 @@ clean:  ## remove what can be made again, except .venv and data: caches, bundles
 
 # Both halves of set-up call apt-get, which takes one caller at a time: no -j.
 .NOTPARALLEL:
-.PHONY: help deploy-cpu deploy-gpu gate setup engine test check bench-house bench-main bench-compress bench-gate bench-ship bench-serving soak scan bench-tensorrt test-gpu bench-a6000 lock clean docs docs-serve docs-reference
+.PHONY: help deploy-cpu deploy-gpu gate setup engine test test-all test-fast check bench-house bench-main bench-compress bench-gate bench-ship bench-serving soak scan bench-tensorrt test-gpu bench-a6000 lock clean docs docs-serve docs-reference

@@ -1,10 +1,149 @@
-"""Fixtures of all tests."""
+"""How the tests are dealt to workers (`make test` runs two a core: most tests wait), and what all of them share.
 
+Every rule is derived here from the fixtures that a test asks for and from where it lies; no test names its group.
+"""
+
+import os
+import signal
+import sys
+import urllib.request
 from collections.abc import Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.messages import calling
+from tests.names import WORKER
+from tests.once import made_once, remove_images, shared_folder
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+
+if WORKER:  # torch reads it when it is imported
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+NOBODYS = ("PYTEST_CURRENT_TEST", "TORCHINDUCTOR_CACHE_DIR")  # pytest's, and what torch sets when it is imported
+ROOT = Path(__file__).parents[1]
+# by the beginning of a test's path: what only one worker may use at a time
+RESOURCES = {"tests/journeys/test_ship": "bridge"}
+RESOURCES_OF_FIXTURES = {"postgresql": "database", "place": "database"}
+# what takes minutes begins first, so that no worker is left alone with it at the end
+LONGEST = (
+    "tests/journeys/test_ship", "tests/journeys/test_own_model", "tests/journeys/test_gpu_image",
+    "tests/journeys/test_gate", "tests/journeys", "tests/deploy/images", "tests/deploy/gate", "tests/backends",
+    "tests/deploy/containers", "tests/deploy/servers", "tests/compress/steps", "tests/build",
+)  # fmt: skip
+
+
+def path_of(item: pytest.Item) -> str:
+    return item.nodeid.partition("::")[0]
+
+
+def group_of(item: pytest.Function) -> str:
+    """What must run in one worker, one after the other; "" for a test that may run anywhere."""
+    path = path_of(item)
+    for start, resource in RESOURCES.items():
+        if path.startswith(start):
+            return resource
+    for fixture, resource in RESOURCES_OF_FIXTURES.items():
+        if fixture in item.fixturenames:
+            return resource
+    definitions = item._fixtureinfo.name2fixturedefs.values()
+    shares = any(one.scope != "function" and one.baseid.startswith(path) for many in definitions for one in many)
+    return path if shares or is_story(item) or item.get_closest_marker("docker") else ""
+
+
+def is_story(item: pytest.Item) -> bool:
+    """Journeys go on from where the test above them ended."""
+    return path_of(item).startswith("tests/journeys/")
+
+
+def place_of(item: pytest.Item) -> tuple[int, str, int]:
+    """The longest first; a story by its lines; all others as they come, which pytest-randomly has shuffled."""
+    path = path_of(item)
+    rank = next((number for number, start in enumerate(LONGEST) if path.startswith(start)), len(LONGEST))
+    return (rank, path, item.function.__code__.co_firstlineno) if is_story(item) else (rank, "", 0)
+
+
+@pytest.hookimpl(tryfirst=True)  # xdist reads the marks in the same hook
+def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
+    for item in items:
+        if group := group_of(item):
+            item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=place_of)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Whoever ends the run with SIGTERM, as .ci/run does, gets its servers and containers removed too."""
+    signal.signal(signal.SIGTERM, _interrupt)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if not WORKER:
+        for child in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split():
+            with suppress(ProcessLookupError):
+                os.kill(int(child), signal.SIGTERM)  # to the workers, which have the servers
+    raise KeyboardInterrupt
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    paths = getattr(session.config, "_tmp_path_factory", None)
+    if paths and not WORKER:
+        remove_images(shared_folder(paths))
+
+
+@pytest.fixture(autouse=True)
+def process_as_it_was() -> Iterator[None]:
+    """A test leaves its process as it met it: any other may be next. What the code under test keeps is put back; what
+    the test itself changed it has to put back."""
+    opener, path = urllib.request._opener, list(sys.path)  # type: ignore[attr-defined]
+    before = _state()
+    yield
+    urllib.request._opener = opener  # type: ignore[attr-defined]  # made of the proxies that were set at its first call
+    sys.path[:] = path  # a user's own module is imported from her folder
+    after = _state()
+    if "torch" not in before:
+        after.pop("torch", None)
+    changed = {name: (before.get(name), after.get(name)) for name in before | after}
+    changed = {name: values for name, values in changed.items() if values[0] != values[1]}
+    assert not changed, f"left by this test (before, after): {changed}"
+
+
+def _state() -> dict[str, object]:
+    state: dict[str, object] = {
+        **{f"${name}": value for name, value in os.environ.items() if name not in NOBODYS},
+        "folder": Path.cwd(),
+        "signals": [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)],
+    }
+    if torch := sys.modules.get("torch"):
+        state["torch"] = (
+            torch.get_default_dtype(), torch.get_num_threads(), torch.is_grad_enabled(),
+            torch.are_deterministic_algorithms_enabled(),
+        )  # fmt: skip
+    return state
+
+
+@pytest.fixture(scope="session")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[DockerClient]":
+    """The engine, with the base image on it and the wheels in this checkout's home: no two workers make them."""
+    from deploy.docker.engine import connect
+    from deploy.images.base import base_image
+    from deploy.images.build import INSTALLER_LOCK
+    from deploy.images.variants import CPU
+    from deploy.images.wheelhouse import wheelhouse
+
+    with closing(connect()) as client:
+        made_once(tmp_path_factory, "base", lambda _: base_image(client).tag)
+        made_once(
+            tmp_path_factory,
+            "wheels",
+            lambda _: str(wheelhouse([*CPU.locks, INSTALLER_LOCK], home=ROOT / ".toolchain")),
+        )
+        yield client
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -14,10 +15,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from docker import DockerClient
+from filelock import FileLock
 
 SSHD, DOCKERD = "/usr/sbin/sshd", "dockerd"
 BRIDGE, NETWORK = "edge-test", "10.77.0"
-START_S = 60.0
+START_S = 120.0
+LOCK = Path(tempfile.gettempdir()) / "edge-test-bridge.lock"
 
 
 def why_not() -> str:
@@ -110,7 +113,7 @@ class Edge:
     def stop(self) -> None:
         with suppress(Exception):
             client = self.client()
-            for container in client.containers.list(all=True):
+            for container in client.containers.list(all=True, ignore_removed=True):
                 container.remove(force=True)
             client.close()
         for process in self.processes.values():
@@ -152,6 +155,12 @@ def edges(folder: Path, count: int, disks_mb: Mapping[int, int] | None = None) -
     ssh.parent.mkdir()
     ssh.write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} -F {folder}/config "$@"\n')
     ssh.chmod(0o755)
+    with FileLock(LOCK):
+        yield from _on_a_bridge(folder, count, disks_mb or {}, key)
+
+
+def _on_a_bridge(folder: Path, count: int, disks_mb: Mapping[int, int], key: Path) -> Iterator[list[Edge]]:
+    """Its name and its addresses are the machine's: one run of tests at a time has them."""
     subprocess.run(["ip", "link", "del", BRIDGE], check=False, capture_output=True)
     done("ip", "link", "add", BRIDGE, "type", "bridge")
     done("ip", "addr", "add", f"{NETWORK}.254/24", "dev", BRIDGE)
@@ -159,7 +168,7 @@ def edges(folder: Path, count: int, disks_mb: Mapping[int, int] | None = None) -
     made: list[Edge] = []
     try:
         for number in range(1, count + 1):
-            made.append(edge := _laid_out(folder, number, (disks_mb or {}).get(number)))
+            made.append(edge := _laid_out(folder, number, disks_mb.get(number)))
             edge.start_sshd(key)
             edge.start_engine()
         yield made

@@ -41,7 +41,7 @@ def left_behind(edge: Edge) -> dict[str, object]:
     """Everything of ours on a server."""
     with closing(edge.client()) as client:
         return {
-            "containers": sorted(str(one.name) for one in client.containers.list(all=True)),
+            "containers": sorted(str(one.name) for one in client.containers.list(all=True, ignore_removed=True)),
             "images": sorted(label for one in client.images.list() for label in one.tags),
             "files": sorted(str(path.name) for path in (edge.folder / "home").rglob("*") if path.is_file()),
         }

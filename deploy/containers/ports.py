@@ -15,7 +15,7 @@ def in_use(port: int) -> bool:
 
 def holder_of(port: int, client: DockerClient) -> str:
     """In words: a container's name, a process, or 'another program' when it cannot be told."""
-    for container in client.containers.list():
+    for container in client.containers.list(ignore_removed=True):
         published = container.attrs["NetworkSettings"]["Ports"].values()
         if any(binding["HostPort"] == str(port) for bindings in published for binding in bindings or ()):
             return f"container '{container.name}'"

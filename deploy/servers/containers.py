@@ -61,7 +61,10 @@ class Residents:
     def shipped(self) -> dict[str, Container]:
         """By release."""
         wanted: dict[str, Any] = {"label": [f"{ROLE}={SHIPPED}", f"{NAME}={self.model}"]}
-        return {one.labels[RELEASE]: one for one in self.client.containers.list(all=True, filters=wanted)}
+        return {
+            one.labels[RELEASE]: one
+            for one in self.client.containers.list(all=True, filters=wanted, ignore_removed=True)
+        }
 
     def images(self) -> dict[str, str]:
         """Release by the id of its image; the newest last."""
@@ -216,7 +219,7 @@ def _signed(release: str) -> str:
 
 def models_on(client: DockerClient) -> tuple[str, ...]:
     """Whose door stands there."""
-    found = client.containers.list(all=True, filters={"label": f"{ROLE}={THE_DOOR}"})
+    found = client.containers.list(all=True, filters={"label": f"{ROLE}={THE_DOOR}"}, ignore_removed=True)
     return tuple(sorted({one.labels[NAME] for one in found}))
 
 

@@ -1,45 +1,45 @@
-"""A real engine, and the image of a null bundle built on it, once for all tests of delivering."""
+"""A null bundle and its image, made once for all workers."""
 
+import json
 from collections.abc import Iterator
-from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 from docker import DockerClient
 
-from deploy.docker.engine import connect
 from deploy.images.build import Image, build_image
 from tests.bundles import null_bundle
 from tests.deploy.ledger.ledgers import place, postgresql
-from toolchain.records.bundle import Bundle
+from tests.names import shared_name
+from tests.once import made_once, remove_at_the_end
+from toolchain.records.bundle import Bundle, open_bundle
 
 __all__ = ["place", "postgresql"]  # fixtures, which pytest finds here
-
-
-@pytest.fixture(scope="session")
-def engine() -> Iterator[DockerClient]:
-    with closing(connect()) as client:
-        yield client
 
 
 @pytest.fixture
 def unnamed(engine: DockerClient, request: pytest.FixtureRequest) -> Iterator[None]:
     """No container whose name begins with the test file's NAME is left."""
     yield
-    for container in engine.containers.list(all=True):
+    for container in engine.containers.list(all=True, ignore_removed=True):
         if str(container.name).startswith(request.module.NAME):
             container.remove(force=True)
 
 
 @pytest.fixture(scope="session")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    folder: Path = tmp_path_factory.mktemp("image")
-    return null_bundle(folder / "null.bundle")
+    folder = made_once(tmp_path_factory, "null", lambda below: str(null_bundle(below / "null.bundle").folder))
+    return open_bundle(Path(folder))
 
 
 @pytest.fixture(scope="session")
-def image(engine: DockerClient, bundle: Bundle) -> Iterator[Image]:
+def image(engine: DockerClient, bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Image:
     """The image of a null bundle, really built."""
-    made = build_image(bundle, "edge-test:session")
-    yield made
-    engine.images.remove(made.tag, force=True)
+
+    def built(_: Path) -> str:
+        tag = shared_name("edge-test:session")
+        remove_at_the_end(tmp_path_factory, tag)
+        return json.dumps(asdict(build_image(bundle, tag)))
+
+    return Image(**json.loads(made_once(tmp_path_factory, "image", built)))

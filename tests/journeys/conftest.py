@@ -1,13 +1,12 @@
 """The command line in this process, a home of its own for every test, and a user's own nets and pictures."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from docker import DockerClient
 
-from deploy.docker.engine import connect
 from tests.journeys.own import make_own
 from tests.journeys.said import Said
 from toolchain.cli import COMMANDS
@@ -38,12 +37,6 @@ def built(engine: DockerClient, folder: Path, bundles: Mapping[str, Bundle]) -> 
     yield
     for tag in bundles:
         engine.images.remove(tag, force=True)
-
-
-@pytest.fixture(scope="session")
-def engine() -> Iterator[DockerClient]:
-    with closing(connect()) as client:
-        yield client
 
 
 @pytest.fixture

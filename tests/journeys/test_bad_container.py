@@ -13,11 +13,12 @@ from docker import DockerClient
 
 from tests.bundles import null_bundle
 from tests.journeys.conftest import Toolchain, built
+from tests.names import own_name
 from toolchain.records.manifest import Needs
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
-NAME, TAG = "edge-journey-null", "edge-journey-null:1"
-OTHER = "edge-journey-null:other-cpu"
+NAME = own_name("edge-journey-null")
+TAG, OTHER = f"{NAME}:1", f"{NAME}:other-cpu"
 ISA = "avx4096"  # of a CPU that has not been built yet
 
 
@@ -39,7 +40,7 @@ def cleared(engine: DockerClient) -> Iterator[None]:
 
 
 def ours(engine: DockerClient) -> list[docker.models.containers.Container]:
-    return [one for one in engine.containers.list(all=True) if str(one.name).startswith(NAME)]
+    return [one for one in engine.containers.list(all=True, ignore_removed=True) if str(one.name).startswith(NAME)]
 
 
 def test_without_an_engine_every_verb_says_how_to_get_one(
@@ -97,6 +98,7 @@ def test_an_image_for_another_cpu_refuses_in_one_line(images: None, engine: Dock
         ("kill", f"container '{NAME}' died (exit 137): "),
         ("remove", f"container '{NAME}' was removed by someone while it started; start it again: toolchain run"),
     ],
+    ids=["kill", "remove"],
 )
 def test_a_container_that_is_killed_while_it_starts_is_told(
     images: None, engine: DockerClient, toolchain: Toolchain, how: str, words: str

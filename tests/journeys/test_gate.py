@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from docker import DockerClient
 
 from deploy.docker.engine import connect
 from deploy.images.build import build_image
@@ -19,6 +20,7 @@ from deploy.ledger.ledger import Ledger
 from tests.bundles import null_bundle
 from tests.journeys.conftest import Toolchain, lend_wheelhouse
 from tests.journeys.said import Said
+from tests.names import own_name
 from toolchain.records.bundle import Bundle
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
@@ -28,12 +30,11 @@ MADE: dict[tuple[str, float], tuple[str, Bundle]] = {}
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def folder(engine: DockerClient, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Where images are made once for all tests; they go at the end."""
     yield tmp_path_factory.mktemp("releases")
-    with closing(connect()) as client:
-        for tag, _ in MADE.values():
-            client.images.remove(tag, force=True)
+    for tag, _ in MADE.values():
+        engine.images.remove(tag, force=True)
     MADE.clear()
 
 
@@ -46,7 +47,7 @@ def release(folder: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Releas
     def made(number: str, delay_ms: float = 1.0) -> str:
         if (number, delay_ms) not in MADE:
             bundle = null_bundle(folder / f"{number}-{delay_ms}.bundle", delay_ms, number, name="gated")
-            tag = f"edge-gated:{number}-{delay_ms:g}"
+            tag = own_name(f"edge-gated:{number}-{delay_ms:g}")
             build_image(bundle, tag)
             MADE[number, delay_ms] = tag, bundle
         tag, bundle = MADE[number, delay_ms]
@@ -64,7 +65,9 @@ def told(said: Said) -> Any:
 
 def containers() -> list[str]:
     with closing(connect()) as client:
-        return [one.name for one in client.containers.list(all=True) if "edge-gate-" in str(one.name)]
+        return [
+            one.name for one in client.containers.list(all=True, ignore_removed=True) if "edge-gate-" in str(one.name)
+        ]
 
 
 def test_a_slower_release_is_refused_and_the_next_is_held_against_the_last_that_passed(

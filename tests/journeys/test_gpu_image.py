@@ -16,11 +16,12 @@ from deploy.runtime.device.cuda import Cuda
 from tests.journeys.conftest import Toolchain, lend_wheelhouse
 from tests.journeys.own import changed
 from tests.journeys.said import Said
+from tests.names import own_name
 from toolchain.errors import DeviceError
 from toolchain.records.bundle import open_bundle
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
-NAME = "journey-gpu"
+NAME = own_name("journey-gpu")
 TAG = f"edge-{NAME}:1-tensorrt"
 LIMIT_BYTES = 650_000_000
 NO_DRIVER = "no CUDA driver (35): install NVIDIA's driver (580 or later) and the NVIDIA Container Toolkit on the host"

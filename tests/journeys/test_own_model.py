@@ -20,11 +20,12 @@ from deploy.images.build import find_image
 from tests.journeys.conftest import Toolchain, lend_wheelhouse
 from tests.journeys.own import changed
 from tests.journeys.said import half_written
+from tests.names import own_name
 from toolchain.records.bundle import Bundle, open_bundle
 from toolchain.records.manifest import Candidate
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
-NAME = "journey-grey28"
+NAME = own_name("journey-grey28")
 CONTAINER = f"edge-{NAME}"
 KEYS = {
     "release", "target", "bundle", "url", "precision", "accuracy_fp32", "accuracy", "latency_ms",

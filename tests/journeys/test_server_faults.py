@@ -17,23 +17,25 @@ from docker.models.containers import Container
 from tests.bundles import null_bundle
 from tests.deploy.runtime.server import CAT
 from tests.journeys.conftest import Toolchain, built
+from tests.names import own_name
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
-NAME, TAG = "edge-journey-faults", "edge-journey-faults:1"
-GRPC = """
+NAME = own_name("edge-journey-faults")
+TAG = f"{NAME}:1"
+GRPC = f"""
 import sys
 import numpy as np, tritonclient.grpc as of
 client = of.InferenceServerClient(sys.argv[1])
 feed = of.InferInput("image", [1, 8, 8, 3], "UINT8")
 feed.set_data_from_numpy(np.zeros((1, 8, 8, 3), np.uint8))
-assert client.infer("null", [feed]).as_numpy("logits").shape == (1, 4)
+assert client.infer("{NAME}", [feed]).as_numpy("logits").shape == (1, 4)
 """
 
 
 @pytest.fixture(scope="module")
 def image(engine: DockerClient, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("faults")
-    with built(engine, folder, {TAG: null_bundle(folder / "null")}):
+    with built(engine, folder, {TAG: null_bundle(folder / "null", name=NAME)}):
         yield TAG
 
 
@@ -50,7 +52,7 @@ def served(image: str, engine: DockerClient, toolchain: Toolchain) -> Iterator[t
 
 def inferred(url: str) -> dict[str, Any]:
     body = json.dumps({"inputs": [CAT]}).encode()
-    with urllib.request.urlopen(f"{url}/v2/models/null/infer", body, timeout=5) as reply:
+    with urllib.request.urlopen(f"{url}/v2/models/{NAME}/infer", body, timeout=5) as reply:
         found = json.load(reply)
         assert isinstance(found, dict)
         return found

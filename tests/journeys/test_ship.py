@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from docker import DockerClient
 
-from deploy.docker.engine import connect
 from deploy.images.build import build_image
 from tests import edges
 from tests.bundles import null_bundle
@@ -28,7 +28,7 @@ SMALL_DISK_MB = 96
 
 
 @pytest.fixture(scope="module")
-def rack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Edge]]:
+def rack(engine: DockerClient, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Edge]]:
     """edge1 and edge2 are alike; edge3 has hardly a disk."""
     folder = tmp_path_factory.mktemp("rack")
     with pytest.MonkeyPatch.context() as patch, edges.edges(folder, 3, {3: SMALL_DISK_MB}) as made:
@@ -39,9 +39,8 @@ def rack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Edge]]:
         for number, delay in DELAYS_MS.items():
             build_image(null_bundle(folder / f"{number}.bundle", delay, number, name="shipped"), tag(number))
         yield made
-    with closing(connect()) as client:
-        for number in DELAYS_MS:
-            client.images.remove(tag(number), force=True)
+    for number in DELAYS_MS:
+        engine.images.remove(tag(number), force=True)
 
 
 @pytest.fixture

@@ -2,15 +2,14 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
+from docker import DockerClient
 
 from deploy.containers.client import served_model
 from deploy.containers.credentials import Credentials
 from deploy.containers.secrets import CERT, KEY, TOKENS
-from deploy.docker.engine import connect
 from deploy.images.build import build_image
 from tests import edges
 from tests.bundles import null_bundle
@@ -25,7 +24,9 @@ TAGS = {release: f"edge-shipped:closed-{release}" for release in ("1", "2")}
 
 
 @pytest.fixture
-def edge(tmp_path_factory: pytest.TempPathFactory, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Edge]:
+def edge(
+    engine: DockerClient, tmp_path_factory: pytest.TempPathFactory, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Edge]:
     folder = tmp_path_factory.mktemp("rack")  # a socket's path may not be long
     with edges.edges(folder, 1, {}) as (made,):
         monkeypatch.setenv("PATH", f"{folder}/bin:{os.environ['PATH']}")
@@ -34,9 +35,8 @@ def edge(tmp_path_factory: pytest.TempPathFactory, home: Path, monkeypatch: pyte
         for release, tag in TAGS.items():
             build_image(null_bundle(folder / release, release=release, name=MODEL), tag)
         yield made
-    with closing(connect()) as client:
-        for tag in TAGS.values():
-            client.images.remove(tag, force=True)
+    for tag in TAGS.values():
+        engine.images.remove(tag, force=True)
 
 
 @pytest.fixture

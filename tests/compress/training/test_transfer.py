@@ -31,11 +31,13 @@ NETS = {
 }
 
 
-# a checkpoint of 550 MB; weights that are fetched
-SLOW = ("torchvision:vgg16", "efficientnet_lite0/model.py:efficientnet_lite0")
+MARKS = {
+    "torchvision:vgg16": pytest.mark.exhaustive,  # a checkpoint of 550 MB
+    "efficientnet_lite0/model.py:efficientnet_lite0": pytest.mark.slow,  # weights that are fetched
+}
 
 
-@pytest.mark.parametrize("source", [pytest.param(one, marks=pytest.mark.slow if one in SLOW else ()) for one in NETS])
+@pytest.mark.parametrize("source", [pytest.param(one, marks=MARKS.get(one, ())) for one in NETS])
 def test_a_new_head_learns_on_a_frozen_backbone(source: str, tmp_path: Path) -> None:
     side = 96 if "inception" in source else 64
     random = np.random.default_rng(0)

@@ -6,6 +6,7 @@ import pytest
 from deploy.containers.run_once import WALL, duet_command, once_command, run_once
 from deploy.images.build import Image, build_image
 from tests.bundles import null_bundle
+from tests.names import own_name
 from toolchain.errors import DockerError
 from toolchain.records.bundle import Bundle
 
@@ -29,7 +30,7 @@ def test_certify_answers_with_one_json_document(image: Image, bundle: Bundle, me
 @pytest.mark.docker
 def test_a_certificate_that_failed_is_an_answer_too(tmp_path_factory: pytest.TempPathFactory) -> None:
     bundle = null_bundle(tmp_path_factory.mktemp("fails") / "b", preprocessing_sha256="0" * 64)
-    failing = build_image(bundle, "edge-test:fails")
+    failing = build_image(bundle, own_name("edge-test:fails"))
     certificate = json.loads(run_once(failing.tag, ["certify"]))
     assert [check["name"] for check in certificate["checks"] if not check["passed"]] == ["preprocessing"]
 
@@ -43,7 +44,7 @@ def test_a_duet_plays_what_it_is_asked(image: Image) -> None:
 
 @pytest.mark.docker
 def test_what_fails_is_told_by_its_last_line(image: Image) -> None:
-    with pytest.raises(DockerError, match=r"edge-test:session juggle: failed \(exit 2\): .*invalid choice: 'juggle'"):
+    with pytest.raises(DockerError, match=rf"{image.tag} juggle: failed \(exit 2\): .*invalid choice: 'juggle'"):
         run_once(image.tag, ["juggle"])
 
 

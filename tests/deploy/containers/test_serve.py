@@ -11,12 +11,13 @@ from deploy.containers.readiness import ready
 from deploy.containers.serve import run, stop
 from deploy.images.build import Image, build_image
 from tests.bundles import null_bundle
+from tests.names import own_name
 from toolchain.errors import DockerError
 from toolchain.records.bundle import Bundle
 from toolchain.records.manifest import Needs
 
 pytestmark = [pytest.mark.docker, pytest.mark.usefixtures("unnamed")]
-NAME = "edge-test-server"
+NAME = own_name("edge-test-server")
 
 
 def test_a_container_serves_is_found_kept_replaced_and_stopped(
@@ -78,7 +79,7 @@ def test_a_port_in_use_is_told_with_its_holder(image: Image, engine: DockerClien
         port = held.getsockname()[1]
         with pytest.raises(DockerError, match=rf"^port {port} is in use by python\S* \(process \d+\); stop that"):
             run(image.tag, Reach(port), NAME)
-    assert not [one for one in engine.containers.list(all=True) if one.name == NAME]
+    assert not [one for one in engine.containers.list(all=True, ignore_removed=True) if one.name == NAME]
     run(image.tag, Reach(port), f"{NAME}-a")
     with pytest.raises(DockerError, match=rf"^port {port} is in use by container '{NAME}-a'"):
         run(image.tag, Reach(port), f"{NAME}-b")
@@ -93,8 +94,8 @@ def test_a_container_that_dies_is_quoted_and_removed(
     tmp_path_factory: pytest.TempPathFactory, engine: DockerClient
 ) -> None:
     bundle = null_bundle(tmp_path_factory.mktemp("dies") / "b", needs=Needs(cpu_isa=("avx4096",)))
-    built = build_image(bundle, "edge-test:dies")
+    built = build_image(bundle, own_name("edge-test:dies"))
     with pytest.raises(DockerError, match=rf"container '{NAME}' died \(exit 1\): .*avx4096"):
         run(built.tag, Reach(0), NAME)
     engine.images.remove(built.tag, force=True)
-    assert not [one for one in engine.containers.list(all=True) if one.name == NAME]
+    assert not [one for one in engine.containers.list(all=True, ignore_removed=True) if one.name == NAME]

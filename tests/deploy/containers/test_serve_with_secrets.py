@@ -16,10 +16,11 @@ from deploy.containers.secrets import KEY, TOKENS
 from deploy.containers.serve import Container, check_start, run
 from deploy.images.build import Image
 from tests.deploy.containers.secretfolders import TOKEN, Laid, laid, readable
+from tests.names import own_name
 from toolchain.errors import DeviceError, DockerError
 
 pytestmark = [pytest.mark.docker, pytest.mark.usefixtures("unnamed")]
-NAME = "edge-test-closed"
+NAME, OLD = own_name("edge-test-closed"), own_name("edge-test:old")
 GRPC = """
 import sys
 import numpy as np, tritonclient.grpc as of
@@ -87,7 +88,7 @@ def test_a_key_that_the_servers_user_may_not_read_is_told(image: Image, tmp_path
     (one.folder / KEY).chmod(0o600)
     with pytest.raises(DockerError, match=r"died \(exit 2\): .*/secrets/tls.key: cannot be read \(Permission denied\)"):
         started(image, one)
-    assert not [one for one in engine.containers.list(all=True) if one.name == NAME]
+    assert not [one for one in engine.containers.list(all=True, ignore_removed=True) if one.name == NAME]
 
 
 def test_a_port_for_grpc_that_is_taken_is_told_with_its_flag(image: Image, tmp_path: Path) -> None:
@@ -102,11 +103,11 @@ def test_a_port_for_grpc_that_is_taken_is_told_with_its_flag(image: Image, tmp_p
 
 def test_an_image_whose_server_knows_no_secrets_is_not_given_any(tmp_path: Path, engine: DockerClient) -> None:
     """It would leave the variables alone, and serve open to all."""
-    old, _ = engine.images.build(fileobj=io.BytesIO(b"FROM scratch\nLABEL old=1\n"), tag="edge-test:old")
+    old, _ = engine.images.build(fileobj=io.BytesIO(b"FROM scratch\nLABEL old=1\n"), tag=OLD)
     one = laid(tmp_path, TOKENS)
     try:
         for wanted in (reach(0, None, one.folder, None, None), Reach(0, 0)):
-            with pytest.raises(DockerError, match=r"^edge-test:old is older than gRPC, TLS and tokens in its server; "):
-                run("edge-test:old", wanted, NAME)
+            with pytest.raises(DockerError, match=rf"^{OLD} is older than gRPC, TLS and tokens in its server; "):
+                run(OLD, wanted, NAME)
     finally:
         engine.images.remove(str(old.id), force=True)

@@ -56,13 +56,16 @@ def _wait_for(port: int) -> None:
         time.sleep(0.05)
 
 
-def tunnels() -> int:
-    found = subprocess.run(["pgrep", "-fc", "ssh.*docker.sock"], capture_output=True, text=True, check=False)
+def tunnels(folder: Path) -> int:
+    """By the settings in `folder`: other tests have theirs."""
+    found = subprocess.run(
+        ["pgrep", "-fc", f"ssh -F {folder}/config .*docker.sock"], capture_output=True, text=True, check=False
+    )
     return int(found.stdout)
 
 
 @pytest.mark.docker
-def test_an_engine_behind_ssh_answers_as_if_it_were_here(edge: str) -> None:
+def test_an_engine_behind_ssh_answers_as_if_it_were_here(edge: str, tmp_path: Path) -> None:
     with closing(connect()) as client:
         here = client.info()["ID"]
     before = os.environ.get("DOCKER_HOST")
@@ -73,14 +76,14 @@ def test_an_engine_behind_ssh_answers_as_if_it_were_here(edge: str) -> None:
         said = subprocess.run(["docker", "info", "--format", "{{.ID}}"], capture_output=True, text=True, check=True)
         assert said.stdout.strip() == here
     assert os.environ.get("DOCKER_HOST") == before
-    assert tunnels() == 0
+    assert tunnels(tmp_path) == 0
 
 
-def test_what_goes_wrong_within_leaves_no_tunnel(edge: str) -> None:
+def test_what_goes_wrong_within_leaves_no_tunnel(edge: str, tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError), engine_on(edge):
         raise ZeroDivisionError
     assert "DOCKER_HOST" not in os.environ or not os.environ["DOCKER_HOST"].startswith("unix:///tmp/edge-")
-    assert tunnels() == 0
+    assert tunnels(tmp_path) == 0
 
 
 def test_a_host_that_cannot_be_reached_is_told_in_ssh_s_words(edge: str) -> None:

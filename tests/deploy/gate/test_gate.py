@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from deploy.gate.gate import Contestant, Kept, Terms, gate, throttling
-from tests.deploy.players import DEVICE, Drawn, contestants, opening
+from tests.deploy.players import CLOCK, DEVICE, Drawn, contestants, opening
 from tests.messages import calling
 from toolchain.records.gate import ANCHOR, BASELINE, CANDIDATE, Gate, Round
 
@@ -19,6 +19,7 @@ QUICK = terms()
 @pytest.fixture(autouse=True)
 def short_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("deploy.gate.rounds.SLICE_S", 0.0)
+    monkeypatch.setattr("deploy.gate.rounds.perf_counter", CLOCK)
 
 
 def judged(candidate: Drawn, baseline: Drawn, terms: Terms = QUICK) -> Gate:

@@ -5,7 +5,7 @@ import pytest
 from deploy.gate.gate import Contestant, Terms, gate
 from deploy.gate.selftest import Trial, rates, selftest, slowdowns
 from deploy.ledger.ledger import Ledger
-from tests.deploy.players import DEVICE, Drawn, opening
+from tests.deploy.players import CLOCK, DEVICE, Drawn, opening
 from tests.messages import calling
 from toolchain.errors import UsageError
 from toolchain.records.gate import BASELINE, CANDIDATE
@@ -20,6 +20,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Gates whose containers are drawn by a seed."""
     monkeypatch.setenv("TOOLCHAIN_HOME", str(tmp_path / "home"))
     monkeypatch.setattr("deploy.gate.rounds.SLICE_S", 0.0)
+    monkeypatch.setattr("deploy.gate.rounds.perf_counter", CLOCK)
     players = {CANDIDATE: Drawn(0.1, seed=1), BASELINE: Drawn(0.1, seed=2)}
     monkeypatch.setattr("deploy.gate.selftest.gate", lambda *args: gate(*args, opened=opening(players)))
 

@@ -80,6 +80,7 @@ def test_the_image_holds_what_it_needs_and_nothing_that_makes_models(image: Imag
             "numpy",
             "openvino",
             "pillow",
+            "prometheus_client",
             "protobuf",
             "pycparser",
             "pynacl",

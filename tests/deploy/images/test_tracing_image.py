@@ -17,6 +17,7 @@ from tests.deploy.images.test_build import LIMIT_BYTES, python_in
 from tests.deploy.runtime.handover.test_socket_holder import free_port
 from tests.deploy.runtime.inference.collector import collecting
 from tests.deploy.runtime.server import CAT, INFER
+from tests.names import own_name
 from toolchain.records.bundle import Bundle
 
 LIST = "import importlib.metadata as m; print(*sorted(f'{d.name} {d.version}' for d in m.distributions()), sep=',')"
@@ -24,7 +25,7 @@ LIST = "import importlib.metadata as m; print(*sorted(f'{d.name} {d.version}' fo
 
 @pytest.fixture(scope="module")
 def traced(engine: DockerClient, bundle: Bundle) -> Iterator[Image]:
-    made = build_image(bundle, "edge-test:traced", tracing=True)
+    made = build_image(bundle, own_name("edge-test:traced"), tracing=True)
     yield made
     engine.images.remove(made.tag, force=True)
 

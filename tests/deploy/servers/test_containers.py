@@ -23,12 +23,13 @@ from deploy.servers.release_image import container_of, door_of
 from deploy.servers.server import ShipError
 from tests.bundles import null_bundle
 from tests.deploy.containers.secretfolders import Laid, laid, readable
+from tests.names import own_name
 from toolchain.errors import DeviceError
 from toolchain.records.bundle import file_record, open_bundle
 from toolchain.records.storage import encode_record
 
 pytestmark = pytest.mark.docker
-MODEL, TAG = "residents", "edge-test:residents"
+MODEL, TAG = own_name("residents"), own_name("edge-test:residents")
 
 
 @pytest.fixture(scope="module")
@@ -116,4 +117,4 @@ def test_an_open_server_is_looked_at_as_before(built: Image, engine: DockerClien
     homes.start("1", built.id)
     homes.wait_healthy("1")
     (found,) = homes.shipped().values()
-    assert homes.health(found) == (True, '{"name":"residents","ready":true}')
+    assert homes.health(found) == (True, f'{{"name":"{MODEL}","ready":true}}')

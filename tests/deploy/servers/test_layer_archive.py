@@ -12,6 +12,7 @@ from docker import DockerClient
 
 from deploy.docker.engine import connect
 from deploy.servers.layer_archive import missing_from, packed
+from tests.names import own_name
 from toolchain.records.storage import digest_of
 
 
@@ -48,14 +49,15 @@ def layer(name: str, content: bytes) -> bytes:
 @pytest.fixture
 def tag(client: DockerClient) -> Iterator[str]:
     """An image of two layers of our own."""
-    first, name = layer("first", b"1" * 5000), "edge-test-archive:1"
-    client.api.import_image_from_data(first, repository="edge-test-archive", tag="below")
-    container = client.containers.create("edge-test-archive:below", "none")
+    first, repository = layer("first", b"1" * 5000), own_name("edge-test-archive")
+    name, below = f"{repository}:1", f"{repository}:below"
+    client.api.import_image_from_data(first, repository=repository, tag="below")
+    container = client.containers.create(below, "none")
     container.put_archive("/", layer("second", b"2" * 7000))
-    container.commit("edge-test-archive", "1")
+    container.commit(repository, "1")
     container.remove()
     yield name
-    for one in (name, "edge-test-archive:below"):
+    for one in (name, below):
         client.images.remove(one, force=True)
 
 

@@ -16,9 +16,10 @@ from deploy.servers.lock import give_back, take_lock
 from deploy.servers.lock_holder import gone, new_ticket
 from deploy.servers.release_image import lock_of
 from deploy.servers.server import LockedError, Ticket
+from tests.names import own_name
 
 pytestmark = pytest.mark.docker
-MODEL = "test-of-locks"
+MODEL = own_name("test-of-locks")
 
 
 @pytest.fixture
