@@ -100,11 +100,12 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def process_as_it_was() -> Iterator[None]:
     """A test leaves its process as it met it: any other may be next. What the code under test keeps is put back; what
     the test itself changed it has to put back."""
-    opener, path = urllib.request._opener, list(sys.path)  # type: ignore[attr-defined]
+    opener = urllib.request._opener  # type: ignore[attr-defined]  # made of the proxies that were set at its first call
+    path = list(sys.path)  # grows by the folder of a user's own module
     before = _state()
     yield
-    urllib.request._opener = opener  # type: ignore[attr-defined]  # made of the proxies that were set at its first call
-    sys.path[:] = path  # a user's own module is imported from her folder
+    urllib.request._opener = opener  # type: ignore[attr-defined]  # there is no public way to forget it
+    sys.path[:] = path
     after = _state()
     if "torch" not in before:
         after.pop("torch", None)
