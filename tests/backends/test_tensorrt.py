@@ -139,7 +139,7 @@ def test_int8_that_is_computed_in_float_is_refused_by_name() -> None:
     assert inspection.layers[0].onnx == ("conv1", "relu")
     with pytest.raises(BackendError, match=r"2 of 3 convolutions in float: conv2 \(Half\), conv3 \(not found\); its"):
         require_int8_convolutions(inspection)
-    require_int8_convolutions(inspection, meant=("conv2", "conv3"))
+    require_int8_convolutions(inspection, intended=("conv2", "conv3"))
     require_int8_convolutions(msgspec.structs.replace(inspection, precision="fp16"))
 
 

@@ -226,7 +226,7 @@ def test_a_bundle_with_a_changed_byte_is_refused_with_the_files_name(recipe: Pat
     artifact.write_bytes(content)
     for words in (("show", bundle), ("image", bundle), ("eval", bundle, f"--recipe={recipe}")):
         refusal = toolchain(*words).refusal()
-        assert refusal == f"{artifact}: changed since the bundle was made (digest differs); build it again"
+        assert refusal == f"{artifact}: changed since the bundle was written (digest differs); build it again"
 
 
 @pytest.fixture

@@ -133,7 +133,7 @@ def test_files_that_hold_no_weights_are_refused(tmp_path: Path) -> None:
     assert "expected a state dict (tensors by name), found a list" in refused(source, "list.pt", base=tmp_path)
     assert "not a whole checkpoint file" in refused(source, "junk.pt", base=tmp_path)
     assert "not a whole checkpoint file" in refused(source, "cut.pt", base=tmp_path)
-    assert "not a whole .safetensors file" in refused(source, "junk.safetensors", base=tmp_path)
+    assert "not a complete .safetensors file" in refused(source, "junk.safetensors", base=tmp_path)
     assert "no such file; model.weights names" in refused(source, "none.pt", base=tmp_path)
     assert "expected official, random, own, or a .safetensors" in refused(source, "w.bin", base=tmp_path)
     assert "no official weights for one's own model" in refused(source, "official", base=tmp_path)

@@ -1,4 +1,4 @@
-"""A bundle vouches for every byte in it."""
+"""A bundle is verified to the last byte when it is opened."""
 
 from pathlib import Path
 
@@ -30,7 +30,7 @@ def test_a_changed_byte_is_refused_with_the_files_name(tmp_path: Path, name: str
     content = bytearray((folder / name).read_bytes())
     content[len(content) // 2] ^= 1
     (folder / name).write_bytes(bytes(content))
-    with pytest.raises(RecordError, match=f"{name}: changed since the bundle was made"):
+    with pytest.raises(RecordError, match=f"{name}: changed since the bundle was written"):
         open_bundle(folder)
 
 
@@ -41,23 +41,23 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         open_bundle(folder)
 
 
-def test_a_file_that_no_one_vouches_for_is_named(tmp_path: Path) -> None:
+def test_a_file_that_the_manifest_does_not_list_is_named(tmp_path: Path) -> None:
     folder = null_bundle(tmp_path / "x.bundle").folder
     (folder / "extra.so").write_text("x")
     with pytest.raises(RecordError, match=r"extra\.so: not listed"):
         open_bundle(folder)
 
 
-def test_no_bundle_says_how_to_make_one(tmp_path: Path) -> None:
-    with pytest.raises(RecordError, match=r"no bundle here .* toolchain build"):
+def test_a_folder_that_is_not_a_bundle_is_refused_with_the_command_that_builds_one(tmp_path: Path) -> None:
+    with pytest.raises(RecordError, match=r"not a bundle .* toolchain build"):
         open_bundle(tmp_path)
 
 
-def test_a_manifest_of_a_newer_format_asks_for_a_newer_toolchain(tmp_path: Path) -> None:
+def test_a_manifest_of_a_newer_format_requires_a_newer_toolchain(tmp_path: Path) -> None:
     folder = null_bundle(tmp_path / "x.bundle").folder
     manifest = msgspec.json.decode((folder / MANIFEST).read_bytes())
     (folder / MANIFEST).write_bytes(msgspec.json.encode({**manifest, "format": 99}))
-    with pytest.raises(RecordError, match="format 99, this toolchain reads 1 to 4; update the toolchain"):
+    with pytest.raises(RecordError, match="format 99; this toolchain reads 1 to 4; update the toolchain"):
         open_bundle(folder)
 
 

@@ -1,4 +1,4 @@
-"""Files that earlier releases wrote: a fleet keeps them for years, so they go on loading for ever."""
+"""Files that earlier releases wrote: a fleet keeps them for years, so they must always load."""
 
 from pathlib import Path
 
@@ -36,18 +36,18 @@ def test_a_certificate_of_format_1_loads_with_its_checks() -> None:
 def test_a_manifest_of_format_1_loads_with_its_candidates_and_steps() -> None:
     old = read_record(OLD / "manifest-1.json", Manifest, manifest.FORMAT)
     assert (old.format, old.name, old.chosen, old.serving.precision) == (1, "cifar10-resnet20-pruned", "fp32", "fp32")
-    assert [one.precision for one in old.candidates] == ["fp32", "bf16", "int8"]
-    assert {one.storage for one in old.candidates} == {""}
+    assert [candidate.precision for candidate in old.candidates] == ["fp32", "bf16", "int8"]
+    assert {candidate.storage for candidate in old.candidates} == {""}
     assert [step.step for step in old.steps] == ["model", "prune_channels", "finetune", "quantize"]
 
 
 @pytest.mark.parametrize("kind", [Report, Certificate])
-def test_a_record_from_the_future_is_refused_with_what_to_do(kind: type[Report] | type[Certificate]) -> None:
-    with pytest.raises(RecordError, match=f"there: {kind.__name__} format 99, this toolchain reads 1 to 1; update"):
+def test_a_record_of_a_newer_format_is_refused_with_the_remedy(kind: type[Report] | type[Certificate]) -> None:
+    with pytest.raises(RecordError, match=f"there: {kind.__name__} format 99; this toolchain reads 1 to 1; update"):
         decode_record(b'{"format": 99}', kind, "there", 1)
 
 
-def test_what_is_stored_narrower_than_it_is_computed_says_so() -> None:
+def test_weights_stored_narrower_than_computed_are_described() -> None:
     def storage(precision: Precision, **options: float) -> str:
         return Candidate(precision, "openvino", (), 0, options=options).storage
 

@@ -1,16 +1,16 @@
-"""Packed model files: what comes out is what went in, at the smallest width; a broken file is refused in one line."""
+"""Packed model files: lossless, at the smallest width; a broken file is refused in one line."""
 
 import numpy as np
 import pytest
 
 from toolchain.errors import RecordError
-from toolchain.records.packed_weights import packed, stored_bits, unpacked
+from toolchain.records.packed_weights import pack, stored_bits, unpack
 
 TEXT = b"<net>" + b"<layer/>" * 1000 + b"</net>"
 
 
 def constants(*parts: np.ndarray) -> tuple[np.ndarray, list[tuple[int, int]]]:
-    """One array of bytes with a float between the parts, and where the parts are."""
+    """One array of bytes with a float between the parts, and the (offset, size) of each part."""
     whole, places = [np.frombuffer(np.float32(1.5).tobytes(), np.uint8)], []
     for part in parts:
         places.append((sum(map(len, whole)), len(part)))
@@ -19,12 +19,12 @@ def constants(*parts: np.ndarray) -> tuple[np.ndarray, list[tuple[int, int]]]:
 
 
 def random(low: int, high: int, count: int, zeros: float = 0.0) -> np.ndarray:
-    made = np.random.default_rng(3)
-    return np.where(made.random(count) < zeros, 0, made.integers(low, high + 1, count))
+    rng = np.random.default_rng(3)
+    return np.where(rng.random(count) < zeros, 0, rng.integers(low, high + 1, count))
 
 
 @pytest.mark.parametrize("entropy", [False, True])
-def test_what_comes_out_is_what_went_in(entropy):
+def test_unpacking_restores_every_byte(entropy):
     kinds = (
         random(-128, 127, 5000),
         random(-8, 7, 1001),
@@ -36,29 +36,29 @@ def test_what_comes_out_is_what_went_in(entropy):
         random(0, 3, 5),
     )
     whole, places = constants(*kinds)
-    found = unpacked(packed(TEXT, whole, places, entropy), "a file")
-    assert found.text == TEXT
-    np.testing.assert_array_equal(found.constants, whole)
+    restored = unpack(pack(TEXT, whole, places, entropy), "a file")
+    assert restored.text == TEXT
+    np.testing.assert_array_equal(restored.constants, whole)
 
 
 @pytest.mark.parametrize(("low", "high", "bits"), [(-8, 7, 4), (-2, 1, 2), (0, 1, 1), (-128, 127, 8)])
-def test_integers_take_the_bits_that_their_values_need(low, high, bits):
+def test_integers_use_the_bits_that_their_values_need(low, high, bits):
     whole, places = constants(random(low, high, 80_000))
-    content = packed(TEXT, whole, places, entropy=False)
+    content = pack(TEXT, whole, places, entropy=False)
     assert stored_bits(content) == bits
     assert len(content) == pytest.approx(80_000 * bits / 8, abs=500)
 
 
-def test_where_most_are_zero_only_the_others_are_stored():
+def test_where_most_values_are_zero_only_the_others_are_stored():
     whole, places = constants(random(-8, 7, 80_000, zeros=0.9))
     dense = 80_000 * 4 / 8
-    assert len(packed(TEXT, whole, places, entropy=False)) < 0.45 * dense
-    assert len(packed(TEXT, whole, places, entropy=True)) < 0.27 * dense  # entropy: 0.47 + 0.1 x 4 of 4 bits
+    assert len(pack(TEXT, whole, places, entropy=False)) < 0.45 * dense
+    assert len(pack(TEXT, whole, places, entropy=True)) < 0.27 * dense  # entropy: 0.47 + 0.1 x 4 of 4 bits
 
 
 def test_the_same_input_gives_the_same_bytes():
     whole, places = constants(random(-8, 7, 1000))
-    assert packed(TEXT, whole, places, True) == packed(TEXT, whole, reversed(places), True)
+    assert pack(TEXT, whole, places, True) == pack(TEXT, whole, reversed(places), True)
 
 
 @pytest.mark.parametrize(
@@ -73,5 +73,5 @@ def test_the_same_input_gives_the_same_bytes():
 def test_a_broken_file_is_refused_in_one_line(damage, words):
     whole, places = constants(random(-8, 7, 1000))
     with pytest.raises(RecordError, match=f"^net.packed: .*{words}.*; build it again$") as caught:
-        unpacked(damage(packed(TEXT, whole, places, True)), "net.packed")
+        unpack(damage(pack(TEXT, whole, places, True)), "net.packed")
     assert "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""Files are written whole or not at all."""
+"""Files are written completely or not at all."""
 
 from pathlib import Path
 
@@ -16,14 +16,14 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> Non
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
 
 
-def test_a_folder_whose_making_fails_leaves_nothing(tmp_path: Path) -> None:
+def test_a_folder_whose_writing_fails_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(ValueError), atomic_folder(tmp_path / "x") as folder:
         (folder / "half").write_text("x")
         raise ValueError
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_takes_the_place_of_an_older_one(tmp_path: Path) -> None:
+def test_a_folder_replaces_an_older_one(tmp_path: Path) -> None:
     for text in ("old", "new"):
         with atomic_folder(tmp_path / "x") as folder:
             (folder / text).write_text(text)

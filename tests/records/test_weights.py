@@ -1,4 +1,4 @@
-"""What a weights file says of itself is data: bounded, checked, and refused in one line."""
+"""The record in a weights file is data: bounded, checked, and refused in one line."""
 
 import json
 from pathlib import Path
@@ -20,8 +20,8 @@ RECORD = Weights(
 
 
 def file(folder: Path, **changes: Any) -> Path:
-    found = json.loads(msgspec.json.encode(RECORD)) | changes
-    save_file({"a": np.zeros(3, np.float32)}, folder / "w.safetensors", {KEY: json.dumps(found)})
+    record = json.loads(msgspec.json.encode(RECORD)) | changes
+    save_file({"a": np.zeros(3, np.float32)}, folder / "w.safetensors", {KEY: json.dumps(record)})
     return folder / "w.safetensors"
 
 
@@ -36,8 +36,8 @@ def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert read_weights(file(tmp_path)) == RECORD
 
 
-def test_a_format_of_tomorrow_is_refused(tmp_path: Path) -> None:
-    assert "Weights format 3, this toolchain reads 1 to 2; update the toolchain" in refusal(file(tmp_path, format=3))
+def test_a_newer_format_is_refused(tmp_path: Path) -> None:
+    assert "Weights format 3; this toolchain reads 1 to 2; update the toolchain" in refusal(file(tmp_path, format=3))
     assert "Weights format None" in refusal(file(tmp_path, format=None))
 
 
@@ -54,22 +54,22 @@ def test_a_format_of_tomorrow_is_refused(tmp_path: Path) -> None:
         ({"learned": {"weight_bits": 99, "activation_bits": 8, "keep_ends": True, "learned_scales": True}}, "<= 16"),
     ],
 )
-def test_a_structure_that_means_nothing_is_refused(structure: dict[str, Any], words: str, tmp_path: Path) -> None:
+def test_an_invalid_structure_is_refused(structure: dict[str, Any], words: str, tmp_path: Path) -> None:
     text = refusal(file(tmp_path, structure=structure))
     assert words in text
     assert text.startswith(f"{tmp_path}/w.safetensors: ")
 
 
-def test_a_file_without_a_record_is_somebody_elses(tmp_path: Path) -> None:
+def test_a_file_without_a_record_was_not_written_by_the_toolchain(tmp_path: Path) -> None:
     path = tmp_path / "w.safetensors"
     save_file({"a": np.zeros(3, np.float32)}, path)
     assert (read_metadata(path), read_weights(path)) == ({}, None)
-    assert "says nothing of itself; expected a file that `toolchain weights` wrote" in refusal(path)
+    assert "contains no record; expected a file written by `toolchain weights`" in refusal(path)
 
 
 @pytest.mark.parametrize(
     "content", [b"", b"hello" * 99, (1 << 60).to_bytes(8, "little") + b"{}", b"\2" + b"\0" * 7 + b"[]"]
 )
-def test_what_is_no_safetensors_file_is_refused(content: bytes, tmp_path: Path) -> None:
+def test_a_file_that_is_not_safetensors_is_refused(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "w.safetensors").write_bytes(content)
-    assert "not a whole .safetensors file" in refusal(tmp_path / "w.safetensors")
+    assert "not a complete .safetensors file" in refusal(tmp_path / "w.safetensors")

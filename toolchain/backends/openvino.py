@@ -24,7 +24,7 @@ from toolchain.backends.rounding import Rounding
 from toolchain.errors import BackendError
 from toolchain.recipe import Option
 from toolchain.records.manifest import FLOAT_LAYERS, STORED_BITS, WEIGHT_BITS, Candidate, Precision
-from toolchain.records.packed_weights import packed, stored_bits
+from toolchain.records.packed_weights import pack, stored_bits
 from toolchain.records.storage import write_atomically
 
 NAME = "openvino"
@@ -122,4 +122,4 @@ def _pack(text: Path, constants: Path, small: bool) -> bytes:
         for data in ElementTree.fromstring(graph).iterfind("./layers/layer[@type='Const']/data")
         if data.get("element_type") in ("i8", "u8")
     ]
-    return packed(graph, np.fromfile(constants, np.uint8), integers, entropy=small)
+    return pack(graph, np.fromfile(constants, np.uint8), integers, entropy=small)

@@ -96,7 +96,7 @@ def _read_safetensors(path: Path) -> object:
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
-        raise ModelError(f"{path}: not a whole .safetensors file ({error}); copy it again") from error
+        raise ModelError(f"{path}: not a complete .safetensors file ({error}); copy it again") from error
 
 
 def _read_torch(path: Path) -> object:

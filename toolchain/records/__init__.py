@@ -1,1 +1,4 @@
-"""The nouns that travel between making, delivering and judging. msgspec and numpy only; frozen; numbered formats."""
+"""The records that pass between building, shipping and gating: frozen msgspec structs with numbered formats.
+
+Needs only msgspec and numpy.
+"""

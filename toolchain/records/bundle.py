@@ -1,4 +1,4 @@
-"""A bundle on disk: a folder whose manifest vouches for every byte beside it."""
+"""A bundle on disk: a folder whose manifest contains the digest of every file next to it."""
 
 from collections.abc import Iterable
 from hashlib import sha256
@@ -16,7 +16,7 @@ MANIFEST, SAMPLE, CERTIFY = "manifest.json", "sample.npz", "certify.npz"
 
 
 class Bundle(msgspec.Struct, frozen=True):
-    """An opened bundle; `digest` (sha256 of the manifest's bytes) names the release everywhere downstream."""
+    """An opened bundle; `digest` (sha256 of the manifest's bytes) identifies the release everywhere downstream."""
 
     folder: Path
     manifest: Manifest
@@ -35,12 +35,12 @@ class Bundle(msgspec.Struct, frozen=True):
 
 
 def file_record(path: Path) -> FileRecord:
-    """The record of a file that will stand in the bundle under its own name."""
+    """The record of a file that goes into the bundle under its own name."""
     return FileRecord(path.name, digest_of(path), path.stat().st_size)
 
 
 def write_bundle(folder: Path, manifest: Manifest, files: Iterable[Path]) -> Bundle:
-    """Copy `files` and the manifest into `folder`, whole or not at all."""
+    """Copy `files` and the manifest into `folder`, completely or not at all."""
     content = encode_record(manifest)
     with atomic_folder(folder) as temporary:
         for path in files:
@@ -50,12 +50,12 @@ def write_bundle(folder: Path, manifest: Manifest, files: Iterable[Path]) -> Bun
 
 
 def open_bundle(folder: Path) -> Bundle:
-    """Open a bundle and check every digest; RecordError names the file that is missing, changed or not listed."""
+    """Open a bundle and verify every digest; RecordError names a file that is missing, changed or not listed."""
     try:
         content = (folder / MANIFEST).read_bytes()
     except OSError as error:
         raise RecordError(
-            f"{folder}: no bundle here ({MANIFEST}: {error.strerror}); make one: toolchain build"
+            f"{folder}: not a bundle ({MANIFEST}: {error.strerror}); build one: toolchain build"
         ) from error
     manifest = decode_record(content, Manifest, str(folder / MANIFEST), FORMAT)
     for file in manifest.files:
@@ -63,7 +63,7 @@ def open_bundle(folder: Path) -> Bundle:
         if not path.is_file():
             raise RecordError(f"{path}: missing from the bundle; build it again: toolchain build")
         if path.stat().st_size != file.size_bytes or digest_of(path) != file.sha256:
-            raise RecordError(f"{path}: changed since the bundle was made (digest differs); build it again")
+            raise RecordError(f"{path}: changed since the bundle was written (digest differs); build it again")
     listed = {file.path for file in manifest.files} | {MANIFEST}
     for path in folder.rglob("*"):
         if path.is_file() and str(path.relative_to(folder)) not in listed:

@@ -1,9 +1,9 @@
-"""What a device found when it checked a bundle on itself.
+"""What a device measured and checked when it certified a bundle on itself.
 
 Format history
 1  first (0.1.0)
-2  the fingerprint tells microcode, NUMA nodes, cpuset, turbo and clock (0.2.0)
-3  the candidates that the device tried, LoadGen's scenarios, memory, cold start, energy, throttling; signed (0.2.0)
+2  the fingerprint records microcode, NUMA nodes, cpuset, turbo and clock (0.2.0)
+3  the candidates that the device measured, LoadGen's scenarios, memory, cold start, energy, throttling; signed (0.2.0)
 4  what the GPU was and did (0.3.0)
 """
 
@@ -23,7 +23,7 @@ PERCENTS = (50.0, 90.0, 99.0)
 
 
 class Check(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One thing that was checked; `found` and `expected` in words for a person."""
+    """One check; `found` and `expected` are phrases for a person to read."""
 
     name: str
     passed: bool
@@ -32,8 +32,8 @@ class Check(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class CandidateResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A candidate on this device. latency_ms: median of batch 1, all candidates in turn in one run; accuracy: of the
-    held-out pictures, a share; None: not measured, and `verdict` tells why."""
+    """A candidate on this device. latency_ms: median at batch 1, all candidates interleaved in one run; accuracy: share
+    of the held-out images; None: not measured, for the reason in `verdict`."""
 
     precision: str
     latency_ms: float | None
@@ -42,8 +42,8 @@ class CandidateResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ScenarioSummary(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What LoadGen found in one scenario. percentiles_ms: 50th, 90th and 99th of a query, None where there were too
-    few; note: why the run does not count, when it does not."""
+    """LoadGen's results for one scenario. percentiles_ms: 50th, 90th and 99th of a query, None where there were too few
+    queries; note: why the run is not valid, if it is not."""
 
     scenario: str
     queries: int
@@ -55,12 +55,12 @@ class ScenarioSummary(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Certificate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """accuracy with its 95 % interval (Wilson), shares of `images` held-out pictures; None: no labels bundled.
+    """accuracy with its 95 % interval (Wilson), shares of `images` held-out images; None: the bundle has no labels.
 
-    chosen_by: whether `precision` is the build's choice or this device's, from `candidates`. cold_start_s: from the
-    process's first line to the first answers. joules_per_picture: of the whole package, during Offline; None where it
-    cannot be read, and `energy` tells why, else by what it was read. key, signature: Ed25519 (RFC 8032), base64; the
-    signature is of the document without itself, keys sorted.
+    chosen_by: whether the build or this device chose `precision` from `candidates`. cold_start_s: from the process's
+    first line to the first outputs. joules_per_picture: of the whole CPU package, per image, during Offline; None where
+    it cannot be read. energy: how it was read, or why it could not be. key, signature: Ed25519 (RFC 8032), base64; the
+    signature covers the document without the signature itself, keys sorted.
     """
 
     bundle: str
@@ -95,39 +95,40 @@ class Certificate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def summarize_scenarios(scenarios: Sequence[Scenario]) -> tuple[ScenarioSummary, ...]:
-    """The scenarios without every single latency."""
+    """The scenarios without their individual latencies."""
     return tuple(
         ScenarioSummary(
-            one.scenario,
-            len(one.latencies_ms),
-            one.seconds,
-            percentiles(one.latencies_ms),
-            one.throughput_per_s,
-            one.valid,
-            one.note,
+            run.scenario,
+            len(run.latencies_ms),
+            run.seconds,
+            percentiles(run.latencies_ms),
+            run.throughput_per_s,
+            run.valid,
+            run.note,
         )
-        for one in scenarios
+        for run in scenarios
     )
 
 
 def signable_bytes(document: bytes) -> bytes:
-    """What is signed of a certificate's JSON, as it lies on disk: all but the signature, keys sorted. Of the document
-    and not of the record, so that a record that grows does not break older signatures. RecordError: no JSON object."""
+    """The signed part of a certificate's JSON as it is on disk: all but the signature, keys sorted. It is taken from
+    the document, not from the record, so that new fields do not break old signatures. RecordError: not a JSON object.
+    """
     try:
-        found = msgspec.json.decode(document, type=dict[str, object])
+        fields = msgspec.json.decode(document, type=dict[str, object])
     except msgspec.MsgspecError as error:
         raise RecordError(f"not a certificate: {error}") from error
-    found.pop("signature", None)
-    return msgspec.json.encode(found, order="deterministic")
+    fields.pop("signature", None)
+    return msgspec.json.encode(fields, order="deterministic")
 
 
 def short_key(key: str) -> str:
-    """A public key (base64) as people compare it: the first 16 characters."""
+    """The first 16 characters of a public key (base64), the form that people compare."""
     return key[:16]
 
 
 def decode_base64(text: str) -> bytes:
-    """base64 -> bytes; RecordError."""
+    """base64 -> bytes; RecordError when `text` is not base64."""
     try:
         return base64.b64decode(text, validate=True)
     except ValueError as error:

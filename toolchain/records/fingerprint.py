@@ -1,13 +1,13 @@
-"""What a device is, as far as its speed and its numerics depend on it."""
+"""The properties of a device on which speed and numerical results depend."""
 
 import msgspec
 
 
 class Fingerprint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Empty strings, None and 0 stand for 'could not be read here'.
+    """Empty strings, None and 0 mean 'could not be read on this device'.
 
-    cpuset: the CPUs that may be used, as the kernel lists them (0-3,8). turbo: on or off. clock_mhz: the highest that
-    the CPU may run at, not what it runs at now.
+    cpuset: the CPUs that may be used, in the kernel's list format (0-3,8). turbo: on or off. clock_mhz: the highest
+    permitted clock, not the current one.
     """
 
     architecture: str

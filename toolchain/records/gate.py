@@ -1,4 +1,4 @@
-"""What a gate found: a candidate release beside the ones that it must not be slower than, on one device.
+"""The result of a gate: a candidate release against the releases that it must not be slower than, on one device.
 
 Format history
 1  first (0.2.0)
@@ -16,9 +16,9 @@ GateVerdict = Literal["passed", "regressed", "unsure", "not comparable"]
 
 
 class Round(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One round A B B A (with an anchor A B C C B A); everything by contestant: latencies_ms of its slices,
-    throughput_per_s of its slices of batches, in how many CPU periods it was throttled meanwhile, and joules for each
-    picture of its batches (nothing where they cannot be read)."""
+    """One interleaved round A B B A (with an anchor A B C C B A), every field by role: latencies_ms of its slices,
+    throughput_per_s of its batch slices, the number of CPU periods in which it was throttled, and joules per image of
+    its batches (empty where energy cannot be read)."""
 
     latencies_ms: dict[str, tuple[tuple[float, ...], ...]]
     throughput_per_s: dict[str, tuple[float, ...]] = {}
@@ -27,7 +27,8 @@ class Round(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class GatedRelease(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A release in a gate. right: of `images` held-out pictures, on this device; None: none bundled."""
+    """A release in a gate. right: how many of `images` held-out images it classified correctly on this device; None:
+    the bundle has none."""
 
     bundle: str
     name: str
@@ -46,11 +47,12 @@ class GatedRelease(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Finding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One figure of the candidate against `against` (baseline or anchor).
+    """One metric of the candidate against `against` (baseline or anchor).
 
-    change: how much worse, as a share (0.02: 2 % slower, bigger, less throughput; accuracy: share of the pictures);
-    negative is better. low, high: its interval at 98 %. margin: what may be. p: of the test that it is beyond that,
-    corrected for the number of figures. None: no such thing for this figure. verdict "" : not judged, `note` says why.
+    change: how much worse, as a share (0.02: 2 % slower, larger or less throughput; for accuracy: a share of the
+    images); negative is better. low, high: its 98 % confidence interval. margin: the budget. p: of the test that the
+    change exceeds the budget, corrected for the number of metrics. None: not defined for this metric. verdict "": not
+    judged, for the reason in `note`.
     """
 
     metric: str
@@ -65,9 +67,9 @@ class Finding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Gate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """fingerprint: the device's; None: the containers did not tell. confirming: the rounds of a second run, without
-    which nothing that is timed is called regressed. floors: how far this device's noise sets equal releases apart, by
-    metric, where that was learned. slower: injected on purpose, by the self-test.
+    """sides: the releases by role. fingerprint: the device's; None: the containers did not report it. confirming: the
+    rounds of a second run, without which no timed metric counts as regressed. floors: by how much this device's noise
+    separates equal releases, by metric, where that was learned. slower: the slowdown that the self-test injected.
     """
 
     sides: dict[str, GatedRelease]

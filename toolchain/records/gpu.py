@@ -1,4 +1,4 @@
-"""What an NVIDIA GPU was and did while a bundle was measured on it."""
+"""The properties of an NVIDIA GPU, and its clocks, power and times while a bundle was measured on it."""
 
 import msgspec
 
@@ -6,12 +6,12 @@ Percentiles = tuple[float | None, float | None, float | None]
 
 
 class GpuFigures(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """name, driver: as NVML tells them; None and () where it does not tell, or nothing ran long enough to see it.
+    """name, driver: as NVML reports them; None and () where it reports nothing, or nothing ran long enough to measure.
 
-    Read ten times a second while LoadGen ran: clock_mhz, of the multiprocessors, lowest and highest; power_w and
-    temperature_c, highest; throttled: why clocks were held down (NVML's clocks event reasons, idling left out).
-    Of single pictures, one after the other, by CUDA's events: compute_ms, what is computed; whole_ms, with the copies
-    to and from the GPU; 50th, 90th and 99th percentile of `timed` answers.
+    Sampled ten times a second while LoadGen ran: clock_mhz of the multiprocessors, lowest and highest; power_w and
+    temperature_c, highest; throttled: why clocks were reduced (NVML's clock event reasons except idling). Of single
+    images, one after the other, timed by CUDA events: compute_ms, the computation alone; whole_ms, with the copies to
+    and from the GPU; 50th, 90th and 99th percentile of `timed` inferences.
     """
 
     name: str

@@ -1,6 +1,6 @@
-"""What host and container say to each other in a duet: a line of JSON each.
+"""The messages between host and container in an interleaved A/B measurement (duet benchmarking): one JSON line each.
 
-Never stored, so it has no format number; a host passes over what a newer container tells besides.
+Never stored, so they have no format number; a host ignores fields that a newer container adds.
 """
 
 from typing import Literal
@@ -9,7 +9,7 @@ import msgspec
 
 from toolchain.records.fingerprint import Fingerprint
 
-THROUGHPUT_BATCH = 16  # pictures that one throughput query holds
+THROUGHPUT_BATCH = 16  # images per throughput query
 UNREADABLE_REQUEST = "not a turn"  # begins the error of a container that cannot read what it is asked
 WARMUP_CALLS = (
     3  # calls before each "latency" turn that do not count: the others have used the caches since the last one
@@ -17,11 +17,11 @@ WARMUP_CALLS = (
 
 
 class SliceRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What the host asks for: `queries` calls, one after the other ("latency"), or as many at once as keep the engine
-    busy, of 16 pictures each ("throughput"); or the held-out pictures, whatever `queries` ("pictures"). slower: each
-    call is lengthened by that share (0.05: 5 %) on purpose, by which `gate selftest` learns what the gate can see.
-    precision: empty for what this device serves, by the certificate on its volume, else by the build's choice.
-    pinned: the engine's threads stay on their cores, where it can do that; see Settings."""
+    """One slice of measurement: `queries` calls one after the other ("latency"), or of 16 images each and as many at
+    once as keep the engine busy ("throughput"); or the held-out images, whatever `queries` ("pictures"). slower: the
+    share by which each call is lengthened (0.05: 5 %), with which `gate selftest` finds what the gate can detect.
+    precision: empty for the one that this device serves (by the certificate on its volume, else the build's choice).
+    pinned: keep the engine's threads on their cores, where it supports that; see Settings."""
 
     precision: str
     queries: int
@@ -31,10 +31,10 @@ class SliceRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
 
 
 class SliceResult(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What the host gets, or why not. latencies_ms: in order; throughput_per_s: pictures; right: whether each held-out
-    picture is answered right, on what device and by how many threads; throttled_periods: of the cgroup, within this
-    slice; peak_memory_bytes: of the process so far; joules: of the device during a throughput slice, None where it does
-    not tell; precision: what was played, told with the pictures."""
+    """The result of a slice, or its `error`. latencies_ms: in order; throughput_per_s: images; right: whether each
+    held-out image was classified correctly; device, threads: sent with `right`; throttled_periods: of the cgroup within
+    this slice; peak_memory_bytes: of the process so far; joules: of the device during a throughput slice, None where
+    they cannot be read; precision: the measured one, sent with `right`."""
 
     latencies_ms: tuple[float, ...] = ()
     throughput_per_s: float | None = None

@@ -1,8 +1,8 @@
-"""The bundle's manifest: everything that a container, a gate or a person must know of a release.
+"""The bundle's manifest: everything that a container, a gate or a person must know about a release.
 
 Format history
 1  first (0.1.0)
-2  the precisions int8d and intNw; a step's sparsity; what a step promised and what was measured of it on the target
+2  the precisions int8d and intNw; a step's sparsity; its predicted and its measured speed-up on the target
 3  each candidate's accuracy on certify.npz; whether the device chooses among them (0.2.0)
 4  which GPUs a bundle needs (0.3.0)
 """
@@ -14,16 +14,16 @@ import msgspec
 from toolchain.records.tensors import Preprocessing, TensorSpec
 
 FORMAT = 4
-# fp16: weights stored at 16 bits, computed in fp32; int8: weights and activations, ranges known beforehand; int8d:
-# ranges found anew for each picture; intNw: weights alone, stored at N bits, computed in fp32 (weight-only)
+# fp16: weights stored at 16 bits, computed in fp32; int8: weights and activations, ranges fixed at build time; int8d:
+# ranges computed for each image; intNw: only weights, stored at N bits, computed in fp32 (weight-only)
 Precision = Literal["fp32", "fp16", "bf16", "int8", "int8d", "int8w", "int4w", "int2w", "int1w"]
 WEIGHT_BITS: dict[str, int] = {"int8w": 8, "int4w": 4, "int2w": 2, "int1w": 1}  # the weight-only ones
-STORED_BITS = "weight_bits"  # in Candidate.options: the width at which most weights lie on disk
+STORED_BITS = "weight_bits"  # in Candidate.options: the width at which most weights are stored
 FLOAT_LAYERS = "float_layers"  # in Candidate.options: how many layers were left in float to keep the accuracy
 
 
 class FileRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A file of the bundle, by its name inside it."""
+    """A file of the bundle; path: its name in the bundle."""
 
     path: str
     sha256: str
@@ -31,11 +31,11 @@ class FileRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Candidate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One way of running the model on the target: an artifact and what was measured with it on the build machine.
+    """One way of running the model on the target: an artifact and its measurements on the build machine.
 
-    Candidates may share files: an OpenVINO bf16 candidate is the fp32 file computed in bf16. `files[0]` is the one that
-    the engine opens. accuracy: share of the test part, 0..1; latency_ms: median, batch 1, on the build machine;
-    certify_accuracy: of certify.npz there, the figure that a device must reproduce.
+    Candidates may share files: an OpenVINO bf16 candidate is the fp32 file computed in bf16. The engine opens
+    `files[0]`. accuracy: of the test split, a share 0..1; latency_ms: median at batch 1; certify_accuracy: of
+    certify.npz, the figure that a device must reproduce.
     """
 
     precision: Precision
@@ -50,10 +50,10 @@ class Candidate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def storage(self) -> str:
-        """How what lies on disk differs from what is computed with; '' where it does not."""
+        """How the stored weights differ from those used in computation; '' where they do not."""
         bits = int(self.options.get(STORED_BITS, 0))
         if self.backend == "tensorrt":
-            return ""  # it computes in what it stores
+            return ""  # it computes in the type that it stores
         stored = {"fp16": 16, **WEIGHT_BITS}.get(self.precision)
         if stored is not None:
             return f"stored, not computed, at {_bits(bits or stored)}"
@@ -66,13 +66,14 @@ def _bits(count: int) -> str:
 
 
 class StepRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the model was after a compression step. size_bytes: its weights as fp32; macs: for one picture; sparsity:
-    the share of zeros among its layers' weights.
+    """The model after a compression step. size_bytes: its weights as fp32; macs: for one image; sparsity: the share of
+    zeros among its layers' weights.
 
-    The rest was measured by the target's engine on the build machine, in `precision`, all steps in turn in one run, and
-    is None where it was not: latency_ms of one picture; artifact_bytes on disk; memory_bytes, the peak of a process
-    that opens the artifact and answers; accuracy on the test part. The speed-ups are against the net as it came:
-    predicted by multiply-accumulates, bits and sparsity; and measured. verdict: whether the step pays, or why not.
+    The rest was measured with the target's engine on the build machine, in `precision`, all steps interleaved in one
+    run, and is None where it was not measured: latency_ms of one image; artifact_bytes on disk; memory_bytes, the peak
+    of a process that opens the artifact and runs it; accuracy on the test split. The speed-ups are relative to the
+    model before the first step: predicted from multiply-accumulates, bits and sparsity; and measured. verdict: whether
+    the step is worth its cost, or why not.
     """
 
     step: str
@@ -95,7 +96,7 @@ class StepRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Accuracy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Top-1, as shares 0..1 of `images` pictures of the part `part`; None where the data has no labelled test part."""
+    """Top-1 as shares 0..1 of the `images` images of the split `part`. floor: the lowest permitted."""
 
     part: str
     images: int
@@ -105,7 +106,7 @@ class Accuracy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class DataRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where the pictures came from, and which were used for what (indices into `<part>` of the source)."""
+    """Where the images came from, and which were used for what (indices into a split of the source)."""
 
     name: str
     source: str
@@ -117,7 +118,7 @@ class DataRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ParityRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How far `candidate` is from `reference` on the same `images` pictures."""
+    """How much the outputs of `candidate` differ from those of `reference` on the same `images` images."""
 
     reference: str
     candidate: str
@@ -133,9 +134,9 @@ class ParityRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Needs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a device must have: the container refuses to start elsewhere and says which is missing.
+    """What a device must have; elsewhere the container refuses to start and names what is missing.
 
-    gpu: whether it needs one of NVIDIA's; compute_capabilities: such as 86, one of which it must have; none: any.
+    gpu: whether it needs an NVIDIA GPU; compute_capabilities: such as 86, one of which the GPU must have; empty: any.
     """
 
     architecture: str = "x86_64"
@@ -145,16 +146,17 @@ class Needs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class GoldenTolerances(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How close the device must come to sample.npz's answers before it is ready, by precision: max |difference| over
-    max |expected|, and the share of pictures whose top-1 must agree."""
+    """How close the device must come to the outputs in sample.npz before it is ready, by precision: max |difference|
+    over max |expected|, and the share of images whose top-1 must agree."""
 
     relative: dict[str, float]
     top1_agreement: dict[str, float]
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is in a bundle (docs/concepts/bundle.md). `chosen` is the precision of the candidate that serves; choose:
-    whether a device may serve another that is above the floor, when that is faster there."""
+    """A release (docs/concepts/bundle.md). chosen: the precision of the candidate that serves; choose: whether a device
+    may serve another one above the accuracy threshold that is faster there; accuracy: None where the data has no
+    labelled test split."""
 
     name: str
     release: str
@@ -190,7 +192,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return next(candidate for candidate in self.candidates if candidate.precision == precision)
 
     def certified_accuracy(self, precision: str) -> float | None:
-        """The share of certify.npz that it got right on the build machine; older bundles tell the chosen one's only."""
+        """Accuracy on certify.npz on the build machine; older bundles record only the chosen precision's."""
         if precision == self.chosen and self.certify_accuracy is not None:
             return self.certify_accuracy
         return self.candidate(precision).certify_accuracy

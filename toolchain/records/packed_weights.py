@@ -1,10 +1,10 @@
-"""A model file whose integer weights lie at the smallest width that holds their values, unpacked in memory at load.
+"""A model file whose integer weights are stored at the smallest width that holds their values and unpacked at load.
 
-Weights of 4 bits take half a byte, of 1 bit an eighth; where most are zero, a bit says which are not and only those
-follow (Deep Compression's sparse form, Han et al. 2016, with a mask instead of run lengths). `entropy`: every part is
-xz-compressed besides, the place of that paper's Huffman stage. What comes out is what went in, byte for byte, so an
-engine computes with the very integers that it would have had unpacked: stored at N bits, not computed at N bits.
-Knows nothing of OpenVINO but that a graph may be two files, one of text and one of constants at known places.
+Weights of 4 bits take half a byte, of 1 bit an eighth; where most are zero, a mask marks the others and only those are
+stored (Deep Compression's sparse form, Han et al. 2016, with a mask instead of run lengths). `entropy`: every part is
+also xz-compressed, in place of that paper's Huffman stage. Unpacking restores every byte, so an engine computes with
+the same integers as without packing: stored at N bits, not computed at N bits. Knows nothing of OpenVINO except that a
+graph may be two files, one of text and one of constants at known places. Measured in docs/decisions/0012.
 
 Layout: MAGIC, length of the header (4 bytes, little endian), header (msgpack), then the parts in the header's order.
 """
@@ -20,18 +20,18 @@ from numpy.typing import NDArray
 from toolchain.errors import RecordError
 
 MAGIC = b"EDGEPACK1"
-WIDTHS = (1, 2, 4, 8)  # bits a code; none straddles a byte
-LEAST_BYTES = 64  # a smaller constant costs more to describe than packing saves
+WIDTHS = (1, 2, 4, 8)  # bits per code; no code crosses a byte boundary
+LEAST_BYTES = 64  # the description of a smaller constant costs more than packing saves
 XZ = lzma.PRESET_DEFAULT
 
 Bytes = NDArray[np.uint8]
-Place = tuple[int, int]
+Extent = tuple[int, int]
 
 
-class Region(msgspec.Struct, frozen=True, array_like=True):
-    """One constant of bytes at `offset` of the constants' file: code i stands for the byte values[i], at `bits` each.
+class PackedRegion(msgspec.Struct, frozen=True, array_like=True):
+    """One constant of `size` bytes at `offset` of the constants file: code i, of `bits` bits, means the byte values[i].
 
-    sparse: only those that are not zero have a code, and a mask of one bit each says which they are.
+    sparse: only nonzero bytes have a code, and a mask of one bit per byte marks them.
     """
 
     offset: int
@@ -42,43 +42,43 @@ class Region(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Header(msgspec.Struct, frozen=True):
-    """constants_size: bytes of the constants unpacked; parts: stored and unpacked bytes of text, rest, masks, codes."""
+    """constants_size: unpacked bytes of the constants; parts: stored and unpacked bytes of text, rest, masks, codes."""
 
     constants_size: int
-    regions: tuple[Region, ...]
-    parts: tuple[Place, ...]
+    regions: tuple[PackedRegion, ...]
+    parts: tuple[Extent, ...]
     entropy: bool
 
 
 class Unpacked(NamedTuple):
-    """text: the graph; constants: uint8 [bytes], what it refers to by offset."""
+    """text: the graph; constants: uint8 [bytes], which the graph refers to by offset."""
 
     text: bytes
     constants: Bytes
 
 
-def packed(text: bytes, constants: Bytes, integers: Iterable[Place], entropy: bool) -> bytes:
-    """The file's content. integers: (offset, size) of the constants that hold one integer a byte; none overlaps."""
-    regions = [_region(constants, place) for place in sorted(set(integers)) if place[1] >= LEAST_BYTES]
-    regions = [one for one in regions if one.sparse or one.bits < 8]
+def pack(text: bytes, constants: Bytes, integers: Iterable[Extent], entropy: bool) -> bytes:
+    """The file's content. integers: (offset, size) of the constants with one integer per byte, not overlapping."""
+    regions = [_region(constants, extent) for extent in sorted(set(integers)) if extent[1] >= LEAST_BYTES]
+    regions = [region for region in regions if region.sparse or region.bits < 8]
     masks, codes = [], []
     for region in regions:
-        taken = constants[region.offset : region.offset + region.size]
+        data = constants[region.offset : region.offset + region.size]
         if region.sparse:
-            masks.append(np.packbits(taken != 0))
-            taken = taken[taken != 0]
-        codes.append(_codes(taken, region))
+            masks.append(np.packbits(data != 0))
+            data = data[data != 0]
+        codes.append(_codes(data, region))
     rest = constants[_outside(len(constants), regions)]
-    raw = [part.tobytes() for part in (rest, _joined(masks), _joined(codes))]
-    # text is small beside any weights, and is a twentieth of itself when compressed: always
-    stored = [lzma.compress(text, preset=XZ), *(lzma.compress(one, preset=XZ) if entropy else one for one in raw)]
+    raw = [part.tobytes() for part in (rest, _concatenate(masks), _concatenate(codes))]
+    # the text is small next to the weights and compresses to a twentieth, so it is always compressed
+    stored = [lzma.compress(text, preset=XZ), *(lzma.compress(part, preset=XZ) if entropy else part for part in raw)]
     sizes = tuple((len(after), len(before)) for after, before in zip(stored, [text, *raw], strict=True))
     header = msgspec.msgpack.encode(Header(len(constants), tuple(regions), sizes, entropy))
     return b"".join((MAGIC, len(header).to_bytes(4, "little"), header, *stored))
 
 
-def unpacked(content: bytes, name: str) -> Unpacked:
-    """What went into packed(); RecordError, with the file's `name`, for anything else."""
+def unpack(content: bytes, name: str) -> Unpacked:
+    """The text and constants that pack() was given; RecordError with the file's `name` for any other content."""
     if not content.startswith(MAGIC):
         raise RecordError(f"{name}: not a packed model (it does not start with {MAGIC.decode()}); build it again")
     try:
@@ -95,42 +95,42 @@ def unpacked(content: bytes, name: str) -> Unpacked:
 def stored_bits(content: bytes) -> int:
     """The width at which most of the packed file's integers are stored; 8 where none is narrower."""
     header, _ = _header(content)
-    counts = {bits: sum(one.size for one in header.regions if one.bits == bits) for bits in WIDTHS}
+    counts = {bits: sum(region.size for region in header.regions if region.bits == bits) for bits in WIDTHS}
     return max(WIDTHS, key=lambda bits: counts[bits]) if header.regions else 8
 
 
-def _region(constants: Bytes, place: Place) -> Region:
-    offset, size = place
-    taken = constants[offset : offset + size]
-    values = np.flatnonzero(np.bincount(taken, minlength=256)).astype(np.uint8)
+def _region(constants: Bytes, extent: Extent) -> PackedRegion:
+    offset, size = extent
+    data = constants[offset : offset + size]
+    values = np.flatnonzero(np.bincount(data, minlength=256)).astype(np.uint8)
     others = values[values != 0]
     bits, fewer = _width(len(values)), _width(len(others))
-    nonzero = int(np.count_nonzero(taken))
+    nonzero = int(np.count_nonzero(data))
     if nonzero * fewer + size < size * bits:
-        return Region(offset, size, fewer, others.tobytes() if fewer < 8 else b"", sparse=True)
-    return Region(offset, size, bits, values.tobytes() if bits < 8 else b"", sparse=False)
+        return PackedRegion(offset, size, fewer, others.tobytes() if fewer < 8 else b"", sparse=True)
+    return PackedRegion(offset, size, bits, values.tobytes() if bits < 8 else b"", sparse=False)
 
 
 def _width(values: int) -> int:
     return next(bits for bits in WIDTHS if 1 << bits >= values)
 
 
-def _codes(taken: Bytes, region: Region) -> Bytes:
-    """The codes of `taken`, as many to a byte as fit, the first in the highest bits."""
+def _codes(data: Bytes, region: PackedRegion) -> Bytes:
+    """The codes of `data`, as many per byte as fit, the first in the highest bits."""
     if region.bits == 8:
-        return taken
+        return data
     each = 8 // region.bits
     code_of = np.zeros(256, np.uint8)
     code_of[np.frombuffer(region.values, np.uint8)] = np.arange(len(region.values))
-    codes = code_of[taken]
+    codes = code_of[data]
     rows = np.concatenate([codes, np.zeros(-len(codes) % each, np.uint8)]).reshape(-1, each)
     joined: Bytes = np.bitwise_or.reduce(rows << _shifts(region.bits), axis=1).astype(np.uint8)
     return joined
 
 
-def _fill(constants: Bytes, regions: Sequence[Region], masks: Bytes, codes: Bytes) -> None:
+def _fill(constants: Bytes, regions: Sequence[PackedRegion], masks: Bytes, codes: Bytes) -> None:
     for region in regions:
-        taken = constants[region.offset : region.offset + region.size]
+        data = constants[region.offset : region.offset + region.size]
         count = region.size
         if region.sparse:
             mask = np.unpackbits(masks[: -(-region.size // 8)], count=region.size).astype(bool)
@@ -139,12 +139,12 @@ def _fill(constants: Bytes, regions: Sequence[Region], masks: Bytes, codes: Byte
         values = _values(codes[:length], region)[:count]
         codes = codes[length:]
         if region.sparse:
-            taken[mask] = values
+            data[mask] = values
         else:
-            taken[:] = values
+            data[:] = values
 
 
-def _values(codes: Bytes, region: Region) -> Bytes:
+def _values(codes: Bytes, region: PackedRegion) -> Bytes:
     if region.bits == 8:
         return codes
     spread = (codes[:, None] >> _shifts(region.bits)) & ((1 << region.bits) - 1)
@@ -156,20 +156,20 @@ def _shifts(bits: int) -> Bytes:
     return np.arange(8 - bits, -1, -bits, dtype=np.uint8)
 
 
-def _outside(size: int, regions: Sequence[Region]) -> NDArray[np.bool_]:
-    """Which bytes are in no region."""
+def _outside(size: int, regions: Sequence[PackedRegion]) -> NDArray[np.bool_]:
+    """A mask of the bytes that are in no region."""
     outside = np.ones(size, bool)
     for region in regions:
         outside[region.offset : region.offset + region.size] = False
     return outside
 
 
-def _joined(parts: Sequence[Bytes]) -> Bytes:
+def _concatenate(parts: Sequence[Bytes]) -> Bytes:
     return np.concatenate(parts) if parts else np.zeros(0, np.uint8)
 
 
 def _header(content: bytes) -> tuple[Header, int]:
-    """The header, and where the parts begin."""
+    """The header, and the offset of the first part."""
     start = len(MAGIC) + 4
     length = int.from_bytes(content[len(MAGIC) : start], "little")
     return msgspec.msgpack.decode(content[start : start + length], type=Header), start + length

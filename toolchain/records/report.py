@@ -1,8 +1,8 @@
-"""A benchmark's report: every raw latency is kept, percentiles are computed when asked.
+"""A benchmark's report: it keeps every raw latency; percentiles are computed on request.
 
 Format history
 1  first (0.1.0)
-2  the fingerprint tells microcode, NUMA nodes, cpuset, turbo and clock (0.2.0)
+2  the fingerprint records microcode, NUMA nodes, cpuset, turbo and clock (0.2.0)
 3  what the GPU was and did; energy (0.3.0)
 """
 
@@ -16,12 +16,12 @@ from toolchain.records.gpu import GpuFigures, Percentiles
 
 FORMAT = 3
 
-# MLPerf inference rules: queries that a percentile needs at 99 % confidence and a twentieth of its tail as margin.
+# MLPerf inference rules: queries that a percentile needs at 99 % confidence with a twentieth of its tail as margin.
 SAMPLES_FOR = {50.0: 8, 90.0: 64, 99.0: 662, 99.9: 6636}
 
 
 def percentile(latencies: Sequence[float], percent: float) -> float | None:
-    """The nearest-rank percentile; None where there are too few samples to speak of it."""
+    """The nearest-rank percentile; None where there are too few samples for it."""
     if len(latencies) < SAMPLES_FOR[percent]:
         return None
     ordered = sorted(latencies)
@@ -34,7 +34,7 @@ def percentiles(latencies: Sequence[float]) -> Percentiles:
 
 
 class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An MLPerf LoadGen scenario. latencies_ms: one a query, in order; throughput_per_s: pictures a second."""
+    """An MLPerf LoadGen scenario. latencies_ms: one per query, in order; throughput_per_s: images per second."""
 
     scenario: str
     latencies_ms: tuple[float, ...]
@@ -48,15 +48,15 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class InterleavedLatencies(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Contestants measured in turn, in one run: latencies_ms[contestant][round] are one slice's latencies."""
+    """Variants measured in turn in one run: latencies_ms[variant][round] are the latencies of one slice."""
 
     threads: int
     latencies_ms: dict[str, tuple[tuple[float, ...], ...]]
 
 
 class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a container measured of itself. cold_start_s: container start to first answer, told by the host; gpu: None
-    for a bundle that runs on the CPU; joules_per_picture, energy: as in a certificate."""
+    """A container's measurements of itself. cold_start_s: from container start to the first output, measured by the
+    host; gpu: None for a bundle that runs on the CPU; joules_per_picture, energy: as in a certificate."""
 
     bundle: str
     name: str

@@ -1,4 +1,4 @@
-"""What an image says of itself on a machine that need not be able to run it.
+"""An image's check of its own bundle, on a machine that need not be able to run it.
 
 Format history
 1  first (0.3.0)
@@ -12,8 +12,7 @@ FORMAT = 1
 
 
 class SelfCheck(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """not_run: what this machine lacks, so that no engine was opened; '' where the engines answered the golden
-    samples."""
+    """not_run: what this machine lacks, so that no engine was opened; '' where the engines ran the golden samples."""
 
     bundle: str
     name: str

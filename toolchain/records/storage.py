@@ -1,4 +1,4 @@
-"""Records on disk: written whole or not at all, read strictly.
+"""Records on disk: written completely or not at all, and read strictly.
 
 Knows nothing of what a record means.
 """
@@ -18,7 +18,7 @@ from toolchain.errors import RecordError, UsageError
 
 
 class Numbered(Protocol):
-    """A record that carries the number of its format."""
+    """A record with a format number."""
 
     @property
     def format(self) -> int: ...
@@ -37,13 +37,13 @@ def digest_of(path: Path) -> str:
 
 
 def check_output_path(out: Path, flag: str = "--out") -> None:
-    """Before long work whose result goes there: UsageError."""
+    """UsageError, before long work, when its result could not be written to `out`."""
     if out.is_dir() or not out.absolute().parent.is_dir():
-        raise UsageError(f"{flag}={out}: expected a file in a folder that is there")
+        raise UsageError(f"{flag}={out}: expected a file in an existing folder")
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write to a temporary name beside `path`, then rename: a reader sees the old file or the new one, never half."""
+    """Write a temporary file next to `path` and rename it: a reader sees the old content or the new, never a mix."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -60,7 +60,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """An empty file beside `path` that takes its place when the block ends well, else vanishes."""
+    """An empty file next to `path` that replaces it when the block succeeds, and is removed otherwise."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(handle)
@@ -74,7 +74,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(folder: Path) -> Iterator[Path]:
-    """A temporary folder beside `folder` that takes its place when the block ends well, else vanishes."""
+    """A temporary folder next to `folder` that replaces it when the block succeeds, and is removed otherwise."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     temporary.chmod(0o755)
@@ -93,14 +93,14 @@ def encode_record(record: object) -> bytes:
 
 
 def decode_record(content: bytes, kind: type[RecordT], place: str, newest: int) -> RecordT:
-    """Read a record; RecordError names `place` and what does not fit. `newest` is the highest format known here."""
+    """Read a record; RecordError names `place` and the mismatch. newest: the highest format that is known here."""
     try:
         number = msgspec.json.decode(content, type=dict[str, object]).get("format")
     except msgspec.MsgspecError as error:
         raise RecordError(f"{place}: not a {kind.__name__} in JSON: {error}") from error
     if not isinstance(number, int) or not 1 <= number <= newest:
         raise RecordError(
-            f"{place}: {kind.__name__} format {number!r}, this toolchain reads 1 to {newest}; update the toolchain"
+            f"{place}: {kind.__name__} format {number!r}; this toolchain reads 1 to {newest}; update the toolchain"
         )
     try:
         return msgspec.json.decode(content, type=kind)
@@ -109,7 +109,7 @@ def decode_record(content: bytes, kind: type[RecordT], place: str, newest: int) 
 
 
 def read_record(path: Path, kind: type[RecordT], newest: int) -> RecordT:
-    """The record in `path`."""
+    """The record in `path`; RecordError as in decode_record, and when the file cannot be read."""
     try:
         content = path.read_bytes()
     except OSError as error:

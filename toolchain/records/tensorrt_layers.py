@@ -1,4 +1,4 @@
-"""What a TensorRT builder made of a graph, layer by layer (audit.json in a bundle), and what a device is to build.
+"""The layers that TensorRT built from a graph (audit-*.json in a bundle), and what a device needs to build a plan.
 
 Format history
 1  first (0.3.0)
@@ -15,9 +15,9 @@ SHOWN = 5
 
 
 class InspectedLayer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A layer of the engine. kind: TensorRT's word; onnx: the nodes that went into it; computes: type of its first
-    input; writes: of its first output; weight_bytes: its constants; activation_bytes: what it writes for one picture.
-    """
+    """A layer of the engine. kind: TensorRT's name for it; onnx: the nodes fused into it; computes: type of its first
+    input; writes: type of its first output; weight_bytes: of its constants; activation_bytes: of its output for one
+    image."""
 
     name: str
     kind: str
@@ -29,8 +29,8 @@ class InspectedLayer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class LayerInspection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """source: "builder" (its log, ahead of time) or "device" (the inspector). convolutions: the type that each is
-    computed in, by ONNX node; kernels: layers that the GPU runs."""
+    """source: "builder" (from its log, ahead of time) or "device" (from TensorRT's inspector). convolutions: the type
+    that each is computed in, by ONNX node; kernels: the number of layers that the GPU runs."""
 
     engine: str
     precision: str
@@ -45,8 +45,8 @@ class LayerInspection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class PlanSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a device needs to know to build a plan of the graph beside it. convolutions: how many weights each has, by
-    node; in_float: those that the recipe leaves in float."""
+    """What a device needs to build a plan from the graph next to it. convolutions: the number of weights of each, by
+    node; in_float: those that the recipe keeps in float."""
 
     precision: str
     batches: tuple[int, ...]
@@ -55,19 +55,19 @@ class PlanSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     format: int = FORMAT
 
 
-def float_convolutions(convolutions: Mapping[str, str], meant: Collection[str] = ()) -> tuple[int, str]:
-    """How many of the convolutions (type by name) are not Int8 and not `meant` to be float, and the first of them."""
-    left = [f"{name} ({kind})" for name, kind in convolutions.items() if kind != "Int8" and name not in meant]
-    more = f" and {len(left) - SHOWN} more" if len(left) > SHOWN else ""
-    return len(left), ", ".join(left[:SHOWN]) + more
+def float_convolutions(convolutions: Mapping[str, str], intended: Collection[str] = ()) -> tuple[int, str]:
+    """The number of convolutions (type by name) that are neither Int8 nor `intended` to be float, and the first few."""
+    floats = [f"{name} ({kind})" for name, kind in convolutions.items() if kind != "Int8" and name not in intended]
+    more = f" and {len(floats) - SHOWN} more" if len(floats) > SHOWN else ""
+    return len(floats), ", ".join(floats[:SHOWN]) + more
 
 
-def require_int8_convolutions(audit: LayerInspection, meant: Collection[str] = ()) -> None:
-    """BackendError that names the convolutions that an int8 engine computes in float and that are not `meant` to be."""
-    count, told = float_convolutions(audit.convolutions, meant)
-    if audit.precision == "int8" and count:
+def require_int8_convolutions(inspection: LayerInspection, intended: Collection[str] = ()) -> None:
+    """BackendError that names the convolutions of an int8 engine that run in float and are not `intended` to."""
+    count, names = float_convolutions(inspection.convolutions, intended)
+    if inspection.precision == "int8" and count:
         raise BackendError(
-            f"int8 was asked for and TensorRT computes {count} of {len(audit.convolutions)} convolutions in float: "
-            f"{told}; its int8 needs 16 channels or more, in multiples of 8: prune to those, name the layers in "
-            "quantize's `ignore`, or build fp16"
+            f"int8 was requested, but TensorRT computes {count} of {len(inspection.convolutions)} convolutions in "
+            f"float: {names}; its int8 needs at least 16 channels, in multiples of 8: prune to such widths, list the "
+            "layers in quantize's `ignore`, or build fp16"
         )

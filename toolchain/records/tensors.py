@@ -1,4 +1,4 @@
-"""The shape and type of what goes into a model and comes out of it, and of how a picture becomes that."""
+"""Shapes and types of a model's inputs and outputs, and the preprocessing from an image to an input."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -15,7 +15,7 @@ DType = Literal["uint8", "int8", "int16", "int32", "int64", "float16", "float32"
 
 
 class TensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A named tensor; None in `shape` is a free axis (the batch)."""
+    """A named tensor; None in `shape` is a dynamic axis (the batch)."""
 
     name: str
     dtype: DType
@@ -34,7 +34,7 @@ class TensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def check_feeds(specs: Sequence[TensorSpec], feeds: Feeds) -> None:
-    """RequestError that names the tensor, what was expected and what was found."""
+    """RequestError that names the tensor, what was expected and what was received."""
     for spec in specs:
         if spec.name not in feeds:
             got = ", ".join(feeds) or "no inputs"
@@ -48,11 +48,11 @@ def check_feeds(specs: Sequence[TensorSpec], feeds: Feeds) -> None:
 
 
 class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """From a picture to the network's input; one meaning for training, calibration, the graph and the server.
+    """From an image to the model's input, with the same meaning in training, calibration, the graph and the server.
 
-    A picture is decoded, converted to `channels` (3: RGB, 1: grey), resized so that it covers `resize` (shorter side,
-    pixels; None: stretched to height x width when the size differs) and centre-cropped to uint8 [height, width,
-    channels]. The rest is in the ONNX graph: channel order, (x / 255 - mean) / std, NHWC -> NCHW.
+    An image is decoded, converted to `channels` (3: RGB, 1: grey), resized so that its shorter side is `resize` pixels
+    (None: stretched to height x width if the size differs) and centre-cropped to uint8 [height, width, channels]. The
+    rest is in the ONNX graph: channel order, (x / 255 - mean) / std, NHWC -> NCHW.
     """
 
     height: int
@@ -65,7 +65,7 @@ class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     filter: Literal["bilinear", "bicubic"] = "bilinear"
 
     def __post_init__(self) -> None:
-        """ValueError (read from a file: the reader's own error, with the place) for numbers that no graph can have."""
+        """ValueError for numbers that no graph can have; a reader of a file adds the place."""
         for name, size in (("height", self.height), ("width", self.width), ("resize", self.resize)):
             if size is not None and size < 1:
                 raise ValueError(f"{name} = {size}; expected at least 1 pixel")
@@ -73,12 +73,12 @@ class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(f"channels = {self.channels}; expected 3 (RGB) or 1 (grey)")
         for name, values in (("mean", self.mean), ("std", self.std)):
             if len(values) not in (1, self.channels):
-                expected = "1" if self.channels == 1 else "1, or 3, one a channel"
+                expected = "1" if self.channels == 1 else "1, or 3 (one per channel)"
                 raise ValueError(f"{name} has {len(values)} values; expected {expected}")
         if not all(value > 0 for value in self.std):
             raise ValueError(f"std = {list(self.std)}; expected values above zero")
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Height, width, channels: one picture as the bundle takes it."""
+        """Height, width, channels of one input image."""
         return self.height, self.width, self.channels

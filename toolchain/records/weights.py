@@ -1,6 +1,6 @@
-"""What a .safetensors file of ours says of itself: where its net came from, what was done to it, how its layers differ.
+"""The record inside a .safetensors file of `toolchain weights`: the model's source, its steps, and how it differs.
 
-Reads the file's header alone, as the format defines it (eight bytes of length, then JSON), without the library; knows
+Reads only the file's header, as the format defines it (eight bytes of length, then JSON), without the library; knows
 nothing of tensors. The record is one JSON document under KEY in the header's metadata, whose values are plain strings.
 
 Format history
@@ -30,7 +30,7 @@ Bits = Annotated[int, msgspec.Meta(ge=1, le=16)]
 
 
 class QatSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What quantization-aware training put into a net: as the step's options of the same names, learned_scales being
+    """What quantization-aware training added to a model, named like the step's options; learned_scales: whether
     scales = "learned"."""
 
     weight_bits: Bits
@@ -41,9 +41,9 @@ class QatSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Structure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How a net differs from what its source builds. layers: sizes of the layers that are narrower; tensors: shapes of
-    parameters and buffers that are; identity: modules that pass their input on; absent: modules that are gone; learned:
-    after all that, quantization-aware training; sparse: parameters whose zeros stay zeros."""
+    """How a model differs from the one that its source builds. layers: sizes of the narrowed layers; tensors: shapes of
+    the narrowed parameters and buffers; identity: modules replaced by the identity; absent: removed modules; learned:
+    quantization-aware training, applied after all that; sparse: parameters whose zeros stay zeros."""
 
     layers: Annotated[dict[Name, LayerSizes], msgspec.Meta(max_length=10_000)] = {}
     tensors: Annotated[dict[Name, Sizes], msgspec.Meta(max_length=40_000)] = {}
@@ -54,15 +54,15 @@ class Structure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class AppliedStep(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A step that was applied, with its options as the recipe gave them and the defaults."""
+    """An applied step with its options, those of the recipe and the defaults."""
 
     step: Name
     options: dict[str, object]
 
 
 class Weights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """source and options: the recipe's [model], relative paths as there; classes: how wide the source's head was built;
-    accuracy: top-1 of fp32 torch on the data's `images` test pictures, a share 0..1, None where there are none."""
+    """source and options: the recipe's [model], with its relative paths; classes: the width of the source's head;
+    accuracy: top-1 of fp32 torch on the `images` test images of the data, a share 0..1, None where there are none."""
 
     source: str
     options: dict[str, bool | int | float | str]
@@ -91,27 +91,27 @@ def read_metadata(path: Path) -> dict[str, str]:
     with path.open("rb") as file:
         length = int.from_bytes(file.read(LENGTH_BYTES), "little")
         if not 2 <= length <= min(LARGEST_HEADER, path.stat().st_size):
-            raise RecordError(f"{path}: not a whole .safetensors file; copy it again")
+            raise RecordError(f"{path}: not a complete .safetensors file; copy it again")
         content = file.read(length)
     try:
         return msgspec.json.decode(content, type=_Header).metadata
     except msgspec.MsgspecError as error:
-        raise RecordError(f"{path}: not a whole .safetensors file ({error}); copy it again") from error
+        raise RecordError(f"{path}: not a complete .safetensors file ({error}); copy it again") from error
 
 
 def read_weights(path: Path) -> Weights | None:
-    """What `path` says of itself; None for a file that is not of `toolchain weights`. RecordError when it is not a
-    .safetensors file, is of a format that is not known here, or says what it cannot mean."""
+    """The record in `path`; None for a file that `toolchain weights` did not write. RecordError when it is not a
+    .safetensors file, or its record has an unknown format or an invalid value."""
     text = read_metadata(path).get(KEY)
     return None if text is None else decode_record(text.encode(), Weights, str(path), FORMAT)
 
 
 def require_weights(path: Path) -> Weights:
-    """As read_weights; RecordError too for a file that is not there, and for one that is not of `toolchain weights`."""
+    """As read_weights; RecordError also for a missing file and for one that `toolchain weights` did not write."""
     try:
-        found = read_weights(path)
+        record = read_weights(path)
     except OSError as error:
         raise RecordError(f"{path}: cannot be read ({error.strerror}); expected a .safetensors file") from error
-    if found is None:
-        raise RecordError(f"{path}: says nothing of itself; expected a file that `toolchain weights` wrote")
-    return found
+    if record is None:
+        raise RecordError(f"{path}: contains no record; expected a file written by `toolchain weights`")
+    return record

@@ -28,7 +28,7 @@ from deploy.runtime.device.probe import cpu_isa, cpu_model
 from deploy.runtime.engines import CLOSED, OnResult, Settings
 from toolchain.errors import DeviceError, RecordError
 from toolchain.records.manifest import Candidate
-from toolchain.records.packed_weights import unpacked
+from toolchain.records.packed_weights import unpack
 from toolchain.records.tensors import Array, Feeds, TensorSpec
 
 # what the layers that are not int8 are computed in; weights stored at 16, 8, 4, 2 or 1 bits are widened beforehand
@@ -223,7 +223,7 @@ def read_graph(core: Any, model: Path) -> Any:
     """The graph in `model`: an IR's text, its constants beside it, or both packed in one file (unpacked in memory)."""
     if model.suffix != PACKED:
         return core.read_model(model)
-    text, constants = unpacked(model.read_bytes(), model.name)
+    text, constants = unpack(model.read_bytes(), model.name)
     return core.read_model(text, _openvino().Tensor(constants))
 
 

@@ -162,7 +162,7 @@ def test_what_keeps_it_from_starting_is_one_line(tmp_path: Path) -> None:
     assert "sparc" in line
     code, line = failed("serve", "--bundle", tmp_path / "nothing")
     assert code == 1
-    assert "no bundle here" in line
+    assert "not a bundle" in line
     with serving(bundle) as server:
         code, line = failed("serve", "--bundle", bundle, "--port", server.port, "--host", "127.0.0.1")
     assert code == 1
@@ -173,7 +173,7 @@ def test_what_keeps_it_from_starting_is_one_line(tmp_path: Path) -> None:
     (bundle / "model.null.json").write_bytes(b"{}")
     code, line = failed("serve", "--bundle", bundle)
     assert code == 1
-    assert "model.null.json: changed since the bundle was made" in line
+    assert "model.null.json: changed since the bundle was written" in line
 
 
 @pytest.mark.parametrize(
