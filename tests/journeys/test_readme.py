@@ -28,7 +28,8 @@ STARTED = ("edge-cifar10-resnet20", "edge-grey28")
 
 def run(command: str) -> None:
     words = [*command.split(), *RUN_BY_A_TEST[command]]
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "TOOLCHAIN"))}
+    done = subprocess.run(words, cwd=ROOT, env=inherited, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
 
 
