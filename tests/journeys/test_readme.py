@@ -22,7 +22,10 @@ RUN_BY_A_TEST: dict[str, tuple[str, ...]] = {
     "make bench-ship": ("QUICK=1",),
     "make bench-compress QUICK=1": (),
 }
-HOURS = [command for command in RUN_BY_A_TEST if command.startswith("make bench-")]
+OWN = [command for command in RUN_BY_A_TEST if "examples/own_model" in command]  # in this order
+QUICK = ["make test", "make docs"]
+# with a training set to fetch, or hours of measuring
+LONG = [command for command in RUN_BY_A_TEST if command not in (*OWN, *QUICK)]
 STARTED = ("edge-cifar10-resnet20", "edge-grey28")
 
 
@@ -44,15 +47,20 @@ def tidy(engine: DockerClient) -> Iterator[None]:
             yield
 
 
-@pytest.mark.timeout(1800)
-@pytest.mark.parametrize("command", [one for one in RUN_BY_A_TEST if one not in HOURS])
 @pytest.mark.usefixtures("tidy")
+def test_the_example_of_ones_own_model_is_deployed() -> None:
+    for command in OWN:
+        run(command)
+
+
+@pytest.mark.parametrize("command", QUICK)
 def test_a_command_of_the_readme_does_what_it_says(command: str) -> None:
     run(command)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.timeout(6 * 3600)
-@pytest.mark.skipif("TEST_ALL" not in os.environ, reason="takes up to hours; set TEST_ALL=1")
-@pytest.mark.parametrize("command", HOURS)
-def test_a_benchmark_of_the_readme_holds(command: str) -> None:
+@pytest.mark.parametrize("command", LONG)
+@pytest.mark.usefixtures("tidy")
+def test_a_long_command_of_the_readme_does_what_it_says(command: str) -> None:
     run(command)
