@@ -96,6 +96,10 @@ docs-serve: $(STAMP)  ## the site at http://127.0.0.1:8000, built again whenever
 docs-reference: $(STAMP)  ## write the pages of docs/reference again, from the code
 	@.venv/bin/python -m docs.generate
 
+grpc-descriptors: $(STAMP)  ## compile deploy/runtime/grpc/inference.proto again; grpcio-tools runs outside the environment: it pins an older protobuf
+	@$(UV) tool run --from grpcio-tools python -m grpc_tools.protoc --proto_path=deploy/runtime/grpc \
+	    --descriptor_set_out=deploy/runtime/grpc/inference.binpb inference.proto
+
 lock: $(STAMP)  ## write requirements/*.txt again from *.in; LOCKFLAGS=--upgrade for newer versions
 	@$(COMPILE) $(LOCKFLAGS) requirements/uv.in -o requirements/uv.txt
 	@$(COMPILE) $(LOCKFLAGS) requirements/pip.in -o requirements/pip.txt
@@ -115,4 +119,4 @@ clean:  ## remove what can be made again, except .venv and data: caches, bundles
 
 # Both halves of set-up call apt-get, which takes one caller at a time: no -j.
 .NOTPARALLEL:
-.PHONY: help deploy-cpu deploy-gpu gate setup engine test test-all test-fast check bench-house bench-main bench-compress bench-gate bench-ship bench-serving soak scan bench-tensorrt test-gpu bench-a6000 lock clean docs docs-serve docs-reference
+.PHONY: help deploy-cpu deploy-gpu gate setup engine test test-all test-fast check bench-house bench-main bench-compress bench-gate bench-ship bench-serving soak scan bench-tensorrt test-gpu bench-a6000 lock clean docs docs-serve docs-reference grpc-descriptors

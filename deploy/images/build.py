@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 
 ROOT = Path(__file__).parents[2]
 INSTALLER_LOCK = ROOT / "requirements" / "pip.txt"
-SUFFIXES = (".py", ".html", ".css", ".js")  # our code, and the files of the web page
+SUFFIXES = (".py", ".binpb", ".html", ".css", ".js")  # our code, and the files of the web page
 APP = ("deploy/__init__.py", "deploy/runtime", "toolchain/__init__.py", "toolchain/errors.py", "toolchain/records")
 TIMELESS = ("--build-arg=SOURCE_DATE_EPOCH=0",)  # newer builders also date the image by it
 TAG = re.compile(r"[^a-z0-9_.-]+")

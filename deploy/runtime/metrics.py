@@ -1,15 +1,15 @@
-"""What the server counts, as Prometheus text (prometheus.io/docs/instrumenting/exposition_formats, 0.0.4).
+"""What the server counts, and metric families as plain values; http/prometheus.py formats them.
 
-Counts are changed on the event loop's thread only, so they need no locks. Knows nothing of HTTP.
+Counters change on the event loop's thread only, so they need no locks. Knows nothing of HTTP, and imports no Prometheus
+library: what is counted here costs a request next to nothing.
 """
 
-import os
-import resource
 import time
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate
+from typing import Literal, NamedTuple
 
 STAGES = ("parse", "decode", "queue", "infer", "encode")
 # From a tensor parsed in microseconds to a batch on a slow core.
@@ -28,21 +28,38 @@ class Histogram:
         self.counts[bisect_left(self.bounds, value)] += 1
         self.sum += value
 
-    def lines(self, name: str, labels: Mapping[str, str]) -> Iterable[str]:
-        running = 0
-        for bound, count in zip((*self.bounds, float("inf")), self.counts, strict=True):
-            running += count
-            le = "+Inf" if bound == float("inf") else f"{bound:g}"
-            yield sample(f"{name}_bucket", running, **labels, le=le)
-        yield sample(f"{name}_sum", self.sum, **labels)
-        yield sample(f"{name}_count", running, **labels)
+    def buckets(self) -> list[tuple[str, int]]:
+        """(upper bound, observations up to it), as Prometheus has them."""
+        bounds = (*(f"{bound:g}" for bound in self.bounds), "+Inf")
+        return list(zip(bounds, accumulate(self.counts), strict=True))
+
+
+class Family(NamedTuple):
+    """A metric family; samples: labels and value of each, all with the same label names."""
+
+    name: str
+    kind: Literal["counter", "gauge"]
+    help: str
+    samples: Sequence[tuple[Mapping[str, str], float]]
+
+
+class HistogramFamily(NamedTuple):
+    """A family of histograms; samples: labels and histogram of each."""
+
+    name: str
+    help: str
+    samples: Sequence[tuple[Mapping[str, str], Histogram]]
+
+
+def gauge(name: str, help_: str, value: float) -> Family:
+    return Family(name, "gauge", help_, [({}, value)])
 
 
 class Metrics:
     """Everything that is counted while serving."""
 
     def __init__(self) -> None:
-        self.requests: Counter[tuple[str, str]] = Counter()  # (endpoint, HTTP status)
+        self.requests: Counter[tuple[str, str, str]] = Counter()  # (protocol, endpoint, status)
         self.rejections: Counter[str] = Counter()  # by reason
         self.images = 0
         self.failures, self.failed_s = 0, 0.0  # inference requests without an answer, and the seconds spent on them
@@ -62,7 +79,7 @@ class Metrics:
             self.flush()
 
     def flush(self) -> None:
-        """To be called before anything is read."""
+        """Must be called before anything is read."""
         for rows, call_rows, stages, seconds in self._pending:
             self.images += rows
             if call_rows:
@@ -72,96 +89,43 @@ class Metrics:
             self.infer_requests.observe(seconds)
         self._pending.clear()
 
-
-def sample(name: str, value: float, **labels: str) -> str:
-    """One line; a label's value may hold anything."""
-    inside = ",".join(f'{key}="{_escaped(text)}"' for key, text in labels.items())
-    number = str(value) if isinstance(value, int) else f"{value:.12g}"
-    return f"{name}{{{inside}}} {number}" if inside else f"{name} {number}"
-
-
-def _escaped(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-
-
-def family(name: str, kind: str, words: str, lines: Iterable[str]) -> str:
-    return "\n".join([f"# HELP {name} {words}", f"# TYPE {name} {kind}", *lines, ""])
-
-
-def served_text(metrics: Metrics) -> str:
-    """The families that count requests."""
-    metrics.flush()
-    return "".join(
-        [
-            family(
-                "edge_http_requests_total",
-                "counter",
-                "Requests answered, by endpoint and HTTP status.",
-                (
-                    sample("edge_http_requests_total", count, endpoint=endpoint, code=code)
-                    for (endpoint, code), count in sorted(metrics.requests.items())
-                ),
-            ),
-            family(
-                "edge_rejections_total",
-                "counter",
-                "Requests that got no inference, by reason.",
-                (
-                    sample("edge_rejections_total", count, reason=reason)
-                    for reason, count in sorted(metrics.rejections.items())
-                ),
-            ),
-            family(
-                "edge_inferences_total",
-                "counter",
-                "Pictures (rows of a batch) answered.",
-                [sample("edge_inferences_total", metrics.images)],
-            ),
-            family(
-                "edge_stage_seconds",
-                "histogram",
-                "Time of each stage of an inference request.",
-                (
-                    line
-                    for stage, histogram in metrics.stages.items()
-                    for line in histogram.lines("edge_stage_seconds", {"stage": stage})
-                ),
-            ),
-            family(
-                "edge_infer_request_seconds",
-                "histogram",
-                "Whole inference requests, from the last byte in to the reply.",
-                metrics.infer_requests.lines("edge_infer_request_seconds", {}),
-            ),
-            family(
-                "edge_batch_size",
-                "histogram",
-                "Pictures a call of the engine.",
-                metrics.batches.lines("edge_batch_size", {}),
-            ),
-        ]
-    )
-
-
-def gauges_text(gauges: Mapping[str, tuple[str, float]]) -> str:
-    """Single values: name -> (help, value)."""
-    return "".join(family(name, "gauge", words, [sample(name, value)]) for name, (words, value) in gauges.items())
-
-
-def process_text() -> str:
-    """This process, under the names that every Prometheus client uses."""
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
-    booted = next(line for line in Path("/proc/stat").read_text().splitlines() if line.startswith("btime"))
-    started = int(booted.split()[1]) + int(fields[19]) / os.sysconf("SC_CLK_TCK")
-    resident = int(fields[21]) * os.sysconf("SC_PAGE_SIZE")
-    cpu = "process_cpu_seconds_total"
-    return family(
-        cpu, "counter", "User and system time.", [sample(cpu, usage.ru_utime + usage.ru_stime)]
-    ) + gauges_text(
-        {
-            "process_resident_memory_bytes": ("Resident memory.", resident),
-            "process_start_time_seconds": ("When the process started, seconds since 1970.", started),
-            "process_open_fds": ("Open file descriptors.", len(os.listdir("/proc/self/fd"))),  # noqa: PTH208
-        }
-    )
+    def families(self) -> Iterator[Family | HistogramFamily]:
+        """The families that count requests."""
+        self.flush()
+        requests = sorted(self.requests.items())
+        yield Family(
+            "edge_requests_total",
+            "counter",
+            "Requests answered; code: an HTTP status or the name of a gRPC status.",
+            [
+                ({"protocol": protocol, "endpoint": endpoint, "code": code}, count)
+                for (protocol, endpoint, code), count in requests
+            ],
+        )
+        yield Family(
+            "edge_http_requests_total",
+            "counter",
+            "Deprecated, removed in the next release: use edge_requests_total.",
+            [
+                ({"endpoint": endpoint if protocol == "http" else f"{protocol} {endpoint}", "code": code}, count)
+                for (protocol, endpoint, code), count in requests
+            ],
+        )
+        yield Family(
+            "edge_rejections_total",
+            "counter",
+            "Requests that got no inference, by reason.",
+            [({"reason": reason}, count) for reason, count in sorted(self.rejections.items())],
+        )
+        yield Family("edge_inferences_total", "counter", "Images (rows of a batch) answered.", [({}, self.images)])
+        yield HistogramFamily(
+            "edge_stage_seconds",
+            "Time of each stage of an inference request.",
+            [({"stage": stage}, histogram) for stage, histogram in self.stages.items()],
+        )
+        yield HistogramFamily(
+            "edge_infer_request_seconds",
+            "Whole inference requests, from the last byte received to the reply.",
+            [({}, self.infer_requests)],
+        )
+        yield HistogramFamily("edge_batch_size", "Images per engine call.", [({}, self.batches)])

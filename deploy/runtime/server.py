@@ -78,11 +78,11 @@ class RuntimeServer:
         self._handler = InferenceHandler(bundle, self._health, Metrics(), log, options.timeout_s, SharedRegions())
         self._router = Router(self._handler, options.scheduling, options.shared_memory)
         self._secrets = Secrets(options.access, log)
-        self._router.families.append(self._secrets.metrics_text)
+        self._router.metric_sources.append(self._secrets.families)
         self._tracing = make_tracer(bundle.manifest, log, "https" if options.access.tls else "http")
         if self._tracing is not None:
             self._handler.on_traced = self._tracing.record_request
-            self._router.families.append(self._tracing.metrics_text)
+            self._router.metric_sources.append(self._tracing.families)
         self._ports = Ports(self._router, self._secrets, options.limits, log)
         self._stop = asyncio.Event()
         self._lost_device = ""
@@ -173,7 +173,7 @@ class RuntimeServer:
             facts |= {"requests_at_once": service.throughput_engine.requests, "batches": sorted(service.costs)}
             self._log.write("info", "ready", checks=len(found.checks), **facts)
         totals = await asyncio.to_thread(lambda: EnergyTotals(EnergyMeter(gpu_of(found.latency_engine))))
-        self._router.families.append(totals.metrics_text)
+        self._router.metric_sources.append(totals.families)
 
     def _on_device_lost_in_thread(self, why: str) -> None:
         self._loop.call_soon_threadsafe(self._on_device_lost, why)
@@ -191,6 +191,8 @@ class RuntimeServer:
 
         def say(text: str) -> None:
             self._log.write("info", "certificate", text=text)
+
+        import deploy.runtime.http.prometheus  # noqa: F401  # here, so that the first scrape does not hold the event loop up
 
         return open_certified_engines(self._bundle, settings, options.certification, say, self._began)
 

@@ -10,6 +10,7 @@ import pytest
 
 from deploy.runtime.device.energy import EnergyMeter, EnergyTotals
 from deploy.runtime.http.access import AccessOptions, Secrets
+from deploy.runtime.http.prometheus import metrics_text
 from deploy.runtime.logs import Log
 from deploy.runtime.security.tls import TlsFiles
 from tests.bundles import null_bundle
@@ -55,7 +56,8 @@ def elsewhere(folder: Path) -> str:
         (package / file).write_text("1")
     issued = Authority(folder / "authority").issue("server")
     secrets = Secrets(AccessOptions(tls=TlsFiles(issued.cert, issued.key)), Log())
-    return EnergyTotals(EnergyMeter(powercap=folder)).metrics_text() + secrets.metrics_text()
+    totals = EnergyTotals(EnergyMeter(powercap=folder))
+    return metrics_text([*totals.families(), *secrets.families()]).decode()
 
 
 def test_every_metric_is_one_that_the_server_tells(told: dict[str, set[str]]) -> None:

@@ -129,7 +129,18 @@ KNOW_TORCH = (
     "toolchain.workflows.baselines",
 )
 # What requirements/runtime-*.in put into containers; an engine's library only in its own engine
-IN_CONTAINERS = {"google", "grpc", "numpy", "msgspec", "httptools", "PIL", "mlperf_loadgen", "nacl", "opentelemetry"}
+IN_CONTAINERS = {
+    "google",
+    "grpc",
+    "numpy",
+    "msgspec",
+    "httptools",
+    "prometheus_client",
+    "PIL",
+    "mlperf_loadgen",
+    "nacl",
+    "opentelemetry",
+}
 ENGINES = {"openvino", "onnxruntime"}
 
 

@@ -4,13 +4,13 @@ RAPL counts the whole package, everything that runs on it included. Linux lets o
 (CVE-2020-8694) and virtual machines seldom have it: then the reason is told, and nothing is estimated.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from deploy.runtime.device.gpu import Gpu
-from deploy.runtime.metrics import family, sample
+from deploy.runtime.metrics import Family
 
 POWERCAP = Path("/sys/class/powercap")
 EnergyCounter = tuple[float | None, float]  # joules, and the value at which it begins again, or 0
@@ -56,16 +56,16 @@ class EnergyTotals:
         self._meter, self._last = meter, meter.read()
         self._joules = [0.0] * len(self._last)
 
-    def metrics_text(self) -> str:
-        """Empty where nothing is readable; what cannot be read just now has no line: 0 is no word for unknown."""
-        name, lines = "edge_energy_joules_total", []
-        now = self._meter.read()
+    def families(self) -> Iterator[Family]:
+        """No family where nothing is readable; no sample for a source that cannot be read just now."""
+        now, samples = self._meter.read(), list[tuple[Mapping[str, str], float]]()
         for at, source in enumerate(self._meter.sources):
             if (more := _difference(self._last[at], now[at])) is not None:
                 self._joules[at] += more
-                lines.append(sample(name, self._joules[at], source=source.api, domain=source.domain))
+                samples.append(({"source": source.api, "domain": source.domain}, self._joules[at]))
         self._last = tuple(then if one[0] is None else one for then, one in zip(self._last, now, strict=True))
-        return family(name, "counter", "Energy since the server was ready.", lines) if lines else ""
+        if samples:
+            yield Family("edge_energy_joules_total", "counter", "Energy used since the server was ready.", samples)
 
 
 def _difference(before: EnergyCounter, after: EnergyCounter) -> float | None:

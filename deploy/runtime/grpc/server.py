@@ -238,7 +238,7 @@ class GrpcServer:
             raise InvalidToken("a token is needed here: metadata authorization = Bearer TOKEN")
 
     def _count(self, method: str, status: grpc.StatusCode) -> None:
-        self._handler.metrics.requests[f"grpc {method}", status.name] += 1
+        self._handler.metrics.requests["grpc", method, status.name] += 1
 
     async def _stream(self, contents: AsyncIterator[bytes], context: GrpcContext) -> AsyncIterator[Any]:
         """Answers in the order of requests, of which some are worked on at a time; an error ends its request only."""

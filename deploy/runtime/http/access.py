@@ -5,7 +5,7 @@ web page, to whoever has no token: a browser that asks for them has none yet, an
 """
 
 from argparse import Namespace
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote
@@ -14,7 +14,7 @@ import msgspec
 
 from deploy.runtime.http.messages import HTTPError
 from deploy.runtime.logs import Log
-from deploy.runtime.metrics import gauges_text
+from deploy.runtime.metrics import Family, gauge
 from deploy.runtime.security.reload import Reloadable
 from deploy.runtime.security.tls import ServingContext, TlsFiles, reloadable_context
 from deploy.runtime.security.tokens import Tokens
@@ -76,13 +76,11 @@ class Secrets:
             if one is not None:
                 one.poll()
 
-    def metrics_text(self) -> str:
-        if self.tls is None:
-            return ""
-        words = "When the TLS certificate that is shown ends, seconds since 1970."
-        return gauges_text(
-            {"edge_tls_certificate_expiry_timestamp_seconds": (words, self.tls.value.expires_at.timestamp())}
-        )
+    def families(self) -> Iterator[Family]:
+        if self.tls is not None:
+            name = "edge_tls_certificate_expiry_timestamp_seconds"
+            words = "When the TLS certificate in use expires, seconds since 1970."
+            yield gauge(name, words, self.tls.value.expires_at.timestamp())
 
 
 class AccessRules:

@@ -1,6 +1,6 @@
 """Which URL is answered by what: the Open Inference Protocol v2, health, metrics. Knows no sockets."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from urllib.parse import unquote
 
 import msgspec
@@ -12,7 +12,7 @@ from deploy.runtime.http.limits import Peer
 from deploy.runtime.http.messages import HttpReply, HttpRequest, SendReply, error_reply
 from deploy.runtime.http.page import page_reply
 from deploy.runtime.inference.handler import InferenceHandler
-from deploy.runtime.metrics import family, gauges_text, process_text, sample, served_text
+from deploy.runtime.metrics import Family, HistogramFamily, gauge
 from deploy.runtime.protocol import metadata
 from deploy.runtime.protocol.shared_memory import SharedMemoryPolicy, is_allowed, refusal_text
 from deploy.runtime.protocol.statistics import statistics
@@ -35,7 +35,7 @@ class Router:
         self._handler, self._options, self._shared = handler, options, shared
         self._health = handler.health
         self.connections: set[Peer] = set()
-        self.families: list[Callable[[], str]] = []  # what others tell in the metrics
+        self.metric_sources: list[Callable[[], Iterable[Family]]] = []  # beyond this file's own
         self.is_leaving = False  # another server has the door: who is connected is to come back to that one
         name, release = self._bundle.manifest.name, self._bundle.manifest.release
         self._model = f"/v2/models/{name}"
@@ -55,7 +55,7 @@ class Router:
             "/healthz": ("ready", self._ready),
             "/certificate": ("certificate", self._certificate),
             "/v2/models/stats": ("stats", self._stats),
-            "/metrics": ("metrics", lambda: HttpReply(200, self.metrics_text().encode(), PLAIN)),
+            "/metrics": ("metrics", self._metrics),
         }
 
     def _model_gets(self, base: str) -> dict[str, tuple[str, MakeReply]]:
@@ -113,7 +113,7 @@ class Router:
     def count_refusal(self, status: int, reason: str) -> None:
         """A connection's request was refused before it had a path."""
         self._handler.metrics.rejections[reason] += 1
-        self._handler.metrics.requests["refused", str(status)] += 1
+        self._handler.metrics.requests["http", "refused", str(status)] += 1
 
     def count_failed_handshake(self, why: str) -> None:
         self._handler.metrics.rejections["handshake"] += 1
@@ -136,7 +136,7 @@ class Router:
 
     def _count_reply(self, endpoint: str, request: HttpRequest, send: SendReply) -> SendReply:
         def count_and_send(reply: HttpReply) -> None:
-            self._handler.metrics.requests[endpoint, str(reply.status)] += 1
+            self._handler.metrics.requests["http", endpoint, str(reply.status)] += 1
             if self._handler.log.wants("debug"):
                 self._handler.log.write(
                     "debug", "request", method=request.method, path=request.path, status=reply.status
@@ -181,10 +181,19 @@ class Router:
         why = "not made yet" if self._health.phase == "starting" else f"none: the policy is {self._health.policy}"
         return error_reply(404, f"certificate: {why}")
 
-    def metrics_text(self) -> str:
-        """All families, in Prometheus text."""
+    def _metrics(self) -> HttpReply:
+        from deploy.runtime.http.prometheus import metrics_text  # has been imported while the engine was loaded
+
+        return HttpReply(200, metrics_text(self._families()), PLAIN)
+
+    def _families(self) -> Iterator[Family | HistogramFamily]:
         manifest, service = self._bundle.manifest, self._health.service
-        facts = {
+        yield from self._handler.metrics.families()
+        yield gauge("edge_ready", "1 when every check passed here.", self._health.ready)
+        yield gauge("edge_queue_depth", "Requests admitted, not yet inferred.", service.depth if service else 0)
+        yield gauge("edge_requests_in_flight", "Requests not yet answered.", self._handler.in_flight)
+        yield gauge("edge_connections", "Open connections.", len(self.connections))
+        build = {
             "model": manifest.name,
             "release": manifest.release,
             "bundle": self._bundle.digest,
@@ -192,24 +201,11 @@ class Router:
             "backend": manifest.serving.backend,
             "engine": service.latency_engine.version if service else "",
         }
-        checks = (sample("edge_check_passed", int(check.passed), check=check.name) for check in self._health.checks)
+        yield Family("edge_build_info", "gauge", "The model, bundle and engine that this server runs.", [(build, 1)])
+        yield from certificate.families(self._health.certificate, self._health.policy)
+        checks = [({"check": check.name}, check.passed) for check in self._health.checks]
+        yield Family("edge_check_passed", "gauge", "Checks of this device: 1 passed, 0 failed.", checks)
         throttled = "edge_cpu_throttled_periods_total"
-        return "".join(
-            [
-                served_text(self._handler.metrics),
-                gauges_text(
-                    {
-                        "edge_ready": ("1 when every check passed here.", int(self._health.ready)),
-                        "edge_queue_depth": ("Requests admitted, not yet inferred.", service.depth if service else 0),
-                        "edge_requests_in_flight": ("Requests not yet answered.", self._handler.in_flight),
-                        "edge_connections": ("Open connections.", len(self.connections)),
-                    }
-                ),
-                family("edge_build_info", "gauge", "What serves here.", [sample("edge_build_info", 1, **facts)]),
-                certificate.metrics_text(self._health.certificate, self._health.policy),
-                family("edge_check_passed", "gauge", "Checks of this device: 1 passed, 0 failed.", checks),
-                family(throttled, "counter", "nr_throttled of the cgroup.", [sample(throttled, throttled_periods())]),
-                process_text(),
-                *(told() for told in self.families),
-            ]
-        )
+        yield Family(throttled, "counter", "nr_throttled of the cgroup.", [({}, throttled_periods())])
+        for families in self.metric_sources:
+            yield from families()

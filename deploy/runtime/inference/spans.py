@@ -10,7 +10,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from opentelemetry.context import Context
@@ -23,7 +23,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from deploy.runtime.inference.handler import RequestAdapter, rejection_reason
 from deploy.runtime.logs import Log
-from deploy.runtime.metrics import STAGES, family, sample
+from deploy.runtime.metrics import STAGES, Family
 from deploy.runtime.scheduling.fair_queue import InferenceOutcome, InferenceResult
 from toolchain import __version__
 from toolchain.errors import RequestError, UsageError
@@ -113,20 +113,20 @@ class RequestTracer:
                 self._tracer.start_span(stage, within, start_time=start).end(end)
                 self._queued, start = self._queued + 1, end
 
-    def metrics_text(self) -> str:
-        requests, spans = "edge_traced_requests_total", "edge_trace_spans_total"
-        of_requests = {"traced": self._traced, "dropped": self._dropped}
-        of_spans = {"sent": self._exporter.sent, "failed": self._exporter.failed}
-        return family(
-            requests,
+    def families(self) -> Iterator[Family]:
+        requests = {"traced": self._traced, "dropped": self._dropped}
+        spans = {"sent": self._exporter.sent, "failed": self._exporter.failed}
+        yield Family(
+            "edge_traced_requests_total",
             "counter",
             "Inference requests in the sample; dropped: the queue to the collector was full.",
-            [sample(requests, count, outcome=outcome) for outcome, count in of_requests.items()],
-        ) + family(
-            spans,
+            [({"outcome": outcome}, count) for outcome, count in requests.items()],
+        )
+        yield Family(
+            "edge_trace_spans_total",
             "counter",
-            "Spans that the collector took, and those that it did not.",
-            [sample(spans, count, outcome=outcome) for outcome, count in of_spans.items()],
+            "Spans that the collector accepted (sent), and those that it did not (failed).",
+            [({"outcome": outcome}, count) for outcome, count in spans.items()],
         )
 
     def close(self) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from deploy.runtime.device.energy import EnergyMeter, EnergyTotals
 from deploy.runtime.device.gpu import Gpu, GpuMonitor, find_gpu
+from deploy.runtime.http.prometheus import metrics_text
 
 
 class NVMLError(Exception):
@@ -116,7 +117,7 @@ def test_energy_of_the_gpu_is_counted_beside_the_processors(tmp_path: Path) -> N
     totals = EnergyTotals(meter)
     nvml.millijoules = 2500
     assert meter.joules_since(before) == pytest.approx(2.5)
-    assert '{source="nvml",domain="NVIDIA RTX A6000"} 2.5\n' in totals.metrics_text()
+    assert '{domain="NVIDIA RTX A6000",source="nvml"} 2.5\n' in metrics_text(totals.families()).decode()
     assert meter.source == "NVML, 1 GPU"
 
 

@@ -68,7 +68,7 @@ def from_here_on(collector: Collector) -> None:
 def outcomes(server: Running, family: str) -> dict[str, int]:
     lines = server.ask("GET", "/metrics")[2].decode().splitlines()
     found = [line.partition('{outcome="')[2].partition('"} ') for line in lines if line.startswith(f"{family}{{")]
-    return {outcome: int(count) for outcome, _, count in found}
+    return {outcome: int(float(count)) for outcome, _, count in found}
 
 
 def test_a_request_is_a_span_below_its_callers_with_its_stages_below_it(traced: Running, collector: Collector) -> None:

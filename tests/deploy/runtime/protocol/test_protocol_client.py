@@ -128,11 +128,11 @@ def test_metrics_tell_what_happened_in_prometheus_text(server: Running) -> None:
     text = body.decode()
     assert headers["content-type"].startswith("text/plain; version=0.0.4")
     samples = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
-    assert float(samples['edge_http_requests_total{endpoint="infer",code="200"}']) >= 1
-    assert samples["edge_ready"] == "1"
-    assert samples['edge_check_passed{check="golden distance"}'] == "1"
+    assert float(samples['edge_requests_total{code="200",endpoint="infer",protocol="http"}']) >= 1
+    assert samples["edge_ready"] == "1.0"
+    assert samples['edge_check_passed{check="golden distance"}'] == "1.0"
     assert float(samples["process_resident_memory_bytes"]) > 1e7
     counts = [float(samples[f'edge_stage_seconds_count{{stage="{stage}"}}']) for stage in ("queue", "infer", "encode")]
     assert len(set(counts)) == 1
-    assert samples['edge_stage_seconds_bucket{stage="infer",le="+Inf"}'] == f"{counts[0]:.0f}"
+    assert float(samples['edge_stage_seconds_bucket{le="+Inf",stage="infer"}']) == counts[0]
     assert all(text.count(f"# TYPE {line.split()[2]} ") == 1 for line in text.splitlines() if line.startswith("# TYPE"))
