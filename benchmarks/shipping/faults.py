@@ -86,7 +86,7 @@ def fault_rows(rig: Rack, quick: bool) -> Iterator[Row]:
 
 def tried_out(rig: Rack, edge: Edge, stage: str, words: str, fault: Fault) -> str:
     """What is wrong afterwards; "" for nothing. The server serves 3 when it begins and when it ends."""
-    flags = [] if stage == "gate" else ["--despite-gate=faults are tried"]
+    flags = [] if stage == "gate" else ["--skip-gate", "--reason=faults are tried"]
     process = rig.start("ship", tag("4"), edge.name, *flags)
     heard = _heard(process, words)
     if not heard.wait(PATIENCE_S):
@@ -105,12 +105,12 @@ def tried_out(rig: Rack, edge: Edge, stage: str, words: str, fault: Fault) -> st
         wait_for(lambda: answers(edge), "an answer", 90)
     if not answers(edge):
         return "nothing answers any more"
-    again = rig.run("ship", tag("4"), edge.name, "--despite-gate=faults are tried")
+    again = rig.run("ship", tag("4"), edge.name, "--skip-gate", "--reason=faults are tried")
     if again.returncode:
         return f"the next ship fails: {again.stderr.splitlines()[-1][:200]}"
     if serves(edge) != "4" or left_behind(edge) != clean("4", *{door_of(edge), "3", "4"}):
         return f"left behind: {left_behind(edge)}, serves {serves(edge)}"
-    rig.told("rollback", edge.name, "--release=3", "--why=faults are tried")
+    rig.told("rollback", edge.name, "--release=3", "--message=faults are tried")
     _forgotten(edge)
     return ""
 

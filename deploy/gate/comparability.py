@@ -42,14 +42,15 @@ def mismatches(
         if mine != theirs and field not in across:
             yield f"{words}: {_shown(mine)} against {_shown(theirs)}"
     if engines[0] != engines[1] and ENGINE not in across:
-        yield f"engine: {engines[0] or 'none'} against {engines[1] or 'none'}; to judge that too: --across=engine"
+        mine, theirs = (engine or "none" for engine in engines)
+        yield f"engine: {mine} against {theirs}; to judge that too: --allow-difference=engine"
 
 
 def checked_across(words: Sequence[str]) -> tuple[str, ...]:
     """UsageError for a word that is no fact of a device."""
     for word in words:
         if word not in ACROSS:
-            raise UsageError(f"--across={word}: expected some of {', '.join(ACROSS)}")
+            raise UsageError(f"--allow-difference={word}: expected some of {', '.join(ACROSS)}")
     return tuple(words)
 
 

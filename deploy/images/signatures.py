@@ -68,7 +68,7 @@ def keep_signature(image: str, document: bytes) -> None:
 def check_signature(document: bytes, image: str, what: str) -> Signature:
     """RecordError: no signature, one of another image, or one that was changed."""
     if not document:
-        raise RecordError(f"{what} is not signed; sign it where it was made: toolchain release sign {what}")
+        raise RecordError(f"{what} is not signed; sign it where it was made: toolchain image sign {what}")
     found = decode_record(document, Signature, f"the signature of {what}", FORMAT)
     if found.image != image:
         raise RecordError(f"{what}: the signature is of another image, {found.image[:19]}, not of {image[:19]}")

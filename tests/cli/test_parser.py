@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from hypothesis import given
@@ -55,6 +56,15 @@ def interrupted() -> None:
     raise KeyboardInterrupt
 
 
+def choose(target: Literal["openvino", "null"] = "openvino", *, kinds: tuple[Literal["a", "b"], ...] = ("a",)) -> None:
+    """Choose words of a list. For all
+    that matters, wisely.
+
+    Then go on.
+    """
+    CALLS.append((target, kinds))
+
+
 def full() -> None:
     """Fills the disk."""
     raise OSError(28, "No space left on device", "/x/y")
@@ -68,6 +78,8 @@ COMMANDS = {
     "fails": fails,
     "interrupted": interrupted,
     "full": full,
+    "choose": choose,
+    "choose twice": fetch,
 }
 
 
@@ -148,6 +160,12 @@ def test_the_words_that_are_left_go_to_the_last_parameter() -> None:
     assert called("show", "--kind=none", "--", "--a", "-b") == ("none", Path("--a"), Path("-b"))
 
 
+def test_words_with_commas_are_several_of_the_choices() -> None:
+    assert called("choose", "null", "--kinds=b,a") == ("null", ("b", "a"))
+    CALLS.clear()
+    assert called("choose") == ("openvino", ("a",))
+
+
 def test_a_group_has_commands_of_its_own() -> None:
     assert called("data", "fetch", "cifar10") == ("cifar10",)
 
@@ -173,6 +191,8 @@ def test_a_group_has_commands_of_its_own() -> None:
         ("stop --dry-run=maybe", "--dry-run: expected true or false, got 'maybe'"),
         ("stop --no-wait=true", "--no-wait: takes no value; write --wait=true or --no-wait alone"),
         ("stop a b", "stop: 'b' is one word too many; usage: toolchain stop [--name=TEXT] [--dry-run] [--no-wait]"),
+        ("choose openvno", "--target: expected openvino or null, got 'openvno'; did you mean 'openvino'?"),
+        ("choose --kinds=a,c", "--kinds: expected a or b, got 'c'"),
         ("fails --x", "fails: no flag '--x'; it has none"),
     ],
 )
@@ -196,39 +216,6 @@ def test_a_full_disk_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(COMMANDS, ["full"]) == 1
     said = "toolchain: /x/y: No space left on device; free some space and run the same command again to go on\n"
     assert capsys.readouterr().err == said
-
-
-@pytest.mark.parametrize("argv", [[], ["--help"], ["-h"]])
-def test_the_overview_has_a_line_for_each_command(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(COMMANDS, argv) == 0
-    text = capsys.readouterr().out
-    assert "  build        Build a recipe into a bundle.\n" in text
-    assert "  data fetch   Fetch a data set.\n" in text
-
-
-def test_help_of_a_command_has_its_usage_its_story_and_its_parameters(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(COMMANDS, ["build", "r.toml", "--port=x", "--help"]) == 0
-    assert not CALLS
-    assert capsys.readouterr().out == (
-        "usage: toolchain build RECIPE [--target=TEXT] [--release=TEXT] [--port=NUMBER] [--loss=NUMBER]\n\n"
-        "Build a recipe into a bundle.\n\n"
-        "Takes minutes the first time.\n\n"
-        "  RECIPE          the recipe's file\n"
-        "  --target=TEXT   what it is built for, one of many (default: openvino)\n"
-        "  --release=TEXT\n"
-        "  --port=NUMBER   (default: 8080)\n"
-        "  --loss=NUMBER   (default: 0.5)\n"
-    )
-
-
-def test_help_of_a_switch_that_is_on_shows_how_to_turn_it_off(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(COMMANDS, ["stop", "-h"]) == 0
-    assert "  --wait, --no-wait  (default: on)\n" in capsys.readouterr().out
-
-
-def test_help_of_a_group_lists_its_commands(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(COMMANDS, ["data"]) == 0
-    assert "usage: toolchain data COMMAND" in capsys.readouterr().out
 
 
 def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:

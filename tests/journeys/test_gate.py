@@ -101,7 +101,7 @@ def test_what_cannot_be_gated_is_one_line(release: Releases, toolchain: Toolchai
         ((tag, "--against=9"), 2, "no release '9' of gated; the ledger has: 2 (an image's tag will do too)"),
         ((tag, "--minutes=0"), 2, "--minutes=0: expected more than 0"),
         ((tag, "--budget=3"), 2, "--budget=3: expected a share between 0 and 1, such as 0.03 for 3 %"),
-        ((tag, "--across=moon"), 2, "--across=moon: expected some of architecture"),
+        ((tag, "--allow-difference=moon"), 2, "--allow-difference=moon: expected some of architecture"),
         (
             (null_bundle(tmp_path / "b", release="8").folder,),
             1,

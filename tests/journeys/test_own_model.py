@@ -162,7 +162,7 @@ def test_every_verb_ends_with_json(deployed: Deployed, toolchain: Toolchain) -> 
     assert set(report["scenarios"]) == {"SingleStream", "Offline"}
     assert toolchain("show", bundle.folder).last == toolchain("show", image).last
     assert toolchain("image", bundle.folder).last["built"] is False
-    row = toolchain("history", NAME).last["rows"][0]
+    row = toolchain("ledger", "history", NAME).last["rows"][0]
     assert (row["name"], row["release"]) == (NAME, "1")
     assert row["accuracy"] in (None, deployed.candidate(row["precision"]).accuracy)  # the release's own, of its choice
     assert (row["accuracy"] is None) == (row["precision"] != bundle.manifest.chosen)

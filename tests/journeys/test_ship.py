@@ -84,7 +84,7 @@ def test_a_first_release_goes_live_wave_by_wave_and_leaves_nothing_behind(
     toolchain: Toolchain, rack: list[Edge]
 ) -> None:
     inventory(rack[:2])
-    said = toolchain("ship", tag("1"), "--why=the first")
+    said = toolchain("ship", tag("1"), "--message=the first")
     assert said.last["complete"], said.err
     assert [(one["server"], one["outcome"], one["verdict"]) for one in said.last["servers"]] == [
         ("edge1", "live", "first"),
@@ -114,7 +114,7 @@ def test_the_next_release_sends_only_the_model_is_judged_there_and_no_request_is
 def test_going_back_loses_no_request_and_is_in_the_audit(toolchain: Toolchain, rack: list[Edge]) -> None:
     inventory(rack[:2])
     with under_load(rack[0]) as answers:
-        (told,) = toolchain("rollback", "edge1", "--why=it blinks").last["servers"]
+        (told,) = toolchain("rollback", "edge1", "--message=it blinks").last["servers"]
     assert (told["outcome"], told["live"], told["verdict"]) == ("live", "1", "not asked")
     assert set(answers) == {"200"}, answers
     notes = toolchain("audit", "edge1").last["servers"]["edge1"]
@@ -138,7 +138,7 @@ def test_a_slower_release_stops_at_the_first_wave(toolchain: Toolchain, rack: li
     assert left_behind(rack[0]) == clean("1", "1", "2")
     last = toolchain("audit", "edge1").last["servers"]["edge1"][-1]
     assert (last["outcome"], last["reason"][:29]) == ("refused", "the gate says regressed: p50 ")
-    despite = toolchain("ship", tag("3"), "edge1", "--despite-gate=a recall of 1").last["servers"][0]
+    despite = toolchain("ship", tag("3"), "edge1", "--skip-gate", "--reason=a recall of 1").last["servers"][0]
     assert (despite["live"], despite["verdict"]) == ("3", "not asked")
     assert "a recall of 1" in toolchain("audit", "edge1").last["servers"]["edge1"][-1]["reason"]
     assert toolchain("rollback", "edge1", "--release=1").last["servers"][0]["live"] == "1"
@@ -180,7 +180,7 @@ def test_another_s_signature_is_refused_until_it_is_trusted(toolchain: Toolchain
     other = home / "other.key"
     other.write_text("Y2hhbmdlIG1lIGNoYW5nZSBtZSBjaGFuZ2UgbWUgMTI=\n")
     try:
-        signed = toolchain("release", "sign", tag("2"), f"--key={other}").last
+        signed = toolchain("image", "sign", tag("2"), f"--key={other}").last
         place = signatures / f"{signed['image'].rpartition(':')[2]}.json"
         refused = toolchain("ship", tag("2"), "edge1")
         assert refused.code == 1
@@ -207,7 +207,7 @@ def test_a_stick_brings_a_release_to_a_server_that_takes_it_as_if_it_were_shippe
     assert [one["left_out"] for one in packed["archives"]] == [4]
     with closing(rack[1].client()) as client:
         assert tag("2") not in str(client.images.list())
-    said = toolchain("unpack", stick, "edge2", "--despite-gate=tried above", "--why=carried")
+    said = toolchain("unpack", stick, "edge2", "--skip-gate", "--reason=tried above", "--message=carried")
     assert (said.last["servers"][0]["live"], serves(rack[1])) == ("2", "2")
     assert toolchain("audit", "edge2").last["servers"]["edge2"][-1]["what"] == "ship: carried"
     assert left_behind(rack[1]) == clean("2", "1", "2")
@@ -223,14 +223,14 @@ def test_a_registry_is_gone_through_where_the_inventory_names_one(
 ) -> None:
     """edge1's engine plays the build machine's: unlike that, it may speak to a registry without TLS."""
     inventory(rack[:2])
-    assert toolchain("ship", tag("2"), "edge1", "--despite-gate=tried above").last["complete"]
+    assert toolchain("ship", tag("2"), "edge1", "--skip-gate", "--reason=tried above").last["complete"]
     monkeypatch.setenv("DOCKER_HOST", f"unix://{rack[0].socket}")
     with edges.registry(tmp_path) as name:
         place = rack[0].folder.parent / "inventory.toml"
         place.write_text(place.read_text().replace("[policy]\n", f"[policy]\nregistry = '{name}/team'\n"))
         with closing(rack[1].client()) as client:
             client.images.remove(tag("2"), force=True)
-        said = toolchain("ship", tag("2"), "edge2", "--despite-gate=tried above")
+        said = toolchain("ship", tag("2"), "edge2", "--skip-gate", "--reason=tried above")
     assert f"pulling {name}/team/edge-shipped:2" in said.err
     assert left_behind(rack[1]) == clean("2", "1", "2")
     assert (said.last["servers"][0]["live"], serves(rack[1])) == ("2", "2")
@@ -244,7 +244,7 @@ def test_a_run_that_is_killed_is_put_right_by_the_next(toolchain: Toolchain, rac
         killed.send_signal(signal.SIGKILL)
     assert serves(rack[1]) == "1"
     assert "edge-shipped-lock" in str(left_behind(rack[1])["containers"])
-    said = toolchain("ship", tag("2"), "edge2", "--despite-gate=tried above")
+    said = toolchain("ship", tag("2"), "edge2", "--skip-gate", "--reason=tried above")
     assert "taking the lock of" in said.err
     assert "removing 2, which an interrupted run left" in said.err
     assert said.last["servers"][0]["live"] == "2"
@@ -281,7 +281,7 @@ def test_a_transfer_that_was_cut_goes_on_where_it_was(toolchain: Toolchain, rack
 def test_an_engine_that_dies_meanwhile_leaves_the_old_release_serving(toolchain: Toolchain, rack: list[Edge]) -> None:
     inventory(rack[:2])
     edge = rack[1]
-    with shipping(tag("2"), "edge2", "--despite-gate=tried above") as process:
+    with shipping(tag("2"), "edge2", "--skip-gate", "--reason=tried above") as process:
         until(process, "waiting until 2 is certified there")
         edge.kill_engine()
         assert serves(edge) == "1"
@@ -289,5 +289,5 @@ def test_an_engine_that_dies_meanwhile_leaves_the_old_release_serving(toolchain:
     edge.start_engine()
     edges.wait_for(lambda: answers(edge), "the old release, started again with its engine")
     assert serves(edge) == "1"
-    assert toolchain("ship", tag("2"), "edge2", "--despite-gate=tried above").last["servers"][0]["live"] == "2"
+    assert toolchain("ship", tag("2"), "edge2", "--skip-gate", "--reason=tried above").last["servers"][0]["live"] == "2"
     assert left_behind(edge) == clean("2", "1", "2")

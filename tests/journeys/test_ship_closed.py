@@ -50,7 +50,7 @@ def test_a_release_is_shipped_closed_and_stays_so(toolchain: Toolchain, edge: Ed
     shown = Credentials(secrets.folder / TOKENS, server_cert=secrets.folder / CERT)
     closed = f"secrets = '{secrets.folder}'\nclosed_by = ['tls', 'tokens']"
     inventory([edge], closed)
-    shipped = toolchain("ship", TAGS["1"], "--why=closed")
+    shipped = toolchain("ship", TAGS["1"], "--message=closed")
     assert [one["outcome"] for one in shipped.last["servers"]] == ["live"], shipped.err
     assert TOKEN not in shipped.out + shipped.err
     assert served_model(url, shown) == MODEL
@@ -62,6 +62,6 @@ def test_a_release_is_shipped_closed_and_stays_so(toolchain: Toolchain, edge: Ed
     assert refused.code == 1
     assert "edge1: 1 runs there with other secrets than the inventory says now, and what runs" in refused.err
     inventory([edge], closed)
-    (next_one,) = toolchain("ship", TAGS["2"], "--despite-gate=the gate is another journey's").last["servers"]
+    (next_one,) = toolchain("ship", TAGS["2"], "--skip-gate", "--reason=the gate is another journey's").last["servers"]
     assert (next_one["outcome"], next_one["live"]) == ("live", "2"), next_one
     assert served_model(url, shown) == MODEL

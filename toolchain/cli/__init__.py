@@ -1,23 +1,25 @@
-"""The verbs of `toolchain`. One thin function a verb; each imports its room inside itself, so that --help is quick.
+"""The commands of `toolchain`: one thin function each, which imports its room inside itself, so that --help is quick.
 
-Results go to stdout, progress to stderr; the last line of every verb that measures or makes something is one JSON
+Results go to stdout, progress to stderr; the last line of every command that measures or makes something is one JSON
 document.
 """
 
 import sys
 from pathlib import Path
 
-from toolchain.cli.certificate import bench, certify, verify
+from toolchain.cli.certificate import bench, certificate_verify, certify
+from toolchain.cli.choices import DataName, Source, Target
 from toolchain.cli.gate import gate, gate_selftest
-from toolchain.cli.ledger import export, history, import_, report
+from toolchain.cli.image import image, image_sbom, image_sign, image_verify, manifests
+from toolchain.cli.ledger import ledger_export, ledger_history, ledger_import, report
 from toolchain.cli.parser import run as run_arguments
-from toolchain.cli.release import manifests, release_sbom, release_sign, release_verify
+from toolchain.cli.renamed import current_spelling
 from toolchain.cli.ship import audit, logs, pack, rollback, servers, ship, status, unlock, unpack
-from toolchain.cli.signature import Commands
+from toolchain.cli.signature import Sections
 
 
 def doctor(*, json: bool = False) -> None:
-    """Say what this machine has and lacks: engine, CPU features, quota, GPU, versions, disk.
+    """Check what this machine has and lacks: engine, CPU features, quota, GPU, versions, disk.
 
     Args:
         json: print one JSON line instead of the table
@@ -32,12 +34,12 @@ def doctor(*, json: bool = False) -> None:
         raise SystemExit(1)
 
 
-def data_fetch(name: str, *, source: str = "auto") -> None:
-    """Fetch a data set, check it and unpack it.
+def data_fetch(name: DataName, *, source: Source = "auto") -> None:
+    """Download a data set, verify it and unpack it.
 
     Args:
         name: cifar10, svhn, fashion-mnist or imagenet-photos
-        source: official, mirror, or auto (official first)
+        source: where from; auto tries the official one first
     """
     from toolchain.data import fetch
     from toolchain.views.bundle import as_json
@@ -45,13 +47,13 @@ def data_fetch(name: str, *, source: str = "auto") -> None:
     print(as_json({"data": name, "folder": str(fetch(name, source))}))
 
 
-def build(recipe: Path, *, target: str = "openvino", release: str | None = None) -> None:
-    """Make a bundle: data, model, steps, ONNX, artifacts, parity, choice.
+def build(recipe: Path, *, target: Target = "openvino", release: str | None = None) -> None:
+    """Make a bundle: train and compress the model, export it, build and compare the candidates, choose one.
 
     Args:
         recipe: a TOML file; see recipes/
-        target: openvino, onnxruntime or null
-        release: the release's name; without it the next number, or the old one when nothing changed
+        target: the engine to build for
+        release: the name of the release; by default the next number, or the last one if nothing changed
     """
     from toolchain.build.pipeline import build as built
     from toolchain.views.bundle import as_json, bundle_summary, candidates_table, parity_table, steps_table
@@ -62,14 +64,14 @@ def build(recipe: Path, *, target: str = "openvino", release: str | None = None)
     print(as_json(bundle_summary(bundle)))
 
 
-def compare(*recipes: Path, target: str = "openvino") -> None:
-    """What each step of each recipe promised beside what was measured of it, all in one run: speed, accuracy, size.
+def compare(*recipes: Path, target: Target = "openvino") -> None:
+    """Compare the predicted with the measured effect of each step of each recipe: speed, accuracy, size.
 
-    Tells what does not pay and why; stops at nothing, also where a recipe says refuse = true.
+    Reports which steps do not pay and why. Never stops at one, even where a recipe sets refuse = true.
 
     Args:
         recipes: TOML files; see recipes/
-        target: openvino, onnxruntime or null
+        target: the engine to measure on
     """
     from toolchain.views.bundle import as_json
     from toolchain.views.steps import compared_page
@@ -89,15 +91,15 @@ def evaluate(
     cert: Path | None = None,
     key: Path | None = None,
 ) -> None:
-    """Top-1 accuracy over the whole test part, by a running container, a bundle's engine or the torch model.
+    """Measure top-1 accuracy on the whole test split: of a running container, a bundle, or a recipe's torch model.
 
     Args:
         where: http(s)://HOST:PORT of a container, a bundle's folder, or a recipe (the trained model in fp32 torch)
-        recipe: whose data to ask with; a URL or a bundle needs it
-        token_file: the container's tokens; its first is shown
-        ca: who signed the container's certificate, in PEM; without it whom this system trusts
-        cert: a client certificate to show to the container, in PEM
-        key: the key of that certificate
+        recipe: the recipe that names the test data; required for a URL or a bundle
+        token_file: a file with the container's tokens; the first is sent
+        ca: the authority that signed the container's certificate, in PEM; by default the system's authorities
+        cert: a client certificate, in PEM
+        key: the private key of that certificate
     """
     from deploy.containers.credentials import Credentials
     from toolchain.views.bundle import as_json
@@ -106,14 +108,14 @@ def evaluate(
     print(as_json(evaluated(where, recipe, Credentials(token_file, ca, cert, key))))
 
 
-def weights(recipe: Path, *, out: Path, step: int | None = None, target: str = "openvino") -> None:
-    """Write the torch weights of a recipe's net, after its steps, as .safetensors; a recipe can start from them.
+def weights(recipe: Path, *, out: Path, step: int | None = None, target: Target = "openvino") -> None:
+    """Write the torch weights of a recipe's model, after its steps, as .safetensors; a recipe can start from them.
 
     Args:
         recipe: a TOML file; see recipes/
         out: the .safetensors file to write
-        step: after which step, 0 being the model as it came; without it the last one on torch
-        target: the engine that steps measure latency on; as for build
+        step: the number of the last step to apply, 0 for none; by default the last step that runs on torch
+        target: the engine that steps measure latency on
     """
     from toolchain.views.bundle import as_json
     from toolchain.views.weights import weights_table
@@ -122,21 +124,6 @@ def weights(recipe: Path, *, out: Path, step: int | None = None, target: str = "
     record, written = write(recipe, out, step, target)
     print(weights_table(record), end="\n\n")
     print(as_json(written))
-
-
-def image(bundle: Path, *, tag: str | None = None, tracing: bool = False) -> None:
-    """Pack a bundle into its device's container image.
-
-    Args:
-        bundle: the folder that `build` made
-        tag: the image's name; without it edge-NAME:RELEASE-TARGET
-        tracing: with OpenTelemetry in it, for servers that are told of a collector (OTEL_EXPORTER_OTLP_ENDPOINT)
-    """
-    from deploy.images.build import build_image
-    from toolchain.records.bundle import open_bundle
-    from toolchain.views.bundle import as_json
-
-    print(as_json(build_image(open_bundle(bundle), tag, tracing=tracing)))
 
 
 def run(
@@ -150,17 +137,17 @@ def run(
     name: str | None = None,
     cpus: float | None = None,
 ) -> None:
-    """Start a container, wait until it is ready, and say how long its first answer took.
+    """Start a container, wait until it is ready, and report how long its first response took.
 
     Args:
         image: the image's tag
-        port: where it serves on this machine
-        grpc_port: where it serves gRPC on this machine, 0 being any free port; without it only HTTP
-        secrets: a folder with tls.crt and tls.key, client-ca.crt, tokens, or some of them; without it open to all
-        cert: a client certificate to ask the container with, where there is a client-ca.crt
-        key: the key of that certificate
-        name: the container's name; without it the image's; our older one of that name is replaced
-        cpus: CPU quota
+        port: the HTTP port on this machine; 0 for any free port
+        grpc_port: the gRPC port on this machine; 0 for any free port; by default only HTTP is served
+        secrets: a folder with tls.crt and tls.key, client-ca.crt, tokens, or some of them; by default open to all
+        cert: the client certificate for the readiness check, if the folder has a client-ca.crt
+        key: the private key of that certificate
+        name: the container's name, by default the image's; an older container of that name is replaced
+        cpus: the CPU quota, in cores
     """
     from deploy.containers.publishing import reach
     from deploy.containers.serve import run as started
@@ -171,7 +158,7 @@ def run(
 
 
 def stop(name: str) -> None:
-    """Stop and remove a container that `run` or `deploy` started; requests in flight are finished first.
+    """Stop and remove a container that `run` or `deploy` started, after the requests in flight have finished.
 
     Args:
         name: the container's name
@@ -185,7 +172,7 @@ def stop(name: str) -> None:
 def deploy(
     recipe: Path,
     *,
-    target: str = "openvino",
+    target: Target = "openvino",
     release: str | None = None,
     port: int = 8080,
     grpc_port: int | None = None,
@@ -193,18 +180,19 @@ def deploy(
     cert: Path | None = None,
     key: Path | None = None,
 ) -> None:
-    """The main job: build, image, container, certificate, benchmark, ledger; ends with the container serving. For a GPU
-    that is not here, it ends with the image's check of itself, and says what was not run.
+    """Build a recipe, pack it into an image, certify and benchmark it, and leave its container serving.
+
+    For a GPU that is not in this machine it ends with the image's self-check and reports what was not run.
 
     Args:
         recipe: a TOML file; see recipes/
-        target: openvino, onnxruntime or null
-        release: the release's name; without it the next number, or the old one when nothing changed
-        port: where the container serves on this machine
-        grpc_port: where it serves gRPC on this machine, 0 being any free port; without it only HTTP
-        secrets: a folder with tls.crt and tls.key, client-ca.crt, tokens, or some of them; without it open to all
-        cert: a client certificate to ask the container with, where there is a client-ca.crt
-        key: the key of that certificate
+        target: the engine to build for
+        release: the name of the release; by default the next number, or the last one if nothing changed
+        port: the HTTP port on this machine; 0 for any free port
+        grpc_port: the gRPC port on this machine; 0 for any free port; by default only HTTP is served
+        secrets: a folder with tls.crt and tls.key, client-ca.crt, tokens, or some of them; by default open to all
+        cert: the client certificate for the readiness check, if the folder has a client-ca.crt
+        key: the private key of that certificate
     """
     from deploy.containers.publishing import reach
     from toolchain.cli.pages import outcome_page, unrun_page
@@ -243,43 +231,56 @@ def _show_weights(path: Path) -> None:
     print(as_json(record))
 
 
-COMMANDS: Commands = {
-    "deploy": deploy,
-    "build": build,
-    "compare": compare,
-    "eval": evaluate,
-    "weights": weights,
-    "image": image,
-    "run": run,
-    "stop": stop,
-    "certify": certify,
-    "verify": verify,
-    "bench": bench,
-    "gate": gate,
-    "gate selftest": gate_selftest,
-    "servers": servers,
-    "release": {"sign": release_sign, "verify": release_verify, "sbom": release_sbom},
-    "manifests": manifests,
-    "pack": pack,
-    "unpack": unpack,
-    "ship": ship,
-    "status": status,
-    "rollback": rollback,
-    "logs": logs,
-    "audit": audit,
-    "unlock": unlock,
-    "history": history,
-    "report": report,
-    "export": export,
-    "import": import_,
-    "show": show,
-    "data": {"fetch": data_fetch},
-    "doctor": doctor,
+SECTIONS: Sections = {
+    "First steps": {
+        "doctor": doctor,
+        "build": build,
+        "deploy": deploy,
+        "eval": evaluate,
+        "show": show,
+    },
+    "Make a bundle": {
+        "data": {"fetch": data_fetch},
+        "compare": compare,
+        "weights": weights,
+    },
+    "Container": {
+        "image": image,
+        "image verify": image_verify,
+        "image sbom": image_sbom,
+        "image sign": image_sign,
+        "run": run,
+        "stop": stop,
+        "kubernetes": {"manifests": manifests},
+    },
+    "Judge": {
+        "certify": certify,
+        "certificate": {"verify": certificate_verify},
+        "bench": bench,
+        "gate": gate,
+        "gate selftest": gate_selftest,
+    },
+    "Ship": {
+        "servers": servers,
+        "ship": ship,
+        "status": status,
+        "rollback": rollback,
+        "pack": pack,
+        "unpack": unpack,
+        "logs": logs,
+        "audit": audit,
+        "unlock": unlock,
+    },
+    "Ledger": {
+        "ledger": {"history": ledger_history, "export": ledger_export, "import": ledger_import},
+        "report": report,
+    },
 }
+COMMANDS = {word: entry for commands in SECTIONS.values() for word, entry in commands.items()}
 
 
 def main() -> None:
-    raise SystemExit(run_arguments(COMMANDS, sys.argv[1:]))
+    raise SystemExit(run_arguments(COMMANDS, current_spelling(sys.argv[1:]), sections=SECTIONS))
 
 
 if __name__ == "__main__":

@@ -1,14 +1,16 @@
-"""The verbs that ask a device: certify, verify, bench. As thin as the other verbs (cli.py)."""
+"""The commands that measure and certify an image on this device."""
 
 from pathlib import Path
 
+from toolchain.cli.choices import Scenarios
+
 
 def certify(image: str, *, out: Path | None = None) -> None:
-    """Let an image choose, check and measure on this machine, with no network, and sign what it found.
+    """Let an image choose its candidate, check and measure itself on this machine, and sign the certificate.
 
     Args:
         image: the image's tag
-        out: write the certificate here too, for `toolchain verify`
+        out: also write the certificate to this file, for `toolchain certificate verify`
     """
     from deploy.containers.commands import certified
     from toolchain.records.storage import check_output_path, encode_record, write_atomically
@@ -26,13 +28,15 @@ def certify(image: str, *, out: Path | None = None) -> None:
         raise SystemExit(1)
 
 
-def verify(certificate: Path, *, key: str | None = None, bundle: Path | None = None) -> None:
-    """Say whether a certificate is what a device signed, and passed; exit code 1 when it is not, or did not.
+def certificate_verify(certificate: Path, *, key: str | None = None, bundle: Path | None = None) -> None:
+    """Verify a certificate's signature and its result.
+
+    Exit status 1: the signature is not the device's, or the certificate did not pass.
 
     Args:
-        certificate: the file: of `certify --out`, or what a server answers at /certificate
-        key: the public key that is trusted, in base64 or a file; without it any device's will do
-        bundle: the bundle's folder that it must be of
+        certificate: the file that `certify --out` wrote, or a server's response at /certificate
+        key: the trusted public key, in base64 or in a file; by default any device's key is accepted
+        bundle: the bundle's folder that the certificate must be for
     """
     from deploy.certificates import read_certificate, read_trusted_key, verify_certificate
     from toolchain.errors import RecordError
@@ -67,21 +71,21 @@ def verify(certificate: Path, *, key: str | None = None, bundle: Path | None = N
 
 
 def bench(
-    image: str, *, seconds: float = 5.0, scenarios: str = "SingleStream,Offline", rate: float | None = None
+    image: str, *, seconds: float = 5.0, scenarios: Scenarios = ("SingleStream", "Offline"), rate: float | None = None
 ) -> None:
-    """Let an image measure itself by MLPerf LoadGen, as it serves on this machine; the report goes to the ledger.
+    """Benchmark an image on this machine with MLPerf LoadGen, as it serves here, and keep the report in the ledger.
 
     Args:
         image: the image's tag
         seconds: how long each scenario runs
-        scenarios: of SingleStream, MultiStream, Server and Offline, with commas between them, or all
-        rate: pictures a second in Server; half of Offline's unless given
+        scenarios: which to run, separated by commas
+        rate: images per second in Server; by default half of Offline's
     """
     from deploy.containers.commands import benched
     from deploy.ledger.ledger import Ledger
     from toolchain.views.bundle import as_json, report_summary, report_table
 
-    report = benched(image, seconds, scenarios, rate)
+    report = benched(image, seconds, ",".join(scenarios), rate)
     with Ledger() as book:
         book.record_report(report)
     print(report_table(report), end="\n\n")

@@ -1,4 +1,4 @@
-"""The verbs `gate` and `gate selftest`, thin as those of cli.py."""
+"""The commands `gate` and `gate selftest`."""
 
 
 def gate(
@@ -9,22 +9,23 @@ def gate(
     on: str | None = None,
     minutes: float = 5.0,
     budget: float | None = None,
-    across: str = "",
+    allow_difference: str = "",
     ledger: str | None = None,
 ) -> None:
     """Refuse a release that is slower, bigger or less accurate than the one before it, both run in turn on this device.
 
-    Exit code 0: passed; 1: regressed; 3: unsure, or not comparable. Every round is kept in the ledger.
+    Exit status 0: passed; 1: regressed; 3: inconclusive, or not comparable. Every round is kept in the ledger.
 
     Args:
         candidate: an image's tag, or a bundle's folder whose image is here
-        against: a release, or an image's tag; without it the newest release that passed
-        anchor: the release behind which small losses must not add up; without it the oldest; none for none
-        on: judge on this machine over ssh: HOST, USER@HOST or a name of ~/.ssh/config
-        minutes: for each of at most two runs
-        budget: by what share latencies and throughput may be worse; else p50, throughput 0.02, p90 0.05, p99 0.1
-        across: what may differ between the releases, as engine or engine,kernel; else they are not comparable
-        ledger: a database URL; without it $TOOLCHAIN_LEDGER, else .toolchain/ledger.sqlite
+        against: the baseline: a release or an image's tag; by default the newest release that passed
+        anchor: the release that small losses are added up against; by default the oldest; `none` for none
+        on: run on another machine over ssh: HOST, USER@HOST or a name of ~/.ssh/config
+        minutes: the limit for each of at most two runs
+        budget: how much worse latency and throughput may be, as a share; by default 0.02 for p50 and throughput, 0.05
+            for p90, 0.1 for p99
+        allow_difference: what may differ between the releases, such as engine or engine,kernel; by default nothing
+        ledger: a database URL; by default $TOOLCHAIN_LEDGER, else .toolchain/ledger.sqlite
     """
     from deploy.docker.ssh import engine_on
     from deploy.gate.run import Asked, gated
@@ -32,11 +33,11 @@ def gate(
     from toolchain.views.bundle import as_json
     from toolchain.views.gate import gate_page, gate_summary
 
-    words = tuple(filter(None, across.split(",")))
+    words = tuple(filter(None, allow_difference.split(",")))
     with engine_on(on), Ledger(ledger) as book:
         found = gated(Asked(candidate, against, anchor, minutes, budget, words, on), book)
     if found is None:
-        reason = "a first release: there is nothing to hold it against"
+        reason = "a first release: there is nothing to compare it with"
         print(f"passed: {reason}", end="\n\n")
         print(as_json({"verdict": "passed", "reason": reason}))
         return
@@ -55,18 +56,18 @@ def gate_selftest(
     on: str | None = None,
     ledger: str | None = None,
 ) -> None:
-    """How often the gate is wrong here: a release against itself, as it is and slowed on purpose.
+    """Measure how often the gate is wrong on this device: a release against itself, unchanged and slowed on purpose.
 
-    Tells false alarms and power with their intervals, and draws them. Later gates allow for the noise that it learns of
-    this device.
+    Reports the rates of false alarms and of detection with their intervals, and plots them. Later gates allow for the
+    noise that it finds on this device.
 
     Args:
         release: an image's tag, or a bundle's folder whose image is here
-        gates: how many for each slowdown
-        slower: by what shares the candidate is slowed
-        minutes: for each of at most two runs of a gate
-        on: judge on this machine over ssh: HOST, USER@HOST or a name of ~/.ssh/config
-        ledger: a database URL; without it $TOOLCHAIN_LEDGER, else .toolchain/ledger.sqlite
+        gates: how many gates to run for each slowdown
+        slower: by what shares the candidate is slowed, separated by commas
+        minutes: the limit for each of at most two runs of a gate
+        on: run on another machine over ssh: HOST, USER@HOST or a name of ~/.ssh/config
+        ledger: a database URL; by default $TOOLCHAIN_LEDGER, else .toolchain/ledger.sqlite
     """
     from deploy.docker.ssh import engine_on
     from deploy.gate.gate import Terms

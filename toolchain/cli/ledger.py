@@ -1,4 +1,4 @@
-"""The verbs that tell what the ledger knows, `history` and `report`, thin as those of cli.py."""
+"""The commands of the ledger, and the report on a release."""
 
 import logging
 from pathlib import Path
@@ -11,14 +11,16 @@ logger = logging.getLogger(__name__)
 LOOKED_BACK = 100  # reports, for changes of level
 
 
-def history(name: str | None = None, *, limit: int = 20, plot: Path | None = None, ledger: str | None = None) -> None:
-    """Releases by device with their accuracy, latency and size, newest first; warns where a level changed.
+def ledger_history(
+    name: str | None = None, *, limit: int = 20, plot: Path | None = None, ledger: str | None = None
+) -> None:
+    """List releases by device with accuracy, latency and size, newest first; warns where a level changed.
 
     Args:
-        name: a model's name; without it all of them
+        name: a model's name; by default all models
         limit: how many rows
-        plot: draw p50 by release into this .png or .svg
-        ledger: a database URL; without it $TOOLCHAIN_LEDGER, else .toolchain/ledger.sqlite
+        plot: also plot p50 by release into this .png or .svg file
+        ledger: a database URL; by default $TOOLCHAIN_LEDGER, else .toolchain/ledger.sqlite
     """
     from deploy.ledger.change_points import find_release_changes
     from deploy.ledger.ledger import Ledger
@@ -42,13 +44,13 @@ def history(name: str | None = None, *, limit: int = 20, plot: Path | None = Non
     print(as_json({"rows": rows, "changes": changes}))
 
 
-def export(name: str | None = None, *, out: Path | None = None, ledger: str | None = None) -> None:
-    """Write the ledger as JSON lines: every release, certificate, report and gate, whole.
+def ledger_export(name: str | None = None, *, out: Path | None = None, ledger: str | None = None) -> None:
+    """Write the ledger as JSON lines: every release, certificate, report and gate in full.
 
     Args:
-        name: of one model only
-        out: the file; without it the lines go to stdout
-        ledger: a database URL; without it $TOOLCHAIN_LEDGER, else .toolchain/ledger.sqlite
+        name: only this model
+        out: the file; by default the lines go to stdout
+        ledger: a database URL; by default $TOOLCHAIN_LEDGER, else .toolchain/ledger.sqlite
     """
     import sys
 
@@ -69,34 +71,34 @@ def export(name: str | None = None, *, out: Path | None = None, ledger: str | No
     print(as_json({"lines": len(held), "out": str(out)}))
 
 
-def import_(lines: Path, *, ledger: str | None = None) -> None:
-    """Take what `toolchain export` wrote into the ledger; what is there already stays as it is.
+def ledger_import(file: Path, *, ledger: str | None = None) -> None:
+    """Add the records that `toolchain ledger export` wrote; records that are already there stay as they are.
 
     Args:
-        lines: the file
-        ledger: a database URL; without it $TOOLCHAIN_LEDGER, else .toolchain/ledger.sqlite
+        file: the file of JSON lines
+        ledger: a database URL; by default $TOOLCHAIN_LEDGER, else .toolchain/ledger.sqlite
     """
     from deploy.ledger.jsonl import load_jsonl
     from deploy.ledger.ledger import Ledger
     from toolchain.views.bundle import as_json
 
     try:
-        file = lines.open("rb")
+        lines = file.open("rb")
     except OSError as error:
-        raise UsageError(f"{lines}: {error.strerror}; expected what `toolchain export --out=…` wrote") from error
-    with file, Ledger(ledger) as book:
-        counts = load_jsonl(book, file, str(lines))
+        raise UsageError(f"{file}: {error.strerror}; expected what `toolchain ledger export --out=…` wrote") from error
+    with lines, Ledger(ledger) as book:
+        counts = load_jsonl(book, lines, str(file))
     print(as_json({"taken": dict(sorted(counts.items()))}))
 
 
 def report(name: str, *, release: str | None = None, out: Path | None = None, ledger: str | None = None) -> None:
-    """Write a release's report: one HTML page, each plot as SVG and PNG, a summary for a pull request.
+    """Write the report on a release: an HTML page, its plots as SVG and PNG, a summary for a pull request.
 
     Args:
         name: the model's name, as in its recipe
-        release: which one; without it the newest in the ledger
-        out: the folder to write; without it .toolchain/reports/NAME-RELEASE
-        ledger: a database URL; without it $TOOLCHAIN_LEDGER, else .toolchain/ledger.sqlite
+        release: by default the newest in the ledger
+        out: the folder to write; by default .toolchain/reports/NAME-RELEASE
+        ledger: a database URL; by default $TOOLCHAIN_LEDGER, else .toolchain/ledger.sqlite
     """
     from deploy.ledger.ledger import Ledger
     from toolchain.paths import home

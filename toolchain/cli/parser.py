@@ -18,7 +18,7 @@ from pathlib import Path
 
 from toolchain import __version__
 from toolchain.cli.console import console
-from toolchain.cli.signature import Command, Commands, Function, Parameter, command_from, manual, overview
+from toolchain.cli.signature import Command, Commands, Function, Parameter, Sections, command_from, manual, overview
 from toolchain.errors import ToolchainError, UsageError
 from toolchain.interrupts import listening
 
@@ -53,10 +53,12 @@ class _Walk:
     rest: list[object] = field(default_factory=list)
 
 
-def run(commands: Commands, argv: Sequence[str], name: str = "toolchain") -> int:
-    """Run the command in `argv` (without the program's name); the exit status. Errors are one line on stderr."""
+def run(commands: Commands, argv: Sequence[str], name: str = "toolchain", sections: Sections | None = None) -> int:
+    """Run the command in `argv` (without the program's name); the exit status. Errors are one line on stderr.
+
+    sections: the headings of --help."""
     try:
-        answer = read(commands, argv, name)
+        answer = read(commands, argv, name, sections)
         if isinstance(answer, str):
             print(answer)
         else:
@@ -82,17 +84,19 @@ def run(commands: Commands, argv: Sequence[str], name: str = "toolchain") -> int
     return 0
 
 
-def read(commands: Commands, argv: Sequence[str], name: str = "toolchain") -> Call | str:
-    """The call that `argv` asks for, or the text that answers --help and --version. UsageError; runs nothing."""
+def read(
+    commands: Commands, argv: Sequence[str], name: str = "toolchain", sections: Sections | None = None
+) -> Call | str:
+    """The call that `argv` requests, or the text of --help and --version. UsageError; runs nothing."""
     words: tuple[str, ...] = ()
     left = list(argv)
     group: Commands = commands
     while True:
         if not left or left[0] in HELP:
-            return overview(group, name, words, "" if words else ABOUT)
+            return overview((not words and sections) or {"": group}, name, words, "" if words else ABOUT)
         if left == ["--version"] and not words:
             return f"{name} {__version__}"
-        count = 2 if " ".join(left[:2]) in group else 1  # a verb may have two words: `gate selftest`, beside `gate`
+        count = 2 if " ".join(left[:2]) in group else 1  # a command may have two words: `gate selftest`, next to `gate`
         word, left = " ".join(left[:count]), left[count:]
         if word not in group:
             raise UsageError(_unknown_command(group, word, " ".join((name, *words))))
@@ -102,7 +106,9 @@ def read(commands: Commands, argv: Sequence[str], name: str = "toolchain") -> Ca
         group = entry
     command = command_from(entry, words, name)
     before = left[: left.index("--")] if "--" in left else left
-    return manual(command) if any(word in HELP for word in before) else _walked(command, left)
+    if any(word in HELP for word in before):
+        return manual(command, [title for title in group if title.startswith(f"{command.words[-1]} ")])
+    return _walked(command, left)
 
 
 def _unknown_command(group: Commands, word: str, prefix: str) -> str:
@@ -196,7 +202,17 @@ def _value(parameter: Parameter, text: str) -> object:
         return _number(text, expected)
     if "\0" in text or (parameter.kind is Path and not text):
         raise UsageError(f"{expected} a {'path' if parameter.kind is Path else 'text'}, got {text!r}")
-    return Path(text) if parameter.kind is Path else text
+    if parameter.kind is tuple:
+        return tuple(_choice(parameter, word) for word in text.split(",") if word)
+    return Path(text) if parameter.kind is Path else _choice(parameter, text)
+
+
+def _choice(parameter: Parameter, text: str) -> str:
+    *others, last = parameter.choices or ("",)
+    if parameter.choices and text not in parameter.choices:
+        expected = f"{', '.join(others)} or {last}" if others else last
+        raise UsageError(f"{parameter.shown}: expected {expected}, got '{text}'{_meant(text, parameter.choices)}")
+    return text
 
 
 def _number(text: str, expected: str) -> float:

@@ -1,7 +1,9 @@
-"""The verbs that reach edge servers, thin as those of cli.py."""
+"""The commands that reach edge servers."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from toolchain.errors import UsageError
 
 if TYPE_CHECKING:
     from deploy.ship.waves import Fleet
@@ -13,23 +15,26 @@ def ship(
     image: str,
     *servers: str,
     inventory: Path = INVENTORY,
-    why: str = "",
-    despite_gate: str = "",
+    message: str = "",
+    skip_gate: bool = False,
+    reason: str = "",
     trust: bool = False,
     dry_run: bool = False,
 ) -> None:
-    """Bring a release to edge servers: only what they lack, judged on each, switched to without losing a request.
+    """Roll a release out to edge servers: send only missing layers, gate it on each, switch without losing a request.
 
-    Wave by wave; a server whose certificate or gate refuses keeps what it has. Exit code 0: everywhere; 1: not.
+    Wave by wave. A server whose certificate or gate refuses the release keeps its old one. Exit status 0: it is live on
+    all servers; 1: it is not.
 
     Args:
         image: the tag of an image on this machine's engine
-        servers: names in the inventory; without them all
+        servers: names in the inventory; by default all
         inventory: the TOML file of the servers; see examples/inventory.toml
-        why: for the servers' audit
-        despite_gate: the reason to let it go live where the gate is not asked; kept in the audit
-        trust: the image's signer, also on servers that do not know that key yet; see release sign
-        dry_run: say what would be done on each server, and change nothing
+        message: a note for the servers' audit
+        skip_gate: switch to the release without running the gate; needs a reason
+        reason: why the gate is skipped; kept in the servers' audit
+        trust: trust the image's signing key on servers that do not know it yet; see image sign
+        dry_run: print what would be done on each server, and change nothing
     """
     from deploy.servers.inventory import read_inventory
     from deploy.ship.ship import Asked, plan
@@ -37,7 +42,7 @@ def ship(
     from toolchain.views.bundle import as_json
     from toolchain.views.ship import board, plan_page
 
-    asked = Asked(read_inventory(inventory), servers, why, despite_gate, trust)
+    asked = Asked(read_inventory(inventory), servers, message, _skipped(skip_gate, reason), trust)
     if dry_run:
         planned = plan(image, asked)
         print(plan_page(planned), end="\n\n")
@@ -49,12 +54,12 @@ def ship(
 
 
 def pack(image: str, *, to: Path, for_: str = "") -> None:
-    """Write a release to a file that is carried to servers that nothing here can reach: see unpack.
+    """Write a release to a file for servers that this machine cannot reach (air-gapped); see unpack.
 
     Args:
         image: the tag of an image on this machine's engine
         to: the file
-        for_: names, with commas between; only what they lacked when they were last reached is packed
+        for_: server names, separated by commas; packs only the layers that they lacked when last reached
     """
     from contextlib import closing
 
@@ -75,28 +80,30 @@ def unpack(
     stick: Path,
     *servers: str,
     inventory: Path = INVENTORY,
-    why: str = "",
-    despite_gate: str = "",
+    message: str = "",
+    skip_gate: bool = False,
+    reason: str = "",
     trust: bool = False,
 ) -> None:
-    """As ship, of a file that pack wrote: the servers are judged and switched just so.
+    """Roll out a release from a file that pack wrote, as ship does.
 
-    On the server itself, its address in the inventory is `local`.
+    Where this runs on the server itself, the server's address in the inventory is `local`.
 
     Args:
         stick: the file
-        servers: names in the inventory; without them all
+        servers: names in the inventory; by default all
         inventory: the TOML file of the servers
-        why: for the servers' audit
-        despite_gate: the reason to let it go live where the gate is not asked; kept in the audit
-        trust: the image's signer, also on servers that do not know that key yet
+        message: a note for the servers' audit
+        skip_gate: switch to the release without running the gate; needs a reason
+        reason: why the gate is skipped; kept in the servers' audit
+        trust: trust the image's signing key on servers that do not know it yet
     """
     from deploy.servers.inventory import read_inventory
     from deploy.ship.ship import Asked
     from deploy.ship.ship import unpack as unpacked
     from toolchain.views.ship import board
 
-    asked = Asked(read_inventory(inventory), servers, why, despite_gate, trust)
+    asked = Asked(read_inventory(inventory), servers, message, _skipped(skip_gate, reason), trust)
     with board() as shown:
         fleet = unpacked(stick, asked, shown.seen)
     _ended(fleet)
@@ -107,33 +114,33 @@ def rollback(
     inventory: Path = INVENTORY,
     release: str | None = None,
     model: str | None = None,
-    why: str = "",
+    message: str = "",
 ) -> None:
-    """Go back to a release whose image is still on the servers, without losing a request; the gate is not asked.
+    """Go back to a release whose image is still on the servers, without losing a request; no gate runs.
 
     Args:
-        servers: names in the inventory; without them all
+        servers: names in the inventory; by default all
         inventory: the TOML file of the servers
-        release: which one; without it the one that served before
-        model: whose, where a server serves several
-        why: for the servers' audit
+        release: by default the one that served before
+        model: the model's name, if a server serves several
+        message: a note for the servers' audit
     """
     from deploy.servers.inventory import read_inventory
     from deploy.ship.ship import Asked
     from deploy.ship.ship import rollback as back
     from toolchain.views.ship import board
 
-    asked = Asked(read_inventory(inventory), servers, why)
+    asked = Asked(read_inventory(inventory), servers, message)
     with board() as shown:
         fleet = back(release, model, asked, shown.seen)
     _ended(fleet)
 
 
 def servers(*names: str, inventory: Path = INVENTORY) -> None:
-    """What each server is: processor, GPU, cores, memory, free disk, engine, and the release that serves.
+    """List each server's processor, GPU, cores, memory, free disk, engine, and the release that serves.
 
     Args:
-        names: of servers in the inventory; without them all
+        names: names in the inventory; by default all
         inventory: the TOML file of the servers
     """
     from deploy.servers.inventory import read_inventory
@@ -150,10 +157,10 @@ def servers(*names: str, inventory: Path = INVENTORY) -> None:
 
 
 def status(*names: str, inventory: Path = INVENTORY) -> None:
-    """What serves on each server, whether it is ready, what could be gone back to, and what was done last.
+    """List what serves on each server, whether it is ready, the releases to roll back to, and the last action.
 
     Args:
-        names: of servers in the inventory; without them all
+        names: names in the inventory; by default all
         inventory: the TOML file of the servers
     """
     from deploy.servers.inventory import read_inventory
@@ -170,12 +177,12 @@ def status(*names: str, inventory: Path = INVENTORY) -> None:
 
 
 def audit(*names: str, inventory: Path = INVENTORY, model: str | None = None) -> None:
-    """Every line of the servers' own records: when, who, what, why, and how it ended.
+    """List the servers' own audit records: when, who, what, why, and the outcome.
 
     Args:
-        names: of servers in the inventory; without them all
+        names: names in the inventory; by default all
         inventory: the TOML file of the servers
-        model: whose, where a server serves several
+        model: the model's name, if a server serves several
     """
     from deploy.servers.inventory import read_inventory
     from deploy.ship.ship import Asked
@@ -196,13 +203,13 @@ def logs(
     model: str | None = None,
     lines: int = 100,
 ) -> None:
-    """The last lines that a server's container wrote.
+    """Print the last log lines of a server's container.
 
     Args:
         server: its name in the inventory
         inventory: the TOML file of the servers
-        release: whose container; without it the one that serves
-        model: whose, where a server serves several
+        release: whose container; by default the one that serves
+        model: the model's name, if a server serves several
         lines: how many
     """
     from deploy.servers.inventory import read_inventory
@@ -213,12 +220,12 @@ def logs(
 
 
 def unlock(server: str, *, inventory: Path = INVENTORY, model: str | None = None) -> None:
-    """Take away the lock of a run that is known to be gone, on another machine say.
+    """Remove the lock of a run that is known to have ended, for example on another machine.
 
     Args:
         server: its name in the inventory
         inventory: the TOML file of the servers
-        model: whose, where a server serves several
+        model: the model's name, if a server serves several
     """
     from deploy.servers.inventory import read_inventory
     from deploy.ship.ship import Asked
@@ -226,6 +233,13 @@ def unlock(server: str, *, inventory: Path = INVENTORY, model: str | None = None
     from toolchain.views.bundle import as_json
 
     print(as_json({"server": server, "unlocked": unlocked(Asked(read_inventory(inventory), (server,)), model)}))
+
+
+def _skipped(skip_gate: bool, reason: str) -> str:
+    """Why the gate is skipped, "" where it runs."""
+    if skip_gate != bool(reason):
+        raise UsageError("--skip-gate and --reason go together; give both, or let the gate run")
+    return reason
 
 
 def _ended(fleet: "Fleet") -> None:

@@ -1,28 +1,30 @@
-"""A verb of the command line as a value, read from its function: parameters, types, defaults, help.
+"""A command as a value, read from its function: parameters, types, choices, defaults, help.
 
-Knows signatures and docstrings; knows nothing of argv (arguments.py does) nor of what any verb is for.
+Knows signatures and docstrings; knows nothing of argv (parser.py does) nor of what any command is for.
 """
 
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import wrap
 from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import Any, Literal, Union, get_args, get_origin
 
 Function = Callable[..., object]
 Commands = Mapping[str, Function | Mapping[str, Function]]
+Sections = Mapping[str, Commands]  # by heading, as --help shows them
 
 # what stands for a value in usage and help
-WORDS = {str: "TEXT", int: "NUMBER", float: "NUMBER", Path: "PATH", bool: ""}
-WIDTH = 96
+WORDS = {str: "TEXT", int: "NUMBER", float: "NUMBER", Path: "PATH", bool: "", tuple: "TEXT"}
+WIDTH, MOST = 96, 36  # columns; what is longer than MOST has its text below it
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """kind: str, int, float, bool or Path. many: takes all words that are left. about: its line of the docstring."""
+    """kind: str, int, float, bool, Path, or tuple for words with commas between them. choices: the only words that it
+    takes; none: any. many: takes all words that are left. about: its line of the docstring."""
 
     name: str
     kind: type
@@ -31,6 +33,7 @@ class Parameter:
     positional: bool
     many: bool
     about: str
+    choices: tuple[str, ...] = ()
 
     @property
     def flag(self) -> str:
@@ -42,14 +45,19 @@ class Parameter:
         return self.name.upper() if self.many or (self.required and self.positional) else self.flag
 
     @property
+    def value(self) -> str:
+        """What stands for its value: `PATH`, `auto|official|mirror`, or `a|b[,...]` where several may be given."""
+        return f"{'|'.join(self.choices) or WORDS[self.kind]}{'[,...]' if self.kind is tuple else ''}"
+
+    @property
     def in_usage(self) -> str:
         if self.many:
             return f"[{self.shown}...]"
         if self.required:
-            return self.shown if self.positional else f"{self.flag}={WORDS[self.kind]}"
+            return self.shown if self.positional else f"{self.flag}={self.value}"
         if self.kind is bool:
             return f"[{self.off if self.default else self.flag}]"
-        return f"[{self.flag}={WORDS[self.kind]}]"
+        return f"[{self.flag}={self.value}]"
 
     @property
     def off(self) -> str:
@@ -77,7 +85,7 @@ class Command:
 
 
 def command_from(function: Function, words: tuple[str, ...], program: str) -> Command:
-    """Read a verb's function. TypeError (the programmer's) for a parameter of a type that no command line can give."""
+    """Read a command's function. TypeError (the programmer's) for a parameter whose type no command line can give."""
     summary, story, about = _docstring(inspect.getdoc(function) or "")
     signature = inspect.signature(function, eval_str=True)
     parameters = tuple(_parameter(one, about.get(one.name, ""), words) for one in signature.parameters.values())
@@ -87,7 +95,7 @@ def command_from(function: Function, words: tuple[str, ...], program: str) -> Co
 def _parameter(one: inspect.Parameter, about: str, words: tuple[str, ...]) -> Parameter:
     if one.kind not in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY, one.VAR_POSITIONAL):
         raise TypeError(f"{' '.join(words)}: {one} cannot be given by a command line")
-    kind, many = _kind(one.annotation), one.kind is one.VAR_POSITIONAL
+    (kind, choices), many = _kind(one.annotation), one.kind is one.VAR_POSITIONAL
     if kind not in WORDS:
         raise TypeError(
             f"{' '.join(words)}: {one} has a type that no command line can give: {', '.join(map(str, WORDS))}"
@@ -96,21 +104,27 @@ def _parameter(one: inspect.Parameter, about: str, words: tuple[str, ...]) -> Pa
     required = one.default is one.empty and not many
     # a bare word never switches something on
     positional = one.kind is one.POSITIONAL_OR_KEYWORD and kind is not bool
-    return Parameter(one.name, kind, required, default, positional, many, about)
+    return Parameter(one.name, kind, required, default, positional, many, about, choices)
 
 
-def _kind(annotation: Any) -> Any:
-    """`int | None` reads as int: None is what stands when the flag is not given."""
-    if get_origin(annotation) in (Union, UnionType):
-        kinds = [kind for kind in get_args(annotation) if kind is not NoneType]
-        return kinds[0] if len(kinds) == 1 else None
-    return annotation
+def _kind(annotation: Any) -> tuple[Any, tuple[str, ...]]:
+    """The type, and its choices where it is a Literal or a tuple of them. `int | None` reads as int: None is what
+    stands when the flag is not given."""
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if origin in (Union, UnionType):
+        kinds = [kind for kind in inner if kind is not NoneType]
+        return _kind(kinds[0]) if len(kinds) == 1 else (None, ())
+    if origin is Literal:
+        return str, inner
+    return (tuple, _kind(inner[0])[1]) if origin is tuple else (annotation, ())
 
 
 def _docstring(text: str) -> tuple[str, str, dict[str, str]]:
-    """First line, what follows it, and what `Args:` says of each parameter."""
+    """The first sentence, what follows it, and what `Args:` says of each parameter."""
     before, _, section = text.partition("\nArgs:\n")
-    summary, _, story = before.partition("\n")
+    paragraph, _, story = before.partition("\n\n")
+    summary, _, more = re.sub(r"(?<=\.)\s+(?=[A-Z])", "\n", " ".join(paragraph.split())).partition("\n")
+    story = "\n\n".join(filter(None, (more.replace("\n", " "), story.strip())))
     about: dict[str, str] = {}
     name = ""
     for line in section.splitlines():
@@ -123,13 +137,15 @@ def _docstring(text: str) -> tuple[str, str, dict[str, str]]:
     return summary.strip(), story.strip(), about
 
 
-def manual(command: Command) -> str:
-    """Help for one verb: usage, what it does, each parameter with its default."""
+def manual(command: Command, more: Sequence[str] = ()) -> str:
+    """Help for one command: usage, what it does, each parameter with its default. more: commands that begin alike."""
     parts = ["\n".join(wrap(f"usage: {command.usage}", WIDTH, subsequent_indent="       ", break_on_hyphens=False))]
     parts += [text for text in (command.summary, command.story) if text]
     if command.parameters:
         rows = [(_left(parameter), _right(parameter)) for parameter in command.parameters]
         parts.append(_aligned(rows))
+    if more:
+        parts.append(f"See also: {', '.join(f'{command.program} {title}' for title in more)}")
     return "\n\n".join(parts)
 
 
@@ -138,25 +154,30 @@ def _left(parameter: Parameter) -> str:
         return parameter.shown
     if parameter.kind is bool:
         return f"{parameter.flag}, {parameter.off}" if parameter.default else parameter.flag
-    return f"{parameter.flag}={WORDS[parameter.kind]}"
+    return f"{parameter.flag}={parameter.value}"
 
 
 def _right(parameter: Parameter) -> str:
     if parameter.default is None or parameter.default is False or parameter.default == "" or parameter.many:
         return parameter.about
-    default = "on" if parameter.kind is bool else parameter.default
+    default: object = "on" if parameter.kind is bool else parameter.default
+    default = ",".join(default) if isinstance(default, tuple) else default
     return f"{parameter.about} (default: {default})".strip()
 
 
-def overview(commands: Commands, program: str, words: tuple[str, ...] = (), about: str = "") -> str:
-    """Every verb below `words`, one line each."""
-    rows = []
+def overview(sections: Sections, program: str, words: tuple[str, ...] = (), about: str = "") -> str:
+    """Every command below `words`, one line each, under the headings of their sections."""
+    rows = {heading: list(_rows(commands)) for heading, commands in sections.items()}
+    width = max(len(left) for found in rows.values() for left, _ in found)
+    parts = [f"usage: {' '.join((program, *words))} COMMAND ...", about]
+    parts += [f"{heading}\n{_aligned(found, width)}".lstrip("\n") for heading, found in rows.items()]
+    return "\n\n".join([*filter(None, parts), f"More on one: {' '.join((program, *words))} COMMAND --help"])
+
+
+def _rows(commands: Commands) -> Iterator[tuple[str, str]]:
     for word, entry in commands.items():
         for path, function in _leaves(entry, (word,)):
-            rows.append((" ".join(path), _docstring(inspect.getdoc(function) or "")[0]))
-    head = f"usage: {' '.join((program, *words))} COMMAND ..."
-    tail = f"More on one: {' '.join((program, *words))} COMMAND --help"
-    return "\n\n".join([head, *([about] if about else []), _aligned(rows), tail])
+            yield " ".join(path), _docstring(inspect.getdoc(function) or "")[0]
 
 
 def _leaves(entry: Function | Mapping[str, Function], path: tuple[str, ...]) -> list[tuple[tuple[str, ...], Function]]:
@@ -165,11 +186,11 @@ def _leaves(entry: Function | Mapping[str, Function], path: tuple[str, ...]) -> 
     return [(path, entry)]
 
 
-def _aligned(rows: list[tuple[str, str]]) -> str:
-    width = max(len(left) for left, _ in rows) + 4
+def _aligned(rows: list[tuple[str, str]], width: int = 0) -> str:
+    width = max(width, *(len(left) for left, _ in rows if len(left) <= MOST), 0) + 4
     lines = []
     for left, right in rows:
-        first, *more = wrap(right, max(WIDTH - width, 40)) or [""]
+        first, *more = [*([""] if len(left) > MOST else []), *wrap(right, max(WIDTH - width, 40))] or [""]
         lines.append(f"  {left:<{width - 2}}{first}".rstrip())
         lines += [" " * width + line for line in more]
     return "\n".join(lines)

@@ -174,7 +174,7 @@ class Router:
         return HttpReply(200, msgspec.json.format(value, indent=1) + b"\n", headers=(("Vary", "Accept"),))
 
     def _certificate(self) -> HttpReply:
-        """As it was signed: `toolchain verify` reads it."""
+        """As it was signed: `toolchain certificate verify` reads it."""
         found = self._health.certificate
         if found is not None:
             return HttpReply(200, encode_record(found))

@@ -35,12 +35,12 @@ def test_every_fact_of_a_device_is_either_in_the_table_or_left_out_on_purpose() 
 
 def test_another_engine_is_said_and_how_to_judge_it_all_the_same() -> None:
     (said,) = mismatches(DEVICE, DEVICE, ("OpenVINO 2", "OpenVINO 1"))
-    assert said == "engine: OpenVINO 2 against OpenVINO 1; to judge that too: --across=engine"
+    assert said == "engine: OpenVINO 2 against OpenVINO 1; to judge that too: --allow-difference=engine"
     assert not list(mismatches(DEVICE, DEVICE, ("2", "1"), ("engine",)))
 
 
 def test_what_is_no_fact_of_a_device_is_refused() -> None:
     assert checked_across(["engine", "kernel"]) == ("engine", "kernel")
-    with pytest.raises(UsageError, match="--across=moon: expected some of architecture, "):
+    with pytest.raises(UsageError, match="--allow-difference=moon: expected some of architecture, "):
         checked_across(["moon"])
     assert "engine" in ACROSS

@@ -92,7 +92,7 @@ def test_noise_that_was_learned_widens_the_margin() -> None:
     [
         ({"device": msgspec.structs.replace(DEVICE, cpus_allowed=99)}, "number of CPUs that it may use: 99 against"),
         ({"device": msgspec.structs.replace(DEVICE, cpu_quota=0.5)}, "CPU quota: 0.5 against"),
-        ({"engine": "drawn 2"}, "engine: drawn 2 against drawn 1; to judge that too: --across=engine"),
+        ({"engine": "drawn 2"}, "engine: drawn 2 against drawn 1; to judge that too: --allow-difference=engine"),
         ({"lost": 1}, "the candidate answered 7 of 8 requests"),
         ({"clock": 0.5, "median_ms": 1.0}, "a clock is wrong: the candidate"),
         ({"clock": 20.0, "median_ms": 1.0}, "the candidate's clock is wrong: it tells"),

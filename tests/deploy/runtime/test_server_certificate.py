@@ -1,4 +1,4 @@
-"""The certificate of a server: before it is ready, at `/`, in the metrics, and for `toolchain verify`."""
+"""The certificate of a server: before it is ready, at `/`, in the metrics, and for `toolchain certificate verify`."""
 
 import json
 from datetime import datetime

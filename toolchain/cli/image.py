@@ -1,14 +1,31 @@
-"""The verbs of an image that is to leave this machine. Thin as those of cli.py."""
+"""The commands that build an image, and those of an image that is to leave this machine."""
 
 from pathlib import Path
 
 
-def release_sign(image: str, *, key: Path | None = None) -> None:
-    """Sign an image, so that edge servers take it; what is built here is signed already.
+def image(bundle: Path, *, tag: str | None = None, tracing: bool = False) -> None:
+    """Build the container image of a bundle.
+
+    A bundle in a folder named verify, sbom or sign is written ./verify, since `image verify` is another command.
+
+    Args:
+        bundle: the folder that `build` made
+        tag: the image's name; by default edge-NAME:RELEASE-TARGET
+        tracing: include OpenTelemetry, for servers that send spans to a collector (OTEL_EXPORTER_OTLP_ENDPOINT)
+    """
+    from deploy.images.build import build_image
+    from toolchain.records.bundle import open_bundle
+    from toolchain.views.bundle import as_json
+
+    print(as_json(build_image(open_bundle(bundle), tag, tracing=tracing)))
+
+
+def image_sign(image: str, *, key: Path | None = None) -> None:
+    """Sign an image with another key; images that were built here are signed already.
 
     Args:
         image: the tag of an image on this machine's engine
-        key: a file with the private key, base64 of 32 bytes; without it this toolchain's own
+        key: a file with the private key, base64 of 32 bytes; by default this toolchain's own
     """
     from contextlib import closing
 
@@ -21,14 +38,14 @@ def release_sign(image: str, *, key: Path | None = None) -> None:
         print(as_json(signed(image_here(client, image), key)))
 
 
-def release_verify(image: str, *, bundle: Path) -> None:
-    """Build an image once more from nothing that is kept, and see whether it is the same, byte for byte, and signed.
+def image_verify(image: str, *, bundle: Path) -> None:
+    """Rebuild an image without any cache, and check that it is the same byte for byte, and signed.
 
-    Exit code 0: the same digest, and a signature that fits; 1: not.
+    Exit status 0: the same digest and a valid signature; 1: not.
 
     Args:
         image: the tag of an image on this machine's engine
-        bundle: the folder that it was made from
+        bundle: the bundle's folder that it was made from
     """
     from deploy.images.rebuild import rebuilt
     from toolchain.records.bundle import open_bundle
@@ -40,8 +57,8 @@ def release_verify(image: str, *, bundle: Path) -> None:
         raise SystemExit(1)
 
 
-def release_sbom(image: str, *, out: Path | None = None) -> None:
-    """List what is in an image as a CycloneDX document: packages, wheels, our code, the model and its data.
+def image_sbom(image: str, *, out: Path | None = None) -> None:
+    """List an image's contents as a CycloneDX document: packages, wheels, the server's code, the model and its data.
 
     Args:
         image: the tag of an image on this machine's engine
@@ -75,18 +92,18 @@ def manifests(
     token_secret: str | None = None,
     admin_port: int | None = None,
 ) -> None:
-    """Write a release for Kubernetes: a Kustomize base, and a KServe InferenceService.
+    """Write a release's manifests for Kubernetes: a Kustomize base, and a KServe InferenceService.
 
-    Secrets are named and mounted, never read. Their keys are called as the files that `toolchain run --secrets` takes.
+    Secrets are named and mounted, never read. Their keys are named like the files of `toolchain run --secrets`.
 
     Args:
         what: a bundle's folder, or an image's tag
         image: the name that the cluster pulls: REGISTRY/NAME:TAG or, better, NAME@sha256:…
         to: the folder to write base/ and kserve/ into
-        tls_secret: the Secret with tls.crt and tls.key; without it no TLS
-        client_ca_secret: the Secret with client-ca.crt, who signs the certificates of clients
+        tls_secret: the Secret with tls.crt and tls.key; by default no TLS
+        client_ca_secret: the Secret with client-ca.crt, the authority that signs client certificates
         token_secret: the Secret with tokens, one a line
-        admin_port: a port for metrics, control and probes alone, as 9090; without it they are where clients ask
+        admin_port: a port for metrics, control and probes only, such as 9090; by default the clients' port serves them
     """
     from deploy.containers.commands import described
     from deploy.kubernetes.manifests import write
