@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from benchmarks.gate import run
-from deploy.containers.commands import benched
+from deploy.containers.commands import bench_image
 from toolchain.cli.console import log_to_stderr
 from toolchain.errors import ToolchainError
 from toolchain.records.report import Report
@@ -39,7 +39,7 @@ def measured(recipe: str) -> Iterator[Report]:
     image = run("image", bundle["bundle"])["tag"]
     manifest: dict[str, Any] = run("show", bundle["bundle"])
     for candidate in manifest["candidates"]:
-        yield benched(image, SECONDS, "all", precision=candidate["precision"])
+        yield bench_image(image, SECONDS, "all", precision=candidate["precision"])
 
 
 def line(found: Report) -> tuple[object, ...]:

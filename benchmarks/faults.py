@@ -20,9 +20,9 @@ import msgspec
 import numpy as np
 
 from benchmarks.rows import Row, print_rows, row
-from deploy.containers.commands import certified
-from deploy.containers.publishing import Reach
-from deploy.containers.serve import run, stop
+from deploy.containers.commands import certify_image
+from deploy.containers.publishing import PublishedEndpoint
+from deploy.containers.serve import run_server, stop_server
 from deploy.images.build import build_image
 from toolchain.cli.console import log_to_stderr
 from toolchain.errors import DockerError
@@ -102,14 +102,14 @@ def corrupted(sound: Bundle) -> Path:
 def judged(bundle: Bundle) -> tuple[bool, bool, str]:
     """(certified, a server of it became ready, the first check that failed), in real containers."""
     image = build_image(bundle, None)
-    given = certified(image.tag)
+    given = certify_image(image.tag)
     failed = "; ".join(f"{one.name}: {one.found}, expected {one.expected}" for one in given.checks if not one.passed)
     name = f"edge-bench-faults-{bundle.manifest.release}"
     try:
-        run(image.tag, Reach(0), name)
+        run_server(image.tag, PublishedEndpoint(0), name)
     except DockerError as error:
         return given.passed, False, failed or str(error)
-    stop(name)
+    stop_server(name)
     return given.passed, True, failed
 
 

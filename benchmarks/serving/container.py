@@ -22,7 +22,7 @@ from benchmarks.rows import Row, print_rows, row
 from benchmarks.serving.models import bundle_of
 from benchmarks.serving.others import free_port
 from deploy.containers import serve as containers
-from deploy.containers.publishing import Reach
+from deploy.containers.publishing import PublishedEndpoint
 from deploy.containers.readiness import wait_until_ready
 from deploy.docker.engine import connect
 from deploy.docker.sandbox import state_volume
@@ -58,13 +58,13 @@ def running(client: DockerClient, volume: str) -> Iterator[tuple[Container, str]
     """A container of TAG that has answered, and its address; it goes, and its volume unless that was here before."""
     kept = {one.name for one in client.volumes.list()}
     try:
-        url = containers.run(TAG, Reach(free_port()), NAME).url
+        url = containers.run_server(TAG, PublishedEndpoint(free_port()), NAME).url
         served = client.containers.get(NAME)
         if b"listening for gRPC" not in served.logs():
             raise DockerError(f"{TAG} does not speak gRPC: its log has no 'listening for gRPC'")
         yield served, url
     finally:
-        containers.stop(NAME)
+        containers.stop_server(NAME)
         with suppress(docker.errors.NotFound):
             if volume not in kept:
                 client.volumes.get(volume).remove(force=True)

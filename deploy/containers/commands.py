@@ -1,4 +1,4 @@
-"""What an image says of itself on this machine, and what a bundle or an image holds. Knows nothing of torch."""
+"""Runs an image's own commands on this machine (certify, check, bench) and reads the manifest of a bundle or image."""
 
 import logging
 from pathlib import Path
@@ -17,38 +17,38 @@ from toolchain.records.storage import decode_record
 logger = logging.getLogger(__name__)
 
 
-def certified(image: str) -> Certificate:
-    """Let the image choose, check and measure on this machine, with no network. It writes to the volume that its server
-    will find it on."""
+def certify_image(image: str) -> Certificate:
+    """Let the image choose, check and measure on this machine, without a network. The certificate is also written to
+    the volume that its server will use."""
     logger.info(f"certify: {image}")
-    words = run_once(image, ["certify"], volume=_volume(image))
-    return decode_record(_last_line(words), Certificate, image, certificate.FORMAT)
+    output = run_once(image, ["certify"], volume=_volume(image))
+    return decode_record(_last_line(output), Certificate, image, certificate.FORMAT)
 
 
-def selfchecked(image: str) -> SelfCheck:
-    """What the image finds of itself on this machine, which need not be able to run it."""
+def check_image(image: str) -> SelfCheck:
+    """The image's self-check on this machine, which need not have the device that the image is for."""
     logger.info(f"check: {image}")
     return decode_record(_last_line(run_once(image, ["check"])), SelfCheck, image, selfcheck.FORMAT)
 
 
-def benched(
+def bench_image(
     image: str,
     seconds: float,
     scenarios: str = "SingleStream,Offline",
     rate: float | None = None,
     precision: str = "",
 ) -> Report:
-    """Run the image's own benchmark on this machine, `seconds` a scenario: of what it serves here, or of the candidate
-    `precision`."""
+    """Run the image's own benchmark on this machine, `seconds` per scenario: of the precision that it serves here, or
+    of the candidate `precision`."""
     logger.info(f"bench: {image}, MLPerf LoadGen: {scenarios}")
-    asked = [f"--seconds={seconds}", f"--scenarios={scenarios}", *([f"--rate={rate}"] if rate is not None else [])]
-    asked += [f"--precision={precision}"] if precision else []
-    words = run_once(image, ["bench", *asked], volume=_volume(image))
-    return decode_record(_last_line(words), Report, image, report.FORMAT)
+    options = [f"--seconds={seconds}", f"--scenarios={scenarios}", *([f"--rate={rate}"] if rate is not None else [])]
+    options += [f"--precision={precision}"] if precision else []
+    output = run_once(image, ["bench", *options], volume=_volume(image))
+    return decode_record(_last_line(output), Report, image, report.FORMAT)
 
 
-def described(what: str) -> Manifest:
-    """The manifest of a bundle's folder, else of an image, which is read and not run: it may be another device's."""
+def read_manifest(what: str) -> Manifest:
+    """The manifest of a bundle's folder or of an image. The image is read, not run: it may be for another device."""
     if (Path(what) / MANIFEST).is_file():
         return open_bundle(Path(what)).manifest
     return image_manifest(what)
@@ -58,5 +58,5 @@ def _volume(image: str) -> str:
     return state_volume(image_manifest(image).name)
 
 
-def _last_line(words: str) -> bytes:
-    return words.strip().rpartition("\n")[2].encode()
+def _last_line(output: str) -> bytes:
+    return output.strip().rpartition("\n")[2].encode()

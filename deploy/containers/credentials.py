@@ -1,7 +1,4 @@
-"""What a client of ours shows a server that is closed, and whom it trusts: files, as a person names them by flags.
-
-Knows no requests.
-"""
+"""The credentials that the toolchain's own client uses, as files that flags name, and whom it trusts."""
 
 import ssl
 from dataclasses import dataclass
@@ -14,9 +11,9 @@ from toolchain.errors import UsageError
 
 @dataclass(frozen=True)
 class Credentials:
-    """token_file: its first token is shown; ca: who signed the server's certificate, None: whom this system trusts;
-    cert and key: the certificate to show. server_cert: in place of ca, the one certificate that the server must have,
-    whoever signed it and for whatever name."""
+    """token_file: its first token is sent; ca: the authority of the server's certificate, None: the system's
+    authorities; cert and key: the client certificate. server_cert: instead of ca, the exact certificate that the server
+    must have, whoever signed it and whatever name it is for."""
 
     token_file: Path | None = None
     ca: Path | None = None
@@ -25,11 +22,11 @@ class Credentials:
     server_cert: Path | None = None
 
     def headers(self) -> dict[str, str]:
-        return {} if self.token_file is None else {"Authorization": f"Bearer {_token(self.token_file)}"}
+        return {} if self.token_file is None else {"Authorization": f"Bearer {_first_token(self.token_file)}"}
 
     def context(self) -> ssl.SSLContext:
         """UsageError for files that cannot be used."""
-        context = self._trusting() if self.server_cert is None else _trusting_only(self.server_cert)
+        context = self._default_context() if self.server_cert is None else _pinned_context(self.server_cert)
         if (self.cert is None) != (self.key is None):
             raise UsageError("--cert and --key go together; give both")
         if self.cert is not None:
@@ -41,30 +38,30 @@ class Credentials:
                 ) from error
         return context
 
-    def _trusting(self) -> ssl.SSLContext:
+    def _default_context(self) -> ssl.SSLContext:
         try:
             return ssl.create_default_context(cafile=self.ca)
         except OSError as error:  # ssl.SSLError is one
             raise UsageError(f"--ca {self.ca}: no certificates in PEM can be read there ({_reason(error)})") from error
 
 
-def _trusting_only(cert: Path) -> ssl.SSLContext:
+def _pinned_context(cert: Path) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
-    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # it need not be an authority's
-    # the first alone: of the chain behind it, others have certificates too
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # it need not belong to an authority
+    # only the first certificate: the rest of the chain has signed other servers' certificates too
     context.load_verify_locations(cadata=first_certificate(cert))
     return context
 
 
-def _token(file: Path) -> str:
+def _first_token(file: Path) -> str:
     try:
-        found = parse_tokens(file.read_text(encoding="ascii"))
+        tokens = parse_tokens(file.read_text(encoding="ascii"))
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--token-file {file}: cannot be read ({_reason(error)})") from error
-    if not found:
-        raise UsageError(f"--token-file {file}: no token in it; expected one a line")
-    return found[0][1]
+    if not tokens:
+        raise UsageError(f"--token-file {file}: no token in it; expected one per line")
+    return tokens[0][1]
 
 
 def _reason(error: Exception) -> str:

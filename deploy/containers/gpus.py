@@ -1,7 +1,7 @@
-"""Whether a container gets the machine's GPUs: where its image wants them and the engine has NVIDIA's runtime.
+"""Gives a container the machine's GPUs if its image needs them and the engine has NVIDIA's runtime.
 
-Without that runtime nothing is asked for: the container starts, and says itself what is missing and how to install it,
-which is more than the engine would say. Knows nothing of what runs in the container.
+Without that runtime none are requested: the container then starts and reports what is missing and how to install it,
+which is more helpful than the engine's error.
 """
 
 import os
@@ -14,26 +14,26 @@ from docker.types import DeviceRequest
 from deploy.docker.engine import connect
 from deploy.docker.labels import TARGET
 from deploy.images.build import find_image
-from deploy.images.variants import kind_of
+from deploy.images.variants import target_variant
 
 
 def gpu_flags(image: str) -> tuple[str, ...]:
-    """For `docker run`."""
+    """As flags of `docker run`."""
     return _flags(image, os.environ.get("DOCKER_HOST", ""))
 
 
-@cache  # asked for every container of a gate
+@cache  # called for every container of a gate
 def _flags(image: str, _engine: str) -> tuple[str, ...]:
     with closing(connect()) as client:
-        return ("--gpus=all",) if granted(client, image) else ()
+        return ("--gpus=all",) if gets_gpu(client, image) else ()
 
 
 def gpu_requests(client: DockerClient, image: str) -> list[DeviceRequest]:
-    """The same for the engine's API."""
-    return [DeviceRequest(count=-1, capabilities=[["gpu"]])] if granted(client, image) else []
+    """As arguments of the engine's API."""
+    return [DeviceRequest(count=-1, capabilities=[["gpu"]])] if gets_gpu(client, image) else []
 
 
-def granted(client: DockerClient, image: str) -> bool:
+def gets_gpu(client: DockerClient, image: str) -> bool:
     found = find_image(client, image)
-    wanted = found is not None and kind_of(found.labels.get(TARGET, "")).gpu
-    return wanted and "nvidia" in client.info().get("Runtimes", {})
+    needs_gpu = found is not None and target_variant(found.labels.get(TARGET, "")).gpu
+    return needs_gpu and "nvidia" in client.info().get("Runtimes", {})

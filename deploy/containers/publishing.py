@@ -1,6 +1,6 @@
-"""How a container is reached from this machine: published ports, the secrets it is given, what our client shows it.
+"""A container's published endpoint: its ports, its secrets, and the credentials that the toolchain uses for it.
 
-Reads an engine's description of a container (`attrs`); calls no engine.
+Reads an engine's description of a container (`attrs`); does not call an engine.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from typing import Any
 from docker.types import Mount
 
 from deploy.containers.credentials import Credentials
-from deploy.containers.secrets import CERT, CLIENT_CA, PLACE, TOKENS, VARIABLES, SecretFolder, secret_folder
+from deploy.containers.secrets import CERT, CLIENT_CA, SECRETS_PATH, TOKENS, VARIABLES, SecretFolder, read_secret_folder
 from deploy.runtime.http.access import check_port
 from toolchain.errors import UsageError
 
@@ -21,9 +21,9 @@ Attrs = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Reach:
-    """port, grpc_port: on this machine, 0: any free one; grpc_port None: not published. cert, key: what our own client
-    shows to a server that asks for client certificates. Build it with `reach`, which checks."""
+class PublishedEndpoint:
+    """port, grpc_port: on this machine, 0: any free port; grpc_port None: not published. cert, key: the client
+    certificate that `toolchain run` uses for its readiness check. Create it with parse_endpoint(), which validates."""
 
     port: int
     grpc_port: int | None = None
@@ -33,9 +33,9 @@ class Reach:
 
     @property
     def ports(self) -> dict[str, int | None]:
-        """As the engine takes them: None is any free one."""
-        found = {HTTP: self.port or None}
-        return found if self.grpc_port is None else {**found, GRPC: self.grpc_port or None}
+        """For the engine's API: None is any free port."""
+        ports = {HTTP: self.port or None}
+        return ports if self.grpc_port is None else {**ports, GRPC: self.grpc_port or None}
 
     @property
     def mounts(self) -> list[Mount]:
@@ -46,23 +46,23 @@ class Reach:
         return self.secrets.environment if self.secrets else {}
 
     @property
-    def shown(self) -> Credentials:
+    def credentials(self) -> Credentials:
         return Credentials(self._file(TOKENS), None, self.cert, self.key, self._file(CERT))
 
     @property
-    def strangers(self) -> Credentials | None:
-        """What somebody shows who may not ask; None where all may."""
+    def unauthenticated(self) -> Credentials | None:
+        """The credentials of a client without a token or certificate; None when the server is open to everyone."""
         is_closed = self._file(TOKENS) or self._file(CLIENT_CA)
         return Credentials(server_cert=self._file(CERT)) if is_closed else None
 
     @property
-    def may_ask(self) -> bool:
-        """Whether our client has all that the server wants to see."""
+    def is_authorized(self) -> bool:
+        """Whether the toolchain has every credential that the server requires."""
         return self._file(CLIENT_CA) is None or self.cert is not None
 
     @property
     def curl_flags(self) -> list[str]:
-        """For a shell. The address is this machine's own, and no certificate is for that: none is verified."""
+        """For a shell. The address is a loopback address, which no certificate names, so curl must not verify it."""
         tokens, flags = self._file(TOKENS), ["--insecure"] if self._file(CERT) else []
         if self._file(CLIENT_CA):
             flags += [f"--cert {quote(str(self.cert or 'FILE'))} --key {quote(str(self.key or 'FILE'))}"]
@@ -74,68 +74,71 @@ class Reach:
         return self.secrets.file(name) if self.secrets else None
 
 
-def reach(port: int, grpc_port: int | None, secrets: Path | None, cert: Path | None, key: Path | None) -> Reach:
-    """A person's flags; UsageError for what cannot be, before anything is begun."""
+def parse_endpoint(
+    port: int, grpc_port: int | None, secrets: Path | None, cert: Path | None, key: Path | None
+) -> PublishedEndpoint:
+    """The endpoint that flags describe; UsageError for impossible values, before anything is started."""
     check_port("--port", port)
     check_port("--grpc-port", grpc_port)
     if port and port == grpc_port:
-        raise UsageError(f"--grpc-port {port}: --port is the same; choose another")
-    found = Reach(port, grpc_port, secret_folder(secrets) if secrets else None, cert, key)
-    if (cert or key) and not (found.secrets and found.secrets.file(CLIENT_CA)):
-        raise UsageError(f"--cert, --key: shown where --secrets has a {CLIENT_CA}; add that, or leave them away")
-    if found.secrets:
-        found.shown.context()  # raises for files that cannot be used
-    return found
+        raise UsageError(f"--grpc-port {port}: same as --port; choose another")
+    endpoint = PublishedEndpoint(port, grpc_port, read_secret_folder(secrets) if secrets else None, cert, key)
+    if (cert or key) and not (endpoint.secrets and endpoint.secrets.file(CLIENT_CA)):
+        raise UsageError(f"--cert, --key: used only when --secrets has a {CLIENT_CA}; add one, or omit them")
+    if endpoint.secrets:
+        endpoint.credentials.context()  # raises for unusable files
+    return endpoint
 
 
-def url_of(attrs: Attrs) -> str:
-    return f"{'https' if 'TLS_CERT' in _given(attrs) else 'http'}://127.0.0.1:{_published(attrs, HTTP) or 0}"
+def http_url(attrs: Attrs) -> str:
+    scheme = "https" if "TLS_CERT" in _secret_environment(attrs) else "http"
+    return f"{scheme}://127.0.0.1:{_published_port(attrs, HTTP) or 0}"
 
 
-def grpc_of(attrs: Attrs) -> str:
-    """HOST:PORT, as clients of gRPC are told it; empty: not published."""
-    port = _published(attrs, GRPC)
+def grpc_address(attrs: Attrs) -> str:
+    """HOST:PORT for gRPC clients; empty: not published."""
+    port = _published_port(attrs, GRPC)
     return f"127.0.0.1:{port}" if port else ""
 
 
-def listens_on(attrs: Attrs, port: int) -> bool:
-    return port in (_published(attrs, HTTP), _published(attrs, GRPC))
+def publishes_port(attrs: Attrs, port: int) -> bool:
+    return port in (_published_port(attrs, HTTP), _published_port(attrs, GRPC))
 
 
-def is_reached(attrs: Attrs, wanted: Reach) -> bool:
-    """Whether a container is reached just so: same ports, same secrets."""
+def matches_endpoint(attrs: Attrs, wanted: PublishedEndpoint) -> bool:
+    """Whether a container has the same ports and secrets as `wanted`."""
     return (
-        wanted.port in (0, _published(attrs, HTTP))
-        and _is_grpc(_published(attrs, GRPC), wanted.grpc_port)
+        wanted.port in (0, _published_port(attrs, HTTP))
+        and _matches_grpc(_published_port(attrs, GRPC), wanted.grpc_port)
         and has_secrets(attrs, wanted.mounts, wanted.environment)
     )
 
 
 def has_secrets(attrs: Attrs, mounts: Sequence[Mount], environment: Mapping[str, str]) -> bool:
-    """Whether it was made with just these."""
-    sources = [one["Source"] for one in attrs["Mounts"] if one["Destination"] == PLACE]
-    return sources == [one["Source"] for one in mounts] and _given(attrs) == environment
+    """Whether the container was created with exactly these secrets."""
+    sources = [one["Source"] for one in attrs["Mounts"] if one["Destination"] == SECRETS_PATH]
+    return sources == [one["Source"] for one in mounts] and _secret_environment(attrs) == environment
 
 
-def knows_secrets(image: Attrs) -> bool:
-    """Servers that do not know the variables would serve open to all; those that know them expose gRPC's port."""
+def supports_secrets(image: Attrs) -> bool:
+    """Older servers ignore the variables and would serve without authentication; newer ones expose the gRPC port."""
     return GRPC in (image["Config"].get("ExposedPorts") or ())
 
 
 def secrets_mount(folder: str) -> Mount:
-    return Mount(PLACE, folder, type="bind", read_only=True)
+    return Mount(SECRETS_PATH, folder, type="bind", read_only=True)
 
 
-def _is_grpc(published: int | None, wanted: int | None) -> bool:
+def _matches_grpc(published: int | None, wanted: int | None) -> bool:
     return published is not None if wanted == 0 else published == wanted
 
 
-def _published(attrs: Attrs, inside: str) -> int | None:
+def _published_port(attrs: Attrs, inside: str) -> int | None:
     bindings = attrs["NetworkSettings"]["Ports"].get(inside)
     return int(bindings[0]["HostPort"]) if bindings else None
 
 
-def _given(attrs: Attrs) -> dict[str, str]:
-    """The server's variables for secrets, as far as they are set."""
+def _secret_environment(attrs: Attrs) -> dict[str, str]:
+    """The container's environment variables for secrets."""
     pairs = (line.partition("=")[::2] for line in attrs["Config"]["Env"] or ())
     return {name: value for name, value in pairs if name in VARIABLES.values() and value}

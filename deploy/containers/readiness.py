@@ -1,40 +1,42 @@
-"""Is the server at this address ready? The host's side of a cold start. Knows nothing of Docker or of models."""
+"""Waits until the server at an address is ready: the host's side of a cold start."""
 
 import time
 from collections.abc import Callable
 
-from deploy.containers.client import NONE, UNTRUSTED, asked, opened
+from deploy.containers.client import NO_CREDENTIALS, UNTRUSTED, get, open_connection
 from deploy.containers.credentials import Credentials
 from toolchain.errors import DeviceError, DockerError
 
 POLL_S = 0.02
 
 
-def ready(url: str, shown: Credentials = NONE) -> tuple[bool, str]:
-    """(whether it is ready, else what it said or why it did not answer)."""
+def check_ready(url: str, credentials: Credentials = NO_CREDENTIALS) -> tuple[bool, str]:
+    """(ready or not, the server's message or why it did not answer)."""
     try:
-        with opened(url, 10, shown) as connection:
-            status, body = asked(connection, "/v2/health/ready")
+        with open_connection(url, 10, credentials) as connection:
+            status, body = get(connection, "/v2/health/ready")
     except DeviceError as error:
         return False, str(error)
     return status == 200, " ".join(body.decode(errors="replace").split())[:300]
 
 
-def wait_until_ready(url: str, timeout_s: float, check_alive: Callable[[], None], shown: Credentials = NONE) -> None:
-    """Poll until ready; `check_alive` raises when there is nobody left to wait for. DockerError after `timeout_s`."""
-    deadline, look = time.monotonic() + timeout_s, 0.0
+def wait_until_ready(
+    url: str, timeout_s: float, check_alive: Callable[[], None], credentials: Credentials = NO_CREDENTIALS
+) -> None:
+    """Poll until the server is ready; check_alive() raises when it has died. DockerError after `timeout_s`."""
+    deadline, next_check = time.monotonic() + timeout_s, 0.0
     while True:
-        is_ready, said = ready(url, shown)
+        is_ready, message = check_ready(url, credentials)
         if is_ready:
             return
-        if "failed: " in said:  # a golden sample or a need of the device: it will never be ready
-            raise DockerError(f"{url} refuses to serve here: {said}")
-        if UNTRUSTED in said:  # nor will its certificate be another
-            raise DockerError(said)
+        if "failed: " in message:  # a failed golden sample or device requirement never becomes ready
+            raise DockerError(f"{url} refuses to serve here: {message}")
+        if UNTRUSTED in message:  # the certificate will not change either
+            raise DockerError(message)
         now = time.monotonic()
         if now > deadline:
-            raise DockerError(f"{url} was not ready within {timeout_s:.0f} s; it said: {said}")
-        if now > look:
+            raise DockerError(f"{url} was not ready within {timeout_s:.0f} s; its last answer: {message}")
+        if now > next_check:
             check_alive()
-            look = now + 0.25
+            next_check = now + 0.25
         time.sleep(POLL_S)

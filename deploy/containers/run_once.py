@@ -1,7 +1,6 @@
-"""A container that does one thing and ends: certify, bench, describe, duet. The `docker` command as a value.
+"""Runs one command of an image to completion: certify, bench, describe, duet.
 
-Such a container has no network, a read-only root, no capabilities; what it says on stderr is progress for a person.
-Knows nothing of what the verbs mean.
+The container has no network, a read-only root and no capabilities; its stderr is logged as progress.
 """
 
 import logging
@@ -15,17 +14,17 @@ from tempfile import TemporaryFile
 from typing import IO
 
 from deploy.containers.gpus import gpu_flags
-from deploy.docker.engine import client_command, connect, explained
+from deploy.docker.engine import client_command, connect, explain_error
 from deploy.docker.labels import ROLE
-from deploy.docker.sandbox import STATE, wall_flags
-from deploy.images.build import image_here
+from deploy.docker.sandbox import STATE, sandbox_flags
+from deploy.images.build import require_image
 from toolchain.errors import DockerError
 
 logger = logging.getLogger(__name__)
 
 
-# The image's health check asks a server; here it would only wake up in the middle of a measurement.
-WALL = ("--network=none", "--no-healthcheck", *wall_flags())
+# The health check is for servers; here it would only disturb a measurement.
+SANDBOX = ("--network=none", "--no-healthcheck", *sandbox_flags())
 
 
 def once_command(
@@ -36,18 +35,18 @@ def once_command(
     environment: Mapping[str, str] | None = None,
     volume: str = "",
 ) -> list[str]:
-    """argv of `docker run -i --rm` for `image` with `arguments`, behind the wall. cpus: a quota; None: all. volume: of
-    the device's state; empty: none."""
+    """argv of `docker run -i --rm` for `image` with `arguments`, sandboxed. cpus: a quota, None: all; volume: of the
+    device's state, empty: none."""
     limits = [f"--cpus={cpus:g}"] if cpus else []
     named = [f"--name={name}"] if name else []
     settings = [f"--env={key}={value}" for key, value in (environment or {}).items()]
     labels = [f"--label={ROLE}=once"]
     mounts = [f"--mount=type=volume,src={volume},dst={STATE}"] if volume else []
-    flags = [*named, *labels, *WALL, *gpu_flags(image), *limits, *settings, *mounts]
+    flags = [*named, *labels, *SANDBOX, *gpu_flags(image), *limits, *settings, *mounts]
     return [client_command(), "run", "-i", "--rm", *flags, image, *arguments]
 
 
-def duet_command(
+def interleaved_command(
     image: str, threads: int | None, cpus: float | None = None, name: str = "", volume: str = ""
 ) -> list[str]:
     """argv of a runner in an interleaved measurement (deploy/runtime/certification/interleaved.py): lines of JSON in
@@ -64,32 +63,34 @@ def run_once(
     environment: Mapping[str, str] | None = None,
     volume: str = "",
 ) -> str:
-    """What the container wrote on stdout; its stderr is logged as it comes.
+    """The container's stdout; its stderr is logged line by line.
 
-    Exit 1 with something on stdout is an answer too: a certificate that failed. DockerError: anything else went wrong.
+    Exit status 1 with output is a result too: a certificate that failed. DockerError for any other failure.
     """
     with closing(connect()) as client:
-        image_here(client, image)
+        require_image(client, image)
     name = f"edge-once-{uuid.uuid4().hex[:12]}"
     command = once_command(image, arguments, cpus, name, environment, volume)
-    with TemporaryFile() as given, TemporaryFile() as written:
-        given.write(stdin)
-        given.seek(0)
-        status, last = _watched(command, name, given, written, timeout_s)
-        answered = status == 1 and written.seek(0, SEEK_END)
-        if status and not answered:
-            raise _failed(f"{image} {' '.join(arguments)}", status, last, timeout_s)
-        written.seek(0)
-        return written.read().decode()
+    with TemporaryFile() as source, TemporaryFile() as output:
+        source.write(stdin)
+        source.seek(0)
+        status, last = _run_logged(command, name, source, output, timeout_s)
+        has_result = status == 1 and output.seek(0, SEEK_END)
+        if status and not has_result:
+            raise _run_error(f"{image} {' '.join(arguments)}", status, last, timeout_s)
+        output.seek(0)
+        return output.read().decode()
 
 
-def _watched(command: list[str], name: str, given: IO[bytes], written: IO[bytes], timeout_s: float) -> tuple[int, str]:
-    """(exit status, last line on stderr); interrupted: the container goes too."""
+def _run_logged(
+    command: list[str], name: str, source: IO[bytes], output: IO[bytes], timeout_s: float
+) -> tuple[int, str]:
+    """(exit status, last line of stderr). An interruption removes the container as well."""
     last = ""
     process = subprocess.Popen(
-        command, stdin=given, stdout=written, stderr=subprocess.PIPE, text=True, errors="replace"
+        command, stdin=source, stdout=output, stderr=subprocess.PIPE, text=True, errors="replace"
     )
-    late = threading.Timer(timeout_s, remove, [command[0], name])
+    late = threading.Timer(timeout_s, remove_container, [command[0], name])
     late.start()
     try:
         for line in process.stderr or ():
@@ -99,23 +100,23 @@ def _watched(command: list[str], name: str, given: IO[bytes], written: IO[bytes]
     finally:
         late.cancel()
         if process.poll() is None:
-            remove(command[0], name)
+            remove_container(command[0], name)
             process.kill()
             process.wait()
         if process.stderr:
             process.stderr.close()
 
 
-def remove(client: str, name: str) -> None:
-    """End and remove a container of ours by its name; nothing when it is gone already."""
+def remove_container(client: str, name: str) -> None:
+    """Stop and remove a container by its name; does nothing when there is none."""
     subprocess.run([client, "rm", "--force", name], capture_output=True, check=False)
 
 
-def _failed(what: str, status: int, last: str, timeout_s: float) -> DockerError:
-    if status == 125:  # docker's own: the container did not start
-        return explained(last, what)
+def _run_error(what: str, status: int, last: str, timeout_s: float) -> DockerError:
+    if status == 125:  # docker's own status: the container did not start
+        return explain_error(last, what)
     if status == 137:
         return DockerError(
-            f"{what}: killed (out of memory, by someone, or not done after {timeout_s:.0f} s): {last[:300]}"
+            f"{what}: killed (out of memory, by another process, or not done after {timeout_s:.0f} s): {last[:300]}"
         )
-    return DockerError(f"{what}: failed (exit {status}): {last[:400] or 'it said nothing'}")
+    return DockerError(f"{what}: failed (exit {status}): {last[:400] or 'no message'}")

@@ -1,7 +1,7 @@
-"""One folder with the files that close a server, by fixed names; a container gets it read-only.
+"""The folder of TLS and token files, under fixed names, that a container gets read-only.
 
-What is in them is judged by the server's own rules (deploy/runtime), before a container is touched. A key that only the
-container's user may read is left to the server. Knows no engine.
+The files are checked with the server's own rules (deploy/runtime) before a container is touched. A key that only the
+container's user can read is left for the server to check.
 """
 
 import logging
@@ -18,14 +18,14 @@ from toolchain.errors import UsageError
 logger = logging.getLogger(__name__)
 
 
-PLACE = "/secrets"  # in the container
+SECRETS_PATH = "/secrets"  # in the container
 CERT, KEY, CLIENT_CA, TOKENS = "tls.crt", "tls.key", "client-ca.crt", "tokens"
 VARIABLES = {CERT: "TLS_CERT", KEY: "TLS_KEY", CLIENT_CA: "TLS_CLIENT_CA", TOKENS: "TOKEN_FILE"}
 
 
 @dataclass(frozen=True)
 class SecretFolder:
-    """folder: without links, as an engine is told it. names: those of VARIABLES that are there."""
+    """folder: resolved, as the engine needs it; names: the keys of VARIABLES that exist in it."""
 
     folder: Path
     names: tuple[str, ...]
@@ -35,8 +35,8 @@ class SecretFolder:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What the server is told."""
-        return environment(self.names)
+        """The server's environment variables."""
+        return secret_environment(self.names)
 
     @property
     def tls(self) -> TlsFiles | None:
@@ -45,21 +45,21 @@ class SecretFolder:
         return TlsFiles(self.folder / CERT, self.folder / KEY, self.file(CLIENT_CA))
 
 
-def environment(names: tuple[str, ...]) -> dict[str, str]:
-    return {VARIABLES[name]: f"{PLACE}/{name}" for name in names}
+def secret_environment(names: tuple[str, ...]) -> dict[str, str]:
+    return {VARIABLES[name]: f"{SECRETS_PATH}/{name}" for name in names}
 
 
-def secret_folder(folder: Path) -> SecretFolder:
-    """UsageError, one line, for what a server could not use, or a client would refuse."""
+def read_secret_folder(folder: Path) -> SecretFolder:
+    """The checked folder; UsageError for files that a server could not use or a client would refuse."""
     try:
-        names = tuple(sorted({one.name for one in folder.iterdir()} & set(VARIABLES)))
+        names = tuple(sorted({file.name for file in folder.iterdir()} & set(VARIABLES)))
     except OSError as error:
         raise UsageError(f"--secrets {folder}: cannot be read ({error.strerror}); expected a folder") from error
     if not names:
-        raise UsageError(f"--secrets {folder}: expected some of {', '.join(VARIABLES)} in it, found none of them")
-    for one, other in ((CERT, KEY), (KEY, CERT), (CLIENT_CA, CERT)):
-        if one in names and other not in names:
-            raise UsageError(f"--secrets {folder}: {other} is missing; {one} is of use only beside it")
+        raise UsageError(f"--secrets {folder}: expected some of {', '.join(VARIABLES)}, found none")
+    for name, needed in ((CERT, KEY), (KEY, CERT), (CLIENT_CA, CERT)):
+        if name in names and needed not in names:
+            raise UsageError(f"--secrets {folder}: {needed} is missing; {name} needs it")
     found = SecretFolder(folder.resolve(), names)
     for name in names:
         _check_file(found, name)
@@ -80,7 +80,9 @@ def _check_file(found: SecretFolder, name: str) -> None:
     if not target.is_file():
         raise UsageError(f"--secrets: {place}: expected a file")
     if name != KEY and not os.access(target, os.R_OK):
-        raise UsageError(f"--secrets: {place}: you may not read it, and the container is asked with it; sudo, or chmod")
+        raise UsageError(
+            f"--secrets: {place}: you may not read it, but the readiness check needs it; use sudo or chmod"
+        )
 
 
 def _check_content(found: SecretFolder) -> None:
@@ -99,5 +101,5 @@ def _warnings(found: SecretFolder) -> list[str]:
 
 
 def _without_flag(text: str) -> str:
-    """The server's words begin with its own flag, which nobody has typed here."""
+    """Drop the flag of the server with which its messages begin: here nobody typed it."""
     return text.partition(" ")[2]

@@ -1,4 +1,4 @@
-"""What an image says of the model in it, and how our own containers are told from others'. Knows nothing of Docker."""
+"""Labels: what an image records about its model, and how this toolchain's containers are recognized."""
 
 from hashlib import sha256
 
@@ -8,13 +8,13 @@ PREFIX = "dev.edge-toolchain."
 OCI = "org.opencontainers.image."
 BUNDLE, NAME, RELEASE, RECIPE = f"{PREFIX}bundle", f"{PREFIX}name", f"{PREFIX}release", f"{PREFIX}inputs"
 TARGET = f"{PREFIX}target"
-EXTRAS = f"{PREFIX}extras"  # on images: what was asked for besides, "tracing"
+EXTRAS = f"{PREFIX}extras"  # on images: optional parts, such as "tracing"
 ROLE = f"{PREFIX}role"  # on containers: "server"
 
 
 def image_labels(bundle: Bundle, base: str, revision: str = "") -> dict[str, str]:
-    """OCI annotations and our own, all of them words that `docker inspect` shows. base: what the image stands on;
-    revision: the commit of this toolchain."""
+    """OCI annotations and this toolchain's own labels, as `docker inspect` shows them. base: the source of the base
+    image; revision: the commit of this toolchain."""
     manifest = bundle.manifest
     spec = manifest.inputs[0]
     labels = {
@@ -32,7 +32,7 @@ def image_labels(bundle: Bundle, base: str, revision: str = "") -> dict[str, str
         f"{PREFIX}model": manifest.model,
         f"{PREFIX}base": base,
         f"{PREFIX}needs": " ".join((manifest.needs.architecture, *manifest.needs.cpu_isa)),
-        # where it came from: what was computed, on what, with what, by which code
+        # provenance: recipe, data, tool versions
         f"{PREFIX}recipe": f"sha256:{sha256(manifest.recipe.encode()).hexdigest()}",
         f"{PREFIX}data": f"{manifest.data.name} sha256:{manifest.data.sha256}",
         f"{PREFIX}tools": " ".join(f"{name}={version}" for name, version in sorted(manifest.tools.items())),

@@ -1,6 +1,6 @@
-"""What a container of ours may not have, said once: for the engine's API and for the `docker` command.
+"""The sandbox of every container: the same limits for the engine's API and for the `docker` command.
 
-Knows nothing of what runs behind it.
+Does not know what runs in it.
 """
 
 from typing import Any
@@ -9,19 +9,20 @@ PIDS = 512
 MEMORY_BYTES = 4 << 30
 TMP = "rw,nosuid,nodev,noexec,size=256m"
 STATE = "/state"  # the device's key and its certificates (deploy/runtime/device/state.py)
-# not `unless-stopped`: an engine that was killed stops what it finds running at its next start, and then holds that
-# it was a person who stopped it (seen with Engine 20.10)
+# not `unless-stopped`: after being killed, an engine stops the containers that it finds running at its next start and
+# then treats them as stopped by a person (seen with Engine 20.10)
 RESTART = {"Name": "always"}
 NO_NEW_PRIVILEGES = "no-new-privileges:true"
 
 
 def state_volume(model: str) -> str:
-    """The named volume that all releases of a model share on an engine, so that a device keeps its key."""
+    """The named volume that all releases of a model share on an engine, so that the device keeps its key."""
     return f"edge-{model}-state"
 
 
-def wall_settings(memory_bytes: int = MEMORY_BYTES) -> dict[str, Any]:
-    """Keywords of the SDK's `containers.create`: read-only root, no capabilities, bounded memory and processes."""
+def sandbox_settings(memory_bytes: int = MEMORY_BYTES) -> dict[str, Any]:
+    """Keyword arguments for the SDK's `containers.create`: read-only root, no capabilities, bounded memory and
+    processes."""
     return {
         "read_only": True,
         "cap_drop": ["ALL"],
@@ -33,8 +34,8 @@ def wall_settings(memory_bytes: int = MEMORY_BYTES) -> dict[str, Any]:
     }
 
 
-def wall_flags(memory_bytes: int = MEMORY_BYTES) -> list[str]:
-    """The same for `docker run`."""
+def sandbox_flags(memory_bytes: int = MEMORY_BYTES) -> list[str]:
+    """The same limits as flags of `docker run`."""
     return [
         "--read-only",
         "--cap-drop=ALL",

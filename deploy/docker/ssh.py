@@ -1,7 +1,7 @@
-"""Another machine's Docker Engine, reached through ssh as its user's own settings say.
+"""Another machine's Docker Engine, reached through ssh with the user's own settings.
 
-A tunnel carries the engine's socket here, so that the SDK and the `docker` command both speak to it, whatever is in
-~/.ssh/config (jump hosts, keys, ports). Knows nothing of what is asked of the engine.
+A tunnel forwards the engine's socket to this machine, so that the SDK and the `docker` command can both use it,
+whatever is in ~/.ssh/config (jump hosts, keys, ports).
 """
 
 import os
@@ -18,20 +18,20 @@ from toolchain.errors import DockerError, UsageError
 SOCKET = "/var/run/docker.sock"
 LOCAL = "local"  # an address that needs no ssh
 CONNECT_S = 20
-# no password can be typed here, and a tunnel that cannot be made must end, not hang
+# nobody can type a password here, and a tunnel that fails must end, not hang
 OPTIONS = ("-o", "BatchMode=yes", "-o", "ExitOnForwardFailure=yes", "-o", f"ConnectTimeout={CONNECT_S}")
 ALIVE = ("-o", "ServerAliveInterval=15", "-o", "ControlMaster=no", "-o", "ControlPath=none")
 
 
 @contextmanager
 def engine_on(host: str | None) -> Iterator[None]:
-    """Within the block, connect() and `docker` speak to the engine of `host` (HOST, USER@HOST or a name of
-    ~/.ssh/config); None: to this machine's. DockerError says what ssh said."""
+    """Inside the block, connect() and `docker` use the engine of `host` (HOST, USER@HOST or a name from ~/.ssh/config);
+    None: this machine's engine. DockerError carries ssh's own message."""
     if host is None:
         yield
         return
     if not host or host.startswith("-") or any(letter.isspace() for letter in host):
-        raise UsageError(f"--on={host}: expected HOST, USER@HOST, or a name of ~/.ssh/config")
+        raise UsageError(f"--on={host}: expected HOST, USER@HOST, or a name from ~/.ssh/config")
     before = os.environ.get("DOCKER_HOST")
     with tunnel_to(host) as url:
         try:
@@ -43,29 +43,29 @@ def engine_on(host: str | None) -> Iterator[None]:
 
 @contextmanager
 def tunnel_to(host: str, socket: str = SOCKET) -> Iterator[str]:
-    """The URL of a socket here that leads to the engine's `socket` on `host`."""
+    """The URL of a local socket that forwards to the engine's `socket` on `host`."""
     if host == LOCAL:
         yield f"unix://{socket}"
         return
-    with tempfile.TemporaryDirectory(prefix="edge-") as folder, tempfile.TemporaryFile("w+") as said:
-        near = Path(folder) / "docker.sock"
-        command = ["ssh", "-NT", *OPTIONS, *ALIVE, "-L", f"{near}:{socket}", "--", host]
-        # of a session of its own: Ctrl-C must not cut it before the containers there are ended
-        with subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=said, start_new_session=True) as tunnel:
+    with tempfile.TemporaryDirectory(prefix="edge-") as folder, tempfile.TemporaryFile("w+") as errors:
+        local = Path(folder) / "docker.sock"
+        command = ["ssh", "-NT", *OPTIONS, *ALIVE, "-L", f"{local}:{socket}", "--", host]
+        # in a session of its own: Ctrl-C must not close it before the containers over there are removed
+        with subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=errors, start_new_session=True) as tunnel:
             try:
-                _wait(tunnel, near, host, said)
-                yield f"unix://{near}"
+                _wait_for_socket(tunnel, local, host, errors)
+                yield f"unix://{local}"
             finally:
                 tunnel.terminate()
 
 
-def _wait(tunnel: "subprocess.Popen[bytes]", near: Path, host: str, said: IO[str]) -> None:
+def _wait_for_socket(tunnel: "subprocess.Popen[bytes]", local: Path, host: str, errors: IO[str]) -> None:
     end = time.monotonic() + CONNECT_S + 5
-    while not near.exists():
+    while not local.exists():
         if tunnel.poll() is not None or time.monotonic() > end:
-            said.seek(0)
-            words = " ".join(said.read().split())[:200] or "it said nothing"
-            raise DockerError(f"{host}: no ssh to it ({words}); try: ssh {host} docker version")
+            errors.seek(0)
+            reason = " ".join(errors.read().split())[:200] or "no message"
+            raise DockerError(f"{host}: ssh failed ({reason}); try: ssh {host} docker version")
         time.sleep(0.05)
 
 

@@ -10,7 +10,7 @@ from docker import DockerClient
 from deploy.docker.engine import connect
 from deploy.docker.labels import BUNDLE, NAME
 from deploy.gate.gate import Contestant
-from deploy.images.build import bundle_files, default_tag, find_image, manifest_from
+from deploy.images.build import default_tag, find_image, parse_manifest, read_bundle_files
 from deploy.ledger.ledger import Ledger, OtherRelease
 from toolchain.errors import DockerError, UsageError
 from toolchain.records.bundle import CERTIFY, MANIFEST, Bundle, open_bundle
@@ -90,8 +90,8 @@ def _image_of(client: DockerClient, what: str) -> tuple[str, Bundle]:
         if not tag:
             raise DockerError(f"{what}: no image of it here ({default_tag(bundle)}); make it: toolchain image")
         return tag, bundle
-    (content,) = bundle_files(client, what, MANIFEST)
-    return what, Bundle(Path("/bundle"), manifest_from(content, what), sha256(content).hexdigest())
+    (content,) = read_bundle_files(client, what, MANIFEST)
+    return what, Bundle(Path("/bundle"), parse_manifest(content, what), sha256(content).hexdigest())
 
 
 def _tag_of(client: DockerClient, bundle: str) -> str | None:

@@ -18,7 +18,7 @@ from time import perf_counter
 from types import TracebackType
 from typing import Literal, Protocol
 
-from deploy.containers.run_once import duet_command, remove
+from deploy.containers.run_once import interleaved_command, remove_container
 from deploy.gate.comparability import mismatches
 from deploy.gate.interleaved import ContainerContestant
 from deploy.gate.statistics import median
@@ -79,7 +79,7 @@ class Containers:
             players: dict[str, ContainerContestant] = {}
             for role, entrant in self._entrants.items():
                 name = f"edge-gate-{role}-{uuid.uuid4().hex[:8]}"
-                command = duet_command(entrant.image, self._threads, name=name, volume=entrant.volume)
+                command = interleaved_command(entrant.image, self._threads, name=name, volume=entrant.volume)
                 process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
                 self._stack.callback(_end, process, command[0], name)
                 players[role] = ContainerContestant(process, "", role)
@@ -111,7 +111,7 @@ def _end(process: "subprocess.Popen[str]", client: str, name: str) -> None:
         process.wait()
     finally:
         if process.poll() != 0:
-            remove(client, name)
+            remove_container(client, name)
         if process.stdout:
             process.stdout.close()
 

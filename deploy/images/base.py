@@ -1,7 +1,7 @@
-"""The image that every image stands on: Python 3.11 on Debian 12, without a shell, pip or a package manager.
+"""The base of every image: Python 3.11 on Debian 12, without a shell, pip or a package manager.
 
-Made once and kept under a local tag that is the digest of how it is made: from the pinned official image where a
-registry can be reached, else from Debian's own packages with mmdebstrap. Knows nothing of models or wheels.
+Built once and kept under a local tag that is the digest of its build instructions: from the pinned official image where
+a registry can be reached, otherwise from Debian's packages with mmdebstrap. Knows neither models nor wheels.
 """
 
 import logging
@@ -17,22 +17,22 @@ from shutil import which
 import docker.errors
 from docker import DockerClient
 
-from deploy.docker.engine import builder, explained
-from deploy.images.timestamps import EPOCH, timeless
+from deploy.docker.engine import explain_error, find_builder
+from deploy.images.timestamps import EPOCH, strip_build_times
 from toolchain.errors import DockerError
 
 logger = logging.getLogger(__name__)
 
 
 REPOSITORY = "edge-toolchain-base"
-# A digest names one content wherever it is pulled from; when no registry has it any more, Debian's packages serve.
+# The digest fixes the content wherever it is pulled from; if no registry has it any more, Debian's packages are used.
 NAME = "python:3.11-slim-bookworm"
 PINNED = f"{NAME}@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b"
 PACKAGES = ("python3.11-minimal", "libpython3.11-stdlib", "libstdc++6", "libgcc-s1", "base-files", "netbase")
 SUITE = "bookworm"
 COMPILE = "python3 -m compileall -q --invalidation-mode unchecked-hash"
 
-# The official image less what no server runs, as one layer: deleting in a layer above would free nothing.
+# The official image without what a server never runs, flattened to one layer: deleting in a later layer frees nothing.
 OFFICIAL = f"""\
 ARG PINNED
 FROM $PINNED AS whole
@@ -46,8 +46,8 @@ FROM scratch
 COPY --from=whole / /
 ENV PATH=/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8
 """
-# Debian's packages are unpacked, not installed: no shell, no package manager. $1 is the new root. What was unpacked is
-# told in status.d, a file each, where scanners of images look.
+# Debian's packages are unpacked, not installed: no shell, no package manager. $1 is the new root. status.d lists them,
+# one file each, where image scanners look.
 DEBIAN_HOOK = f"""\
 set -eu
 mkdir -p "$1/var/lib/dpkg/status.d"
@@ -68,51 +68,51 @@ rm -rf "$1/etc/cron.daily" "$1/etc/dpkg"
 
 
 @dataclass(frozen=True)
-class Base:
-    """tag: what to build on; id: its digest here; source: how it was made, in words."""
+class BaseImage:
+    """tag: what to build on; id: its digest on this engine; source: what it was built from, in words."""
 
     tag: str
     id: str
     source: str
 
 
-def base_image(client: DockerClient) -> Base:
-    """The base image, made now if it is not here yet; DockerError when neither way works."""
+def base_image(client: DockerClient) -> BaseImage:
+    """The base image, built now if this engine does not have it; DockerError when neither way works."""
     official = f"{REPOSITORY}:{_digest(PINNED, OFFICIAL)}"
     debian = f"{REPOSITORY}:{_digest(*PACKAGES, SUITE, DEBIAN_HOOK)}"
-    found = _found(client, official, NAME) or _found(client, debian, f"Debian {SUITE} packages")
-    if found:
-        return found
-    if _pulled(client):
-        from_official(official, PINNED)
-        return _found(client, official, NAME) or _vanished(official)
-    from_debian(client, debian)
-    return _found(client, debian, f"Debian {SUITE} packages") or _vanished(debian)
+    base = _find_base(client, official, NAME) or _find_base(client, debian, f"Debian {SUITE} packages")
+    if base:
+        return base
+    if _pull_official(client):
+        build_from_official(official, PINNED)
+        return _find_base(client, official, NAME) or _raise_missing(official)
+    build_from_debian(client, debian)
+    return _find_base(client, debian, f"Debian {SUITE} packages") or _raise_missing(debian)
 
 
-def from_official(tag: str, image: str) -> None:
-    """Slim `image`, which is on this engine, into `tag`."""
-    command, environment = builder()
+def build_from_official(tag: str, image: str) -> None:
+    """Build `tag` as a slimmed copy of `image`, which this engine has."""
+    command, environment = find_builder()
     done = subprocess.run(
         [*command, "--build-arg", f"PINNED={image}", "--network=none", f"--tag={tag}", "-"],
         input=OFFICIAL, capture_output=True, text=True, env=environment, check=False,
     )  # fmt: skip
     if done.returncode:
-        raise explained(" ".join(done.stderr.splitlines()[-3:]), f"the base image could not be made from {image}")
+        raise explain_error(" ".join(done.stderr.splitlines()[-3:]), f"the base image could not be built from {image}")
 
 
-def from_debian(client: DockerClient, tag: str) -> None:
-    """Make `tag` from Debian's packages, in about half a minute."""
+def build_from_debian(client: DockerClient, tag: str) -> None:
+    """Build `tag` from Debian's packages, in about half a minute."""
     if not which("mmdebstrap"):
         raise DockerError(
-            "no registry can be reached, and mmdebstrap, which makes a base image from Debian's packages, is missing; "
+            "no registry can be reached, and mmdebstrap, which builds a base image from Debian's packages, is missing; "
             "install it as root: apt-get install mmdebstrap debian-archive-keyring uidmap"
         )
-    logger.info(f"base image: making one from Debian {SUITE} packages (about half a minute)")
+    logger.info(f"base image: building it from Debian {SUITE} packages (about half a minute)")
     with tempfile.TemporaryDirectory(prefix="edge-base-") as temporary:
         archive, hook = Path(temporary) / "base.tar", Path(temporary) / "hook"
         hook.write_text(f"#!/bin/sh\n{DEBIAN_HOOK}")
-        for path in (Path(temporary), hook):  # for another user than root it runs as one of her subordinate users
+        for path in (Path(temporary), hook):  # if not root, mmdebstrap runs as a subordinate user
             path.chmod(0o755)
         _debootstrap(archive, hook)
         repository, _, name = tag.partition(":")
@@ -120,7 +120,7 @@ def from_debian(client: DockerClient, tag: str) -> None:
         try:
             client.api.import_image_from_file(str(archive), repository=repository, tag=name, changes=changes)
         except docker.errors.APIError as error:
-            raise explained(error, "the base image could not be imported") from error
+            raise explain_error(error, "the base image could not be imported") from error
 
 
 def _debootstrap(archive: Path, hook: Path) -> None:
@@ -134,36 +134,36 @@ def _debootstrap(archive: Path, hook: Path) -> None:
     )  # fmt: skip
     if done.returncode:
         errors = [line for line in done.stderr.splitlines() if line.startswith(("E:", "Err"))] or ["no reason given"]
-        hint = "" if os.getuid() == 0 else "; not being root, are you in /etc/subuid, with uidmap installed?"
-        raise explained(
-            " ".join(errors[-2:]), f"mmdebstrap could not make the base image (is Debian's archive reachable?{hint})"
+        hint = "" if os.getuid() == 0 else "; you are not root: are you in /etc/subuid, and is uidmap installed?"
+        raise explain_error(
+            " ".join(errors[-2:]), f"mmdebstrap could not build the base image (is Debian's archive reachable?{hint})"
         )
 
 
-def _pulled(client: DockerClient) -> bool:
-    """Whether the official image is on this engine now; a registry that does not answer is no error."""
-    logger.info(f"base image: asking the registry for {NAME}")
+def _pull_official(client: DockerClient) -> bool:
+    """Whether this engine has the official image now; a registry that does not answer is not an error."""
+    logger.info(f"base image: pulling {NAME}")
     try:
         client.images.pull(PINNED)
     except (docker.errors.APIError, OSError) as error:
         reason = str(getattr(error, "explanation", None) or error).split()
-        logger.info(f"base image: no registry has it for us ({' '.join(reason)[:160]})")
+        logger.info(f"base image: no registry provides it ({' '.join(reason)[:160]})")
         return False
     return True
 
 
-def _found(client: DockerClient, tag: str, source: str) -> Base | None:
+def _find_base(client: DockerClient, tag: str, source: str) -> BaseImage | None:
     try:
-        found = client.images.get(tag)
+        image = client.images.get(tag)
     except docker.errors.ImageNotFound:
         return None
-    if found.attrs["Created"] != EPOCH:
-        found = timeless(client, tag)
-    return Base(tag, str(found.id), source)
+    if image.attrs["Created"] != EPOCH:
+        image = strip_build_times(client, tag)
+    return BaseImage(tag, str(image.id), source)
 
 
-def _vanished(tag: str) -> Base:
-    raise DockerError(f"{tag}: made, but the engine does not have it; try again")
+def _raise_missing(tag: str) -> BaseImage:
+    raise DockerError(f"{tag}: built, but the engine does not have it; try again")
 
 
 def _digest(*parts: str) -> str:

@@ -1,6 +1,6 @@
-"""A bundle -> an image: lays out the build's context, runs the build without a network, weighs the result.
+"""Builds a bundle into an image: writes the build context, builds without a network, measures the result.
 
-Knows nothing of what the model computes. What goes in besides the bundle is listed below, and nothing else does.
+Does not know what the model computes. Nothing enters the image but the bundle and what is listed below.
 """
 
 import io
@@ -22,15 +22,15 @@ from docker import DockerClient
 from docker.models.containers import Container
 from docker.models.images import Image as EngineImage
 
-from deploy.docker.engine import builder, connect, explained
+from deploy.docker.engine import connect, explain_error, find_builder
 from deploy.docker.labels import EXTRAS, RECIPE, image_labels
-from deploy.docker.tar import content_of
+from deploy.docker.tar import read_member
 from deploy.images.base import base_image
 from deploy.images.install import set_times
-from deploy.images.signatures import sign, signature_of
-from deploy.images.timestamps import timeless
-from deploy.images.variants import Kind, kind_for
-from deploy.images.wheelhouse import built_lines, wheelhouse
+from deploy.images.signatures import read_signature, sign_image
+from deploy.images.timestamps import strip_build_times
+from deploy.images.variants import ImageVariant, bundle_variant
+from deploy.images.wheelhouse import built_lines, fill_wheelhouse
 from toolchain.errors import DockerError
 from toolchain.records.bundle import MANIFEST, Bundle
 from toolchain.records.manifest import FORMAT, Manifest
@@ -43,13 +43,13 @@ ROOT = Path(__file__).parents[2]
 INSTALLER_LOCK = ROOT / "requirements" / "pip.txt"
 SUFFIXES = (".py", ".binpb", ".html", ".css", ".js")  # our code, and the files of the web page
 APP = ("deploy/__init__.py", "deploy/runtime", "toolchain/__init__.py", "toolchain/errors.py", "toolchain/records")
-TIMELESS = ("--build-arg=SOURCE_DATE_EPOCH=0",)  # newer builders also date the image by it
+TIMELESS = ("--build-arg=SOURCE_DATE_EPOCH=0",)  # newer builders date the image by it as well
 TAG = re.compile(r"[^a-z0-9_.-]+")
 
 
 @dataclass(frozen=True)
-class Image:
-    """id: `sha256:…`; size_bytes: unpacked, with the base; built: False when it was here already."""
+class BuiltImage:
+    """id: `sha256:…`; size_bytes: unpacked, including the base; built: False when it already existed."""
 
     id: str
     tag: str
@@ -59,7 +59,7 @@ class Image:
 
 
 def default_tag(bundle: Bundle) -> str:
-    """`edge-<name>:<release>-<target>`, in the letters that Docker allows."""
+    """`edge-<name>:<release>-<target>`, in the characters that Docker allows."""
     name, release, target = (
         TAG.sub("-", part.lower()).strip("-.")
         for part in (bundle.manifest.name, bundle.manifest.release, bundle.manifest.target)
@@ -67,38 +67,38 @@ def default_tag(bundle: Bundle) -> str:
     return f"edge-{name}:{release}-{target}"
 
 
-def build_image(bundle: Bundle, tag: str | None, fresh: bool = False, tracing: bool = False) -> Image:
-    """The image of `bundle`; not built again when nothing that goes in has changed. fresh: built all the same, from
-    nothing that is kept. tracing: with OpenTelemetry. DockerError says why not."""
-    kind = kind_for(bundle.manifest, tracing)
+def build_image(bundle: Bundle, tag: str | None, fresh: bool = False, tracing: bool = False) -> BuiltImage:
+    """The image of `bundle`, built only when one of its inputs has changed. fresh: build anyway, without the cache;
+    tracing: include OpenTelemetry. DockerError when it cannot be built."""
+    kind = bundle_variant(bundle.manifest, tracing)
     with closing(connect()) as client:
         base = base_image(client)
         tag = tag or default_tag(bundle)
         inputs = _digest_of_inputs(bundle, base.id, kind)
         found = find_image(client, tag)
         if found and not fresh and found.labels.get(RECIPE) == inputs:
-            _signed(found)
-            return Image(str(found.id), tag, found.attrs["Size"], base.source, built=False)
-        wheels = wheelhouse([*kind.locks, INSTALLER_LOCK], sources=kind.sources)
+            _ensure_signed(found)
+            return BuiltImage(str(found.id), tag, found.attrs["Size"], base.source, built=False)
+        wheels = fill_wheelhouse([*kind.locks, INSTALLER_LOCK], sources=kind.sources)
         labels = {**image_labels(bundle, base.source, _revision()), RECIPE: inputs}
         labels |= {EXTRAS: "tracing"} if tracing else {}
         logger.info(f"image: building {tag} on {base.source}")
         with tempfile.TemporaryDirectory(prefix="edge-image-") as context:
-            lay_out(Path(context), bundle, wheels, kind)
+            write_context(Path(context), bundle, wheels, kind)
             _build(Path(context), tag, base.tag, fresh, labels)
         if not find_image(client, tag):
             raise DockerError(
                 f"{tag}: built, but the engine does not have it; do `docker` and DOCKER_HOST name one engine?"
             )
-        made = timeless(client, tag)
-        _signed(made)
-        return Image(str(made.id), tag, made.attrs["Size"], base.source, built=True)
+        made = strip_build_times(client, tag)
+        _ensure_signed(made)
+        return BuiltImage(str(made.id), tag, made.attrs["Size"], base.source, built=True)
 
 
-def _signed(image: EngineImage) -> None:
-    """Whoever builds an image says so; servers take no other."""
-    if not signature_of(str(image.id)):
-        sign(image)
+def _ensure_signed(image: EngineImage) -> None:
+    """Sign what was built here; servers accept no unsigned image."""
+    if not read_signature(str(image.id)):
+        sign_image(image)
 
 
 def find_image(client: DockerClient, image: str) -> EngineImage | None:
@@ -107,60 +107,60 @@ def find_image(client: DockerClient, image: str) -> EngineImage | None:
     except docker.errors.ImageNotFound:
         return None
     except docker.errors.APIError as error:
-        raise explained(error, image) from error
+        raise explain_error(error, image) from error
 
 
-def image_here(client: DockerClient, image: str) -> EngineImage:
-    """As find_image(), but it must be there: DockerError."""
+def require_image(client: DockerClient, image: str) -> EngineImage:
+    """As find_image(); DockerError when there is no such image."""
     found = find_image(client, image)
     if found is None:
-        raise DockerError(f"{image}: no such image on this engine; make it: toolchain image")
+        raise DockerError(f"{image}: no such image on this engine; build it: toolchain image")
     return found
 
 
 def image_manifest(image: str) -> Manifest:
     """The manifest of the bundle in `image`; DockerError when there is no such image or no bundle in it."""
     with closing(connect()) as client:
-        (content,) = bundle_files(client, image, MANIFEST)
-    return manifest_from(content, image)
+        (content,) = read_bundle_files(client, image, MANIFEST)
+    return parse_manifest(content, image)
 
 
-def manifest_from(content: bytes, image: str) -> Manifest:
+def parse_manifest(content: bytes, image: str) -> Manifest:
     return decode_record(content, Manifest, f"{image}:/bundle/{MANIFEST}", FORMAT)
 
 
-def bundle_files(client: DockerClient, image: str, *names: str) -> list[bytes]:
-    """Files of the bundle in `image`, read without running it."""
+def read_bundle_files(client: DockerClient, image: str, *names: str) -> list[bytes]:
+    """Files of the bundle in `image`, read without running the image."""
     try:
         created = client.containers.create(image)
     except docker.errors.ImageNotFound as error:
-        raise DockerError(f"{image}: no such image on this engine; make it: toolchain image") from error
+        raise DockerError(f"{image}: no such image on this engine; build it: toolchain image") from error
     except docker.errors.APIError as error:
-        raise explained(error, image) from error
+        raise explain_error(error, image) from error
     try:
-        return [_file_in(created, name) for name in names]
+        return [_read_file(created, name) for name in names]
     except docker.errors.NotFound as error:
-        raise DockerError(f"{image} holds no /bundle: `toolchain image` did not make it") from error
+        raise DockerError(f"{image} has no /bundle: it was not built by `toolchain image`") from error
     finally:
         created.remove(force=True)
 
 
-def _file_in(container: Container, name: str) -> bytes:
+def _read_file(container: Container, name: str) -> bytes:
     stream, _ = container.get_archive(f"/bundle/{name}")
     with tarfile.open(fileobj=io.BytesIO(b"".join(stream))) as archive:
-        return content_of(archive, name)
+        return read_member(archive, name)
 
 
 def app_files() -> Iterator[Path]:
-    """Every file of ours that goes into the image, relative to the repository's root."""
+    """Every file of our own code that goes into the image, relative to the repository's root."""
     for name in APP:
         path = ROOT / name
         files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.suffix in SUFFIXES)
         yield from (file.relative_to(ROOT) for file in files)
 
 
-def lay_out(context: Path, bundle: Bundle, wheels: Path, kind: Kind) -> None:
-    """Fill the build's context as the Dockerfiles expect it; modes and times are the same on every machine."""
+def write_context(context: Path, bundle: Bundle, wheels: Path, kind: ImageVariant) -> None:
+    """Write the build context that the Dockerfiles expect; modes and times are the same on every machine."""
     for folder in ("making", "app"):
         (context / folder).mkdir()
     for file in app_files():
@@ -177,7 +177,7 @@ def lay_out(context: Path, bundle: Bundle, wheels: Path, kind: Kind) -> None:
     set_times(context, 0)
 
 
-def _digest_of_inputs(bundle: Bundle, base_id: str, kind: Kind) -> str:
+def _digest_of_inputs(bundle: Bundle, base_id: str, kind: ImageVariant) -> str:
     files = [
         kind.dockerfile,
         *kind.locks,
@@ -193,27 +193,27 @@ def _digest_of_inputs(bundle: Bundle, base_id: str, kind: Kind) -> str:
 
 
 def _build(context: Path, tag: str, base: str, fresh: bool, labels: dict[str, str]) -> None:
-    command, environment = builder()
-    said = [f"--label={name}={value}" for name, value in sorted(labels.items())]
-    asked = [f"--build-arg=BASE={base}", "--network=none", *TIMELESS, *(["--no-cache"] if fresh else [])]
+    command, environment = find_builder()
+    label_flags = [f"--label={name}={value}" for name, value in sorted(labels.items())]
+    options = [f"--build-arg=BASE={base}", "--network=none", *TIMELESS, *(["--no-cache"] if fresh else [])]
     done = subprocess.run(
-        [*command, *asked, f"--tag={tag}", *said, os.fspath(context)],
+        [*command, *options, f"--tag={tag}", *label_flags, os.fspath(context)],
         capture_output=True, text=True, env=environment, check=False,
     )  # fmt: skip
     if done.returncode:
-        raise explained(_reason(done.stderr), f"{tag}: the build failed")
+        raise explain_error(_reason(done.stderr), f"{tag}: the build failed")
 
 
 def _revision() -> str:
-    """The commit of this checkout, with `-dirty` when it was changed since; "" where there is no git."""
+    """The commit of this checkout, with `-dirty` when there are uncommitted changes; "" without git."""
     try:
-        asked = ["git", "-C", str(ROOT), "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
-        return subprocess.run(asked, check=True, capture_output=True, text=True).stdout.strip()
+        command = ["git", "-C", str(ROOT), "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return ""
 
 
 def _reason(log: str) -> str:
-    """The last words of what ran (`#6 1.25 …`), else BuildKit's own."""
-    said = re.findall(r"^#\d+ \d+\.\d+ (.+)$", log, re.MULTILINE)
-    return " ".join(said[-2:] or log.splitlines()[-2:])
+    """The last output of the failed step (`#6 1.25 …`), otherwise BuildKit's own last lines."""
+    output = re.findall(r"^#\d+ \d+\.\d+ (.+)$", log, re.MULTILINE)
+    return " ".join(output[-2:] or log.splitlines()[-2:])

@@ -1,8 +1,8 @@
-"""Wheels -> what a container needs of them, compiled. Runs inside the image build, on the standard library.
+"""Installs wheels in the image build, drops what a container never uses, and compiles. Standard library only.
 
-Two verbs: `site WHEELS LOCK FOLDER` installs a hash-locked list with pip, run from pip's own wheel, then drops what the
-lists below name; `code FOLDER` compiles our own modules. All times are set to SOURCE_DATE_EPOCH and byte code is
-checked by nothing, so that the same input gives the same layer. Knows nothing of Docker, models or bundles.
+Two commands: `site WHEELS LOCK FOLDER` installs a hash-locked list with pip, run from pip's own wheel, then removes
+what the lists below name; `code FOLDER` compiles our own modules. All times are set to SOURCE_DATE_EPOCH and byte code
+is unchecked, so that the same input gives the same layer.
 """
 
 import compileall
@@ -14,8 +14,8 @@ from pathlib import Path
 from py_compile import PycInvalidationMode
 from shutil import rmtree
 
-# OpenVINO: libopenvino, the Intel CPU plugin, the IR front end, the bindings and tbb stay; that is 91 of 178 MB. With
-# its tools goes the only user of openvino_telemetry, which would call home.
+# OpenVINO: libopenvino, the Intel CPU plugin, the IR front end, the bindings and tbb stay (91 of 178 MB). Removing its
+# tools removes the only user of openvino_telemetry, which would call home.
 OPENVINO = (
     "openvino/libs/*_gpu_plugin.so",
     "openvino/libs/*_npu_plugin.so",
@@ -60,7 +60,7 @@ DROPPED = OPENVINO + NUMPY + PILLOW + ANYWHERE
 
 
 def install(wheels: Path, lock: Path, folder: Path) -> None:
-    """pip refuses a wheel whose hash the lock does not list; nothing is looked up anywhere but in `wheels`."""
+    """Install from `wheels` alone; pip refuses a wheel whose hash is not in the lock."""
     pip = next(wheels.glob("pip-*.whl"))
     options = [
         "--no-index",
@@ -84,7 +84,7 @@ def install(wheels: Path, lock: Path, folder: Path) -> None:
 
 
 def drop(folder: Path, patterns: Iterable[str] = DROPPED) -> list[Path]:
-    """Remove what the patterns name; returns it, outermost paths only."""
+    """Remove what the patterns match; returns the outermost removed paths."""
     dropped = []
     for pattern in patterns:
         for path in sorted(folder.glob(pattern)):
@@ -99,7 +99,7 @@ def drop(folder: Path, patterns: Iterable[str] = DROPPED) -> list[Path]:
 
 
 def compile_tree(folder: Path) -> None:
-    """Byte code beside every module: a container with a read-only root could never write its own."""
+    """Write byte code for every module: a container with a read-only root could not write its own."""
     mode = PycInvalidationMode.UNCHECKED_HASH
     if not compileall.compile_dir(folder, quiet=1, invalidation_mode=mode, workers=1):
         raise SystemExit(f"{folder}: a module does not compile")
@@ -111,7 +111,7 @@ def set_times(folder: Path, epoch_s: int) -> None:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """The last argument is the folder that is made; the layer's root is /out, so its folders get their times too."""
+    """The last argument is the folder to create; the layer's root is /out, so the times of all its folders are set."""
     verb, *paths = arguments
     folder = Path(paths[-1])
     if verb == "site":

@@ -1,7 +1,7 @@
-"""A list of what is in an image: Debian's packages, Python's, our own code, the model and the data it learned from.
+"""The bill of materials of an image: Debian and Python packages, our own code, the model and its training data.
 
-CycloneDX 1.6 (ECMA-424), read from the image's own files and not from what it was meant to hold: dpkg's records and the
-`.dist-info` of installed wheels. The same image gives the same document. Knows nothing of engines but one's archive.
+CycloneDX 1.6 (ECMA-424), read from the image's files, not from what was meant to be in it: dpkg's records and the
+`.dist-info` of installed wheels. The same image gives the same document.
 """
 
 import tarfile
@@ -20,8 +20,8 @@ from docker import DockerClient
 from docker.models.images import Image
 from packageurl import PackageURL
 
-from deploy.docker.tar import content_of
-from deploy.images.build import manifest_from
+from deploy.docker.tar import read_member
+from deploy.images.build import parse_manifest
 from toolchain import __version__
 from toolchain.errors import DockerError
 from toolchain.records.bundle import MANIFEST
@@ -29,34 +29,39 @@ from toolchain.records.manifest import Manifest
 
 DPKG, SITE, SYSTEM = "var/lib/dpkg/status", "opt/site/", "usr/lib/os-release"
 INDENT = 2
-Files = dict[str, bytes]
+PackageFiles = dict[str, bytes]
 
 
-def sbom(client: DockerClient, image: Image, tag: str) -> str:
-    """The document of an image on an engine, as JSON. DockerError: the image is none of ours."""
-    files = _files(client, image)
+def build_sbom(client: DockerClient, image: Image, tag: str) -> str:
+    """The bill of materials of an image, as JSON. DockerError: the image was not built by this toolchain."""
+    files = _read_package_files(client, image)
     if f"bundle/{MANIFEST}" not in files:
-        raise DockerError(f"{tag} holds no /bundle: `toolchain image` did not make it")
-    manifest = manifest_from(files[f"bundle/{MANIFEST}"], tag)
+        raise DockerError(f"{tag} has no /bundle: it was not built by `toolchain image`")
+    manifest = parse_manifest(files[f"bundle/{MANIFEST}"], tag)
     digest = str(image.id).rpartition(":")[2]
     whole = Component(
         name=tag.rpartition(":")[0] or tag,
         version=manifest.release,
         type=ComponentType.CONTAINER,
         bom_ref=digest,
-        hashes=[_sha256(digest)],
+        hashes=[_sha256_hash(digest)],
         properties=[Property(name=name, value=value) for name, value in sorted(image.labels.items())],
     )
-    parts = [*_debian(files), *_python(files), *_model(manifest), _ours()]
-    # of a fixed time: a list tells what is in the image, and that does not change
+    parts = [
+        *_debian_components(files),
+        *_python_components(files),
+        *_model_components(manifest),
+        _toolchain_component(),
+    ]
+    # a fixed time: the content of an image does not change
     about = BomMetaData(component=whole, timestamp=datetime.fromtimestamp(0, UTC))
-    found = Bom(components=parts, metadata=about, serial_number=uuid5(NAMESPACE_URL, f"sha256:{digest}"))
-    found.register_dependency(whole, parts)
-    return JsonV1Dot6(found).output_as_string(indent=INDENT)
+    bom = Bom(components=parts, metadata=about, serial_number=uuid5(NAMESPACE_URL, f"sha256:{digest}"))
+    bom.register_dependency(whole, parts)
+    return JsonV1Dot6(bom).output_as_string(indent=INDENT)
 
 
-def _files(client: DockerClient, image: Image) -> Files:
-    """What tells of packages, from a container that is made of the image and never runs."""
+def _read_package_files(client: DockerClient, image: Image) -> PackageFiles:
+    """The files that describe packages, exported from a container that is created but never started."""
     created = client.containers.create(str(image.id), "none")
     try:
         with tempfile.TemporaryFile() as whole:
@@ -65,21 +70,23 @@ def _files(client: DockerClient, image: Image) -> Files:
             whole.seek(0)
             with tarfile.open(fileobj=whole) as archive:
                 return {
-                    entry.name: content_of(archive, entry) for entry in archive if entry.isreg() and _tells(entry.name)
+                    entry.name: read_member(archive, entry)
+                    for entry in archive
+                    if entry.isreg() and _describes_packages(entry.name)
                 }
     finally:
         created.remove(force=True)
 
 
-def _tells(name: str) -> bool:
+def _describes_packages(name: str) -> bool:
     if name.startswith(SITE):
         return name.endswith(".dist-info/METADATA") and name.count("/") == 3
     return name == DPKG or name.startswith(f"{DPKG}.d/") or name in (SYSTEM, f"bundle/{MANIFEST}")
 
 
-def _debian(files: Files) -> Iterator[Component]:
-    told = files.get(SYSTEM, b"").decode().splitlines()
-    system = dict(line.partition("=")[::2] for line in told if "=" in line)
+def _debian_components(files: PackageFiles) -> Iterator[Component]:
+    lines = files.get(SYSTEM, b"").decode().splitlines()
+    system = dict(line.partition("=")[::2] for line in lines if "=" in line)
     name, version = (system.get(key, "unknown").strip('"') for key in ("ID", "VERSION_ID"))
     yield Component(name=name, version=version, type=ComponentType.OPERATING_SYSTEM, bom_ref=f"os:{name}-{version}")
     records = [file for place, file in files.items() if place.startswith(DPKG)]
@@ -91,7 +98,7 @@ def _debian(files: Files) -> Iterator[Component]:
             yield Component(name=fields["Package"], version=fields["Version"], purl=url, bom_ref=str(url))
 
 
-def _python(files: Files) -> Iterator[Component]:
+def _python_components(files: PackageFiles) -> Iterator[Component]:
     for place in sorted(files):
         if place.startswith(SITE):
             fields = HeaderParser().parsestr(files[place].decode(errors="replace"))
@@ -102,27 +109,27 @@ def _python(files: Files) -> Iterator[Component]:
             )
 
 
-def _model(manifest: Manifest) -> Iterator[Component]:
+def _model_components(manifest: Manifest) -> Iterator[Component]:
     for file in manifest.files:
         yield Component(
             name=file.path,
             version=manifest.release,
             type=ComponentType.MACHINE_LEARNING_MODEL if file.path in manifest.serving.files else ComponentType.FILE,
             bom_ref=f"bundle:{file.path}",
-            hashes=[_sha256(file.sha256)],
+            hashes=[_sha256_hash(file.sha256)],
         )
     data = manifest.data
     yield Component(
-        name=data.name, type=ComponentType.DATA, bom_ref=f"data:{data.name}", hashes=[_sha256(data.sha256)],
+        name=data.name, type=ComponentType.DATA, bom_ref=f"data:{data.name}", hashes=[_sha256_hash(data.sha256)],
         description=data.source,
     )  # fmt: skip
 
 
-def _ours() -> Component:
+def _toolchain_component() -> Component:
     url = PackageURL("pypi", None, "edge-toolchain", __version__)
     kind = ComponentType.APPLICATION
     return Component(name="edge-toolchain", version=__version__, type=kind, purl=url, bom_ref=str(url))
 
 
-def _sha256(digest: str) -> HashType:
+def _sha256_hash(digest: str) -> HashType:
     return HashType(alg=HashAlgorithm.SHA_256, content=digest)

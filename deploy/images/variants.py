@@ -1,4 +1,4 @@
-"""Which image a bundle needs: its Dockerfile, what is installed in it, whether it wants a GPU. Read by eye."""
+"""The image variants: Dockerfile, installed packages, GPU or not; and which one a bundle needs."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,9 +10,9 @@ LOCKS = ROOT / "requirements"
 
 
 @dataclass(frozen=True)
-class Kind:
-    """lock: the hash-locked list of what is installed beside our own code; sources: lists of packages that are no
-    wheels, and are built on the host; extras: lists of what was asked for besides."""
+class ImageVariant:
+    """lock: hash-locked packages that are installed next to our own code; sources: locks of source packages, which are
+    built on the host; extras: locks of optional packages."""
 
     dockerfile: Path
     lock: Path
@@ -25,20 +25,23 @@ class Kind:
         return (self.lock, *self.extras)
 
 
-CPU = Kind(ROOT / "Dockerfile.cpu", LOCKS / "runtime-cpu.txt")
-GPU = Kind(ROOT / "Dockerfile.gpu", LOCKS / "runtime-gpu.txt", gpu=True)
-# with the builder, which makes the plan on the device
-CLASSIC = Kind(GPU.dockerfile, LOCKS / "runtime-gpu-classic.txt", gpu=True, sources=(LOCKS / "tensorrt-libs.txt",))
+CPU = ImageVariant(ROOT / "Dockerfile.cpu", LOCKS / "runtime-cpu.txt")
+GPU = ImageVariant(ROOT / "Dockerfile.gpu", LOCKS / "runtime-gpu.txt", gpu=True)
+# includes the builder, which compiles the plan on the device
+CLASSIC = ImageVariant(
+    GPU.dockerfile, LOCKS / "runtime-gpu-classic.txt", gpu=True, sources=(LOCKS / "tensorrt-libs.txt",)
+)
 TRACING = LOCKS / "runtime-tracing.txt"
 
 
-def kind_of(target: str) -> Kind:
-    """Of a target that a bundle was built for."""
+def target_variant(target: str) -> ImageVariant:
+    """The variant for a target."""
     return GPU if target == "tensorrt" else CPU
 
 
-def kind_for(manifest: Manifest, tracing: bool = False) -> Kind:
-    """Of a bundle: a graph where a plan could be is TensorRT's classic flavour. tracing: with OpenTelemetry."""
-    kind = kind_of(manifest.target)
+def bundle_variant(manifest: Manifest, tracing: bool = False) -> ImageVariant:
+    """The variant for a bundle: a GPU bundle that holds ONNX instead of a plan needs classic TensorRT. tracing: with
+    OpenTelemetry."""
+    kind = target_variant(manifest.target)
     kind = CLASSIC if kind.gpu and manifest.serving.files[0].endswith(".onnx") else kind
     return replace(kind, extras=(TRACING,)) if tracing else kind

@@ -1,6 +1,6 @@
-"""A hash-locked list -> a folder of wheels, downloaded once: so that an image is built without a network.
+"""Downloads the wheels of hash-locked lists once, so that images are built without a network.
 
-Knows nothing of Docker. pip finds the packages as it is configured on this machine.
+Uses pip as it is configured on this machine.
 """
 
 import logging
@@ -27,13 +27,13 @@ HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})")
 
 
 def toolchain_home() -> Path:
-    """Where what can be made again is kept: `.toolchain` here, or $TOOLCHAIN_HOME."""
+    """The folder for what can be rebuilt: `.toolchain` here, or $TOOLCHAIN_HOME."""
     return Path(os.environ.get("TOOLCHAIN_HOME", ".toolchain"))
 
 
-def wheelhouse(locks: Sequence[Path], home: Path | None = None, sources: Sequence[Path] = ()) -> Path:
-    """The folder with a wheel for each line of `locks`; every hash is checked, also when the folder was there. sources:
-    locks of source packages, which are built here; BUILT lists what became of them."""
+def fill_wheelhouse(locks: Sequence[Path], home: Path | None = None, sources: Sequence[Path] = ()) -> Path:
+    """The folder with a wheel for each line of `locks`; every hash is checked, even if the folder already existed.
+    sources: locks of source packages, which are built here and listed in BUILT."""
     texts = [lock.read_text() for lock in (*locks, *sources)]
     named = sha256("\n".join((*texts, PYTHON, *PLATFORMS)).encode()).hexdigest()[:16]
     folder = (home or toolchain_home()) / "wheelhouse" / named
@@ -44,12 +44,12 @@ def wheelhouse(locks: Sequence[Path], home: Path | None = None, sources: Sequenc
                 _download(lock, temporary)
             for lock in sources:
                 _build(lock, temporary)
-    _check(folder, [*locks, *folder.glob(BUILT)])
+    _check_hashes(folder, [*locks, *folder.glob(BUILT)])
     return folder
 
 
 def built_lines(folder: Path) -> str:
-    """What was built of source packages, as lines of a hash-locked list."""
+    """The wheels built from source packages, as lines of a hash-locked list."""
     listed = folder / BUILT
     return listed.read_text() if listed.is_file() else ""
 
@@ -66,9 +66,7 @@ def _download(lock: Path, folder: Path, machine: str = "x86_64") -> None:
 
 
 def _build(lock: Path, folder: Path) -> None:
-    logger.info(
-        f"building the image's packages that are no wheels ({lock.name}); their own build steps may download more"
-    )
+    logger.info(f"building the image's source packages ({lock.name}); their build steps may download more")
     options = ["--require-hashes", "--no-deps", "--disable-pip-version-check", "--quiet"]
     with tempfile.TemporaryDirectory(prefix="wheels-") as made:
         command = [sys.executable, "-m", "pip", "wheel", *options, f"--requirement={lock}", f"--wheel-dir={made}"]
@@ -91,8 +89,8 @@ def _pip(command: Sequence[str], failed: str, advice: str) -> None:
         raise DockerError(f"{failed} ({last}); {advice}")
 
 
-def _check(folder: Path, locks: Sequence[Path]) -> None:
+def _check_hashes(folder: Path, locks: Sequence[Path]) -> None:
     known = {found for lock in locks for found in HASH.findall(lock.read_text())}
     for wheel in sorted(folder.glob("*.whl")):
         if digest_of(wheel) not in known:
-            raise DockerError(f"{wheel}: its hash is in no lock; remove {folder} and try again")
+            raise DockerError(f"{wheel}: its hash is not in any lock file; remove {folder} and try again")

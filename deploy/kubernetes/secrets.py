@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from deploy.containers.secrets import CERT, CLIENT_CA, KEY, PLACE, TOKENS, environment
+from deploy.containers.secrets import CERT, CLIENT_CA, KEY, SECRETS_PATH, TOKENS, secret_environment
 from deploy.runtime.http.access import check_port
 from toolchain.errors import UsageError
 
@@ -42,7 +42,7 @@ class Closed:
 
     @property
     def environment(self) -> list[Object]:
-        told = environment(tuple(self._held))
+        told = secret_environment(tuple(self._held))
         if self.admin_port is not None:
             told["ADMIN_PORT"] = str(self.admin_port)
         return [{"name": name, "value": value} for name, value in told.items()]
@@ -58,7 +58,7 @@ class Closed:
 
     @property
     def mounts(self) -> list[Object]:
-        return [{"name": "secrets", "mountPath": PLACE, "readOnly": True}] if self._held else []
+        return [{"name": "secrets", "mountPath": SECRETS_PATH, "readOnly": True}] if self._held else []
 
     @property
     def ports(self) -> list[Object]:

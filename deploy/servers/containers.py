@@ -14,10 +14,10 @@ from docker.models.containers import Container
 from docker.types import LogConfig, Mount
 
 from deploy.containers.gpus import gpu_requests
-from deploy.containers.publishing import has_secrets, knows_secrets, secrets_mount
-from deploy.docker.engine import explained
+from deploy.containers.publishing import has_secrets, secrets_mount, supports_secrets
+from deploy.docker.engine import explain_error
 from deploy.docker.labels import NAME, RELEASE, ROLE
-from deploy.docker.sandbox import MEMORY_BYTES, RESTART, STATE, state_volume, wall_settings
+from deploy.docker.sandbox import MEMORY_BYTES, RESTART, STATE, sandbox_settings, state_volume
 from deploy.runtime.handover.socket_holder import LIVE
 from deploy.servers.inventory import Server
 from deploy.servers.release_image import container_of, door_of, fit
@@ -42,7 +42,7 @@ class Residents:
         try:
             yield
         except docker.errors.DockerException as error:
-            raise ShipError(f"{self.server.name}: {what}: {explained(error, self.server.address)}") from error
+            raise ShipError(f"{self.server.name}: {what}: {explain_error(error, self.server.address)}") from error
         except OSError as error:  # requests' own errors: the tunnel was cut
             raise ShipError(
                 f"{self.server.name}: {what}: the link to its engine is cut ({type(error).__name__})"
@@ -99,7 +99,7 @@ class Residents:
                     found.start()  # nothing where it runs
                     return
                 found.remove(force=True)
-            if self._secrets and not knows_secrets(self.client.images.get(image).attrs):
+            if self._secrets and not supports_secrets(self.client.images.get(image).attrs):
                 raise ShipError(f"{self.server.name}: the server in {release} knows no TLS and tokens; build it again")
             serves = {
                 "environment": {"DOOR_DIR": DOOR, "CONTAINER_NAME": name, **self.server.environment},
@@ -138,7 +138,7 @@ class Residents:
             "mounts": [Mount(DOOR, door_of(self.model), type="volume"), *mounts],
             "restart_policy": RESTART,
             "log_config": LogConfig(type="json-file", config={"max-size": "10m", "max-file": "3"}),
-            **wall_settings(memory),
+            **sandbox_settings(memory),
             **more,
         }
         created = self.client.containers.create(image, **settings)

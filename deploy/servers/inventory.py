@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from deploy.containers.secrets import CERT, CLIENT_CA, KEY, TOKENS, environment
+from deploy.containers.secrets import CERT, CLIENT_CA, KEY, TOKENS, secret_environment
 from toolchain.errors import UsageError
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -38,7 +38,7 @@ class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def environment(self) -> dict[str, str]:
         """What a server there is told of its secrets."""
-        return environment(tuple(name for how in self.closed_by for name in FILES[how]))
+        return secret_environment(tuple(name for how in self.closed_by for name in FILES[how]))
 
 
 class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -10,9 +10,9 @@ from docker import DockerClient
 from docker.models.images import Image
 
 from deploy.docker.labels import NAME, RELEASE, TARGET
-from deploy.images.build import image_here
-from deploy.images.signatures import signature_of
-from deploy.images.variants import kind_of
+from deploy.images.build import require_image
+from deploy.images.signatures import read_signature
+from deploy.images.variants import target_variant
 from toolchain.errors import DockerError
 
 UNFIT = re.compile(r"[^A-Za-z0-9_.-]+")
@@ -53,7 +53,7 @@ def fit(text: str) -> str:
 
 def parcel(client: DockerClient, tag: str) -> Parcel:
     """DockerError for a tag that is no image of ours on that engine."""
-    image = image_here(client, tag)
+    image = require_image(client, tag)
     labels = image.labels
     if not (labels.get(NAME) and labels.get(RELEASE)):
         raise DockerError(f"{tag} is no image of this toolchain: it has no labels of ours; make it: toolchain image")
@@ -65,8 +65,8 @@ def parcel(client: DockerClient, tag: str) -> Parcel:
         image.attrs["Architecture"],
         labels[NAME],
         labels[RELEASE],
-        "gpu" if kind_of(labels.get(TARGET, "")).gpu else "cpu",
-        signature_of(str(image.id)),
+        "gpu" if target_variant(labels.get(TARGET, "")).gpu else "cpu",
+        read_signature(str(image.id)),
     )
 
 

@@ -12,7 +12,7 @@ import docker.errors
 import msgspec
 from docker import DockerClient
 
-from deploy.docker.engine import same_machine
+from deploy.docker.engine import is_same_architecture
 from deploy.servers.inventory import Server
 from deploy.servers.layer_archive import missing_from, packed
 from deploy.servers.release_image import Parcel
@@ -57,7 +57,7 @@ class Delivery:
                 "that device, or mend its kind in the inventory"
             )
         built, there = parcel.architecture, facts["Architecture"]
-        if not same_machine(built, there):
+        if not is_same_architecture(built, there):
             raise ShipError(f"{self._name} is {there}, {parcel.tag} is for {built}; build it for that")
         if parcel.kind == "gpu" and "nvidia" not in facts.get("Runtimes", {}):
             raise ShipError(

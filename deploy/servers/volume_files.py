@@ -10,7 +10,7 @@ import tarfile
 import docker.errors
 from docker import DockerClient
 
-from deploy.docker.tar import add_content, content_of
+from deploy.docker.tar import add_member, read_member
 from deploy.servers.server import ShipError
 
 OWNER = 10001  # whom our containers run as
@@ -30,13 +30,13 @@ class Memory:
         except docker.errors.NotFound:
             return ""
         with tarfile.open(fileobj=io.BytesIO(b"".join(blocks))) as archive:
-            return content_of(archive, name).decode()
+            return read_member(archive, name).decode()
 
     def write(self, name: str, content: bytes) -> None:
         """The container must run."""
         held, new = io.BytesIO(), f".{name}.new"
         with tarfile.open(fileobj=held, mode="w") as archive:
-            add_content(archive, new, content, OWNER)
+            add_member(archive, new, content, OWNER)
         holder = self._client.containers.get(self._holder)
         holder.put_archive(self._folder, held.getvalue())
         code, said = holder.exec_run(["python3", "-S", "-c", RENAME, f"{self._folder}/{new}", f"{self._folder}/{name}"])

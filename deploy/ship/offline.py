@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 from docker import DockerClient
 
-from deploy.docker.tar import add_content
+from deploy.docker.tar import add_member
 from deploy.servers.layer_archive import missing_from
 from deploy.servers.release_image import Parcel
 from deploy.servers.server import ShipError
@@ -48,7 +48,7 @@ def pack(client: DockerClient, sent: Parcel, servers: Sequence[str], out: Path) 
     files = {f"image-{count}.tar.gz": made(count) for count in sorted(present)}
     stick = Stick(sent, tuple(Archive(name, digest_of(file), count) for name, (count, file) in files.items()))
     with atomic_file(out) as temporary, tarfile.open(temporary, "w") as written:
-        add_content(written, LISTED, encode_record(stick))
+        add_member(written, LISTED, encode_record(stick))
         for name, (_, file) in files.items():
             written.add(file, name)
     return stick

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from docker import DockerClient
 
-from deploy.images.build import Image, build_image
+from deploy.images.build import BuiltImage, build_image
 from tests.bundles import null_bundle
 from tests.deploy.ledger.ledgers import place, postgresql
 from tests.names import shared_name
@@ -34,7 +34,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 
 @pytest.fixture(scope="session")
-def image(engine: DockerClient, bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Image:
+def image(engine: DockerClient, bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> BuiltImage:
     """The image of a null bundle, really built."""
 
     def built(_: Path) -> str:
@@ -42,4 +42,4 @@ def image(engine: DockerClient, bundle: Bundle, tmp_path_factory: pytest.TempPat
         remove_at_the_end(tmp_path_factory, tag)
         return json.dumps(asdict(build_image(bundle, tag)))
 
-    return Image(**json.loads(made_once(tmp_path_factory, "image", built)))
+    return BuiltImage(**json.loads(made_once(tmp_path_factory, "image", built)))

@@ -96,7 +96,7 @@ def test_an_image_for_another_cpu_refuses_in_one_line(images: None, engine: Dock
     ("how", "words"),
     [
         ("kill", f"container '{NAME}' died (exit 137): "),
-        ("remove", f"container '{NAME}' was removed by someone while it started; start it again: toolchain run"),
+        ("remove", f"container '{NAME}' was removed while it started; start it again: toolchain run"),
     ],
     ids=["kill", "remove"],
 )

@@ -168,7 +168,7 @@ def test_what_does_not_fit_there_is_refused_in_a_line_and_leaves_nothing(
     try:
         cut = toolchain("status", "edge2")
         assert (cut.code, told(cut)["servers"][0]["live"]) == (1, "")
-        assert "no ssh to it" in told(cut)["servers"][0]["error"]
+        assert "ssh failed" in told(cut)["servers"][0]["error"]
     finally:
         rack[1].mend()
 

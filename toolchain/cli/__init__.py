@@ -149,11 +149,11 @@ def run(
         name: the container's name, by default the image's; an older container of that name is replaced
         cpus: the CPU quota, in cores
     """
-    from deploy.containers.publishing import reach
-    from deploy.containers.serve import run as started
+    from deploy.containers.publishing import parse_endpoint
+    from deploy.containers.serve import run_server as started
     from toolchain.views.bundle import as_json
 
-    reached = reach(port, grpc_port, secrets, cert, key)
+    reached = parse_endpoint(port, grpc_port, secrets, cert, key)
     print(as_json(started(image, reached, name, cpus=cpus)))
 
 
@@ -163,7 +163,7 @@ def stop(name: str) -> None:
     Args:
         name: the container's name
     """
-    from deploy.containers.serve import stop as stopped
+    from deploy.containers.serve import stop_server as stopped
     from toolchain.views.bundle import as_json
 
     print(as_json({"name": name, "stopped": stopped(name)}))
@@ -194,12 +194,12 @@ def deploy(
         cert: the client certificate for the readiness check, if the folder has a client-ca.crt
         key: the private key of that certificate
     """
-    from deploy.containers.publishing import reach
+    from deploy.containers.publishing import parse_endpoint
     from toolchain.cli.pages import outcome_page, unrun_page
     from toolchain.views.bundle import as_json
     from toolchain.workflows.deploy import Unrun, deployed
 
-    outcome = deployed(recipe, target, release, reach(port, grpc_port, secrets, cert, key))
+    outcome = deployed(recipe, target, release, parse_endpoint(port, grpc_port, secrets, cert, key))
     print(unrun_page(outcome) if isinstance(outcome, Unrun) else outcome_page(outcome), end="\n\n")
     print(as_json(outcome.summary))
 
@@ -213,10 +213,10 @@ def show(what: str) -> None:
     if what.endswith(".safetensors"):
         _show_weights(Path(what))
         return
-    from deploy.containers.commands import described
+    from deploy.containers.commands import read_manifest
     from toolchain.views.bundle import as_json, manifest_page
 
-    manifest = described(what)
+    manifest = read_manifest(what)
     print(manifest_page(manifest), end="\n\n")
     print(as_json(manifest))
 

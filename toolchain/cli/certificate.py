@@ -12,14 +12,14 @@ def certify(image: str, *, out: Path | None = None) -> None:
         image: the image's tag
         out: also write the certificate to this file, for `toolchain certificate verify`
     """
-    from deploy.containers.commands import certified
+    from deploy.containers.commands import certify_image
     from toolchain.records.storage import check_output_path, encode_record, write_atomically
     from toolchain.views.bundle import as_json
     from toolchain.views.certificate import certificate_page
 
     if out is not None:
         check_output_path(out)
-    certificate = certified(image)
+    certificate = certify_image(image)
     if out is not None:
         write_atomically(out, encode_record(certificate))
     print(certificate_page(certificate), end="\n\n")
@@ -81,11 +81,11 @@ def bench(
         scenarios: which to run, separated by commas
         rate: images per second in Server; by default half of Offline's
     """
-    from deploy.containers.commands import benched
+    from deploy.containers.commands import bench_image
     from deploy.ledger.ledger import Ledger
     from toolchain.views.bundle import as_json, report_summary, report_table
 
-    report = benched(image, seconds, ",".join(scenarios), rate)
+    report = bench_image(image, seconds, ",".join(scenarios), rate)
     with Ledger() as book:
         book.record_report(report)
     print(report_table(report), end="\n\n")

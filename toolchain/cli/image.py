@@ -30,12 +30,12 @@ def image_sign(image: str, *, key: Path | None = None) -> None:
     from contextlib import closing
 
     from deploy.docker.engine import connect
-    from deploy.images.build import image_here
-    from deploy.images.signatures import sign as signed
+    from deploy.images.build import require_image
+    from deploy.images.signatures import sign_image as signed
     from toolchain.views.bundle import as_json
 
     with closing(connect()) as client:
-        print(as_json(signed(image_here(client, image), key)))
+        print(as_json(signed(require_image(client, image), key)))
 
 
 def image_verify(image: str, *, bundle: Path) -> None:
@@ -47,11 +47,11 @@ def image_verify(image: str, *, bundle: Path) -> None:
         image: the tag of an image on this machine's engine
         bundle: the bundle's folder that it was made from
     """
-    from deploy.images.rebuild import rebuilt
+    from deploy.images.rebuild import rebuild_and_compare
     from toolchain.records.bundle import open_bundle
     from toolchain.views.bundle import as_json
 
-    found = rebuilt(image, open_bundle(bundle))
+    found = rebuild_and_compare(image, open_bundle(bundle))
     print(as_json(found))
     if not (found.same and found.signed_by):
         raise SystemExit(1)
@@ -69,14 +69,14 @@ def image_sbom(image: str, *, out: Path | None = None) -> None:
     import msgspec
 
     from deploy.docker.engine import connect
-    from deploy.images.build import image_here
-    from deploy.images.sbom import sbom as listed
+    from deploy.images.build import require_image
+    from deploy.images.sbom import build_sbom as listed
     from toolchain.records.storage import check_output_path, write_atomically
 
     if out is not None:
         check_output_path(out)
     with closing(connect()) as client:
-        document = listed(client, image_here(client, image), image)
+        document = listed(client, require_image(client, image), image)
     if out is not None:
         write_atomically(out, document.encode() + b"\n")
     print(msgspec.json.encode(msgspec.json.decode(document)).decode())
@@ -105,10 +105,10 @@ def manifests(
         token_secret: the Secret with tokens, one a line
         admin_port: a port for metrics, control and probes only, such as 9090; by default the clients' port serves them
     """
-    from deploy.containers.commands import described
+    from deploy.containers.commands import read_manifest
     from deploy.kubernetes.manifests import write
     from deploy.kubernetes.secrets import closed
     from toolchain.views.bundle import as_json
 
     how = closed(tls_secret, client_ca_secret, token_secret, admin_port)
-    print(as_json({"files": [str(place) for place in write(described(what), image, to, how)]}))
+    print(as_json({"files": [str(place) for place in write(read_manifest(what), image, to, how)]}))

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.gate.interleaved import CallableContestant, Contestant
-from deploy.images.variants import kind_of
+from deploy.images.variants import target_variant
 from deploy.runtime.engines import Settings, open_engine
 from toolchain.backends import backend
 from toolchain.build.pipeline import artifact, exported
@@ -32,7 +32,7 @@ def baselines(making: Making) -> Iterator[tuple[Contestant, ...]]:
     found: list[Contestant] = []
     if net is not None:
         found.append(_torch(making, net, pictures))
-    if backend("openvino").missing() or kind_of(making.target).gpu:
+    if backend("openvino").missing() or target_variant(making.target).gpu:
         yield tuple(found)
         return
     folder, candidate = artifact(making, "openvino", exported(making, net), "fp32")
@@ -49,7 +49,7 @@ def _torch(making: Making, net: Path, pictures: NDArray[np.uint8]) -> Contestant
     from toolchain.models.preprocessing import normalize_images
 
     torch.set_num_threads(making.threads)
-    device = "cuda" if kind_of(making.target).gpu and torch.cuda.is_available() else "cpu"
+    device = "cuda" if target_variant(making.target).gpu and torch.cuda.is_available() else "cpu"
     module = net_in(making, net).module.eval().to(device)
     inputs = [
         normalize_images(torch.from_numpy(pictures[at : at + 1]), making.recipe.input) for at in range(len(pictures))

@@ -10,16 +10,16 @@ from shlex import quote
 
 import msgspec
 
-from deploy.containers.commands import benched, certified, selfchecked
-from deploy.containers.publishing import Reach
-from deploy.containers.run_once import duet_command
-from deploy.containers.serve import Container, check_start, run
+from deploy.containers.commands import bench_image, certify_image, check_image
+from deploy.containers.publishing import PublishedEndpoint
+from deploy.containers.run_once import interleaved_command
+from deploy.containers.serve import ServerContainer, check_start, run_server
 from deploy.gate.interleaved import ContainerContestant, Contestant
 from deploy.gate.interleaved import ratio as duet_ratio
 from deploy.gate.interleaved import run as run_duet
 from deploy.gate.statistics import median
-from deploy.images.build import Image, build_image
-from deploy.images.variants import kind_of
+from deploy.images.build import BuiltImage, build_image
+from deploy.images.variants import target_variant
 from deploy.ledger.ledger import Ledger
 from deploy.runtime.device.probe import fingerprint
 from toolchain.build.pipeline import build, prepare
@@ -47,8 +47,8 @@ class Outcome(msgspec.Struct, frozen=True):
     """What the main job ended with; `summary` is its last line."""
 
     bundle: Bundle
-    image: Image
-    container: Container
+    image: BuiltImage
+    container: ServerContainer
     certificate: Certificate
     report: Report
     summary: "Summary"
@@ -60,7 +60,7 @@ class Unrun(msgspec.Struct, frozen=True):
     itself."""
 
     bundle: Bundle
-    image: Image
+    image: BuiltImage
     selfcheck: SelfCheck
     summary: "UnrunSummary"
 
@@ -110,7 +110,7 @@ class Summary(msgspec.Struct, frozen=True):
     certified: bool
 
 
-def deployed(recipe: Path, target: str, release: str | None, reach: Reach) -> Outcome | Unrun:
+def deployed(recipe: Path, target: str, release: str | None, reach: PublishedEndpoint) -> Outcome | Unrun:
     """Do all of it; what is unchanged since the last time is not done again. Without the GPU that the target needs, all
     that can be done without: up to the image's check of itself."""
     # what would stop it at the end is said now, not after the minutes of a build
@@ -118,8 +118,8 @@ def deployed(recipe: Path, target: str, release: str | None, reach: Reach) -> Ou
     bundle = build(recipe, target, release)
     logger.info(f"image: {bundle.manifest.name} {bundle.manifest.release}")
     image = build_image(bundle, None)
-    if kind_of(target).gpu:
-        found = selfchecked(image.tag)
+    if target_variant(target).gpu:
+        found = check_image(image.tag)
         _require(image, "in order", found.checks)
         if found.not_run:
             return _unrun(bundle, image, found)
@@ -128,7 +128,7 @@ def deployed(recipe: Path, target: str, release: str | None, reach: Reach) -> Ou
     given = _certificate(making, image)
     _require(image, "certified on this device", given.checks)
     logger.info(f"container: {image.tag} on port {reach.port}")
-    container = run(image.tag, reach, f"edge-{bundle.manifest.name}")
+    container = run_server(image.tag, reach, f"edge-{bundle.manifest.name}")
     measured = _report(making, image, given.precision, container)
     with Ledger() as ledger:
         ledger.record_release(bundle, image.size_bytes)
@@ -145,14 +145,14 @@ def deployed(recipe: Path, target: str, release: str | None, reach: Reach) -> Ou
     )
 
 
-def _require(image: Image, what: str, checks: tuple[Check, ...]) -> None:
+def _require(image: BuiltImage, what: str, checks: tuple[Check, ...]) -> None:
     """DeviceError for the first check that failed."""
     for check in checks:
         if not check.passed:
             raise DeviceError(f"{image.tag} is not {what}: {check.name}: {check.found}, expected {check.expected}")
 
 
-def _unrun(bundle: Bundle, image: Image, found: SelfCheck) -> Unrun:
+def _unrun(bundle: Bundle, image: BuiltImage, found: SelfCheck) -> Unrun:
     made = bundle.manifest
     summary = UnrunSummary(
         release=made.release,
@@ -170,24 +170,24 @@ def _unrun(bundle: Bundle, image: Image, found: SelfCheck) -> Unrun:
     return Unrun(bundle, image, found, summary)
 
 
-def _judged_by(making: Making, image: Image) -> dict[str, object]:
+def _judged_by(making: Making, image: BuiltImage) -> dict[str, object]:
     return {"image": image.id, "device": msgspec.to_builtins(fingerprint()), "threads": making.threads}
 
 
-def _certificate(making: Making, image: Image) -> Certificate:
+def _certificate(making: Making, image: BuiltImage) -> Certificate:
     folder = making.made(
         "certificate",
         "certificate: the container checks itself",
         _judged_by(making, image),
-        lambda folder, _: keep(folder, certified(image.tag)),
+        lambda folder, _: keep(folder, certify_image(image.tag)),
     )
     return kept(folder, Certificate)
 
 
-def _report(making: Making, image: Image, precision: str, container: Container) -> Report:
+def _report(making: Making, image: BuiltImage, precision: str, container: ServerContainer) -> Report:
     def make(folder: Path, _: Path) -> None:
-        found = benched(image.tag, BENCH_SECONDS)
-        command = duet_command(image.tag, threads=making.threads)
+        found = bench_image(image.tag, BENCH_SECONDS)
+        command = interleaved_command(image.tag, threads=making.threads)
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
             served: Contestant = ContainerContestant(process, precision)
             with baselines(making) as others:
@@ -202,7 +202,9 @@ def _report(making: Making, image: Image, precision: str, container: Container) 
     return kept(making.made("report", "benchmark: the container measures itself", inputs, make), Report)
 
 
-def _summary(bundle: Bundle, image: Image, container: Container, given: Certificate, found: Report) -> Summary:
+def _summary(
+    bundle: Bundle, image: BuiltImage, container: ServerContainer, given: Certificate, found: Report
+) -> Summary:
     made, duet, served = bundle.manifest, found.interleaved, bundle.manifest.candidate(given.precision)
     assert duet is not None  # _report always plays one
     medians = {name: median([one for slice_ in slices for one in slice_]) for name, slices in duet.latencies_ms.items()}
@@ -236,7 +238,7 @@ def _summary(bundle: Bundle, image: Image, container: Container, given: Certific
     )
 
 
-def _curl(bundle: Bundle, container: Container, reach: Reach) -> str:
+def _curl(bundle: Bundle, container: ServerContainer, reach: PublishedEndpoint) -> str:
     """A line that works when pasted: it sends a held-out picture, written beside the bundle as PNG."""
     from io import BytesIO
 

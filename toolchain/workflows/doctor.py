@@ -96,7 +96,7 @@ def _command(name: str, what: str) -> Finding:
 
 def _engine() -> list[Finding]:
     """The engine's version, where it keeps images and how much room is there; the client that builds."""
-    from deploy.docker.engine import builder, connect
+    from deploy.docker.engine import connect, find_builder
 
     findings = []
     try:
@@ -111,7 +111,7 @@ def _engine() -> list[Finding]:
     except DockerError as error:
         findings.append(Finding("Docker Engine", "missing", *_halves(error)))
     try:
-        command, _ = builder()
+        command, _ = find_builder()
         findings.append(Finding("BuildKit", "ok", " ".join(command)))
     except DockerError as error:
         findings.append(Finding("BuildKit", "missing", *_halves(error)))

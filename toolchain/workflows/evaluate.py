@@ -54,10 +54,10 @@ def _data(recipe: Path) -> DataSet:
 
 
 def _by_container(url: str, data: DataSet, shown: "Credentials | None") -> Evaluation:
-    from deploy.containers.client import NONE, connected, served_model
+    from deploy.containers.client import NO_CREDENTIALS, connect_client, served_model
 
-    shown = shown or NONE
-    with connected(url, served_model(url, shown), shown=shown) as client:
+    shown = shown or NO_CREDENTIALS
+    with connect_client(url, served_model(url, shown), credentials=shown) as client:
         return _counted(f"{url} {client.model}", data, client.infer)
 
 

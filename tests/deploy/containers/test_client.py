@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deploy.containers.client import connected, served_model
+from deploy.containers.client import connect_client, served_model
 from deploy.containers.credentials import Credentials
 from tests.bundles import null_bundle
 from tests.deploy.runtime.security.authority import Authority
@@ -21,17 +21,20 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def test_it_finds_the_model_and_asks_it(url: str) -> None:
-    with connected(url, served_model(url)) as client:
+    with connect_client(url, served_model(url)) as client:
         assert client.infer(np.zeros((3, 8, 8, 3), np.uint8)).tolist() == [[0.0] * 4] * 3
 
 
 def test_the_servers_words_are_passed_on(url: str) -> None:
     with (
-        connected(url, "null") as client,
+        connect_client(url, "null") as client,
         pytest.raises(DeviceError, match=r"answered 400: .*expected uint8 \[N, 8, 8, 3\]"),
     ):
         client.infer(np.zeros((1, 9, 9, 3), np.uint8))
-    with pytest.raises(DeviceError, match=r"^GET /v2/models/dog: 404 .*no model 'dog' here"), connected(url, "dog"):
+    with (
+        pytest.raises(DeviceError, match=r"^GET /v2/models/dog: 404 .*no model 'dog' here"),
+        connect_client(url, "dog"),
+    ):
         pass
 
 
@@ -48,13 +51,13 @@ def test_a_closed_server_is_asked_with_a_token_and_a_certificate(tmp_path: Path)
     closed = ("--tls-cert", server.cert, "--tls-key", server.key, "--tls-client-ca", ours.root, "--token-file", tokens)
     with serving(null_bundle(tmp_path / "null.bundle").folder, *closed) as running:
         url, shown = f"https://localhost:{running.port}", Credentials(tokens, ours.root, client.cert, client.key)
-        with connected(url, served_model(url, shown), shown=shown) as found:
+        with connect_client(url, served_model(url, shown), credentials=shown) as found:
             assert found.infer(np.zeros((1, 8, 8, 3), np.uint8)).shape == (1, 4)
         with pytest.raises(DeviceError, match=r"^GET /: 403 .*a client certificate is needed here"):
             served_model(url, Credentials(tokens, ours.root))
         with pytest.raises(DeviceError, match=r"^GET /: 401 .*a token is needed here"):
             served_model(url, Credentials(None, ours.root, client.cert, client.key))
         with pytest.raises(
-            DeviceError, match=r"certificate is not trusted here \(.*\); name who signed it: --ca=FILE$"
+            DeviceError, match=r"certificate is not trusted here \(.*\); name its authority: --ca=FILE$"
         ):
             served_model(url)

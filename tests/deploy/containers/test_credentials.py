@@ -21,7 +21,7 @@ def test_files_that_cannot_be_used_are_named_with_their_flag(tmp_path: Path) -> 
     junk.write_text("# none\n")
     for made, message in (
         (lambda: Credentials(nothing).headers(), f"--token-file {nothing}: cannot be read (No such file or directory)"),
-        (lambda: Credentials(junk).headers(), f"--token-file {junk}: no token in it; expected one a line"),
+        (lambda: Credentials(junk).headers(), f"--token-file {junk}: no token in it; expected one per line"),
         (lambda: Credentials(ca=junk).context(), f"--ca {junk}: no certificates in PEM can be read there ("),
         (lambda: Credentials(cert=one.cert).context(), "--cert and --key go together; give both"),
         (lambda: Credentials(cert=one.cert, key=other.key).context(), f"--cert {one.cert}, --key {other.key}: no cert"),

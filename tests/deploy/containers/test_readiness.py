@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from deploy.containers.credentials import Credentials
-from deploy.containers.readiness import ready, wait_until_ready
+from deploy.containers.readiness import check_ready, wait_until_ready
 from tests.bundles import null_bundle
 from tests.deploy.runtime.security.authority import Authority
 from tests.deploy.runtime.server import serving
@@ -40,7 +40,7 @@ def test_a_server_that_becomes_ready_is_waited_for() -> None:
 def test_a_server_that_never_gets_ready_is_quoted() -> None:
     with (
         server((503, STARTING)) as url,
-        pytest.raises(DockerError, match=r"not ready within 0 s; it said: .*is loading"),
+        pytest.raises(DockerError, match=r"not ready within 0 s; its last answer: .*is loading"),
     ):
         wait_until_ready(url, 0.1, lambda: None)
 
@@ -61,7 +61,7 @@ def test_a_closed_server_is_waited_for_and_one_with_another_certificate_is_not(t
 
 
 def test_nobody_there_is_not_ready() -> None:
-    is_ready, said = ready("http://127.0.0.1:9")
+    is_ready, said = check_ready("http://127.0.0.1:9")
     assert not is_ready
     assert said.startswith("http://127.0.0.1:9: no answer ([Errno 111] Connection refused)")
 

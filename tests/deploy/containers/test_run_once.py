@@ -3,8 +3,8 @@ import subprocess
 
 import pytest
 
-from deploy.containers.run_once import WALL, duet_command, once_command, run_once
-from deploy.images.build import Image, build_image
+from deploy.containers.run_once import SANDBOX, interleaved_command, once_command, run_once
+from deploy.images.build import BuiltImage, build_image
 from tests.bundles import null_bundle
 from tests.names import own_name
 from toolchain.errors import DockerError
@@ -15,13 +15,13 @@ from toolchain.records.bundle import Bundle
 def test_a_command_is_a_value_behind_the_wall() -> None:
     argv = once_command("edge-x:1", ["certify"], cpus=1.5)
     assert argv[1:4] == ["run", "-i", "--rm"]
-    assert set(WALL) < set(argv)
+    assert set(SANDBOX) < set(argv)
     assert argv[-3:] == ["--cpus=1.5", "edge-x:1", "certify"]
     assert {"--network=none", "--read-only", "--cap-drop=ALL"} < set(argv)
 
 
 @pytest.mark.docker
-def test_certify_answers_with_one_json_document(image: Image, bundle: Bundle, messages: list[str]) -> None:
+def test_certify_answers_with_one_json_document(image: BuiltImage, bundle: Bundle, messages: list[str]) -> None:
     certificate = json.loads(run_once(image.tag, ["certify"]))
     assert certificate["bundle"] == bundle.digest
     assert any(line.startswith("passed: ") for line in messages)
@@ -36,20 +36,20 @@ def test_a_certificate_that_failed_is_an_answer_too(tmp_path_factory: pytest.Tem
 
 
 @pytest.mark.docker
-def test_a_duet_plays_what_it_is_asked(image: Image) -> None:
+def test_a_duet_plays_what_it_is_asked(image: BuiltImage) -> None:
     asked = '{"precision":"fp32","queries":3}\n'
-    done = subprocess.run(duet_command(image.tag, 1), input=asked, capture_output=True, text=True, check=True)
+    done = subprocess.run(interleaved_command(image.tag, 1), input=asked, capture_output=True, text=True, check=True)
     assert len(json.loads(done.stdout)["latencies_ms"]) == 3
 
 
 @pytest.mark.docker
-def test_what_fails_is_told_by_its_last_line(image: Image) -> None:
+def test_what_fails_is_told_by_its_last_line(image: BuiltImage) -> None:
     with pytest.raises(DockerError, match=rf"{image.tag} juggle: failed \(exit 2\): .*invalid choice: 'juggle'"):
         run_once(image.tag, ["juggle"])
 
 
 @pytest.mark.docker
-def test_what_takes_too_long_is_stopped(image: Image) -> None:
+def test_what_takes_too_long_is_stopped(image: BuiltImage) -> None:
     with pytest.raises(DockerError, match="not done after 2 s"):
         run_once(image.tag, ["bench", "--seconds=60"], timeout_s=2)
 

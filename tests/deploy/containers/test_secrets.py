@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.containers.secrets import CERT, CLIENT_CA, KEY, TOKENS, secret_folder
+from deploy.containers.secrets import CERT, CLIENT_CA, KEY, TOKENS, read_secret_folder
 from tests.deploy.containers.secretfolders import Laid, laid
 from tests.deploy.runtime.security.authority import Authority
 from toolchain.errors import UsageError
@@ -14,11 +14,11 @@ from toolchain.errors import UsageError
 def test_the_server_is_told_of_just_the_files_that_are_there(tmp_path: Path, messages: list[str]) -> None:
     both, one = laid(tmp_path / "both"), laid(tmp_path / "one", TOKENS)
     (both.folder / "README").write_text("ours\n")
-    assert secret_folder(both.folder).environment == {
+    assert read_secret_folder(both.folder).environment == {
         "TLS_CERT": "/secrets/tls.crt", "TLS_KEY": "/secrets/tls.key", "TLS_CLIENT_CA": "/secrets/client-ca.crt",
         "TOKEN_FILE": "/secrets/tokens",
     }  # fmt: skip
-    assert secret_folder(one.folder).environment == {"TOKEN_FILE": "/secrets/tokens"}
+    assert read_secret_folder(one.folder).environment == {"TOKEN_FILE": "/secrets/tokens"}
     assert not messages, "nothing is unwise here"
 
 
@@ -28,7 +28,7 @@ def test_links_as_kubernetes_makes_them_stay_in_the_folder(tmp_path: Path) -> No
     (found / TOKENS).rename(found / "..data" / TOKENS)
     (found / TOKENS).symlink_to(f"..data/{TOKENS}")
     (tmp_path / "by-link").symlink_to(found)
-    assert secret_folder(tmp_path / "by-link").folder == found
+    assert read_secret_folder(tmp_path / "by-link").folder == found
 
 
 def expired(one: Laid) -> None:
@@ -40,15 +40,15 @@ def expired(one: Laid) -> None:
 WRONG: dict[str, tuple[Callable[[Laid], object], str]] = {
     "nothing": (
         lambda one: [(one.folder / name).unlink() for name in (CERT, KEY, CLIENT_CA, TOKENS)],
-        "--secrets {0}: expected some of tls.crt, tls.key, client-ca.crt, tokens in it, found none of them",
+        "--secrets {0}: expected some of tls.crt, tls.key, client-ca.crt, tokens, found none",
     ),
     "no key": (
         lambda one: (one.folder / KEY).unlink(),
-        "--secrets {0}: tls.key is missing; tls.crt is of use only beside it",
+        "--secrets {0}: tls.key is missing; tls.crt needs it",
     ),
     "no certificate": (
         lambda one: [(one.folder / name).unlink() for name in (CERT, KEY)],
-        "--secrets {0}: tls.crt is missing; client-ca.crt is of use only beside it",
+        "--secrets {0}: tls.crt is missing; client-ca.crt needs it",
     ),
     "a link to elsewhere": (
         lambda one: [(one.folder / TOKENS).unlink(), (one.folder / TOKENS).symlink_to("/etc/passwd")],
@@ -80,21 +80,21 @@ def test_a_folder_that_cannot_close_a_server_is_refused_in_one_line(tmp_path: Pa
     spoil, words = WRONG[what]
     spoil(one)
     with pytest.raises(UsageError) as caught:
-        secret_folder(one.folder)
+        read_secret_folder(one.folder)
     assert str(caught.value).startswith(words.format(one.folder))
     assert "\n" not in str(caught.value)
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=rf"^--secrets {tmp_path}/none: cannot be read \(No such file or directory\)"):
-        secret_folder(tmp_path / "none")
+        read_secret_folder(tmp_path / "none")
 
 
 def test_secrets_that_everyone_here_can_read_are_told(tmp_path: Path, messages: list[str]) -> None:
     found = laid(tmp_path).folder
     for name in (KEY, TOKENS):
         (found / name).chmod(0o644)
-    secret_folder(found)
+    read_secret_folder(found)
     assert messages == [
         f"secrets: {found / name}: everyone here can read it; chmod o-r {found / name}" for name in (KEY, TOKENS)
     ]

@@ -6,10 +6,10 @@ import time
 import pytest
 from docker import DockerClient
 
-from deploy.containers.publishing import Reach
-from deploy.containers.readiness import ready
-from deploy.containers.serve import run, stop
-from deploy.images.build import Image, build_image
+from deploy.containers.publishing import PublishedEndpoint
+from deploy.containers.readiness import check_ready
+from deploy.containers.serve import run_server, stop_server
+from deploy.images.build import BuiltImage, build_image
 from tests.bundles import null_bundle
 from tests.names import own_name
 from toolchain.errors import DockerError
@@ -21,38 +21,38 @@ NAME = own_name("edge-test-server")
 
 
 def test_a_container_serves_is_found_kept_replaced_and_stopped(
-    image: Image, bundle: Bundle, messages: list[str]
+    image: BuiltImage, bundle: Bundle, messages: list[str]
 ) -> None:
-    first = run(image.tag, Reach(0), NAME)
+    first = run_server(image.tag, PublishedEndpoint(0), NAME)
     assert first.cold_start_s is not None and 0 < first.cold_start_s < 30
     assert first.bundle == bundle.digest
-    kept = run(image.tag, Reach(0), NAME)
+    kept = run_server(image.tag, PublishedEndpoint(0), NAME)
     assert (kept.id, kept.cold_start_s) == (first.id, None)
-    replaced = run(image.tag, Reach(0), NAME, cpus=1)
+    replaced = run_server(image.tag, PublishedEndpoint(0), NAME, cpus=1)
     assert replaced.id != first.id
     assert f"container: replacing our {NAME} (running)" in messages
-    assert stop(NAME)
-    assert not stop(NAME)
+    assert stop_server(NAME)
+    assert not stop_server(NAME)
 
 
-def test_a_server_that_is_killed_is_started_again(image: Image, engine: DockerClient) -> None:
+def test_a_server_that_is_killed_is_started_again(image: BuiltImage, engine: DockerClient) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    started = run(image.tag, Reach(port), NAME)
+    started = run_server(image.tag, PublishedEndpoint(port), NAME)
     container = engine.containers.get(started.id)
     process = container.attrs["State"]["Pid"]
     os.kill(process, signal.SIGKILL)
     end = time.monotonic() + 30
-    while container.attrs["State"]["Pid"] in (0, process) or not ready(started.url)[0]:
+    while container.attrs["State"]["Pid"] in (0, process) or not check_ready(started.url)[0]:
         assert time.monotonic() < end
         time.sleep(0.05)
         container.reload()
     assert container.attrs["RestartCount"] == 1
 
 
-def test_it_is_locked_down(image: Image, engine: DockerClient) -> None:
-    started = run(image.tag, Reach(0), NAME)
+def test_it_is_locked_down(image: BuiltImage, engine: DockerClient) -> None:
+    started = run_server(image.tag, PublishedEndpoint(0), NAME)
     settings = engine.containers.get(started.id).attrs["HostConfig"]
     assert settings["ReadonlyRootfs"]
     assert settings["CapDrop"] == ["ALL"]
@@ -61,33 +61,33 @@ def test_it_is_locked_down(image: Image, engine: DockerClient) -> None:
     assert settings["Memory"] > 0
 
 
-def test_a_container_that_is_not_ours_is_left_alone(image: Image, engine: DockerClient) -> None:
+def test_a_container_that_is_not_ours_is_left_alone(image: BuiltImage, engine: DockerClient) -> None:
     other = engine.containers.create(image.id, name=NAME)
-    for verb in (lambda: run(image.tag, Reach(0), NAME), lambda: stop(NAME)):
+    for verb in (lambda: run_server(image.tag, PublishedEndpoint(0), NAME), lambda: stop_server(NAME)):
         with pytest.raises(
-            DockerError, match=rf"^container '{NAME}' was not made by this toolchain; choose another name"
+            DockerError, match=rf"^container '{NAME}' was not created by this toolchain; choose another name"
         ):
             verb()
     other.reload()
     assert other.status == "created"
 
 
-def test_a_port_in_use_is_told_with_its_holder(image: Image, engine: DockerClient) -> None:
+def test_a_port_in_use_is_told_with_its_holder(image: BuiltImage, engine: DockerClient) -> None:
     with socket.socket() as held:
         held.bind(("0.0.0.0", 0))
         held.listen()
         port = held.getsockname()[1]
         with pytest.raises(DockerError, match=rf"^port {port} is in use by python\S* \(process \d+\); stop that"):
-            run(image.tag, Reach(port), NAME)
+            run_server(image.tag, PublishedEndpoint(port), NAME)
     assert not [one for one in engine.containers.list(all=True, ignore_removed=True) if one.name == NAME]
-    run(image.tag, Reach(port), f"{NAME}-a")
+    run_server(image.tag, PublishedEndpoint(port), f"{NAME}-a")
     with pytest.raises(DockerError, match=rf"^port {port} is in use by container '{NAME}-a'"):
-        run(image.tag, Reach(port), f"{NAME}-b")
+        run_server(image.tag, PublishedEndpoint(port), f"{NAME}-b")
 
 
 def test_a_missing_image_is_named() -> None:
-    with pytest.raises(DockerError, match=r"^edge-none:1: no such image on this engine; make it: toolchain image$"):
-        run("edge-none:1", Reach(0), NAME)
+    with pytest.raises(DockerError, match=r"^edge-none:1: no such image on this engine; build it: toolchain image$"):
+        run_server("edge-none:1", PublishedEndpoint(0), NAME)
 
 
 def test_a_container_that_dies_is_quoted_and_removed(
@@ -96,6 +96,6 @@ def test_a_container_that_dies_is_quoted_and_removed(
     bundle = null_bundle(tmp_path_factory.mktemp("dies") / "b", needs=Needs(cpu_isa=("avx4096",)))
     built = build_image(bundle, own_name("edge-test:dies"))
     with pytest.raises(DockerError, match=rf"container '{NAME}' died \(exit 1\): .*avx4096"):
-        run(built.tag, Reach(0), NAME)
+        run_server(built.tag, PublishedEndpoint(0), NAME)
     engine.images.remove(built.tag, force=True)
     assert not [one for one in engine.containers.list(all=True, ignore_removed=True) if one.name == NAME]

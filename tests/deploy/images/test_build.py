@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 from docker import DockerClient
 
-from deploy.containers.run_once import WALL
+from deploy.containers.run_once import SANDBOX
 from deploy.docker.engine import client_command
-from deploy.images.build import Image, app_files, build_image, default_tag, image_manifest, lay_out
+from deploy.images.build import BuiltImage, app_files, build_image, default_tag, image_manifest, write_context
 from deploy.images.variants import CPU
 from tests.bundles import null_bundle
 from toolchain.errors import DockerError
@@ -30,8 +30,8 @@ print([name for name in sys.modules if 'telemetry' in name])
 """
 
 
-def python_in(image: Image, code: str) -> str:
-    command = [client_command(), "run", "-i", "--rm", *WALL, "--entrypoint=python3", image.tag, "-"]
+def python_in(image: BuiltImage, code: str) -> str:
+    command = [client_command(), "run", "-i", "--rm", *SANDBOX, "--entrypoint=python3", image.tag, "-"]
     return subprocess.run(command, input=code, capture_output=True, text=True, check=True).stdout
 
 
@@ -51,7 +51,7 @@ def test_the_context_is_the_same_on_every_machine(tmp_path: Path, bundle: Bundle
     wheels.mkdir()
     (wheels / "a.whl").touch(mode=0o600)
     context.mkdir()
-    lay_out(context, bundle, wheels, CPU)
+    write_context(context, bundle, wheels, CPU)
     files = [path for path in context.rglob("*") if path.is_file()]
     assert {path.stat().st_mode & 0o777 for path in files} == {0o644}
     assert {path.stat().st_mtime for path in files} == {0}
@@ -59,14 +59,16 @@ def test_the_context_is_the_same_on_every_machine(tmp_path: Path, bundle: Bundle
 
 
 @pytest.mark.docker
-def test_the_image_is_small_and_its_last_layer_is_the_model(image: Image, engine: DockerClient, bundle: Bundle) -> None:
+def test_the_image_is_small_and_its_last_layer_is_the_model(
+    image: BuiltImage, engine: DockerClient, bundle: Bundle
+) -> None:
     assert image.size_bytes <= LIMIT_BYTES
     layers = [layer for layer in engine.images.get(image.id).history() if layer["Size"]]
     assert layers[0]["Size"] == sum(path.stat().st_size for path in bundle.folder.iterdir())
 
 
 @pytest.mark.docker
-def test_the_image_holds_what_it_needs_and_nothing_that_makes_models(image: Image) -> None:
+def test_the_image_holds_what_it_needs_and_nothing_that_makes_models(image: BuiltImage) -> None:
     found = python_in(
         image, "import importlib.metadata as m; print(*sorted(d.name.lower() for d in m.distributions()))"
     )
@@ -90,28 +92,28 @@ def test_the_image_holds_what_it_needs_and_nothing_that_makes_models(image: Imag
 
 
 @pytest.mark.docker
-def test_the_trimmed_openvino_loads_an_ir_and_pictures_are_decoded(image: Image) -> None:
+def test_the_trimmed_openvino_loads_an_ir_and_pictures_are_decoded(image: BuiltImage) -> None:
     assert python_in(image, LOADS).splitlines() == ["['CPU'] 27.0", "(4, 5, 3)", "(4, 5, 3)", "[]"]
 
 
 @pytest.mark.docker
-def test_it_runs_as_nobody_and_writes_no_byte_code(image: Image) -> None:
+def test_it_runs_as_nobody_and_writes_no_byte_code(image: BuiltImage) -> None:
     code = "import os, sys; print(os.getuid(), sys.dont_write_bytecode, os.path.exists('/bin/sh'))"
     assert python_in(image, code).split()[:2] == ["10001", "True"]
 
 
 @pytest.mark.docker
-def test_nothing_changed_nothing_built(image: Image, bundle: Bundle) -> None:
+def test_nothing_changed_nothing_built(image: BuiltImage, bundle: Bundle) -> None:
     again = build_image(bundle, image.tag)
     assert (again.id, again.built) == (image.id, False)
 
 
 @pytest.mark.docker
-def test_the_manifest_is_read_out_of_the_image(image: Image, bundle: Bundle) -> None:
+def test_the_manifest_is_read_out_of_the_image(image: BuiltImage, bundle: Bundle) -> None:
     assert image_manifest(image.tag) == bundle.manifest
 
 
 @pytest.mark.docker
 def test_a_missing_image_is_named() -> None:
-    with pytest.raises(DockerError, match=r"^edge-none:1: no such image on this engine; make it: toolchain image$"):
+    with pytest.raises(DockerError, match=r"^edge-none:1: no such image on this engine; build it: toolchain image$"):
         image_manifest("edge-none:1")

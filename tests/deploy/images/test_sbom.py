@@ -11,7 +11,7 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
 from deploy.docker.labels import NAME
-from deploy.images.sbom import sbom
+from deploy.images.sbom import build_sbom
 from tests.bundles import null_bundle
 
 NUMPY = b"Metadata-Version: 2.4\nName: NumPy\nVersion: 2.4.6\nLicense-Expression: BSD-3-Clause\n\ntext: not a field\n"
@@ -46,9 +46,9 @@ def test_the_list_names_packages_wheels_code_model_and_data(tmp_path: Path) -> N
     container = SimpleNamespace(export=lambda: [exported(bundle.folder)], remove=remove)
     client: Any = SimpleNamespace(containers=SimpleNamespace(create=lambda image, command: container))
     image: Any = SimpleNamespace(id="sha256:" + "a" * 64, labels={NAME: "net"})
-    document = sbom(client, image, "edge-net:1.5.0")
+    document = build_sbom(client, image, "edge-net:1.5.0")
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(document) is None
-    assert document == sbom(client, image, "edge-net:1.5.0")
+    assert document == build_sbom(client, image, "edge-net:1.5.0")
     assert removed == [True, True]
     found = json.loads(document)
     parts = {(one["type"], one["name"]): one for one in found["components"]}

@@ -1,6 +1,6 @@
 from typing import Any
 
-from deploy.images.timestamps import EPOCH, without_times
+from deploy.images.timestamps import EPOCH, normalize_configuration
 
 
 def configuration(created: str, **config: str) -> dict[str, Any]:
@@ -17,8 +17,8 @@ def configuration(created: str, **config: str) -> dict[str, Any]:
 
 
 def test_two_builds_at_two_times_have_one_configuration() -> None:
-    one = without_times(configuration("2026-11-23T08:00:00Z", Hostname="a1"))
-    other = without_times(configuration("2026-11-24T09:30:00.5Z", Hostname="b2"))
+    one = normalize_configuration(configuration("2026-11-23T08:00:00Z", Hostname="a1"))
+    other = normalize_configuration(configuration("2026-11-24T09:30:00.5Z", Hostname="b2"))
     assert one == other
     assert one["created"] == EPOCH == "1970-01-01T00:00:00Z"
     assert {step["created"] for step in one["history"]} == {EPOCH}
@@ -26,10 +26,10 @@ def test_two_builds_at_two_times_have_one_configuration() -> None:
 
 def test_what_is_in_the_image_stays() -> None:
     before = configuration("2026-11-23T08:00:00Z")
-    after = without_times(before)
+    after = normalize_configuration(before)
     assert (after["rootfs"], after["config"], after["architecture"]) == (
         before["rootfs"],
         before["config"],
         before["architecture"],
     )
-    assert without_times(after) == after
+    assert normalize_configuration(after) == after

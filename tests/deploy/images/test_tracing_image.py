@@ -9,10 +9,10 @@ from collections.abc import Iterator
 import pytest
 from docker import DockerClient
 
-from deploy.containers.run_once import WALL
+from deploy.containers.run_once import SANDBOX
 from deploy.docker.engine import client_command
-from deploy.images.build import Image, build_image
-from deploy.images.rebuild import rebuilt
+from deploy.images.build import BuiltImage, build_image
+from deploy.images.rebuild import rebuild_and_compare
 from tests.deploy.images.test_build import LIMIT_BYTES, python_in
 from tests.deploy.runtime.handover.test_socket_holder import free_port
 from tests.deploy.runtime.inference.collector import collecting
@@ -24,14 +24,14 @@ LIST = "import importlib.metadata as m; print(*sorted(f'{d.name} {d.version}' fo
 
 
 @pytest.fixture(scope="module")
-def traced(engine: DockerClient, bundle: Bundle) -> Iterator[Image]:
+def traced(engine: DockerClient, bundle: Bundle) -> Iterator[BuiltImage]:
     made = build_image(bundle, own_name("edge-test:traced"), tracing=True)
     yield made
     engine.images.remove(made.tag, force=True)
 
 
 @pytest.mark.docker
-def test_opentelemetry_is_added_and_nothing_else_is_another(image: Image, traced: Image) -> None:
+def test_opentelemetry_is_added_and_nothing_else_is_another(image: BuiltImage, traced: BuiltImage) -> None:
     plain, more = (set(python_in(one, LIST).strip().split(",")) for one in (image, traced))
     assert plain < more
     assert {"opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http"} < {one.split()[0] for one in more - plain}
@@ -39,12 +39,12 @@ def test_opentelemetry_is_added_and_nothing_else_is_another(image: Image, traced
 
 
 @pytest.mark.docker
-def test_it_is_made_again_to_the_same_bytes(traced: Image, bundle: Bundle) -> None:
-    assert rebuilt(traced.tag, bundle).same
+def test_it_is_made_again_to_the_same_bytes(traced: BuiltImage, bundle: Bundle) -> None:
+    assert rebuild_and_compare(traced.tag, bundle).same
 
 
 @pytest.mark.docker
-def test_its_server_sends_spans(traced: Image, engine: DockerClient) -> None:
+def test_its_server_sends_spans(traced: BuiltImage, engine: DockerClient) -> None:
     port = free_port()
     with collecting() as collector:
         named = {
@@ -76,9 +76,9 @@ def asked(port: int) -> int:
 
 
 @pytest.mark.docker
-def test_without_it_a_server_that_is_told_of_a_collector_does_not_start(image: Image) -> None:
+def test_without_it_a_server_that_is_told_of_a_collector_does_not_start(image: BuiltImage) -> None:
     told = ("--env=OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318", "--env=CERTIFY=off")
-    command = [client_command(), "run", "--rm", *WALL, *told, image.tag]
+    command = [client_command(), "run", "--rm", *SANDBOX, *told, image.tag]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert [line[:1] for line in done.stderr.splitlines()] == ["{", "d"], "the log of the start, then one line"

@@ -8,14 +8,14 @@ import pytest
 from deploy.containers import gpus
 from deploy.containers.gpus import gpu_requests
 from deploy.docker.labels import TARGET
-from deploy.images.variants import CLASSIC, CPU, GPU, kind_for, kind_of
+from deploy.images.variants import CLASSIC, CPU, GPU, bundle_variant, target_variant
 from tests.bundles import null_bundle
 from toolchain.records.manifest import Candidate
 
 
 def test_each_target_has_an_image_that_exists() -> None:
-    assert kind_of("tensorrt") is GPU
-    assert kind_of("openvino") is kind_of("onnxruntime") is kind_of("null") is CPU
+    assert target_variant("tensorrt") is GPU
+    assert target_variant("openvino") is target_variant("onnxruntime") is target_variant("null") is CPU
     for kind in (CPU, GPU, CLASSIC):
         assert all(path.is_file() for path in (kind.dockerfile, kind.lock, *kind.sources))
 
@@ -24,7 +24,7 @@ def test_a_bundle_of_graphs_needs_the_image_with_the_builder(tmp_path: Path) -> 
     def of(target: str, file: str) -> object:
         candidates = (Candidate("fp32", target, (file,), 1),)
         manifest = null_bundle(tmp_path / f"{target}-{file}").manifest
-        return kind_for(msgspec.structs.replace(manifest, target=target, candidates=candidates))
+        return bundle_variant(msgspec.structs.replace(manifest, target=target, candidates=candidates))
 
     assert of("tensorrt", "model-fp32.onnx") is CLASSIC
     assert of("tensorrt", "model-fp32.sm86.plan") is GPU

@@ -6,7 +6,7 @@ from zipfile import ZipFile
 
 import pytest
 
-from deploy.images.wheelhouse import built_lines, wheelhouse
+from deploy.images.wheelhouse import built_lines, fill_wheelhouse
 from toolchain.errors import DockerError
 
 
@@ -29,26 +29,26 @@ def lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_wheels_are_downloaded_once(lock: Path, tmp_path: Path, messages: list[str]) -> None:
-    folder = wheelhouse([lock], tmp_path / "home")
+    folder = fill_wheelhouse([lock], tmp_path / "home")
     assert [wheel.name for wheel in folder.iterdir()] == ["tiny-1.0-py3-none-any.whl"]
-    assert wheelhouse([lock], tmp_path / "home") == folder
+    assert fill_wheelhouse([lock], tmp_path / "home") == folder
     assert messages == ["downloading the image's wheels (lock.txt)"]
 
 
 def test_a_wheel_that_changed_is_refused(lock: Path, tmp_path: Path) -> None:
-    folder = wheelhouse([lock], tmp_path / "home")
+    folder = fill_wheelhouse([lock], tmp_path / "home")
     with (folder / "tiny-1.0-py3-none-any.whl").open("ab") as wheel:
         wheel.write(b"x")
     with pytest.raises(
-        DockerError, match=r"tiny-1\.0-py3-none-any\.whl: its hash is in no lock; remove .* and try again"
+        DockerError, match=r"tiny-1\.0-py3-none-any\.whl: its hash is not in any lock file; remove .* and try again"
     ):
-        wheelhouse([lock], tmp_path / "home")
+        fill_wheelhouse([lock], tmp_path / "home")
 
 
 def test_a_wheel_with_another_hash_than_the_lock_leaves_no_folder(lock: Path, tmp_path: Path) -> None:
     lock.write_text(f"tiny==1.0 --hash=sha256:{'0' * 64}\n")
     with pytest.raises(DockerError, match=r"lock\.txt: the wheels could not be downloaded"):
-        wheelhouse([lock], tmp_path / "home")
+        fill_wheelhouse([lock], tmp_path / "home")
     assert list((tmp_path / "home" / "wheelhouse").iterdir()) == []
 
 
@@ -83,11 +83,11 @@ def build_wheel(folder, config_settings=None, metadata_directory=None):
 
 def test_source_packages_are_built_and_listed_with_the_hash_of_what_was_built(lock: Path, tmp_path: Path) -> None:
     listed = source(tmp_path / "shop", MAKES)
-    folder = wheelhouse([lock], tmp_path / "home", [listed])
+    folder = fill_wheelhouse([lock], tmp_path / "home", [listed])
     wheel = folder / "odd-1.0-py3-none-any.whl"
     assert built_lines(folder) == f"odd==1.0 --hash=sha256:{sha256(wheel.read_bytes()).hexdigest()}\n"
-    assert wheelhouse([lock], tmp_path / "home", [listed]) == folder
-    assert built_lines(wheelhouse([lock], tmp_path / "home")) == ""
+    assert fill_wheelhouse([lock], tmp_path / "home", [listed]) == folder
+    assert built_lines(fill_wheelhouse([lock], tmp_path / "home")) == ""
 
 
 def test_a_build_step_that_cannot_reach_its_vendor_is_told_in_a_line(lock: Path, tmp_path: Path) -> None:
@@ -95,6 +95,6 @@ def test_a_build_step_that_cannot_reach_its_vendor_is_told_in_a_line(lock: Path,
     with pytest.raises(
         DockerError, match=r"sources\.txt: could not be built \(.*\); the vendor's own package"
     ) as caught:
-        wheelhouse([lock], tmp_path / "home", [listed])
+        fill_wheelhouse([lock], tmp_path / "home", [listed])
     assert "\n" not in str(caught.value)
     assert list((tmp_path / "home" / "wheelhouse").iterdir()) == []

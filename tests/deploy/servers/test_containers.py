@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from docker import DockerClient
 
-from deploy.containers.client import connected, served_model
+from deploy.containers.client import connect_client, served_model
 from deploy.containers.credentials import Credentials
 from deploy.containers.readiness import wait_until_ready
 from deploy.containers.secrets import CERT, KEY, TOKENS
 from deploy.docker.sandbox import state_volume
-from deploy.images.build import Image, build_image
+from deploy.images.build import BuiltImage, build_image
 from deploy.servers.containers import Residents
 from deploy.servers.inventory import Server
 from deploy.servers.release_image import container_of, door_of
@@ -33,7 +33,7 @@ MODEL, TAG = own_name("residents"), own_name("edge-test:residents")
 
 
 @pytest.fixture(scope="module")
-def built(engine: DockerClient, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
+def built(engine: DockerClient, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BuiltImage]:
     yield build_image(null_bundle(tmp_path_factory.mktemp("built") / "b", name=MODEL), TAG)
     engine.images.remove(TAG, force=True)
 
@@ -62,7 +62,7 @@ def server(one: Laid | None) -> Server:
     return msgspec.structs.replace(place, secrets=str(one.folder), closed_by=("tls", "tokens")) if one else place
 
 
-def test_a_shipped_server_is_closed_behind_its_door(built: Image, engine: DockerClient, secrets: Laid) -> None:
+def test_a_shipped_server_is_closed_behind_its_door(built: BuiltImage, engine: DockerClient, secrets: Laid) -> None:
     here = server(secrets)
     homes = Residents(here, engine, MODEL)
     homes.start("1", built.id)
@@ -71,20 +71,22 @@ def test_a_shipped_server_is_closed_behind_its_door(built: Image, engine: Docker
     assert (homes.state().live, homes.state().serves) == ("1", True)
     url, shown = f"https://localhost:{here.port}", Credentials(secrets.folder / TOKENS, secrets.ours.root)
     wait_until_ready(url, 30, lambda: None, shown)  # it looks every while whether it was named
-    with connected(url, served_model(url, shown), shown=shown) as client:
+    with connect_client(url, served_model(url, shown), credentials=shown) as client:
         assert client.input == "image"
     with pytest.raises(DeviceError, match=r"^GET /: 401 .*a token is needed here"):
         served_model(url, Credentials(ca=secrets.ours.root))
 
 
-def test_whether_it_is_closed_as_the_inventory_says_is_seen(built: Image, engine: DockerClient, secrets: Laid) -> None:
+def test_whether_it_is_closed_as_the_inventory_says_is_seen(
+    built: BuiltImage, engine: DockerClient, secrets: Laid
+) -> None:
     closed, open_to_all = Residents(server(secrets), engine, MODEL), Residents(server(None), engine, MODEL)
     closed.start("1", built.id)
     (found,) = closed.shipped().values()
     assert closed.is_closed_so(found) and not open_to_all.is_closed_so(found)
 
 
-def test_a_folder_that_is_not_on_the_server_is_told(built: Image, engine: DockerClient, secrets: Laid) -> None:
+def test_a_folder_that_is_not_on_the_server_is_told(built: BuiltImage, engine: DockerClient, secrets: Laid) -> None:
     here = msgspec.structs.replace(server(secrets), secrets="/none/of/it")
     with pytest.raises(ShipError, match=r"^here: start: local: .*bind source path does not exist: /none/of/it"):
         Residents(here, engine, MODEL).start("1", built.id)
@@ -112,7 +114,7 @@ def test_a_release_whose_checks_fail_there_is_quoted_at_once(
         engine.images.remove(made.tag, force=True)
 
 
-def test_an_open_server_is_looked_at_as_before(built: Image, engine: DockerClient) -> None:
+def test_an_open_server_is_looked_at_as_before(built: BuiltImage, engine: DockerClient) -> None:
     homes = Residents(server(None), engine, MODEL)
     homes.start("1", built.id)
     homes.wait_healthy("1")
