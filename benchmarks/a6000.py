@@ -1,6 +1,6 @@
-"""`make bench-a6000`: what the recipes' candidates do on this machine's GPU, a table for docs/benchmarks/a6000.md.
+"""`make bench-a6000`: measures the recipes' candidates on this machine's GPU; a table for docs/benchmarks/a6000.md.
 
-Needs a GPU that TensorRT for RTX has kernels for. It is called by the name that NVML gives it, whatever this file's is.
+Needs a GPU that TensorRT for RTX supports. The table names it as NVML does, whatever this file is called.
 """
 
 import subprocess
@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from benchmarks.gate import run
+from benchmarks.gate import run_toolchain
 from deploy.containers.commands import bench_image
 from toolchain.cli.console import log_to_stderr
 from toolchain.errors import ToolchainError
@@ -33,16 +33,16 @@ COLUMNS = {
 }
 
 
-def measured(recipe: str) -> Iterator[Report]:
-    """A report of every candidate, each measured by the container on itself."""
-    bundle = run("build", recipe, "--target=tensorrt")
-    image = run("image", bundle["bundle"])["tag"]
-    manifest: dict[str, Any] = run("show", bundle["bundle"])
+def measure(recipe: str) -> Iterator[Report]:
+    """A report of every candidate, measured by its own container."""
+    bundle = run_toolchain("build", recipe, "--target=tensorrt")
+    image = run_toolchain("image", bundle["bundle"])["tag"]
+    manifest: dict[str, Any] = run_toolchain("show", bundle["bundle"])
     for candidate in manifest["candidates"]:
         yield bench_image(image, SECONDS, "all", precision=candidate["precision"])
 
 
-def line(found: Report) -> tuple[object, ...]:
+def table_row(found: Report) -> tuple[object, ...]:
     seen = found.gpu
     assert seen is not None
     clocks = "" if seen.clock_mhz is None else "{} to {}".format(*seen.clock_mhz)
@@ -58,14 +58,14 @@ def line(found: Report) -> tuple[object, ...]:
 def main() -> None:
     log_to_stderr()
     try:
-        reports = [one for recipe in RECIPES for one in measured(recipe)]
+        reports = [one for recipe in RECIPES for one in measure(recipe)]
     except (ToolchainError, subprocess.CalledProcessError) as error:
         print(f"bench-a6000: not run: {error}", file=sys.stderr)
         raise SystemExit(1) from error
     seen = reports[0].gpu
     assert seen is not None
     print(f"{seen.name}, driver {seen.driver}, {reports[0].engine}, power limit {seen.power_limit_w or 0:.0f} W\n")
-    print(table([line(one) for one in reports], COLUMNS))
+    print(table([table_row(one) for one in reports], COLUMNS))
 
 
 if __name__ == "__main__":

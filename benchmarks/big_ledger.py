@@ -1,7 +1,8 @@
-"""A fleet's ledger: thousands of reports by writers at once, some of them killed; is all there, and quickly found?
+"""A fleet's ledger: thousands of reports from concurrent writers, some of them killed; is every report there and quick
+to find?
 
-python -m benchmarks.big_ledger; REPORTS=1000 for fewer. Eight processes write; every second one of them, drawn by a
-seed, is killed by SIGKILL and goes on after the last report that it knows to be kept.
+python -m benchmarks.big_ledger; REPORTS=1000 for fewer. Eight processes write; every second, one of them, drawn with a
+fixed seed, is killed by SIGKILL and resumes after the last report that it knows to be recorded.
 """
 
 import os
@@ -53,7 +54,7 @@ def report(number: int) -> Report:
 
 
 def write(folder: str, writer: int, first: int, last: int) -> None:
-    """Reports first to last, each noted in a file when the ledger has it."""
+    """Write reports first to last; each goes into a file once the ledger has it."""
     notes = Path(folder) / f"{writer}.txt"
     with Ledger(Path(folder) / "ledger.sqlite") as ledger, notes.open("a") as kept:
         for number in range(first, last):
@@ -67,18 +68,18 @@ class Writer:
 
     def __init__(self, folder: Path, writer: int, first: int, last: int) -> None:
         self._folder, self._writer, self._first, self._last = folder, writer, first, last
-        self.process = self._started()
+        self.process = self._start()
 
     @property
-    def noted(self) -> list[str]:
-        """Digests of whole lines: the last may be half written when it is killed."""
+    def recorded(self) -> list[str]:
+        """The digests of complete lines; the last may be half written when the process is killed."""
         path = self._folder / f"{self._writer}.txt"
         text = path.read_text() if path.exists() else ""
         return text[: text.rfind("\n") + 1].split()
 
-    def _started(self) -> "subprocess.Popen[bytes]":
+    def _start(self) -> "subprocess.Popen[bytes]":
         path = self._folder / f"{self._writer}.txt"
-        noted = self.noted
+        noted = self.recorded
         path.write_text("".join(f"{digest}\n" for digest in noted))
         words = map(str, (self._folder, self._writer, self._first + len(noted), self._last))
         return subprocess.Popen([sys.executable, "-c", WRITER, *words])
@@ -86,24 +87,28 @@ class Writer:
     def kill(self) -> None:
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
-        self.process = self._started()
+        self.process = self._start()
 
 
-def filled(folder: Path, reports: int) -> tuple[list[str], int]:
-    """Digests that the writers know to be kept, and how many of them were killed."""
+def fill(folder: Path, reports: int) -> tuple[list[str], int]:
+    """The digests that the writers know to be recorded, and how often a writer was killed."""
     share, chosen, kills = reports // WRITERS, random.Random(0), 0
     writers = [Writer(folder, number, number * share, (number + 1) * share) for number in range(WRITERS)]
-    while alive := [one for one in writers if one.process.poll() is None]:
+    while alive := [writer for writer in writers if writer.process.poll() is None]:
         time.sleep(1)
         victim = chosen.choice(alive)
         if victim.process.poll() is None:
             victim.kill()
             kills += 1
-        print(f"{sum(len(one.noted) for one in writers)} of {share * WRITERS} reports", file=sys.stderr, flush=True)
-    return [digest for one in writers for digest in one.noted], kills
+        print(
+            f"{sum(len(writer.recorded) for writer in writers)} of {share * WRITERS} reports",
+            file=sys.stderr,
+            flush=True,
+        )
+    return [digest for writer in writers for digest in writer.recorded], kills
 
 
-def seconds(ask: Callable[[], object]) -> float:
+def time_call(ask: Callable[[], object]) -> float:
     began = time.perf_counter()
     ask()
     return time.perf_counter() - began
@@ -113,7 +118,7 @@ def rows(reports: int = REPORTS) -> list[Row]:
     with tempfile.TemporaryDirectory(prefix="edge-ledger-") as name:
         folder = Path(name)
         began = time.monotonic()
-        noted, kills = filled(folder, reports)
+        noted, kills = fill(folder, reports)
         took = time.monotonic() - began
         place = folder / "ledger.sqlite"
         with sqlite3.connect(place) as connection:
@@ -122,19 +127,26 @@ def rows(reports: int = REPORTS) -> list[Row]:
         connection.close()
         lost = len(set(noted) - kept) + (sound != "ok")
         with Ledger(place) as ledger:
-            history = seconds(lambda: ledger.history("net", 50))
+            history = time_call(lambda: ledger.history("net", 50))
             whole = ledger.reports(f"{1:064x}")
-            others = seconds(lambda: ledger.other_releases(f"{1:064x}", "net", "openvino"))
-            noise = seconds(lambda: ledger.gate_noise("net", "int8", DEVICE, 2))
+            others = time_call(lambda: ledger.other_releases(f"{1:064x}", "net", "openvino"))
+            noise = time_call(lambda: ledger.gate_noise("net", "int8", DEVICE, 2))
         assert whole[0] == msgspec.structs.replace(report(1), format=whole[0].format)
         size = place.stat().st_size
     what = f"ledger of {len(kept):,} reports of {LATENCIES:,} latencies"
     note = f"{WRITERS} writers, {kills} of them killed, {took:.0f} s; integrity: {sound}"
     return [
         row(f"{what}: lost", lost, "<=", 0, "reports", note),
-        row(f"{what}: file", size / 1e9, "<", 1, "GB", f"{size / len(kept) / LATENCIES:.2f} bytes a latency, all in"),
+        row(
+            f"{what}: file",
+            size / 1e9,
+            "<",
+            1,
+            "GB",
+            f"{size / len(kept) / LATENCIES:.2f} bytes per latency, everything included",
+        ),
         row(f"{what}: history", history, "<", 1, "s"),
-        row(f"{what}: what a gate asks", others + noise, "<", 1, "s"),
+        row(f"{what}: a gate's queries", others + noise, "<", 1, "s"),
     ]
 
 

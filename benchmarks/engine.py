@@ -1,4 +1,4 @@
-"""A Docker Engine of our own, empty as on a new machine: own data root, socket and bridge, gone when the block ends."""
+"""An empty Docker Engine, as on a new machine: its own data root, socket and bridge, removed when the block ends."""
 
 import os
 import subprocess
@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 BRIDGE, NETWORK = "edgebench0", "10.213.0.1/24"
-PATIENCE_S = 60.0
+TIMEOUT_S = 60.0
 
 
 @contextmanager
-def own_engine(folder: Path) -> Iterator[str]:
-    """The DOCKER_HOST of an engine below `folder`; needs root, dockerd and ip. RuntimeError when it does not start."""
+def empty_engine(folder: Path) -> Iterator[str]:
+    """The DOCKER_HOST of an engine in `folder`; needs root, dockerd and ip. RuntimeError when it does not start."""
     socket, log = folder / "docker.sock", folder / "dockerd.log"
     folder.mkdir(parents=True)
     _ip("link", "add", "name", BRIDGE, "type", "bridge")
@@ -37,7 +37,7 @@ def _ip(*words: str) -> None:
 
 
 def _wait(host: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
-    until = time.monotonic() + PATIENCE_S
+    until = time.monotonic() + TIMEOUT_S
     environment = {**os.environ, "DOCKER_HOST": host}
     while subprocess.run(["docker", "info"], env=environment, capture_output=True, check=False).returncode:
         if process.poll() is not None or time.monotonic() > until:

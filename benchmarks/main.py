@@ -1,8 +1,8 @@
-"""`make bench-main`: the main job on a new machine, measured from outside, as a user meets it.
+"""`make bench-main`: the main job on a new machine, measured from outside, as a user runs it.
 
-A fresh clone of the last commit, an empty home, empty package caches, and (as root) an empty Docker Engine of its
-own; packages that apt already installed here are the one thing that a new machine would have to fetch besides.
-Nothing in this file knows the toolchain from inside: it runs its commands and reads what they print.
+A fresh clone of the last commit, an empty home folder, empty package caches and (as root) its own empty Docker Engine;
+only the apt packages installed on this machine are missing from the measurement. This file does not know the toolchain
+from inside: it runs commands and reads their output.
 """
 
 import json
@@ -17,27 +17,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.engine import own_engine
+from benchmarks.engine import empty_engine
 from benchmarks.rows import Row, print_rows, row
 
 ROOT = Path(__file__).parent.parent
 PORT = 18080
 RECIPE = "recipes/cifar10-resnet20.toml"
 FORBIDDEN = ("torch", "torchvision", "onnx", "nncf", "fire")
-# Not a stranger's: where we keep things, and what makes a make within a make print where it is
-OURS = ("TOOLCHAIN_HOME", "VIRTUAL_ENV", "MAKEFLAGS", "MAKELEVEL", "MFLAGS")
+# What a new user does not have: the developers' folders, and variables that make a nested make print its directory
+DEVELOPER_VARIABLES = ("TOOLCHAIN_HOME", "VIRTUAL_ENV", "MAKEFLAGS", "MAKELEVEL", "MFLAGS")
 LISTING = "import importlib.metadata as m; print(*(d.metadata['Name'].lower() for d in m.distributions()))"
 
 
 @dataclass(frozen=True)
 class Clone:
-    """A checkout that a stranger has just made, and the environment she types in."""
+    """A new user's checkout and environment."""
 
     folder: Path
     environment: Mapping[str, str]
 
     def run(self, *command: str) -> tuple[str, float]:
-        """stdout and seconds; its stderr is ours. CalledProcessError when it fails."""
+        """stdout and seconds; stderr is passed through. CalledProcessError when it fails."""
         began = time.monotonic()
         done = subprocess.run(
             command, cwd=self.folder, env=self.environment, stdout=subprocess.PIPE, text=True, check=True
@@ -45,35 +45,38 @@ class Clone:
         return done.stdout, time.monotonic() - began
 
     def toolchain(self, *words: str) -> dict[str, Any]:
-        """The JSON document that a verb ends with."""
-        return document(self.run(".venv/bin/toolchain", *words)[0])
+        """The JSON document that a command prints last."""
+        return last_json_line(self.run(".venv/bin/toolchain", *words)[0])
 
 
-def document(printed: str) -> dict[str, Any]:
-    found = json.loads(printed.strip().rpartition("\n")[2])
-    assert isinstance(found, dict)
-    return found
+def last_json_line(printed: str) -> dict[str, Any]:
+    document = json.loads(printed.strip().rpartition("\n")[2])
+    assert isinstance(document, dict)
+    return document
 
 
 @contextmanager
-def clone() -> Iterator[Clone]:
+def fresh_clone() -> Iterator[Clone]:
     with tempfile.TemporaryDirectory(prefix="edge-bench-") as name:
         folder = Path(name) / "edge-toolchain"
         subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder)], check=True)
-        environment = {key: value for key, value in os.environ.items() if key not in OURS}
-        environment |= {"XDG_CACHE_HOME": f"{name}/cache", "npm_config_cache": f"{name}/npm"}  # everything is fetched
+        environment = {key: value for key, value in os.environ.items() if key not in DEVELOPER_VARIABLES}
+        environment |= {
+            "XDG_CACHE_HOME": f"{name}/cache",
+            "npm_config_cache": f"{name}/npm",
+        }  # so that everything is fetched
         if os.geteuid():
-            print("not root: the Docker Engine that is here is used, with what it holds", file=sys.stderr)
+            print("not root: using this machine's Docker Engine with its images", file=sys.stderr)
             yield Clone(folder, environment)
             return
-        with own_engine(Path(name) / "engine") as host:
+        with empty_engine(Path(name) / "engine") as host:
             yield Clone(folder, {**environment, "DOCKER_HOST": host})
 
 
-def main_job(fresh: Clone) -> Iterator[Row]:
+def main_job_rows(fresh: Clone) -> Iterator[Row]:
     """Set-up and first run, second run, accuracy over HTTP, speed, image."""
     printed, seconds = fresh.run("make", "deploy-cpu", f"PORT={PORT}")
-    first = document(printed)
+    first = last_json_line(printed)
     yield row("new machine, make deploy-cpu with all set-up", seconds / 60, "<=", 15, "minutes")
     _, seconds = fresh.run("make", "deploy-cpu", f"PORT={PORT}")
     yield row("second run, nothing changed", seconds, "<=", 30, "s")
@@ -92,17 +95,17 @@ def main_job(fresh: Clone) -> Iterator[Row]:
     yield row("of torch, torchvision, onnx, nncf, fire in the image", len(found), "<=", 0, "packages", ", ".join(found))
 
 
-def photos(fresh: Clone) -> Row:
-    """EfficientNet-Lite0: does INT8, calibrated on other pictures, see in the 20 photos what FP32 sees?"""
+def photos_row(fresh: Clone) -> Row:
+    """EfficientNet-Lite0: does INT8, calibrated on other images, predict the same as FP32 on the 20 photos?"""
     made = fresh.toolchain("build", "recipes/efficientnet-lite0.toml")
     printed, _ = fresh.run(".venv/bin/python", "-m", "benchmarks.compression.photos", made["bundle"])
-    same = document(printed)
+    same = last_json_line(printed)
     note = f"right: fp32 {same['right_fp32']}, int8 {same['right_int8']}; served: {made['precision']}"
     return row("EfficientNet-Lite0 INT8, same top-1 as FP32", same["same"], ">=", 18, "of 20 photos", note)
 
 
-def own_model(fresh: Clone, recipe: str, what: str) -> Row:
-    """A user's own net goes through to a container that answers."""
+def own_model_row(fresh: Clone, recipe: str, what: str) -> Row:
+    """A user's own model, deployed to a container and evaluated over HTTP."""
     fresh.run(".venv/bin/python", "examples/own_model/make_data.py")
     made = fresh.toolchain("deploy", recipe, f"--port={PORT + 1}")
     answered = fresh.toolchain("eval", made["url"], f"--recipe={recipe}")
@@ -113,11 +116,11 @@ def own_model(fresh: Clone, recipe: str, what: str) -> Row:
 
 
 def main() -> None:
-    with clone() as fresh:
-        rows = list(main_job(fresh))
-        rows.append(photos(fresh))
-        rows.append(own_model(fresh, "examples/own_model/grey28.toml", "own 1x28x28 net with 7 classes"))
-        rows.append(own_model(fresh, "examples/own_model/wide.toml", "own 3x96x160 net"))
+    with fresh_clone() as fresh:
+        rows = list(main_job_rows(fresh))
+        rows.append(photos_row(fresh))
+        rows.append(own_model_row(fresh, "examples/own_model/grey28.toml", "own 1x28x28 net with 7 classes"))
+        rows.append(own_model_row(fresh, "examples/own_model/wide.toml", "own 3x96x160 net"))
     print_rows(rows)
 
 

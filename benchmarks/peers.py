@@ -1,6 +1,6 @@
-"""What other regression checks would have said of the very rounds that the gate judged.
+"""The verdicts of other regression checks on the rounds that the gate judged.
 
-Each is given the first ten rounds of a gate, and answers whether the candidate is slower; none of them can be unsure.
+Each gets the first ten rounds of a gate and decides whether the candidate is slower; none can be inconclusive.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +19,7 @@ Rule = Callable[[Sequence[Round]], bool]
 
 
 class Peer(NamedTuple):
-    """regressed: share of gates that it calls slower."""
+    """regressed: the share of gates in which the rule finds the candidate slower."""
 
     name: str
     slower: float
@@ -27,36 +27,36 @@ class Peer(NamedTuple):
     regressed: float
 
 
-def requests(rounds: Sequence[Round], side: str) -> Values:
+def all_latencies(rounds: Sequence[Round], side: str) -> Values:
     """Every latency, as if requests were independent."""
-    return np.array([ms for one in rounds for part in one.latencies_ms[side] for ms in part])
+    return np.array([ms for round_ in rounds for latencies in round_.latencies_ms[side] for ms in latencies])
 
 
-def medians(rounds: Sequence[Round], side: str) -> Values:
-    """One value a slice, as asv has one a sample."""
-    return np.array([np.median(part) for one in rounds for part in one.latencies_ms[side]])
+def slice_medians(rounds: Sequence[Round], side: str) -> Values:
+    """One value per slice, like asv's one value per sample."""
+    return np.array([np.median(latencies) for round_ in rounds for latencies in round_.latencies_ms[side]])
 
 
 def threshold(rounds: Sequence[Round]) -> bool:
-    """Mean latency 5 % higher: what a script in CI does."""
-    return bool(requests(rounds, CANDIDATE).mean() > THRESHOLD * requests(rounds, BASELINE).mean())
+    """Mean latency 5 % higher, the usual script in CI."""
+    return bool(all_latencies(rounds, CANDIDATE).mean() > THRESHOLD * all_latencies(rounds, BASELINE).mean())
 
 
 def t_test(rounds: Sequence[Round]) -> bool:
     """Welch's, p < 0.05, on all requests."""
-    both = requests(rounds, CANDIDATE), requests(rounds, BASELINE)
+    both = all_latencies(rounds, CANDIDATE), all_latencies(rounds, BASELINE)
     return bool(ttest_ind(*both, equal_var=False, alternative="greater").pvalue < 0.05)
 
 
 def mann_whitney(rounds: Sequence[Round]) -> bool:
     """p < 0.05, on all requests."""
-    both = requests(rounds, CANDIDATE), requests(rounds, BASELINE)
+    both = all_latencies(rounds, CANDIDATE), all_latencies(rounds, BASELINE)
     return bool(mannwhitneyu(*both, alternative="greater").pvalue < 0.05)
 
 
 def asv(rounds: Sequence[Round]) -> bool:
     """asv compare: Mann-Whitney p < 0.002 and a factor of 1.1, on interleaved samples (airspeed velocity 0.6)."""
-    mine, theirs = medians(rounds, CANDIDATE), medians(rounds, BASELINE)
+    mine, theirs = slice_medians(rounds, CANDIDATE), slice_medians(rounds, BASELINE)
     factor = np.median(mine) / np.median(theirs)
     return bool(factor > 1.1 and mannwhitneyu(mine, theirs).pvalue < 0.002)
 
@@ -69,12 +69,12 @@ RULES: Mapping[str, Rule] = {
 }
 
 
-def compared(gates: Sequence[Gate]) -> list[Peer]:
-    """Ours first, then the others, by slowdown."""
-    found = []
-    for slower in sorted({one.slower for one in gates}):
-        some = [one for one in gates if one.slower == slower and len(one.rounds) >= ROUNDS]
-        said = {"edge-toolchain gate": [one.verdict == "regressed" for one in some]}
-        said |= {name: [rule(one.rounds[:ROUNDS]) for one in some] for name, rule in RULES.items()}
-        found += [Peer(name, slower, len(some), float(np.mean(votes))) for name, votes in said.items()]
-    return found
+def compare_rules(gates: Sequence[Gate]) -> list[Peer]:
+    """For each slowdown, this gate first and then the other rules."""
+    peers = []
+    for slower in sorted({gate.slower for gate in gates}):
+        judged = [gate for gate in gates if gate.slower == slower and len(gate.rounds) >= ROUNDS]
+        verdicts = {"edge-toolchain gate": [gate.verdict == "regressed" for gate in judged]}
+        verdicts |= {name: [rule(gate.rounds[:ROUNDS]) for gate in judged] for name, rule in RULES.items()}
+        peers += [Peer(name, slower, len(judged), float(np.mean(votes))) for name, votes in verdicts.items()]
+    return peers

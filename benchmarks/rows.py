@@ -1,4 +1,4 @@
-"""What every `make bench-…` ends with: a table, and one JSON line of rows, each held against its bound."""
+"""The output of every `make bench-…`: a table and one JSON line of rows, each compared with its bound."""
 
 import operator
 from collections.abc import Callable, Sequence
@@ -11,7 +11,7 @@ HOLDS: dict[str, Callable[[float, float], bool]] = {"<=": operator.le, ">=": ope
 
 
 class Row(msgspec.Struct, frozen=True):
-    """value: measured in this run, None when it could not be; bound: in words."""
+    """value: measured in this run, None if it could not be; bound: as text."""
 
     what: str
     value: float | None
@@ -26,17 +26,17 @@ def row(what: str, value: float | None, relation: str, bound: float, unit: str, 
     return Row(what, value, f"{relation} {bound:g} {unit}".strip(), holds, note)
 
 
-def _verdict(one: Row) -> str:
-    if one.value is None:
+def _state(row: Row) -> str:
+    if row.value is None:
         return "NOT MEASURED"
-    return "holds" if one.holds else "FALLS SHORT"
+    return "holds" if row.holds else "FALLS SHORT"
 
 
 def print_rows(rows: Sequence[Row]) -> None:
-    """The table, and the document as the last line. A row that falls short says so; the exit status stays 0."""
-    shown = [(one.what, one.value, one.bound, _verdict(one)) for one in rows]
-    print(table(shown, {"what": "", "value": ",.4g", "bound": "", "": ""}), end="\n\n")
-    for one in rows:
-        if one.note:  # under the table: beside it, long ones would be a word wide
-            print(f"{one.what}: {one.note}\n")
+    """Print the table, and the JSON document as the last line. The exit status stays 0 when a row falls short."""
+    cells = [(row.what, row.value, row.bound, _state(row)) for row in rows]
+    print(table(cells, {"what": "", "value": ",.4g", "bound": "", "": ""}), end="\n\n")
+    for row in rows:
+        if row.note:  # below the table, where long notes have the full width
+            print(f"{row.what}: {row.note}\n")
     print(msgspec.json.encode({"rows": rows}).decode())

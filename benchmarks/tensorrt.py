@@ -1,6 +1,6 @@
-"""`make bench-tensorrt`: what must hold of target tensorrt, without a GPU; what needs one is told as not run.
+"""`make bench-tensorrt`: the requirements of target tensorrt without a GPU; rows that need one are printed as not run.
 
-ResNet-50 and MobileNet-v2 have random weights: their structure is judged. Accuracy is that of the trained example.
+ResNet-50 and MobileNet-v2 have random weights, since only their structure counts. Accuracy is the trained example's.
 """
 
 import subprocess
@@ -17,9 +17,9 @@ import torch
 import torchvision
 
 from benchmarks import logger
-from benchmarks.gate import run
+from benchmarks.gate import run_toolchain
 from benchmarks.rows import Row, print_rows, row
-from benchmarks.tensorrt_build import Built
+from benchmarks.tensorrt_build import PlanBuild
 from deploy.runtime.device.cuda import Cuda
 from toolchain.backends.calibration import Calibration
 from toolchain.backends.tensorrt import A6000, USUAL_BATCHES
@@ -35,38 +35,38 @@ from toolchain.records.tensors import Preprocessing
 ROOT = Path(__file__).parent.parent
 RECIPE = "recipes/cifar10-resnet20.toml"
 SHAPE = Preprocessing(224, 224, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
-PICTURES = 16
+IMAGES = 16
 CONFORMANCE = "tests/deploy/runtime/engines/test_tensorrt_api.py"
 
 
-def exported(name: str, folder: Path) -> Path:
+def export(name: str, folder: Path) -> Path:
     torch.manual_seed(0)
     module = getattr(torchvision.models, name)(weights=None).eval()
     return onnx_from_torch(module, SHAPE, folder / f"{name}.onnx")
 
 
-def built(graph: Path, precision: Precision) -> tuple[Built, LayerInspection]:
-    """As the back end builds it; the builder alone, in a process of its own."""
-    pictures = np.random.default_rng(0).integers(0, 256, (PICTURES, SHAPE.height, SHAPE.width, 3), np.uint8)
-    model, _ = typed_graph(graph, precision, Calibration(pictures))
-    place = graph.with_name(f"{graph.stem}-{precision}.onnx")
-    onnx.save(model, place)
-    command = [sys.executable, "-m", "benchmarks.tensorrt_build", str(place)]
+def build_plan(graph: Path, precision: Precision) -> tuple[PlanBuild, LayerInspection]:
+    """Build a plan as the back end does, with the builder in its own process."""
+    images = np.random.default_rng(0).integers(0, 256, (IMAGES, SHAPE.height, SHAPE.width, 3), np.uint8)
+    model, _ = typed_graph(graph, precision, Calibration(images))
+    path = graph.with_name(f"{graph.stem}-{precision}.onnx")
+    onnx.save(model, path)
+    command = [sys.executable, "-m", "benchmarks.tensorrt_build", str(path)]
     printed = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout
-    found = msgspec.json.decode(printed.strip().rpartition("\n")[2], type=Built)
+    found = msgspec.json.decode(printed.strip().rpartition("\n")[2], type=PlanBuild)
     convolutions = convolution_sizes(model)
     audit = inspect_layers(found.layers, convolutions, found.engine, precision, A6000, USUAL_BATCHES, found.plan_bytes)
     return found, audit
 
 
-def builds(folder: Path) -> Iterator[Row]:
-    """Speed and memory of the builder, and what it made of int8."""
+def build_rows(folder: Path) -> Iterator[Row]:
+    """Speed and memory of the builder, and the types that it computes int8 models in."""
     wanted: dict[str, tuple[Precision, ...]] = {"resnet50": ("fp16", "int8"), "mobilenet_v2": ("int8",)}
     for name, precisions in wanted.items():
-        graph = exported(name, folder)
+        graph = export(name, folder)
         for precision in precisions:
             logger.info(f"bench: {name}, {precision}")
-            found, audit = built(graph, precision)
+            found, audit = build_plan(graph, precision)
             sizes = f"plan {found.plan_bytes / 1e6:.1f} MB, {audit.kernels} kernels"
             note = f"{found.engine}, SM86, batches 1 to 32; {sizes}"
             if name == "resnet50":
@@ -79,29 +79,29 @@ def builds(folder: Path) -> Iterator[Row]:
                 yield row(f"{name} int8: convolutions that are not Int8", left, "<=", 0, "", f"{told}; {note}")
 
 
-def example() -> Iterator[Row]:
-    """The trained example, whole: accuracy of the very ONNX that is built, and the image's size."""
-    bundle = run("build", RECIPE, "--target=tensorrt")
-    manifest: dict[str, Any] = run("show", bundle["bundle"])
+def example_rows() -> Iterator[Row]:
+    """The trained example end to end: the accuracy of the ONNX graph that is built, and the image's size."""
+    bundle = run_toolchain("build", RECIPE, "--target=tensorrt")
+    manifest: dict[str, Any] = run_toolchain("show", bundle["bundle"])
     accuracy, candidates = manifest["accuracy"], {one["precision"]: one for one in manifest["candidates"]}
     int8 = candidates["int8"]["accuracy"]
     note = f"int8 {int8:.2%}, torch fp32 {accuracy['fp32']:.2%} of {accuracy['images']}, by ONNX Runtime"
     yield row("CIFAR-10 ResNet-20 int8, symmetric", 100 * (accuracy["fp32"] - int8), "<=", 0.3, "points lost", note)
-    image = run("image", bundle["bundle"])
+    image = run_toolchain("image", bundle["bundle"])
     yield row("GPU image, unpacked", image["size_bytes"] / 1e6, "<", 650, "MB", image["tag"])
 
 
-def conformance() -> Row:
-    """Every name of TensorRT's that our code touches, looked up in the bindings of both flavours."""
+def conformance_row() -> Row:
+    """Every TensorRT name that the code uses, looked up in the bindings of both flavours."""
     command = [sys.executable, "-m", "pytest", "-q", CONFORMANCE]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    said = done.stdout.strip().rpartition("\n")[2]
-    what = "names of TensorRT's that it has not: tests that fail"
-    return row(what, float(done.returncode != 0), "<=", 0, "", said)
+    summary = done.stdout.strip().rpartition("\n")[2]
+    what = "TensorRT names that its bindings lack: failing tests"
+    return row(what, float(done.returncode != 0), "<=", 0, "", summary)
 
 
-def on_a_gpu() -> Row:
-    """make test-gpu measures it; here only whether it could."""
+def gpu_row() -> Row:
+    """A row that `make test-gpu` measures; this one only reports whether it could run here."""
     what, bound = "server over bare engine, batch 1, p50", "< 0.3 ms"
     try:
         Cuda().check_device()
@@ -113,7 +113,7 @@ def on_a_gpu() -> Row:
 def main() -> None:
     log_to_stderr()
     with tempfile.TemporaryDirectory(prefix="bench-tensorrt-") as folder:
-        print_rows([*builds(Path(folder)), *example(), conformance(), on_a_gpu()])
+        print_rows([*build_rows(Path(folder)), *example_rows(), conformance_row(), gpu_row()])
 
 
 if __name__ == "__main__":

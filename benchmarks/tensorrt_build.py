@@ -1,4 +1,4 @@
-"""One plan, built in a process that does nothing else: how long it took, and the most memory that the process held.
+"""Builds one plan in a process that does nothing else and prints the time and the process's peak memory.
 
 python -m benchmarks.tensorrt_build GRAPH.onnx; `make bench-tensorrt` calls it.
 """
@@ -13,8 +13,8 @@ from deploy.runtime.engines.tensorrt_plan import build_plan, load_library
 from toolchain.backends.tensorrt import A6000, USUAL_BATCHES
 
 
-class Built(msgspec.Struct, frozen=True):
-    """layers: as the builder tells them."""
+class PlanBuild(msgspec.Struct, frozen=True):
+    """layers: as the builder logs them."""
 
     engine: str
     seconds: float
@@ -24,10 +24,11 @@ class Built(msgspec.Struct, frozen=True):
 
 
 def main() -> None:
-    found = load_library("rtx")
-    plan = build_plan(found, Path(sys.argv[1]).read_bytes(), USUAL_BATCHES, A6000)
-    peak_bytes = peak_memory_bytes()  # getrusage would begin with the figure of who started this process
-    print(msgspec.json.encode(Built(found.version, plan.seconds, peak_bytes, len(plan.content), plan.layers)).decode())
+    library = load_library("rtx")
+    plan = build_plan(library, Path(sys.argv[1]).read_bytes(), USUAL_BATCHES, A6000)
+    peak_bytes = peak_memory_bytes()  # getrusage would start at the parent process's figure
+    result = PlanBuild(library.version, plan.seconds, peak_bytes, len(plan.content), plan.layers)
+    print(msgspec.json.encode(result).decode())
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from PIL import Image
 
 from benchmarks import logger
 from benchmarks.compression.untrained import fitted, normed
-from benchmarks.gate import run
+from benchmarks.gate import run_toolchain
 from deploy.runtime.device.probe import default_threads
 from deploy.runtime.engines import Settings
 from toolchain.backends import Calibration, backend
@@ -47,7 +47,7 @@ Pictures = NDArray[np.uint8]
 def bundle_of(name: str) -> Bundle:
     """Made at the first call, below home()."""
     if name == TRAINED:
-        return open_bundle(Path(run("build", RECIPE)["bundle"]))
+        return open_bundle(Path(run_toolchain("build", RECIPE)["bundle"]))
     folder = home() / "serving" / f"{name}.bundle"
     return open_bundle(folder) if folder.is_dir() else _made(name, folder)
 
