@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from docs.generate.markdown import code, fence, page, table
-from toolchain.cli import COMMANDS
+from toolchain.cli import SECTIONS, renamed
 from toolchain.cli.signature import Command, Commands, Parameter, command_from
 
 PROGRAM = "toolchain"
@@ -13,21 +13,30 @@ ABOUT = """`.venv/bin/toolchain` until the environment is activated (`. .venv/bi
 
 What is made is kept in `.toolchain/` (or `$TOOLCHAIN_HOME`); the ledger is a SQLite file there, or any PostgreSQL by
 `TOOLCHAIN_LEDGER=postgresql://…`."""
+KINDS: dict[type, str] = {str: "text", int: "whole number", float: "number", bool: "switch", tuple: "list, with commas"}
 HEAD = ("argument", "type", "default", "meaning")
 
 
 def commands_page() -> str:
-    found = list(_commands(COMMANDS, ()))
-    overview = table(
-        ("command", "what it does"), ((f"[{code(one.title)}](#{_anchor(one)})", one.summary) for one in found)
-    )
-    return page(
-        "Command line",
-        "the signatures of toolchain/cli",
-        ABOUT,
-        overview,
-        *(part for one in found for part in _section(one)),
-    )
+    groups = {title: list(_commands(commands, ())) for title, commands in SECTIONS.items()}
+    overview = [part for title, found in groups.items() for part in (f"## {title}", _overview(found))]
+    details = [part for found in groups.values() for one in found for part in _section(one)]
+    return page("Command line", "the signatures of toolchain/cli", ABOUT, *overview, *details, _old_spellings())
+
+
+def _overview(found: list[Command]) -> str:
+    return table(("command", "what it does"), ((f"[{code(one.title)}](#{_anchor(one)})", one.summary) for one in found))
+
+
+def _old_spellings() -> str:
+    rows = [(code(old), code(new)) for old, new in renamed.COMMANDS.items()]
+    rows += [
+        (code(f"{command} {old}"), code(f"{command} {new}"))
+        for command, flags in renamed.FLAGS.items()
+        for old, new in flags.items()
+    ]
+    about = "These still work in this release, with a line on stderr that gives the new one."
+    return f"## Old spellings\n\n{about}\n\n{table(('old', 'new'), rows)}"
 
 
 def _commands(group: Commands, words: tuple[str, ...]) -> Iterator[Command]:
@@ -52,12 +61,20 @@ def _section(command: Command) -> Iterator[str]:
 
 
 def _row(parameter: Parameter) -> tuple[str, ...]:
-    kind = "switch" if parameter.kind is bool else parameter.kind.__name__.lower()
     nothing = parameter.default is None or parameter.default is False or parameter.default == ""
-    default = "**required**" if parameter.required else "" if nothing else code(str(parameter.default))
+    default = parameter.default if isinstance(parameter.default, str | int | float) else ",".join(_words(parameter))
+    shown = "**required**" if parameter.required else "" if nothing else code(str(default))
+    return (code(parameter.shown), _kind(parameter), shown, parameter.about)
+
+
+def _words(parameter: Parameter) -> list[str]:
     return (
-        code(parameter.shown),
-        {"str": "text", "int": "whole number", "float": "number"}.get(kind, kind),
-        default,
-        parameter.about,
+        [str(word) for word in parameter.default] if isinstance(parameter.default, tuple) else [str(parameter.default)]
     )
+
+
+def _kind(parameter: Parameter) -> str:
+    if parameter.choices:
+        several = ", with commas between them" if parameter.kind is tuple else ""
+        return " or ".join(map(code, parameter.choices)) + several
+    return KINDS.get(parameter.kind, parameter.kind.__name__.lower())
