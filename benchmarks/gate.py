@@ -89,12 +89,13 @@ def measure_concurrently(tag: str, gates: int) -> Rate:
 def pool_rates(rates: Sequence[Rate]) -> Rate:
     """All gates of the same slowdown; rounds and seconds: the median of the medians."""
     gates = sum(one.gates for one in rates)
-    passed, unsure, regressed = (
-        sum(getattr(one, verdict) * one.gates for one in rates) / gates for verdict in ("passed", "unsure", "regressed")
+    passed, inconclusive, regressed = (
+        sum(getattr(one, verdict) * one.gates for one in rates) / gates
+        for verdict in ("passed", "inconclusive", "regressed")
     )
     low, high = wilson(round(regressed * gates), gates)
     rounds, seconds = (median([getattr(one, name) for one in rates]) for name in ("rounds", "seconds"))
-    return Rate(rates[0].slower, gates, passed, unsure, regressed, low, high, rounds, seconds)
+    return Rate(rates[0].slower, gates, passed, inconclusive, regressed, low, high, rounds, seconds)
 
 
 def cached_rate(what: str, tag: str, gates: int, measure: Callable[[], Rate]) -> Rate:
@@ -135,7 +136,7 @@ def noisy_neighbour() -> Iterator[None]:
 def describe(found: Rate) -> str:
     return (
         f"{found.gates} gates: {found.regressed:.1%} regressed ({found.low:.1%} to {found.high:.1%}), "
-        f"{found.unsure:.1%} unsure; {found.seconds:.0f} s, {found.rounds:.0f} rounds"
+        f"{found.inconclusive:.1%} inconclusive; {found.seconds:.0f} s, {found.rounds:.0f} rounds"
     )
 
 

@@ -1,6 +1,6 @@
 """The verdicts of other regression checks on the rounds that the gate judged.
 
-Each gets the first ten rounds of a gate and decides whether the candidate is slower; none can be inconclusive.
+Each is given the first ten rounds of a gate, and answers whether the candidate is slower; none can be inconclusive.
 """
 
 from collections.abc import Callable, Mapping, Sequence

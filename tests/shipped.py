@@ -13,7 +13,7 @@ from contextlib import closing, contextmanager
 from tests.edges import Edge
 
 MODEL = "shipped"
-# a busy machine's gate may be unsure
+# on a busy machine the gate may be inconclusive
 POLICY = "[policy]\nwaves = [1]\nminutes = 2.0\nbudget = 0.25\nunsure = 'go'\n"
 PICTURE = bytes(8 * 8 * 3)  # of a null bundle
 

@@ -105,7 +105,7 @@ def gate(
         throttled = throttling([*kept.rounds, *kept.confirming])
         known = [one for one in findings if one.verdict == "regressed" and one.low is None]  # by no clock
         if throttled and not known:
-            verdict, reason = "unsure", throttled
+            verdict, reason = "inconclusive", throttled
     except NotComparable as error:
         verdict, reason = "not comparable", str(error)
     return Gate(
@@ -172,7 +172,7 @@ class _Run:
             self._learn(match)
             found = self._timed(rounds)
             logger.info(f"  {len(rounds)} rounds: {'; '.join(map(narrowed, found))}")
-            if late or not any(one.verdict == "unsure" and one.metric in PROVEN for one in found):
+            if late or not any(one.verdict == "inconclusive" and one.metric in PROVEN for one in found):
                 return
 
     def _timed(self, rounds: Sequence[Round]) -> tuple[Finding, ...]:
@@ -219,7 +219,7 @@ def _side(one: Contestant, facts: Facts | None = None, peak_memory_bytes: int = 
 
 
 def confirmed(first: Sequence[Finding], second: Sequence[Finding]) -> tuple[Finding, ...]:
-    """The second run's findings, where only what regressed in both is regressed: what did in one is unsure."""
+    """The second run's findings, where only what regressed in both is regressed: what did in one is inconclusive."""
     before = {(one.metric, one.against): one for one in first}
     return tuple(_confirmed(before[one.metric, one.against], one) for one in second)
 
@@ -230,7 +230,7 @@ def _confirmed(first: Finding, second: Finding) -> Finding:
     if first.verdict == second.verdict:
         return msgspec.structs.replace(second, note="seen in both of two runs")
     note = f"seen in one of two runs: {100 * (first.change or 0):+.1f} % and {100 * (second.change or 0):+.1f} %"
-    return msgspec.structs.replace(second, verdict="unsure", note=note)
+    return msgspec.structs.replace(second, verdict="inconclusive", note=note)
 
 
 def throttling(rounds: Sequence[Round]) -> str:

@@ -45,7 +45,7 @@ class Rate(msgspec.Struct, frozen=True):
     slower: float
     gates: int
     passed: float
-    unsure: float
+    inconclusive: float
     regressed: float
     low: float
     high: float

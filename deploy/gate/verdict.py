@@ -5,7 +5,7 @@ Pure: plays nothing. Each round is one value, the log-ratio of the two sides in 
 
     passed     when the interval of its change (the rounds' trimmed mean) lies below the margin (TOST: Schuirmann 1987)
     regressed  when it lies above the margin, and a sign-flip test, corrected for how many figures there are, agrees
-    unsure     else: more rounds may tell
+    inconclusive   else: more rounds may decide
 
 and the margin is what the user allows, or how far this device's noise sets two equal releases apart, if that is more.
 """
@@ -114,7 +114,7 @@ def _values(rounds: Sequence[Round], metric: Metric, other: str) -> list[float]:
 
 def _timed(name: str, other: str, values: list[float], margin: float, p: float) -> Finding:
     low, high = (exp(end) - 1 for end in bootstrap_trimmed(values, LEVEL))
-    verdict: GateVerdict = "unsure"
+    verdict: GateVerdict = "inconclusive"
     if high < margin:
         verdict = "passed"
     elif low > margin and p < ALPHA:
@@ -151,21 +151,23 @@ def accuracy(
     if change <= margin:
         return Finding(ACCURACY, against, "passed", change, margin=margin)
     if lost is None or won is None:
-        return Finding(ACCURACY, against, "unsure", change, margin=margin, note="measured on different pictures")
+        return Finding(ACCURACY, against, "inconclusive", change, margin=margin, note="measured on different pictures")
     p = mcnemar(lost, won)
     note = f"{lost} pictures lost, {won} won"
-    return Finding(ACCURACY, against, "regressed" if p < ALPHA else "unsure", change, margin=margin, p=p, note=note)
+    return Finding(
+        ACCURACY, against, "regressed" if p < ALPHA else "inconclusive", change, margin=margin, p=p, note=note
+    )
 
 
 def verdict_of(findings: Sequence[Finding]) -> tuple[GateVerdict, str]:
     """The whole verdict, and in a sentence why."""
-    for verdict in ("regressed", "unsure"):
+    for verdict in ("regressed", "inconclusive"):
         found = [one for one in findings if one.verdict == verdict and (verdict == "regressed" or _must_pass(one))]
         if found:
             return verdict, "; ".join(map(said, found))
     unknown = [one for one in findings if one.metric in PROVEN and not one.verdict]
     if unknown:
-        return "unsure", "; ".join(f"{one.metric}: {one.note}" for one in unknown)
+        return "inconclusive", "; ".join(f"{one.metric}: {one.note}" for one in unknown)
     return "passed", "nothing that must not get worse did"
 
 

@@ -2,17 +2,20 @@
 server that is named twice or a wave that holds nobody is told in a line, with the file and the place.
 """
 
+import logging
 import re
 import tomllib
 from collections.abc import Iterator, Sequence
 from math import ceil
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from deploy.containers.secrets import CERT, CLIENT_CA, KEY, TOKENS, secret_environment
 from toolchain.errors import UsageError
+
+logger = logging.getLogger(__name__)
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
@@ -43,14 +46,14 @@ class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """waves: how many servers each holds, as counts or as shares of all; after them the rest; failures: servers that
-    may fail before no further wave is begun; parallel: at once within a wave; unsure: whether a release that a
-    device's gate is unsure of goes live there; minutes: of each gate; budget: see `toolchain gate`; registry: HOST/PATH
+    may fail before no further wave is begun; parallel: at once within a wave; inconclusive: whether a release goes
+    live where its gate is inconclusive; minutes: of each gate; budget: see `toolchain gate`; registry: HOST/PATH
     that images go through instead of ssh, "" for none."""
 
     waves: tuple[Count | Share, ...] = (1,)
     failures: Annotated[int, msgspec.Meta(ge=0)] = 0
     parallel: Count = 4
-    unsure: Literal["stop", "go"] = "stop"
+    inconclusive: Literal["stop", "go"] = "stop"
     minutes: Annotated[float, msgspec.Meta(gt=0, le=60)] = 5.0
     budget: Annotated[float, msgspec.Meta(gt=0, lt=1)] | None = None
     registry: str = ""
@@ -64,7 +67,7 @@ class Inventory(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def read_inventory(place: Path) -> Inventory:
     """UsageError in a line."""
     try:
-        found = msgspec.convert(tomllib.loads(place.read_text()), Inventory)
+        found = msgspec.convert(_current_keys(tomllib.loads(place.read_text()), place), Inventory)
     except OSError as error:
         raise UsageError(f"{place}: cannot be read ({error.strerror}); see examples/inventory.toml") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
@@ -72,6 +75,15 @@ def read_inventory(place: Path) -> Inventory:
     for problem in _problems(found):
         raise UsageError(f"{place}: {problem}")
     return found
+
+
+def _current_keys(document: dict[str, Any], place: Path) -> dict[str, Any]:
+    """`document` with the key of an older inventory under its new name."""
+    policy = document.get("policy")
+    if isinstance(policy, dict) and "unsure" in policy:
+        logger.warning(f"{place}: [policy] unsure is now inconclusive; the old key will not work in the next release")
+        policy["inconclusive"] = policy.pop("unsure")
+    return document
 
 
 def _problems(found: Inventory) -> Iterator[str]:

@@ -11,7 +11,7 @@ import msgspec
 
 from toolchain.errors import DockerError, ToolchainError
 
-Verdict = Literal["passed", "regressed", "unsure", "not comparable", "first", "not asked"]
+Verdict = Literal["passed", "regressed", "inconclusive", "not comparable", "first", "not asked"]
 
 
 def now() -> str:

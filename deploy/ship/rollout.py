@@ -23,10 +23,10 @@ Outcome = Literal["live", "unchanged", "refused", "failed", "locked"]
 
 
 class Terms(msgspec.Struct, frozen=True):
-    """unsure: whether a release that the gate is unsure of goes live; despite: why the gate is not asked, "" to ask;
+    """inconclusive: whether a release goes live when its gate is; despite: why the gate is not asked, "" to ask;
     what: is done, as the audit calls it."""
 
-    unsure: Literal["stop", "go"] = "stop"
+    inconclusive: Literal["stop", "go"] = "stop"
     despite: str = ""
     what: str = "ship"
 
@@ -131,7 +131,7 @@ def _rolled(site: Site, release: str, before: State, ticket: Ticket, terms: Term
         _require(judged, terms)
     except (ToolchainError, OSError) as error:
         _removed(site, release, before)
-        refused = judged.verdict in ("regressed", "unsure", "not comparable")
+        refused = judged.verdict in ("regressed", "inconclusive", "not comparable")
         return noted("refused" if refused else "failed", told(error))
     return _switched(site, release, before, noted, judged)
 
@@ -146,7 +146,9 @@ def _judged(site: Site, release: str, before: State, terms: Terms) -> Judged:
 
 
 def _require(judged: Judged, terms: Terms) -> None:
-    if judged.verdict in ("passed", "first", "not asked") or (judged.verdict == "unsure" and terms.unsure == "go"):
+    if judged.verdict in ("passed", "first", "not asked") or (
+        judged.verdict == "inconclusive" and terms.inconclusive == "go"
+    ):
         return
     raise ShipError(f"the gate says {judged.verdict}: {judged.reason}")
 

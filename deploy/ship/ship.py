@@ -67,7 +67,7 @@ def unpack(place: Path, asked: Asked, seen: Seen) -> Fleet:
 
 def shipped(sent: Parcel, source: Source, asked: Asked, seen: Seen) -> Fleet:
     """As ship(), from wherever."""
-    terms = Terms(asked.inventory.policy.unsure, asked.despite)
+    terms = Terms(asked.inventory.policy.inconclusive, asked.despite)
     ticket = new_ticket(asked.why or f"{sent.model} {sent.release}")
 
     def one(site: DockerSite) -> Told:
@@ -84,7 +84,7 @@ def plan(tag: str, asked: Asked) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     with closing(connect()) as here:
         sent = parcel(here, tag)
-        source, terms = _source(here, sent, asked), Terms(asked.inventory.policy.unsure, asked.despite)
+        source, terms = _source(here, sent, asked), Terms(asked.inventory.policy.inconclusive, asked.despite)
         for server in chosen(asked.inventory, asked.servers):
             try:
                 with reached(server) as there:

@@ -17,6 +17,7 @@ def test_the_overview_has_a_line_for_each_command(argv: list[str], capsys: pytes
 
 
 def test_help_of_a_command_has_its_usage_its_story_and_its_parameters(capsys: pytest.CaptureFixture[str]) -> None:
+    CALLS.clear()
     assert run(COMMANDS, ["build", "r.toml", "--port=x", "--help"]) == 0
     assert not CALLS
     assert capsys.readouterr().out == (

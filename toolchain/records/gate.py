@@ -2,6 +2,7 @@
 
 Format history
 1  first (0.2.0)
+2  the verdict "unsure" is "inconclusive"; that of format 1 is read as the new word
 """
 
 from typing import Literal
@@ -10,9 +11,10 @@ import msgspec
 
 from toolchain.records.fingerprint import Fingerprint
 
-FORMAT = 1
+FORMAT = 2
 CANDIDATE, BASELINE, ANCHOR = "candidate", "baseline", "anchor"
-GateVerdict = Literal["passed", "regressed", "unsure", "not comparable"]
+GateVerdict = Literal["passed", "regressed", "inconclusive", "not comparable"]
+Old = Literal["unsure"]  # what format 1 has for inconclusive; no record in memory has it
 
 
 class Round(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -57,13 +59,16 @@ class Finding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     metric: str
     against: str
-    verdict: GateVerdict | Literal[""]
+    verdict: GateVerdict | Old | Literal[""]
     change: float | None = None
     low: float | None = None
     high: float | None = None
     margin: float = 0.0
     p: float | None = None
     note: str = ""
+
+    def __post_init__(self) -> None:
+        _use_current_word(self)
 
 
 class Gate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -79,9 +84,18 @@ class Gate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     confirming: tuple[Round, ...]
     findings: tuple[Finding, ...]
     floors: dict[str, float]
-    verdict: GateVerdict
+    verdict: GateVerdict | Old
     reason: str
     judged_at: str
     seconds: float
     slower: float = 0.0
     format: int = FORMAT
+
+    def __post_init__(self) -> None:
+        _use_current_word(self)
+        msgspec.structs.force_setattr(self, "format", FORMAT)
+
+
+def _use_current_word(record: Finding | Gate) -> None:
+    if record.verdict == "unsure":
+        msgspec.structs.force_setattr(record, "verdict", "inconclusive")

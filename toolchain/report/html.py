@@ -28,7 +28,7 @@ td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
 figure { margin: 1rem 0; } figure svg { width: 100%; height: auto; color: var(--ink); font-family: inherit; }
 figure svg text { font-family: system-ui, sans-serif !important; }
 .verdict { display: inline-block; padding: 0.15rem 0.6rem; border-radius: 0.3rem; font-weight: 600; color: #fff; }
-.passed { background: #00674d; } .regressed { background: #a02c00; } .unsure, .not { background: #6b5600; }
+.passed { background: #00674d; } .regressed { background: #a02c00; } .inconclusive, .not { background: #6b5600; }
 .faint { color: var(--faint); } code { overflow-wrap: anywhere; }
 """
 METHOD = (

@@ -16,7 +16,7 @@ from toolchain.views.gate import findings_table, heading
 
 PAGE = "report.html"
 # a list of checks is read by its signs
-SIGNS = {"passed": "✅", "regressed": "❌", "unsure": "⚠️", "not comparable": "⚠️"}
+SIGNS = {"passed": "✅", "regressed": "❌", "inconclusive": "⚠️", "not comparable": "⚠️"}
 
 
 def written(told: Told, folder: Path) -> dict[str, str]:

@@ -68,11 +68,11 @@ def rates_page(rates: "Sequence[Rate]", draw: Draw = table) -> str:
     rows = [
         (
             "as it is (false alarms)" if not one.slower else f"{one.slower:.0%} slower",
-            *(one.gates, one.passed, one.unsure, one.regressed),
+            *(one.gates, one.passed, one.inconclusive, one.regressed),
             f"{one.low:.1%} .. {one.high:.1%}",
             *(one.rounds, one.seconds),
         )
         for one in rates
     ]
-    columns = {"candidate": "", "gates": "", "passed": ".1%", "unsure": ".1%", "regressed": ".1%"}
+    columns = {"candidate": "", "gates": "", "passed": ".1%", "inconclusive": ".1%", "regressed": ".1%"}
     return draw(rows, {**columns, "95 % interval": "", "rounds": ".0f", "s a gate": ".0f"})

@@ -61,7 +61,7 @@ def test_what_is_slow_in_one_pair_of_containers_sways_nothing() -> None:
 def test_what_is_slow_in_one_of_two_runs_is_no_regression() -> None:
     slow, same = {CANDIDATE: Drawn(0.11, seed=1), BASELINE: fast(seed=2)}, {CANDIDATE: fast(seed=3), BASELINE: fast()}
     found = gate(contestants(), QUICK, opened=opening(*[slow] * 10, same))
-    assert found.verdict == "unsure"
+    assert found.verdict == "inconclusive"
     assert "seen in one of two runs: +" in next(one.note for one in found.findings if one.metric == "p50")
 
 
@@ -112,7 +112,7 @@ def test_an_engine_may_change_when_it_is_said_to() -> None:
 
 def test_times_measured_under_a_quota_that_was_used_up_decide_nothing() -> None:
     found = judged(fast(seed=1, throttled=3), fast(seed=2))
-    assert found.verdict == "unsure"
+    assert found.verdict == "inconclusive"
     assert found.reason.startswith("the CPU quota was used up in 10 of 10 rounds")
     bigger = judged(fast(seed=1, throttled=3, memory=150 << 20), fast(seed=2))
     assert bigger.verdict == "regressed"  # memory needs no clock

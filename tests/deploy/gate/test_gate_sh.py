@@ -22,7 +22,7 @@ mkdir -p report && echo "### told" > report/summary.md
 def run(folder: Path, code: int, *words: str, **environment: str) -> tuple[int, str, list[str]]:
     """(exit status, what it said, the calls of toolchain)."""
     fake, calls = folder / "bin" / "toolchain", folder / "calls"
-    fake.parent.mkdir()
+    fake.parent.mkdir(exist_ok=True)
     fake.write_text(FAKE.format(calls=calls, code=code))
     fake.chmod(0o755)
     plain = {name: value for name, value in os.environ.items() if not name.startswith("GITHUB")}
@@ -33,13 +33,13 @@ def run(folder: Path, code: int, *words: str, **environment: str) -> tuple[int, 
 
 
 @pytest.mark.parametrize(("code", "ends"), [(0, 0), (1, 1), (3, 0), (2, 2), (130, 130)])
-def test_a_job_fails_when_a_release_regressed_and_only_warns_when_it_is_unsure(
+def test_a_job_fails_when_a_release_regressed_and_only_warns_when_it_is_inconclusive(
     tmp_path: Path, code: int, ends: int
 ) -> None:
     status, said, calls = run(tmp_path, code, "edge-net:2", "net", "--minutes=3")
     assert status == ends
     assert calls[0] == "gate edge-net:2 --minutes=3"
-    assert ("warning: the gate is unsure of edge-net:2" in said) is (code == 3)
+    assert ("warning: the gate is inconclusive on edge-net:2" in said) is (code == 3)
     assert calls[1:] == (["report net --out=report"] if code in (0, 1, 3) else [])
 
 
@@ -47,12 +47,14 @@ def test_github_is_given_the_summary_and_its_own_kind_of_warning(tmp_path: Path)
     page = tmp_path / "page.md"
     status, said, _ = run(tmp_path, 3, "e:2", "net", GITHUB_ACTIONS="true", GITHUB_STEP_SUMMARY=str(page))
     assert status == 0
-    assert "::warning::the gate is unsure of e:2" in said
+    assert "::warning::the gate is inconclusive on e:2" in said
     assert page.read_text() == "### told\n"
 
 
 def test_gitlab_keeps_the_status_that_it_shows_as_a_warning(tmp_path: Path) -> None:
-    assert run(tmp_path, 3, "e:2", "net", UNSURE="3")[0] == 3
+    assert run(tmp_path, 3, "e:2", "net", INCONCLUSIVE="3")[0] == 3
+    code, written, _ = run(tmp_path, 3, "e:2", "net", UNSURE="3")
+    assert (code, "UNSURE is now INCONCLUSIVE" in written) == (3, True)
 
 
 def test_without_a_release_it_says_what_it_needs(tmp_path: Path) -> None:

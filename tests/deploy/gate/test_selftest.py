@@ -56,9 +56,9 @@ def test_an_interrupted_self_test_goes_on_where_it_was(tmp_path: Path) -> None:
 
 
 def test_rates_count_what_is_neither_as_unsure() -> None:
-    trials = [Trial(0.0, verdict, "", 10, 9.0) for verdict in ("passed", "passed", "unsure", "not comparable")]
+    trials = [Trial(0.0, verdict, "", 10, 9.0) for verdict in ("passed", "passed", "inconclusive", "not comparable")]
     (rate,) = rates(trials)
-    assert (rate.passed, rate.unsure, rate.regressed) == (0.5, 0.5, 0.0)
+    assert (rate.passed, rate.inconclusive, rate.regressed) == (0.5, 0.5, 0.0)
 
 
 def test_slowdowns_that_make_no_sense_are_refused(tmp_path: Path) -> None:

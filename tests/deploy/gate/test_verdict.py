@@ -50,7 +50,7 @@ def test_a_faster_release_passes() -> None:
 
 
 def test_what_lies_on_the_margin_is_neither() -> None:
-    assert by_metric(timed(rounds(10, 0.03), MARGINS))["p50"].verdict == "unsure"
+    assert by_metric(timed(rounds(10, 0.03), MARGINS))["p50"].verdict == "inconclusive"
 
 
 def test_a_percentile_without_the_samples_that_it_needs_is_not_judged() -> None:
@@ -59,7 +59,7 @@ def test_a_percentile_without_the_samples_that_it_needs_is_not_judged() -> None:
     assert found["p99"].note == "80 requests a round; p99 needs 662"
     assert found["p90"].verdict != ""
     few = timed(rounds(10, 0.0, queries=3), MARGINS)
-    assert verdict_of(few) == ("unsure", "p50: 6 requests a round; p50 needs 8")
+    assert verdict_of(few) == ("inconclusive", "p50: 6 requests a round; p50 needs 8")
 
 
 def test_a_wider_margin_is_kept_to() -> None:
@@ -69,9 +69,9 @@ def test_a_wider_margin_is_kept_to() -> None:
 
 def test_a_tail_that_is_only_unsure_stops_nothing_but_one_that_is_worse_does() -> None:
     passed = Finding("p50", BASELINE, "passed", 0.0)
-    unsure = Finding("p99", BASELINE, "unsure", 0.08, -0.1, 0.3, 0.1, 0.4)
+    inconclusive = Finding("p99", BASELINE, "inconclusive", 0.08, -0.1, 0.3, 0.1, 0.4)
     worse = Finding("p99", BASELINE, "regressed", 0.4, 0.3, 0.5, 0.1, 0.001)
-    assert verdict_of([passed, unsure])[0] == "passed"
+    assert verdict_of([passed, inconclusive])[0] == "passed"
     assert verdict_of([passed, worse])[0] == "regressed"
 
 
@@ -90,7 +90,7 @@ def side(right: int | None) -> GatedRelease:
 def test_accuracy_is_regressed_only_where_more_pictures_are_lost_than_chance_loses() -> None:
     assert accuracy(side(380), side(381), BASELINE, 0.005, 1, 0).verdict == "passed"
     assert accuracy(side(350), side(380), BASELINE, 0.005, 32, 2).verdict == "regressed"
-    assert accuracy(side(376), side(380), BASELINE, 0.005, 8, 4).verdict == "unsure"
+    assert accuracy(side(376), side(380), BASELINE, 0.005, 8, 4).verdict == "inconclusive"
     assert accuracy(side(350), side(380), BASELINE, 0.005, None, None).note == "measured on different pictures"
     assert accuracy(side(None), side(380), BASELINE, 0.005, None, None).verdict == ""
     lost = accuracy(side(350), side(380), BASELINE, 0.005, 32, 2)

@@ -14,7 +14,7 @@ def test_the_example_is_an_inventory() -> None:
     found = read_inventory(EXAMPLE)
     assert [server.name for server in found.server] == ["line-1", "line-2", "lab"]
     assert (found.server[2].kind, found.server[2].port) == ("gpu", 8080)
-    assert (found.policy.waves, found.policy.unsure) == ((1, 0.25), "stop")
+    assert (found.policy.waves, found.policy.inconclusive) == ((1, 0.25), "stop")
     assert [server.name for server in chosen(found, ["lab", "line-1"])] == ["line-1", "lab"]
     with pytest.raises(UsageError, match="no server 'line-9' in the inventory; it has: line-1, line-2, lab"):
         chosen(found, ["line-9"])
