@@ -26,7 +26,7 @@ from deploy.containers.commands import certify_image
 from deploy.containers.publishing import PublishedEndpoint
 from deploy.containers.serve import run_server, stop_server
 from deploy.images.build import build_image
-from toolchain.build import pipeline
+from toolchain.build import artifacts, pipeline
 from toolchain.cli.console import log_to_stderr
 from toolchain.data import DataSet
 from toolchain.errors import DockerError
@@ -50,7 +50,7 @@ def build_here(recipe: str, noise: bool) -> None:
         return np.random.default_rng(0).integers(0, 256, images.shape, np.uint8), indices
 
     log_to_stderr()
-    with patch.object(pipeline, real.__name__, noisy if noise else real):
+    with patch.object(artifacts, real.__name__, noisy if noise else real):
         print(pipeline.build(Path(recipe), "openvino", None).folder)
 
 

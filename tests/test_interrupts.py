@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from toolchain.interrupts import check, listening
-from toolchain.job.stages import Stages
+from toolchain.job.stage import Stage
+from toolchain.job.stage_cache import StageCache
 from toolchain.progress import counted
 
 
@@ -21,10 +22,10 @@ def swallowed() -> None:
 
 
 def test_a_swallowed_interrupt_ends_the_work_at_the_next_stage(tmp_path: Path) -> None:
-    stages = Stages(tmp_path)
+    cache = StageCache(tmp_path)
     with pytest.raises(KeyboardInterrupt), listening():
-        stages.made("first", "first", {}, lambda *_: swallowed())
-        stages.made("second", "second", {}, lambda *_: None)
+        cache.run(Stage("first", "first", None, {}, lambda *_: swallowed()))
+        cache.run(Stage("second", "second", None, {}, lambda *_: None))
     assert [path.name.split("-")[0] for path in tmp_path.iterdir() if path.is_dir()] == ["first"]
 
 

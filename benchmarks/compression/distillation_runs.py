@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from toolchain.cli.console import log_to_stderr
-from toolchain.job.stages import code_digest
+from toolchain.job.code_digest import source_tree
 from toolchain.paths import home
 from toolchain.records.storage import digest_of, encode_record, write_atomically
 from toolchain.records.tensors import Preprocessing
@@ -29,9 +29,7 @@ SECOND_NETS = ("vgg11", "vgg16", "resnet56", "resnet32")  # of another family, b
 STUDENT = "resnet8"
 NONE = "no teacher"
 TEST_IMAGES = 10_000
-KINDS_OF_STEP = "distill distill_attention distill_decoupled distill_hints distill_mutual distill_relation distill_self"
-SHARED = "batches beside born_again finetune fresh inner lesson losses onnx_teacher options pairs teachers training"
-CODE = tuple(f"toolchain/compress/{name}.py" for name in (KINDS_OF_STEP + " " + SHARED).split())
+CODE = "toolchain.compress"  # with all that it reaches, it decides a run
 
 
 class Budget(msgspec.Struct, frozen=True):
@@ -125,7 +123,9 @@ def trained(kind: Kind, seed: int, budget: Budget, folder: Path) -> Run:
     shared = {name: value for name, value in msgspec.to_builtins(budget).items() if name != "seeds"}
     options = {**shared, **kind.options, **({"teachers": teachers} if teachers else {})}
     files = [digest_of(Path(one.get("weights", one["source"]))) for one in teachers]
-    key = sha256(encode_record([STUDENT, kind.step, options, files, seed, code_digest(*CODE)])).hexdigest()[:20]
+    key = sha256(
+        encode_record([STUDENT, kind.step, options, files, seed, source_tree(folder).digest(CODE)])
+    ).hexdigest()[:20]
     path, work = folder / f"{key}.json", folder / f"{key}.work"
     if path.is_file():
         return msgspec.json.decode(path.read_bytes(), type=Run)

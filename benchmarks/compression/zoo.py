@@ -14,11 +14,11 @@ from shutil import rmtree
 import msgspec
 import torch
 
-from benchmarks.compression.zoo_net import NETS, THREADS, Found, code, measured
+from benchmarks.compression.zoo_net import NETS, SEED, THREADS, Found, code, measured
 from benchmarks.rows import Row, print_rows
 from toolchain.cli.console import log_to_stderr
 from toolchain.errors import ToolchainError
-from toolchain.job.stages import Stages
+from toolchain.job.stage_cache import StageCache
 from toolchain.paths import home
 from toolchain.records.storage import encode_record, write_atomically
 from toolchain.tables import table
@@ -42,9 +42,9 @@ def result(name: str) -> Found:
     """Measured now, or kept by an interrupted run, which goes on."""
     folder = home() / "zoo" / name
     path = folder / "found.json"
-    if path.is_file() and (found := msgspec.json.decode(path.read_bytes(), type=Found)).code == code():
+    if path.is_file() and (found := msgspec.json.decode(path.read_bytes(), type=Found)).code == code(folder):
         return found
-    found = measured(name, Stages(folder))
+    found = measured(name, StageCache(folder, SEED))
     write_atomically(path, encode_record(found))
     return found
 

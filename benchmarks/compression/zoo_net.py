@@ -32,14 +32,15 @@ from toolchain.data import DataSet, load
 from toolchain.data.dataset import Split
 from toolchain.errors import ModelError, RecipeError
 from toolchain.export import onnx_from_torch, ort_logits, torch_logits
+from toolchain.job.code_digest import source_tree
 from toolchain.job.latency import latencies_ms
-from toolchain.job.stages import Stages, code_digest, keep, kept
+from toolchain.job.stage import Stage
+from toolchain.job.stage_cache import StageCache
 from toolchain.models import load_model
 from toolchain.models.preprocessing import normalize_images
 from toolchain.parity import compare_three_ways
 from toolchain.recipe import ModelSpec
 from toolchain.records.manifest import Candidate, ParityRecord, Precision
-from toolchain.records.storage import encode_record, write_atomically
 from toolchain.records.tensors import Preprocessing
 
 ROOT = Path(__file__).parents[2]
@@ -172,39 +173,56 @@ def without_a_block(module: nn.Module, context: StepContext) -> str:
     return f"{macs(module, shape) / 1e6:,.0f} -> {macs(after.module, shape) / 1e6:,.0f} M multiply-accumulates"
 
 
-def measured(name: str, stages: Stages) -> Found:
-    """Everything of one net, each stage kept in `stages`; any room may raise its own error."""
+def measured(name: str, cache: StageCache) -> Found:
+    """Everything of one net, each stage kept in `cache`; any room may raise its own error."""
     began, side = time.monotonic(), 299 if name == "inception_v3" else 224
     shape = Preprocessing(side, side, **(LITE if name == "efficientnet_lite0" else IMAGENET))
     data = load("cifar10", shape)
     seen = pictures(data, shape)
-    key = {"seed": SEED, "plan": NETS[name]}
-    nets = stages.made("nets", f"{name}: pruned", key, lambda to, work: make_nets(name, data, shape, to, work))
-    about = msgspec.json.decode((nets / "about.json").read_bytes(), type=About)
+    nets = cache.run(
+        Stage(
+            "nets",
+            f"{name}: pruned",
+            About,
+            {"plan": NETS[name]},
+            lambda to, work: make_nets(name, data, shape, to, work),
+        )
+    )
     if name == "efficientnet_lite0":
         architecture(name, shape, len(data.classes))  # a kept net is read with its classes at hand
-    whole, narrow = (load_compressed(nets / f"{one}.pt").module for one in ("whole", "narrow"))
-    blocks = stages.made(
-        "blocks",
-        f"{name}: one block fewer",
-        {"seed": SEED},
-        lambda to, work: keep(to, without_a_block(whole, StepContext(data, shape, work, SEED))),
+    whole, narrow = (load_compressed(nets.folder / f"{one}.pt").module for one in ("whole", "narrow"))
+    blocks = cache.run(
+        Stage(
+            "blocks",
+            f"{name}: one block fewer",
+            str,
+            {},
+            lambda _, work: without_a_block(whole, StepContext(data, shape, work, SEED)),
+        )
     )
     artifacts = [
-        made("whole", whole, shape, stages, None),
-        made("narrow", narrow, shape, stages, None),
-        made("narrow", narrow, shape, stages, Calibration(seen.calibration)),
+        made("whole", whole, shape, cache, None),
+        made("narrow", narrow, shape, cache, None),
+        made("narrow", narrow, shape, cache, Calibration(seen.calibration)),
     ]
     parity = compared(narrow, artifacts, shape, seen.compared)
     times = timed(artifacts, seen.compared)
     seconds = time.monotonic() - began
     macs_found = macs(whole, shape), macs(narrow, shape)
     return Found(
-        name, f"{datetime.now(UTC):%Y-%m-%d}", code(), about, kept(blocks, str), macs_found, times, parity, seconds
+        name,
+        f"{datetime.now(UTC):%Y-%m-%d}",
+        code(cache.folder),
+        nets.record,
+        blocks.record,
+        macs_found,
+        times,
+        parity,
+        seconds,
     )
 
 
-def make_nets(name: str, data: DataSet, shape: Preprocessing, folder: Path, work: Path) -> None:
+def make_nets(name: str, data: DataSet, shape: Preprocessing, folder: Path, work: Path) -> About:
     """The net as it came, its BatchNorms settled, and the pruned one, able to tell the data's classes apart."""
     seen, context = pictures(data, shape), StepContext(data, shape, work, SEED)
     with torch.random.fork_rng([]):
@@ -221,22 +239,25 @@ def make_nets(name: str, data: DataSet, shape: Preprocessing, folder: Path, work
         fitted(narrow, shape, seen.inputs, seen.labels)
     save_compressed(CompressedModel(whole), folder / "whole.pt")
     save_compressed(CompressedModel(narrow), folder / "narrow.pt")
-    write_atomically(folder / "about.json", encode_record(About(weights, *plan)))
+    return About(weights, *plan)
 
 
-def made(what: str, module: nn.Module, shape: Preprocessing, stages: Stages, calibration: Calibration | None) -> Made:
+def made(
+    what: str, module: nn.Module, shape: Preprocessing, cache: StageCache, calibration: Calibration | None
+) -> Made:
     """An artifact of the net `what`, in int8 when there is a calibration; its graph is a stage of its own."""
     precision: Precision = "int8" if calibration else "fp32"
 
     def export(folder: Path, _: Path) -> None:
         onnx_from_torch(module, shape, folder / ONNX)
 
-    def make(folder: Path, _: Path) -> None:
-        keep(folder, backend(TARGET).build(onnx / ONNX, folder, precision, calibration))
+    def make(folder: Path, _: Path) -> Candidate:
+        return backend(TARGET).build(onnx.folder / ONNX, folder, precision, calibration)
 
-    onnx = stages.made(f"{what}-onnx", f"  {what}: export", {"net": weights_digest(module)}, export)
-    folder = stages.made(f"{what}-{precision}", f"  {what}: {TARGET} {precision}", {"onnx": onnx.name}, make)
-    return folder, kept(folder, Candidate), onnx / ONNX
+    onnx = cache.run(Stage(f"{what}-onnx", f"  {what}: export", None, {"net": weights_digest(module)}, export))
+    inputs, title = {"onnx": onnx.key}, f"  {what}: {TARGET} {precision}"
+    artifact = cache.run(Stage(f"{what}-{precision}", title, Candidate, inputs, make))
+    return artifact.folder, artifact.record, onnx.folder / ONNX
 
 
 def compared(
@@ -262,5 +283,6 @@ def timed(artifacts: list[Made], images: Images) -> tuple[float, ...]:
     return tuple(found[str(number)] for number in range(len(artifacts)))
 
 
-def code() -> str:
-    return code_digest("toolchain/compress", "toolchain/export", "toolchain/backends", "deploy/runtime/engines")
+def code(cache: Path) -> str:
+    """Of all that decides a net's figures; parsed sources are remembered in the folder `cache`."""
+    return source_tree(cache).digest(__name__)

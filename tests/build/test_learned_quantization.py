@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.job.test_job import QUANTIZE, built, folder, made, recipe
+from tests.job.test_job import QUANTIZE, built, folder, read, recipe
 from toolchain.errors import RecipeError
 
 __all__ = ["folder"]  # the fixture
@@ -22,4 +22,4 @@ def test_it_is_built_in_int8_alone(folder: Path, target: str) -> None:
 
 def test_quantizing_it_again_is_refused_before_the_work(folder: Path) -> None:
     with pytest.raises(RecipeError, match=r"small.toml: step 2, quantize: comes after qat \(step 1\)"):
-        made(recipe(folder, QAT + QUANTIZE))
+        read(recipe(folder, QAT + QUANTIZE))

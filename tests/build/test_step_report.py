@@ -1,4 +1,4 @@
-"""The honest table of real builds: nets of one convolution on forty small pictures."""
+"""The step report of real builds: models of one convolution on forty small pictures."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -8,7 +8,7 @@ import pytest
 
 from tests.journeys.said import Said
 from tests.pictures import write_pictures
-from toolchain.build.peak_memory import footprint_bytes
+from toolchain.build.peak_memory import peak_memory_of
 from toolchain.build.pipeline import build
 from toolchain.cli import COMMANDS
 from toolchain.cli.parser import run
@@ -83,7 +83,7 @@ def test_zeros_that_no_kernel_skips_are_refused_before_any_training(folder: Path
     messages.clear()
     with pytest.raises(RefusedError):
         build(place, "onnxruntime", None)
-    assert "steps: rehearsed nets timed on the target: unchanged" in messages
+    assert "steps: dry run timed on the target: unchanged" in messages
 
 
 def test_what_does_not_pay_is_told_where_nothing_is_refused(folder: Path) -> None:
@@ -142,4 +142,4 @@ def test_recipes_that_cannot_be_compared_are_refused_before_any_work(
 def test_the_memory_of_an_artifact_that_cannot_run_is_refused_in_one_line(tmp_path: Path) -> None:
     candidate = Candidate("fp32", "onnxruntime", ("none.onnx",), 0)
     with pytest.raises(Exception, match="onnxruntime fp32: its memory cannot be measured: "):
-        footprint_bytes(tmp_path, candidate, 1, (8, 8, 3))
+        peak_memory_of(tmp_path, candidate, 1, (8, 8, 3))

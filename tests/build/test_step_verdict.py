@@ -1,33 +1,35 @@
-"""Every verdict of the honest table, on constructed figures."""
+"""Every verdict of the step report, on constructed figures."""
 
 from dataclasses import replace
 
 import pytest
 
-from toolchain.build.step_verdict import Row, Terms, Verdict, judge, predicted
+from toolchain.build.step_verdict import StepCriteria, StepRow, StepVerdict, judge_steps, predicted_speedup
 
-START = Row("model", 1000, latency_ms=1.0, accuracy=0.92, artifact_bytes=4_000_000, widths={"conv": 64, "fc": 10})
-TERMS = Terms(reference=0.92, max_loss=0.5, lanes=16)
+START = StepRow("model", 1000, latency_ms=1.0, accuracy=0.92, artifact_bytes=4_000_000, widths={"conv": 64, "fc": 10})
+CRITERIA = StepCriteria(reference=0.92, max_loss=0.5, lanes=16)
 
 
-def after(step: str, latency_ms: float | None = 0.5, macs: int = 500, accuracy: float = 0.92, **more: object) -> Row:
+def after(
+    step: str, latency_ms: float | None = 0.5, macs: int = 500, accuracy: float = 0.92, **more: object
+) -> StepRow:
     known = {"macs": macs, "latency_ms": latency_ms, "accuracy": accuracy, "artifact_bytes": 2_000_000, **more}
     return replace(START, step=step, **known)  # type: ignore[arg-type]  # a row's own fields
 
 
-def last(*rows: Row, terms: Terms = TERMS) -> Verdict:
-    return judge((START, *rows), terms)[-1]
+def last(*rows: StepRow, criteria: StepCriteria = CRITERIA) -> StepVerdict:
+    return judge_steps((START, *rows), criteria)[-1]
 
 
 def test_the_net_as_it_came_is_not_judged() -> None:
-    assert judge((START,), TERMS) == (Verdict(1.0, 1.0, 1.0, 1.0, None, "as it came"),)
+    assert judge_steps((START,), CRITERIA) == (StepVerdict(1.0, 1.0, 1.0, 1.0, None, "as it came"),)
 
 
 def test_papers_promise_macs_times_bits_times_zeros() -> None:
-    assert predicted(START, after("prune_channels", macs=500)) == pytest.approx(2)
-    assert predicted(START, after("quantize", macs=1000, computed_bits=8)) == pytest.approx(4)
-    assert predicted(START, after("sparsify", macs=500, sparsity=0.75)) == pytest.approx(8)
-    assert predicted(START, after("all", macs=500, sparsity=1.0)) > 1e5
+    assert predicted_speedup(START, after("prune_channels", macs=500)) == pytest.approx(2)
+    assert predicted_speedup(START, after("quantize", macs=1000, computed_bits=8)) == pytest.approx(4)
+    assert predicted_speedup(START, after("sparsify", macs=500, sparsity=0.75)) == pytest.approx(8)
+    assert predicted_speedup(START, after("all", macs=500, sparsity=1.0)) > 1e5
 
 
 def test_a_faster_net_that_keeps_its_accuracy_pays_and_says_by_how_much() -> None:
@@ -56,7 +58,7 @@ def test_widths_that_do_not_fill_a_vector_are_named() -> None:
     )
     many = {f"layer{number}": 15 for number in range(5)}
     start = replace(START, widths=dict.fromkeys(many, 16))
-    found = judge((start, after("prune_channels", 1.12, 900, widths=many)), TERMS)[-1].sentence
+    found = judge_steps((start, after("prune_channels", 1.12, 900, widths=many)), CRITERIA)[-1].sentence
     assert (
         "prune_channels breaks the vector width of 16 (layer0 15, layer1 15, layer2 15 and 2 more): 12 % slower"
         in found
@@ -76,21 +78,21 @@ def test_a_gain_within_the_noise_is_none() -> None:
 def test_weights_alone_save_room_and_no_time() -> None:
     row = after("quantize_weights", 1.0, 1000, stored_bits=4, precision="int4w", same=True)
     assert "weights are widened to fp32 before computing: smaller, not faster (no faster, 1.00" in last(row).sentence
-    assert last(row, terms=replace(TERMS, prefer="size")).pays is True
+    assert last(row, criteria=replace(CRITERIA, prefer="size")).pays is True
 
 
 def test_where_size_is_preferred_a_step_must_make_the_file_smaller() -> None:
     large = after("sparsify", 0.5, artifact_bytes=4_000_000)
-    found = last(large, terms=replace(TERMS, prefer="size"))
+    found = last(large, criteria=replace(CRITERIA, prefer="size"))
     assert (found.pays, found.sentence) == (False, "does not pay: not smaller: 4.00 -> 4.00 MB")
 
 
 def test_accuracy_is_judged_after_the_training_that_follows() -> None:
     cut, tuned = after("prune_channels", accuracy=0.60), after("finetune", accuracy=0.917, trains=True)
-    cut_said, tuned_said = judge((START, cut, tuned), TERMS)[1:]
+    cut_said, tuned_said = judge_steps((START, cut, tuned), CRITERIA)[1:]
     assert (cut_said.pays, cut_said.sentence) == (True, "pays")
     assert (tuned_said.pays, tuned_said.sentence) == (None, "judged with step 1")
-    worse = judge((START, cut, replace(tuned, accuracy=0.91)), TERMS)[1]
+    worse = judge_steps((START, cut, replace(tuned, accuracy=0.91)), CRITERIA)[1]
     assert worse.pays is False
     assert worse.sentence == "does not pay: loses 1.00 points after the training that follows, floor 0.50"
     assert last(cut).sentence == "does not pay: loses 32.00 points, floor 0.50"
@@ -105,10 +107,10 @@ def test_an_untrained_model_is_judged_from_where_it_was_taught() -> None:
     start = replace(START, accuracy=0.1)
     rows = (start, after("prune_channels", accuracy=0.1), after("distill", accuracy=0.5, trains=True))
     then = after("sparsify", 0.4, 400, accuracy=0.45)
-    told = judge((*rows, then), replace(TERMS, reference=0.5, judged_from=2))
+    told = judge_steps((*rows, then), replace(CRITERIA, reference=0.5, judged_from=2))
     assert [one.pays for one in told] == [None, True, None, False]
     assert told[3].sentence == "does not pay: loses 5.00 points, floor 0.50"
-    taught = judge((start, after("distill", 1.0, 1000, accuracy=0.9, trains=True)), TERMS)[1]
+    taught = judge_steps((start, after("distill", 1.0, 1000, accuracy=0.9, trains=True)), CRITERIA)[1]
     assert (taught.pays, taught.sentence) == (None, "training")
 
 
@@ -125,16 +127,16 @@ def test_what_was_not_built_or_not_measured_is_not_judged() -> None:
     absent = after("quantize", None, absent="not used: no int8 among the precisions for null")
     assert (last(absent).pays, last(absent).sentence) == (None, "not used: no int8 among the precisions for null")
     assert last(after("qat", None, accuracy=0.92)).sentence == "not measured"
-    null = last(after("prune_channels", 2.0), terms=replace(TERMS, computes=False))
+    null = last(after("prune_channels", 2.0), criteria=replace(CRITERIA, computes=False))
     assert (null.pays, null.sentence) == (None, "not judged: this engine computes nothing")
 
 
 def test_without_labels_speed_alone_is_judged() -> None:
-    assert last(after("prune_channels", accuracy=0.0), terms=replace(TERMS, reference=None)).pays is True
+    assert last(after("prune_channels", accuracy=0.0), criteria=replace(CRITERIA, reference=None)).pays is True
 
 
 def test_steps_one_after_the_other_are_judged_after_the_training_that_follows_them_all() -> None:
     blocks, channels = after("prune_blocks", 0.7, 700, 0.4), after("prune_channels", 0.5, 500, 0.3)
     trained = after("distill", 0.5, 500, 0.918, trains=True)
-    assert [one.pays for one in judge((START, blocks, channels, trained), TERMS)] == [None, True, True, None]
-    assert [one.pays for one in judge((START, blocks, channels), TERMS)] == [None, False, False]
+    assert [one.pays for one in judge_steps((START, blocks, channels, trained), CRITERIA)] == [None, True, True, None]
+    assert [one.pays for one in judge_steps((START, blocks, channels), CRITERIA)] == [None, False, False]

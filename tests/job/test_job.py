@@ -8,10 +8,11 @@ import torch
 from safetensors.torch import save_file
 
 from tests.pictures import write_pictures
-from toolchain.build.pipeline import build, prepare
+from toolchain.build.pipeline import build
+from toolchain.build.trained_model import model_inputs
 from toolchain.data import Split
 from toolchain.errors import DataError, RecipeError
-from toolchain.job.job import Making
+from toolchain.job.job import BuildJob, read_job
 from toolchain.job.samples import check_golden
 from toolchain.records.manifest import Manifest
 from toolchain.workflows.evaluate import evaluated
@@ -64,8 +65,8 @@ def recipe(folder: Path, more: str = "", text: str = RECIPE) -> Path:
     return folder / "small.toml"
 
 
-def made(place: Path, target: str = "onnxruntime") -> Making:
-    return prepare(place, target)
+def read(place: Path, target: str = "onnxruntime") -> BuildJob:
+    return read_job(place, target)
 
 
 def built(place: Path, target: str) -> Manifest:
@@ -78,14 +79,14 @@ def test_a_finished_graph_is_neither_trained_nor_pruned(folder: Path, suffix: st
     with pytest.raises(
         RecipeError, match=r"on which only quantize and quantize_weights work, not finetune; give the model"
     ):
-        made(recipe(folder, "[[step]]\nfinetune = {}\n" + QUANTIZE, text))
+        read(recipe(folder, "[[step]]\nfinetune = {}\n" + QUANTIZE, text))
 
 
 def test_data_that_is_nothing_but_a_test_part_is_refused_before_the_work(folder: Path) -> None:
-    data = made(recipe(folder)).data
+    data = read(recipe(folder)).data
     check_golden(data)
     nothing = Split(data.split("train").images, data.split("train").labels[:0], data.split("train").indices[:0])
-    bare = replace(data, parts={**data.splits, "train": nothing, "validate": nothing})
+    bare = replace(data, splits={**data.splits, "train": nothing, "validate": nothing})
     with pytest.raises(
         DataError, match=r"folder: no pictures beside its test part, .* name another data set: \[calibr"
     ):
@@ -93,16 +94,16 @@ def test_data_that_is_nothing_but_a_test_part_is_refused_before_the_work(folder:
 
 
 def test_a_quantize_step_that_the_target_cannot_use_is_told(folder: Path, messages: list[str]) -> None:
-    made(recipe(folder, QUANTIZE + '[build]\nprecisions = ["fp32"]\n'))
+    read(recipe(folder, QUANTIZE + '[build]\nprecisions = ["fp32"]\n'))
     assert "onnxruntime: no int8 among its precisions; the quantize step is not used" in messages
-    made(recipe(folder, "[[step]]\nquantize_weights = { bits = 4 }\n"))
+    read(recipe(folder, "[[step]]\nquantize_weights = { bits = 4 }\n"))
     assert (
         "onnxruntime: no int4w among its precisions (ONNX Runtime has no convolution with such weights; "
         "--target=openvino stores them); the quantize_weights step is not used"
     ) in messages
-    made(recipe(folder, "[[step]]\nquantize = { dynamic = true }\n"), "openvino")
+    read(recipe(folder, "[[step]]\nquantize = { dynamic = true }\n"), "openvino")
     assert messages[-1].startswith(
-        "openvino: no int8d among its precisions (OpenVINO's CPU has no convolution whose ranges "
+        "openvino: no int8d among its precisions (OpenVINO's CPU plugin has no convolution with ranges "
     )
 
 
@@ -117,7 +118,7 @@ def test_an_option_of_a_target_is_its_own(folder: Path) -> None:
         ("[target.null]\ndelay_ms = -1\n", r"target\[...\]\[...\]: expected `float` >= 0.0"),
     ):
         with pytest.raises(RecipeError, match=error):
-            made(recipe(folder, more))
+            read(recipe(folder, more))
 
 
 def test_a_null_release_takes_as_long_as_its_recipe_says(folder: Path) -> None:
@@ -131,30 +132,31 @@ def test_more_calibration_pictures_than_there_are_is_refused_where_int8_is_built
     place = recipe(folder, "[[step]]\nquantize = { samples = 300 }\n")
     for target in ("openvino", "onnxruntime"):
         with pytest.raises(DataError, match="300 calibration samples were asked for"):
-            made(place, target)
-    made(recipe(folder, "[[step]]\nquantize = { samples = 300 }\n[build]\nprecisions = ['fp32']\n"))
+            read(place, target)
+    read(recipe(folder, "[[step]]\nquantize = { samples = 300 }\n[build]\nprecisions = ['fp32']\n"))
 
 
 def test_the_cache_sees_labels_and_weights_that_ones_own_function_reads(folder: Path) -> None:
     (folder / "labels.txt").write_text("a\nb\nc\nd\n")
     place = recipe(folder, text=RECIPE.replace('net"', 'net"\nlabels = "labels.txt"'))
-    first = made(place).source
-    assert made(place).source == first
+    first = model_inputs(read(place))
+    assert model_inputs(read(place)) == first
     (folder / "labels.txt").write_text("e\nf\ng\nh\n")
-    second = made(place).source
+    second = model_inputs(read(place))
     assert second["files"] != first["files"]
     torch.manual_seed(1)
-    made_by = {"conv.weight": torch.randn(8, 3, 3, 3), "conv.bias": torch.randn(8)}
-    torch.save({**made_by, "head.weight": torch.randn(4, 8), "head.bias": torch.randn(4)}, folder / "kept.pt")
-    third = made(place).source
+    saved = {"conv.weight": torch.randn(8, 3, 3, 3), "conv.bias": torch.randn(8)}
+    torch.save({**saved, "head.weight": torch.randn(4, 8), "head.bias": torch.randn(4)}, folder / "kept.pt")
+    third = model_inputs(read(place))
     assert third["files"] == second["files"]
     assert third["weights"] != second["weights"]
 
 
 def test_a_head_that_is_to_be_replaced_is_another_model_to_the_cache(folder: Path) -> None:
     """The same file with nine classes is refused when no step replaces the head any more."""
-    plain = made(recipe(folder)).source
-    replaced = made(recipe(folder, "[[step]]\nfinetune = { epochs = 1, replace_head = true }\n")).source
+    plain = model_inputs(read(recipe(folder)))
+    replacing = read(recipe(folder, "[[step]]\nfinetune = { epochs = 1, replace_head = true }\n"))
+    replaced = model_inputs(replacing)
     assert {key for key in plain if plain[key] != replaced[key]} == {"other_head"}
 
 

@@ -9,12 +9,15 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from tests.job.test_job import folder, recipe
-from toolchain.build.pipeline import prepare
-from toolchain.build.steps import net_in, trained
+from toolchain.build.pipeline import cache_for
+from toolchain.build.trained_model import NET, load_staged, model_inputs, trained_model
 from toolchain.cli import show, weights
+from toolchain.compress.distributed import distributed_context
+from toolchain.compress.serialization import load_compressed
 from toolchain.compress.step import CompressedModel
 from toolchain.errors import ModelError, RecordError, UsageError
-from toolchain.job.precisions import learned
+from toolchain.job.distributed_stages import DistributedStageCache
+from toolchain.job.job import read_job
 from toolchain.records.storage import digest_of, encode_record
 from toolchain.records.weights import Weights, read_metadata, read_weights
 from toolchain.workflows.weights import write
@@ -39,17 +42,17 @@ def started(place: Path) -> CompressedModel:
     """What another recipe's first step is given."""
     text = place.read_text().split("[[step]]")[0].replace('net"', 'net"\nweights = "w.safetensors"')
     place.with_name("next.toml").write_text(text)
-    making = prepare(place.with_name("next.toml"), "onnxruntime")
-    original = trained(making)
+    job = read_job(place.with_name("next.toml"), "onnxruntime")
+    original = trained_model(job, DistributedStageCache(cache_for(job), distributed_context()), model_inputs(job))
     assert original is not None
-    return net_in(making, original)
+    return load_staged(job, original)
 
 
 def after(place: Path) -> nn.Module:
     """The net in the cache after the last step that changed it."""
-    making = prepare(place, "onnxruntime")
-    newest = max(making.stages.folder.glob("*/net.pt"), key=lambda path: path.stat().st_mtime)
-    return net_in(making, newest.parent).module
+    job = read_job(place, "onnxruntime")
+    newest = max(cache_for(job).folder.glob(f"*/{NET}"), key=lambda path: path.stat().st_mtime)
+    return load_compressed(newest).module
 
 
 def same(one: nn.Module, other: nn.Module) -> bool:
@@ -101,7 +104,7 @@ def test_a_pruned_and_quantization_aware_net_comes_back(folder: Path, how: str) 
     kept = load_file(folder / "w.safetensors")["more.weight"]
     assert kept.dtype == (torch.int8 if "running" not in how else torch.float32)  # a running grid is its weights' own
     next_place = place.with_name("next.toml")
-    assert learned(prepare(next_place, "openvino")) == net.learned
+    assert read_job(next_place, "openvino").plan.learned == net.learned
     again, _ = write(next_place, folder / "again.safetensors", None, "onnxruntime")
     assert again.structure == record.structure
 

@@ -5,6 +5,7 @@ Knows which answers are compared with which; parity/ knows how, choose.py knows 
 
 import logging
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from shutil import copy2, rmtree
 from typing import TYPE_CHECKING
@@ -13,126 +14,159 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from deploy.runtime.device.probe import fingerprint
 from deploy.runtime.engines import Settings, open_engine
 from toolchain.backends import backend
+from toolchain.build.artifacts import Artifact
 from toolchain.build.choose import choose, measure_candidates
+from toolchain.build.onnx_graph import ONNX, Graph
+from toolchain.build.trained_model import Model, load_staged
 from toolchain.errors import BackendError, DeviceError
 from toolchain.export import ort_logits, torch_logits
-from toolchain.job.job import Making, Measured, Reference
-from toolchain.job.precisions import learned
 from toolchain.job.samples import trial_pictures
+from toolchain.job.stage import Stage
 from toolchain.parity import compare_three_ways, require_parity
-from toolchain.records.manifest import Candidate, Precision
+from toolchain.records.manifest import Candidate, ParityRecord, Precision
 from toolchain.records.storage import digest_of
 
 if TYPE_CHECKING:
-    from torch import nn
+    from toolchain.build.reference import Reference
+    from toolchain.job.job import BuildJob
+    from toolchain.job.stage_cache import StageCache
 
 logger = logging.getLogger(__name__)
 
-
 BATCH_ENDS = (1, 4, 12, 44)  # batches of 1, 3, 8, 32, and the rest
-Made = tuple[tuple[Path, Candidate], ...]
+Artifacts = tuple[Artifact, ...]
 
 
-def judged(
-    making: Making, module: "nn.Module | None", onnx: Path, made: Made, reference: Reference, work: Path
-) -> Measured:
-    """All of `made` compared, measured and one chosen; `module` is the compressed torch net (None: an ONNX model).
+class CandidateEvaluation(msgspec.Struct, frozen=True):
+    """All candidates with their figures and verdicts, and how the engines' answers compare with torch's."""
 
-    A candidate that answers otherwise than the net is refused by name; ParityError when none is left. Of an engine that
-    computes nothing (null) only the latency is judged.
+    candidates: tuple[Candidate, ...]
+    chosen: Precision
+    choice: str
+    parity: tuple[ParityRecord, ...]
+
+
+def evaluate_candidates(
+    job: "BuildJob",
+    cache: "StageCache",
+    model: Model | None,
+    graph: Graph,
+    artifacts: Artifacts,
+    reference: "Reference",
+) -> CandidateEvaluation:
+    """All of `artifacts` compared, measured and one chosen. model: what torch answers with; None: it came as a graph.
+
+    A candidate that answers otherwise than the model is refused by name; ParityError when none is left, AccuracyError
+    when none is accurate enough.
     """
-    room = backend(making.target)
-    here = tuple((place, room.stand_in(candidate) or candidate) for place, candidate in made)
-    elsewhere = here != made
-    if elsewhere:
-        logger.info(f"  no device for {making.target} here: ONNX Runtime answers, nothing is timed")
-    folder = gathered(here, work / "candidates")
-    pictures, settings = trial_pictures(making.data), Settings(making.threads)
-    torch = None if module is None else torch_logits(module, making.recipe.input, pictures)
-    computes = room.COMPUTES
-    answers = _answered(folder, here, settings, pictures) if computes else {}
-    taught = _learned(making, made)
+
+    def make(_: Path, work: Path) -> CandidateEvaluation:
+        return _evaluate(job, model, graph, artifacts, reference.accuracy, work)
+
+    inputs = {
+        "artifacts": [artifact.key for artifact in artifacts],
+        "data": job.data.sha256,
+        "reference": reference.accuracy,
+        "loss": job.recipe.build.max_accuracy_loss,
+        "threads": job.threads,
+        "device": msgspec.to_builtins(fingerprint()),
+    }
+    title = "candidates: parity, accuracy and latency on this machine"
+    return cache.run(Stage("candidates", title, CandidateEvaluation, inputs, make)).record
+
+
+def _evaluate(
+    job: "BuildJob", model: Model | None, graph: Graph, artifacts: Artifacts, reference: float | None, work: Path
+) -> CandidateEvaluation:
+    """Of an engine that computes nothing (null) only the latency is judged."""
+    room, images = backend(job.target), trial_pictures(job.data)
+    here = tuple(replace(artifact, record=room.stand_in(artifact.record) or artifact.record) for artifact in artifacts)
+    is_elsewhere = here != artifacts
+    if is_elsewhere:
+        logger.info(f"  no device for {job.target} here: ONNX Runtime answers, nothing is timed")
+    folder, settings = gather_files(here, work / "candidates"), Settings(job.threads)
+    learned = artifacts[0].record.precision if job.plan.learned is not None else None
+    answers = _answers(folder, here, settings, images) if room.COMPUTES else {}
     parity = compare_three_ways(
-        torch, ort_logits(onnx / "model.onnx", pictures), answers, _named(making.target, elsewhere), taught
+        None if model is None else torch_logits(load_staged(job, model).module, job.recipe.input, images),
+        ort_logits(graph.folder / ONNX, images),
+        answers,
+        f"{job.target}'s graph" if is_elsewhere else job.target,  # elsewhere, ONNX Runtime answered for the graph
+        learned,
     )
     differing = {
         precision for precision in answers for row in parity if row.candidate.endswith(precision) and not row.passed
     }
     if len(differing) == len(answers) or not all(row.passed for row in parity if row.candidate.startswith("onnx")):
         require_parity(parity)
-    agreeing = tuple(candidate for _, candidate in here if candidate.precision not in differing)
-    test = making.data.split("test")
-    labelled = test if computes and len(test) else None
-    measured = measure_candidates(folder, agreeing, labelled, settings, pictures, taught or "fp32", timed=not elsewhere)
+    agreeing = tuple(artifact.record for artifact in here if artifact.record.precision not in differing)
+    test = job.data.split("test")
+    labelled = test if room.COMPUTES and len(test) else None
+    measured = measure_candidates(
+        folder, agreeing, labelled, settings, images, learned or "fp32", timed=not is_elsewhere
+    )
     choice = choose(
-        tuple(_as_made(found, made) for found in measured),
-        reference.accuracy if labelled else None,
-        making.recipe.build.max_accuracy_loss,
-        making.recipe.build.prefer,
+        tuple(_with_figures(candidate, artifacts) for candidate in measured),
+        reference if labelled else None,
+        job.recipe.build.max_accuracy_loss,
+        job.recipe.build.prefer,
     )
     refused = tuple(
-        msgspec.structs.replace(candidate, verdict="refused: answers otherwise than the net, see parity")
-        for _, candidate in made
-        if candidate.precision in differing
+        msgspec.structs.replace(artifact.record, verdict="refused: answers otherwise than the model, see parity")
+        for artifact in artifacts
+        if artifact.record.precision in differing
     )
-    sentence = (
-        choice.sentence if computes else f"{choice.chosen}: {making.target} computes nothing, timing alone counts"
+    sentence = f"{choice.chosen}: {job.target} computes nothing, timing alone counts"
+    return CandidateEvaluation(
+        (*choice.candidates, *refused), choice.chosen, choice.sentence if room.COMPUTES else sentence, parity
     )
-    return Measured((*choice.candidates, *refused), choice.chosen, sentence, parity)
 
 
-def _named(target: str, elsewhere: bool) -> str:
-    """For the table: elsewhere, ONNX Runtime answered for the graph that the engine is built of."""
-    return f"{target}'s graph" if elsewhere else target
-
-
-def _as_made(found: Candidate, made: Made) -> Candidate:
+def _with_figures(measured: Candidate, artifacts: Artifacts) -> Candidate:
     """The candidate itself, with what was measured of it or of what stood in for it."""
-    own = next(candidate for _, candidate in made if candidate.precision == found.precision)
+    own = next(artifact.record for artifact in artifacts if artifact.record.precision == measured.precision)
     return msgspec.structs.replace(
         own,
-        accuracy=found.accuracy,
-        latency_ms=found.latency_ms,
-        verdict=found.verdict,
-        options={**own.options, **found.options},
+        accuracy=measured.accuracy,
+        latency_ms=measured.latency_ms,
+        verdict=measured.verdict,
+        options={**own.options, **measured.options},
     )
 
 
-def _learned(making: Making, made: Made) -> Precision | None:
-    """The one precision of a net that learned its quantization in training."""
-    return made[0][1].precision if learned(making) is not None else None
-
-
-def gathered(made: Made, folder: Path) -> Path:
+def gather_files(artifacts: Artifacts, folder: Path) -> Path:
     """All candidates' files in one folder, as they will lie in the bundle; a shared file must be the same file."""
     rmtree(folder, ignore_errors=True)  # an interrupted run may have left half a file there
     folder.mkdir(parents=True)
-    for source, candidate in made:
-        for name in candidate.files:
-            if (folder / name).exists() and digest_of(folder / name) != digest_of(source / name):
-                raise BackendError(f"{candidate.precision}: {name} differs from another candidate's file of that name")
-            copy2(source / name, folder / name)
+    for artifact in artifacts:
+        for name in artifact.record.files:
+            source, target = artifact.folder / name, folder / name
+            if target.exists() and digest_of(target) != digest_of(source):
+                precision = artifact.record.precision
+                raise BackendError(f"{precision}: {name} differs from another candidate's file of that name")
+            copy2(source, target)
     return folder
 
 
 def engine_answers(
-    folder: Path, candidate: Candidate, settings: Settings, pictures: NDArray[np.uint8]
+    folder: Path, candidate: Candidate, settings: Settings, images: NDArray[np.uint8]
 ) -> NDArray[np.float32]:
     """The engine's answers [N, classes], in batches of several sizes: each may be computed otherwise."""
     with open_engine(folder, candidate, settings) as engine:
         name, output = engine.inputs[0].name, engine.outputs[0].name
-        parts = np.split(pictures, [at for at in BATCH_ENDS if at < len(pictures)])
-        return np.concatenate([engine.infer({name: part})[output] for part in parts])
+        batches = np.split(images, [at for at in BATCH_ENDS if at < len(images)])
+        return np.concatenate([engine.infer({name: batch})[output] for batch in batches])
 
 
-def _answered(
-    folder: Path, made: Made, settings: Settings, pictures: NDArray[np.uint8]
+def _answers(
+    folder: Path, artifacts: Artifacts, settings: Settings, images: NDArray[np.uint8]
 ) -> dict[Precision, NDArray[np.float32]]:
-    """Each precision's answers; one that this machine cannot run is left out, and told so where it is measured."""
-    found: dict[Precision, NDArray[np.float32]] = {}
-    for _, candidate in made:
+    """Each precision's answers; one that this machine cannot run is left out, and named where it is measured."""
+    answers: dict[Precision, NDArray[np.float32]] = {}
+    for artifact in artifacts:
         with suppress(DeviceError):
-            found[candidate.precision] = engine_answers(folder, candidate, settings, pictures)
-    return found
+            answers[artifact.record.precision] = engine_answers(folder, artifact.record, settings, images)
+    return answers

@@ -45,7 +45,7 @@ Prefer = Literal["latency", "size"]
 MB = 1e6
 
 
-class Choice(NamedTuple):
+class CandidateChoice(NamedTuple):
     """candidates: with a verdict each, in the order given; sentence: why `chosen`, for the manifest and the table."""
 
     candidates: tuple[Candidate, ...]
@@ -125,7 +125,7 @@ def choose(
     accuracy_fp32_torch: float | None,
     max_accuracy_loss_points: float,
     prefer: Prefer = "latency",
-) -> Choice:
+) -> CandidateChoice:
     """The fastest candidate whose loss is within the floor; among those within 3 % of it, the most precise. With
     prefer = "size" the smallest on disk; among equals the fastest.
 
@@ -156,12 +156,12 @@ def choose(
     measure = "top-1" if accuracy_fp32_torch is not None else "top-1 agreement with fp32 (no labelled test part)"
     clauses = [f"{winner.precision}: {_told_ms(winner)}, {_share(winner):.2%} {measure}"]
     clauses += _because_of_size(winner, losses) if prefer == "size" else _because_of_latency(winner, fastest, losses)
-    return Choice(judged, winner.precision, "; ".join((*clauses, *_slower(candidates, winner, losses))))
+    return CandidateChoice(judged, winner.precision, "; ".join((*clauses, *_slower(candidates, winner, losses))))
 
 
 def _untimed(
     candidates: Sequence[Candidate], kept: Sequence[Candidate], losses: dict[Precision, float], max_points: float
-) -> Choice:
+) -> CandidateChoice:
     """The device that it is for is not here: what is likely fastest serves until a device has measured them."""
     winner = min(kept, key=lambda found: UNTIMED_FIRST.index(found.precision))
     verdicts = {
@@ -173,7 +173,7 @@ def _untimed(
     others = ", ".join(found.precision for found in kept if found is not winner) or "none"
     lost = _loss(losses[winner.precision])
     sentence = f"{winner.precision}: keeps the floor ({lost}), not timed: no such device here; also above it: {others}"
-    return Choice(judged, winner.precision, sentence)
+    return CandidateChoice(judged, winner.precision, sentence)
 
 
 def answers_here(candidate: Candidate) -> bool:

@@ -16,7 +16,7 @@ NAMED = 3  # layers that a sentence names, at most
 
 
 @dataclass(frozen=True)
-class Row:
+class StepRow:
     """The net after a step, and what was measured of it; None: it was not, `absent` says why.
 
     trains: the step is nothing but training. same: its artifact is a candidate beside the others of the same module.
@@ -41,7 +41,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Terms:
+class StepCriteria:
     """What a step is held to. reference: share of the test part that the net must come within max_loss points of, known
     from the row `judged_from` on (before it, accuracies are told only); None: not judged. lanes: fp32 numbers in one
     vector of this CPU. computes: False for an engine whose timing says nothing of the net."""
@@ -55,7 +55,7 @@ class Terms:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class StepVerdict:
     """predicted, measured: speed-up against the net as it came; step_*: against the net before the step. pays: None
     where nothing can be said."""
 
@@ -67,22 +67,22 @@ class Verdict:
     sentence: str
 
 
-def judge(rows: Sequence[Row], terms: Terms) -> tuple[Verdict, ...]:
+def judge_steps(rows: Sequence[StepRow], criteria: StepCriteria) -> tuple[StepVerdict, ...]:
     """A verdict a row. rows[0]: the net as it came; training rows are judged with the step before them."""
-    return tuple(_verdict(rows, number, terms) for number in range(len(rows)))
+    return tuple(_verdict(rows, number, criteria) for number in range(len(rows)))
 
 
-def predicted(start: Row, row: Row) -> float:
+def predicted_speedup(start: StepRow, row: StepRow) -> float:
     """The speed-up that papers promise: fewer multiply-accumulates, in fewer bits, zeros left out."""
     left = max(1 - row.sparsity, 1e-6) / max(1 - start.sparsity, 1e-6)
     return start.macs / max(row.macs, 1) * start.computed_bits / row.computed_bits / left
 
 
-def measured(start: Row, row: Row) -> float | None:
+def measured_speedup(start: StepRow, row: StepRow) -> float | None:
     return start.latency_ms / row.latency_ms if start.latency_ms and row.latency_ms else None
 
 
-def base_of(rows: Sequence[Row], number: int) -> int:
+def base_of(rows: Sequence[StepRow], number: int) -> int:
     """The row that a step is held against: the one before, past those that only made another candidate."""
     before = number - 1
     while before > 0 and rows[before].same:
@@ -90,65 +90,76 @@ def base_of(rows: Sequence[Row], number: int) -> int:
     return max(before, 0)
 
 
-def _verdict(rows: Sequence[Row], number: int, terms: Terms) -> Verdict:
+def _verdict(rows: Sequence[StepRow], number: int, criteria: StepCriteria) -> StepVerdict:
     row, start, before = rows[number], rows[0], rows[base_of(rows, number)]
-    pays, sentence = _judged(rows, number, before, terms)
-    return Verdict(
-        predicted(start, row), measured(start, row), predicted(before, row), measured(before, row), pays, sentence
+    pays, sentence = _judge(rows, number, before, criteria)
+    return StepVerdict(
+        predicted=predicted_speedup(start, row),
+        measured=measured_speedup(start, row),
+        step_predicted=predicted_speedup(before, row),
+        step_measured=measured_speedup(before, row),
+        pays=pays,
+        sentence=sentence,
     )
 
 
-def _judged(rows: Sequence[Row], number: int, before: Row, terms: Terms) -> tuple[bool | None, str]:
+def _judge(rows: Sequence[StepRow], number: int, before: StepRow, criteria: StepCriteria) -> tuple[bool | None, str]:
     row = rows[number]
     if number == 0:
         return None, "as it came"
-    if not terms.computes:
+    if not criteria.computes:
         return None, "not judged: this engine computes nothing"
     if row.absent:
         return None, row.absent
     if row.trains:
         changed = next((at for at in range(number, 0, -1) if not rows[at].trains), 0)
         return None, f"judged with step {changed}" if changed else "training"
-    loss = _loss(rows, number, terms)
-    reasons = [reason for reason in (_cost(row, before, terms), loss) if reason]
+    loss = _loss(rows, number, criteria)
+    reasons = [reason for reason in (_cost(row, before, criteria), loss) if reason]
     if reasons:
         return False, f"does not pay: {'; '.join(reasons)}"
     known, mine = (
-        (before.artifact_bytes, row.artifact_bytes) if terms.prefer == "size" else (before.latency_ms, row.latency_ms)
+        (before.artifact_bytes, row.artifact_bytes)
+        if criteria.prefer == "size"
+        else (before.latency_ms, row.latency_ms)
     )
     return (True, "pays") if known is not None and mine is not None else (None, "not measured")
 
 
-def _loss(rows: Sequence[Row], number: int, terms: Terms) -> str:
+def _loss(rows: Sequence[StepRow], number: int, criteria: StepCriteria) -> str:
     """Too much accuracy lost when the training that follows the step (perhaps after more steps) is over; '' when not,
     or where none is known."""
     end = next((at for at in range(number + 1, len(rows)) if rows[at].trains), number)
     while end + 1 < len(rows) and rows[end + 1].trains:
         end += 1
     found = rows[end].accuracy
-    if terms.reference is None or found is None or end < terms.judged_from:
+    if criteria.reference is None or found is None or end < criteria.judged_from:
         return ""
-    points = (terms.reference - found) * 100
+    points = (criteria.reference - found) * 100
     trained = " after the training that follows" if end > number else ""
-    return f"loses {points:.2f} points{trained}, floor {terms.max_loss:.2f}" if points > terms.max_loss + 1e-9 else ""
+    return (
+        f"loses {points:.2f} points{trained}, floor {criteria.max_loss:.2f}"
+        if points > criteria.max_loss + 1e-9
+        else ""
+    )
 
 
-def _cost(row: Row, before: Row, terms: Terms) -> str:
+def _cost(row: StepRow, before: StepRow, criteria: StepCriteria) -> str:
     """Why the step saves nothing; '' when it does."""
-    if terms.prefer == "size":
+    if criteria.prefer == "size":
         if row.artifact_bytes is None or before.artifact_bytes is None or row.artifact_bytes < before.artifact_bytes:
             return ""
         return f"not smaller: {before.artifact_bytes / 1e6:.2f} -> {row.artifact_bytes / 1e6:.2f} MB"
     noise = SAME_NOISE if _same_shape(row, before) else NOISE
     if row.latency_ms is None or before.latency_ms is None or before.latency_ms > row.latency_ms * noise:
         return ""
-    reason, figures = _reason(row, before, terms), _slower(row.latency_ms, before.latency_ms)
+    reason, figures = _reason(row, before, criteria), _slower(row.latency_ms, before.latency_ms)
     if not reason:
         return figures
     return f"{reason} ({figures})" if ":" in reason else f"{reason}: {figures}"
 
 
-def _same_shape(row: Row, before: Row) -> bool:
+def _same_shape(row: StepRow, before: StepRow) -> bool:
     return (row.macs, row.widths, row.precision) == (before.macs, before.widths, before.precision)
 
 
@@ -158,7 +169,7 @@ def _slower(after_ms: float, before_ms: float) -> str:
     return f"{words}, {before_ms:#.3g} -> {after_ms:#.3g} ms"
 
 
-def _reason(row: Row, before: Row, terms: Terms) -> str:
+def _reason(row: StepRow, before: StepRow, criteria: StepCriteria) -> str:
     """What is known of engines that explains it; '' where the figures must speak for themselves."""
     if row.computed_bits > row.stored_bits:
         return "weights are widened to fp32 before computing: smaller, not faster"
@@ -169,7 +180,7 @@ def _reason(row: Row, before: Row, terms: Terms) -> str:
     broken = {
         name: width
         for name, width in row.widths.items()
-        if width != before.widths.get(name, width) and width % terms.lanes and row.computed_bits == 32
+        if width != before.widths.get(name, width) and width % criteria.lanes and row.computed_bits == 32
     }
     if not broken:
         return ""
@@ -177,4 +188,4 @@ def _reason(row: Row, before: Row, terms: Terms) -> str:
     more = f" and {len(broken) - NAMED} more" if len(broken) > NAMED else ""
     ratio = row.options.get("ratio")
     what = f"ratio {ratio:g}" if isinstance(ratio, float) else row.step
-    return f"{what} breaks the vector width of {terms.lanes} ({said}{more})"
+    return f"{what} breaks the vector width of {criteria.lanes} ({said}{more})"

@@ -7,7 +7,8 @@ its preprocessing costs it nothing, while the engines take uint8 pictures and do
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,43 +17,50 @@ from deploy.gate.interleaved import CallableContestant, Contestant
 from deploy.images.variants import target_variant
 from deploy.runtime.engines import Settings, open_engine
 from toolchain.backends import backend
-from toolchain.build.pipeline import artifact, exported
-from toolchain.build.steps import net_in, trained
-from toolchain.job.job import Making
+from toolchain.build.artifacts import build_artifact
+from toolchain.build.onnx_graph import export_graph
+from toolchain.build.trained_model import Model, load_staged, model_inputs, trained_model
+from toolchain.compress.distributed import distributed_context
+from toolchain.job.distributed_stages import DistributedStageCache
 from toolchain.job.samples import trial_pictures
+
+if TYPE_CHECKING:
+    from toolchain.job.job import BuildJob
+    from toolchain.job.stage_cache import StageCache
 
 TORCH, OPENVINO = "torch_fp32", "openvino_fp32"
 
 
 @contextmanager
-def baselines(making: Making) -> Iterator[tuple[Contestant, ...]]:
+def baselines(job: "BuildJob", cache: "StageCache") -> Iterator[tuple[Contestant, ...]]:
     """The contestants that can run here: PyTorch unless the model came as ONNX, OpenVINO where it is installed."""
-    pictures = trial_pictures(making.data)
-    net = trained(making)
+    pictures, inputs = trial_pictures(job.data), model_inputs(job)
+    model = trained_model(job, DistributedStageCache(cache, distributed_context()), inputs)
     found: list[Contestant] = []
-    if net is not None:
-        found.append(_torch(making, net, pictures))
-    if backend("openvino").missing() or target_variant(making.target).gpu:
+    if model is not None:
+        found.append(_torch(job, model, pictures))
+    if backend("openvino").missing() or target_variant(job.target).gpu:
         yield tuple(found)
         return
-    folder, candidate = artifact(making, "openvino", exported(making, net), "fp32")
-    with open_engine(folder, candidate, Settings(making.threads)) as engine:
+    graph = export_graph(job, cache, inputs, model)
+    artifact = build_artifact(replace(job, target="openvino"), cache, graph, "fp32")
+    with open_engine(artifact.folder, artifact.record, Settings(job.threads)) as engine:
         name = engine.inputs[0].name
         feeds = [{name: pictures[at : at + 1]} for at in range(len(pictures))]
         found.append(CallableContestant(OPENVINO, engine.infer, feeds))
         yield tuple(found)
 
 
-def _torch(making: Making, net: Path, pictures: NDArray[np.uint8]) -> Contestant:
+def _torch(job: "BuildJob", model: Model, pictures: NDArray[np.uint8]) -> Contestant:
     import torch
 
     from toolchain.models.preprocessing import normalize_images
 
-    torch.set_num_threads(making.threads)
-    device = "cuda" if target_variant(making.target).gpu and torch.cuda.is_available() else "cpu"
-    module = net_in(making, net).module.eval().to(device)
+    torch.set_num_threads(job.threads)
+    device = "cuda" if target_variant(job.target).gpu and torch.cuda.is_available() else "cpu"
+    module = load_staged(job, model).module.eval().to(device)
     inputs = [
-        normalize_images(torch.from_numpy(pictures[at : at + 1]), making.recipe.input) for at in range(len(pictures))
+        normalize_images(torch.from_numpy(pictures[at : at + 1]), job.recipe.input) for at in range(len(pictures))
     ]
 
     def answer(image: torch.Tensor) -> object:

@@ -5,19 +5,23 @@ see. Recipes may be about other data and inputs; each is held against its own st
 """
 
 import logging
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
 
-from toolchain.build.pipeline import compressed_and_referenced, prepare, step_artifacts
-from toolchain.build.step_benchmark import Figures, figures
-from toolchain.build.step_report import CODE, Tried, terms_of, told
-from toolchain.build.steps import device_of, rehearsed, trained
+from toolchain.build.artifacts import StepArtifacts, build_step_artifacts
+from toolchain.build.dry_run import dry_run_steps
+from toolchain.build.pipeline import cache_for, compress
+from toolchain.build.reference import Reference
+from toolchain.build.step_benchmark import LatencyMeter, StepFigures, measure_all
+from toolchain.build.step_report import criteria_for, judge_models, name_subjects
+from toolchain.build.trained_model import Model, model_inputs, trained_model
+from toolchain.compress.distributed import distributed_context
 from toolchain.errors import RecipeError, UsageError
-from toolchain.job.job import Making, Reference
-from toolchain.job.stages import code_digest, keep, kept
+from toolchain.job.distributed_stages import DistributedStageCache
+from toolchain.job.job import BuildJob, read_job
 from toolchain.recipe import read_recipe
 from toolchain.records.manifest import StepRecord
 
@@ -32,6 +36,16 @@ class Compared(msgspec.Struct, frozen=True):
     steps: tuple[StepRecord, ...]
 
 
+@dataclass(frozen=True)
+class BuiltSteps:
+    """A recipe's models, as loaded and after each step, with the artifact of each."""
+
+    job: BuildJob
+    models: tuple[Model, ...]
+    artifacts: StepArtifacts
+    reference: Reference
+
+
 def compared(places: Sequence[Path], target: str) -> tuple[Compared, ...]:
     """Build the steps of each recipe and measure all of them in turn. What cannot work is refused before any work."""
     if not places:
@@ -41,55 +55,46 @@ def compared(places: Sequence[Path], target: str) -> tuple[Compared, ...]:
             raise RecipeError(
                 f"{place}: model.source is an ONNX file, which has no steps to compare; use toolchain build"
             )
-    makings = tuple(_told_only(prepare(place, target)) for place in places)
-    for making in makings:
-        if (original := trained(making)) is not None:
-            rehearsed(making, original)
-    found = [_tried(making) for making in makings]
-    measured = _measured([tried for tried, _ in found])
-    names = [making.recipe.name for making in makings]
+    jobs = tuple(_without_refusal(read_job(place, target)) for place in places)
+    for job in jobs:
+        _dry_run(job)
+    built = [_build_steps(job) for job in jobs]
+    title = "all rows in turn: latency, accuracy and memory on this machine"
+    subjects = [name_subjects(each.job, each.artifacts, _prefix(number)) for number, each in enumerate(built)]
+    figures = measure_all(
+        cache_for(jobs[0]), title, {name: subject for each in subjects for name, subject in each.items()}, {}
+    )
+    names = [job.recipe.name for job in jobs]
     return tuple(
-        Compared(
-            name if names.count(name) == 1 else str(place),
-            str(place),
-            _rows(tried, reference, measured, _prefix(number)),
-        )
-        for number, (name, place, (tried, reference)) in enumerate(zip(names, places, found, strict=True))
+        Compared(name if names.count(name) == 1 else str(place), str(place), _records(each, figures, _prefix(number)))
+        for number, (name, place, each) in enumerate(zip(names, places, built, strict=True))
     )
 
 
-def _told_only(making: Making) -> Making:
-    build = msgspec.structs.replace(making.recipe.build, refuse=False)
-    return replace(making, recipe=msgspec.structs.replace(making.recipe, build=build))
+def _without_refusal(job: BuildJob) -> BuildJob:
+    build = msgspec.structs.replace(job.recipe.build, refuse=False)
+    return replace(job, recipe=msgspec.structs.replace(job.recipe, build=build))
 
 
-def _tried(making: Making) -> tuple[Tried, Reference]:
-    logger.info(f"{making.place}:")
-    folders, reference = compressed_and_referenced(making)
-    return step_artifacts(making, folders), reference
+def _dry_run(job: BuildJob) -> None:
+    """What a step would refuse is refused before the steps of any recipe are run."""
+    cache = cache_for(job)
+    original = trained_model(job, DistributedStageCache(cache, distributed_context()), model_inputs(job))
+    if original is not None:
+        dry_run_steps(job, cache, original, LatencyMeter(job))
 
 
-def _measured(tried: Sequence[Tried]) -> dict[str, Figures]:
-    built = {name: one for number, each in enumerate(tried) for name, one in each.built(_prefix(number)).items()}
-
-    def make(folder: Path, _: Path) -> None:
-        keep(folder, figures(built))
-
-    first = tried[0].making
-    inputs = {
-        "artifacts": {name: artifact[0].name for name, (_, artifact) in built.items()},
-        "data": [each.making.data.sha256 for each in tried],
-        "each_threads": [each.making.threads for each in tried],
-        "code": code_digest(*CODE),
-        **device_of(first),
-    }
-    title = "all rows in turn: latency, accuracy and memory on this machine"
-    return kept(first.made("compared", title, inputs, make), dict[str, Figures])
+def _build_steps(job: BuildJob) -> BuiltSteps:
+    logger.info(f"{job.path}:")
+    cache, inputs = cache_for(job), model_inputs(job)
+    models, reference = compress(job, DistributedStageCache(cache, distributed_context()), inputs)
+    return BuiltSteps(job, models, build_step_artifacts(job, cache, inputs, models), reference)
 
 
-def _rows(tried: Tried, reference: Reference, measured: dict[str, Figures], prefix: str) -> tuple[StepRecord, ...]:
-    steps, _ = told(tried, measured, terms_of(tried.making, reference, tried.folders), prefix)
-    return tuple(msgspec.structs.replace(step, history=()) for step in steps)
+def _records(built: BuiltSteps, figures: Mapping[str, StepFigures], prefix: str) -> tuple[StepRecord, ...]:
+    criteria = criteria_for(built.job, built.reference, built.models)
+    records, _ = judge_models(built.models, built.artifacts, figures, criteria, prefix)
+    return tuple(msgspec.structs.replace(record, history=()) for record in records)
 
 
 def _prefix(number: int) -> str:

@@ -4,28 +4,22 @@ Knows the order, and what need not be done again: a certificate and a report are
 """
 
 import logging
-import subprocess
 from pathlib import Path
 from shlex import quote
 
 import msgspec
 
-from deploy.containers.commands import bench_image, certify_image, check_image
+from deploy.containers.commands import check_image
 from deploy.containers.publishing import PublishedEndpoint
-from deploy.containers.run_once import interleaved_command
 from deploy.containers.serve import ServerContainer, check_start, run_server
-from deploy.gate.interleaved import ContainerContestant, Contestant
 from deploy.gate.interleaved import ratio as duet_ratio
-from deploy.gate.interleaved import run as run_duet
 from deploy.gate.statistics import median
 from deploy.images.build import BuiltImage, build_image
 from deploy.images.variants import target_variant
 from deploy.ledger.ledger import Ledger
-from deploy.runtime.device.probe import fingerprint
-from toolchain.build.pipeline import build, prepare
+from toolchain.build.pipeline import build, cache_for
 from toolchain.errors import DeviceError
-from toolchain.job.job import Making
-from toolchain.job.stages import code_digest, keep, kept
+from toolchain.job.job import read_job
 from toolchain.paths import home
 from toolchain.progress import quiet
 from toolchain.recipe import read_recipe
@@ -34,12 +28,13 @@ from toolchain.records.certificate import Certificate, Check
 from toolchain.records.report import Report
 from toolchain.records.selfcheck import SelfCheck
 from toolchain.records.storage import write_atomically
-from toolchain.workflows.baselines import OPENVINO, TORCH, baselines
+from toolchain.workflows.baselines import OPENVINO, TORCH
+from toolchain.workflows.benchmark import benchmark_on_device
+from toolchain.workflows.certify import certify_on_device
 
 logger = logging.getLogger(__name__)
 
 
-BENCH_SECONDS, ROUNDS, QUERIES = 5.0, 12, 64
 NOT_RUN = ("container", "certificate", "choice among the candidates", "benchmark", "ledger")
 
 
@@ -124,12 +119,13 @@ def deployed(recipe: Path, target: str, release: str | None, reach: PublishedEnd
         if found.not_run:
             return _unrun(bundle, image, found)
     with quiet("toolchain"):  # the build has reported the same
-        making = prepare(recipe, target)
-    given = _certificate(making, image)
+        job = read_job(recipe, target)
+    cache = cache_for(job)
+    given = certify_on_device(cache, image, job.threads)
     _require(image, "certified on this device", given.checks)
     logger.info(f"container: {image.tag} on port {reach.port}")
     container = run_server(image.tag, reach, f"edge-{bundle.manifest.name}")
-    measured = _report(making, image, given.precision, container)
+    measured = benchmark_on_device(job, cache, image, given.precision, container)
     with Ledger() as ledger:
         ledger.record_release(bundle, image.size_bytes)
         ledger.record_certificate(given)
@@ -170,43 +166,11 @@ def _unrun(bundle: Bundle, image: BuiltImage, found: SelfCheck) -> Unrun:
     return Unrun(bundle, image, found, summary)
 
 
-def _judged_by(making: Making, image: BuiltImage) -> dict[str, object]:
-    return {"image": image.id, "device": msgspec.to_builtins(fingerprint()), "threads": making.threads}
-
-
-def _certificate(making: Making, image: BuiltImage) -> Certificate:
-    folder = making.made(
-        "certificate",
-        "certificate: the container checks itself",
-        _judged_by(making, image),
-        lambda folder, _: keep(folder, certify_image(image.tag)),
-    )
-    return kept(folder, Certificate)
-
-
-def _report(making: Making, image: BuiltImage, precision: str, container: ServerContainer) -> Report:
-    def make(folder: Path, _: Path) -> None:
-        found = bench_image(image.tag, BENCH_SECONDS)
-        command = interleaved_command(image.tag, threads=making.threads)
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-            served: Contestant = ContainerContestant(process, precision)
-            with baselines(making) as others:
-                duet = run_duet((*others, served), ROUNDS, QUERIES, threads=making.threads)
-        keep(folder, msgspec.structs.replace(found, interleaved=duet, cold_start_s=container.cold_start_s))
-
-    inputs = {
-        **_judged_by(making, image),
-        "precision": precision,
-        "code": code_digest("toolchain/workflows/baselines.py", "deploy/gate/interleaved.py"),
-    }
-    return kept(making.made("report", "benchmark: the container measures itself", inputs, make), Report)
-
-
 def _summary(
     bundle: Bundle, image: BuiltImage, container: ServerContainer, given: Certificate, found: Report
 ) -> Summary:
     made, duet, served = bundle.manifest, found.interleaved, bundle.manifest.candidate(given.precision)
-    assert duet is not None  # _report always plays one
+    assert duet is not None  # benchmark_on_device always measures one
     medians = {name: median([one for slice_ in slices for one in slice_]) for name, slices in duet.latencies_ms.items()}
     over_torch = duet_ratio(duet, TORCH, served.precision) if TORCH in medians else None
     over_openvino = duet_ratio(duet, OPENVINO, served.precision) if OPENVINO in medians else None

@@ -10,13 +10,18 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from toolchain.build.pipeline import prepare
-from toolchain.build.steps import facts_in, net_in, origin, rehearsed, stepped, trained
+from toolchain.build.dry_run import dry_run_steps
+from toolchain.build.pipeline import cache_for
+from toolchain.build.reference import fp32_accuracy
+from toolchain.build.step_benchmark import LatencyMeter
+from toolchain.build.steps import run_steps
+from toolchain.build.trained_model import Model, load_staged, load_trained_model, model_inputs, trained_model
 from toolchain.compress import POST_EXPORT_STEPS
+from toolchain.compress.distributed import distributed_context
 from toolchain.errors import ModelError, RecordError, UsageError
-from toolchain.job.job import Making, trained_model
-from toolchain.job.stages import RECORD, keep, kept, tool_versions
-from toolchain.records.manifest import StepRecord
+from toolchain.job.distributed_stages import DistributedStageCache
+from toolchain.job.job import BuildJob, read_job
+from toolchain.job.stage import tool_versions
 from toolchain.records.storage import digest_of
 from toolchain.records.weights import AppliedStep, QatSettings, Structure, Weights, read_weights
 
@@ -44,26 +49,30 @@ def write(place: Path, out: Path, step: int | None, target: str) -> tuple[Weight
     from toolchain.models.save import write_weights
 
     check_out(out)
-    making = prepare(place, target)
-    check_source(making)
-    check_step(making, step)
-    original = trained(making)
+    job = read_job(place, target)
+    check_source(job)
+    check_step(job, step)
+    cache, meter = cache_for(job), LatencyMeter(job)
+    shared = DistributedStageCache(cache, distributed_context())
+    original = trained_model(job, shared, model_inputs(job))
     assert original is not None, "check_source lets no graph through"
-    rehearsed(making, original)
-    folders = stepped(replace(making, steps=making.steps[:step]), original)
-    folders = folders[: 1 + max((number for number, one in enumerate(folders) if not facts_in(one).same), default=0)]
-    record = _record(making, folders, _command(place, out, step))
-    module = net_in(making, folders[-1]).module
-    write_weights(module, tensors_to_store(module), record, making.recipe.model, making.base, out, rebuild_qat_layers)
+    dry_run_steps(job, cache, original, meter)
+    models = run_steps(replace(job, steps=job.steps[:step]), shared, original, meter)
+    changed = max((number for number, model in enumerate(models) if not model.record.facts.same), default=0)
+    models = models[: changed + 1]
+    accuracy = fp32_accuracy(job, cache, models[-1], "weights")
+    record = _record(job, models, accuracy, _command(place, out, step))
+    module = load_staged(job, models[-1]).module
+    write_weights(module, tensors_to_store(module), record, job.recipe.model, job.base, out, rebuild_qat_layers)
     return record, Written(str(out), digest_of(out), record.accuracy, record.parameters, record.macs)
 
 
-def check_source(making: Making) -> None:
+def check_source(job: BuildJob) -> None:
     """ModelError for a finished graph, which has no weights that another network could take."""
-    kind = {".onnx": "an ONNX file", ".pt2": "a torch.export program"}.get(Path(making.recipe.model.source).suffix)
+    kind = {".onnx": "an ONNX file", ".pt2": "a torch.export program"}.get(Path(job.recipe.model.source).suffix)
     if kind:
         raise ModelError(
-            f"{making.place}: model.source is {kind}: it holds its weights in its own graph and there are no torch "
+            f"{job.path}: model.source is {kind}: it holds its weights in its own graph and there are no torch "
             "weights to write; give the model as path/file.py:function"
         )
 
@@ -82,11 +91,11 @@ def check_out(out: Path) -> None:
         raise UsageError(f"--out={out}: is there, and `toolchain weights` did not write it; choose another name")
 
 
-def check_step(making: Making, step: int | None) -> None:
+def check_step(job: BuildJob, step: int | None) -> None:
     """UsageError for a number that no step has, or a step that leaves the torch net as it is."""
     if step is None:
         return
-    names = [name for name, _ in making.steps]
+    names = [name for name, _ in job.steps]
     if not 0 <= step <= len(names):
         shown = ", ".join(f"{number} {name}" for number, name in enumerate(names, 1)) or "no steps"
         raise UsageError(f"--step={step}: the recipe has: {shown}; 0 is the model as it came")
@@ -97,11 +106,11 @@ def check_step(making: Making, step: int | None) -> None:
         )
 
 
-def _record(making: Making, folders: tuple[Path, ...], command: str) -> Weights:
-    """folders: of the net as it came and after each step that is told."""
-    recipe, last, started = making.recipe, kept(folders[-1], StepRecord), trained_model(making).weights_record
-    applied = tuple(AppliedStep(name, msgspec.to_builtins(step)) for name, step in making.steps[: len(folders) - 1])
-    classes, structure = _structure(making, folders, started)
+def _record(job: BuildJob, models: tuple[Model, ...], accuracy: float | None, command: str) -> Weights:
+    """models: as loaded, and after each step whose result is in the weights."""
+    recipe, last, started = job.recipe, models[-1].record.step, load_trained_model(job).weights_record
+    applied = tuple(AppliedStep(name, msgspec.to_builtins(step)) for name, step in job.steps[: len(models) - 1])
+    classes, structure = _structure(job, models, started)
     return Weights(
         source=recipe.model.source,
         options=recipe.model.options,
@@ -112,8 +121,8 @@ def _record(making: Making, folders: tuple[Path, ...], command: str) -> Weights:
         seed=recipe.build.seed,
         steps=(*(started.steps if started else ()), *applied),
         structure=structure,
-        accuracy=_accuracy(making, folders[-1]),
-        images=len(making.data.split("test")),
+        accuracy=accuracy,
+        images=len(job.data.split("test")),
         parameters=last.parameters,
         macs=last.macs,
         tools=tool_versions(*TOOLS),
@@ -121,22 +130,22 @@ def _record(making: Making, folders: tuple[Path, ...], command: str) -> Weights:
     )
 
 
-def _structure(making: Making, folders: tuple[Path, ...], started: Weights | None) -> tuple[int, Structure]:
+def _structure(job: BuildJob, models: tuple[Model, ...], started: Weights | None) -> tuple[int, Structure]:
     """The classes to build the source for, and what to do to it. Quantization-aware layers are not described one by
     one: the net before them is, and how to make them of it. started: what the recipe's own weights say of themselves,
     when they were quantization-aware already."""
     from toolchain.models.check import class_count
     from toolchain.models.save import structure_for_source
 
-    sparse = net_in(making, folders[-1]).sparse
+    sparse = load_staged(job, models[-1]).sparse
     if started is not None and started.structure.learned is not None:
         return started.classes, msgspec.structs.replace(started.structure, sparse=sparse)
-    names = [name for name, _ in making.steps[: len(folders) - 1]]
+    names = [name for name, _ in job.steps[: len(models) - 1]]
     at = names.index("qat") if "qat" in names else None
-    module = net_in(making, folders[-1] if at is None else folders[at]).module
-    classes = class_count(module, making.recipe.input)
-    found = structure_for_source(making.recipe.model, making.base, module, classes)
-    learned = None if at is None else _learned(making.steps[at][1])
+    module = load_staged(job, models[-1] if at is None else models[at]).module
+    classes = class_count(module, job.recipe.input)
+    found = structure_for_source(job.recipe.model, job.base, module, classes)
+    learned = None if at is None else _learned(job.steps[at][1])
     return classes, msgspec.structs.replace(found, sparse=sparse, learned=learned)
 
 
@@ -146,22 +155,6 @@ def _learned(step: "Step") -> QatSettings:
     assert isinstance(step, Qat)
     scales = step.scales == "learned"
     return QatSettings(step.weight_bits, step.activation_bits or None, step.keep_ends, scales, step.symmetric)
-
-
-def _accuracy(making: Making, folder: Path) -> float | None:
-    """Top-1 on the test part, kept: None without one, and for a head of other classes than the data's."""
-
-    def make(result: Path, _: Path) -> None:
-        from toolchain.compress.metrics import accuracy
-        from toolchain.models.check import class_count
-
-        module, test, shape = net_in(making, folder).module, making.data.split("test"), making.recipe.input
-        fits = len(test) and class_count(module, shape) == len(making.data.classes)
-        keep(result, accuracy(module, test, shape, "fp32 torch, test") if fits else None)
-
-    title = "weights: fp32 accuracy on the test part"
-    result = making.made("test-accuracy", title, {"net": origin(folder)}, make)
-    return msgspec.json.decode((result / RECORD).read_bytes(), type=float | None)
 
 
 def _command(place: Path, out: Path, step: int | None) -> str:

@@ -1,0 +1,39 @@
+"""A model as one ONNX graph, preprocessing folded in, checked against torch on images outside the test split.
+
+Knows nothing of targets.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from toolchain.build.trained_model import Model, ModelInputs, load_staged, load_trained_model, module_key
+from toolchain.export import check_classes, check_onnx, onnx_from_onnx, onnx_from_torch
+from toolchain.job.samples import trial_pictures
+from toolchain.job.stage import Stage, StageResult, tool_versions
+
+if TYPE_CHECKING:
+    from toolchain.job.job import BuildJob
+    from toolchain.job.stage_cache import StageCache
+
+ONNX = "model.onnx"
+Graph = StageResult[None]  # its folder holds ONNX
+
+
+def export_graph(job: "BuildJob", cache: "StageCache", inputs: ModelInputs, model: Model | None) -> Graph:
+    """The graph of `model`; None: of the trained model, which came as a graph."""
+
+    def make(folder: Path, _: Path) -> None:
+        shape, path = job.recipe.input, folder / ONNX
+        if model is None:
+            onnx_from_onnx(load_trained_model(job).require_graph(), shape, path)
+            check_classes(path, trial_pictures(job.data), len(job.data.classes))
+            return
+        module = load_staged(job, model).module
+        onnx_from_torch(module, shape, path)
+        check_onnx(path, module, shape, trial_pictures(job.data))
+
+    depends = {
+        "model": module_key(model) if model else inputs,
+        "tools": tool_versions("onnx", "onnxscript", "onnxruntime", "torch"),
+    }
+    return cache.run(Stage("onnx", "export: ONNX, checked by ONNX Runtime against torch", None, depends, make))

@@ -1,0 +1,83 @@
+"""A stage's result is kept under the digest of what it depends on: inputs, options, tools, and the code that makes it.
+
+Knows nothing of what a stage makes. A result is a folder with a record in it, made whole or not at all; next to it,
+while the stage is unfinished, lies a work folder that survives an interruption. Two builds at once wait for each other,
+stage by stage.
+"""
+
+import fcntl
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from shutil import rmtree
+
+import msgspec
+
+from toolchain.interrupts import check
+from toolchain.job.code_digest import source_tree
+from toolchain.job.stage import RecordT, Stage, StageResult
+from toolchain.records.storage import atomic_folder, encode_record
+
+logger = logging.getLogger(__name__)
+
+RECORD = "record.json"
+
+
+@dataclass(frozen=True)
+class StageCache:
+    """The results below `folder`. seed: what every stage's random numbers are drawn from. Logs each stage."""
+
+    folder: Path
+    seed: int = 0
+
+    def run(self, stage: Stage[RecordT]) -> StageResult[RecordT]:
+        """The stage's result, made when it is not there yet."""
+        check()
+        result = self.place(stage)
+        work, lock = (self.folder / f"{result.name}.{kind}" for kind in ("work", "lock"))
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with _locked(lock, f"{stage.title}: another build is at it, waiting"):
+            if result.is_dir():
+                logger.info(f"{stage.title}: unchanged")
+                return self.read(stage, result)
+            logger.info(f"{stage.title}: going on where it was interrupted" if work.is_dir() else f"{stage.title} ...")
+            self._sweep(result)
+            work.mkdir(exist_ok=True)
+            try:
+                with atomic_folder(result) as folder:
+                    (folder / RECORD).write_bytes(encode_record(stage.make(folder, work)))
+            except BaseException:
+                with suppress(OSError):  # not empty: what the next run goes on from
+                    work.rmdir()
+                raise
+            rmtree(work, ignore_errors=True)
+        return self.read(stage, result)
+
+    def read(self, stage: Stage[RecordT], folder: Path) -> StageResult[RecordT]:
+        """The result that `stage` left in `folder`."""
+        return StageResult(folder, msgspec.json.decode((folder / RECORD).read_bytes(), type=stage.kind))
+
+    def place(self, stage: Stage[RecordT]) -> Path:
+        """Where the stage's folder is, or would be."""
+        code = source_tree(self.folder).digest(*stage.modules)
+        inputs = encode_record({"stage": stage.name, "seed": self.seed, "code": code, **stage.inputs})
+        return self.folder / f"{stage.name}-{sha256(inputs).hexdigest()[:20]}"
+
+    def _sweep(self, result: Path) -> None:
+        """Remove what a killed build left half made; its lock is ours, so nobody is still at it."""
+        for half in self.folder.glob(f".{result.name}.*"):
+            rmtree(half)
+
+
+@contextmanager
+def _locked(path: Path, waiting: str) -> Iterator[None]:
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            logger.info(waiting)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,30 @@
+"""The certificate that a container writes of itself on this device, kept for one image."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from deploy.containers.commands import certify_image
+from deploy.runtime.device.probe import fingerprint
+from toolchain.job.stage import Stage
+from toolchain.records.certificate import Certificate
+
+if TYPE_CHECKING:
+    from deploy.images.build import BuiltImage
+    from toolchain.job.stage_cache import StageCache
+
+
+def certify_on_device(cache: "StageCache", image: "BuiltImage", threads: int) -> Certificate:
+    """The image checks, chooses and measures itself here."""
+
+    def make(_: Path, __: Path) -> Certificate:
+        return certify_image(image.tag)
+
+    title = "certificate: the container checks itself"
+    return cache.run(Stage("certificate", title, Certificate, device_inputs(image, threads), make)).record
+
+
+def device_inputs(image: "BuiltImage", threads: int) -> dict[str, object]:
+    """What an image's figures depend on."""
+    return {"image": image.id, "device": msgspec.to_builtins(fingerprint()), "threads": threads}
