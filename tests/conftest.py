@@ -29,6 +29,9 @@ ROOT = Path(__file__).parents[1]
 # by the beginning of a test's path: what only one worker may use at a time
 RESOURCES = {"tests/journeys/test_ship": "bridge"}
 RESOURCES_OF_FIXTURES = {"postgresql": "database", "place": "database"}
+# what `make test-fast` leaves out, by what a test's module imports and by its fixtures
+SERVERS = {"tests.deploy.runtime.server", "tests.deploy.runtime.security.secured", "tests.edges", "tests.httpserver"}
+SERVERS_OF_FIXTURES = {"postgresql", "place", "engine"}
 # what takes minutes begins first, so that no worker is left alone with it at the end
 LONGEST = (
     "tests/journeys/test_ship", "tests/journeys/test_own_model", "tests/journeys/test_gpu_image",
@@ -55,6 +58,12 @@ def group_of(item: pytest.Function) -> str:
     return path if shares or is_story(item) or item.get_closest_marker("docker") else ""
 
 
+def starts_a_server(item: pytest.Function) -> bool:
+    """It, or a fixture that it asks for."""
+    helpers = {getattr(value, "__module__", "") for value in vars(item.module).values()}
+    return bool(helpers & SERVERS) or not SERVERS_OF_FIXTURES.isdisjoint(item.fixturenames)
+
+
 def is_story(item: pytest.Item) -> bool:
     """Journeys go on from where the test above them ended."""
     return path_of(item).startswith("tests/journeys/")
@@ -72,6 +81,8 @@ def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
     for item in items:
         if group := group_of(item):
             item.add_marker(pytest.mark.xdist_group(group))
+        if starts_a_server(item):
+            item.add_marker(pytest.mark.server)
     items.sort(key=place_of)
 
 

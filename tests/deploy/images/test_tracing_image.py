@@ -51,12 +51,12 @@ def test_its_server_sends_spans(traced: BuiltImage, engine: DockerClient) -> Non
             "CERTIFY": "off",
             "PORT": str(port),
             "GRPC_PORT": "0",
+            "OTEL_BSP_SCHEDULE_DELAY": "200",
             "OTEL_EXPORTER_OTLP_ENDPOINT": collector.address,
         }
         served = engine.containers.run(traced.tag, detach=True, network_mode="host", environment=named, read_only=True)
         try:
             assert asked(port) == 200
-            served.stop()
             assert collector.requests(1)[0].name == "POST /v2/models/{name}/infer"
         finally:
             served.remove(force=True)
@@ -64,7 +64,7 @@ def test_its_server_sends_spans(traced: BuiltImage, engine: DockerClient) -> Non
 
 def asked(port: int) -> int:
     """The status of an inference request, once somebody answers there."""
-    body, limit = json.dumps({"inputs": [CAT]}).encode(), time.monotonic() + 30
+    body, limit = json.dumps({"inputs": [CAT]}).encode(), time.monotonic() + 120
     while True:
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}{INFER}", body, timeout=10) as reply:

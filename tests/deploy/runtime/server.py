@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any
 ROOT = Path(__file__).parents[3]
 CAT = {"name": "image", "datatype": "UINT8", "shape": [1, 8, 8, 3], "data": [7] * 192}
 INFER = "/v2/models/null/infer"
+PATIENCE_S = 120.0  # for what comes at once on a machine that does nothing else
 
 
 def command(*arguments: object, program: Sequence[str] = ("-m", "deploy.runtime")) -> list[str]:
@@ -37,7 +38,7 @@ class Running:
             self.lines.append(json.loads(line) if line.startswith("{") else {"event": "plain", "text": line})
 
     def wait_for(self, *events: str) -> dict[str, Any]:
-        limit = time.monotonic() + 30
+        limit = time.monotonic() + PATIENCE_S
         while time.monotonic() < limit:
             for line in tuple(self.lines):
                 if line["event"] in events:
@@ -45,7 +46,7 @@ class Running:
             time.sleep(0.01)
         raise AssertionError(f"no {events} in {self.lines}")
 
-    def connect(self, timeout_s: float = 20.0) -> socket.socket:
+    def connect(self, timeout_s: float = PATIENCE_S) -> socket.socket:
         return socket.create_connection(("127.0.0.1", self.port), timeout_s)
 
     def ask(self, method: str, path: str, body: bytes = b"", **headers: str) -> tuple[int, dict[str, str], bytes]:
@@ -54,11 +55,21 @@ class Running:
             connection.sendall(request(method, path, body, **headers))
             return answer(connection)
 
+    def wait_for_depth(self, count: int, ask: Callable[[], str] | None = None) -> None:
+        """Until the engine has, or is about to get, so many requests. ask: /metrics, where not everybody may."""
+        limit = time.monotonic() + PATIENCE_S
+        while time.monotonic() < limit:
+            text = ask() if ask else self.ask("GET", "/metrics")[2].decode()
+            if f"edge_queue_depth {count}" in text:
+                return
+            time.sleep(0.01)
+        raise AssertionError(f"never {count} requests at once")
+
     def infer(self, *tensors: dict[str, Any], **members: Any) -> tuple[int, dict[str, Any]]:
         status, _, body = self.ask("POST", INFER, json.dumps({"inputs": list(tensors), **members}).encode())
         return status, json.loads(body)
 
-    def stop(self, timeout_s: float = 20.0) -> int:
+    def stop(self, timeout_s: float = PATIENCE_S) -> int:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout_s)
 

@@ -82,7 +82,7 @@ def test_the_hook_sees_what_it_is_to_see(tmp_path: Path) -> None:
         "import os, pickle, socket; os.system('true'); pickle.loads(b'cos\\ngetcwd\\n(tR.'); socket.socket().connect_ex"
     )
     blind = AUDITED.partition("from deploy")[0] + does + "(('127.0.0.1', 9))"
-    ran = subprocess.run(["python3", "-c", blind], capture_output=True, text=True, check=True, timeout=20)
+    ran = subprocess.run(["python3", "-c", blind], capture_output=True, text=True, check=True, timeout=120)
     assert {json.loads(line)["of"] for line in ran.stderr.splitlines()} == {
         "os.system",
         "pickle.find_class",

@@ -30,7 +30,7 @@ def test_the_images_health_check_finds_every_kind_of_server_ready(tmp_path: Path
 
 def health(**environment: str) -> "subprocess.CompletedProcess[str]":
     words = command(program=("-IS", str(ROOT / CHECK)))
-    return subprocess.run(words, env=environment, capture_output=True, text=True, timeout=20, check=False)
+    return subprocess.run(words, env=environment, capture_output=True, text=True, timeout=120, check=False)
 
 
 def test_the_health_check_fails_where_nothing_answers_or_is_not_ready(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 import json
 import signal
 import ssl
-import time
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ from tests.bundles import null_bundle
 from tests.deploy.runtime.handover.test_socket_holder import a_door, free_port
 from tests.deploy.runtime.security.authority import Authority, Issued
 from tests.deploy.runtime.security.secured import asked, closed, dialled
-from tests.deploy.runtime.server import CAT, INFER, Running, answer, request, serving
+from tests.deploy.runtime.server import CAT, INFER, PATIENCE_S, Running, answer, request, serving
 
 BODY = json.dumps({"inputs": [CAT]}).encode()
 TOKEN = "a-token-of-ours-to-test-with"
@@ -167,16 +166,16 @@ def test_with_an_admin_port_metrics_are_only_there_and_it_is_closed_likewise(
 
 
 def test_sigterm_drains_in_tls_too(tmp_path: Path, ours: Authority, server_cert: Issued) -> None:
-    slow = null_bundle(tmp_path / "null.bundle", delay_ms=300).folder
+    slow = null_bundle(tmp_path / "null.bundle", delay_ms=1500).folder
     files = ("--tls-cert", server_cert.cert, "--tls-key", server_cert.key)
     with serving(slow, *files) as server, dialled(server, ours.trusting()) as connection:
         connection.sendall(request("POST", INFER, BODY))
-        time.sleep(0.1)
+        server.wait_for_depth(1, lambda: asked(server, ours.trusting(), "/metrics")[1])
         server.process.terminate()
         status, headers, _ = answer(connection)
         assert (status, headers["connection"]) == (200, "close")
         assert connection.recv(1) == b""
-        assert server.process.wait(15) == 0
+        assert server.process.wait(PATIENCE_S) == 0
 
 
 def test_behind_a_door_tls_is_spoken_too(

@@ -61,7 +61,7 @@ def infers_later() -> None:
     found: queue.Queue[Any] = queue.Queue()
     for _ in range(20):
         client.async_infer("null", [image()], lambda result, error: found.put(error or result))
-    assert [found.get(timeout=10).as_numpy("logits").shape for _ in range(20)] == [(1, 4)] * 20
+    assert [found.get(timeout=60).as_numpy("logits").shape for _ in range(20)] == [(1, 4)] * 20
 
 
 def streams() -> None:
@@ -69,7 +69,7 @@ def streams() -> None:
     client.start_stream(lambda result, error: found.put((result, error)))
     for number in range(40):
         client.async_stream_infer("null", [image(33 if number == 7 else 1)], request_id=str(number))
-    answers = [found.get(timeout=10) for _ in range(40)]
+    answers = [found.get(timeout=60) for _ in range(40)]
     client.stop_stream()
     wrong = [number for number, (_, error) in enumerate(answers) if error]
     assert wrong == [7], answers

@@ -16,6 +16,7 @@ import pytest
 from deploy.runtime.handover.acceptor import LINGER_S, Acceptor
 from deploy.runtime.handover.socket_holder import LIVE, SOCKET, active_container, receive_socket, run_socket_holder
 from deploy.runtime.logs import Log
+from tests.deploy.runtime.server import PATIENCE_S
 from toolchain.errors import DeviceError
 
 KEEP = (
@@ -96,13 +97,13 @@ class Behind(threading.Thread):
         self.join(5)
 
 
-def asked(port: int, timeout_s: float = 5.0) -> str:
+def asked(port: int, timeout_s: float = PATIENCE_S) -> str:
     with socket.create_connection(("127.0.0.1", port), timeout_s) as client:
         client.settimeout(timeout_s)
         return client.recv(100).decode()
 
 
-def until(good: object, seconds: float = 5.0) -> None:
+def until(good: object, seconds: float = PATIENCE_S) -> None:
     assert callable(good)
     end = time.monotonic() + seconds
     while not good():
@@ -133,7 +134,7 @@ def test_no_client_is_refused_while_servers_change(tmp_path: Path) -> None:
             (tmp_path / LIVE).write_text(name)
             until(lambda other=other: not other.stands)
         old.end()
-        time.sleep(0.2)
+        until(lambda: min(answers["old"], answers["new"]) > 10)
         end.set()
         for client in clients:
             client.join()
@@ -154,6 +155,7 @@ def test_clients_wait_while_no_server_is_there_and_one_that_is_not_ready_does_no
             with pytest.raises(TimeoutError):
                 waiting.recv(100)
             server.ready = True
+            waiting.settimeout(PATIENCE_S)
             assert waiting.recv(100) == b"only"
         server.end()
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.deploy.runtime.server import CAT, INFER, Running, answer, request
+from tests.deploy.runtime.server import CAT, INFER, PATIENCE_S, Running, answer, request
 
 BODY = json.dumps({"inputs": [CAT], "id": "a"}).encode()
 
@@ -138,7 +138,7 @@ def test_a_connection_that_never_asks_is_closed(server: Running) -> None:
     began = time.monotonic()
     with server.connect() as connection:
         assert connection.recv(1) == b""
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 9.5, "after --sender-timeout 1, not the 10 s of the default"
 
 
 def test_slow_senders_are_told_and_closed(server: Running) -> None:
@@ -150,7 +150,7 @@ def test_slow_senders_are_told_and_closed(server: Running) -> None:
             assert connection.recv(1) == b""
         assert status == 408
         assert json.loads(body)["error"] == "no whole request within 1 s"
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 9.5, "after --sender-timeout 1, not the 10 s of the default"
 
 
 def test_a_client_that_closes_its_half_is_still_answered(server: Running) -> None:
@@ -162,7 +162,7 @@ def test_a_client_that_closes_its_half_is_still_answered(server: Running) -> Non
 
 
 def test_a_client_that_reads_nothing_is_cut_off(server: Running) -> None:
-    limit = time.monotonic() + 20
+    limit = time.monotonic() + PATIENCE_S
     with server.connect() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.settimeout(0.5)

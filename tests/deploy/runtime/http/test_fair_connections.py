@@ -6,7 +6,7 @@ import socket
 from deploy.runtime.http.connection import Connection
 from deploy.runtime.http.limits import Limits
 from deploy.runtime.http.messages import HttpReply, HttpRequest, SendReply
-from tests.deploy.runtime.server import request
+from tests.deploy.runtime.server import PATIENCE_S, request
 
 
 class Plain:
@@ -36,7 +36,7 @@ def test_a_client_that_asks_much_at_once_does_not_make_others_wait() -> None:
             greedy.sendall(request("GET", "/greedy") * 400)
             greedy.shutdown(socket.SHUT_WR)
             modest.sendall(request("GET", "/modest"))
-            limit = loop.time() + 5
+            limit = loop.time() + PATIENCE_S
             while len(app.asked) < 401 and loop.time() < limit:
                 await asyncio.sleep(0.01)
         server.close()
@@ -59,9 +59,11 @@ def test_a_client_that_asks_once_and_never_reads_is_cut_off() -> None:
             server = await loop.create_server(lambda: Connection(app, Limits(sender_s=0.1), loop.time), sock=listening)
             client.connect(listening.getsockname())
             client.sendall(request("GET", "/", Connection="close"))
-            await asyncio.sleep(0.1)
+            limit = loop.time() + PATIENCE_S
+            while not app.asked and loop.time() < limit:
+                await asyncio.sleep(0.01)
             assert len(app.connections) == 1
-            limit = loop.time() + 5
+            limit = loop.time() + PATIENCE_S
             while app.connections and loop.time() < limit:
                 await asyncio.sleep(0.05)
                 for connection in tuple(app.connections):

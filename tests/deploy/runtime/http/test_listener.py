@@ -2,14 +2,13 @@
 
 import json
 import socket
-import time
 from pathlib import Path
 
 from deploy.runtime.http.limits import Limits
 from deploy.runtime.http.listener import ADMIN_CONNECTIONS, admin_limits
 from tests.bundles import null_bundle
 from tests.deploy.runtime.security.authority import Authority
-from tests.deploy.runtime.server import CAT, INFER, answer, request, serving
+from tests.deploy.runtime.server import CAT, INFER, PATIENCE_S, answer, request, serving
 from tests.deploy.runtime.test_server import failed
 
 BODY = json.dumps({"inputs": [CAT]}).encode()
@@ -23,15 +22,21 @@ def test_the_admin_port_takes_little_and_never_more_than_the_other() -> None:
 
 
 def test_a_crowd_shuts_no_operator_out(tmp_path: Path) -> None:
-    slow = null_bundle(tmp_path / "null.bundle", delay_ms=1000).folder
+    slow = null_bundle(tmp_path / "null.bundle", delay_ms=2000).folder
     admin_flags = ("--admin-port", 0, "--admin-host", "127.0.0.1")
     with serving(slow, "--connections", 2, *admin_flags) as server, server.connect() as one, server.connect() as other:
         for crowd in (one, other):
             crowd.sendall(request("POST", INFER, BODY))
-        time.sleep(0.3)  # until they are read: who has asked nothing yet makes way
+        admin = server.wait_for("listening for control")["port"]
+
+        def metrics() -> str:
+            with socket.create_connection(("127.0.0.1", admin), PATIENCE_S) as operator:
+                operator.sendall(request("GET", "/metrics"))
+                return answer(operator)[2].decode()
+
+        server.wait_for_depth(2, metrics)  # they are read: who has asked nothing yet makes way
         with server.connect() as late:
             assert answer(late)[0] == 503
-        admin = server.wait_for("listening for control")["port"]
         with socket.create_connection(("127.0.0.1", admin), 20) as operator:
             operator.sendall(request("GET", "/metrics"))
             status, _, text = answer(operator)

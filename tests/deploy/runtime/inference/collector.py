@@ -10,6 +10,8 @@ from typing import Any
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from tests.deploy.runtime.server import PATIENCE_S
+
 SERVER, INTERNAL = 2, 1
 FAILED = 2  # a span's status; 0: unset
 
@@ -32,7 +34,7 @@ class Collector:
 
     def requests(self, count: int) -> list[Any]:
         """The spans of the requests, once there are so many, in the order in which these came."""
-        limit = time.monotonic() + 20
+        limit = time.monotonic() + PATIENCE_S
         while time.monotonic() < limit:
             found = [span for span in tuple(self.spans) if span.kind == SERVER]
             if len(found) >= count:

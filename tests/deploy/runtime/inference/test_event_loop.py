@@ -44,9 +44,9 @@ def came(
 
 
 def test_while_the_engine_is_full_what_a_socket_brings_waits_for_work_that_lands(monkeypatch) -> None:
-    told, took_s = came(lambda: True, monkeypatch, lands_after_s=0.05, wait_s=5.0)
+    told, took_s = came(lambda: True, monkeypatch, lands_after_s=0.05, wait_s=60.0)
     assert sorted(told) == ["byte", "work"]
-    assert 0.05 <= took_s < 2.5
+    assert 0.05 <= took_s < 30
 
 
 def test_it_waits_no_longer_than_its_patience(monkeypatch) -> None:
@@ -56,13 +56,13 @@ def test_it_waits_no_longer_than_its_patience(monkeypatch) -> None:
 
 
 def test_while_the_engine_could_take_more_nothing_waits(monkeypatch) -> None:
-    told, took_s = came(lambda: False, monkeypatch, lands_after_s=0.3, wait_s=5.0)
+    told, took_s = came(lambda: False, monkeypatch, lands_after_s=3.0, wait_s=60.0)
     assert told == ["byte", "work"]
-    assert took_s < 0.3
+    assert took_s < 3.0
 
 
 def test_a_timer_is_not_late_for_it(monkeypatch) -> None:
-    monkeypatch.setattr(patience, "MAX_DEFERRAL_S", 5.0)
+    monkeypatch.setattr(patience, "MAX_DEFERRAL_S", 60.0)
 
     async def main() -> float:
         CallbackQueue(loop := asyncio.get_running_loop()).defer_polling_while(lambda: True)
@@ -71,7 +71,7 @@ def test_a_timer_is_not_late_for_it(monkeypatch) -> None:
         return loop.time() - began
 
     with asyncio.Runner(loop_factory=DeferredPollingLoop) as runner:
-        assert 0.02 <= runner.run(main()) < 2.5
+        assert 0.02 <= runner.run(main()) < 30
 
 
 def test_a_loop_of_another_kind_is_left_as_it_is() -> None:

@@ -14,7 +14,7 @@ from tests.bundles import null_bundle
 from tests.deploy.runtime.handover.test_socket_holder import free_port
 from tests.deploy.runtime.inference.collector import FAILED, INTERNAL, SERVER, Collector, collecting, told
 from tests.deploy.runtime.protocol.test_protocol_client import picture
-from tests.deploy.runtime.server import CAT, INFER, ROOT, Running, serving
+from tests.deploy.runtime.server import CAT, INFER, PATIENCE_S, ROOT, Running, serving
 from tests.deploy.runtime.test_server_certificate import sealed
 from toolchain.records.bundle import SAMPLE
 
@@ -63,6 +63,7 @@ def traced(null_folder: Path, collector: Collector) -> Iterator[Running]:
 @pytest.fixture(autouse=True)
 def from_here_on(collector: Collector) -> None:
     collector.spans.clear()
+    collector.resources.clear()
 
 
 def outcomes(server: Running, family: str) -> dict[str, int]:
@@ -128,7 +129,7 @@ def test_who_called_decides_whether_it_is_traced(traced: Running, collector: Col
 def test_calls_of_grpc_are_traced_too(traced: Running, collector: Collector) -> None:
     address = f"127.0.0.1:{traced.wait_for('listening for gRPC')['grpc_port']}"
     words = [sys.executable, "-c", GRPC, address, SAMPLED]
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S, check=True)
     assert done.stdout.strip() == "StatusCode.INVALID_ARGUMENT"
     called, streamed, refused = collector.requests(3)
     for span in (called, streamed):
@@ -163,7 +164,6 @@ def test_a_request_whose_time_ran_out_is_traced_as_failed(traced: Running, colle
 def test_a_server_that_is_not_ready_tells_of_those_it_sends_away(tmp_path: Path, collector: Collector) -> None:
     bundle = null_bundle(tmp_path / "null.bundle")
     np.savez(bundle.path(SAMPLE), inputs=np.zeros((4, 8, 8, 3), np.uint8), outputs_fp32=np.ones((4, 4), np.float32))
-    collector.resources.clear()
     named = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.address, "OTEL_SERVICE_NAME": "line 1", **SOON}
     with serving(sealed(bundle).folder, until="not ready", **named) as server:
         assert server.infer(CAT)[0] == 503
@@ -187,7 +187,7 @@ def test_a_collector_that_is_slow_or_away_keeps_nobody_waiting(null_folder: Path
                 assert server.wait_for("tracing")["collector"] == f"{address}/v1/traces"
                 while not any(line["event"] == "tracing" and line["level"] == "warning" for line in server.lines):
                     time.sleep(0.05)
-            assert server.stop(timeout_s=10) == 0
+            assert server.stop() == 0
             assert not [line for line in server.lines if line["event"] in ("unexpected", "plain", "fault")]
         assert not slow.spans
 

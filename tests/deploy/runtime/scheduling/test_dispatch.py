@@ -62,7 +62,7 @@ def asked(service: Service, outcomes: SimpleQueue[InferenceOutcome], *values: in
 
 
 def answers(outcomes: SimpleQueue[InferenceOutcome], count: int) -> list[InferenceOutcome]:
-    return [outcomes.get(timeout=5) for _ in range(count)]
+    return [outcomes.get(timeout=60) for _ in range(count)]
 
 
 def test_an_engine_that_calls_back_needs_no_threads_of_ours(outcomes: SimpleQueue[InferenceOutcome]) -> None:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.deploy.runtime.security.authority import Issued
-from tests.deploy.runtime.server import Running, answer, request, serving
+from tests.deploy.runtime.server import PATIENCE_S, Running, answer, request, serving
 
 
 @contextmanager
@@ -23,7 +23,7 @@ def closed(bundle: Path, issued: Issued, *flags: object, **environment: str) -> 
 @contextmanager
 def dialled(server: Running, context: ssl.SSLContext, port: int = 0) -> Iterator[ssl.SSLSocket]:
     with (
-        socket.create_connection(("127.0.0.1", port or server.port), 20) as plain,
+        socket.create_connection(("127.0.0.1", port or server.port), PATIENCE_S) as plain,
         context.wrap_socket(plain, server_hostname="localhost") as connection,
     ):
         yield connection
@@ -40,7 +40,7 @@ def asked(
 
 def connections(server: Running, context: ssl.SSLContext) -> float:
     """As the server counts them, this one too, once the others have had time to end."""
-    for _ in range(60):
+    for _ in range(600):
         text = asked(server, context, "/metrics")[1]
         found = next(float(line.split()[1]) for line in text.splitlines() if line.startswith("edge_connections "))
         if found <= 1:
