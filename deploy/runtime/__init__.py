@@ -1,1 +1,2 @@
-"""What is in the container: stdlib, numpy, msgspec, an HTTP parser, one engine. Never torch, onnx, nncf or fire."""
+"""What runs in the container: the standard library, numpy, msgspec, an HTTP parser and one engine; never torch, onnx,
+nncf or fire."""

@@ -1,9 +1,9 @@
-"""The container's verbs: serve | bench | certify | check | describe | duet | door. Each imports its room inside itself.
+"""The container's commands: serve | bench | certify | check | describe | duet | door. Each imports what it needs.
 
-Exit codes: 0 fine, 1 a check failed or this device cannot run the bundle (no CUDA driver, say) or was lost, 2 the
-command line, 143 SIGTERM before `serve` could drain. `check` alone is fine where it finds nothing wrong, also on a
-machine that cannot run the bundle. Errors are one line on stderr; bench, certify, check and describe print one JSON
-document as the last line of stdout. The flags: commandline.py.
+Exit status: 0 success; 1 a check failed, the device cannot run the bundle (no CUDA driver, for example) or was lost;
+2 usage error; 143 SIGTERM before `serve` could drain. `check` succeeds on a machine that cannot run the bundle, as long
+as nothing that it could check is wrong. An error is one line on stderr; bench, certify, check and describe print one
+JSON document as the last line of stdout. The flags are in flags.py.
 """
 
 import argparse
@@ -32,7 +32,7 @@ def log_line(text: str) -> None:
 
 
 def print_document(record: object, out: Path | None) -> None:
-    """One JSON document: the last line of stdout, and a file where asked for."""
+    """Print one JSON document as the last line of stdout, and write it to `out` if given."""
     import msgspec
 
     from toolchain.records.storage import encode_record, write_atomically
@@ -45,13 +45,13 @@ def print_document(record: object, out: Path | None) -> None:
     print(msgspec.json.encode(record).decode(), flush=True)
 
 
-def engine_threads(asked: int | None) -> int:
-    """What was asked for, else what the cgroup's quota allows."""
+def engine_threads(requested: int | None) -> int:
+    """The requested number, else what the cgroup's quota allows."""
     from deploy.runtime.device.probe import default_threads
 
-    if asked is not None and asked < 1:
-        raise UsageError(f"--threads {asked}: expected 1 or more")
-    return asked or default_threads()
+    if requested is not None and requested < 1:
+        raise UsageError(f"--threads {requested}: expected 1 or more")
+    return requested or default_threads()
 
 
 def _check_numbers(options: argparse.Namespace) -> None:
@@ -134,22 +134,22 @@ def _certification_options(options: argparse.Namespace, policy: str) -> "Certifi
 
 
 def _goal_s(options: argparse.Namespace) -> float | None:
-    """Only `serve` has one."""
+    """Only `serve` has a latency goal."""
     goal_ms: float | None = getattr(options, "latency_goal_ms", None)
     return None if goal_ms is None else goal_ms / 1e3
 
 
-def _parse_choice(flag: str, given: str, known: "Sequence[WordT]") -> "WordT":
-    """`given`, as one of the words that `flag` takes; UsageError."""
+def _parse_choice(flag: str, value: str, known: "Sequence[WordT]") -> "WordT":
+    """`value` as one of the words that `flag` accepts; UsageError for any other."""
     for word in known:
-        if word == given:
+        if word == value:
             return word
-    raise UsageError(f"{flag} {given}: expected {', '.join(known)}")
+    raise UsageError(f"{flag} {value}: expected {', '.join(known)}")
 
 
 def _check_rate(options: argparse.Namespace) -> None:
     if options.rate is not None and not 0 < options.rate < 1e7:
-        raise UsageError(f"--rate {options.rate}: expected pictures a second, more than 0")
+        raise UsageError(f"--rate {options.rate}: expected images per second, more than 0")
 
 
 def _bench(options: argparse.Namespace, bundle: "Bundle") -> int:
@@ -158,10 +158,10 @@ def _bench(options: argparse.Namespace, bundle: "Bundle") -> int:
 
     _check_rate(options)
     threads, scenarios = engine_threads(options.threads), parse_scenarios(options.scenarios)
-    held = [one.precision for one in bundle.manifest.candidates]
+    known = [candidate.precision for candidate in bundle.manifest.candidates]
     precision = options.precision or chosen_precision(bundle, threads, Path(options.state))
-    if precision not in held:
-        raise UsageError(f"--precision {precision}: no such candidate in this bundle; it has: {', '.join(held)}")
+    if precision not in known:
+        raise UsageError(f"--precision {precision}: no such candidate in this bundle; it has: {', '.join(known)}")
     report = run_bench(bundle, threads, options.seconds, log_line, precision, scenarios, options.rate)
     print_document(report, options.out)
     return 0
@@ -214,7 +214,7 @@ def _run_interleaved(options: argparse.Namespace, bundle: "Bundle") -> int:
     return 0
 
 
-def _hold_socket(options: argparse.Namespace, bundle: "Bundle") -> int:  # noqa: ARG001  # a door knows no bundle
+def _hold_socket(options: argparse.Namespace, bundle: "Bundle") -> int:  # noqa: ARG001  # it needs no bundle
     from deploy.runtime.handover.socket_holder import run_socket_holder
 
     run_socket_holder(Path(options.door), options.host, options.port)
@@ -233,7 +233,7 @@ VERBS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a verb; the exit code."""
+    """Run a command; the exit status."""
     try:
         options = make_parser().parse_args(argv)
         from toolchain.records.bundle import open_bundle
@@ -248,8 +248,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _on_sigterm(number: int, frame: object) -> None:  # noqa: ARG001
-    """The kernel ignores SIGTERM for a container's first process unless that handles it itself: before `serve` drains,
-    and for the other verbs always, the answer is to end at once."""
+    """End at once. The kernel ignores SIGTERM for a container's first process unless that process handles it itself;
+    `serve` installs a handler of its own once it can drain."""
     raise SystemExit(128 + number)
 
 

@@ -1,5 +1,5 @@
-"""The flags of the container's verbs, and the environment that they take their defaults from. Imports nothing of ours
-but errors: a container's first milliseconds are spent here.
+"""The flags of the container's commands, and the environment variables that set their defaults. Imports only the error
+types of this project: a container spends its first milliseconds here.
 """
 
 import argparse
@@ -12,75 +12,111 @@ from toolchain.errors import UsageError
 
 SERVE = (  # flag, environment variable, default, type, help
     ("--host", "HOST", "0.0.0.0", str, "address to listen on"),
-    ("--port", "PORT", 8080, int, "port to listen on; 0: any free one, told in the log"),
+    ("--port", "PORT", 8080, int, "port to listen on; 0: any free one, printed in the log"),
     ("--log-level", "LOG_LEVEL", "info", str, "debug (logs every request), info, warning or error"),
-    ("--queue", "QUEUE", 64, int, "requests that may wait or run; beyond it 503 at once"),
-    ("--max-batch", "MAX_BATCH", 256, int, "pictures in one request"),
+    ("--queue", "QUEUE", 64, int, "requests that may wait or run at once; beyond that, 503 immediately"),
+    ("--max-batch", "MAX_BATCH", 256, int, "images in one request"),
     (
         "--max-queue-delay-us",
         "MAX_QUEUE_DELAY_US",
         0,
         int,
-        "microseconds that one request among others may wait for more to be answered together",
+        "microseconds that a concurrent request may wait for others to form a batch",
     ),
     (
         "--latency-goal-ms",
         "LATENCY_GOAL_MS",
         None,
         float,
-        "no request is taken that would wait longer (503 at once); default: only --queue bounds the wait",
+        "reject requests that would wait longer than this (503 immediately); default: only --queue bounds the wait",
     ),
     (
         "--shared-memory",
         "SHARED_MEMORY",
         "local",
         str,
-        "tensors in system shared memory: local (clients on this host), on or off",
+        "tensors in system shared memory: local (for clients on this host), on or off",
     ),
-    ("--grpc-port", "GRPC_PORT", None, int, "port for gRPC, 0: any free one, told in the log; default: none"),
-    ("--unix-socket", "UNIX_SOCKET", "", str, "path to listen on beside the port; empty: none"),
-    ("--timeout", "TIMEOUT_S", 10.0, float, "seconds until the engine must have begun on a request; then 504"),
-    ("--grace", "GRACE_S", 10.0, float, "seconds to finish what is in flight after SIGTERM"),
-    ("--max-body", "MAX_BODY_BYTES", 64 << 20, int, "bytes of a request's body; beyond it 413"),
+    ("--grpc-port", "GRPC_PORT", None, int, "port for gRPC; 0: any free one, printed in the log; default: none"),
+    ("--unix-socket", "UNIX_SOCKET", "", str, "Unix socket to listen on in addition to the port; empty: none"),
+    ("--timeout", "TIMEOUT_S", 10.0, float, "seconds within which the engine must start on a request; then 504"),
+    ("--grace", "GRACE_S", 10.0, float, "seconds to finish requests in flight after SIGTERM"),
+    ("--max-body", "MAX_BODY_BYTES", 64 << 20, int, "bytes of one request body; beyond that, 413"),
     (
         "--max-held",
         "MAX_HELD_BYTES",
         None,
         int,
-        "bytes of all bodies; default 512 MB, 1/4 of a memory limit",
+        "bytes of all request bodies together; default: 512 MB, or a quarter of the memory limit",
     ),
-    ("--sender-timeout", "SENDER_TIMEOUT_S", 10.0, float, "seconds for a head (a body: on top of 64 kB/s); then 408"),
-    ("--connections", "CONNECTIONS", 512, int, "open connections; beyond it 503"),
-    ("--certify", "CERTIFY", "first", str, "certificate: always, first (kept on the volume) or off"),
-    ("--door", "DOOR_DIR", "", str, "folder of the door that this server may stand behind; empty: none"),
-    ("--name", "CONTAINER_NAME", "", str, "this container's name, by which the door is told who may open"),
-    ("--cache", "CACHE_DIR", "", str, "writable folder for what the engine compiles; empty: none"),
-    ("--tls-cert", "TLS_CERT", "", str, "file with the certificate's chain in PEM; empty: no TLS"),
-    ("--tls-key", "TLS_KEY", "", str, "file with the certificate's key in PEM"),
+    (
+        "--sender-timeout",
+        "SENDER_TIMEOUT_S",
+        10.0,
+        float,
+        "seconds to send a request head (a body: on top of its size at 64 kB/s); then 408",
+    ),
+    ("--connections", "CONNECTIONS", 512, int, "open connections; beyond that, 503"),
+    (
+        "--certify",
+        "CERTIFY",
+        "first",
+        str,
+        "when to certify this device: always, first (then kept on the volume) or off",
+    ),
+    (
+        "--door",
+        "DOOR_DIR",
+        "",
+        str,
+        "folder of the socket holder whose connections this server may accept; empty: none",
+    ),
+    (
+        "--name",
+        "CONTAINER_NAME",
+        "",
+        str,
+        "this container's name, which the socket holder's folder names when it may accept",
+    ),
+    ("--cache", "CACHE_DIR", "", str, "writable folder for compiled models; empty: none"),
+    ("--tls-cert", "TLS_CERT", "", str, "PEM file with the certificate chain; empty: no TLS"),
+    ("--tls-key", "TLS_KEY", "", str, "PEM file with the certificate's private key"),
     (
         "--tls-client-ca",
         "TLS_CLIENT_CA",
         "",
         str,
-        "file with the authorities that sign clients' certificates; without one only health is answered",
+        "PEM file with the authorities that sign client certificates; without one a client reaches only health",
     ),
-    ("--token-file", "TOKEN_FILE", "", str, "file with bearer tokens, one a line; without one only health is answered"),
-    ("--admin-port", "ADMIN_PORT", None, int, "port for metrics and control, which are then only there; default: none"),
-    ("--admin-host", "ADMIN_HOST", "0.0.0.0", str, "address of that port"),
+    (
+        "--token-file",
+        "TOKEN_FILE",
+        "",
+        str,
+        "file with bearer tokens, one per line; clients without one reach only the health endpoints",
+    ),
+    (
+        "--admin-port",
+        "ADMIN_PORT",
+        None,
+        int,
+        "separate port for metrics and control, which the main port then refuses; default: none",
+    ),
+    ("--admin-host", "ADMIN_HOST", "0.0.0.0", str, "address of the admin port"),
 )
 
 
 DOOR = ("--host", "--port", "--door")
 CERTIFY = (
-    ("--state", "STATE_DIR", "/state", str, "folder on a volume: the device's key and its certificates"),
-    ("--key", "CERTIFICATE_KEY", "", str, "file with the key to sign with; empty: one made in the state folder"),
-    ("--certify-seconds", "CERTIFY_SECONDS", 1.0, float, "length of each of LoadGen's scenarios"),
-    ("--rate", "RATE", None, float, "pictures a second in the Server scenario; default: half of Offline's"),
+    ("--state", "STATE_DIR", "/state", str, "folder on a volume for the device's key and its certificates"),
+    ("--key", "CERTIFICATE_KEY", "", str, "file with the signing key; empty: one is created in the state folder"),
+    ("--certify-seconds", "CERTIFY_SECONDS", 1.0, float, "seconds that each LoadGen scenario runs"),
+    ("--rate", "RATE", None, float, "images per second in the Server scenario; default: half of the Offline rate"),
 )
 
 
 class UsageErrorParser(argparse.ArgumentParser):
-    """argparse whose complaints are ours: one line, exit 2."""
+    """argparse whose errors have this project's form: one line, exit status 2."""
 
     def error(self, message: str) -> Any:
         raise UsageError(f"{message}; see: {self.prog} --help")
@@ -95,35 +131,49 @@ def _default_from_env(name: str, default: Any, kind: Callable[[str], Any]) -> An
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Every verb and flag; defaults come from the environment, which a container is configured by."""
-    top = UsageErrorParser(prog="python -m deploy.runtime", description="A bundle's container")
+    """Every command and flag; defaults come from the environment, through which a container is configured."""
+    top = UsageErrorParser(prog="python -m deploy.runtime", description="The commands of a bundle's container")
     verbs = top.add_subparsers(dest="verb", required=True, metavar="serve|bench|certify|check|describe|duet|door")
     for verb, words in {
-        "serve": "answer requests over HTTP (Open Inference Protocol v2)",
-        "bench": "measure this device with MLPerf LoadGen; prints a report",
-        "certify": "choose, check and measure on this device; prints a signed certificate",
-        "check": "check what can be checked of the bundle on any machine; prints the checks, and what was not run",
-        "door": "hold a listening socket for servers that change behind it",
+        "serve": "serve inference over HTTP and gRPC (Open Inference Protocol v2)",
+        "bench": "measure this device with MLPerf LoadGen and print a report",
+        "certify": "select a candidate, check and measure it on this device, and print a signed certificate",
+        "check": "run every check that this machine allows, and print the checks and what was not run",
+        "door": "hold a listening socket and hand it to the active server",
         "describe": "print the manifest and this device's fingerprint",
-        "duet": "measure slices of latencies, as asked for on stdin, a line of JSON each",
+        "duet": "measure slices of latencies, one for each line of JSON on stdin",
     }.items():
         command = verbs.add_parser(verb, help=words, description=words)
         command.add_argument(
             "--bundle",
             type=Path,
             default=_default_from_env("BUNDLE", Path("/bundle"), Path),
-            help="folder; $BUNDLE, /bundle",
+            help="folder of the bundle ($BUNDLE, default /bundle)",
         )
         if verb != "describe":
-            _add(command, "--threads", "THREADS", None, int, "threads of the engine; default: what the quota allows")
+            _add(command, "--threads", "THREADS", None, int, "engine threads; default: what the CPU quota allows")
         if verb in ("bench", "certify", "check", "describe"):
-            command.add_argument("--out", type=Path, help="write the JSON document here too")
+            command.add_argument("--out", type=Path, help="also write the JSON document to this file")
         if verb in ("bench", "duet"):
             _add(command, *CERTIFY[0])
         if verb == "bench":
-            _add(command, "--seconds", "SECONDS", 10.0, float, "length of each scenario")
-            _add(command, "--scenarios", "SCENARIOS", "SingleStream,Offline", str, "MLPerf's, with commas, or all")
-            _add(command, "--precision", "PRECISION", "", str, "candidate; empty: what this device serves")
+            _add(command, "--seconds", "SECONDS", 10.0, float, "seconds that each scenario runs")
+            _add(
+                command,
+                "--scenarios",
+                "SCENARIOS",
+                "SingleStream,Offline",
+                str,
+                "MLPerf scenarios, separated by commas, or all",
+            )
+            _add(
+                command,
+                "--precision",
+                "PRECISION",
+                "",
+                str,
+                "candidate to measure; empty: the one that this device serves",
+            )
             _add(command, *CERTIFY[-1])
         for how in CERTIFY if verb in ("serve", "certify") else ():
             _add(command, *how)

@@ -1,8 +1,8 @@
-"""Is the server of this container ready? A file to run, for the image's HEALTHCHECK: exit 0 or 1, and what was said.
+"""Is this container's server ready? A script for the image's HEALTHCHECK: prints the reply and exits with 0 or 1.
 
-It imports nothing of ours and little of Python's: it runs every half minute on a device that has other work. Health
-needs neither token nor client certificate (access.py). The server's own certificate is not verified: it is this
-container's server on loopback, whatever its name; whether it answers is all that is asked.
+It imports nothing of this project and little of Python, since it runs every half minute on a device that has other
+work. Health needs neither a token nor a client certificate (access.py). The server's certificate is not verified: this
+is the container's own server on loopback, and the only question is whether it answers.
 """
 
 import os
@@ -31,7 +31,8 @@ def read_tls_reply(connection: socket.socket) -> bytes:
 
 
 def query(host: str, port: int) -> bytes:
-    """In TLS where the environment says so, or where plain words find no answer: flags may have said so too."""
+    """Over TLS where the environment configures it, or where plain HTTP gets no answer: flags may have configured
+    it."""
     for ask in (read_tls_reply,) if os.environ.get("TLS_CERT") else (read_reply, read_tls_reply):
         try:
             with socket.create_connection((host, port), TIMEOUT_S) as connection:

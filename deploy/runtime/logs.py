@@ -1,4 +1,5 @@
-"""One JSON object a line on stderr: what happened, when, with what. No request is logged unless asked for."""
+"""One JSON object per line on stderr: what happened, when, and with which facts. Requests are logged only at level
+debug."""
 
 import sys
 from datetime import UTC, datetime
@@ -15,11 +16,11 @@ class Log(msgspec.Struct, frozen=True):
 
     level: Level = "info"
 
-    def wants(self, level: Level) -> bool:
+    def is_enabled(self, level: Level) -> bool:
         return LEVELS.index(level) >= LEVELS.index(self.level)
 
     def write(self, level: Level, event: str, **facts: object) -> None:
-        if self.wants(level):
+        if self.is_enabled(level):
             now = datetime.now(UTC).isoformat(timespec="milliseconds")
             line = msgspec.json.encode({"time": now, "level": level, "event": event, **facts}, enc_hook=str)
             sys.stderr.write(line.decode() + "\n")

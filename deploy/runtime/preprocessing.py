@@ -1,9 +1,10 @@
-"""From a picture's bytes to the array that the network takes: the one meaning of `Preprocessing` before the graph.
+"""From an encoded image to the array that the model takes: the single implementation of `Preprocessing` outside the
+graph.
 
-Training, calibration, evaluation and the server all call this file (toolchain/data is allowed to import this one room
-of the container for that reason). Geometry is that of torchvision's Resize and CenterCrop on Pillow images. Knows
-nothing of data sets, of HTTP, nor of what is in the graph (channel order, scale, mean and std). Embedded colour
-profiles are not applied and transparency is dropped, as torchvision does.
+Training, calibration, evaluation and the server all call this file (which is why toolchain/data may import it). The
+geometry is that of torchvision's Resize and CenterCrop on Pillow images. Knows nothing of data sets, of HTTP, nor of
+what the graph does (channel order, scale, mean and std). Embedded colour profiles are not applied and transparency is
+dropped, as torchvision does.
 """
 
 from io import BytesIO
@@ -20,13 +21,13 @@ from toolchain.records.tensors import Preprocessing
 
 ImageArray = NDArray[np.uint8]
 
-# A picture is refused by what its header says, before its pixels are decoded: a PNG of 200 kB can hold gigabytes.
+# An image is refused by its header, before its pixels are decoded: a PNG of 200 kB can hold gigabytes.
 MAX_BYTES = 32 << 20
 MAX_PIXELS = 64_000_000
-# A JPEG of some kB can ask for its 64 million pixels to be gone over thousands of times, each time for milliseconds.
+# A JPEG of a few kB can make the decoder scan its 64 million pixels thousands of times, milliseconds each.
 # 0xFF in the data itself is always followed by 0; real progressive files have about ten scans.
 MAX_SCANS, START_OF_SCAN = 200, b"\xff\xda"
-FORMATS = ("JPEG", "PNG")  # also keeps Pillow's rarer, less tested decoders away from a stranger's bytes
+FORMATS = ("JPEG", "PNG")  # also keeps Pillow's rarer, less tested decoders away from untrusted bytes
 
 FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 ORIENTATION = 0x0112
@@ -44,47 +45,46 @@ SIZE_ERRORS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
 
 def decode_and_fit(content: bytes, preprocessing: Preprocessing) -> ImageArray:
-    """A JPEG or PNG as uint8 [height, width, channels]; RequestError for what is no picture or too large."""
+    """A JPEG or PNG as uint8 [height, width, channels]; RequestError for anything else, and for an image that is too
+    large."""
     return fit_image(decode_image(content), preprocessing)
 
 
-def fit_array(picture: ImageArray, preprocessing: Preprocessing) -> ImageArray:
+def fit_array(image: ImageArray, preprocessing: Preprocessing) -> ImageArray:
     """The same for decoded pixels, uint8 [any height, any width, 1 or 3]."""
-    if fits(picture.shape, preprocessing):
-        return picture
-    return fit_image(Image.fromarray(picture[:, :, 0] if picture.shape[2] == 1 else picture), preprocessing)
+    if fits(image.shape, preprocessing):
+        return image
+    return fit_image(Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image), preprocessing)
 
 
 def fits(shape: tuple[int, ...], preprocessing: Preprocessing) -> bool:
-    """Whether pictures of `shape` (height, width, channels) come out of fitting unchanged."""
+    """Whether images of `shape` (height, width, channels) need no resizing or cropping."""
     return shape == preprocessing.shape and preprocessing.resize in (None, min(shape[:2]))
 
 
 def decode_image(content: bytes) -> Image.Image:
-    """The picture, upright, in mode RGB or L."""
+    """The image, upright, in mode RGB or L."""
     if len(content) > MAX_BYTES:
-        raise RequestError(f"a picture of {len(content)} bytes: expected at most {MAX_BYTES}; send a smaller one")
+        raise RequestError(f"an image of {len(content)} bytes: expected at most {MAX_BYTES}; send a smaller one")
     try:
         image = Image.open(BytesIO(content), formats=FORMATS)
         width, height = image.size
         if width * height > MAX_PIXELS:
             raise RequestError(
-                f"a picture of {width}x{height} pixels: expected at most {MAX_PIXELS}; send a smaller one"
+                f"an image of {width}x{height} pixels: expected at most {MAX_PIXELS}; send a smaller one"
             )
         if image.format == "JPEG" and (scans := content.count(START_OF_SCAN)) > MAX_SCANS:
             raise RequestError(f"a JPEG of {scans} scans: expected at most {MAX_SCANS}; save it again as baseline JPEG")
         image.load()
         return _upright(_to_rgb_or_gray(image), image.getexif().get(ORIENTATION, 1))
     except SIZE_ERRORS as error:
-        raise RequestError(
-            f"a picture of too many pixels: expected at most {MAX_PIXELS}; send a smaller one"
-        ) from error
+        raise RequestError(f"an image of too many pixels: expected at most {MAX_PIXELS}; send a smaller one") from error
     except DECODE_ERRORS as error:
-        raise RequestError(f"not a whole JPEG or PNG picture ({_reason(error)}); got {len(content)} bytes") from error
+        raise RequestError(f"not a complete JPEG or PNG image ({_reason(error)}); got {len(content)} bytes") from error
 
 
 def fit_image(image: Image.Image, preprocessing: Preprocessing) -> ImageArray:
-    """Channels, then size, of an upright picture."""
+    """Convert the channels, then the size, of an upright image."""
     image = image.convert("L" if preprocessing.channels == 1 else "RGB")
     height, width, channels = preprocessing.shape
     if not fits((image.height, image.width, channels), preprocessing):
@@ -94,11 +94,11 @@ def fit_image(image: Image.Image, preprocessing: Preprocessing) -> ImageArray:
 
 
 def crop_box(width: int, height: int, preprocessing: Preprocessing) -> tuple[float, float, float, float]:
-    """The part of a width x height picture that is kept: left, top, right, bottom in its own pixels.
+    """The region of a width x height image that is kept: left, top, right, bottom in its own pixels.
 
-    Resizing just this box is resizing the whole and cropping (to a rounding), without ever making the whole: a picture
-    of one by a million pixels costs no more than another. Where the crop would not fit into the resized picture (a
-    shape wider than `resize` allows for), the picture is enlarged until it does.
+    Resizing only this box equals resizing the whole image and cropping (up to rounding), without creating the whole: an
+    image of one by a million pixels costs no more than any other. Where the crop does not fit into the resized image (a
+    shape wider than `resize` allows), the image is enlarged until it does.
     """
     if preprocessing.resize is None:
         return 0.0, 0.0, float(width), float(height)
@@ -131,5 +131,5 @@ def _upright(image: Image.Image, orientation: object) -> Image.Image:
 
 
 def _reason(error: BaseException) -> str:
-    """Pillow's words, without the address of our buffer in them."""
+    """Pillow's message, without the address of the buffer in it."""
     return "unknown format" if isinstance(error, UnidentifiedImageError) else str(error)

@@ -1,1 +1,1 @@
-"""The Open Inference Protocol over gRPC: a thin skin over inference."""
+"""The Open Inference Protocol over gRPC: a thin layer over inference."""

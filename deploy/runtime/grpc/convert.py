@@ -1,5 +1,5 @@
-"""Messages of gRPC <-> what all protocols share: ModelInferRequest -> Call, Answer -> ModelInferResponse, plain
-dictionaries -> messages. Pure functions; knows neither gRPC's server nor the engine.
+"""gRPC messages <-> what all protocols share: ModelInferRequest -> InferenceRequest, InferenceResult ->
+ModelInferResponse, plain dictionaries -> messages. Pure functions; knows neither gRPC's server nor the engine.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,7 +34,7 @@ CONTENTS = {
 
 
 def parameters_of(given: Any) -> Parameters:
-    """A map of InferParameter; RequestError for one without a value."""
+    """A map of InferParameter as a dictionary; RequestError for a parameter without a value."""
     found: Parameters = {}
     for name, parameter in given.items():
         kind = parameter.WhichOneof("parameter_choice")
@@ -45,7 +45,7 @@ def parameters_of(given: Any) -> Parameters:
 
 
 def request_from_message(message: Any, manifest: Manifest, read: ReadRegion, left_s: float | None) -> InferenceRequest:
-    """RequestError that names what does not fit. left_s: the client's own deadline."""
+    """RequestError names what does not fit. left_s: seconds until the client's own deadline."""
     tensors = [
         Tensor(one.name, one.datatype, list(one.shape), parameters=parameters_of(one.parameters))
         for one in message.inputs
@@ -64,7 +64,8 @@ def request_from_message(message: Any, manifest: Manifest, read: ReadRegion, lef
 
 
 def _raw_contents(message: Any, tensors: Sequence[Tensor]) -> list[memoryview | None]:
-    """Each tensor's bytes: of raw_input_contents, which skips those in shared memory, or of its own typed list."""
+    """Each tensor's bytes: from raw_input_contents, which skips tensors in shared memory, or from its own typed
+    list."""
     here = [number for number, tensor in enumerate(tensors) if "shared_memory_region" not in tensor.parameters]
     raws: list[memoryview | None] = [None] * len(tensors)
     if message.raw_input_contents:
@@ -81,7 +82,7 @@ def _raw_contents(message: Any, tensors: Sequence[Tensor]) -> list[memoryview | 
 
 
 def _typed_contents(tensor: Tensor, contents: Any) -> memoryview:
-    """A typed list as the bytes that it stands for; RequestError for numbers that the datatype cannot hold."""
+    """A typed list as bytes; RequestError for numbers that the datatype cannot hold."""
     field = CONTENTS.get(tensor.datatype)
     if field is None:
         raise RequestError(
@@ -116,7 +117,7 @@ def response_from_result(
         raw = found.raw()
         if wanted.region is not None:
             write(wanted.region, raw)
-            raw = b""  # clients count these by the outputs
+            raw = b""  # clients match these to the outputs by position
         response.raw_output_contents.append(raw)
     if request.timings:
         for stage, seconds in times.items():
@@ -125,7 +126,7 @@ def response_from_result(
 
 
 def message_from(kind: Any, record: Any) -> Any:
-    """A message of class `kind` with the fields that `record` (a dictionary or a Struct) has by the same names."""
+    """A message of class `kind` with the fields of the same names in `record` (a dictionary or a Struct)."""
     plain = msgspec.to_builtins(record)
     return kind(**_fields(kind.DESCRIPTOR.fields_by_name, plain))
 
@@ -135,7 +136,7 @@ def _fields(names: Mapping[str, Any], plain: Mapping[str, Any]) -> dict[str, Any
 
 
 def _value(field: Any, value: Any) -> Any:
-    """Dictionaries inside, cut to the fields that the message has."""
+    """Nested dictionaries, reduced to the fields that the message has."""
     if field.message_type is None or field.message_type.GetOptions().map_entry:
         return value
     inner = field.message_type.fields_by_name

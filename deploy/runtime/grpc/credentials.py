@@ -1,4 +1,4 @@
-"""TLS for gRPC: the same files as for HTTP, and a renewed certificate needs no restart here either."""
+"""TLS for gRPC from the same files as for HTTP; a renewed certificate needs no restart here either."""
 
 import grpc
 
@@ -8,8 +8,8 @@ from toolchain.errors import UsageError
 
 
 class CertificateFiles:
-    """What gRPC is told when a client connects: None as long as the files are as they were, or broken (the log says so:
-    access.Secrets looks at the same files)."""
+    """poll() is called by gRPC when a client connects: None while the files are unchanged or unusable (access.Secrets
+    watches the same files and logs that)."""
 
     def __init__(self, tls: TlsFiles) -> None:
         self._tls, self._stamp = tls, file_stamps(tls.files)
@@ -33,6 +33,6 @@ class CertificateFiles:
 
 
 def server_credentials(tls: TlsFiles) -> grpc.ServerCredentials:
-    """Of files that access.Secrets has found good. With authorities for clients, every client needs a certificate."""
+    """From files that access.Secrets has checked. With client authorities, every client needs a certificate."""
     pair = CertificateFiles(tls)
     return grpc.dynamic_ssl_server_credentials(pair.read(), pair.poll, tls.client_ca is not None)

@@ -1,4 +1,4 @@
-"""One ModelInferRequest as the desk takes it, and where its client is. Knows nothing of gRPC's server."""
+"""A ModelInferRequest as a RequestAdapter, and whether its client is on this host. Knows nothing of gRPC's server."""
 
 import asyncio
 from collections.abc import Hashable, Mapping
@@ -21,11 +21,11 @@ GrpcContext = Any  # grpc.aio.ServicerContext, generic over types that only gene
 
 
 class UnknownModel(RequestError):
-    """Another name or version than that of the model here."""
+    """A request for another model name or version than the one served."""
 
 
 class InvalidToken(ToolchainError):
-    """A call without a token of ours."""
+    """A call without a valid token."""
 
 
 STATUSES: dict[type[ToolchainError], grpc.StatusCode] = {  # the first that fits
@@ -44,8 +44,8 @@ def status_of(error: ToolchainError) -> grpc.StatusCode:
 
 
 class GrpcAdapter:
-    """See exchange.Talk: a ModelInferRequest and the future of what it is answered with. shared: who may use shared
-    memory; method: that it came by."""
+    """See RequestAdapter: a ModelInferRequest and the future of its reply. shared: who may use shared memory; method:
+    the one that it was sent to."""
 
     def __init__(
         self, handler: InferenceHandler, message: Any, context: GrpcContext, shared: SharedMemoryPolicy, method: str
@@ -81,7 +81,7 @@ class GrpcAdapter:
             "rpc.system.name": "grpc",
             "rpc.method": name,
             "rpc.response.status_code": status.name,
-            "rpc.system": "grpc",  # with the next: as it was until version 1.39 of the conventions
+            "rpc.system": "grpc",  # this and the next: the conventions until version 1.39
             "rpc.service": SERVICE,
         }
         metadata = self._context.invocation_metadata() or ()

@@ -1,6 +1,5 @@
-"""inference.GRPCInferenceService on a port of its own, by grpcio: the same answers as over HTTP, from the same desk.
-
-A call is one task on the event loop; what is costly is done where the desk does it. Imported only if asked for.
+"""inference.GRPCInferenceService on a port of its own, by grpcio: the same answers as over HTTP, from the same
+InferenceHandler. A call is one task on the event loop. Imported only where gRPC is switched on.
 """
 
 import asyncio
@@ -25,12 +24,12 @@ from deploy.runtime.security.tls import TlsFiles
 from toolchain.errors import DeviceError, RequestError, ToolchainError
 
 MethodHandler = Callable[[Any, GrpcContext], Awaitable[Any]]
-RESTART_POLL_S = 0.25  # how long nobody may answer, after a call that ends grpcio's server
-STREAM_WINDOW = 32  # requests of one stream that are worked on at a time
+RESTART_POLL_S = 0.25  # the longest gap after a call that ended grpcio's server
+STREAM_WINDOW = 32  # requests of one stream in progress at a time
 
 
 class GrpcMethods:
-    """What each method answers: a message and the call's context in, a message out, or a ToolchainError raised."""
+    """The service's methods: a message and the call's context in, a message out; ToolchainError."""
 
     def __init__(
         self, handler: InferenceHandler, options: SchedulingOptions, shared: shared_memory.SharedMemoryPolicy
@@ -50,7 +49,7 @@ class GrpcMethods:
             "SystemSharedMemoryStatus": self._regions,
             "SystemSharedMemoryRegister": self._register,
             "SystemSharedMemoryUnregister": self._unregister,
-            # clients that end ask for these too: there are no regions of this kind
+            # clients call these too when they end; there are no regions of this kind
             "CudaSharedMemoryStatus": self._empty_reply("CudaSharedMemoryStatusResponse"),
             "CudaSharedMemoryUnregister": self._empty_reply("CudaSharedMemoryUnregisterResponse"),
         }
@@ -139,7 +138,7 @@ class GrpcServer:
         self._ended: set[asyncio.Task[None]] = set()
 
     async def start(self, host: str, port: int) -> int:
-        """The port; DeviceError when it is taken."""
+        """Start listening and return the port; DeviceError when it is taken."""
         self._host = f"[{host}]" if ":" in host else host
         self._server, found = self._bind(port)
         await self._server.start()
@@ -147,8 +146,8 @@ class GrpcServer:
         return found
 
     async def _supervise(self, port: int) -> None:
-        """grpcio's server ends at a call whose path is no UTF-8 (1.85, and what its repository held then). Whoever
-        sends one is not to take the others' server away: another begins at once, and what the first has it answers."""
+        """Restart grpcio's server when a call has ended it: one whose path is not UTF-8 does (1.85, and its main branch
+        then). The ended server still answers the calls that it has."""
         while True:
             try:
                 while await self._server.wait_for_termination(RESTART_POLL_S):
@@ -165,7 +164,7 @@ class GrpcServer:
         while True:
             try:
                 self._server, _ = self._bind(port)
-            except DeviceError:  # the one before has not let go of it yet
+            except DeviceError:  # the previous server has not released the port yet
                 await asyncio.sleep(RESTART_POLL_S)
             else:
                 await self._server.start()
@@ -176,7 +175,7 @@ class GrpcServer:
             options=[
                 ("grpc.max_receive_message_length", self._limits.body_bytes),
                 ("grpc.max_send_message_length", -1),
-                ("grpc.so_reuseport", 0),  # else a port that is taken would be shared without a word
+                ("grpc.so_reuseport", 0),  # otherwise a taken port would be shared silently
                 ("grpc.max_connection_idle_ms", int(self._limits.idle_s * 1e3)),
                 ("grpc.keepalive_time_ms", int(self._limits.idle_s * 1e3)),
                 ("grpc.keepalive_timeout_ms", int(self._limits.sender_s * 1e3)),
@@ -219,7 +218,7 @@ class GrpcServer:
                 reply = await call(parse_message(f"{name}Request", content), context)
             except ToolchainError as error:
                 self._count(name, status_of(error))
-                if isinstance(error, Unavailable):  # the A6 proposal of gRPC: when clients may retry
+                if isinstance(error, Unavailable):  # gRPC proposal A6: when clients may retry
                     context.set_trailing_metadata((("grpc-retry-pushback-ms", str(error.retry_after_s * 1000)),))
                 await context.abort(status_of(error), str(error))
             self._count(name, grpc.StatusCode.OK)
@@ -228,20 +227,21 @@ class GrpcServer:
         return answered
 
     def _check_token(self, name: str, context: GrpcContext) -> None:
-        """Health is open to all, as over HTTP."""
+        """Health is open to everyone, as over HTTP."""
         tokens = self._secrets.tokens
         if tokens is None or name in ("ServerLive", "ServerReady", "ModelReady"):
             return
         shown = dict(context.invocation_metadata() or ()).get("authorization")
         if not tokens.allows(shown.encode() if isinstance(shown, str) else shown):
             self._handler.metrics.rejections["unauthorized"] += 1
-            raise InvalidToken("a token is needed here: metadata authorization = Bearer TOKEN")
+            raise InvalidToken("a token is required: metadata authorization = Bearer TOKEN")
 
     def _count(self, method: str, status: grpc.StatusCode) -> None:
         self._handler.metrics.requests["grpc", method, status.name] += 1
 
     async def _stream(self, contents: AsyncIterator[bytes], context: GrpcContext) -> AsyncIterator[Any]:
-        """Answers in the order of requests, of which some are worked on at a time; an error ends its request only."""
+        """Replies in the order of the requests, several of which are in progress at a time; an error ends only its
+        request."""
         try:
             self._check_token("ModelStreamInfer", context)
         except InvalidToken as error:

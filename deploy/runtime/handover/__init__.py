@@ -1,1 +1,1 @@
-"""One listening socket, two releases: a new server takes over without a lost connection."""
+"""One listening socket, two releases: a new server takes over without losing a connection."""

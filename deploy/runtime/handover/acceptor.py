@@ -1,6 +1,5 @@
-"""A server's side of the door: accepts from it while its container is the one that is named, and the server is ready.
-
-Knows nothing of what is served.
+"""A server's side of the socket handover: accepts from the holder's socket while its container is the active one and
+the server is ready. Knows nothing of what is served.
 """
 
 import asyncio
@@ -13,13 +12,13 @@ from deploy.runtime.handover.socket_holder import HandedSocket, active_container
 from deploy.runtime.logs import Log
 
 POLL_S = 0.05
-LINGER_S = 0.5  # another was named: the door is left once that one has had time to open
+LINGER_S = 0.5  # another container is active: stop accepting once it has had time to start
 OpenServer = Callable[[socket.socket], Awaitable[asyncio.Server]]
 
 
 class Acceptor:
-    """watch() until cancelled; `open_` makes a server of a listening socket; `entered` is told when it stands in the
-    door (True) and when it has left (False)."""
+    """watch() runs until cancelled. open_server: makes a server from a listening socket; on_change: called with True
+    when this server starts accepting, with False when it stops."""
 
     def __init__(
         self,
@@ -50,14 +49,14 @@ class Acceptor:
             self.stop_accepting()
 
     async def _start_accepting(self) -> None:
-        with suppress(OSError):  # no door yet, or not any more: looked for again
+        with suppress(OSError):  # no holder yet, or not any more: tried again
             self._handed = await asyncio.to_thread(receive_socket, self._folder)
             self._server = await self._open_server(self._handed.listening)
             self._on_change(True)
             self._log.write("info", "door opened", container=self._container)
 
     def _is_holder_gone(self) -> bool:
-        """Whether the door that this socket came from has ended: another then listens in its place."""
+        """Whether the holder that handed this socket over has ended: another then listens in its place."""
         assert self._handed is not None
         try:
             return not self._handed.link.recv(1)
@@ -67,7 +66,7 @@ class Acceptor:
             return True
 
     def stop_accepting(self) -> None:
-        """Accept nothing more; what is queued is for the others."""
+        """Leave the queued connections to the other servers."""
         if self._server is not None:
             self._server.close()
             self._on_change(False)

@@ -1,11 +1,12 @@
-"""A door that the servers of a model stand behind, one after the other, and no request is lost when they change.
+"""Holds a model's listening socket and hands it to the active server, so that releases switch without losing a
+connection.
 
-The door holds the listening socket and accepts nothing: whoever connects to its Unix socket, on a volume that they
-share, is handed it (SCM_RIGHTS, unix(7)). So the old server and the new one accept from one queue; a server that stops
-leaves what is queued to the other, and while none is there, clients wait instead of being refused. Which one may open
-is a word in the file `live`, the name of its container: written once, read by all, so there is never more than one.
+The holder accepts no connection itself: whoever connects to its Unix socket, on a shared volume, receives the listening
+socket (SCM_RIGHTS, unix(7)). The old and the new server thus accept from one queue; a server that stops leaves the
+queued connections to the other, and while there is none, clients wait instead of being refused. The file `live` holds
+the name of the container that may accept: written once, read by all, so that there is never more than one.
 
-No proxy: not a byte of a request passes through here.
+This is no proxy: not a byte of a request passes through it.
 """
 
 import socket
@@ -16,18 +17,18 @@ from typing import NamedTuple
 from toolchain.errors import DeviceError
 
 SOCKET, LIVE = "door.sock", "live"
-BACKLOG = 4096  # what waits while servers change; the kernel's net.core.somaxconn may be less
+BACKLOG = 4096  # connections that wait while servers change; the kernel's net.core.somaxconn may be lower
 
 
 class HandedSocket(NamedTuple):
-    """listening: the door's socket; link: ends when the door does, and then a new one must be asked for."""
+    """listening: the holder's socket; link: closes when the holder ends, and then a new socket must be requested."""
 
     listening: socket.socket
     link: socket.socket
 
 
 def run_socket_holder(folder: Path, host: str, port: int) -> None:
-    """Listen on host:port and hand the socket out, until SIGTERM. DeviceError: the address is taken."""
+    """Listen on host:port and hand the socket out until SIGTERM. DeviceError: the address is taken."""
     with socket.socket() as listening, socket.socket(socket.AF_UNIX) as asking:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -37,7 +38,7 @@ def run_socket_holder(folder: Path, host: str, port: int) -> None:
         listening.listen(BACKLOG)
         place = folder / SOCKET
         with suppress(FileNotFoundError):
-            place.unlink()  # of a door that was killed
+            place.unlink()  # left by a holder that was killed
         asking.bind(str(place))
         asking.listen()
         links: list[socket.socket] = []
@@ -59,14 +60,14 @@ def _is_connected(link: socket.socket) -> bool:
 
 
 def receive_socket(folder: Path, timeout_s: float = 5.0) -> HandedSocket:
-    """The door's socket; OSError while there is no door."""
+    """The holder's socket; OSError while there is no holder."""
     link = socket.socket(socket.AF_UNIX)
     try:
         link.settimeout(timeout_s)
         link.connect(str(folder / SOCKET))
         _, found, _, _ = socket.recv_fds(link, 1, 1)
         if not found:
-            raise ConnectionError("the door handed nothing out")
+            raise ConnectionError("the socket holder sent no socket")
         listening = socket.socket(fileno=found[0])
         listening.setblocking(False)
         link.setblocking(False)
@@ -77,7 +78,7 @@ def receive_socket(folder: Path, timeout_s: float = 5.0) -> HandedSocket:
 
 
 def active_container(folder: Path) -> str:
-    """The name of the container that may open; "" where none is named."""
+    """The name of the container that may accept; "": none."""
     try:
         return (folder / LIVE).read_text().strip()
     except (OSError, UnicodeDecodeError):

@@ -1,7 +1,8 @@
-"""Who may ask for what on which port. Decided from the head of a request, before its body is received.
+"""Who may request what on which port, decided from a request's head before its body is received.
 
-Health is open to all, on every port: an orchestrator's probe has neither token nor certificate. So are the files of the
-web page, to whoever has no token: a browser that asks for them has none yet, and they tell nothing of the model.
+Health is open to everyone on every port: an orchestrator's probe has neither a token nor a certificate. The files of
+the web page are open to clients without a token: a browser has none when it loads them, and they reveal nothing of the
+model.
 """
 
 from argparse import Namespace
@@ -27,7 +28,7 @@ PortRole = Literal["all", "main", "admin"]
 
 
 class AccessOptions(msgspec.Struct, frozen=True):
-    """admin_port: None: all on one port; 0: any free one, told in the log."""
+    """admin_port: None: everything on one port; 0: any free port, printed in the log."""
 
     tls: TlsFiles | None = None
     tokens: Path | None = None
@@ -36,17 +37,17 @@ class AccessOptions(msgspec.Struct, frozen=True):
 
 
 def access_from_flags(options: Namespace) -> AccessOptions:
-    """The command line's flags; UsageError for what does not go together."""
+    """From the command line's flags; UsageError for a contradiction."""
     port = options.admin_port
     check_port("--admin-port", port)
     if port and port == options.port:
-        raise UsageError(f"--admin-port {port}: --port is the same; choose another, or leave --admin-port away")
+        raise UsageError(f"--admin-port {port}: --port is the same; choose another, or leave out --admin-port")
     tokens = Path(options.token_file) if options.token_file else None
     return AccessOptions(_tls(options), tokens, options.admin_host, port)
 
 
 def check_port(flag: str, port: int | None) -> None:
-    """UsageError for what is no port; 0 is any free one, None is none."""
+    """UsageError unless it is a port; 0: any free one, None: none."""
     if port is not None and not 0 <= port <= 65535:
         raise UsageError(f"{flag} {port}: expected 0 to 65535")
 
@@ -61,7 +62,7 @@ def _tls(options: Namespace) -> TlsFiles | None:
 
 
 class Secrets:
-    """The files of `access`, read: UsageError. look() reads again what has changed."""
+    """The files that `access` names; poll() reads again what has changed. UsageError for a file that cannot be used."""
 
     def __init__(self, access: AccessOptions, log: Log) -> None:
         self.tls: Reloadable[ServingContext] | None = reloadable_context(access.tls, log) if access.tls else None
@@ -72,9 +73,9 @@ class Secrets:
         return self.tls is not None or self.tokens is not None
 
     def poll(self) -> None:
-        for one in (self.tls, self.tokens):
-            if one is not None:
-                one.poll()
+        for source in (self.tls, self.tokens):
+            if source is not None:
+                source.poll()
 
     def families(self) -> Iterator[Family]:
         if self.tls is not None:
@@ -84,7 +85,7 @@ class Secrets:
 
 
 class AccessRules:
-    """Of one port. is_page: whether the web page has a file there; elsewhere: the port that answers the rest."""
+    """Of one port. is_page: whether the web page has a file at a path; other_port: the port that answers the rest."""
 
     def __init__(self, secrets: Secrets, is_page: Callable[[str, Headers], bool], role: PortRole = "all") -> None:
         self._secrets, self._role, self._is_page = secrets, role, is_page
@@ -95,9 +96,9 @@ class AccessRules:
         return self._role != "all" or self._secrets.tokens is not None or self._secrets.requires_certificate
 
     def check(self, has_certificate: bool, method: bytes, target: bytes, headers: Headers) -> None:
-        """Refusal 401, 403 or 404. certified: the client has shown a certificate that an authority of ours signed."""
+        """HTTPError 401, 403 or 404. has_certificate: the client has presented a certificate of a known authority."""
         path = target.partition(b"?")[0].decode("latin-1")
-        # what is open takes no body: else whoever has no token could fill the memory that bodies may hold
+        # open endpoints take no body: else clients without a token could fill the memory reserved for bodies
         only_reads = method in (b"GET", b"HEAD") and not _has_body(headers)
         if not (only_reads and path in HEALTH):
             self._check_certificate(has_certificate)
@@ -107,7 +108,7 @@ class AccessRules:
 
     def _check_certificate(self, certified: bool) -> None:
         if self._secrets.requires_certificate and not certified:
-            raise HTTPError(403, "unauthorized", "a client certificate is needed here: curl --cert FILE --key FILE")
+            raise HTTPError(403, "unauthorized", "a client certificate is required: curl --cert FILE --key FILE")
 
     def _check_token(self, headers: Headers) -> None:
         tokens = self._secrets.tokens
@@ -115,19 +116,19 @@ class AccessRules:
             raise HTTPError(
                 401,
                 "unauthorized",
-                "a token is needed here: Authorization: Bearer TOKEN",
+                "a token is required: Authorization: Bearer TOKEN",
                 (("WWW-Authenticate", "Bearer"),),
             )
 
     def _check_port(self, path: str) -> None:
         if self._role == "all":
             return
-        path = unquote(path).rstrip("/")  # as endpoints.py looks for it
+        path = unquote(path).rstrip("/")  # as routes.py looks it up
         is_control = any(path == one or path.startswith(f"{one}/") for one in CONTROL)
         if self._role == "main" and is_control:
             raise HTTPError(404, "wrong_port", f"{path[:80]} is answered on the admin port, {self.other_port}")
         if self._role == "admin" and not is_control and path not in HEALTH:
-            words = f"only health, metrics and control are here; for the rest ask port {self.other_port}"
+            words = f"only health, metrics and control are served here; everything else is on port {self.other_port}"
             raise HTTPError(404, "wrong_port", words)
 
 

@@ -1,4 +1,4 @@
-"""What a connection asks of the server behind it. Knows no sockets."""
+"""What a connection needs from the server behind it. Knows no sockets."""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -10,8 +10,8 @@ HeadCheck = Callable[[bool, bytes, bytes, dict[bytes, bytes]], None]
 
 
 class App(Protocol):
-    """What answers. `answer` calls `send` once, on the loop's thread, now or later. `check` is asked once a head is
-    here, before its body is: has the client shown a certificate, method, target, headers; it raises a Refusal."""
+    """answer() calls `send` once, on the event loop's thread, now or later. check() is called with a request's head,
+    before its body: whether the client has a certificate, method, target, headers; it raises HTTPError."""
 
     connections: set[Peer]
 

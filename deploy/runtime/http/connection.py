@@ -1,9 +1,8 @@
-"""One HTTP/1.1 connection: bytes -> Request, Reply -> bytes. Knows nothing of models.
+"""One HTTP/1.1 connection: bytes -> HttpRequest, HttpReply -> bytes. Knows nothing of models.
 
-`httptools` (llhttp) parses the head of each request; the body of one with a Content-Length is then received straight
-into the aligned buffer that the tensor will be read from (worth seven points of throughput in our measurements). A
-parser is made anew for each request, so that bytes of the next (pipelining) never reach it. One request of a
-connection is answered at a time, in order.
+`httptools` (llhttp) parses the head of each request; a body with a Content-Length is then received straight into the
+aligned buffer that the tensor is read from (measured: seven points of throughput). Each request gets a new parser, so
+that bytes of the next one (pipelining) never reach it. A connection's requests are answered one at a time, in order.
 """
 
 import asyncio
@@ -33,13 +32,13 @@ from deploy.runtime.protocol.tensors import aligned_buffer
 
 BUFFER_BYTES = 32 << 10
 NO_HEAD, NO_BODY = RequestHead(), memoryview(b"")
-LINGER_S = 1.0  # after a refusal: time for the client to stop sending and read why
+LINGER_S = 1.0  # after an error: time for the client to stop sending and read it
 SLOWEST_BYTES_PER_S = 64 << 10
-MAX_STEPS = 8  # heads and runs of chunks of one connection before others have theirs: hundreds fit into a buffer
+MAX_STEPS = 8  # heads and runs of chunks handled before other connections get their turn: hundreds fit into a buffer
 
 
 class Connection(asyncio.BufferedProtocol):
-    """States: head (reading a head, or idle), body, chunks, busy (the app works), closing (a refusal was sent)."""
+    """States: head (reading a head, or idle), body, chunks, busy (the app works), closing (an error was sent)."""
 
     def __init__(self, app: App, limits: Limits, clock: Callable[[], float]) -> None:
         self._app, self._limits, self._clock = app, limits, clock
@@ -90,7 +89,7 @@ class Connection(asyncio.BufferedProtocol):
             self._advance()
 
     def eof_received(self) -> bool:
-        """A client may close its half and still read what it asked for; but not under TLS, where asyncio closes."""
+        """A client may close its half and still read the reply; not under TLS, where asyncio closes the connection."""
         self._is_half_closed = True
         has_work = self.state == "busy" or self._is_write_paused or self._is_rescheduled
         return self._transport.can_write_eof() and has_work
@@ -112,7 +111,7 @@ class Connection(asyncio.BufferedProtocol):
 
     @property
     def is_idle(self) -> bool:
-        """Nothing of a request is here, and nothing of an answer is left to send."""
+        """No part of a request has arrived, and no part of a reply is left to send."""
         return self.state == "head" and self._start == self._end and not self._is_write_paused
 
     @property
@@ -120,7 +119,7 @@ class Connection(asyncio.BufferedProtocol):
         return len(self._body) + len(self._head.chunks)
 
     def is_gone(self) -> bool:
-        """It sends no more: either it has left, or it waits for the answer with its half closed."""
+        """The client sends no more: it has disconnected, or waits for the reply with its half closed."""
         return self._is_half_closed or self._transport.is_closing()
 
     @cached_property
@@ -129,7 +128,7 @@ class Connection(asyncio.BufferedProtocol):
         return not isinstance(peer, tuple) or is_loopback(peer[0])
 
     def sweep(self, now: float) -> None:
-        """End what has taken too long; called about once a second."""
+        """Close the connection if it has taken too long; called about once a second."""
         if now < self.deadline:
             return
         if self._is_write_paused or self._transport.is_closing():
@@ -144,8 +143,8 @@ class Connection(asyncio.BufferedProtocol):
             self._close()
 
     def _close(self) -> None:
-        """When all is sent, and not only when a client of TLS has confirmed it (RFC 8446, 6.1): it may never."""
-        if self._transport.is_closing():  # a second close() would hide a connection of TLS from abort()
+        """Close once everything is sent, without waiting for a TLS client to confirm (RFC 8446, 6.1): it may never."""
+        if self._transport.is_closing():  # a second close() would hide a TLS connection from abort()
             return
         self._transport.close()
         if self._socket is not None:
@@ -154,7 +153,7 @@ class Connection(asyncio.BufferedProtocol):
     # from bytes to requests
 
     def _advance(self) -> None:
-        """Handle every whole request in the buffer, a few at a time, then make room for more."""
+        """Handle the complete requests in the buffer, a few at a time, then make room for more."""
         self._is_rescheduled = False
         if self._is_advancing or self._transport.is_closing():
             return
@@ -175,7 +174,7 @@ class Connection(asyncio.BufferedProtocol):
             self._close()
 
     def _parse_next(self) -> bool:
-        """Whether there may be more to do without new bytes."""
+        """Whether more may be done without new bytes."""
         if self.state == "head":
             return self._read_head()
         return self.state == "chunks" and self._read_chunks()
@@ -211,7 +210,7 @@ class Connection(asyncio.BufferedProtocol):
     def _begin_body(self, headers: dict[bytes, bytes]) -> None:
         coding, size = headers.get(b"transfer-encoding"), int(headers.get(b"content-length", b"0"))
         if coding is not None and (coding.lower() != b"chunked" or b"upgrade" in headers):
-            raise HTTPError(400, "malformed", "the only Transfer-Encoding spoken here is chunked")
+            raise HTTPError(400, "malformed", "the only supported Transfer-Encoding is chunked")
         check_body(size, self._limits)
         check_held(self._app.connections, self, size, self._limits)
         self.deadline = self._clock() + self._limits.sender_s + size / SLOWEST_BYTES_PER_S
@@ -231,14 +230,14 @@ class Connection(asyncio.BufferedProtocol):
         self._start += self._received
         self.state = "body"
         if self._received < size and self._descriptor >= 0:
-            # the rest is mostly here already: to be told so takes longer than to read it
+            # the rest has mostly arrived: reading it now is faster than waiting for the event loop
             with suppress(OSError):
                 self._received += os.readv(self._descriptor, [self._body[self._received :]])
         if self._received == size:
             self._dispatch(self._body)
 
     def _read_chunks(self) -> bool:
-        """Feed line by line: a body's end is the end of a line, so that what follows never reaches this parser."""
+        """Feed line by line: a body ends with a line, so that what follows never reaches this parser."""
         while self._start < self._end and not self._head.message_done:
             at = self._buffer.find(b"\n", self._start, self._end)
             stop = self._end if at < 0 else at + 1
@@ -254,11 +253,11 @@ class Connection(asyncio.BufferedProtocol):
         return self._head.message_done
 
     def _check_chunk(self, sent: int, body: int) -> None:
-        """Of a chunked body: `sent` bytes brought `body` of its own. Chunk extensions and trailers bring none."""
+        """Limit a chunked body: `sent` bytes held `body` bytes of it. Chunk extensions and trailers hold none."""
         self._overhead = 0 if body else self._overhead + sent
         self.deadline += body / SLOWEST_BYTES_PER_S
         if self._overhead > self._limits.head_bytes:
-            raise HTTPError(431, "head_too_large", f"more than {self._limits.head_bytes} bytes round the chunks")
+            raise HTTPError(431, "head_too_large", f"more than {self._limits.head_bytes} bytes around the chunks")
         check_body(len(self._head.chunks), self._limits)
         if body:
             check_held(self._app.connections, self, 0, self._limits)
@@ -290,7 +289,7 @@ class Connection(asyncio.BufferedProtocol):
         self.state, self.deadline = "head", self._clock() + patience_s
 
     def _send_error(self, refusal: HTTPError) -> None:
-        """Say why, stop sending, and swallow what the client still sends, so that it gets to read the answer."""
+        """Send the error, stop sending, and discard what the client still sends, so that it gets to read the error."""
         self._app.count_refusal(refusal.status, refusal.reason)
         self._transport.write(reply_bytes(error_reply(refusal.status, str(refusal), refusal.headers), close=True))
         self.state, self.deadline = "closing", self._clock() + LINGER_S

@@ -1,4 +1,4 @@
-"""An inference request as HTTP has it: body and headers -> Call, Answer -> Reply, errors -> statuses. No sockets."""
+"""Inference over HTTP: body and headers -> InferenceRequest, InferenceResult -> HttpReply, errors -> statuses."""
 
 from collections.abc import Hashable, Mapping
 
@@ -15,7 +15,7 @@ HEADER_LENGTH = b"inference-header-content-length"
 
 
 class HttpAdapter:
-    """See exchange.Talk. shared: who may use shared memory."""
+    """See RequestAdapter. shared: who may use shared memory."""
 
     def __init__(
         self, handler: InferenceHandler, request: HttpRequest, send: SendReply, shared: SharedMemoryPolicy
@@ -81,7 +81,7 @@ def reply_for(error: ToolchainError) -> HttpReply:
             return error_reply(400, str(error))
         case Unavailable():
             return error_reply(503, str(error), (("Retry-After", str(error.retry_after_s)),))
-        case ClientDisconnected():  # no fault of ours; one that has only closed its half still reads it
+        case ClientDisconnected():  # a client that has only closed its half still reads it
             return error_reply(503, f"{error}: keep your half of the connection open", (("Retry-After", "1"),))
         case DeadlineExceeded():
             return error_reply(504, str(error))
@@ -95,5 +95,5 @@ def _json_bytes(request: HttpRequest) -> int:
 
 
 def _is_size(text: bytes) -> bool:
-    """Python refuses to read a number of thousands of digits; no size here has more than eleven."""
+    """Python refuses to parse a number of thousands of digits; no size here has more than eleven."""
     return text.isdigit() and len(text) < 12

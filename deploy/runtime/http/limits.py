@@ -1,4 +1,4 @@
-"""What clients may cost this server, all of them together: connections and memory. Knows no bytes and no sockets."""
+"""Limits on the connections and the memory of all clients together. Knows no bytes and no sockets."""
 
 from typing import Protocol, TypeVar
 
@@ -10,8 +10,8 @@ SMALL_BYTES = 256 << 10  # such bodies always pass: the limit on connections bou
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """sender_s: to send a head, and a body on top of its size at 64 kB/s. held_bytes: the bodies of all connections,
-    from their first byte to the answer."""
+    """sender_s: time to send a head, and a body in addition to its size at 64 kB/s. held_bytes: the bodies of all
+    connections, from their first byte to the reply."""
 
     body_bytes: int = 64 << 20
     held_bytes: int = 512 << 20
@@ -22,7 +22,7 @@ class Limits(msgspec.Struct, frozen=True):
 
 
 class Peer(Protocol):
-    """A connection, as far as its neighbours are concerned."""
+    """A connection, as other connections see it."""
 
     deadline: float
 
@@ -38,10 +38,8 @@ PeerT = TypeVar("PeerT", bound=Peer)
 
 
 def make_room(peers: set[PeerT], newcomer: PeerT, limits: Limits) -> None:
-    """Close an idle connection where there are too many: whoever holds them for nothing cannot shut others out.
-
-    Refusal 503 when every one of them is in use.
-    """
+    """Close an idle connection where there are too many, so that idle clients cannot shut others out; HTTPError 503
+    when every connection is in use."""
     if len(peers) <= limits.connections:
         return
     idle = [peer for peer in peers if peer.is_idle and peer is not newcomer]
@@ -54,11 +52,13 @@ def make_room(peers: set[PeerT], newcomer: PeerT, limits: Limits) -> None:
 
 def check_body(size: int, limits: Limits) -> None:
     if size > limits.body_bytes:
-        raise HTTPError(413, "body_too_large", f"a body of at most {limits.body_bytes} bytes, got {size} bytes")
+        raise HTTPError(
+            413, "body_too_large", f"expected a body of at most {limits.body_bytes} bytes, got {size} bytes"
+        )
 
 
 def check_held(peers: set[PeerT], newcomer: PeerT, more: int, limits: Limits) -> None:
-    """Refusal 503 when `more` bytes for `newcomer` would bring all bodies over the limit."""
+    """HTTPError 503 when `more` bytes for `newcomer` would exceed the limit on all bodies."""
     if more + newcomer.held_bytes <= SMALL_BYTES:
         return
     held = more + sum(peer.held_bytes for peer in peers)

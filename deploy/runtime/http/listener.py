@@ -1,7 +1,7 @@
-"""One port: its connections, with TLS or without, and what must hold of a request before the endpoints see it.
+"""One port: its connections, with or without TLS, and the checks that a request must pass before the router sees it.
 
-A server has one, or two: with an admin port, metrics and control are only there, and inference only on the other. They
-share the endpoints and what is counted, but not the places for connections: a crowd shuts no operator out.
+A server has one port, or two: with an admin port, metrics and control are only there, and inference only on the other.
+They share the router and its counters, but not the limit on connections: many clients cannot shut an operator out.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ def admin_limits(limits: Limits) -> Limits:
 
 
 class Listener:
-    """The App of its connections (http.py); `protocol` makes one for asyncio."""
+    """The App of its connections; protocol() makes a connection for asyncio."""
 
     def __init__(
         self,

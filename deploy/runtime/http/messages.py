@@ -14,7 +14,7 @@ VERSIONS = ("1.0", "1.1")
 
 
 class Caller(Protocol):
-    """Who asks. gone(): whether it has closed its side; is_local: on this host (loopback, or a Unix socket)."""
+    """The client. is_gone(): whether it has closed its side; is_local: on this host (loopback, or a Unix socket)."""
 
     def __hash__(self) -> int: ...
     def is_gone(self) -> bool: ...
@@ -43,7 +43,7 @@ SendReply = Callable[[HttpReply], None]
 
 
 class HTTPError(Exception):
-    """A request that ends its connection: HTTP status, a word for counting, a sentence for the client, more headers."""
+    """An error that ends its connection: HTTP status, metrics label, a sentence for the client, further headers."""
 
     def __init__(self, status: int, reason: str, message: str, headers: tuple[tuple[str, str], ...] = ()) -> None:
         super().__init__(message)
@@ -67,7 +67,7 @@ def _status_line(status: int) -> str:
 
 
 def reply_bytes(reply: HttpReply, close: bool, body: bool = True) -> bytes:
-    """A reply on the wire; `body` is False for HEAD, whose length is told all the same, as that of a 304 is."""
+    """A reply on the wire; body: False for HEAD, whose Content-Length is sent all the same, as for a 304."""
     lines = [_status_line(reply.status), f"Content-Type: {reply.content_type}\r\nContent-Length: {len(reply.body)}\r\n"]
     lines += [f"{name}: {value}\r\n" for name, value in reply.headers]
     lines.append("Connection: close\r\n\r\n" if close else "Connection: keep-alive\r\n\r\n")
@@ -77,7 +77,7 @@ def reply_bytes(reply: HttpReply, close: bool, body: bool = True) -> bytes:
 
 @dataclass(slots=True)
 class RequestHead:
-    """What httptools calls back for one request, and the chunks of its body when it comes in chunks."""
+    """httptools' callbacks for one request, and the chunks of a chunked body."""
 
     url: bytes = b""
     headers: dict[bytes, bytes] = field(default_factory=dict)
@@ -90,8 +90,8 @@ class RequestHead:
         self.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A name that comes twice is one list (RFC 9110, 5.3), never its last part alone: a proxy before us may have
-        gone by the first. Trailers are dropped: what a request means is settled before its body."""
+        """A repeated name becomes one list (RFC 9110, 5.3), never its last value alone: a proxy in front may have used
+        the first. Trailers are dropped: a request's meaning is settled before its body."""
         if not self.headers_done:
             name = name.lower()
             self.headers[name] = b", ".join((self.headers[name], value)) if name in self.headers else value
@@ -107,19 +107,19 @@ class RequestHead:
 
 
 def parse_head(block: memoryview) -> tuple[RequestHead, httptools.HttpRequestParser]:
-    """The head in `block`, which ends with an empty line; Refusal 400."""
+    """The head in `block`, which ends with an empty line; HTTPError 400."""
     head = RequestHead()
     parser = httptools.HttpRequestParser(head)
     try:
         parser.feed_data(block)
     except httptools.HttpParserUpgrade:
-        pass  # an offer that a server may ignore (curl --http2): the body, if any, is read by its length
+        pass  # a server may ignore the offer (curl --http2); a body is read by its length
     except httptools.HttpParserError as error:
         raise HTTPError(400, "malformed", f"not an HTTP/1.1 request: {error}") from error
     if not head.headers_done:
-        raise HTTPError(400, "malformed", "not an HTTP/1.1 request: the head has no end")
+        raise HTTPError(400, "malformed", "not an HTTP/1.1 request: the head does not end")
     if parser.get_http_version() not in VERSIONS:
-        raise HTTPError(400, "malformed", f"HTTP/{parser.get_http_version()} is not spoken here; expected HTTP/1.1")
+        raise HTTPError(400, "malformed", f"HTTP/{parser.get_http_version()} is not supported; expected HTTP/1.1")
     head.is_keep_alive = is_keep_alive(parser.get_http_version(), head.headers.get(b"connection", b""))
     return head, parser
 
@@ -130,14 +130,16 @@ def _parse_once(block: bytes) -> tuple[RequestHead, httptools.HttpRequestParser]
 
 
 def parse_head_cached(block: memoryview) -> tuple[RequestHead, httptools.HttpRequestParser]:
-    """The same; a client's heads are mostly all alike. Not for those that may hold a secret."""
+    """parse_head(), cached: most heads of a client are identical. Not for heads that may hold a secret."""
     found = _parse_once(bytes(block))
-    return parse_head(block) if b"transfer-encoding" in found[0].headers else found  # chunks need their own
+    return (
+        parse_head(block) if b"transfer-encoding" in found[0].headers else found
+    )  # a chunked body needs its own parser
 
 
 def is_keep_alive(version: str, connection: bytes) -> bool:
-    """RFC 9112, 9.3, of the Connection header. The parser knows it too, but forgets it with the end of a message, which
-    is the end of the head where there is no body."""
+    """The Connection header by RFC 9112, 9.3. The parser knows it too, but forgets it at the end of a message, which is
+    the end of the head where there is no body."""
     if not connection:
         return version == "1.1"
     options = {option.strip() for option in connection.lower().split(b",")}

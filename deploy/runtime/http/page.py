@@ -1,6 +1,6 @@
-"""The page at `/` for people with a browser: files of page/ with headers that let them load nothing from elsewhere.
+"""The web page at `/`: the files of page/, with headers that forbid loading anything from elsewhere.
 
-Knows nothing of models: the page asks the endpoints that everybody asks.
+Knows nothing of models: the page uses the public endpoints.
 """
 
 from collections.abc import Mapping
@@ -36,16 +36,16 @@ HEADERS = (
 
 
 def is_page(path: str, headers: Mapping[bytes, bytes]) -> bool:
-    """Whether a file of the page is asked for: at `/` only by whoever wants HTML."""
+    """Whether a file of the page is requested; at `/` only by clients that accept HTML."""
     return path in FILES and (path != "/" or b"text/html" in headers.get(b"accept", b""))
 
 
 def page_reply(path: str, headers: Mapping[bytes, bytes]) -> HttpReply | None:
-    """A file of the page; None where something else is asked for."""
+    """A file of the page; None where something else is requested."""
     if not is_page(path, headers):
         return None
     content, tag = _file(path)
-    # no-cache: kept, but asked for again each time, so that page and server are of one release
+    # no-cache: revalidated each time, so that page and server are of one release
     kept = (("ETag", tag), ("Cache-Control", "no-cache"), *((("Vary", "Accept"),) if path == "/" else ()))
     status = 304 if tag.encode() in headers.get(b"if-none-match", b"") else 200
     return HttpReply(status, content, FILES[path][1], (*kept, *HEADERS))
@@ -53,6 +53,6 @@ def page_reply(path: str, headers: Mapping[bytes, bytes]) -> HttpReply | None:
 
 @cache
 def _file(path: str) -> tuple[bytes, str]:
-    """Content and entity tag; read when the first person asks."""
+    """Content and entity tag; read at the first request."""
     content = (FOLDER / FILES[path][0]).read_bytes()
     return content, f'"{sha256(content).hexdigest()[:24]}"'

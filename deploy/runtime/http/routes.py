@@ -1,4 +1,4 @@
-"""Which URL is answered by what: the Open Inference Protocol v2, health, metrics. Knows no sockets."""
+"""URL -> handler: the Open Inference Protocol v2, health, certificate, metrics. Knows no sockets."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from urllib.parse import unquote
@@ -29,14 +29,14 @@ def json_reply(value: object, status: int = 200) -> HttpReply:
 
 
 class Router:
-    """The App of every connection: a table of paths, and the desk for inference."""
+    """The App of every connection: a table of paths, and the InferenceHandler."""
 
     def __init__(self, handler: InferenceHandler, options: SchedulingOptions, shared: SharedMemoryPolicy) -> None:
         self._handler, self._options, self._shared = handler, options, shared
         self._health = handler.health
         self.connections: set[Peer] = set()
         self.metric_sources: list[Callable[[], Iterable[Family]]] = []  # beyond this file's own
-        self.is_leaving = False  # another server has the door: who is connected is to come back to that one
+        self.is_leaving = False  # another server accepts now: clients should reconnect, to that one
         name, release = self._bundle.manifest.name, self._bundle.manifest.release
         self._model = f"/v2/models/{name}"
         bases = (self._model, f"{self._model}/versions/{release}")
@@ -71,24 +71,24 @@ class Router:
 
     @property
     def _bundle(self) -> Bundle:
-        """As this device serves it, once that is known."""
+        """As this device serves it, once the engine is loaded."""
         return self._handler.bundle
 
     @property
     def paths(self) -> set[str]:
-        """What is answered, but for the page's files and the calls of shared memory."""
+        """The paths that are answered, except for the page's files and shared memory."""
         return self._infer | set(self._gets)
 
-    def set_accepting(self, in_door: bool) -> None:
-        """Whether new connections come to this server."""
-        self.is_leaving = not in_door
+    def set_accepting(self, accepts: bool) -> None:
+        """Whether this server accepts from the shared socket."""
+        self.is_leaving = not accepts
 
     @property
     def draining(self) -> bool:
         return self._health.draining or self.is_leaving
 
     def answer(self, request: HttpRequest, send: SendReply) -> None:
-        """Route a request; a path that is not known gets one more look with its percent signs undone."""
+        """Route a request; an unknown path is looked up once more with its percent escapes decoded."""
         path = request.path
         if path not in self._infer:  # most are
             path = path if len(path) == 1 else path.rstrip("/")
@@ -111,13 +111,13 @@ class Router:
         return self._gets.get(path) if page is None else ("page", lambda: page)
 
     def count_refusal(self, status: int, reason: str) -> None:
-        """A connection's request was refused before it had a path."""
+        """Count a request that a connection refused before it was routed."""
         self._handler.metrics.rejections[reason] += 1
         self._handler.metrics.requests["http", "refused", str(status)] += 1
 
     def count_failed_handshake(self, why: str) -> None:
         self._handler.metrics.rejections["handshake"] += 1
-        if self._handler.log.wants("debug"):
+        if self._handler.log.is_enabled("debug"):
             self._handler.log.write("debug", "no handshake", reason=why)
 
     def _post(self, request: HttpRequest, send: SendReply) -> None:
@@ -132,12 +132,12 @@ class Router:
         return error_reply(403, refusal_text(self._shared))
 
     def _not_allowed(self, request: HttpRequest, allowed: str) -> HttpReply:
-        return error_reply(405, f"{request.method} is not answered here; expected {allowed}", (("Allow", allowed),))
+        return error_reply(405, f"{request.method} is not allowed here; expected {allowed}", (("Allow", allowed),))
 
     def _count_reply(self, endpoint: str, request: HttpRequest, send: SendReply) -> SendReply:
         def count_and_send(reply: HttpReply) -> None:
             self._handler.metrics.requests["http", endpoint, str(reply.status)] += 1
-            if self._handler.log.wants("debug"):
+            if self._handler.log.is_enabled("debug"):
                 self._handler.log.write(
                     "debug", "request", method=request.method, path=request.path, status=reply.status
                 )
@@ -151,7 +151,7 @@ class Router:
             name, _, rest = path.removeprefix("/v2/models/").partition("/")
             version = rest.removeprefix("versions/").partition("/")[0] if rest.startswith("versions/") else ""
             words = metadata.unknown_model_text(self._bundle.manifest, name, version)
-        return words or f"nothing at {path[:80]}; GET / tells what is here"
+        return words or f"nothing at {path[:80]}; GET / lists the endpoints"
 
     def _stats(self) -> HttpReply:
         return json_reply(statistics(self._bundle.manifest, self._handler.metrics))

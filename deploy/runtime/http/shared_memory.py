@@ -1,8 +1,7 @@
-"""Shared memory regions over REST, as Triton words it: /v2/systemsharedmemory[/region/NAME]/status|register|unregister.
+"""Shared memory regions over HTTP, as in Triton: /v2/systemsharedmemory[/region/NAME]/status|register|unregister.
 
-Clients unregister all regions of both kinds when they end: of CUDA's, which are not offered, there are none.
-
-Pure: a request and the regions in, a reply out. Knows no sockets, nor who may ask.
+Clients unregister all regions of both kinds when they end; there are none of CUDA's, which are not supported. Pure: a
+request and the regions in, a reply out. Knows no sockets, nor who may use regions.
 """
 
 from urllib.parse import unquote
@@ -27,7 +26,7 @@ class Registration(msgspec.Struct):
 
 
 def reply_to(regions: SharedRegions, request: HttpRequest, path: str) -> HttpReply:
-    """`path` begins with PREFIX or CUDA."""
+    """The reply; `path` begins with PREFIX or CUDA."""
     if path.startswith(CUDA):
         return _reply_to_cuda(path.removeprefix(f"{CUDA}/"))
     parts = path.removeprefix(PREFIX).strip("/").split("/")
@@ -36,7 +35,7 @@ def reply_to(regions: SharedRegions, request: HttpRequest, path: str) -> HttpRep
     if (name is None and (len(parts) != 1 or verb == "register")) or verb not in METHODS:
         return error_reply(404, f"nothing at {printable(path)}; expected {PREFIX}[/region/NAME]/{'|'.join(METHODS)}")
     if request.method not in (METHODS[verb], "HEAD" if METHODS[verb] == "GET" else ""):
-        words_ = f"{printable(request.method)} is not answered here; expected {METHODS[verb]}"
+        words_ = f"{printable(request.method)} is not allowed here; expected {METHODS[verb]}"
         return error_reply(405, words_, (("Allow", METHODS[verb]),))
     try:
         if verb == "status":
@@ -54,7 +53,7 @@ def reply_to(regions: SharedRegions, request: HttpRequest, path: str) -> HttpRep
 def _reply_to_cuda(verb: str) -> HttpReply:
     if verb in ("unregister", "status"):
         return HttpReply(200, b"" if verb == "unregister" else b"[]")
-    return error_reply(400, "CUDA shared memory is not offered here; use system shared memory, or send the bytes")
+    return error_reply(400, "CUDA shared memory is not supported; use system shared memory, or send the bytes")
 
 
 def _parse_registration(body: memoryview) -> Registration:

@@ -1,8 +1,8 @@
-"""A TLS handshake, and then the connection: asyncio's own TLS, with the care that strangers call for.
+"""A TLS handshake before an HTTP connection: asyncio's own TLS, protected against clients that never finish it.
 
-asyncio tells a protocol of a client only once its handshake is done; until then nobody would count it, and thousands
-that never finish would hold memory. Here a client counts as a connection from its first moment, as one that is idle, so
-that it is the first to go where there are too many. And each gets the newest certificate.
+asyncio reports a client only once its handshake is done; until then nobody would count it, and thousands that never
+finish would hold memory. Here a client counts as a connection from the start, as an idle one, so that it is the first
+to be closed where there are too many. Each client gets the newest certificate.
 """
 
 import asyncio
@@ -21,13 +21,13 @@ BUFFER_BYTES = 64 << 10  # of what is read and decrypted at once, and of what wa
 
 
 class SmallBufferProtocol(SSLProtocol):
-    """With buffers that 512 connections may have on a small device."""
+    """With buffers small enough for 512 connections on a small device."""
 
     max_size = BUFFER_BYTES
 
 
 class TlsHandshake(asyncio.Protocol):
-    """Of one `connection`; `failed` is told when it comes to nothing."""
+    """The handshake of one connection; on_failure is called with the reason when it fails."""
 
     def __init__(
         self, connection: Connection, context: SSLContext, limits: Limits, on_failure: Callable[[str], None]
@@ -59,7 +59,7 @@ class TlsHandshake(asyncio.Protocol):
         records.connection_made(self._transport)
 
     def _on_done(self, done: "asyncio.Future[None]") -> None:
-        """asyncio forgets to tell a connection that was never made that it is lost."""
+        """asyncio does not call connection_lost() of a connection that was never made."""
         error = done.exception()
         if error is not None or self._transport.is_closing():
             self._connection.unregister()

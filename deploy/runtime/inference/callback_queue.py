@@ -1,7 +1,7 @@
-"""Work from other threads, done on the event loop's: what call_soon_threadsafe does, for a third of its price.
+"""A thread-safe callback queue: call_soon_threadsafe at a third of its cost.
 
-asyncio is woken by a byte through a pair of sockets, which it reads until there is none, and makes an object and a
-context for each call. Here a counter of the kernel's is raised (eventfd(2)), and all that waits is done at once.
+asyncio wakes its loop by a byte through a pair of sockets and creates an object and a context for each call. Here a
+kernel counter is raised (eventfd(2)), and everything that waits is run in one go.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from deploy.runtime.inference.event_loop import DeferredPollingLoop
 
 
 class CallbackQueue:
-    """`soon` may be called on any thread; the work is done in its order."""
+    """call_soon() may be called on any thread; callbacks run in its order, on the event loop's thread."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._waiting: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
@@ -41,5 +41,5 @@ class CallbackQueue:
                 work, given = self._waiting.popleft()
                 work(*given)
         finally:
-            if self._waiting:  # one has raised: the others' turn comes all the same
+            if self._waiting:  # a callback raised: run the others in the next iteration
                 os.eventfd_write(self._eventfd, 1)

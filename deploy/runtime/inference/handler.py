@@ -1,7 +1,7 @@
-"""One inference, whatever protocol asked for it: parse, decode, queue, infer, encode, each of them timed.
+"""One inference, whatever its protocol: parse, decode, queue, infer, encode, each of them timed.
 
-What costs more than some hundred microseconds (pictures, long JSON) is done on a pool's thread, never on the event
-loop's. Knows nothing of HTTP, gRPC or sockets: a Talk does.
+Work that takes more than a few hundred microseconds (images, long JSON) runs on a thread pool, never on the event
+loop's thread. Knows nothing of HTTP, gRPC or sockets: a RequestAdapter does.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ TRACE_HEADERS = ("traceparent", "tracestate")  # headers (w3.org/TR/trace-contex
 
 
 class SpanAttributes(NamedTuple):
-    """A request as traces name it (OpenTelemetry's semantic conventions); headers: those of TRACE."""
+    """A request as traces name it (OpenTelemetry's semantic conventions); headers: those in TRACE_HEADERS."""
 
     name: str
     attributes: dict[str, str | int]
@@ -43,9 +43,9 @@ class SpanAttributes(NamedTuple):
 
 
 class RequestAdapter(Protocol[ReplyT]):
-    """A request as its protocol has it. heavy: parsing it may take a while; client: for fairness; gone(): whether the
-    client has left; times: seconds by stage; parsed() and told() run on any thread, sent() and asked() on the loop's;
-    asked(): only for those who trace."""
+    """A request in its protocol's form. is_heavy: parsing may take a while; client: for fairness; is_gone(): whether
+    the client has disconnected; times: seconds by stage. parse() and encode() run on any thread, send() and
+    span_attributes() on the event loop's; span_attributes() is called only when tracing."""
 
     is_heavy: bool
     client: Hashable
@@ -63,8 +63,8 @@ OnTraced = Callable[
 
 
 class InferenceHandler:
-    """What all requests share. timeout_s: how long one may wait in the queue, if it does not ask for less. traced: told
-    of every request that was answered or refused here."""
+    """What all requests share. timeout_s: how long a request may wait in the queue, unless it names a shorter time.
+    on_traced: called for every request that was answered or refused here."""
 
     def __init__(
         self, bundle: Bundle, health: Health, metrics: Metrics, log: Log, timeout_s: float, regions: SharedRegions
@@ -80,7 +80,7 @@ class InferenceHandler:
         self.on_traced: OnTraced | None = None
 
     def handle(self, adapter: RequestAdapter[ReplyT]) -> None:
-        """Answer by `talk.sent`, now or later."""
+        """Answer through `adapter.send`, now or later."""
         try:
             service = self.health.require_service()
             service.admit()
@@ -97,7 +97,8 @@ class InferenceHandler:
             exchange.begin()
 
     def refuse(self, error: ToolchainError, adapter: RequestAdapter[ReplyT], seconds: float = 0.0) -> None:
-        """Counted by its reason, told to the client, and logged where it is our fault. seconds: spent all the same."""
+        """Count the error by its reason, send it, and log it where it is the server's fault. seconds: spent on the
+        request."""
         reason = rejection_reason(error)
         self.metrics.rejections[reason] += 1
         self.metrics.failures += 1
@@ -108,7 +109,7 @@ class InferenceHandler:
 
 
 def rejection_reason(error: ToolchainError) -> str:
-    """A word for counting requests that got no inference."""
+    """The metrics label of a request that got no inference."""
     match error:
         case RequestError():
             return "bad_request"
@@ -123,7 +124,7 @@ def rejection_reason(error: ToolchainError) -> str:
 
 
 class RequestPipeline(Generic[ReplyT]):
-    """An admitted request; `begin` may run on any thread, `_finish` runs on the loop's."""
+    """An admitted request. `begin` may run on any thread, `_finish` runs on the event loop's."""
 
     def __init__(self, handler: InferenceHandler, service: Service, adapter: RequestAdapter[ReplyT]) -> None:
         self._handler, self._service, self._adapter = handler, service, adapter
@@ -132,14 +133,16 @@ class RequestPipeline(Generic[ReplyT]):
         self._times: dict[str, float] = {}
 
     def begin(self) -> None:
-        """Parse, decode, submit."""
+        """Parse, decode if needed, submit."""
         try:
-            if self._adapter.is_heavy:  # it has waited for a thread
+            if self._adapter.is_heavy:  # it has waited for a pool thread
                 self._check_deadline()
             self._request = self._timed("parse", self._adapter.parse)
             if self._request.timeout_us is not None:
                 self._deadline = min(self._deadline, self._started + self._request.timeout_us / 1e6)
-            if self._request.images and not self._adapter.is_heavy:  # parsed on the loop's thread, decoded elsewhere
+            if (
+                self._request.images and not self._adapter.is_heavy
+            ):  # parsed on the event loop's thread, decoded elsewhere
                 self._handler.pool.submit(self._submit)
             else:
                 self._submit()
@@ -155,21 +158,22 @@ class RequestPipeline(Generic[ReplyT]):
             self._fail(error)
 
     def _fail(self, error: Exception) -> None:
-        """Also by a bug of ours: the client must hear of it, its place must be given back."""
+        """Even after a bug: the client must get a reply, and the place in the queue must be given back."""
         self._service.release()
         known = error if isinstance(error, ToolchainError) else EngineFault(f"unexpected: {error!r:.300}")
         self._handler.call_soon(self._finish, known, None)
 
     def _check_deadline(self) -> None:
-        """Waiting for a thread that decodes counts like waiting for the engine; who has left is not decoded for."""
+        """Waiting for a decoding thread counts like waiting for the engine; nothing is decoded for a client that has
+        gone."""
         now = time.perf_counter()
         if now > self._deadline:
             waited_ms = (now - self._started) * 1e3
             raise DeadlineExceeded(
-                f"waited {waited_ms:.0f} ms to be decoded, past its time; send less, or try again later"
+                f"waited {waited_ms:.0f} ms to be decoded, past its deadline; send less, or try again later"
             )
         if self._adapter.is_gone() and self._service.depth > 1:
-            raise ClientDisconnected("the client left")
+            raise ClientDisconnected("the client disconnected")
 
     def _timed(self, stage: str, work: Callable[[], ResultT]) -> ResultT:
         began = time.perf_counter()
@@ -178,23 +182,23 @@ class RequestPipeline(Generic[ReplyT]):
         return result
 
     def _decode_images(self) -> dict[str, Array]:
-        from deploy.runtime.preprocessing import decode_and_fit  # Pillow is loaded by the first picture
+        from deploy.runtime.preprocessing import decode_and_fit  # loads Pillow, at the first image
 
-        manifest, pictures = self._handler.bundle.manifest, self._request.images
+        manifest, images = self._handler.bundle.manifest, self._request.images
         spec, preprocessing = manifest.inputs[0], manifest.preprocessing
         if len(manifest.inputs) > 1 or spec.dtype != "uint8" or spec.shape != (None, *preprocessing.shape):
-            raise RequestError("this model does not take pictures; send tensors (GET the model's metadata)")
+            raise RequestError("this model does not take images; send tensors (see the model's metadata)")
         most = self._service.options.max_batch
-        if len(pictures) > most:
-            raise RequestError(f"expected at most {most} pictures, got {len(pictures)}")
+        if len(images) > most:
+            raise RequestError(f"expected at most {most} images, got {len(images)}")
         arrays = []
-        for picture in pictures:
+        for image in images:
             self._check_deadline()
-            arrays.append(decode_and_fit(picture, preprocessing))
+            arrays.append(decode_and_fit(image, preprocessing))
         return {spec.name: np.stack(arrays)}
 
     def _on_outcome(self, outcome: InferenceOutcome) -> None:
-        """On any thread: hand the outcome to the loop, a long one by way of the pool."""
+        """On any thread: pass the outcome to the event loop, a large one by way of the thread pool."""
         if (
             isinstance(outcome, InferenceResult)
             and sum(output.size for output in outcome.outputs.values()) > LONG_BYTES // 8
@@ -217,9 +221,9 @@ class RequestPipeline(Generic[ReplyT]):
             self._times |= {"queue": outcome.queue_s, "infer": outcome.infer_s}
             try:
                 reply = self._timed("encode", partial(self._adapter.encode, self._request, outcome, self._times))
-            except RequestError as error:  # an output that does not fit the shared memory that it is to go to
+            except RequestError as error:  # an output that does not fit its shared memory
                 outcome = error
-            except Exception as error:  # an engine's answer that cannot be told, or a bug: a 500, not a hung client
+            except Exception as error:  # an answer that cannot be encoded, or a bug: a 500, not a hung client
                 outcome = EngineFault(f"the answer cannot be encoded: {error!r:.300}")
         return outcome, reply
 

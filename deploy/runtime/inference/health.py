@@ -1,4 +1,4 @@
-"""Is the server ready, and if not, why? Red until the golden samples pass on this very device."""
+"""Is the server ready, and if not, why? Not ready until the golden samples pass on this device."""
 
 from typing import Literal
 
@@ -15,7 +15,7 @@ class Health:
     def __init__(self, policy: str = "off") -> None:
         self.policy = policy
         self.phase: Phase = "starting"
-        self.reason = "the engine is loading, and this device checks and measures it"
+        self.reason = "the engine is loading; this device then checks and measures it"
         self.checks: tuple[Check, ...] = ()
         self.service: Service | None = None
         self.certificate: Certificate | None = None
@@ -31,7 +31,7 @@ class Health:
     def record_checks(
         self, service: Service, checks: tuple[Check, ...], certificate: Certificate | None = None
     ) -> None:
-        """Ready when every check passed; a server that is draining stays so."""
+        """Ready when every check passed; a draining server stays draining."""
         self.service, self.checks, self.certificate = service, checks, certificate
         if self.draining:
             return
@@ -44,7 +44,7 @@ class Health:
         self.phase, self.reason = "draining", why or "the server is shutting down"
 
     def require_service(self) -> Service:
-        """The service, for whoever may use it: also while draining, for connections that are still open."""
+        """The service, also while draining (for connections that are still open); Unavailable before it is ready."""
         if self.service is None or self.phase in ("starting", "failed"):
             raise Unavailable(f"not ready: {self.reason}", "not_ready", 5 if self.phase == "failed" else 1)
         return self.service

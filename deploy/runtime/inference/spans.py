@@ -1,9 +1,9 @@
-"""Inference requests as spans of OpenTelemetry, a span below each for every stage, sent by OTLP over HTTP.
+"""Inference requests as OpenTelemetry spans, with a child span for every stage, sent by OTLP over HTTP.
 
-Imported only where a collector is named: tracing.py. The library's own thread sends, in batches; while its queue is
-full requests are not traced, and that is counted: a collector that is slow or away keeps nobody waiting. A stage's
-length is measured, its beginning is not: stages are laid end to end from the request's start, and what a request waited
-between them stands at the end. Knows nothing of sockets.
+Imported only where a collector is configured (tracing.py). The library's own thread sends in batches; while its queue
+is full, requests are not traced but counted as dropped, so that a slow or absent collector delays nobody. A stage's
+length is measured, its start is not: stages are laid end to end from the request's start, and the time between stages
+appears at the end. Knows nothing of sockets.
 """
 
 import logging
@@ -30,12 +30,12 @@ from toolchain.errors import RequestError, UsageError
 from toolchain.records.manifest import Manifest
 
 QUEUE = "OTEL_BSP_MAX_QUEUE_SIZE"
-CLOSE_S = 2.0  # for what is not sent yet when the server ends
+CLOSE_S = 2.0  # for spans not yet sent when the server stops
 MAX_SPANS = 1 + len(STAGES)  # spans of a request
 
 
 class CountingExporter(SpanExporter):
-    """Hands spans on. taken: those that have left the queue."""
+    """Passes spans on and counts them. taken: spans that have left the queue."""
 
     def __init__(self, exporter: SpanExporter) -> None:
         self._exporter = exporter
@@ -55,7 +55,7 @@ class CountingExporter(SpanExporter):
 
 
 class TracingLogHandler(logging.Handler):
-    """What the library has to say, as lines of our log."""
+    """The library's log records as events of the server's log."""
 
     def __init__(self, log: Log) -> None:
         super().__init__(logging.WARNING)
@@ -66,7 +66,7 @@ class TracingLogHandler(logging.Handler):
 
 
 class RequestTracer:
-    """`request` is told of every inference request once it is answered, on the event loop's thread."""
+    """record_request() is called for every inference request once it is answered, on the event loop's thread."""
 
     def __init__(self, url: str, manifest: Manifest, log: Log, scheme: str) -> None:
         for name in ("opentelemetry", "urllib3"):
@@ -130,24 +130,24 @@ class RequestTracer:
         )
 
     def close(self) -> None:
-        """Send what is left, for a moment: a collector that is away must not keep the server from ending."""
+        """Send the rest, for at most CLOSE_S: an absent collector must not keep the server from stopping."""
         closing = threading.Thread(target=self._provider.shutdown, name="tracing-close", daemon=True)
         closing.start()
         closing.join(CLOSE_S)
 
 
 def _outcome_attributes(outcome: InferenceOutcome) -> dict[str, str | int]:
-    """Of our own: rows of the request, and of the engine's call that it was part of."""
+    """Rows of the request and of its engine call, or the reason of its error."""
     if isinstance(outcome, InferenceResult):
         return {"edge.rows": outcome.rows, "edge.rows_together": outcome.batch_rows}
     return {"error.type": rejection_reason(outcome)}
 
 
 def _resource(manifest: Manifest) -> Resource:
-    """OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES say what this server is called, else the model does."""
-    ours, told = Resource({SERVICE_NAME: manifest.name, SERVICE_VERSION: manifest.release}), Resource.create()
-    is_named = not str(told.attributes[SERVICE_NAME]).startswith("unknown_service")
-    return ours.merge(told) if is_named else told.merge(ours)
+    """OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES name this server; without them the model's name does."""
+    model, environment = Resource({SERVICE_NAME: manifest.name, SERVICE_VERSION: manifest.release}), Resource.create()
+    is_named = not str(environment.attributes[SERVICE_NAME]).startswith("unknown_service")
+    return model.merge(environment) if is_named else environment.merge(model)
 
 
 def _queue_size_from_env() -> int:

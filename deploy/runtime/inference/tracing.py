@@ -1,7 +1,7 @@
-"""Whether inference requests are traced, and where to: by OpenTelemetry's own variables, which are off by default.
+"""Whether and where inference requests are traced, by OpenTelemetry's own variables; off by default.
 
-Off, nothing of OpenTelemetry is imported and nothing is sent anywhere. It is an extra of the image; where a collector
-is named and the extra is missing, the server does not start. What is sent: spans.py.
+When off, nothing of OpenTelemetry is imported and nothing is sent. Tracing is an optional part of the image: where a
+collector is configured and that part is missing, the server does not start. What is sent: spans.py.
 """
 
 import os
@@ -22,12 +22,12 @@ SPOKEN = "http/protobuf"
 
 
 def make_tracer(manifest: Manifest, log: Log, scheme: str) -> "RequestTracer | None":
-    """None where no collector is named; UsageError, one line, where spans cannot be sent as asked."""
+    """None where no collector is configured; UsageError where spans cannot be sent as configured."""
     url = collector_url(os.environ)
     if not url:
         return None
     try:
-        from deploy.runtime.inference.spans import RequestTracer  # a quarter of a second, only where it is asked for
+        from deploy.runtime.inference.spans import RequestTracer  # takes a quarter of a second
     except ImportError as error:
         raise UsageError(
             f"{ALL} is set, but OpenTelemetry is not in this image ({error}); "
@@ -38,14 +38,16 @@ def make_tracer(manifest: Manifest, log: Log, scheme: str) -> "RequestTracer | N
 
 
 def collector_url(environment: Mapping[str, str]) -> str:
-    """The address that spans are posted to; "": none."""
+    """The URL that spans are posted to; "": none."""
     whole, base = environment.get(TRACES, ""), environment.get(ALL, "")
     is_off = environment.get("OTEL_SDK_DISABLED", "").lower() == "true"
     if is_off or environment.get("OTEL_TRACES_EXPORTER") == "none" or not (whole or base):
         return ""
     for name in PROTOCOLS:
         if (found := environment.get(name, SPOKEN)) not in ("", SPOKEN):
-            raise UsageError(f"{name}={found}: expected {SPOKEN}, the only one spoken here; its port is often 4318")
+            raise UsageError(
+                f"{name}={found}: expected {SPOKEN}, the only supported protocol; its port is usually 4318"
+            )
     address = urlsplit(whole or base)
     if address.scheme not in ("http", "https") or not address.netloc:
         raise UsageError(f"{TRACES if whole else ALL}={whole or base}: expected http://HOST:4318, or https")

@@ -1,1 +1,1 @@
-"""Which request runs when: queue, batches, pacing, dispatch. Knows no protocol."""
+"""Which request runs when: queue, batches, throttle, dispatch. Knows no protocol."""

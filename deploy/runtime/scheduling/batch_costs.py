@@ -1,5 +1,5 @@
-"""What a call of the engine costs here by its rows, measured at the start in a fraction of a second, so that requests
-are put together where that pays. Kept on the volume for this bundle, device, engine and number of threads.
+"""The cost of an engine call by its rows, measured at start-up in a fraction of a second, so that requests are batched
+where that raises throughput. Kept on the volume for this bundle, device, engine and number of threads.
 """
 
 import time
@@ -20,12 +20,12 @@ from toolchain.records.tensors import Feeds
 
 FORMAT = 1
 SLICE_S = 0.03
-MAX_CALL_S = 0.025  # a call that would take longer is not tried: it would make all others wait for it
+MAX_CALL_S = 0.025  # longer calls are not tried: every other request would wait for them
 UNLIMITED_ROWS = 1 << 20
 
 
 class BatchCosts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """costs: (rows, seconds of a call with as many calls at once as keep the engine busy)."""
+    """costs: (rows, seconds per call with as many concurrent calls as keep the engine busy)."""
 
     costs: tuple[tuple[int, float], ...]
     format: int = FORMAT
@@ -34,9 +34,10 @@ class BatchCosts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def calibrate_batches(
     engine: Engine, key: Sequence[object], state: Path | None, goal_s: float | None
 ) -> dict[int, float]:
-    """Costs by rows, {} where requests of this model cannot be put together. What they make worth using is compiled.
+    """Seconds per call by rows; {} where requests of this model cannot be batched. Compiles the batch sizes that are
+    used.
 
-    key: what the costs depend on beside this device and the engine's version.
+    key: what the costs depend on besides this device and the engine's version.
     """
     if not is_batchable(engine.inputs, engine.outputs):
         return {}
@@ -56,7 +57,7 @@ def calibrate_batches(
 def measure_batch_costs(engine: Engine, slice_s: float = SLICE_S) -> dict[int, float]:
     costs: dict[int, float] = {}
     for rows in sorted({1, *engine.batch_sizes}):
-        if rows > 1 and rows * costs[1] > MAX_CALL_S * 2:  # a larger batch is up to some two times faster a row
+        if rows > 1 and rows * costs[1] > MAX_CALL_S * 2:  # a larger batch is at most about twice as fast per row
             break
         if rows > 1:
             _warm_up(engine, rows)
@@ -69,7 +70,8 @@ def _zero_feeds(engine: Engine, rows: int) -> Feeds:
 
 
 def _warm_up(engine: Engine, rows: int) -> None:
-    """Every call at once meets its form once: no client waits for one to be compiled, and no figure counts that."""
+    """Each concurrent call uses the batch size once, so that no client waits for its compilation and no figure includes
+    it."""
     feeds = _zero_feeds(engine, rows)
     with ThreadPoolExecutor(engine.requests) as pool:
         for _ in pool.map(lambda _: engine.infer(feeds), range(engine.requests)):
@@ -77,11 +79,11 @@ def _warm_up(engine: Engine, rows: int) -> None:
 
 
 def _measure_call_s(engine: Engine, rows: int, slice_s: float) -> float:
-    """Seconds of a call, `engine.requests` of them at once."""
+    """Seconds per call, with `engine.requests` calls at once."""
     feeds = _zero_feeds(engine, rows)
     began = time.perf_counter()
 
-    def play(_: int) -> int:
+    def repeat_calls(_: int) -> int:
         calls = 0
         while calls == 0 or time.perf_counter() - began < slice_s:
             engine.infer(feeds)
@@ -89,12 +91,12 @@ def _measure_call_s(engine: Engine, rows: int, slice_s: float) -> float:
         return calls
 
     with ThreadPoolExecutor(engine.requests) as pool:
-        calls = sum(pool.map(play, range(engine.requests)))
+        calls = sum(pool.map(repeat_calls, range(engine.requests)))
     return (time.perf_counter() - began) * engine.requests / calls
 
 
 def _load_costs(place: Path | None) -> dict[int, float] | None:
-    """None: not there, or not to be read: measured again."""
+    """None where the record is missing or unreadable: the costs are then measured again."""
     if place is None:
         return None
     try:
@@ -108,4 +110,4 @@ def _save_costs(place: Path | None, costs: dict[int, float]) -> None:
         try:
             write_atomically(place, encode_record(BatchCosts(tuple(costs.items()))))
         except OSError:
-            return  # a full volume: measured again at the next start
+            return  # the volume is full: measured again at the next start

@@ -1,7 +1,7 @@
-"""Several requests in one call of the engine, and how many it pays to put together. Pure functions.
+"""Dynamic batching: several requests in one engine call, and how many are worth it. Pure functions.
 
-What a call costs is measured at the start (tuning.py): engines differ. OpenVINO answers a batch of five as five of one,
-so that only a whole form is worth putting together; TensorRT fills a form up.
+The cost of a call is measured at start-up (batch_costs.py), because engines differ: OpenVINO answers a batch of five as
+five calls of one, so only a full static batch is worth forming; TensorRT pads a batch to the next static size.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,13 +13,11 @@ import numpy as np
 from deploy.runtime.scheduling.fair_queue import QueuedRequest
 from toolchain.records.tensors import Array, TensorSpec
 
-MIN_SPEEDUP = (
-    1.05  # a larger call must answer this much more a second: it makes each of its requests wait for the others
-)
+MIN_SPEEDUP = 1.05  # a larger call must reach this much more throughput: each of its requests waits for the others
 
 
 def best_batch_size(waiting: int, costs: Mapping[int, float], pads_batches: bool) -> int:
-    """How many of `waiting` rows to answer with one call, at least 1; costs: seconds of a call by its rows."""
+    """How many of `waiting` rows to answer in one call, at least 1; costs: seconds per call by its rows."""
     best, rate = 1, 1 / costs[1]
     for size in sorted(costs):
         rows = min(waiting, size)
@@ -29,26 +27,26 @@ def best_batch_size(waiting: int, costs: Mapping[int, float], pads_batches: bool
 
 
 def costs_within_goal(costs: Mapping[int, float], goal_s: float | None) -> dict[int, float]:
-    """The sizes whose call leaves half of the latency goal to waiting; one row always."""
+    """The batch sizes whose call leaves half of the latency goal for waiting; 1 is always among them."""
     return {size: cost for size, cost in costs.items() if size == 1 or goal_s is None or cost <= goal_s / 2}
 
 
 def is_batchable(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> bool:
-    """Whether rows of several requests can be put together: the batch is the first axis, and the only free one."""
+    """Whether rows of several requests can form a batch: the first axis is the batch, and the only free one."""
     return all(
         spec.shape and spec.shape[0] is None and None not in spec.shape[1:] for spec in (*inputs, *outputs)
     ) and bool(inputs)
 
 
 def concatenate_feeds(requests: Sequence[QueuedRequest]) -> dict[str, Array]:
-    """The feeds of all jobs, one after the other."""
+    """The feeds of all requests, concatenated."""
     if len(requests) == 1:
         return dict(requests[0].feeds)
     return {name: np.concatenate([job.feeds[name] for job in requests]) for name in requests[0].feeds}
 
 
 def split_outputs(outputs: Mapping[str, Array], sizes: Sequence[int]) -> list[dict[str, Any]]:
-    """Each job's rows of `outputs`."""
+    """Each request's rows of `outputs`."""
     ends = tuple(accumulate(sizes))
     return [
         {name: output[end - size : end] for name, output in outputs.items()}

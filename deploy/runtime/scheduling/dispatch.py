@@ -1,7 +1,7 @@
-"""From waiting jobs to calls of the engine: by threads that wait for it, or by the engine calling back.
+"""From queued requests to engine calls: by worker threads that wait for the engine, or by the engine's callbacks.
 
-Calling back saves two changes of threads a request, which cost as much as a small network's layers; it needs an engine
-that can (OpenVINO), and nothing that has to wait before a call (a quota, a delay). Knows neither admission nor limits.
+Callbacks save two thread switches per request, which cost as much as some layers of a small model; they need an engine
+that supports them (OpenVINO) and no wait before a call (a quota, a delay). Knows neither admission nor limits.
 """
 
 import threading
@@ -31,10 +31,10 @@ def run_now(work: Callable[..., None], *given: Any) -> None:
 
 
 class DispatchContext(NamedTuple):
-    """engine: for a request that is alone; crowd: for those among others, the same one where there is no other. costs:
-    seconds of a call by its rows. delay_s: how long a job that is among others may wait for more. coming(): whether
-    requests that were admitted are not queued yet. soon(): does work on the thread that most jobs come from: whatever
-    two threads do of Python is done in turns, and each turn costs both a wait."""
+    """latency_engine: for a lone request; throughput_engine: for concurrent ones, the same object where there is only
+    one. costs: seconds per call by its rows. delay_s: how long a concurrent request may wait for others.
+    expects_more(): whether admitted requests are not queued yet. call_soon(): runs work on the thread that most
+    requests come from: two threads of Python share one lock, and each hand-over makes both wait."""
 
     latency_engine: Engine
     throughput_engine: Engine
@@ -49,7 +49,7 @@ class DispatchContext(NamedTuple):
     call_soon: CallSoon
 
     def form_batch(self, first: QueuedRequest) -> list[QueuedRequest]:
-        """`first` and those that are worth answering with it."""
+        """`first` and the queued requests worth answering in the same call."""
         jobs = [first]
         if len(self.costs) > 1 and self.queue.rows:
             size = (
@@ -62,7 +62,7 @@ class DispatchContext(NamedTuple):
         return jobs
 
     def drop_stale(self, jobs: Sequence[QueuedRequest], now: float) -> list[QueuedRequest]:
-        """Those that are still worth answering; the others are told."""
+        """The requests still worth answering; the others get their error."""
         found = []
         for job in jobs:
             refusal = self._rejection(job, now)
@@ -75,10 +75,10 @@ class DispatchContext(NamedTuple):
     def _rejection(self, job: QueuedRequest, now: float) -> ToolchainError | None:
         if job.deadline is not None and now > job.deadline:
             return DeadlineExceeded(
-                f"waited {(now - job.queued) * 1e3:.0f} ms in the queue, past its time; try again later"
+                f"waited {(now - job.queued) * 1e3:.0f} ms in the queue, past its deadline; try again later"
             )
-        # a client that closed only its own half may still be reading: it is answered where nobody waits for that
-        return ClientDisconnected("the client left") if job.is_gone() and self.queue.rows else None
+        # a client that closed only its half may still be reading: it is answered unless others wait
+        return ClientDisconnected("the client disconnected") if job.is_gone() and self.queue.rows else None
 
     def results(
         self, jobs: Sequence[QueuedRequest], engine: Engine, outputs: dict[str, Array], started: float
@@ -92,26 +92,26 @@ class DispatchContext(NamedTuple):
         ]
 
     def infer(self, jobs: Sequence[QueuedRequest], engine: Engine) -> list[InferenceOutcome]:
-        """Ask the engine and wait."""
+        """Call the engine and wait."""
         started = time.perf_counter()
         try:
             outputs = engine.infer(concatenate_feeds(jobs))
         except LostDevice as error:
             self.on_device_lost(str(error))
             return [Unavailable(str(error), "lost_device", RESTART_S)] * len(jobs)
-        except Exception as error:  # whatever an engine throws, the worker must live and the client be told
-            if len(jobs) > 1:  # one request's fault is not the others'
+        except Exception as error:  # whatever an engine raises, the worker must go on and the client must get a reply
+            if len(jobs) > 1:  # one request's error must not fail the others
                 return [outcome for job in jobs for outcome in self.infer([job], engine)]
             return [engine_fault(error)]
         return self.results(jobs, engine, outputs, started)
 
 
 class WorkerThreads:
-    """A thread for each call that the engine answers at once."""
+    """A thread for each concurrent engine call."""
 
     def __init__(self, plan: DispatchContext) -> None:
         self._context = plan
-        self._arrived: SimpleQueue[bool] = SimpleQueue()  # a True for each job in turns; False: end
+        self._arrived: SimpleQueue[bool] = SimpleQueue()  # True for each queued request; False: end
         self._latency_queue: SimpleQueue[QueuedRequest | None] = SimpleQueue()
         works = [self._run_throughput] * max(1, plan.throttle.max_concurrent(plan.throughput_engine.requests))
         works += [self._run_latency] if plan.throughput_engine is not plan.latency_engine else []
@@ -145,14 +145,14 @@ class WorkerThreads:
     def _run_throughput(self) -> None:
         plan = self._context
         while self._arrived.get():
-            if (first := plan.queue.pop()) is not None:  # None: another worker took it along
+            if (first := plan.queue.pop()) is not None:  # None: another worker has taken it into its batch
                 self._wait_for_more(first)
                 self._infer_and_deliver(plan.form_batch(first), plan.throughput_engine)
         while (job := plan.queue.pop()) is not None:
             self._infer_and_deliver([job], plan.throughput_engine)
 
     def _wait_for_more(self, first: QueuedRequest) -> None:
-        """While other requests are known to be on their way, at most the delay; never for one that is alone."""
+        """For at most the delay, while other requests are known to be on their way; never for a lone request."""
         plan, seen = self._context, list[bool]()
         limit = first.queued + plan.delay_s
         with suppress(Empty):
@@ -160,7 +160,7 @@ class WorkerThreads:
                 if first.rows + plan.queue.rows >= max(plan.costs) or not plan.expects_more():
                     break
                 seen.append(self._arrived.get(timeout=left_s))
-        for one in seen:  # whoever is not taken along needs a worker still
+        for one in seen:  # requests that do not join this batch still need a worker
             self._arrived.put(one)
 
     def _infer_and_deliver(self, jobs: Sequence[QueuedRequest], engine: Engine) -> None:
@@ -172,7 +172,7 @@ class WorkerThreads:
 
 
 class EngineCallbacks:
-    """No threads of ours: the engine's own call back."""
+    """No worker threads: the engine's own threads call back."""
 
     def __init__(self, plan: DispatchContext, engine: AsyncEngine, crowd: AsyncEngine) -> None:
         self._context, self._latency_engine, self._throughput_engine = plan, engine, crowd
@@ -215,11 +215,11 @@ class EngineCallbacks:
             self._on_finished(number, engine, error)
 
     def _on_finished(self, number: int, engine: AsyncEngine, found: dict[str, Array] | Exception) -> None:
-        """What waits is started first, so that the engine is not idle meanwhile."""
+        """Start what waits first, so that the engine is not idle meanwhile."""
         jobs, started = self._calls.pop(number, ((), 0.0))
         self._start_next(engine)
         if not jobs:
-            return  # given up
+            return  # given up by _watch_stuck_calls
         if isinstance(found, Exception):
             self._on_error(jobs, engine, found)
             return
@@ -243,14 +243,14 @@ class EngineCallbacks:
         if len(jobs) == 1:
             self._context.deliver(jobs[0], engine_fault(error))
             return
-        for job in jobs:  # one request's fault is not the others'
+        for job in jobs:  # one request's error must not fail the others
             self._retries.submit(self._retry, job, engine)
 
     def _retry(self, job: QueuedRequest, engine: AsyncEngine) -> None:
         self._context.deliver(job, self._context.infer([job], engine)[0])
 
     def _watch_stuck_calls(self) -> None:
-        """An engine that never calls back would hold its clients for ever: only a new process helps."""
+        """An engine that never calls back would block its clients for ever; only a new process helps."""
         while True:
             time.sleep(STUCK_S / 10)
             now = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Why a request that fits the model got no inference."""
+"""Errors of a request that fits the model but got no inference."""
 
 from toolchain.errors import ToolchainError
 
@@ -6,7 +6,7 @@ RESTART_S = 10
 
 
 class Unavailable(ToolchainError):
-    """Not now: `reason` is a word for counting; try again after `retry_after_s`."""
+    """The server cannot take the request now; reason: a label for the metrics; retry_after_s: when to try again."""
 
     def __init__(self, message: str, reason: str, retry_after_s: int = 1) -> None:
         super().__init__(message)
@@ -14,11 +14,11 @@ class Unavailable(ToolchainError):
 
 
 class DeadlineExceeded(ToolchainError):
-    """The request's time ran out before the engine could start on it."""
+    """The request's deadline passed before the engine could start on it."""
 
 
 class ClientDisconnected(ToolchainError):
-    """The client left before the engine could start on its request."""
+    """The client disconnected before the engine could start on its request."""
 
 
 class EngineFault(ToolchainError):

@@ -1,7 +1,8 @@
-"""Who is next: the waiting jobs of all clients, one client after the other. Knows nothing of engines.
+"""A fair (round-robin) queue: the waiting requests of all clients, one client after the other. Knows nothing of
+engines.
 
-A client with a hundred requests waiting (many streams of one gRPC connection) delays another's first by one of its own
-jobs, not by a hundred.
+A client with a hundred waiting requests (many streams of one gRPC connection) delays another client's first request by
+one of its own, not by a hundred.
 """
 
 import threading
@@ -14,8 +15,8 @@ from toolchain.records.tensors import Array, Feeds
 
 
 class InferenceResult(NamedTuple):
-    """Outputs by name, and how long the request waited and ran. batch: its own rows; together: rows of the engine's
-    call that it was part of; leads: whether it is the first of that call (so that calls can be counted)."""
+    """Outputs by name, and how long the request waited and ran. rows: its own; batch_rows: those of the engine call
+    that it was part of; is_first: whether it is the first request of that call (so that calls can be counted)."""
 
     outputs: dict[str, Array]
     rows: int
@@ -30,12 +31,13 @@ OnOutcome = Callable[[InferenceOutcome], None]
 
 
 def never_gone() -> bool:
-    """`gone` of a client that cannot leave."""
+    """The `is_gone` of a client that cannot disconnect."""
     return False
 
 
 class QueuedRequest(NamedTuple):
-    """queued, deadline: seconds of time.perf_counter. client: whose it is, for fairness; gone: whether it has left."""
+    """queued, deadline: seconds of time.perf_counter. client: who sent it, for fairness; is_gone: whether that client
+    has disconnected."""
 
     feeds: Feeds
     rows: int
@@ -47,11 +49,11 @@ class QueuedRequest(NamedTuple):
 
 
 class FairQueue:
-    """A queue of jobs for any number of threads; pop() never waits."""
+    """For any number of threads; pop() never waits."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._waiting: dict[Hashable, deque[QueuedRequest]] = {}  # in the order in which they are served
+        self._waiting: dict[Hashable, deque[QueuedRequest]] = {}  # in the order in which clients are served
         self.rows = 0
 
     def put(self, job: QueuedRequest) -> None:
@@ -60,7 +62,7 @@ class FairQueue:
             self.rows += job.rows
 
     def pop(self, max_rows: int | None = None) -> QueuedRequest | None:
-        """The next job; None when nothing waits, or when it has more than `most` rows."""
+        """The next request; None when nothing waits, or when the next one has more than `max_rows` rows."""
         with self._lock:
             if not self._waiting:
                 return None
@@ -71,6 +73,6 @@ class FairQueue:
             job = jobs.popleft()
             del self._waiting[client]
             if jobs:
-                self._waiting[client] = jobs  # last in the order
+                self._waiting[client] = jobs  # now the last client in the order
             self.rows -= job.rows
             return job

@@ -1,9 +1,9 @@
-"""Staying below a CPU quota: a call to the engine waits until this process has earned it.
+"""CPU-quota throttle: a token bucket that delays engine calls so that the process stays below its cgroup's CPU quota.
 
-The kernel lets a group run at full speed until its quota of a period (100 ms) is used up, then stops all of its threads
-until the period's end: whoever asks in that moment waits for it, the event loop included. A process that never uses its
-quota up is never stopped. So CPU time is earned at a little less than the quota's rate, and little of it can be saved.
-(cgroup's cpu.max: kernel documentation, scheduler/sched-bwc.)
+The kernel lets a group run at full speed until its quota for the period (100 ms) is used up, then stops all of its
+threads until the period ends, the event loop included. A process that never exhausts its quota is never stopped. So CPU
+time is granted at slightly less than the quota's rate, with a small burst. (cgroup's cpu.max: kernel documentation,
+scheduler/sched-bwc.)
 """
 
 import threading
@@ -11,14 +11,14 @@ import time
 from collections.abc import Callable
 from math import ceil
 
-SHARE = 0.9  # of the quota: the rest is for what is not ours to pace (health checks, the kernel's slack of slices)
+SHARE = 0.9  # of the quota; the rest is for work that is not throttled here (health checks, the kernel's slice slack)
 PERIOD_S = 0.1
-BURST = 0.02  # of a period's quota: how much may be used at once, on top of what is being earned
-MIN_SLEEP_S = 1e-6  # less than a sleep can tell
+BURST = 0.02  # of a period's quota: the size of the bucket
+MIN_SLEEP_S = 1e-6  # shorter than a sleep can measure
 
 
 class QuotaThrottle:
-    """quota: CPUs; None, or no less than the CPUs there are: never waits."""
+    """quota: CPUs; None: wait() returns at once."""
 
     def __init__(
         self,
@@ -38,11 +38,11 @@ class QuotaThrottle:
         return self._rate is not None
 
     def max_concurrent(self, calls: int) -> int:
-        """How many of `calls` to make at once: each one more may begin before what the others use is seen."""
+        """How many of `calls` may run at once: each further one may start before the CPU time of the others is seen."""
         return calls if self._quota is None else min(calls, ceil(self._quota))
 
     def wait(self) -> None:
-        """Until what was used is earned."""
+        """Sleep until the bucket covers the CPU time used."""
         if self._rate is None:
             return
         while (debt := self._debt()) > MIN_SLEEP_S:

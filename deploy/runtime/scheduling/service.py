@@ -1,8 +1,8 @@
-"""Arrays in, arrays out: checks, a bounded queue, and the engine behind it (dispatch.py). Knows no HTTP.
+"""Arrays in, arrays out: checks, a bounded queue, and the engines behind it (dispatch.py). Knows no HTTP.
 
-An engine may be held in two forms: one that answers a single request soonest (all threads on it), and one that answers
-most requests (a thread each). A request that is alone goes to the first, one among others to the second (measured:
-docs/decisions/0011). Requests that wait together are answered together where the engine is faster so (batching.py).
+A model may be compiled twice: a latency engine, which gives one request all threads, and a throughput engine, which
+gives each concurrent request a thread. A lone request goes to the first, concurrent ones to the second (measured:
+docs/decisions/0011). Waiting requests are batched where the engine is faster that way (batching.py).
 """
 
 import threading
@@ -30,15 +30,15 @@ from toolchain.errors import RequestError, ToolchainError
 from toolchain.records.tensors import Feeds, TensorSpec, check_feeds
 
 IDLE_WINDOW_ROWS = (
-    20  # rows' times without company after which a request counts as alone: clients in a closed loop pause for one
+    20  # idle window, in rows' times: a request counts as alone after it, since closed-loop clients pause together
 )
-EMA_WEIGHT = 0.1  # weight of the newest call in the running mean of what a row costs
+EMA_WEIGHT = 0.1  # weight of the newest call in the running mean of the seconds per row
 
 
 class SchedulingOptions(msgspec.Struct, frozen=True):
-    """queue: requests that may wait or run; batch: rows of one request; delay_s: how long a request that is among
-    others may wait for more to be answered together; goal_s: no request is taken that would wait longer than this
-    (None: only `queue` bounds the wait)."""
+    """max_queue: requests that may wait or run; max_batch: rows of one request; max_delay_s: how long a concurrent
+    request may wait for others to form a batch; latency_goal_s: requests that would wait longer are rejected (None:
+    only `max_queue` bounds the wait)."""
 
     max_queue: int = 64
     max_batch: int = 256
@@ -50,7 +50,7 @@ DEFAULT_OPTIONS = SchedulingOptions()
 
 
 def count_rows(specs: Sequence[TensorSpec], feeds: Feeds, max_batch: int) -> int:
-    """How many pictures `feeds` hold, checked against the model; RequestError names the tensor that does not fit."""
+    """How many rows `feeds` hold, checked against the model; RequestError names the tensor that does not fit."""
     check_feeds(specs, feeds)
     batch = 1
     sizes = {spec.name: feeds[spec.name].shape[0] for spec in specs if spec.shape and spec.shape[0] is None}
@@ -64,7 +64,8 @@ def count_rows(specs: Sequence[TensorSpec], feeds: Feeds, max_batch: int) -> int
 
 
 def _single_input(specs: Sequence[TensorSpec]) -> tuple[str, "np.dtype[np.generic]", tuple[int | None, ...]] | None:
-    """Name, type and shape of a row of the only input, where there is one and its batch is its only free axis."""
+    """Name, type and row shape of the only input; None where there are several, or other axes than the batch are
+    free."""
     if len(specs) != 1 or specs[0].shape[:1] != (None,):
         return None
     return specs[0].name, np.dtype(specs[0].dtype), specs[0].shape[1:]
@@ -73,9 +74,9 @@ def _single_input(specs: Sequence[TensorSpec]) -> tuple[str, "np.dtype[np.generi
 class Service:
     """admit(), then submit() or release(): a place in the queue is taken before a request costs anything.
 
-    All methods may be called from any thread; `done` is called once, on any thread, and must not block, nor may `lost`,
-    which is told why once the engine's device is gone for this process. crowd: the engine's second form, for many
-    requests at once; costs: seconds of a call by its rows, as measured at the start; soon: see dispatch.Plan.
+    All methods may be called from any thread. `on_outcome` is called once, on any thread, and must not block; nor may
+    `on_device_lost`, which gets the reason once this process has lost the engine's device. costs: seconds per call by
+    its rows, as measured at start-up; call_soon: see DispatchContext.
     """
 
     def __init__(
@@ -94,7 +95,7 @@ class Service:
             options,
         )
         self.costs = {1: 1.0} if not costs or not is_batchable(latency_engine.inputs, latency_engine.outputs) else costs
-        self.depth = 0  # admitted and not yet answered
+        self.depth = 0  # requests admitted and not yet answered
         self._row_s, self._idle_at = 0.0, 0.0
         self._single_input = _single_input(latency_engine.inputs)
         self._lock = threading.Lock()
@@ -119,16 +120,16 @@ class Service:
         return self.depth > self._queue.rows + 1
 
     def is_full(self) -> bool:
-        """Whether the engine has all that it can take, as far as that is known here: not where threads ask it."""
+        """Whether the engine has as many calls as it takes; always False where worker threads call it."""
         return self._dispatcher.is_full()
 
     @property
     def wait_s(self) -> float:
-        """How long a row that is queued now will wait, by what rows cost lately."""
+        """How long a row that is queued now will wait, by the recent seconds per row."""
         return self._queue.rows * self._row_s
 
     def admit(self) -> None:
-        """Take a place; Unavailable when there is none, or when the latency goal could not be kept."""
+        """Take a place in the queue; Unavailable when there is none, or when the latency goal could not be met."""
         with self._lock:
             if self.depth >= self.options.max_queue:
                 raise Unavailable(
@@ -143,11 +144,11 @@ class Service:
     def _check_goal(self) -> None:
         goal_s, wait_s = self.options.latency_goal_s, self.wait_s
         if goal_s is not None and self._queue.rows and wait_s > goal_s:
-            words = f"overloaded: {wait_s * 1e3:.0f} ms to wait, the latency goal is {goal_s * 1e3:.0f} ms"
+            words = f"overloaded: the wait is {wait_s * 1e3:.0f} ms, the latency goal {goal_s * 1e3:.0f} ms"
             raise Unavailable(words, "latency_goal", max(1, round(wait_s)))
 
     def release(self) -> None:
-        """Give the place back without asking the engine."""
+        """Give the place back without an engine call."""
         with self._lock:
             self.depth -= 1
 
@@ -159,7 +160,7 @@ class Service:
         client: Hashable = None,
         is_gone: Callable[[], bool] = never_gone,
     ) -> None:
-        """Queue an admitted request; RequestError (the place stays taken) when `feeds` do not fit the model."""
+        """Queue an admitted request; RequestError when `feeds` do not fit the model (the place then stays taken)."""
         batch = self._count_rows(feeds)
         now = time.perf_counter()
         job = QueuedRequest(
@@ -168,7 +169,7 @@ class Service:
         self._dispatcher.put(job, is_lone=self.depth == 1 and now > self._idle_at)
 
     def _count_rows(self, feeds: Feeds) -> int:
-        """The usual model has one input and a free batch: that is looked at first."""
+        """Most models have one input and a free batch: that case is checked first."""
         if self._single_input is not None and len(feeds) == 1:
             name, dtype, shape = self._single_input
             array = feeds.get(name)
@@ -179,7 +180,7 @@ class Service:
         return count_rows(self.latency_engine.inputs, feeds, self.options.max_batch)
 
     def infer(self, feeds: Feeds, timeout_s: float | None = None) -> InferenceResult:
-        """Admit, submit and wait: for callers that have a thread to spare. Raises what `submit` would hand over."""
+        """Admit, submit and wait, for callers with a thread to spare. Raises the error that `submit` would deliver."""
         outcomes: SimpleQueue[InferenceOutcome] = SimpleQueue()
         self.admit()
         try:
@@ -193,7 +194,7 @@ class Service:
         return outcome
 
     def close(self) -> None:
-        """Finish what is queued, then end the workers."""
+        """Finish the queued requests, then end the workers."""
         self._dispatcher.close()
 
     def _deliver(self, job: QueuedRequest, outcome: InferenceOutcome) -> None:
@@ -201,5 +202,5 @@ class Service:
         job.on_outcome(outcome)
 
     def _record_row_s(self, row_s: float) -> None:
-        """The workers write this without a lock: a lost update of a running mean does no harm."""
+        """Written without a lock: losing an update of a running mean does no harm."""
         self._row_s = row_s if not self._row_s else self._row_s + EMA_WEIGHT * (row_s - self._row_s)

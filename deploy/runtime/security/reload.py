@@ -1,6 +1,6 @@
-"""What was made of files, made anew when they change: a renewed certificate and a new token need no restart.
+"""Reloads values derived from files (certificates, tokens) when the files change; no restart needed.
 
-While the new files are broken the old ones go on, and the log says so. Knows nothing of what is made.
+While the new files are unusable the old value stays in use, and the log says so. Knows nothing of the values.
 """
 
 import time
@@ -17,8 +17,8 @@ FileStamps = tuple[tuple[int, int, int], ...]
 
 
 class Reloadable(Generic[T]):
-    """`value` is the newest that could be made. `warnings` are what is allowed and yet unwise: told when it was made,
-    and once a day, since a certificate grows old by itself."""
+    """value: the newest that could be made. warnings: settings that work but are unwise, logged when the value is made
+    and once a day, since a certificate expires by itself."""
 
     def __init__(
         self,
@@ -35,16 +35,16 @@ class Reloadable(Generic[T]):
         self._warn(warnings())
 
     def poll(self) -> None:
-        """Make it anew if a file has changed."""
+        """Make the value again if a file has changed."""
         found = file_stamps(self._files)
         if found == self._stamp and self._clock() < self._next_warning:
             return
         is_new = found != self._stamp
-        self._stamp = found  # taken before they are read: what changes meanwhile is seen at the next look
+        self._stamp = found  # taken before the files are read: a later change is seen at the next poll
         try:
             made, told = (self._make() if is_new else self.value), self._warnings()
         except ToolchainError as error:
-            self._log.write("error", "not renewed", what=self._what, reason=f"{error}; the old one goes on")
+            self._log.write("error", "not renewed", what=self._what, reason=f"{error}; the old one stays in use")
             return
         self.value = made
         if is_new:
@@ -58,7 +58,8 @@ class Reloadable(Generic[T]):
 
 
 def file_stamps(files: tuple[Path, ...]) -> FileStamps:
-    """What changes when a file does, or when another takes its place (Kubernetes' secrets are links); zeros: none."""
+    """Values that change when a file does, or when another takes its place (Kubernetes secrets are links); zeros: no
+    file."""
     return tuple(_stamp(file) for file in files)
 
 
@@ -71,7 +72,7 @@ def _stamp(file: Path) -> tuple[int, int, int]:
 
 
 def read_file(flag: str, file: Path) -> str:
-    """UsageError names the flag that the file was given by."""
+    """The file's text; UsageError names the flag that gave the file."""
     try:
         return file.read_text(encoding="ascii", errors="replace")
     except OSError as error:
@@ -86,4 +87,4 @@ def readability_warnings(flag: str, file: Path) -> list[str]:
         is_open = file.stat().st_mode & 0o004
     except OSError:
         return []
-    return [f"{flag} {file}: everyone here can read it; chmod o-r {file}"] if is_open else []
+    return [f"{flag} {file}: every user of this machine can read it; chmod o-r {file}"] if is_open else []

@@ -1,7 +1,7 @@
-"""Certificate, key and authorities in files -> what TLS is spoken by. Knows no connections.
+"""Certificate, key and authorities in files -> an SSL context. Knows no connections.
 
 Versions 1.2 and 1.3; with 1.2 only suites with forward secrecy and authenticated encryption (RFC 9325, 4.2), and no
-renegotiation, which lets a client make a server work for nothing.
+renegotiation, by which a client can waste a server's CPU time.
 """
 
 import re
@@ -22,7 +22,8 @@ CERT, KEY, CLIENT_CA = "--tls-cert", "--tls-key", "--tls-client-ca"
 
 
 class TlsFiles(msgspec.Struct, frozen=True):
-    """cert: the chain, the server's own first. client_ca: who signs the certificates of clients; None: none asked."""
+    """cert: the chain, the server's own certificate first. client_ca: authorities for client certificates; None: not
+    requested."""
 
     cert: Path
     key: Path
@@ -34,22 +35,22 @@ class TlsFiles(msgspec.Struct, frozen=True):
 
 
 class ServingContext(NamedTuple):
-    """ends: when the certificate that is shown does, which is not the file's while that is broken."""
+    """expires_at: of the certificate in use, which is not the file's while the file is unusable."""
 
     context: ssl.SSLContext
     expires_at: datetime
 
 
 def reloadable_context(tls: TlsFiles, log: Log) -> Reloadable[ServingContext]:
-    """UsageError, one line, for files that cannot serve."""
+    """UsageError for files that cannot be used."""
     return Reloadable(
         "TLS", tls.files, lambda: ServingContext(server_context(tls), expiry(tls.cert)), log, lambda: warnings(tls)
     )
 
 
 def server_context(tls: TlsFiles) -> ssl.SSLContext:
-    """A client's certificate is checked when it is shown; what one without any may ask is for access.py to say, so that
-    it is told in words, and that an orchestrator, which has none, can ask for health."""
+    """A client certificate is verified if there is one. access.py decides what a client without one may request, so
+    that it gets an answer in words, and an orchestrator without one can check health."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(SUITES)
@@ -62,24 +63,24 @@ def server_context(tls: TlsFiles) -> ssl.SSLContext:
 
 
 def _load_chain(context: ssl.SSLContext, tls: TlsFiles) -> None:
-    expiry(tls.cert)  # raises for what is no certificate
+    expiry(tls.cert)  # raises where there is no certificate
     read_file(KEY, tls.key)
     try:
         context.load_cert_chain(tls.cert, tls.key, password=lambda: _refuse_encrypted(tls.key))
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
             raise UsageError(
-                f"{KEY} {tls.key}: not the key of the certificate in {tls.cert}; give the key it was made with"
+                f"{KEY} {tls.key}: not the key of the certificate in {tls.cert}; use the key that belongs to it"
             ) from error
         raise UsageError(
             f"{KEY} {tls.key}: cannot serve with {tls.cert} ({error.reason or error}); expected a private key in PEM"
         ) from error
-    except OSError as error:  # gone since it was read
+    except OSError as error:  # removed since it was read
         raise UsageError(f"{CERT} {tls.cert}, {KEY} {tls.key}: cannot be read ({error.strerror})") from error
 
 
 def _refuse_encrypted(key: Path) -> str:
-    """Else OpenSSL would ask for the password on a terminal."""
+    """Otherwise OpenSSL would prompt for the password on a terminal."""
     raise UsageError(f"{KEY} {key}: the key is encrypted; decrypt it: openssl pkey -in {key} -out plain.key")
 
 
@@ -88,23 +89,23 @@ def _load_authorities(context: ssl.SSLContext, client_ca: Path) -> None:
     try:
         context.load_verify_locations(client_ca)
     except OSError as error:  # ssl.SSLError is one
-        raise UsageError(f"{CLIENT_CA} {client_ca}: no certificate of an authority in PEM in it") from error
+        raise UsageError(f"{CLIENT_CA} {client_ca}: it contains no authority's certificate in PEM") from error
     context.verify_mode = ssl.CERT_OPTIONAL
 
 
 def warnings(tls: TlsFiles) -> list[str]:
-    """What will keep clients away, and who could take the key."""
+    """A certificate that clients refuse, or soon will, and a key that others can read."""
     end, now = expiry(tls.cert), datetime.now(UTC)
-    told = readability_warnings(KEY, tls.key)
+    found = readability_warnings(KEY, tls.key)
     if end < now:
-        told.append(f"{CERT} {tls.cert}: expired on {end:%Y-%m-%d %H:%M} UTC; clients refuse it; renew it")
+        found.append(f"{CERT} {tls.cert}: expired on {end:%Y-%m-%d %H:%M} UTC; clients refuse it; renew it")
     elif (days := (end - now).days) < 14:
-        told.append(f"{CERT} {tls.cert}: expires on {end:%Y-%m-%d %H:%M} UTC, in {days} days; renew it")
-    return told
+        found.append(f"{CERT} {tls.cert}: expires on {end:%Y-%m-%d %H:%M} UTC, in {days} days; renew it")
+    return found
 
 
 def expiry(cert: Path) -> datetime:
-    """When the first certificate in the file ends (notAfter); UsageError when there is none."""
+    """When the first certificate in the file expires (notAfter); UsageError when there is none."""
     try:
         return _not_after(ssl.PEM_cert_to_DER_cert(first_certificate(cert)))
     except (ValueError, IndexError) as error:
@@ -120,7 +121,7 @@ def first_certificate(cert: Path) -> str:
 
 
 def _no_certificate(cert: Path) -> UsageError:
-    return UsageError(f"{CERT} {cert}: no certificate in PEM in it; expected the chain, ours first")
+    return UsageError(f"{CERT} {cert}: it contains no certificate in PEM; expected the chain, the server's own first")
 
 
 def _not_after(der: bytes) -> datetime:

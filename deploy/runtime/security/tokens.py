@@ -1,7 +1,7 @@
-"""Bearer tokens from a file (RFC 6750): is this one of them? Knows nothing of HTTP beyond the header's value.
+"""Bearer tokens from a file (RFC 6750). Knows nothing of HTTP beyond the header's value.
 
-Only digests are kept, and every one of them is compared, each in constant time: how long it takes tells nothing of how
-much of a token was right. No token is ever written to a log or put into a message.
+Only digests are kept, and all of them are compared in constant time, so that timing reveals nothing about a token. No
+token is ever written to a log or put into a message.
 """
 
 from hashlib import sha256
@@ -19,7 +19,7 @@ Digests = tuple[bytes, ...]
 
 
 class Tokens:
-    """Of `file`; read again by look() when it has changed. UsageError for a file that cannot be used."""
+    """The tokens in `file`; poll() reads it again when it has changed. UsageError for a file that cannot be used."""
 
     def __init__(self, file: Path, log: Log) -> None:
         self._digests: Reloadable[Digests] = Reloadable(
@@ -30,7 +30,7 @@ class Tokens:
         self._digests.poll()
 
     def allows(self, authorization: bytes | None) -> bool:
-        """Whether the value of an Authorization header (or of gRPC's `authorization`) holds a token of ours."""
+        """Whether the value of an Authorization header (or of gRPC's `authorization`) holds a known token."""
         if authorization is None or authorization[: len(SCHEME)].lower() != SCHEME:
             return False
         shown, found = sha256(authorization[len(SCHEME) :].strip(b" ")).digest(), False
@@ -40,7 +40,7 @@ class Tokens:
 
 
 def parse_tokens(text: str) -> list[tuple[int, str]]:
-    """One token a line, with the line's number; lines that are empty or begin with # are passed over."""
+    """One token per line, with its line number; empty lines and those that begin with # are skipped."""
     lines = enumerate((line.strip() for line in text.splitlines()), 1)
     return [(number, line) for number, line in lines if line and not line.startswith("#")]
 
@@ -48,7 +48,7 @@ def parse_tokens(text: str) -> list[tuple[int, str]]:
 def token_digests(file: Path) -> Digests:
     found = parse_tokens(read_file(FLAG, file))
     if not found:
-        raise UsageError(f"{FLAG} {file}: no token in it; write one a line: openssl rand -hex 32 >> {file}")
+        raise UsageError(f"{FLAG} {file}: it contains no token; write one per line: openssl rand -hex 32 >> {file}")
     for number, token in found:
         if len(token) < MIN_LENGTH:
             raise UsageError(

@@ -53,9 +53,9 @@ def test_a_closed_server_is_asked_with_a_token_and_a_certificate(tmp_path: Path)
         url, shown = f"https://localhost:{running.port}", Credentials(tokens, ours.root, client.cert, client.key)
         with connect_client(url, served_model(url, shown), credentials=shown) as found:
             assert found.infer(np.zeros((1, 8, 8, 3), np.uint8)).shape == (1, 4)
-        with pytest.raises(DeviceError, match=r"^GET /: 403 .*a client certificate is needed here"):
+        with pytest.raises(DeviceError, match=r"^GET /: 403 .*a client certificate is required"):
             served_model(url, Credentials(tokens, ours.root))
-        with pytest.raises(DeviceError, match=r"^GET /: 401 .*a token is needed here"):
+        with pytest.raises(DeviceError, match=r"^GET /: 401 .*a token is required"):
             served_model(url, Credentials(None, ours.root, client.cert, client.key))
         with pytest.raises(
             DeviceError, match=r"certificate is not trusted here \(.*\); name its authority: --ca=FILE$"

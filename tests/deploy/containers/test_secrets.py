@@ -64,11 +64,11 @@ WRONG: dict[str, tuple[Callable[[Laid], object], str]] = {
     ),
     "another's key": (
         lambda one: (one.folder / KEY).write_bytes(one.client.key.read_bytes()),
-        "--secrets: {0}/tls.key: not the key of the certificate in {0}/tls.crt; give the key it was made with",
+        "--secrets: {0}/tls.key: not the key of the certificate in {0}/tls.crt; use the key that belongs to it",
     ),
     "no authority": (
         lambda one: (one.folder / CLIENT_CA).write_text("none\n"),
-        "--secrets: {0}/client-ca.crt: no certificate of an authority in PEM in it",
+        "--secrets: {0}/client-ca.crt: it contains no authority's certificate in PEM",
     ),
     "expired": (expired, "--secrets: {0}/tls.crt: expired on "),
 }
@@ -96,5 +96,6 @@ def test_secrets_that_everyone_here_can_read_are_told(tmp_path: Path, messages: 
         (found / name).chmod(0o644)
     read_secret_folder(found)
     assert messages == [
-        f"secrets: {found / name}: everyone here can read it; chmod o-r {found / name}" for name in (KEY, TOKENS)
+        f"secrets: {found / name}: every user of this machine can read it; chmod o-r {found / name}"
+        for name in (KEY, TOKENS)
     ]

@@ -105,7 +105,9 @@ def test_the_cameras_orientation_is_obeyed(orientation: int) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"GIF89a" + bytes(50)])
 def test_what_is_no_picture_is_refused(content: bytes) -> None:
-    with pytest.raises(RequestError, match=f"not a whole JPEG or PNG picture .unknown format.; got {len(content)} byt"):
+    with pytest.raises(
+        RequestError, match=f"not a complete JPEG or PNG image .unknown format.; got {len(content)} byt"
+    ):
         decode_and_fit(content, SMALL)
 
 
@@ -113,7 +115,7 @@ def test_what_is_no_picture_is_refused(content: bytes) -> None:
 def test_a_picture_cut_short_is_refused_wherever_it_is_cut(kind: str) -> None:
     content = bytes_of(noise(64, 64), kind)
     for end in range(0, len(content) - 12, 97):
-        with pytest.raises(RequestError, match="not a whole JPEG or PNG picture"):
+        with pytest.raises(RequestError, match="not a complete JPEG or PNG image"):
             decode_and_fit(content[:end], SMALL)
 
 
@@ -145,7 +147,7 @@ def test_pillows_own_limits_are_told_alike(side: int) -> None:
 
 def test_too_many_bytes_are_refused_unread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pictures, "MAX_BYTES", 10)
-    with pytest.raises(RequestError, match="a picture of 11 bytes: expected at most 10"):
+    with pytest.raises(RequestError, match="an image of 11 bytes: expected at most 10"):
         decode_and_fit(bytes(11), SMALL)
 
 

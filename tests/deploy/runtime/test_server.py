@@ -75,7 +75,7 @@ def test_a_request_that_waits_past_its_own_timeout_gets_504(tmp_path: Path) -> N
         server.wait_for_depth(1)
         status, found = server.infer(CAT, parameters={"timeout": 1000})
         assert status == 504
-        assert "past its time" in found["error"]
+        assert "past its deadline" in found["error"]
         assert answer(first)[0] == 200
 
 
@@ -88,7 +88,7 @@ def test_pictures_that_take_too_long_to_decode_get_504(tmp_path: Path) -> None:
     with serving(null_bundle(tmp_path / "null.bundle").folder, "--timeout", 0.5) as server:
         status, found = server.infer(tensor)
         assert status == 504
-        assert "to be decoded, past its time" in found["error"]
+        assert "to be decoded, past its deadline" in found["error"]
 
 
 def test_sigterm_under_load_answers_all_that_was_asked_and_ends_with_0(tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ def test_what_cannot_be_asked_for_is_one_line(tmp_path: Path) -> None:
         ("serve", ("--certify", "sometimes"), "--certify sometimes: expected always, first, off"),
         ("certify", ("--certify-seconds", "0"), "--certify-seconds 0.0: expected more than 0, at most 600"),
         ("bench", ("--scenarios", "Fast"), "--scenarios=Fast: no scenario 'Fast'; expected all, or of: "),
-        ("bench", ("--rate", "-1"), "--rate -1.0: expected pictures a second, more than 0"),
+        ("bench", ("--rate", "-1"), "--rate -1.0: expected images per second, more than 0"),
         ("bench", ("--precision", "int9"), "--precision int9: no such candidate in this bundle; it has: fp32"),
     ):
         code, line = failed(verb, "--bundle", folder, *words)

@@ -80,7 +80,7 @@ def test_a_renewed_certificate_is_shown_without_a_restart_and_a_broken_one_is_no
         put(first, live)
         live.key.write_text("junk")
         server.process.send_signal(signal.SIGHUP)
-        assert "expected a private key in PEM; the old one goes on" in server.wait_for("not renewed")["reason"]
+        assert "expected a private key in PEM; the old one stays in use" in server.wait_for("not renewed")["reason"]
         assert (shown(server), end(server)) == ("second", expiry(second.cert).timestamp())
         kept.sendall(request("POST", INFER, BODY))  # a connection of before goes on with what it has
         assert answer(kept)[0] == 200
@@ -100,7 +100,7 @@ def test_clients_without_a_certificate_get_only_health(
         assert asked(server, ours.trusting(), "/v2/health/ready")[0] == 200
         for path, body in ((INFER, BODY), ("/metrics", b""), ("/v2", b"")):
             status, said = asked(server, ours.trusting(), path, body)
-            assert (status, "a client certificate is needed here" in said) == (403, True)
+            assert (status, "a client certificate is required" in said) == (403, True)
         assert asked(server, ours.trusting(client), INFER, BODY)[0] == 200
         with pytest.raises((ssl.SSLError, ConnectionError, AssertionError), match=r"closed|reset|alert|unknown ca"):
             asked(server, ours.trusting(stranger), "/v2/health/ready")
@@ -116,7 +116,7 @@ def test_without_a_token_a_request_is_refused_before_its_body_is_sent(null_folde
             connection.sendall(request("POST", INFER, Content_Length="60000000", Expect="100-continue"))
             status, headers, body = answer(connection)
         assert (status, headers["www-authenticate"], headers["connection"]) == (401, "Bearer", "close")
-        assert json.loads(body)["error"] == "a token is needed here: Authorization: Bearer TOKEN"
+        assert json.loads(body)["error"] == "a token is required: Authorization: Bearer TOKEN"
         assert server.ask("GET", "/healthz")[0] == 200
         assert server.ask("GET", "/metrics")[0] == 401
         with server.connect() as connection:

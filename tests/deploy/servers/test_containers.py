@@ -73,7 +73,7 @@ def test_a_shipped_server_is_closed_behind_its_door(built: BuiltImage, engine: D
     wait_until_ready(url, 30, lambda: None, shown)  # it looks every while whether it was named
     with connect_client(url, served_model(url, shown), credentials=shown) as client:
         assert client.input == "image"
-    with pytest.raises(DeviceError, match=r"^GET /: 401 .*a token is needed here"):
+    with pytest.raises(DeviceError, match=r"^GET /: 401 .*a token is required"):
         served_model(url, Credentials(ca=secrets.ours.root))
 
 

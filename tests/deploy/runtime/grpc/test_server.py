@@ -195,7 +195,7 @@ def test_tls_client_certificates_and_tokens_hold_for_grpc_too(tmp_path: Path) ->
         shown = (ours.root, client.cert, client.key)
         assert program(ASK, place, *shown, "a-token-of-sixteen-letters") == "answered"
         for token in ("", "another-token-than-ours"):
-            assert program(ASK, place, *shown, token).startswith("StatusCode.UNAUTHENTICATED a token is needed here")
+            assert program(ASK, place, *shown, token).startswith("StatusCode.UNAUTHENTICATED a token is required")
         with pytest.raises(AssertionError):  # no certificate: not even a connection
             program(ASK, place, ours.root, "", "", "a-token-of-sixteen-letters")
     assert json.dumps([line for line in running.lines if "a-token" in json.dumps(line)]) == "[]"

@@ -110,7 +110,9 @@ def test_the_other_port_is_named() -> None:
     main.other_port, admin.other_port = 9090, 8080
     with pytest.raises(HTTPError, match=r"^/metrics is answered on the admin port, 9090$"):
         main.check(False, b"GET", b"/metrics", {})
-    with pytest.raises(HTTPError, match=r"^only health, metrics and control are here; for the rest ask port 8080$"):
+    with pytest.raises(
+        HTTPError, match=r"^only health, metrics and control are served here; everything else is on port 8080$"
+    ):
         admin.check(False, b"POST", INFER, {})
 
 
@@ -139,7 +141,7 @@ def test_flags_become_access() -> None:
         ({"tls_key": "k"}, "--tls-cert is missing; TLS needs both --tls-cert and --tls-key"),
         ({"tls_client_ca": "a"}, "--tls-cert is missing; TLS needs both --tls-cert and --tls-key"),
         ({"admin_port": 70000}, "--admin-port 70000: expected 0 to 65535"),
-        ({"admin_port": 8080}, "--admin-port 8080: --port is the same; choose another, or leave --admin-port away"),
+        ({"admin_port": 8080}, "--admin-port 8080: --port is the same; choose another, or leave out --admin-port"),
     ],
 )
 def test_flags_that_do_not_go_together_are_refused(flags: dict[str, object], message: str) -> None:

@@ -65,7 +65,7 @@ def test_a_body_that_is_too_large_is_refused_before_it_is_sent(server: Running) 
         connection.sendall(request("POST", INFER, Content_Length="2000000", Expect="100-continue"))
         status, headers, body = answer(connection)
     assert (status, headers["connection"]) == (413, "close")
-    assert json.loads(body)["error"] == "a body of at most 1048576 bytes, got 2000000 bytes"
+    assert json.loads(body)["error"] == "expected a body of at most 1048576 bytes, got 2000000 bytes"
 
 
 def test_a_client_that_sends_a_too_large_body_all_the_same_can_read_why(server: Running) -> None:
@@ -81,28 +81,28 @@ def test_a_client_that_sends_a_too_large_body_all_the_same_can_read_why(server: 
     ("sent", "status", "message"),
     [
         (b"nonsense\r\n\r\n", 400, "not an HTTP/1.1 request"),
-        (b"GET / HTTP/2.0\r\n\r\n", 400, "HTTP/2.0 is not spoken here"),
+        (b"GET / HTTP/2.0\r\n\r\n", 400, "HTTP/2.0 is not supported"),
         (b"GET / HTTP/1.1\r\nA: " + b"x" * 20_000 + b"\r\n\r\n", 431, "the head is larger than 16384 bytes"),
         (b"GET / HTTP/1.1\r\nA: " + b"x" * 40_000, 431, "the head is larger than 16384 bytes"),
         (b"POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n", 400, "not an HTTP/1.1 request"),
         (b"POST / HTTP/1.1\r\nContent-Length: 99999999999999999999999\r\n\r\n", 400, "not an HTTP/1.1 request"),
         (b"POST / HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n", 400, "not an HTTP/1.1"),
-        (b"POST / HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", 400, "the only Transfer-Encoding"),
+        (b"POST / HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", 400, "the only supported Transfer-Encoding"),
         (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n", 400, "a malformed chunk"),
         (
             b"POST / HTTP/1.1\r\nTransfer-Encoding: identity\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
             400,
-            "the only Transfer-Encoding",
+            "the only supported Transfer-Encoding",
         ),
         (
             b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n" + b"A: b\r\n" * 4000 + b"\r\n",
             431,
-            "more than 16384 bytes round the chunks",
+            "more than 16384 bytes around the chunks",
         ),
         (
             b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1;" + b"x" * 20_000 + b"\r\na\r\n",
             431,
-            "more than 16384 bytes round the chunks",
+            "more than 16384 bytes around the chunks",
         ),
     ],
 )
@@ -175,9 +175,9 @@ def test_a_client_that_reads_nothing_is_cut_off(server: Running) -> None:
 
 def test_wrong_methods_and_paths_are_named(server: Running) -> None:
     for method, path, status, message in (
-        ("DELETE", "/v2", 405, "DELETE is not answered here; expected GET, HEAD"),
-        ("GET", INFER, 405, "GET is not answered here; expected POST"),
-        ("GET", "/nowhere", 404, "nothing at /nowhere; GET / tells what is here"),
+        ("DELETE", "/v2", 405, "DELETE is not allowed here; expected GET, HEAD"),
+        ("GET", INFER, 405, "GET is not allowed here; expected POST"),
+        ("GET", "/nowhere", 404, "nothing at /nowhere; GET / lists the endpoints"),
         ("POST", "/v2/models/dog/infer", 404, "no model 'dog' here; this server has 'null'"),
         ("GET", "/v2/models/null/versions/9", 404, "no version '9' of 'null' here; it is '1'"),
     ):

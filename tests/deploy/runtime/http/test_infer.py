@@ -16,6 +16,6 @@ def test_only_an_engines_fault_is_told_as_ours(error: ToolchainError, status: in
 
 
 def test_who_closed_its_half_while_others_waited_is_told_to_keep_it_open() -> None:
-    reply = reply_for(ClientDisconnected("the client left"))
-    assert reply.body == b'{"error":"the client left: keep your half of the connection open"}'
+    reply = reply_for(ClientDisconnected("the client disconnected"))
+    assert reply.body == b'{"error":"the client disconnected: keep your half of the connection open"}'
     assert ("Retry-After", "1") in reply.headers

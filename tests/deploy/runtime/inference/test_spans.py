@@ -157,7 +157,7 @@ def test_a_request_whose_time_ran_out_is_traced_as_failed(traced: Running, colle
     assert traced.infer(CAT, parameters={"timeout": 1})[0] == 504
     (span,) = collector.requests(1)
     assert (span.status.code, told(span)["error.type"]) == (FAILED, "deadline")
-    assert "past its time" in span.status.message
+    assert "past its deadline" in span.status.message
     assert [one.name for one in collector.below(span)] == ["parse"]
 
 

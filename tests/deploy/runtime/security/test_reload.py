@@ -67,7 +67,7 @@ def test_while_a_file_is_broken_or_gone_the_old_value_goes_on_and_the_log_says_s
     found.poll()
     assert found.value == 1
     told = [(one["level"], one["event"], one["reason"]) for one in events(capsys)]
-    assert told[0] == ("error", "not renewed", f"--number {file}: expected a number; the old one goes on")
+    assert told[0] == ("error", "not renewed", f"--number {file}: expected a number; the old one stays in use")
     assert "No such file or directory" in told[1][2]
     assert len(told) == 2
     file.write_text("3")

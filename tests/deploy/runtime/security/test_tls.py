@@ -52,7 +52,7 @@ def test_a_file_that_is_not_there_is_named_with_its_flag(authority: Authority, t
 def test_a_key_of_another_certificate_is_refused(authority: Authority) -> None:
     one, other = authority.issue("one"), authority.issue("other")
     assert refusal(one.cert, other.key) == (
-        f"--tls-key {other.key}: not the key of the certificate in {one.cert}; give the key it was made with"
+        f"--tls-key {other.key}: not the key of the certificate in {one.cert}; use the key that belongs to it"
     )
 
 
@@ -60,8 +60,8 @@ def test_what_is_no_pem_is_refused(authority: Authority, tmp_path: Path) -> None
     server, junk = authority.issue("server"), tmp_path / "junk.pem"
     for text in ("junk", "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n"):
         junk.write_text(text)
-        assert "no certificate in PEM in it" in refusal(junk, server.key)
-        assert "no certificate of an authority in PEM" in refusal(server.cert, server.key, junk)
+        assert "it contains no certificate in PEM" in refusal(junk, server.key)
+        assert "it contains no authority's certificate in PEM" in refusal(server.cert, server.key, junk)
     assert "expected a private key in PEM" in refusal(server.cert, junk)
 
 
@@ -94,5 +94,5 @@ def test_what_is_unwise_is_told(authority: Authority) -> None:
     assert told.startswith(f"--tls-cert {late.cert}: expired on {expiry(late.cert):%Y-%m-%d %H:%M} UTC")
     good.key.chmod(0o644)
     assert warnings(TlsFiles(good.cert, good.key)) == [
-        f"--tls-key {good.key}: everyone here can read it; chmod o-r {good.key}"
+        f"--tls-key {good.key}: every user of this machine can read it; chmod o-r {good.key}"
     ]

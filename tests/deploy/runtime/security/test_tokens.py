@@ -47,7 +47,7 @@ def test_a_token_can_be_changed_without_a_restart(file: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("# none\n\n", "no token in it; write one a line: openssl rand -hex 32 >> "),
+        ("# none\n\n", "it contains no token; write one per line: openssl rand -hex 32 >> "),
         (f"{ONE}\nshort-secret\n", "line 2: expected 16 characters or more, got 12"),
         (f"{ONE} {TWO}\n", "line 1: expected one token, in ASCII and without spaces"),
         ("a-token-with-an-\u00e4-in-it\n", "line 1: expected one token, in ASCII and without spaces"),
@@ -66,4 +66,4 @@ def test_a_file_that_everyone_can_read_is_told_of(file: Path, capsys: pytest.Cap
     assert capsys.readouterr().err == ""
     file.chmod(0o644)
     Tokens(file, Log())
-    assert "everyone here can read it; chmod o-r" in capsys.readouterr().err
+    assert "every user of this machine can read it; chmod o-r" in capsys.readouterr().err
