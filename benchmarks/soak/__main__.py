@@ -1,9 +1,9 @@
-"""`make soak`: malformed requests, what the OpenAPI document allows and forbids, overload; a row for what must hold.
+"""`make soak`: malformed requests, requests from the OpenAPI document (valid and invalid), overload; a row per bound.
 
 make soak                                   # 100,000 malformed requests, ten minutes of overload
 QUICK=1 make soak                           # 3,000, 20 s
 COUNT=500000 SEED=7 ONLY=fuzz python -m benchmarks.soak
-EXAMPLES=5000 ONLY=document make soak       # for each operation of the document, both ways
+EXAMPLES=5000 ONLY=document make soak       # for each operation of the document and each mode
 """
 
 import os
@@ -23,18 +23,18 @@ def main() -> None:
     log_to_stderr()
     only = os.environ.get("ONLY", "")
     if only not in ("", *PARTS):
-        sys.exit(f"ONLY: no '{only}'; there are: {', '.join(PARTS)}")
+        sys.exit(f"ONLY: no '{only}'; the parts are: {', '.join(PARTS)}")
     count, seed = int(os.environ.get("COUNT", COUNT)), int(os.environ.get("SEED", "1"))
     examples = int(os.environ.get("EXAMPLES", EXAMPLES))
     rows = []
     if only in ("", "fuzz"):
         logger.info(f"fuzz: {count} malformed requests, seed {seed}")
-        rows += fuzz.fuzzed(list(fuzz.names(count, seed)), count)
+        rows += fuzz.fuzz_rows(list(fuzz.case_names(count, seed)), count)
     if only in ("", "document"):
-        logger.info(f"document: {examples} requests for each operation and way, seed {seed}")
-        rows += document.conforming(examples, seed)
+        logger.info(f"document: {examples} requests for each operation and mode, seed {seed}")
+        rows += document.document_rows(examples, seed)
     if only in ("", "overload"):
-        rows += overload.measured(SECONDS)
+        rows += overload.overload_rows(SECONDS)
     print_rows(rows)
 
 

@@ -5,25 +5,25 @@ from random import Random
 from typing import Any, Literal, NamedTuple
 
 from benchmarks.serving.clients.http1 import request
-from benchmarks.soak.mutations import VALUES, bent, damaged, text_of
+from benchmarks.soak.mutations import VALUES, encode_json, mutate_bytes, mutate_json
 
 INFER = "/v2/models/null/infer"
 LENGTH = "Inference-Header-Content-Length"
 REGION = "/v2/systemsharedmemory"
-FILE, FILE_BYTES = "edge-soak", 4096  # of /dev/shm: what regions are registered in
-Way = Literal["kept", "alone", "grpc", "http2"]
+FILE, FILE_BYTES = "edge-soak", 4096  # in /dev/shm, for the registered regions
+Transport = Literal["kept", "alone", "grpc", "http2"]
 
 
 class Case(NamedTuple):
-    """way: on a connection that is kept (`content` is framed well), or on one of its own, half of which is closed then;
-    a gRPC method's message; bytes for the gRPC port."""
+    """transport: on a kept connection (`content` is framed correctly), or on its own, which is half-closed afterwards;
+    as a gRPC method's message; or as bytes for the gRPC port."""
 
-    way: Way
+    transport: Transport
     content: bytes
     method: str = ""
 
 
-def asked(rows: int = 1) -> dict[str, Any]:
+def valid_request(rows: int = 1) -> dict[str, Any]:
     return {
         "id": "r1",
         "parameters": {"timings": True},
@@ -33,24 +33,27 @@ def asked(rows: int = 1) -> dict[str, Any]:
 
 
 def json_case(chance: Random) -> Case:
-    return Case("kept", request("POST", INFER, text_of(bent(asked(chance.choice((1, 1, 3))), chance), chance)))
+    return Case(
+        "kept",
+        request("POST", INFER, encode_json(mutate_json(valid_request(chance.choice((1, 1, 3))), chance), chance)),
+    )
 
 
 def binary_case(chance: Random) -> Case:
     """Wrong in the JSON, in the header's length, or in the tensor's bytes."""
-    body, raw = asked(), chance.randbytes(192)
+    body, raw = valid_request(), chance.randbytes(192)
     del body["inputs"][0]["data"]
     body["inputs"][0]["parameters"] = {"binary_data_size": len(raw)}
     body["outputs"][0]["parameters"] = {"binary_data": True}
-    text = text_of(bent(body, chance), chance) if chance.random() < 0.6 else json.dumps(body).encode()
+    text = encode_json(mutate_json(body, chance), chance) if chance.random() < 0.6 else json.dumps(body).encode()
     sizes = (len(text), len(text), len(text), 0, len(text) - 1, len(text) + 1, 1 << 31, -1, "", "1e3", "9" * 5000, "٣")
     length = str(chance.choice(sizes)).encode().decode("latin-1")
     raw = chance.choice((raw, raw[:-1], raw + b"x", b"", raw * 40))
     fields = {LENGTH: length, "Content-Type": "application/octet-stream"}
-    return Case("kept", _framed(request("POST", INFER, text + raw), fields))
+    return Case("kept", _add_fields(request("POST", INFER, text + raw), fields))
 
 
-def _framed(plain: bytes, fields: dict[str, str]) -> bytes:
+def _add_fields(plain: bytes, fields: dict[str, str]) -> bytes:
     head, _, body = plain.partition(b"\r\n\r\n")
     more = "".join(f"\r\n{name}: {value}" for name, value in fields.items()).encode("latin-1")
     return head + more + b"\r\n\r\n" + body
@@ -95,9 +98,9 @@ CHUNKS = (
 
 
 def head_case(chance: Random) -> Case:
-    """One request, or several in a row, wrong in its first line, its fields, its chunks or any byte."""
+    """One or several requests in a row, with errors in the request line, the fields, the chunks or any byte."""
     found = b"".join(_request(chance) for _ in range(chance.choice((1, 1, 1, 2, 5))))
-    return Case("alone", damaged(found, chance, 2) if chance.random() < 0.3 else found)
+    return Case("alone", mutate_bytes(found, chance, 2) if chance.random() < 0.3 else found)
 
 
 def _request(chance: Random) -> bytes:
@@ -109,25 +112,25 @@ def _request(chance: Random) -> bytes:
         fields.append("Transfer-Encoding: chunked")
         body = b"".join(chance.choices(CHUNKS, k=chance.randrange(5)))
     elif chance.random() < 0.5:
-        body = text_of(asked(), chance)
+        body = encode_json(valid_request(), chance)
         fields.append(f"Content-Length: {len(body) + chance.choice((0, 0, 0, -1, 1, -len(body), 500))}")
     chance.shuffle(fields)
     return "\r\n".join([line, *fields, "", ""]).encode("latin-1") + body
 
 
 def region_case(chance: Random) -> Case:
-    """Registering and asking by what is registered, or never was."""
+    """Registering regions, and requests with regions that are registered or not."""
     name = chance.choice(("a", "a", "b", "", "%00", "%ff", "x" * 300, "a/b", "..", "a%20b"))
     if chance.random() < 0.5:
         verb = chance.choice(("register", "register", "register", "unregister", "status", "other", ""))
         body = {"key": f"/{FILE}", "offset": 0, "byte_size": FILE_BYTES}
         if chance.random() < 0.7:
             keys = ("/../etc/passwd", "/", "", "..", "/sub/dir", "\0", FILE, "/dev/null", *VALUES)
-            body = bent(body | {"key": chance.choice(keys)}, chance, 2)
+            body = mutate_json(body | {"key": chance.choice(keys)}, chance, 2)
         method = "GET" if verb == "status" else "POST"
         place = f"/region/{name}" if chance.random() < 0.9 else ""
-        return Case("kept", request(method, f"{REGION}{place}/{verb}", text_of(body, chance)))
-    return Case("kept", request("POST", INFER, text_of(bent(_by_region(chance), chance, 2), chance)))
+        return Case("kept", request(method, f"{REGION}{place}/{verb}", encode_json(body, chance)))
+    return Case("kept", request("POST", INFER, encode_json(mutate_json(_by_region(chance), chance, 2), chance)))
 
 
 def _by_region(chance: Random) -> dict[str, Any]:
@@ -140,7 +143,7 @@ def _by_region(chance: Random) -> dict[str, Any]:
             "shared_memory_offset": chance.choice((0, 0, 0, 1, FILE_BYTES - 1, 1 << 63)),
         }
 
-    body = asked()
+    body = valid_request()
     del body["inputs"][0]["data"]
     body["inputs"][0]["parameters"], body["outputs"][0]["parameters"] = place(), place()
     return body

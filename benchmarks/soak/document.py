@@ -1,9 +1,9 @@
-"""Requests made from the server's own OpenAPI document, by schemathesis: those it allows, and those it does not.
+"""Requests that schemathesis generates from the server's own OpenAPI document: valid ones and invalid ones.
 
     EXAMPLES=2000 ONLY=document make soak
 
-Every answer must be one that the document has: status, type, headers and body; and none may be a fault of the server.
-Knows nothing of what the requests mean.
+Every response must match the document in status, content type, headers and body, and none may be a server error. Knows
+nothing of what the requests mean.
 """
 
 from collections import Counter
@@ -21,7 +21,7 @@ from schemathesis.specs.openapi import checks
 
 from benchmarks import logger
 from benchmarks.rows import Row, row
-from benchmarks.soak.watched import watched
+from benchmarks.soak.server_process import run_server
 
 CHECKS = [
     checks.status_code_conformance,
@@ -29,14 +29,14 @@ CHECKS = [
     checks.response_headers_conformance,
     checks.response_schema_conformance,
 ]
-BY_DESIGN = (503, 504)  # too much to do; a request that asks for no time at all
+BY_DESIGN = (503, 504)  # overload; a request with a deadline of zero
 FLAGS = ("--max-body=1048576", "--max-batch=32")
 TIMEOUT_S = 10.0
 Answers = Counter[int]
 
 
-def flaws(url: str, examples: int, number: int, answers: Answers) -> Iterator[str]:
-    """What was wrong with an answer, the first of each operation; `examples` requests for each and each mode."""
+def find_flaws(url: str, examples: int, number: int, answers: Answers) -> Iterator[str]:
+    """The first flaw of each operation and mode, of `examples` requests each."""
     with requests.Session() as session:
         document = session.get(f"{url}/v2/openapi.json", timeout=TIMEOUT_S).json()
         for found in schemathesis.openapi.from_dict(document).get_all_operations():
@@ -44,13 +44,13 @@ def flaws(url: str, examples: int, number: int, answers: Answers) -> Iterator[st
                 raise found.err()
             operation = found.ok()
             for mode in _modes(operation):
-                flaw = _tried(operation, mode, url, session, _settings(examples), number, answers)
+                flaw = _try_operation(operation, mode, url, session, _settings(examples), number, answers)
                 if flaw:
                     yield f"{operation.label}, {mode.value}: {flaw}"
 
 
 def _modes(operation: Any) -> Sequence[schemathesis.GenerationMode]:
-    """Where there is but a path, and any text will do in it, nothing can be given wrongly."""
+    """Only valid requests for an operation that has only a path, in which any text is valid."""
     both = operation.body or operation.headers
     return list(schemathesis.GenerationMode) if both else [schemathesis.GenerationMode.POSITIVE]
 
@@ -65,7 +65,7 @@ def _settings(examples: int) -> settings:
     )
 
 
-def _tried(
+def _try_operation(
     operation: Any,
     mode: schemathesis.GenerationMode,
     url: str,
@@ -92,17 +92,17 @@ def _tried(
     return ""
 
 
-def conforming(examples: int, number: int) -> list[Row]:
-    """Rows of one run; flaws are told at once."""
+def document_rows(examples: int, number: int) -> list[Row]:
+    """The rows of one run; flaws are logged at once."""
     answers, found = Answers(), list[str]()
-    with TemporaryDirectory(prefix="soak-") as folder, watched(Path(folder), *FLAGS) as (server, port, _):
-        for flaw in flaws(f"http://127.0.0.1:{port}", examples, number, answers):
+    with TemporaryDirectory(prefix="soak-") as folder, run_server(Path(folder), *FLAGS) as (server, port, _):
+        for flaw in find_flaws(f"http://127.0.0.1:{port}", examples, number, answers):
             logger.info(f"  {flaw}")
             found.append(flaw)
         faults = server.faults()
         alive = server.is_alive
     note = f"{sum(answers.values())} requests: " + ", ".join(f"{code} {n}" for code, n in sorted(answers.items()))
     return [
-        row("OpenAPI document: operations answered otherwise than it says", len(found), "<=", 0, "", note),
+        row("OpenAPI document: operations with responses that it does not allow", len(found), "<=", 0, "", note),
         row("OpenAPI document: faults in the log, or the server gone", len(faults) + (not alive), "<=", 0, ""),
     ]

@@ -1,10 +1,10 @@
-"""Malformed requests, by the hundred thousand, against a real server process: only refusals, no crash, no leak.
+"""Hundreds of thousands of malformed requests to a real server process: only refusals, no crash, no leak.
 
     python -m benchmarks.soak.fuzz --count=3000 --seed=7
-    python -m benchmarks.soak.fuzz --case=json:7:1234        # one again, as a failure names it
+    python -m benchmarks.soak.fuzz --case=json:7:1234        # repeat one, named as in a failure
 
-Case N is made from the seed, its kind and N alone. Between cases the server is asked something valid, its log is read,
-and its memory and open files are looked at.
+Case N depends only on the seed, its kind and N. Between cases the server gets a valid request, its log is read, and its
+memory and open files are checked.
 """
 
 import argparse
@@ -19,49 +19,49 @@ from typing import NamedTuple
 from benchmarks import logger
 from benchmarks.rows import Row, print_rows, row
 from benchmarks.serving.clients.http1 import request
-from benchmarks.soak.asking import Asking, Told
 from benchmarks.soak.cases import FILE, FILE_BYTES, INFER, REGION, Case, binary_case, head_case, json_case, region_case
+from benchmarks.soak.client import FuzzClient, Reply
 from benchmarks.soak.growth import growth
-from benchmarks.soak.grpccases import grpc_case, http2_case
-from benchmarks.soak.picturecases import picture_case
-from benchmarks.soak.watched import Watched, watched
+from benchmarks.soak.grpc_cases import grpc_case, http2_case
+from benchmarks.soak.image_cases import image_case
+from benchmarks.soak.server_process import ServerProcess, run_server
 from toolchain.cli.console import log_to_stderr
 
 KINDS: dict[str, Callable[[Random], Case]] = {
     "json": json_case,
     "binary": binary_case,
     "head": head_case,
-    "picture": picture_case,
+    "picture": image_case,
     "region": region_case,
     "grpc": grpc_case,
     "http2": http2_case,
 }
-# Limits that cases can reach. A server that has no time for a request says 504, as one that asks for 1 us must hear
+# Limits that cases can reach. A server without time for a request replies 504, for example to a deadline of 1 us
 FLAGS = ("--max-body=1048576", "--sender-timeout=3", "--max-batch=32")
 BY_DESIGN = {"503", "504"}
-CLOSED = {"closed", "goaway", "answered"}  # a connection on which no status is looked for, or that had none
+CLOSED = {"closed", "goaway", "answered"}  # connections without a status, or on which it is not read
 OF_GRPC = {"OK", "INVALID_ARGUMENT", "NOT_FOUND", "UNIMPLEMENTED", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED"}
-EVERY = 250  # cases between looks at the server
-GROWTH, FILES = 1.05, 4  # of memory, as a ratio; files of our own connections that come and go
-TOLD, MOST = 20, 200  # failures that are told; that end the run
+EVERY = 250  # cases between checks of the server
+GROWTH, FILES = 1.05, 4  # of memory, as a ratio; open files of this client's own connections
+TOLD, MOST = 20, 200  # failures that are logged; failures that end the run
 VALID = Case("kept", request("POST", INFER, bytes(192), {"Inference-Header-Content-Length": "0"}))
 FORGET = Case("kept", request("POST", f"{REGION}/unregister"))
 
 
-def case_of(name: str) -> Case:
-    """`kind:seed:number`; a kind that is not there is a KeyError."""
+def make_case(name: str) -> Case:
+    """The case named `kind:seed:number`; KeyError for an unknown kind."""
     return KINDS[name.partition(":")[0]](Random(name))
 
 
-def names(count: int, seed: int) -> Iterator[str]:
+def case_names(count: int, seed: int) -> Iterator[str]:
     kinds = tuple(KINDS)
     return (f"{kinds[number % len(kinds)]}:{seed}:{number}" for number in range(count))
 
 
-def flaw(told: Told) -> str:
-    """Why this is no answer to a malformed request; empty where it is one."""
+def find_flaw(told: Reply) -> str:
+    """Why this is not a valid reply to a malformed request; empty if it is one."""
     if told.status == "none":
-        return "no answer in time"
+        return "no reply in time"
     if told.status in BY_DESIGN:
         return "" if b'"error"' in told.text else f"{told.status} without a reason"
     if told.status in CLOSED or told.status in OF_GRPC or told.status[0] in "1234":
@@ -69,7 +69,7 @@ def flaw(told: Told) -> str:
     return f"answered {told.status}: {told.text!r:.300}"
 
 
-class Seen(NamedTuple):
+class Usage(NamedTuple):
     memory_mb: float
     files: int
 
@@ -77,18 +77,18 @@ class Seen(NamedTuple):
 class Fuzz:
     """One run against one server."""
 
-    def __init__(self, server: Watched, asking: Asking) -> None:
+    def __init__(self, server: ServerProcess, asking: FuzzClient) -> None:
         self._server, self._asking = server, asking
         self.answers: Counter[str] = Counter()
         self.slowest_s = 0.0
         self.failures = 0
-        self.seen: list[Seen] = []
+        self.seen: list[Usage] = []
 
     def run(self, chosen: Sequence[str]) -> None:
         for number, name in enumerate(chosen, 1):
             self._try(name)
             if number % EVERY == 0 or number == len(chosen):
-                self._look(name)
+                self._check_server(name)
                 if number % (EVERY * 20) == 0:
                     logger.info(
                         f"  {number} of {len(chosen)}; {self.seen[-1].memory_mb:.0f} MB, {self.failures} failures"
@@ -97,15 +97,15 @@ class Fuzz:
                 return
 
     def _try(self, name: str) -> None:
-        case, began = case_of(name), time.monotonic()
+        case, began = make_case(name), time.monotonic()
         try:
-            told = self._asking.ask(case)
+            told = self._asking.send(case)
         except OSError as error:
-            told = [Told("refused", repr(error).encode())]
+            told = [Reply("refused", repr(error).encode())]
         self.slowest_s = max(self.slowest_s, time.monotonic() - began)
         for one in told:
             self.answers[f"{name.partition(':')[0]} {one.status}"] += 1
-        whys = [why for one in told if (why := flaw(one))]
+        whys = [why for one in told if (why := find_flaw(one))]
         whys += [f"the log says {line[:1500]}" for line in self._server.faults()]
         for why in whys:
             self._fail(name, why, case.content)
@@ -115,14 +115,14 @@ class Fuzz:
         if self.failures <= TOLD:
             logger.info(f"failed: --case={name}: {why}\n    sent {content!r:.600}")
 
-    def _look(self, name: str) -> None:
-        """Whether it still answers what is right, once nothing of ours is left in it."""
-        self._asking.ask(FORGET)
-        told = self._asking.ask(VALID)[0]
+    def _check_server(self, name: str) -> None:
+        """Whether the server still answers a valid request after all regions were unregistered."""
+        self._asking.send(FORGET)
+        told = self._asking.send(VALID)[0]
         if told.status != "200":
             self._fail(name, f"then a valid request was answered {told.status}: {told.text!r:.300}")
         if self._server.is_alive:
-            self.seen.append(Seen(self._server.memory_mb, self._server.files))
+            self.seen.append(Usage(self._server.memory_mb, self._server.files))
 
 
 def rows(fuzz: Fuzz, count: int, alive: bool) -> list[Row]:
@@ -145,13 +145,13 @@ def rows(fuzz: Fuzz, count: int, alive: bool) -> list[Row]:
     ]
 
 
-def fuzzed(chosen: Sequence[str], count: int) -> list[Row]:
-    """Rows of one run; failures are told at once."""
+def fuzz_rows(chosen: Sequence[str], count: int) -> list[Row]:
+    """The rows of one run; failures are logged at once."""
     file = Path("/dev/shm") / FILE
     file.write_bytes(bytes(FILE_BYTES))
     try:
-        with TemporaryDirectory(prefix="soak-") as folder, watched(Path(folder), *FLAGS) as (server, *ports):
-            asking = Asking(ports[0], ports[1])
+        with TemporaryDirectory(prefix="soak-") as folder, run_server(Path(folder), *FLAGS) as (server, *ports):
+            asking = FuzzClient(ports[0], ports[1])
             fuzz = Fuzz(server, asking)
             fuzz.run(chosen)
             found = rows(fuzz, count, server.is_alive)
@@ -163,16 +163,16 @@ def fuzzed(chosen: Sequence[str], count: int) -> list[Row]:
 
 def main() -> None:
     log_to_stderr()
-    parser = argparse.ArgumentParser(description="malformed requests against our server")
+    parser = argparse.ArgumentParser(description="malformed requests to a server process")
     parser.add_argument("--count", type=int, default=3000)
-    parser.add_argument("--first", type=int, default=0, help="the number to begin with")
+    parser.add_argument("--first", type=int, default=0, help="the number to start with")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--kind", choices=KINDS, help="only these")
-    parser.add_argument("--case", help="one again, as kind:seed:number")
+    parser.add_argument("--kind", choices=KINDS, help="only cases of this kind")
+    parser.add_argument("--case", help="repeat one case, as kind:seed:number")
     asked = parser.parse_args()
-    chosen = [asked.case] if asked.case else list(names(asked.first + asked.count, asked.seed))[asked.first :]
+    chosen = [asked.case] if asked.case else list(case_names(asked.first + asked.count, asked.seed))[asked.first :]
     chosen = [name for name in chosen if asked.kind is None or name.startswith(f"{asked.kind}:")]
-    print_rows(fuzzed(chosen, len(chosen)))
+    print_rows(fuzz_rows(chosen, len(chosen)))
 
 
 if __name__ == "__main__":

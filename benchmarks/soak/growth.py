@@ -1,4 +1,4 @@
-"""Does a figure of a process grow without end? Knows nothing of where it was read."""
+"""Does a metric of a process grow without bound? Knows nothing of where it was read."""
 
 from collections.abc import Sequence
 
@@ -6,9 +6,9 @@ from deploy.gate.statistics import median
 
 
 def growth(values: Sequence[float]) -> float | None:
-    """The most in the last fifth against the most in the first two, of which the first is warm-up; None where nothing
-    was read. Not the least: what the system takes back when others need it comes again. A value that is higher than
-    both beside it does not count: one large picture was being decoded just then."""
+    """The maximum of the last fifth over the maximum of the first two fifths (the first is warm-up); None without
+    values. Not the minimum, since memory that the system reclaims comes back. A value above both its neighbours does
+    not count: one large image was being decoded at that moment."""
     if not values:
         return None
     calm = [median(values[at - 1 : at + 2]) for at in range(1, len(values) - 1)] or list(values)

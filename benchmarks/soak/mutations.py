@@ -1,4 +1,4 @@
-"""Bytes and JSON made slightly wrong, by a seeded random.Random: the same seed, the same flaw. Knows no protocol."""
+"""Mutates bytes and JSON slightly with a seeded random.Random: the same seed gives the same flaw. Knows no protocol."""
 
 import json
 from copy import deepcopy
@@ -23,7 +23,7 @@ NAMES = (
 )
 
 
-def damaged(content: bytes, chance: Random, most: int = 4) -> bytes:
+def mutate_bytes(content: bytes, chance: Random, most: int = 4) -> bytes:
     """One to `most` flaws: bits turned, pieces lost, doubled, moved, or replaced by what parsers stumble over."""
     found = bytearray(content)
     for _ in range(chance.randint(1, most)):
@@ -56,8 +56,8 @@ def places(value: Any) -> list[tuple[Any, Any]]:
     return found
 
 
-def bent(value: Any, chance: Random, most: int = 3) -> Any:
-    """A JSON value with one to `most` members wrong, too many or missing."""
+def mutate_json(value: Any, chance: Random, most: int = 3) -> Any:
+    """A JSON value with one to `most` members wrong, added or missing."""
     value = deepcopy(value)
     for _ in range(chance.randint(1, most)):
         inside = places(value)
@@ -80,8 +80,8 @@ def bent(value: Any, chance: Random, most: int = 3) -> Any:
     return value
 
 
-def text_of(value: Any, chance: Random) -> bytes:
-    """As JSON, now and then with damage to its bytes too; surrogates stay as escapes, or become bytes no UTF-8 has."""
+def encode_json(value: Any, chance: Random) -> bytes:
+    """JSON, sometimes with damaged bytes; surrogates stay escaped or become bytes that are not valid UTF-8."""
     escaped = chance.random() < 0.7
     text = json.dumps(value, ensure_ascii=escaped).encode("utf-8", "surrogatepass")
-    return damaged(text, chance, 2) if chance.random() < 0.25 else text
+    return mutate_bytes(text, chance, 2) if chance.random() < 0.25 else text

@@ -1,7 +1,7 @@
-"""Three times what a server can do, in open loop: is every request answered, and are those that it takes answered in
-time? Requests leave when they are due, whatever became of those before; latencies count from then.
+"""Three times a server's capacity in an open loop: does every request get a reply, and are accepted ones in time?
 
-The null engine sleeps, so that the server and this client have the cores to themselves.
+Requests are sent when they are due, whatever happened to earlier ones; latencies count from the due time. The null
+engine only sleeps, so the server and this client have the cores to themselves.
 """
 
 import asyncio
@@ -16,16 +16,16 @@ from benchmarks.rows import Row, row
 from benchmarks.serving.clients.http1 import request
 from benchmarks.soak.cases import INFER
 from benchmarks.soak.growth import growth
-from benchmarks.soak.watched import Watched, watched
+from benchmarks.soak.server_process import ServerProcess, run_server
 
-DELAY_MS, GOAL_MS, TIMES = 10.0, 100.0, 3  # longer delays than some milliseconds are not put together in batches
+DELAY_MS, GOAL_MS, TIMES = 10.0, 100.0, 3  # delays of more than a few milliseconds are not batched
 MEASURED_S, PATIENCE_S, EVERY_S = 3.0, 30.0, 1.0
-ASKED = request("POST", INFER, bytes(192), {"Inference-Header-Content-Length": "0"})
+REQUEST = request("POST", INFER, bytes(192), {"Inference-Header-Content-Length": "0"})
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class Load:
-    """statuses: HTTP's, `lost` for a request without an answer; latencies_s: of those that were answered by 200."""
+    """statuses: HTTP's, `lost` for a request without a reply; latencies_s: of those with status 200."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -36,16 +36,16 @@ class Load:
     async def ask(self, due: float) -> None:
         try:
             async with asyncio.timeout(PATIENCE_S):
-                status = await self._asked()
+                status = await self._send()
         except (OSError, TimeoutError, asyncio.IncompleteReadError, ValueError) as error:
             status = f"lost ({type(error).__name__})"
         self.statuses[status] += 1
         if status == "200":
             self.latencies_s.append(time.perf_counter() - due)
 
-    async def _asked(self) -> str:
-        reader, writer = connection = self._kept() or await asyncio.open_connection("127.0.0.1", self._port)
-        writer.write(ASKED)
+    async def _send(self) -> str:
+        reader, writer = connection = self._idle_connection() or await asyncio.open_connection("127.0.0.1", self._port)
+        writer.write(REQUEST)
         head = (await reader.readuntil(b"\r\n\r\n")).lower()
         await reader.readexactly(int(head.partition(b"content-length: ")[2].split(b"\r", 1)[0]))
         if b"connection: close" in head:
@@ -54,8 +54,8 @@ class Load:
             self._idle.append(connection)
         return head[9:12].decode()
 
-    def _kept(self) -> Connection | None:
-        """The newest that the server has not closed: it closes those that were idle for 75 s, as it may."""
+    def _idle_connection(self) -> Connection | None:
+        """The newest connection that the server has not closed; it may close those that were idle for 75 s."""
         while self._idle:
             reader, writer = self._idle.pop()
             if not reader.at_eof():
@@ -69,7 +69,7 @@ class Load:
 
 
 async def capacity_per_s(port: int, clients: int = 4) -> float:
-    """Answers a second in closed loop, by as many clients as keep the engine busy."""
+    """Replies per second in a closed loop with enough clients to keep the engine busy."""
     load, end = Load(port), time.perf_counter() + MEASURED_S
 
     async def client() -> None:
@@ -81,8 +81,8 @@ async def capacity_per_s(port: int, clients: int = 4) -> float:
     return load.statuses["200"] / MEASURED_S
 
 
-async def overloaded(port: int, per_s: float, seconds: float, server: Watched) -> tuple[Load, list[float]]:
-    """What became of the requests, and the server's megabytes meanwhile."""
+async def send_overload(port: int, per_s: float, seconds: float, server: ServerProcess) -> tuple[Load, list[float]]:
+    """The results of the requests, and the server's memory in MB during the run."""
     load, memory, began = Load(port), list[float](), time.perf_counter()
     tasks: set[asyncio.Task[None]] = set()
     for number in range(int(per_s * seconds)):
@@ -117,14 +117,14 @@ def _share(load: Load) -> float:
     return load.statuses["200"] * TIMES / max(1, load.statuses.total())
 
 
-def measured(seconds: float) -> list[Row]:
-    """Rows of one run."""
+def overload_rows(seconds: float) -> list[Row]:
+    """The rows of one run."""
     with (
         TemporaryDirectory(prefix="soak-") as folder,
-        watched(Path(folder), f"--latency-goal-ms={GOAL_MS:g}", delay_ms=DELAY_MS) as (server, port, _),
+        run_server(Path(folder), f"--latency-goal-ms={GOAL_MS:g}", delay_ms=DELAY_MS) as (server, port, _),
     ):
         can = asyncio.run(capacity_per_s(port))
         note = f"{TIMES} times {can:.0f} a second for {seconds:g} s"
         logger.info(f"overload: {note}")
-        load, memory = asyncio.run(overloaded(port, TIMES * can, seconds, server))
+        load, memory = asyncio.run(send_overload(port, TIMES * can, seconds, server))
         return rows(load, memory, server.is_alive, len(server.faults()), note)

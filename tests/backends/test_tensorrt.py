@@ -205,7 +205,7 @@ def learned_onnx(folder: Path, symmetric: bool) -> Path:
     ).eval()
     shape = Preprocessing(*SHAPE)
     seen = normalize_images(torch.from_numpy(tiny_images(40)), shape)
-    prepared = prepare_qat(net, LearnedQuantization(8, 8, symmetric), True, True, seen[:1], lambda _: None)
+    prepared = prepare_qat(net, LearnedQuantization(8, 8, symmetric), True, True, seen[:1])
     with torch.no_grad(), observe_ranges(prepared):
         prepared(seen)
     return onnx_from_torch(prepared.eval(), shape, folder / "learned.onnx")

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from benchmarks.soak.document import conforming, flaws
+from benchmarks.soak.document import document_rows, find_flaws
 from tests.httpserver import Silent, served
 
 EXAMPLES = int(os.environ.get("EXAMPLES", "40"))
@@ -72,7 +72,7 @@ def answering(status: int, body: object, kind: str = "application/json") -> Iter
 def test_an_answer_that_the_document_does_not_have_is_told(status: int, body: object, kind: str, words: str) -> None:
     answers = Counter[int]()
     with answering(status, body, kind) as url:
-        found = list(flaws(url, 3, 1, answers))
+        found = list(find_flaws(url, 3, 1, answers))
     assert answers[status] > 0
     assert bool(found) is bool(words)
     assert all(one.startswith("GET /live, positive: ") and words in one.lower() for one in found), found
@@ -80,6 +80,6 @@ def test_an_answer_that_the_document_does_not_have_is_told(status: int, body: ob
 
 @pytest.mark.slow
 def test_every_answer_is_one_that_the_document_has() -> None:
-    flawed, faults = conforming(EXAMPLES, 1)
+    flawed, faults = document_rows(EXAMPLES, 1)
     assert int(flawed.note.split()[0]) > 100
     assert (flawed.value, faults.value) == (0, 0), flawed

@@ -2,22 +2,22 @@
 
 import pytest
 
-from benchmarks.soak.asking import Told
-from benchmarks.soak.fuzz import KINDS, case_of, flaw, names
+from benchmarks.soak.client import Reply
+from benchmarks.soak.fuzz import KINDS, case_names, find_flaw, make_case
 from benchmarks.soak.growth import growth
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_name_makes_the_same_case_whatever_was_made_before(kind: str) -> None:
     chosen = [f"{kind}:1:{number}" for number in range(150)]
-    first = {name: case_of(name) for name in chosen}
-    assert {name: case_of(name) for name in reversed(chosen)} == first
+    first = {name: make_case(name) for name in chosen}
+    assert {name: make_case(name) for name in reversed(chosen)} == first
     assert len(set(first.values())) > 100, "they hardly differ"
-    assert case_of(f"{kind}:2:0") != first[f"{kind}:1:0"]
+    assert make_case(f"{kind}:2:0") != first[f"{kind}:1:0"]
 
 
 def test_every_kind_has_its_share() -> None:
-    chosen = list(names(len(KINDS) * 3, 5))
+    chosen = list(case_names(len(KINDS) * 3, 5))
     assert len(set(chosen)) == len(chosen)
     assert {name.partition(":")[0] for name in chosen[: len(KINDS)]} == set(KINDS)
 
@@ -25,20 +25,20 @@ def test_every_kind_has_its_share() -> None:
 @pytest.mark.parametrize(
     ("told", "right"),
     [
-        (Told("200"), True),
-        (Told("431"), True),
-        (Told("503", b'{"error":"try later"}'), True),
-        (Told("503", b"<html>"), False),
-        (Told("500", b'{"error":"unexpected: KeyError()"}'), False),
-        (Told("none"), False),
-        (Told("closed"), True),
-        (Told("INVALID_ARGUMENT"), True),
-        (Told("UNKNOWN", b"Unexpected <class 'KeyError'>"), False),
-        (Told("INTERNAL"), False),
+        (Reply("200"), True),
+        (Reply("431"), True),
+        (Reply("503", b'{"error":"try later"}'), True),
+        (Reply("503", b"<html>"), False),
+        (Reply("500", b'{"error":"unexpected: KeyError()"}'), False),
+        (Reply("none"), False),
+        (Reply("closed"), True),
+        (Reply("INVALID_ARGUMENT"), True),
+        (Reply("UNKNOWN", b"Unexpected <class 'KeyError'>"), False),
+        (Reply("INTERNAL"), False),
     ],
 )
-def test_only_refusals_are_right(told: Told, right: bool) -> None:
-    assert (flaw(told) == "") is right
+def test_only_refusals_are_right(told: Reply, right: bool) -> None:
+    assert (find_flaw(told) == "") is right
 
 
 def test_memory_that_comes_back_is_no_growth_and_a_leak_is() -> None:

@@ -1,4 +1,4 @@
-"""Malformed gRPC: messages with damage, and HTTP/2 that is none. Each from a seed; sends nothing."""
+"""Malformed gRPC: damaged messages and invalid HTTP/2. Each from a seed; sends nothing."""
 
 import struct
 from random import Random
@@ -6,7 +6,7 @@ from typing import Any
 
 from benchmarks.serving.clients.http2 import DATA, END_HEADERS, END_STREAM, FIELDS, HEADERS, OPENING, frame
 from benchmarks.soak.cases import FILE, FILE_BYTES, Case
-from benchmarks.soak.mutations import TOKENS, damaged
+from benchmarks.soak.mutations import TOKENS, mutate_bytes
 from deploy.runtime.grpc.messages import message_classes
 
 TEXTS = ("", "null", "image", "logits", "1", "UINT8", "FP32", "BYTES", "BF16", "x" * 3000, "\0", "é\u202e", "a")
@@ -50,7 +50,7 @@ def infer_message() -> Any:
 
 
 def grpc_case(chance: Random) -> Case:
-    """A message with members that are wrong, or whose bytes are."""
+    """A message with wrong fields or damaged bytes."""
     kind = chance.random()
     if kind < 0.1:
         return Case("grpc", chance.choice(TOKENS) + chance.randbytes(chance.randrange(40)), chance.choice(OTHERS))
@@ -58,13 +58,13 @@ def grpc_case(chance: Random) -> Case:
         return _region_case(chance)
     message = infer_message()
     for _ in range(chance.randrange(4)):
-        _bend(message, chance)
+        _mutate(message, chance)
     content: bytes = message.SerializeToString()
     method = chance.choice(("ModelInfer", "ModelInfer", "ModelStreamInfer"))
-    return Case("grpc", damaged(content, chance) if chance.random() < 0.4 else content, method)
+    return Case("grpc", mutate_bytes(content, chance) if chance.random() < 0.4 else content, method)
 
 
-def _bend(message: Any, chance: Random) -> None:
+def _mutate(message: Any, chance: Random) -> None:
     tensor = message.inputs[0]
     match chance.randrange(8):
         case 0:
@@ -107,11 +107,13 @@ def _region_case(chance: Random) -> Case:
         message.key = chance.choice((f"/{FILE}", "/../x", "", "/none", "\0"))
         message.offset, message.byte_size = (chance.choice((0, 1, FILE_BYTES, 1 << 63, (1 << 64) - 1)) for _ in "ab")
     content: bytes = message.SerializeToString()
-    return Case("grpc", damaged(content, chance) if chance.random() < 0.4 else content, f"SystemSharedMemory{verb}")
+    return Case(
+        "grpc", mutate_bytes(content, chance) if chance.random() < 0.4 else content, f"SystemSharedMemory{verb}"
+    )
 
 
 def _fields(chance: Random) -> bytes:
-    """Literals that enter no table, each name and text shorter than 127 bytes (RFC 7541, 6.2.2)."""
+    """Literals without indexing, each name and value shorter than 127 bytes (RFC 7541, 6.2.2)."""
     found = [(name.encode(), text.encode()) for name, text in FIELDS.items()]
     for _ in range(chance.choice((0, 1, 1, 2))):
         at = chance.randrange(len(found) + 1)
@@ -121,14 +123,14 @@ def _fields(chance: Random) -> bytes:
             case 1 if at < len(found):
                 found[at] = (found[at][0], chance.choice(BYTES))
             case 2 if at < len(found):
-                found[at] = (found[at][0], damaged(found[at][1], chance, 1)[:126])
+                found[at] = (found[at][0], mutate_bytes(found[at][1], chance, 1)[:126])
             case _:
                 found[at : at + 1] = found[at : at + 1] * chance.choice((0, 2))
     return b"".join(b"\0" + b"".join(bytes([len(one)]) + one for one in field) for field in found)
 
 
 def http2_case(chance: Random) -> Case:
-    """A call in frames, with damage; or frames of any kind in any order."""
+    """A call in damaged frames, or frames of any type in any order."""
     message: bytes = infer_message().SerializeToString()
     data = chance.choice((0, 0, 0, 1, 255)), chance.choice((len(message), len(message), 0, 1, (1 << 32) - 1))
     call = [
@@ -140,4 +142,4 @@ def http2_case(chance: Random) -> Case:
         content = chance.randbytes(chance.choice((0, 4, 5, 8, 6, 60)))
         call.insert(chance.randrange(len(call) + 1), frame(chance.randrange(12), flags, stream, content))
     found = OPENING + b"".join(call)
-    return Case("http2", damaged(found, chance) if chance.random() < 0.7 else found)
+    return Case("http2", mutate_bytes(found, chance) if chance.random() < 0.7 else found)

@@ -1,4 +1,4 @@
-"""A server process of ours on the null engine, and what is seen of it from outside: log, memory, open files."""
+"""A server process on the null engine, observed from outside: log, memory, open files."""
 
 import json
 import subprocess
@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 FAULTS = ("unexpected", "fault")
 
 
-class Watched:
+class ServerProcess:
     """ports by `listening` and `listening for gRPC`."""
 
     def __init__(self, process: "subprocess.Popen[bytes]", log: Path) -> None:
@@ -23,7 +23,7 @@ class Watched:
         self._read = 0
 
     def lines(self) -> list[dict[str, Any]]:
-        """Those that came since the last call; what is no JSON, a traceback say, is an event `plain`."""
+        """The log lines since the last call; a line that is not JSON, such as a traceback, is an event `plain`."""
         with self._log.open("rb") as file:
             file.seek(self._read)
             *whole, rest = file.read().split(b"\n")
@@ -31,7 +31,7 @@ class Watched:
         return [json.loads(one) if one.startswith(b"{") else {"event": "plain", "text": repr(one)} for one in whole]
 
     def faults(self) -> list[str]:
-        """Lines of the log that no client's mistake may cause."""
+        """Log lines that no client error may cause."""
         return [str(line) for line in self.lines() if line["event"] in (*FAULTS, "plain")]
 
     @property
@@ -40,31 +40,31 @@ class Watched:
 
     @property
     def memory_mb(self) -> float:
-        """Resident."""
+        """Resident set size."""
         text = (self._proc / "status").read_text()
         return next(float(line.split()[1]) / 1024 for line in text.splitlines() if line.startswith("VmRSS:"))
 
     @property
     def files(self) -> int:
-        """Open file descriptors: connections, and what regions hold."""
+        """The number of open file descriptors, of connections and of regions."""
         return sum(1 for _ in (self._proc / "fd").iterdir())
 
     @property
     def _proc(self) -> Path:
         return Path("/proc") / str(self._process.pid)
 
-    def ready(self) -> tuple[int, int]:
-        """Waits; the ports of HTTP and gRPC."""
+    def wait_until_ready(self) -> tuple[int, int]:
+        """Wait until the server listens; return its ports for HTTP and gRPC."""
         found = said_when_ready(self._process, self._log)
         return found["listening"]["port"], found["listening for gRPC"]["grpc_port"]
 
 
 @contextmanager
-def watched(folder: Path, *flags: str, delay_ms: float = 0.0) -> Iterator[tuple[Watched, int, int]]:
-    """The server, and its ports of HTTP and gRPC."""
+def run_server(folder: Path, *flags: str, delay_ms: float = 0.0) -> Iterator[tuple[ServerProcess, int, int]]:
+    """The server and its ports for HTTP and gRPC."""
     bundle = null_bundle(folder / "null.bundle", delay_ms)
     words = ["serve", f"--bundle={bundle.folder}", "--host=127.0.0.1", "--port=0", "--grpc-port=0", "--certify=off"]
     log = folder / "server.log"
     with started([sys.executable, "-m", "deploy.runtime", *words, *flags], log, ROOT) as process:
-        server = Watched(process, log)
-        yield server, *server.ready()
+        server = ServerProcess(process, log)
+        yield server, *server.wait_until_ready()
