@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.house.readme import commands, inline_commands, shell_lines, tree
+from tests.house.readme import FENCE, commands, inline_commands, shell_lines, tree
 from tests.house.tree import ROOT, tracked
 from tests.journeys.test_readme import RUN_BY_A_TEST
 from toolchain.cli import COMMANDS
@@ -60,6 +60,12 @@ def test_nothing_is_left_to_be_filled_in() -> None:
 
 def test_the_readme_is_one_screen_and_four_doors() -> None:
     assert len(TEXT.encode()) <= README_BYTES
+
+
+def test_the_sample_output_is_a_part_of_the_full_log() -> None:
+    block = next(block for language, block in FENCE.findall(TEXT) if not language and "top-1" in block)
+    log = (ROOT / "docs" / "deploy-cpu.txt").read_text().splitlines()
+    assert [line for line in block.splitlines() if line and line not in log] == []
 
 
 def test_every_link_of_the_readme_leads_somewhere() -> None:
