@@ -5,6 +5,7 @@ import pytest
 
 from deploy.runtime.engines import Settings, open_engine
 from deploy.runtime.engines.null import NullArtifact
+from tests.backends.built import tensorrt_build
 from tests.backends.contract import check_backend, check_refusals
 from tests.backends.tiny import SHAPE, tiny_images, tiny_onnx
 from toolchain.backends import TABLE, Calibration, backend
@@ -18,8 +19,12 @@ EVERY = [(name, precision) for name in TABLE for precision in backend(name).PREC
 
 
 @pytest.mark.parametrize(("name", "precision"), EVERY)
-def test_a_backend_satisfies_the_contract(name, precision, tmp_path):
-    check_backend(name, precision, tmp_path, computes=name != "null")
+def test_a_backend_satisfies_the_contract(name, precision, tmp_path, tmp_path_factory):
+    made = None
+    if name == "tensorrt":
+        candidate, folder = tensorrt_build(tmp_path_factory, precision)
+        made = candidate, folder / "built"
+    check_backend(name, precision, tmp_path, computes=name != "null", made=made)
 
 
 @pytest.mark.parametrize("name", TABLE)

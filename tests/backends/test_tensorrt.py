@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from deploy.runtime.engines import Settings, open_engine
+from tests.backends.built import tensorrt_build
 from tests.backends.contract import check_refusals
 from tests.backends.tiny import SHAPE, tiny_images, tiny_onnx
 from toolchain.backends import onnxruntime as onnxruntime_backend
@@ -51,19 +52,19 @@ def inspection_in(folder: Path, precision: str) -> LayerInspection:
     ("precision", "computed"), [("fp32", "Float"), ("fp16", "Half"), ("bf16", "BFloat16"), ("int8", "Int8")]
 )
 def test_a_plan_is_built_and_inspected_and_its_stand_in_agrees(
-    precision: Precision, computed: str, tmp_path: Path
+    precision: Precision, computed: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    candidate = build(tmp_path, precision)
+    candidate, folder = tensorrt_build(tmp_path_factory, precision)
     assert candidate.files == (f"model-{precision}.sm86.plan", f"audit-{precision}.json")
-    assert candidate.size_bytes == sum((tmp_path / "built" / name).stat().st_size for name in candidate.files)
-    inspection = inspection_in(tmp_path, precision)
+    assert candidate.size_bytes == sum((folder / "built" / name).stat().st_size for name in candidate.files)
+    inspection = inspection_in(folder, precision)
     assert count_types(inspection) == {computed: 2}
     assert (inspection.capabilities, inspection.batches, inspection.source) == ((86,), (1, 8, 32), "builder")
     assert inspection.kernels > 2
     assert sum(layer.weight_bytes for layer in inspection.layers) > 8 * 8 * 9
-    reference = onnxruntime.InferenceSession(str(tmp_path / "in.onnx"), providers=["CPUExecutionProvider"])
+    reference = onnxruntime.InferenceSession(str(folder / "in.onnx"), providers=["CPUExecutionProvider"])
     (expected,) = reference.run(None, {"image": tiny_images(40)})
-    with open_engine(tmp_path / "built", tensorrt.stand_in(candidate), Settings(threads=1)) as engine:
+    with open_engine(folder / "built", tensorrt.stand_in(candidate), Settings(threads=1)) as engine:
         assert (engine.inputs[0].dtype, engine.outputs[0].dtype) == ("uint8", "float32")
         found = engine.infer({"image": tiny_images(40)})["logits"]
     record = compare(expected, found, ("onnxruntime", "tensorrt"), precision)
@@ -72,11 +73,10 @@ def test_a_plan_is_built_and_inspected_and_its_stand_in_agrees(
         assert record.max_abs > 0  # not a copy of the float graph
 
 
-def test_the_graph_is_the_same_bytes_twice(tmp_path: Path) -> None:
-    for folder in (tmp_path / "a", tmp_path / "b"):
-        folder.mkdir()
-        build(folder, "int8")
-    graphs = [(folder / "built" / "standin-int8.onnx").read_bytes() for folder in (tmp_path / "a", tmp_path / "b")]
+def test_the_graph_is_the_same_bytes_twice(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    _, first = tensorrt_build(tmp_path_factory, "int8")
+    build(tmp_path, "int8")
+    graphs = [(folder / "built" / "standin-int8.onnx").read_bytes() for folder in (first, tmp_path)]
     assert graphs[0] == graphs[1]
     assert str(tmp_path).encode() not in graphs[0]
 
