@@ -209,12 +209,12 @@ def test_our_errors_are_one_line_and_their_exit_code(capsys: pytest.CaptureFixtu
 
 def test_an_interruption_says_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(COMMANDS, ["interrupted"]) == 130
-    assert capsys.readouterr().err.strip() == "toolchain: interrupted; run the same command again to go on"
+    assert capsys.readouterr().err.strip() == "toolchain: interrupted; run the same command again to resume"
 
 
 def test_a_full_disk_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(COMMANDS, ["full"]) == 1
-    said = "toolchain: /x/y: No space left on device; free some space and run the same command again to go on\n"
+    said = "toolchain: /x/y: No space left on device; free some space and run the same command again to resume\n"
     assert capsys.readouterr().err == said
 
 

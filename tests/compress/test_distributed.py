@@ -94,7 +94,9 @@ def test_a_process_that_is_killed_ends_the_others(tmp_path: Path) -> None:
     done = together(tmp_path, "killed")
     assert done.returncode == 1
     said = [line for line in done.stderr.splitlines() if line.startswith("toolchain: ")]
-    lost = "toolchain: another process of this training ended or cannot be reached; run the same command again to go on"
+    lost = (
+        "toolchain: another process of this training ended or cannot be reached; run the same command again to resume"
+    )
     assert said in ([], [lost])  # torchrun may be quicker
 
 

@@ -34,7 +34,7 @@ def test_a_net_that_cannot_be_trusted_is_not_loaded(tmp_path: Path) -> None:
     assert refusal(path) == f"{path}: no saved net here; build again: toolchain build"
     save_compressed(CompressedModel(tiny()), path)
     path.chmod(0o666)
-    assert refusal(path).startswith(f"{path}: not written by this user alone, so it is not loaded; delete it")
+    assert refusal(path).startswith(f"{path}: other users could have written it, so it is not loaded; delete it")
     path.chmod(0o644)
     path.write_bytes(path.read_bytes()[:-1] + b"!")
     assert refusal(path).startswith(f"{path}: changed since it was saved (digest differs); delete it")
@@ -47,14 +47,16 @@ def test_a_users_own_class_must_be_imported_before_it_is_loaded(tmp_path: Path) 
     save_compressed(CompressedModel(own.Own(2, 2)), tmp_path / "net.pt")
     assert load_compressed(tmp_path / "net.pt").module.out_features == 2
     del sys.modules[own.__name__]
-    assert "the model's own code is not there (No module named 'user_file_of_a_test')" in refusal(tmp_path / "net.pt")
+    assert "the model's own code cannot be imported (No module named 'user_file_of_a_test')" in refusal(
+        tmp_path / "net.pt"
+    )
 
 
 def test_a_module_that_cannot_be_pickled_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
     net = nn.Linear(2, 2)
     net.activation = lambda x: x
     with pytest.raises(
-        ModelError, match=r"the model cannot be kept between steps: .*; define its classes at the top le"
+        ModelError, match=r"the model cannot be saved between steps: .*; define its classes at the top le"
     ):
         save_compressed(CompressedModel(net), tmp_path / "net.pt")
     assert not list(tmp_path.iterdir())

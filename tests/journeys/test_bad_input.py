@@ -254,7 +254,7 @@ def test_a_full_disk_is_told_at_every_stage_and_the_build_goes_on_with_more_room
             break
         refusal = said.refusal()
         assert "o space left on device" in refusal
-        assert refusal.endswith("free some space and run the same command again to go on")
+        assert refusal.endswith("free some space and run the same command again to resume")
         assert half_written(small_disk) == []
         stopped.append([line for line in said.err.splitlines() if line.endswith(" ...")][-1:])
     assert said.last["release"] == "1"

@@ -214,7 +214,7 @@ def test_a_build_that_was_stopped_twice_goes_on_to_the_same_model(deployed: Depl
     home, build = tmp_path / "stopped", command("build", deployed.recipe)
     code, said = stopped_at("export: ", signal.SIGINT, build, home)
     assert code == 130
-    assert said.endswith("\ntoolchain: interrupted; run the same command again to go on\n")
+    assert said.endswith("\ntoolchain: interrupted; run the same command again to resume\n")
     assert "Traceback" not in said
     assert half_written(home) == []
     assert stopped_at("openvino: int8", signal.SIGKILL, build, home)[0] == -signal.SIGKILL

@@ -111,11 +111,11 @@ def test_two_processes_are_as_good_as_one(recipe: Path, together: Path, tmp_path
 
 def test_what_was_killed_goes_on_to_the_same_weights(recipe: Path, together: Path, tmp_path: Path) -> None:
     killed(recipe, tmp_path, 2, "epoch 7/12")
-    assert "going on after epoch 7 of 12" in built(recipe, tmp_path, 2)
+    assert "resuming after epoch 7 of 12" in built(recipe, tmp_path, 2)
     assert nets(recipe, tmp_path) == nets(recipe, together)
 
 
 def test_one_process_goes_on_with_what_two_began(recipe: Path, tmp_path: Path) -> None:
     killed(recipe, tmp_path, 2, "epoch 7/12")
-    assert "going on after epoch 7 of 12" in built(recipe, tmp_path, 1)
+    assert "resuming after epoch 7 of 12" in built(recipe, tmp_path, 1)
     assert accuracies(tmp_path)[-1] > 0.7

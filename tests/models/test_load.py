@@ -94,7 +94,7 @@ def test_an_input_that_does_not_fit_names_the_layer() -> None:
 
 
 def test_several_outputs_are_refused() -> None:
-    assert "answers with a tuple; expected one tensor of logits" in refused("nets.py:pair")
+    assert "returns a tuple; expected one tensor of logits" in refused("nets.py:pair")
 
 
 def test_a_state_dict_comes_from_either_format_and_wrappers_are_named(tmp_path: Path) -> None:
@@ -127,16 +127,16 @@ def test_files_that_hold_no_weights_are_refused(tmp_path: Path) -> None:
     (tmp_path / "cut.pt").write_bytes((tmp_path / "whole.pt").read_bytes()[:500])
     (tmp_path / "junk.safetensors").write_bytes(b"hello" * 99)
     text = refused(source, "whole.pt", base=tmp_path)
-    assert "would run code from the file, so it is refused; where you trust the file, convert it: python -c" in text
+    assert "would run code from the file, so it is refused; if you trust the file, convert it: python -c" in text
     assert "save_file(" in text
     assert "'whole.safetensors')" in text
     assert "expected a state dict (tensors by name), found a list" in refused(source, "list.pt", base=tmp_path)
-    assert "not a whole checkpoint file" in refused(source, "junk.pt", base=tmp_path)
-    assert "not a whole checkpoint file" in refused(source, "cut.pt", base=tmp_path)
+    assert "incomplete or damaged checkpoint file" in refused(source, "junk.pt", base=tmp_path)
+    assert "incomplete or damaged checkpoint file" in refused(source, "cut.pt", base=tmp_path)
     assert "not a complete .safetensors file" in refused(source, "junk.safetensors", base=tmp_path)
     assert "no such file; model.weights names" in refused(source, "none.pt", base=tmp_path)
     assert "expected official, random, own, or a .safetensors" in refused(source, "w.bin", base=tmp_path)
-    assert "no official weights for one's own model" in refused(source, "official", base=tmp_path)
+    assert "there are no official weights for a user's own model" in refused(source, "official", base=tmp_path)
 
 
 def test_the_command_that_converts_a_pickle_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,9 +150,9 @@ def test_the_command_that_converts_a_pickle_works(tmp_path: Path, monkeypatch: p
 def test_a_zoo_network_is_built_for_the_datas_classes() -> None:
     loaded = load(ZOO, "random", 7, shape=Preprocessing(40, 40))
     assert (loaded.description, loaded.head_fits) == (f"{ZOO} (random weights)", True)
-    assert "near: resnet50" in refused("torchvision:resnet5", "random")
+    assert "the nearest are: resnet50" in refused("torchvision:resnet5", "random")
     assert "no official weights 'IMAGENET1K_V9'; there are: official, IMAGENET1K_V1" in refused(ZOO, "IMAGENET1K_V9")
-    assert "say which weights" in refused(ZOO)
+    assert "name the weights" in refused(ZOO)
 
 
 def test_official_weights_that_cannot_be_fetched_say_where_they_are(
@@ -162,7 +162,7 @@ def test_official_weights_that_cannot_be_fetched_say_where_they_are(
     for name in ("http_proxy", "https_proxy", "HTTPS_PROXY", "HTTP_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     text = refused(ZOO, "official", 1000, shape=Preprocessing(40, 40))
-    assert "could not be fetched from https://download.pytorch.org/models/squeezenet1_1-" in text
+    assert "could not be downloaded from https://download.pytorch.org/models/squeezenet1_1-" in text
     assert 'model.weights = "path/to/file.pth"' in text
 
 
@@ -198,7 +198,7 @@ def test_labels_are_those_of_the_head_that_a_step_puts_in(tmp_path: Path) -> Non
     assert (loaded.labels, loaded.head_fits) == (("cat", "dog"), False)
     (tmp_path / "five.txt").write_text("a\nb\nc\nd\ne\n")
     text = refused("nets.py:net", classes=2, labels=str(tmp_path / "five.txt"), allow_other_head=True)
-    assert text.endswith("five.txt: 5 labels, but there are 2 classes; one a line")
+    assert text.endswith("five.txt: 5 labels, but there are 2 classes; expected one label per line")
 
 
 def exported(module: nn.Module, path: Path, free: bool = True) -> None:
@@ -237,12 +237,12 @@ def test_an_exported_program_answers_and_can_be_copied(tmp_path: Path) -> None:
     assert torch.allclose(program(x), module(x), atol=1e-6)
     exported(nets.net().train(), tmp_path / "train.pt2")
     assert "was exported in training mode (aten.batch_norm.default)" in refused("train.pt2", base=tmp_path)
-    assert "take model.weights and model.options out" in refused("m.pt2", "random", base=tmp_path)
+    assert "remove model.weights and model.options" in refused("m.pt2", "random", base=tmp_path)
     (tmp_path / "junk.pt2").write_bytes(b"junk")
     with_code(tmp_path / "m.pt2", tmp_path / "evil.pt2")
     assert "torch.export cannot read it" in refused("evil.pt2", base=tmp_path)
     assert not (tmp_path / "ran").exists()
-    assert "not a whole torch.export program" in refused("junk.pt2", base=tmp_path)
+    assert "not a complete torch.export program" in refused("junk.pt2", base=tmp_path)
 
 
 def graph(path: Path, weights: np.ndarray) -> None:

@@ -105,7 +105,9 @@ def test_what_was_pruned_to_zeros_is_remembered(tmp_path: Path) -> None:
 def test_another_source_is_refused_by_name(tmp_path: Path) -> None:
     spec = ModelSpec("cifar:resnet20")
     path = written(spec, pruned(spec, tmp_path), tmp_path)
-    with pytest.raises(ModelError, match=r"w.safetensors, of cifar:resnet20: written for a net with 'stages.0.1.bn1'"):
+    with pytest.raises(
+        ModelError, match=r"w.safetensors, of cifar:resnet20: written for a model with 'stages.0.1.bn1'"
+    ):
         back(ModelSpec("cifar:resnet8"), path)
     with pytest.raises(ModelError, match=r"does not fit cifar:resnet56: .* missing: .*; check model.source"):
         back(ModelSpec("cifar:resnet56"), path)
@@ -131,12 +133,15 @@ def test_sizes_that_contradict_the_tensors_are_refused(tmp_path: Path) -> None:
         return str(caught.value)
 
     text = refusal({"out_channels": 5}, weight=(6, 3, 3, 3))
-    assert text == "w: layer '0': sizes [5, 3], but its tensor is [6, 3, 3, 3]; damaged: write the file again"
+    assert text == "w: layer '0': sizes [5, 3], but its tensor is [6, 3, 3, 3]; the file is damaged: write it again"
     text = refusal({"out_channels": 6}, weight=(7, 3, 3, 3))
-    assert text == "w: tensor '0.weight': written as [7, 3, 3, 3], found [6, 3, 3, 3]; damaged: write the file again"
+    assert (
+        text
+        == "w: tensor '0.weight': recorded as [7, 3, 3, 3], found [6, 3, 3, 3]; the file is damaged: write it again"
+    )
     state.clear()
     text = refusal({"out_channels": 6}, weight=(1 << 20, 1 << 20))
-    assert text.endswith("written as [1048576, 1048576], found [8, 3, 3, 3]; damaged: write the file again")
+    assert text.endswith("recorded as [1048576, 1048576], found [8, 3, 3, 3]; the file is damaged: write it again")
     for sizes in ({"num_groups": 5}, {"out_channels": (6,)}, {"__class__": 5}):
         assert refusal(sizes) == f"w: layer '0': a Conv2d has no such {next(iter(sizes))}; check model.source"
 
@@ -152,7 +157,7 @@ def test_sizes_that_agree_with_the_tensors_but_not_with_each_other_fail_the_tria
 
 
 def test_a_layer_of_another_kind_cannot_be_written() -> None:
-    with pytest.raises(ModelError, match="layer '0' became a Conv1d, which a weights file has no words for; write an"):
+    with pytest.raises(ModelError, match="layer '0' became a Conv1d, which a weights file cannot represent;  write an"):
         structure_difference(nn.Sequential(nn.Conv2d(3, 8, 3)), nn.Sequential(nn.Conv1d(3, 8, 3)))
 
 

@@ -27,8 +27,8 @@ HELP = ("-h", "--help")
 INTERRUPTED, BROKEN_PIPE = 130, 141
 # what the machine refuses and a person can cure: no traceback for these
 CURES = {
-    errno.ENOSPC: "free some space and run the same command again to go on",
-    errno.EDQUOT: "free some space and run the same command again to go on",
+    errno.ENOSPC: "free some space and run the same command again to resume",
+    errno.EDQUOT: "free some space and run the same command again to resume",
     errno.EACCES: "run as a user who may, or name another place (TOOLCHAIN_HOME)",
     errno.EROFS: "name another place (TOOLCHAIN_HOME)",
 }
@@ -69,7 +69,7 @@ def run(commands: Commands, argv: Sequence[str], name: str = "toolchain", sectio
         print(f"{name}: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print(f"\n{name}: interrupted; run the same command again to go on", file=sys.stderr)
+        print(f"\n{name}: interrupted; run the same command again to resume", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
         # the reader went away (`| head`); nothing may be written to this stdout any more, not even at exit

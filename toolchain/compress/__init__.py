@@ -1,6 +1,6 @@
-"""The compression steps: which there are, and a recipe's [[step]] tables read into them.
+"""The table of compression steps, and a recipe's [[step]] tables parsed into step objects.
 
-Knows step names, options and orders; imports a step's module (and so torch) only when a recipe asks for that step.
+Knows step names, options and valid orders; imports a step's module (and with it torch) only when a recipe uses it.
 """
 
 from collections.abc import Sequence
@@ -44,18 +44,18 @@ INVALIDATES_QAT = (
     "sparsify",
     "sparsify_gradually",
 )
-POST_EXPORT_STEPS = ("quantize", "quantize_weights")  # done by the back end, after export
+POST_EXPORT_STEPS = ("quantize", "quantize_weights")  # performed by the backend after export
 NamedSteps = Sequence[tuple[str, "Step"]]
 
 
 def parse_steps(raw: tuple[dict[str, dict[str, Any]], ...], place: str) -> tuple[tuple[str, "Step"], ...]:
-    """The steps of a recipe's [[step]] tables, in order; RecipeError names place, step and option."""
+    """Parse a recipe's [[step]] tables, in order; RecipeError names place, step and option."""
     return tuple(_parse_step(table, f"{place}: step {number}") for number, table in enumerate(raw, 1))
 
 
 def check_order(steps: NamedSteps, place: str) -> None:
-    """RecipeError for an order that cannot work: the steps of ORDERS say how the exported graph is quantized, so they
-    are last."""
+    """Raise RecipeError for an order that cannot work: POST_EXPORT_STEPS configure the exported graph, so they come
+    last."""
     names = [name for name, _ in steps]
     _check_after_qat(steps, place)
     _check_groups_of_four(steps, place)
@@ -72,7 +72,7 @@ def check_order(steps: NamedSteps, place: str) -> None:
 
 
 def _check_after_qat(steps: NamedSteps, place: str) -> None:
-    """The grid that qat trained on fits the very weights and layers that it trained; only training may follow."""
+    """qat learns a quantization grid for exactly the weights and layers it trained; only training may follow."""
     names = [name for name, _ in steps]
     first = names.index("qat") + 1 if "qat" in names else len(names)
     for number, (name, step) in enumerate(steps[first:], first + 1):
@@ -82,13 +82,13 @@ def _check_after_qat(steps: NamedSteps, place: str) -> None:
         if name in INVALIDATES_QAT or anew:
             cure = f"remove {name}" if name in POST_EXPORT_STEPS else "move it before qat"
             raise RecipeError(
-                f"{place}: step {number}, {name}: comes after qat (step {first}), whose learned grid it would make "
-                f"meaningless; {cure}"
+                f"{place}: step {number}, {name}: comes after qat (step {first}), whose learned quantization grid "
+                f"it would make meaningless; {cure}"
             )
 
 
 def _check_groups_of_four(steps: NamedSteps, place: str) -> None:
-    """An engine skips two of every four input channels in their order: one channel cut later shifts the groups."""
+    """2:4 sparsity groups input channels in their order: removing one channel later shifts every group after it."""
     groups = None
     for number, (name, step) in enumerate(steps, 1):
         if getattr(step, "pattern", "") == "2:4":
@@ -101,21 +101,23 @@ def _check_groups_of_four(steps: NamedSteps, place: str) -> None:
 
 
 def check_steps(
-    steps: NamedSteps, net: "CompressedModel", context: "StepContext", place: str
+    steps: NamedSteps, model: "CompressedModel", context: "StepContext", place: str
 ) -> "tuple[CompressedModel, ...]":
-    """Everything that can be known before any training: the order, each step's options against the data, and a
-    rehearsal of the whole chain on copies of the model (widths change, weights are not trained). RecipeError.
-    Returns `net` and the rehearsed net after each step."""
+    """Check before any training everything that can be known: the order, each step's options against the data, and a
+    dry run of the whole chain on copies of the model (widths change, weights are not trained).
+
+    Returns `model` and the model after each dry run. RecipeError names place and step.
+    """
     check_order(steps, place)
-    nets = [net]
+    models = [model]
     for number, (name, step) in enumerate(steps, 1):
         try:
             step.check(context)
-            net = step.dry_run(net, context)
-            nets.append(net)
+            model = step.dry_run(model, context)
+            models.append(model)
         except RecipeError as error:
             raise RecipeError(f"{place}: step {number}, {name}: {error}") from error
-    return tuple(nets)
+    return tuple(models)
 
 
 def _parse_step(table: dict[str, dict[str, Any]], place: str) -> tuple[str, "Step"]:

@@ -1,7 +1,7 @@
-"""Random changes of training pictures, drawn for a whole batch and done to any of its pictures.
+"""Random augmentation of training images, drawn for a whole batch and applied to any of its images.
 
-Drawing for the whole batch lets several processes, each with a slice of it, see what one process would see. Knows
-nothing of parts or networks; all randomness comes from the generator that is handed in.
+Drawing for the whole batch lets several processes, each with a slice of it, see the same images as a single process
+would. All randomness comes from the generator that is passed in.
 """
 
 from dataclasses import dataclass
@@ -13,20 +13,22 @@ from torch import Tensor
 from torch.nn import functional
 
 Augmentation = Literal["flip", "crop", "color", "erase", "mixup", "cutmix"]
-MIXUP_ALPHA = 0.2  # Zhang et al. 2018 take 0.1 to 0.4 on ImageNet
+MIXUP_ALPHA = 0.2  # Zhang et al. 2018 use 0.1 to 0.4 on ImageNet
 CUTMIX_ALPHA = 1.0  # Yun et al. 2019
-COLOR_STRENGTH = 0.4  # brightness and contrast by 0.6 to 1.4
-ERASE_PROBABILITY = 0.5  # of the pictures (Zhong et al. 2020, as is what follows)
-ERASE_AREA, ERASE_ASPECT = (0.02, 0.4), 0.3  # shares of the picture; height to width 0.3 to 1 / 0.3
+COLOR_STRENGTH = 0.4  # brightness and contrast are multiplied by 0.6 to 1.4
+ERASE_PROBABILITY = 0.5  # fraction of the images (this and the next two: Zhong et al. 2020)
+ERASE_AREA, ERASE_ASPECT = (0.02, 0.4), 0.3  # fractions of the image; aspect ratio 0.3 to 1 / 0.3
 
 
 @dataclass(frozen=True)
 class AugmentationPlan:
-    """What happens to each of N pictures. rows, columns: the pixels seen, int64 [N, H] and [N, W], None: all as they
-    are; factors: brightness and contrast [N, 2]; boxes: what is erased, [N, 4] as top, left, bottom, right.
+    """The augmentation of each of N images. rows, columns: source pixel indices, int64 [N, H] and [N, W], or None for
+    all pixels in place; factors: brightness and contrast [N, 2]; boxes: erased rectangles [N, 4] as top, left, bottom,
+    right.
 
-    partner: whom each is mixed with [N]; share: how much of itself it keeps; patch: where the partner is seen whole
-    (cutmix), None: everywhere a little (mixup)."""
+    partner: the index of the image that each is mixed with [N]; share: the weight of the image itself; patch: the
+    rectangle taken from the partner (cutmix), or None to blend everywhere (mixup).
+    """
 
     rows: Tensor | None
     columns: Tensor | None
@@ -40,8 +42,11 @@ class AugmentationPlan:
 def draw_plan(
     count: int, size: tuple[int, int], augment: tuple[str, ...], random: torch.Generator, small: bool = False
 ) -> AugmentationPlan:
-    """Draw for `count` pictures of `size` (height, width). "crop": shifted by up to an eighth over reflected borders;
-    "flip": half are mirrored (He et al. 2016, section 4.2). small: one window of three quarters for the batch."""
+    """Draw a plan for `count` images of `size` (height, width).
+
+    "crop": shift by up to an eighth, reflecting at the borders; "flip": mirror half of the images (He et al. 2016,
+    section 4.2). small: one window of three quarters of the height and width for the whole batch.
+    """
     rows: Tensor | None = None
     columns: Tensor | None = None
     if small or "crop" in augment or "flip" in augment:
@@ -63,7 +68,7 @@ def draw_plan(
 
 
 def _axis_indices(count: int, size: int, shift: bool, random: torch.Generator) -> Tensor:
-    """For each picture, which `size` pixels of an axis are seen: shifted at random, reflected at the borders."""
+    """For each image, the source indices along an axis of `size` pixels: randomly shifted, reflected at the borders."""
     line = torch.arange(size).expand(count, size)
     room = size // 8 if shift else 0
     if not room:
@@ -80,7 +85,7 @@ def _random_window(line: Tensor, random: torch.Generator) -> Tensor:
 
 
 def _draw_boxes(count: int, size: tuple[int, int], random: torch.Generator) -> Tensor:
-    """A box a picture, cut off at the border where it does not fit; an empty one for those that stay whole."""
+    """One rectangle per image, clipped at the border; empty for images that are not erased."""
     low, high = ERASE_AREA
     hit, area, aspect, top, left = torch.rand((5, count), generator=random)
     area = (low + (high - low) * area) * size[0] * size[1]
@@ -94,7 +99,7 @@ def _draw_boxes(count: int, size: tuple[int, int], random: torch.Generator) -> T
 def _draw_mixing(
     count: int, size: tuple[int, int], augment: tuple[str, ...], random: torch.Generator
 ) -> tuple[Tensor | None, float, tuple[int, int, int, int] | None]:
-    """Partners, the share that each keeps, and the patch; one of mixup and cutmix by a toss where both are named."""
+    """Partners, the weight that each image keeps, and the patch; mixup or cutmix at random where both are named."""
     kinds = [kind for kind in ("mixup", "cutmix") if kind in augment]
     if not kinds:
         return None, 1.0, None
@@ -111,11 +116,11 @@ def _draw_mixing(
 
 
 def transform_images(images: Tensor, plan: AugmentationPlan, which: Tensor) -> Tensor:
-    """uint8 [n, H, W, C], pictures `which` of the batch, as they are seen: shifted, mirrored, with other light."""
+    """Apply shifts, flips and color changes: uint8 [n, H, W, C], the images with indices `which` in the batch."""
     if plan.rows is not None and plan.columns is not None:
         rows, columns = plan.rows[which].to(images.device), plan.columns[which].to(images.device)
-        picture = torch.arange(len(images), device=images.device)[:, None, None]
-        images = images[picture, rows[:, :, None], columns[:, None, :]]  # one gather: no padded copy
+        image = torch.arange(len(images), device=images.device)[:, None, None]
+        images = images[image, rows[:, :, None], columns[:, None, :]]  # one gather: no padded copy
     if plan.factors is not None:
         brightness, contrast = plan.factors[which].to(images.device)[:, :, None, None, None].unbind(1)
         light = images.float() * brightness
@@ -125,7 +130,7 @@ def transform_images(images: Tensor, plan: AugmentationPlan, which: Tensor) -> T
 
 
 def erase_boxes(images: Tensor, plan: AugmentationPlan, which: Tensor) -> Tensor:
-    """Normalized [n, C, H, W]: the boxes become 0, the data's mean colour."""
+    """Set the rectangles of normalized [n, C, H, W] to 0, the data's mean color."""
     if plan.boxes is None:
         return images
     top, left, bottom, right = plan.boxes[which].to(images.device)[:, :, None].unbind(1)
@@ -135,7 +140,7 @@ def erase_boxes(images: Tensor, plan: AugmentationPlan, which: Tensor) -> Tensor
 
 
 def mix_images(images: Tensor, others: Tensor, plan: AugmentationPlan) -> Tensor:
-    """Normalized [n, C, H, W] mixed with their partners."""
+    """Mix normalized [n, C, H, W] with their partners."""
     if plan.patch is None:
         return torch.lerp(others, images, plan.share)
     top, left, bottom, right = plan.patch
@@ -145,6 +150,6 @@ def mix_images(images: Tensor, others: Tensor, plan: AugmentationPlan) -> Tensor
 
 
 def soft_labels(labels: Tensor, others: Tensor, share: float, classes: int) -> Tensor:
-    """float32 [n, classes]: `share` for the own class, the rest for the partner's."""
+    """float32 [n, classes]: `share` for the image's own class, the rest for its partner's."""
     own, other = (functional.one_hot(one, classes).float() for one in (labels, others))
     return torch.lerp(other, own, share)

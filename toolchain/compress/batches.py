@@ -1,6 +1,6 @@
-"""Pictures of a part, as batches for a network: normalized, and for training changed at random (augment.py).
+"""Batches of a data split's images: normalized, and randomly augmented for training (augment.py).
 
-Knows nothing of what a batch is for. All randomness comes from the generator that is handed in.
+All randomness comes from the generator that is passed in.
 """
 
 from collections.abc import Iterator
@@ -21,35 +21,37 @@ from toolchain.data import Split
 from toolchain.models.preprocessing import normalize_images
 from toolchain.records.tensors import Preprocessing
 
-RESIDENT_BYTES = 8 << 30  # arrays up to this size are moved to the GPU once, whole
-EVALUATION_PIXELS = 1 << 19  # a batch for evaluation: 512 pictures of 32x32, 10 of 224x224
+RESIDENT_BYTES = 8 << 30  # arrays up to this size are copied to the GPU once
+EVALUATION_PIXELS = 1 << 19  # a batch for evaluation: 512 images of 32x32, 10 of 224x224
 
 
 class Batches:
-    """The pictures of `part` on `device`, to be gone through as often as one likes; for training only `samples` of
-    them, drawn by `seed`, when given. classes: how many there are, for soft labels."""
+    """Batches of the images of `split` on `device`; can be iterated any number of times.
+
+    samples: train on a random subset of this size, drawn from `seed`. classes: the class count, for soft labels.
+    """
 
     def __init__(
         self,
-        part: Split,
+        split: Split,
         preprocessing: Preprocessing,
         device: torch.device,
         samples: int | None = None,
         seed: int = 0,
         classes: int = 0,
     ) -> None:
-        self.part, self.preprocessing, self.device, self.classes = part, preprocessing, device, classes
-        self.chosen = torch.arange(len(part))
+        self.split, self.preprocessing, self.device, self.classes = split, preprocessing, device, classes
+        self.chosen = torch.arange(len(split))
         if samples is not None:
             random = torch.Generator().manual_seed(seed)
-            self.chosen = torch.randperm(len(part), generator=random)[:samples].sort().values
-        images = part.images
+            self.chosen = torch.randperm(len(split), generator=random)[:samples].sort().values
+        images = split.images
         fits = device.type == "cuda" and isinstance(images, np.ndarray) and images.nbytes <= RESIDENT_BYTES
         self.resident = torch.tensor(images, device=device) if fits else None
 
     def ordered_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Every picture once, in order, for evaluation: (float32 [N, C, H, W], int64 [N])."""
-        for indices in torch.split(torch.arange(len(self.part)), self.evaluation_size):
+        """Every image once, in order, for evaluation: (float32 [N, C, H, W], int64 [N])."""
+        for indices in torch.split(torch.arange(len(self.split)), self.evaluation_size):
             images, labels = self._fetch(indices)
             yield self._normalize(images), labels
 
@@ -61,13 +63,14 @@ class Batches:
         small: bool = False,
         slice_of: tuple[int, int] = (0, 1),
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Whole batches of `size` in a random order; what does not fill the last one waits for another epoch. Labels
-        are int64 [N], or with mixup and cutmix float32 [N, classes].
+        """Full batches of `size` in random order; an incomplete last batch is dropped. Labels are int64 [N], or with
+        mixup and cutmix float32 [N, classes].
 
-        small: one random window a batch, of three quarters of the height and width. slice_of: (i, n) gives the i-th of
-        n slices of each batch; all slices together are the batch that (0, 1) gives."""
+        small: one random window per batch, of three quarters of the height and width. slice_of: (i, n) yields the i-th
+        of n slices of each batch; all slices together are the batch that (0, 1) yields.
+        """
         order = torch.randperm(len(self.chosen), generator=random)[: self.batch_count(size) * size]
-        height, width = self.part.images.shape[1:3]
+        height, width = self.split.images.shape[1:3]
         for indices in torch.split(self.chosen[order], size):
             plan = draw_plan(len(indices), (height, width), augment, random, small)
             own = torch.arange(len(indices)).tensor_split(slice_of[1])[slice_of[0]]
@@ -80,15 +83,15 @@ class Batches:
         needed, at = torch.unique(torch.cat((own, others)), return_inverse=True)
         images, labels = self._transform(indices, plan, needed)
         mine, theirs = at.to(self.device).tensor_split([len(own)])
-        pictures = mix_images(images[mine], images[theirs], plan).contiguous(memory_format=torch.channels_last)
-        return pictures, soft_labels(labels[mine], labels[theirs], plan.share, self.classes)
+        batch = mix_images(images[mine], images[theirs], plan).contiguous(memory_format=torch.channels_last)
+        return batch, soft_labels(labels[mine], labels[theirs], plan.share, self.classes)
 
     def _transform(self, indices: Tensor, plan: AugmentationPlan, which: Tensor) -> tuple[Tensor, Tensor]:
         images, labels = self._fetch(indices[which])
         return erase_boxes(self._normalize(transform_images(images, plan, which)), plan, which), labels
 
     def batch_count(self, size: int) -> int:
-        """Batches an epoch; a part smaller than a batch is one."""
+        """Batches per epoch; a split smaller than a batch makes one."""
         return max(1, len(self.chosen) // size)
 
     @property
@@ -99,7 +102,7 @@ class Batches:
         return normalize_images(images, self.preprocessing).contiguous(memory_format=torch.channels_last)
 
     def _fetch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        labels = torch.from_numpy(self.part.labels[indices.numpy()]).to(self.device)
+        labels = torch.from_numpy(self.split.labels[indices.numpy()]).to(self.device)
         if self.resident is not None:
             return self.resident[indices.to(self.device)], labels
-        return torch.from_numpy(self.part.images[indices.numpy()]).to(self.device), labels
+        return torch.from_numpy(self.split.images[indices.numpy()]).to(self.device), labels

@@ -1,7 +1,7 @@
-"""The processes that torchrun started, seen from one of them: who it is, and what they tell each other.
+"""The processes started by torchrun, seen from one of them: its rank, and collective operations.
 
-Without torchrun the world is this process alone, and everything here does nothing. Knows nothing of training or stages.
-What is told is pickled and goes unencrypted between the processes, as torch's own traffic does: use a private network.
+Without torchrun there is a single process, and every operation is a no-op. Python objects are pickled and travel
+unencrypted between the processes, as torch's own traffic does: use a private network.
 """
 
 import os
@@ -20,28 +20,29 @@ from torch import Tensor
 from toolchain.errors import RecipeError, ToolchainError
 
 ValueT = TypeVar("ValueT")
-TIMEOUT = timedelta(hours=1)  # a process may wait so long for another; one that died is noticed at once
+TIMEOUT = timedelta(hours=1)  # a process may wait this long for another; a dead one is noticed at once
 LOST_PEER = re.compile(
     "gloo|nccl|connection|peer|timed out|store", re.IGNORECASE
-)  # in what torch says of a lost process
+)  # in torch's messages about a lost process
 
 
 @dataclass(frozen=True)
 class DistributedContext:
-    """rank: 0 .. size - 1; the first decides, writes and goes on alone after the training. leader: the first of this
-    machine, which keeps this machine's cache."""
+    """rank: 0 .. size - 1; rank 0 decides, writes files, and continues alone after the training. is_local_first: the
+    first process on this machine, which keeps this machine's cache. object_group: the process group for Python objects,
+    on the CPU even where tensors travel between GPUs."""
 
     rank: int = 0
     size: int = 1
     is_local_first: bool = True
-    object_group: Any = None  # over the CPU, also where tensors go from GPU to GPU
+    object_group: Any = None  # a gloo group on the CPU
 
     @property
     def is_first(self) -> bool:
         return self.rank == 0
 
     def broadcast(self, value: ValueT) -> ValueT:
-        """The first process's `value`, in all."""
+        """The first process's `value`, in all processes."""
         if self.size == 1:
             return value
         box = [value]
@@ -64,13 +65,14 @@ class DistributedContext:
         return tensor
 
     def run_on_first(self, function: Callable[[], ValueT]) -> ValueT:
-        """What the first process finds; the others wait and take its word (a latency, differs with every look)."""
+        """The result of calling `function` in the first process; the others wait and receive it (measured latencies,
+        for example, differ from call to call)."""
         box = [function()] if self.is_first else []
         return self.broadcast(box)[0]
 
     @torch.no_grad()
     def average_(self, tensors: list[Tensor]) -> None:
-        """Floating-point tensors become their mean over all processes."""
+        """Replace floating-point tensors by their mean over all processes."""
         floating = [tensor for tensor in tensors if tensor.is_floating_point()]
         if self.size == 1 or not floating:
             return
@@ -84,7 +86,8 @@ SINGLE_PROCESS = DistributedContext()
 
 
 def distributed_context() -> DistributedContext:
-    """The world of this process, joined at the first call; RecipeError where there are fewer GPUs than processes."""
+    """This process's context; joins the process group at the first call. RecipeError where there are fewer GPUs than
+    processes."""
     return _join_process_group() if int(os.environ.get("WORLD_SIZE", "1")) > 1 else SINGLE_PROCESS
 
 
@@ -96,7 +99,7 @@ def _join_process_group() -> DistributedContext:
     if on_gpu and processes > torch.cuda.device_count():
         raise RecipeError(
             f"{processes} processes on a machine with {torch.cuda.device_count()} GPUs; "
-            f"start as many as there are: torchrun --nproc-per-node={torch.cuda.device_count()}"
+            f"start at most as many as there are GPUs: torchrun --nproc-per-node={torch.cuda.device_count()}"
         )
     if on_gpu:
         torch.cuda.set_device(place)
@@ -105,38 +108,40 @@ def _join_process_group() -> DistributedContext:
 
 
 def training_device() -> torch.device:
-    """This process's GPU when there is one."""
+    """This process's GPU, or the CPU where there is none."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
     return torch.device("cuda", torch.cuda.current_device()) if distributed_context().size > 1 else torch.device("cuda")
 
 
-def leave_process_group(world: DistributedContext) -> None:
-    """All training is done: the first process goes on alone, the others end well."""
-    if world.size == 1:
+def leave_process_group(distributed: DistributedContext) -> None:
+    """Leave the process group when all training is done: the first process continues alone, the others exit with status
+    0."""
+    if distributed.size == 1:
         return
-    dist.barrier(group=world.object_group)
+    dist.barrier(group=distributed.object_group)
     dist.destroy_process_group()
     _join_process_group.cache_clear()
-    os.environ["WORLD_SIZE"] = "1"  # whoever asks later is alone
-    if not world.is_first:
+    os.environ["WORLD_SIZE"] = "1"  # later calls see a single process
+    if not distributed.is_first:
         raise SystemExit(0)
 
 
 @contextmanager
 def report_error_once() -> Iterator[DistributedContext]:
-    """The world, joined; what goes wrong in several processes is said by one of them, and ends all.
+    """The joined context; an error in any process is reported by exactly one of them and stops the whole run.
 
-    The others, waiting for one that ended, are ended by torchrun or find its connection closed."""
+    Processes waiting for one that exited are stopped by torchrun, or notice its closed connection.
+    """
     try:
         yield distributed_context()
     except (Exception, KeyboardInterrupt) as error:
-        if not dist.is_initialized():  # alone, from the start or by now
+        if not dist.is_initialized():  # a single process, from the start or by now
             raise
-        if dist.distributed_c10d._get_default_store().add("toolchain/said", 1) > 1:
+        if dist.distributed_c10d._get_default_store().add("toolchain/reported", 1) > 1:
             raise SystemExit(getattr(error, "exit_code", 1)) from None
         if isinstance(error, RuntimeError) and LOST_PEER.search(str(error)):
             raise ToolchainError(
-                "another process of this training ended or cannot be reached; run the same command again to go on"
+                "another process of this training ended or cannot be reached; run the same command again to resume"
             ) from error
         raise

@@ -1,7 +1,6 @@
-"""Layers that a recipe names: patterns against a module's convolutions and linear layers.
+"""Layer name patterns in a recipe, checked against a module's convolutions and linear layers.
 
-Knows nothing of what is done with them; the backends match the same patterns against the exported graph, whose layers
-keep these names.
+The backends match the same patterns against the exported graph, whose layers keep these names.
 """
 
 from difflib import get_close_matches
@@ -15,8 +14,8 @@ KINDS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 
 
 def check_patterns(module: nn.Module, patterns: tuple[str, ...], option: str) -> None:
-    """RecipeError for a pattern (`stages.2.*`) that fits no layer with weights, with the nearest names."""
-    known = [name for name, part in module.named_modules() if isinstance(part, KINDS)]
+    """Raise RecipeError for a pattern (`stages.2.*`) that matches no layer with weights, naming the nearest layers."""
+    known = [name for name, layer in module.named_modules() if isinstance(layer, KINDS)]
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in known):
             near = get_close_matches(pattern, known, 3, cutoff=0.0)

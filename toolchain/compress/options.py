@@ -1,6 +1,6 @@
-"""The options that every training step has, and what is checked of them before any training.
+"""The options that every training step has, and the checks made before training.
 
-Knows nothing of what a step trains for.
+Knows nothing of a step's objective.
 """
 
 from hashlib import sha256
@@ -24,17 +24,18 @@ PositiveInt = Annotated[int, msgspec.Meta(ge=1)]
 
 
 class TrainingOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """SGD with a one-cycle schedule (Smith 2018) on the data's train part.
+    """Options of a training: SGD with a one-cycle schedule (Smith 2018) on the data's train split.
 
-    lr falls to lr_end by `schedule` after warmup_epochs of rising. batch_size: of all processes together. augment:
-    "flip", "crop", "color", "erase", "mixup", "cutmix" (augment.py). small_epochs: so many first ones see three
-    quarters of each picture's height and width (progressive resizing; half the cost). ema_decay: keep a running average
-    of the weights and use that. keep_best: the epoch best on the validate part, never on test; of equals the last.
-    samples: train on that many pictures only, drawn by the seed. seed: None takes the build's. mixed_precision: bf16
-    where it can be had ("on"), where it is known to pay ("auto": a GPU, a CPU with AMX), or "off".
+    After warmup_epochs of linear warm-up, lr decays to lr_end by `schedule`. batch_size: global, over all processes.
+    augment: any of "flip", "crop", "color", "erase", "mixup", "cutmix" (augment.py). small_epochs: the first epochs
+    train on windows of three quarters of each image's height and width (progressive resizing; about half the cost).
+    ema_decay: keep an exponential moving average of the weights and use it. keep_best: keep the epoch with the best
+    accuracy on the validate split (the later one of equals) instead of the last. samples: train on a random subset of
+    this size. seed: None takes the build's. mixed_precision: bf16 always ("on"), where it is known to be faster
+    ("auto": GPUs, CPUs with AMX), or "off".
 
-    What "auto" comes to is no part of the training's key, as little as the number of threads or processes: a training
-    may go on on another machine, and its result is then the same within noise only.
+    The device that "auto" resolves to is not part of the training's key, and neither is the number of threads or
+    processes: a training may resume on another machine, where its result is the same only within noise.
     """
 
     epochs: PositiveInt = 10
@@ -57,10 +58,10 @@ class TrainingOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def check_training(options: TrainingOptions, context: StepContext) -> None:
-    """RecipeError for data without labelled training pictures, or options that contradict each other."""
+    """Raise RecipeError for data without labelled training images, or options that contradict each other."""
     data = context.data
     if "train" not in data.splits or not len(data.split("train")):
-        raise RecipeError(f"data '{data.name}' has no training pictures; choose data with a train part")
+        raise RecipeError(f"data '{data.name}' has no training images; choose data with a train split")
     if options.warmup_epochs >= options.epochs:
         raise RecipeError(f"warmup_epochs = {options.warmup_epochs:g} of {options.epochs} epochs: expected fewer")
     if options.small_epochs >= options.epochs:
@@ -71,11 +72,13 @@ def check_training(options: TrainingOptions, context: StepContext) -> None:
         raise RecipeError("nesterov needs momentum above 0; set nesterov = false")
     if options.samples is not None and options.samples > len(data.split("train")):
         raise RecipeError(
-            f"samples = {options.samples}: data '{data.name}' has {len(data.split('train'))} training pictures"
+            f"samples = {options.samples}: data '{data.name}' has {len(data.split('train'))} training images"
         )
     batch, processes = min(options.batch_size, options.samples or len(data.split("train"))), distributed_context().size
     if batch < processes:
-        raise RecipeError(f"a batch of {batch} for {processes} processes: expected a picture for each; start fewer")
+        raise RecipeError(
+            f"a batch of {batch} for {processes} processes: expected at least one image per process; start fewer"
+        )
     if options.mixed_precision == "on" and not supports_bf16(training_device()):
         raise RecipeError('mixed_precision = "on": this GPU has no bf16; set mixed_precision = "off"')
 
@@ -86,7 +89,7 @@ def supports_bf16(device: torch.device) -> bool:
 
 
 def uses_bf16(options: TrainingOptions, device: torch.device) -> bool:
-    """Whether the forward pass runs in bf16 here. Without AMX it was slower than fp32 on a CPU (docs/lab.md)."""
+    """Whether the forward pass runs in bf16 on this device. CPUs without AMX were slower with it (docs/lab.md)."""
     if options.mixed_precision == "auto":
         pays = device.type == "cuda" or torch.cpu.get_capabilities().get("amx_bf16", False)
         return bool(pays and supports_bf16(device))
@@ -97,9 +100,9 @@ def seed_of(options: TrainingOptions, context: StepContext) -> int:
     return context.seed if options.seed is None else options.seed
 
 
-def training_key(options: TrainingOptions, context: StepContext, *nets: nn.Module) -> str:
-    """Names everything that decides the weights, so that a checkpoint of other options, data, student or teacher
-    (`nets`) is not taken up."""
+def training_key(options: TrainingOptions, context: StepContext, *models: nn.Module) -> str:
+    """Identifies everything that decides the trained weights, so that a checkpoint of other options, data, student or
+    teacher (`models`) is not resumed."""
     parts = [options, seed_of(options, context), context.data.sha256, context.preprocessing]
-    digests = [weights_digest(net) for net in nets]
+    digests = [weights_digest(model) for model in models]
     return sha256(b"".join(encode_record(part) for part in (*parts, digests))).hexdigest()

@@ -1,6 +1,7 @@
-"""What the honest table must know of a step's net besides its record: how it is stored and computed, and its widths.
+"""The properties of a step's result that the step report needs: precision, bits of storage and computation, layer
+widths.
 
-Knows nothing of engines or of what was measured.
+Knows nothing of engines or measurements.
 """
 
 from typing import Any
@@ -15,13 +16,14 @@ from toolchain.records.manifest import Precision
 
 FP32_BITS, INT8_BITS = 32, 8
 WEIGHT_ONLY: dict[Precision, int] = {"int8w": 8, "int4w": 4, "int2w": 2, "int1w": 1}
-MIN_SPARSITY_GAIN = 0.01  # a share of zeros that training alone does not bring about
+MIN_SPARSITY_GAIN = 0.01  # more zeros than training alone produces
 
 
 class ModelProperties(msgspec.Struct, frozen=True):
-    """trains: the step is nothing but training, and is judged with the step before it. same: the module is the one that
-    the step was given. precision: what the net is built in to be judged. stored_bits, computed_bits: of a weight on
-    disk, and of a product in the engine, as papers count. widths: output channels of each layer that multiplies."""
+    """trains: the step only trains, and is judged together with the step before it. same: the step left the module
+    itself unchanged. precision: the precision in which the model is built for the comparison. stored_bits: of a weight
+    on disk; computed_bits: of a product in the engine, counted as in papers. widths: output channels of each layer with
+    weights."""
 
     trains: bool
     same: bool
@@ -32,7 +34,8 @@ class ModelProperties(msgspec.Struct, frozen=True):
 
 
 def properties_of(step: Step | None, before: CompressedModel | None, after: CompressedModel) -> ModelProperties:
-    """The facts of `after`, which `step` made of `before`; both None: the net as the recipe starts from it."""
+    """The properties of `after`, which `step` made from `before`; both are None for the model that the recipe starts
+    from."""
     precision, stored, computed = _precision_and_bits(before, after)
     return ModelProperties(
         trains=before is not None
@@ -47,19 +50,19 @@ def properties_of(step: Step | None, before: CompressedModel | None, after: Comp
 
 
 def is_training(step: Step) -> bool:
-    """Whether the step takes the time that training takes."""
+    """Whether the step takes as long as a training does."""
     return isinstance(step, TrainingOptions)
 
 
 def has_approximate_dry_run(name: str, step: Step | None) -> bool:
-    """Whether only the trained or measured net tells what the step takes away: its rehearsal has other widths."""
+    """Whether the dry run's layer widths may differ from those of the trained or measured model."""
     ranked = any(getattr(step, option, None) for option in ("global_pruning", "latency_times_faster"))
     return ranked or name == "prune_blocks"
 
 
 def _precision_and_bits(before: CompressedModel | None, after: CompressedModel) -> tuple[Precision, int, int]:
-    """The precision that the step's net is built in, bits of a weight as stored, and of the wider of weight and
-    activation, in which products are computed."""
+    """The precision that the step's model is built in, the bits of a stored weight, and the bits of the wider of weight
+    and activation, in which products are computed."""
     if after.rounding and (before is None or after.rounding != before.rounding):
         bits = after.rounding[-1].bits
         return next(one for one, width in WEIGHT_ONLY.items() if width == bits), bits, FP32_BITS
@@ -73,14 +76,15 @@ def _precision_and_bits(before: CompressedModel | None, after: CompressedModel) 
 
 
 def layer_widths(module: nn.Module) -> dict[str, int]:
-    """Output channels of every convolution and linear layer, by its name."""
+    """Output channels of every convolution and linear layer, by name."""
     kinds = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
     layers: list[tuple[str, Any]] = [(name, one) for name, one in module.named_modules() if isinstance(one, kinds)]
     return {name: getattr(one, "out_channels", None) or one.out_features for name, one in layers}
 
 
 def _changes_architecture(step: TrainingOptions, before: CompressedModel, after: CompressedModel) -> bool:
-    """More than training: other bits, more zeros that later training keeps, fewer parameters (another head aside)."""
+    """Whether the step did more than train: other bits, more lasting zeros, or another parameter count (a new head
+    aside)."""
     if after.learned != before.learned or sparsity(after.module) > sparsity(before.module) + MIN_SPARSITY_GAIN:
         return True
     return not getattr(step, "replace_head", False) and parameter_count(after.module) != parameter_count(before.module)

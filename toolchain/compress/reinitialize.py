@@ -1,7 +1,4 @@
-"""A net of the same shape with new random weights.
-
-Knows how torch's own layers begin; a layer with weights that cannot begin anew is refused.
-"""
+"""A copy of a model with new random weights, by torch's own initialization of each layer."""
 
 from copy import deepcopy
 
@@ -12,10 +9,10 @@ from toolchain.compress.step import CompressedModel
 from toolchain.errors import RecipeError
 
 
-def reinitialize(net: CompressedModel, seed: int) -> nn.Module:
-    """A copy of net.module whose layers are initialized as torch does it, drawn from `seed`; what is sparse stays so.
+def reinitialize(model: CompressedModel, seed: int) -> nn.Module:
+    """A copy of model.module with layers initialized as torch does, from `seed`; sparse weights keep their zeros.
     RecipeError for a layer that owns weights and has no reset_parameters()."""
-    module = deepcopy(net.module)
+    module = deepcopy(model.module)
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
         for name, layer in module.named_modules():
@@ -24,12 +21,12 @@ def reinitialize(net: CompressedModel, seed: int) -> nn.Module:
                 reset()
             elif list(layer.parameters(recurse=False)):
                 raise RecipeError(
-                    f"layer '{name}' ({type(layer).__name__}) cannot begin anew: it has weights and no "
+                    f"layer '{name}' ({type(layer).__name__}) cannot be reinitialized: it has weights and no "
                     "reset_parameters(); write one"
                 )
-    before = dict(net.module.named_parameters())
+    before = dict(model.module.named_parameters())
     with torch.no_grad():
         for name, parameter in module.named_parameters():
-            if name in net.sparse:
+            if name in model.sparse:
                 parameter.masked_fill_(before[name] == 0, 0.0)
     return module

@@ -1,9 +1,9 @@
-"""A net in the toolchain's own cache, between two stages, and the digest of weights.
+"""Saves a model between two stages in the toolchain's own cache, and digests weights.
 
-Steps change architectures (pruning narrows layers), so weights alone would not do: the whole module is pickled. A
-pickle can run code, which is acceptable here and only here: the file is written by this user into a folder of mode
-0700, is read back only when it is still hers and its digest fits, and never leaves the cache. What a user hands in is
-never read by this module (toolchain/models refuses pickles), and a bundle holds ONNX-made artifacts only.
+Steps change architectures (pruning narrows layers), so weights alone are not enough: the whole module is pickled. A
+pickle can run code, which is acceptable only here: the file is written by this user into a folder of mode 0700, is
+loaded only while it still belongs to that user and matches its digest, and never leaves the cache. User-supplied files
+are never read by this module (toolchain/models refuses pickles), and a bundle holds only artifacts made from ONNX.
 """
 
 import os
@@ -19,7 +19,7 @@ from toolchain.compress.step import CompressedModel
 from toolchain.errors import ModelError
 from toolchain.records.storage import digest_of, write_atomically
 
-REDO_HINT = "delete it, and the step is done again"
+REDO_HINT = "delete it, and the step runs again"
 
 
 def weights_digest(module: nn.Module) -> str:
@@ -32,14 +32,14 @@ def weights_digest(module: nn.Module) -> str:
     return running.hexdigest()
 
 
-def save_compressed(net: CompressedModel, path: Path) -> None:
-    """Write `net` whole, its digest beside it (`<path>.sha256`); ModelError when its classes cannot be pickled."""
+def save_compressed(model: CompressedModel, path: Path) -> None:
+    """Write `model` atomically, with its digest in `<path>.sha256`; ModelError when its classes cannot be pickled."""
     content = BytesIO()
     try:
-        torch.save(net, content)
+        torch.save(model, content)
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         raise ModelError(
-            f"the model cannot be kept between steps: {error}; define its classes at the top level of their file, "
+            f"the model cannot be saved between steps: {error}; define its classes at the top level of their file, "
             "without lambdas as attributes"
         ) from error
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -49,25 +49,25 @@ def save_compressed(net: CompressedModel, path: Path) -> None:
 
 
 def load_compressed(path: Path) -> CompressedModel:
-    """The net in `path`, on the CPU; ModelError when it is not there whole, was written by someone else, or its module
-    comes from a user's file that has not been imported (toolchain.models.import_user_file) in this process."""
+    """The model in `path`, on the CPU; ModelError when it is incomplete, was written by another user, or its module
+    comes from a user's file that has not been imported in this process (toolchain.models.import_user_file)."""
     if not path.is_file() or not _digest_path(path).is_file():
-        raise ModelError(f"{path}: no saved net here; build again: toolchain build")
+        raise ModelError(f"{path}: no complete saved model here; build again: toolchain build")
     status = path.stat()
     if status.st_uid != os.getuid() or status.st_mode & 0o022:
-        raise ModelError(f"{path}: not written by this user alone, so it is not loaded; {REDO_HINT}")
+        raise ModelError(f"{path}: other users could have written it, so it is not loaded; {REDO_HINT}")
     if digest_of(path) != _digest_path(path).read_text():
         raise ModelError(f"{path}: changed since it was saved (digest differs); {REDO_HINT}")
     try:
-        net = torch.load(path, map_location="cpu", weights_only=False)
+        model = torch.load(path, map_location="cpu", weights_only=False)
     except (ImportError, AttributeError) as error:
         raise ModelError(
-            f"{path}: the model's own code is not there ({error}); import its file before the saved net is loaded, "
-            f"or {REDO_HINT}"
+            f"{path}: the model's own code cannot be imported ({error}); import its file before the saved model "
+            f"is loaded, or {REDO_HINT}"
         ) from error
-    if not isinstance(net, CompressedModel):
-        raise ModelError(f"{path}: expected a saved net, found {type(net).__name__}; {REDO_HINT}")
-    return net
+    if not isinstance(model, CompressedModel):
+        raise ModelError(f"{path}: expected a saved model, found {type(model).__name__}; {REDO_HINT}")
+    return model
 
 
 def _digest_path(path: Path) -> Path:

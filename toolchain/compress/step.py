@@ -1,4 +1,4 @@
-"""What a compression step is: a frozen struct whose fields are its options and whose apply() does it."""
+"""What a compression step is: a frozen struct whose fields are its options and whose apply() performs it."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,32 +13,32 @@ from toolchain.records.tensors import Preprocessing
 
 
 class Quantization(msgspec.Struct, frozen=True):
-    """How a backend is to quantize after export: handed on by the `quantize` step, done by the backend (one graph a
-    device: OpenVINO likes asymmetric activations, TensorRT refuses them)."""
+    """Post-training quantization options that the `quantize` step passes to the backend, which quantizes the exported
+    graph (one graph per device: OpenVINO prefers asymmetric activations, TensorRT refuses them)."""
 
     samples: int = 300
     preset: str = "mixed"  # symmetric weights, asymmetric activations; or "performance": symmetric both
     bias_correction: str = "fast"  # or "exact" or "off"
     smooth: bool = False
-    per_channel: bool = True  # scales of weights; False: one a layer
-    dynamic: bool = False  # activations' ranges found anew for each picture, no calibration
-    ignore: tuple[str, ...] = ()  # layers left in float, by name; `*` stands for anything
-    max_drop: float | None = None  # points of top-1 on the validate part; layers stay float until it holds
+    per_channel: bool = True  # one weight scale per output channel; False: one per layer
+    dynamic: bool = False  # activation ranges are computed per image, without calibration
+    ignore: tuple[str, ...] = ()  # name patterns of layers that stay in float; `*` matches anything
+    max_drop: float | None = None  # points of top-1 on the validate split; layers stay in float until it holds
 
 
 class WeightRounding(msgspec.Struct, frozen=True):
-    """How a backend is to round weights, and nothing else, after export: handed on by the `quantize_weights` step."""
+    """Weight-only quantization options that the `quantize_weights` step passes to the backend."""
 
     bits: int
-    group: int | None = None  # weights of an output channel that share a scale; None: all of them
+    group: int | None = None  # how many weights of an output channel share a scale; None: all
     clip: bool = True
     keep_ends: bool = True  # the first and the last layer at 8 bits
     ignore: tuple[str, ...] = ()
 
 
 class LearnedQuantization(msgspec.Struct, frozen=True):
-    """What quantization-aware training put into a net's layers: bits of the weights, and of the activations (None: they
-    stay float); symmetric: activations have as many steps below zero as above it. The exporter writes such layers with
+    """The result of quantization-aware training: bits of the weights and of the activations (None: activations stay in
+    float). symmetric: the activation range is symmetric around zero. The exporter writes such layers with
     QuantizeLinear and DequantizeLinear."""
 
     weight_bits: int
@@ -48,22 +48,28 @@ class LearnedQuantization(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class CompressedModel:
-    """The model on its way through the recipe: float32 [N, C, H, W], normalized, in; logits out."""
+    """The model between two steps of a recipe, with what earlier steps have recorded about it.
+
+    module: takes normalized float32 [N, C, H, W], returns logits.
+    """
 
     module: nn.Module
     quantization: Quantization | None = None
-    history: tuple[dict[str, float], ...] = ()  # what the last step recorded, an epoch or round an entry
+    history: tuple[dict[str, float], ...] = ()  # recorded by the last step, one entry per epoch or round
     learned: LearnedQuantization | None = None
-    sparse: tuple[str, ...] = ()  # parameters whose zeros stay zeros in later training
-    rounding: tuple[WeightRounding, ...] = ()  # one a width: each is a candidate of its own
+    sparse: tuple[str, ...] = ()  # parameters whose zeros later training keeps
+    rounding: tuple[WeightRounding, ...] = ()  # one per bit width: each is a candidate of its own
 
 
 @dataclass(frozen=True)
 class StepContext:
-    """What a step may use. `folder` is its own and survives an interruption: a step resumes from it. original: the net
-    as the recipe started from it, which teaches where no other teacher is named. base: what a teacher's relative paths
-    are relative to. latencies_ms: medians at batch 1 on the target's engine, in fp32, of several nets measured in turn
-    in one run; None where no engine is known."""
+    """What a step may use.
+
+    folder: the step's own; it survives an interruption, and the step resumes from it. original: builds the model as the
+    recipe started from it, the teacher when no other is named. base: the folder that a teacher's relative paths start
+    from. latencies_ms: median latencies of several models at batch 1 in fp32 on the target's engine, measured
+    interleaved in one run; None where no engine is available.
+    """
 
     data: DataSet
     preprocessing: Preprocessing
@@ -75,13 +81,14 @@ class StepContext:
 
 
 class Step(Protocol):
-    """A step's options are its fields; it changes nothing in the Net that it is given, it returns another.
+    """A compression step; its fields are its options. It never changes the model it is given, but returns a new one.
 
-    Before any training starts (compress.check_steps), both RecipeError without the place, which the caller knows:
-    check() refuses options that cannot work on this data; rehearse() returns a Net of the shape that apply() would
-    return, untrained, and refuses what cannot work on this model (a layer that does not exist or would be emptied).
+    Before any training starts, compress.check_steps calls check(), which refuses options that cannot work on this data,
+    and dry_run(), which returns a model of the shape that apply() would return, untrained, and refuses what cannot work
+    on this model (a layer that does not exist or would be emptied). Both raise RecipeError without the place, which the
+    caller adds.
     """
 
     def check(self, context: StepContext) -> None: ...
-    def dry_run(self, net: CompressedModel, context: StepContext) -> CompressedModel: ...
-    def apply(self, net: CompressedModel, context: StepContext) -> CompressedModel: ...
+    def dry_run(self, model: CompressedModel, context: StepContext) -> CompressedModel: ...
+    def apply(self, model: CompressedModel, context: StepContext) -> CompressedModel: ...

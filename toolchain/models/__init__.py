@@ -1,4 +1,4 @@
-"""Where a trained model comes from: torchvision's zoo, one's own function, a torch.export program, an ONNX file."""
+"""Loads trained models: torchvision's networks, the user's own function, a torch.export program or an ONNX file."""
 
 from toolchain.models.load import LoadedModel, load_model
 from toolchain.models.source_files import read_weights_record, source_files, user_file

@@ -1,6 +1,6 @@
-"""What is checked of every torch model before anything is done with it: finite weights, and logits of the right width.
+"""Checks every torch model before use: finite weights, and logits of the expected width.
 
-Knows nothing of where the model came from beyond the words that name it.
+Of a model's origin it knows only the description used in messages.
 """
 
 import traceback
@@ -14,12 +14,13 @@ from toolchain.models.eval_mode import evaluation_mode
 from toolchain.recipe import ModelSpec
 from toolchain.records.tensors import Preprocessing
 
-TRIAL_BATCH_SIZES = (2, 3)  # pictures in the trial batches: a model that was made for one batch size shows itself
-FIXED_BATCH_HINT = "write no batch size into forward(), as in x.flatten(1)"
+TRIAL_BATCH_SIZES = (2, 3)  # two sizes reveal a model with a fixed batch size
+FIXED_BATCH_HINT = "do not hard-code the batch size in forward(); write x.flatten(1)"
 
 
 def check_finite(state: Mapping[str, Tensor], source: str) -> None:
-    """ModelError naming the first tensor with NaN or infinite values, and how many tensors have them."""
+    """Raise ModelError for NaN or infinite values, naming the first tensor that holds any and the number of such
+    tensors."""
     counts = {
         name: int(tensor.numel() - tensor.isfinite().sum())
         for name, tensor in state.items()
@@ -36,11 +37,11 @@ def check_finite(state: Mapping[str, Tensor], source: str) -> None:
 
 
 def class_count(module: nn.Module, preprocessing: Preprocessing, source: str = "the model") -> int:
-    """The width of the logits for pictures of the recipe's [input]; ModelError when there are none."""
+    """The width of the model's logits for images of the recipe's [input]; ModelError when its output is not logits."""
     with evaluation_mode(module):
         first, *others = (_logits_width(module, preprocessing, source, count) for count in TRIAL_BATCH_SIZES)
     if any(other != first for other in others):
-        raise ModelError(f"{source}: answers {first} or {others[0]} classes by how many pictures it is given")
+        raise ModelError(f"{source}: returns {first} or {others[0]} classes depending on the batch size")
     return first
 
 
@@ -52,7 +53,7 @@ def _logits_width(module: nn.Module, preprocessing: Preprocessing, source: str, 
             answer = module(torch.zeros(shape))
     except Exception as error:  # a user's own forward can raise anything
         first = (str(error).splitlines() or [""])[0]
-        hint = f"it took {TRIAL_BATCH_SIZES[0]} pictures: {FIXED_BATCH_HINT}"
+        hint = f"a batch of {TRIAL_BATCH_SIZES[0]} worked: {FIXED_BATCH_HINT}"
         if count == TRIAL_BATCH_SIZES[0]:
             hint = "check the recipe's [input]"
         raise ModelError(
@@ -61,18 +62,19 @@ def _logits_width(module: nn.Module, preprocessing: Preprocessing, source: str, 
         ) from error
     if not isinstance(answer, Tensor):
         raise ModelError(
-            f"{source}: answers with a {type(answer).__name__}; expected one tensor of logits [N, classes]: "
+            f"{source}: returns a {type(answer).__name__}; expected one tensor of logits [N, classes]: "
             "wrap it in a module that returns the logits alone"
         )
     if answer.ndim != 2 or answer.shape[0] != count:
         raise ModelError(
-            f"{source}: answers {list(answer.shape)} to {count} pictures; expected logits [{count}, classes]"
+            f"{source}: returns {list(answer.shape)} for {count} images; expected logits [{count}, classes]"
         )
     return answer.shape[1]
 
 
 def check_head(found: int, classes: int, source: str, spec: ModelSpec, allow_other_head: bool) -> None:
-    """ModelError when the head's width is not the data's class count, unless a step is going to replace it."""
+    """Raise ModelError when the head's width differs from the data's class count, unless a later step replaces the
+    head."""
     if found == classes or allow_other_head:
         return
     way = "or let a step replace the head: finetune = { replace_head = true }"
@@ -84,7 +86,7 @@ def check_head(found: int, classes: int, source: str, spec: ModelSpec, allow_oth
 
 
 def _failing_layer(error: Exception, module: nn.Module) -> str:
-    """Which layer failed: the innermost module of the traceback, by its name in the model."""
+    """Which layer failed: the innermost module in the traceback, by its name in the model."""
     names = {id(layer): name for name, layer in module.named_modules() if name}
     inside = ""
     for frame, _ in traceback.walk_tb(error.__traceback__):

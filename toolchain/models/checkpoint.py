@@ -1,6 +1,6 @@
-"""Weights from a local file into a module: safetensors, or a .pt that torch reads without running code.
+"""Loads weights from a local file into a module: safetensors, or a .pt file that torch reads without running code.
 
-Knows the wrappers that training scripts put round a state dict; knows nothing of where the module came from.
+Knows the wrappers that training scripts put around a state dict; does not know where the module came from.
 """
 
 import pickle
@@ -19,9 +19,9 @@ from toolchain.errors import ModelError
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 PREFIXES = ("module.", "_orig_mod.")  # nn.DataParallel's and torch.compile's
-AUXILIARY_PREFIXES = ("AuxLogits.", "aux1.", "aux2.")  # of Inception-v3 and GoogLeNet: for training only
+AUXILIARY_PREFIXES = ("AuxLogits.", "aux1.", "aux2.")  # of Inception-v3 and GoogLeNet, used in training only
 CONVERSION_HINT = (
-    'where you trust the file, convert it: python -c "import torch; from safetensors.torch import save_file; '
+    'if you trust the file, convert it: python -c "import torch; from safetensors.torch import save_file; '
     "m = torch.load('{0}', map_location='cpu', weights_only=False); m = m if isinstance(m, dict) else m.state_dict(); "
     "save_file({{k: v.contiguous() for k, v in m.items()}}, '{1}')\""
 )
@@ -30,7 +30,7 @@ MAX_LISTED = 3
 
 
 def read_state_dict(path: Path) -> tuple[StateDict, tuple[str, ...]]:
-    """The tensors in `path` by name, and what was stripped on the way in words. No code in the file is ever run."""
+    """The tensors in `path` by name, and notes on what was unwrapped or stripped. No code in the file is ever run."""
     if path.suffix not in (".safetensors", ".pt", ".pth"):
         raise ModelError(
             f'model.weights "{path.name}": expected official, random, own, or a .safetensors, .pt or .pth file'
@@ -41,26 +41,29 @@ def read_state_dict(path: Path) -> tuple[StateDict, tuple[str, ...]]:
 
 
 def dequantize(state: StateDict, path: Path) -> StateDict:
-    """Weights that were kept as the integers (int8) of a learned grid, times the scales beside them, one an output
-    channel: NAME.weight and NAME.weight_quantizer.scale. ModelError without them."""
+    """The state dict with int8 weights of a learned quantization grid converted to floats: NAME.weight times
+    NAME.weight_quantizer.scale, one scale per output channel. ModelError when a scale is missing."""
     wide = {}
     for name, integers in state.items():
         if integers.dtype == torch.int8:
             scale = state.get(f"{name}_quantizer.scale")
             if scale is None or scale.shape != integers.shape[:1]:
-                raise ModelError(f"{path}: no scales for the integers of '{name}'; damaged: write the file again")
+                raise ModelError(
+                    f"{path}: no scales for the int8 weights of '{name}'; the file is damaged: write it again"
+                )
             wide[name] = integers.float() * scale.view(-1, *[1] * (integers.ndim - 1))
     return state | wide
 
 
 def fill_module(module: nn.Module, state: Mapping[str, Tensor], path: Path, source: str) -> tuple[str, ...]:
-    """Copy `state` into `module`, every tensor of it; ModelError names what is missing, left over or of another shape.
+    """Copy every tensor of `state` into `module`; ModelError names tensors that are missing, unexpected or of another
+    shape.
 
-    Returns in words what was left out: the auxiliary heads, when the module has none.
+    Returns notes on what was skipped: auxiliary heads, when the module has none.
     """
     wanted = module.state_dict()
-    second = [key for key in state if key.startswith(AUXILIARY_PREFIXES) and key not in wanted]
-    state = {key: value for key, value in state.items() if key not in second}
+    auxiliary = [key for key in state if key.startswith(AUXILIARY_PREFIXES) and key not in wanted]
+    state = {key: value for key, value in state.items() if key not in auxiliary}
     missing = [key for key in wanted if key not in state and not key.endswith("num_batches_tracked")]
     extra = [key for key in state if key not in wanted]
     other = [key for key in wanted if key in state and wanted[key].shape != state[key].shape]
@@ -75,12 +78,12 @@ def fill_module(module: nn.Module, state: Mapping[str, Tensor], path: Path, sour
     if found:
         raise ModelError(f"{path}: does not fit {source}: {found}; check model.source and model.options")
     module.load_state_dict(dict(state), strict=False)
-    return ("auxiliary heads left out",) if second else ()
+    return ("auxiliary heads left out",) if auxiliary else ()
 
 
 def head_class_count(state: Mapping[str, Tensor], module: nn.Module, classes: int) -> int | None:
-    """How many classes the checkpoint's head has, judged by the tensors whose first axis alone differs from a module
-    with `classes`; None when they do not agree on one number."""
+    """The class count of the checkpoint's head, inferred from tensors whose first axis alone differs from a module with
+    `classes`; None when they do not agree."""
     wanted = module.state_dict()
     sizes = {
         state[key].shape[0]
@@ -102,7 +105,7 @@ def _read_safetensors(path: Path) -> object:
 def _read_torch(path: Path) -> object:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's hint that a TorchScript file has its own loader
+            warnings.simplefilter("ignore")  # torch's hint that TorchScript files have their own loader
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ModelError(
@@ -115,7 +118,7 @@ def _read_torch(path: Path) -> object:
                 f"{path}: a TorchScript program, which holds code; save its weights: "
                 f"safetensors.torch.save_file(torch.jit.load('{path.name}').state_dict(), 'weights.safetensors')"
             ) from error
-        raise ModelError(f"{path}: not a whole checkpoint file that torch can read; copy it again") from error
+        raise ModelError(f"{path}: incomplete or damaged checkpoint file; copy it again") from error
 
 
 def _unwrap(content: object, path: Path) -> tuple[StateDict, tuple[str, ...]]:
@@ -123,7 +126,11 @@ def _unwrap(content: object, path: Path) -> tuple[StateDict, tuple[str, ...]]:
     while isinstance(content, Mapping) and (wrapper := _find_wrapper(content)):
         content = content[wrapper]
         notes.append(f"'{wrapper}' unwrapped")
-    if not isinstance(content, Mapping) or not content or not all(isinstance(one, Tensor) for one in content.values()):
+    if (
+        not isinstance(content, Mapping)
+        or not content
+        or not all(isinstance(value, Tensor) for value in content.values())
+    ):
         found = type(content).__name__
         inside = f" with {', '.join(map(str, list(content)[:5]))}" if isinstance(content, Mapping) else ""
         raise ModelError(

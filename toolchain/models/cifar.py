@@ -1,9 +1,9 @@
-"""Small networks for 32x32 pictures: ResNet-8/20/32/56 and VGG-11/16, by name.
+"""Small networks for 32x32 images: ResNet-8/20/32/56 and VGG-11/16, by name.
 
-They take float32 [N, 3, 32, 32], normalized by the data set's mean and deviation, and give logits [N, classes]; other
-sizes from 16x16 up work too. ResNets: He et al. 2016, section 4.2, with 1x1 projection shortcuts; ResNet-8 with its
-78 k parameters is the MLPerf Tiny net (Banbury et al. 2021). VGGs: Simonyan & Zisserman 2015 with batch normalization
-and one linear layer, as usual on CIFAR. Knows no weights.
+They take normalized float32 [N, 3, 32, 32] and return logits [N, classes]; other sizes from 16x16 up work too. ResNets:
+He et al. 2016, section 4.2, with 1x1 projection shortcuts; ResNet-8 (78 k parameters) is the MLPerf Tiny network
+(Banbury et al. 2021). VGGs: Simonyan & Zisserman 2015 with batch normalization and one linear layer, as usual on CIFAR.
+Knows no weights.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from toolchain.errors import ModelError
 
-VGG11 = (64, 0, 128, 0, 256, 256, 0, 512, 512, 0, 512, 512)  # widths of 3x3 convolutions; 0: halve the picture
+VGG11 = (64, 0, 128, 0, 256, 256, 0, 512, 512, 0, 512, 512)  # widths of 3x3 convolutions; 0: max pooling
 VGG16 = (64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 512)
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions and a shortcut."""
+    """A residual block: two 3x3 convolutions and a shortcut."""
 
     def __init__(self, width_in: int, width: int, stride: int) -> None:
         super().__init__()
@@ -34,12 +34,12 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.relu(self.bn1(self.conv1(x)))
-        joined: Tensor = self.relu(self.bn2(self.conv2(y)) + self.shortcut(x))
-        return joined
+        output: Tensor = self.relu(self.bn2(self.conv2(y)) + self.shortcut(x))
+        return output
 
 
 class ResNet(nn.Module):
-    """A stem, three stages of `blocks` blocks at widths 16, 32, 64, and a linear head."""
+    """A stem, three stages of `blocks` blocks with widths 16, 32 and 64, and a linear head."""
 
     def __init__(self, blocks: int, classes: int) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class ResNet(nn.Module):
 
 
 class VGG(nn.Module):
-    """3x3 convolutions of `widths`, each with normalization and ReLU, and a linear head."""
+    """3x3 convolutions of `widths`, each with batch normalization and ReLU, and a linear head."""
 
     def __init__(self, widths: Sequence[int], classes: int) -> None:
         super().__init__()
@@ -91,7 +91,7 @@ NETWORKS: dict[str, Callable[[int], nn.Module]] = {
 
 
 def cifar_network(name: str, classes: int) -> nn.Module:
-    """The network `name` with random weights from torch's current generator; ModelError with the names there are."""
+    """The network `name` with random weights from torch's current generator; ModelError lists the known names."""
     if name not in NETWORKS:
         near = get_close_matches(name, NETWORKS, 1)
         guess = f"; did you mean {near[0]}?" if near else "."

@@ -1,4 +1,4 @@
-"""A network for a while in evaluation mode, and where its weights are. Knows nothing of what is asked of it."""
+"""Context managers for a model in evaluation mode and for temporary hooks, and the device of a model's weights."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -10,9 +10,9 @@ from torch.utils.hooks import RemovableHandle
 
 @contextmanager
 def evaluation_mode(module: nn.Module) -> Iterator[nn.Module]:
-    """`module` in evaluation mode, and each part of it back in its own mode after. An exported program has only one
-    mode, evaluation, and refuses to be asked."""
-    modes = {part: part.training for part in module.modules()}
+    """Put `module` in evaluation mode, then restore each submodule's own mode. An exported program has only evaluation
+    mode and refuses to change it."""
+    modes = {submodule: submodule.training for submodule in module.modules()}
     try:
         module.eval()
     except NotImplementedError:
@@ -20,13 +20,13 @@ def evaluation_mode(module: nn.Module) -> Iterator[nn.Module]:
     try:
         yield module
     finally:
-        for part, training in modes.items():
-            part.training = training
+        for submodule, training in modes.items():
+            submodule.training = training
 
 
 @contextmanager
 def temporary_hooks(handles: Iterable[RemovableHandle]) -> Iterator[None]:
-    """With the hooks that are registered; they are removed at the end, come what may."""
+    """Remove the registered hooks `handles` on exit, even after an exception."""
     try:
         yield
     finally:
@@ -35,5 +35,5 @@ def temporary_hooks(handles: Iterable[RemovableHandle]) -> Iterator[None]:
 
 
 def device_of(module: nn.Module) -> torch.device:
-    """Where the module's weights are; a module without any is on the CPU."""
+    """The device of the module's parameters; the CPU for a module without any."""
     return next((parameter.device for parameter in module.parameters()), torch.device("cpu"))

@@ -1,6 +1,6 @@
-"""A torch.export program (.pt2) -> a module that answers, can be copied and pickled, and is never trained.
+"""Loads a torch.export program (.pt2) as a module that runs, can be copied and pickled, and is never trained.
 
-A .pt2 may carry pickles; they are read without running code, or refused.
+A .pt2 file may contain pickles; they are read without running code, or refused.
 """
 
 import logging
@@ -18,7 +18,7 @@ from toolchain.errors import ModelError
 
 WEIGHTS_ONLY_VARIABLE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 EXPORT_HINT = (
-    "torch.export.save(torch.export.export(model.eval(), (pictures,), "
+    "torch.export.save(torch.export.export(model.eval(), (images,), "
     "dynamic_shapes=({0: torch.export.Dim('batch')},)), 'model.pt2')"
 )
 # aten.batch_norm(input, weight, bias, running_mean, running_var, training, ...) and aten.dropout(input, p, train)
@@ -26,8 +26,8 @@ TRAINING_FLAG = {"aten.batch_norm.default": 5, "aten.dropout.default": 2}
 
 
 class ProgramModule(nn.Module):
-    """An exported program as a module. It is rebuilt from its file's bytes when copied or unpickled, because torch's
-    own module of a program can be neither; train() and eval() leave it as it was exported."""
+    """An exported program as a module. Copying or unpickling rebuilds it from the file's bytes, because torch's own
+    module of a program supports neither. train() and eval() have no effect."""
 
     def __init__(self, content: bytes) -> None:
         super().__init__()
@@ -47,15 +47,17 @@ class ProgramModule(nn.Module):
 
 
 def load_program(path: Path) -> ProgramModule:
-    """The program in `path`; ModelError when it is not one, holds code, or was exported in training mode."""
+    """The program in `path`; ModelError when it is not a program, contains code, or was exported in training mode."""
     content = path.read_bytes()
     try:
         with zipfile.ZipFile(BytesIO(content)) as archive:
             names = archive.namelist()
     except zipfile.BadZipFile as error:
-        raise ModelError(f"{path}: not a whole torch.export program; save it again: {EXPORT_HINT}") from error
+        raise ModelError(f"{path}: not a complete torch.export program; save it again: {EXPORT_HINT}") from error
     if any("custom_obj" in name for name in names):
-        raise ModelError(f"{path}: holds custom objects, which run code when read; export plain tensors: {EXPORT_HINT}")
+        raise ModelError(
+            f"{path}: contains custom objects, which run code when loaded; export plain tensors: {EXPORT_HINT}"
+        )
     try:
         with _weights_only_loading():
             program = ProgramModule(content)
@@ -80,7 +82,7 @@ def _check_mode(program: ProgramModule, path: Path) -> None:
 
 @contextmanager
 def _weights_only_loading() -> Iterator[None]:
-    """Pickles inside the archive are read by torch's weights-only unpickler, and its tracebacks are not logged."""
+    """Read pickles inside the archive with torch's weights-only unpickler, and keep its tracebacks out of the log."""
     before, loggers = (
         os.environ.get(WEIGHTS_ONLY_VARIABLE),
         [logging.getLogger(f"torch.{name}") for name in ("export", "_export")],

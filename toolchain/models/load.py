@@ -1,6 +1,6 @@
-"""A recipe's [model] -> a network in evaluation mode whose weights are finite and whose answers are logits.
+"""Turns a recipe's [model] table into a model in evaluation mode with finite weights whose outputs are logits.
 
-Knows the four kinds of source and what is checked of each; knows nothing of data beyond the number of its classes.
+Knows the kinds of source and what is checked of each; of the data it knows only the number of classes.
 """
 
 from dataclasses import dataclass, replace
@@ -24,16 +24,19 @@ from toolchain.records.weights import Weights, read_weights
 
 NETWORK_SOURCES = "torchvision:NAME, cifar:NAME or file.py:function"
 SOURCE_KINDS = "torchvision:NAME, cifar:NAME, file.py:function, file.pt2 or file.onnx"
-WEIGHT_KEYWORDS = ("own", "official", "random")  # all other weights are a file, or a name of torchvision's
+WEIGHT_KEYWORDS = ("own", "official", "random")  # any other value is a file, or a name of torchvision's weights
 OFFICIAL_PREFIX = "IMAGENET1K_"
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """module: float32 [N, C, H, W] normalized in, logits [N, classes] out, on the CPU, in eval mode; None when the
-    source is an ONNX file (`onnx`), which enters after export. labels: None when neither the recipe nor the weights
-    name them. fits: the head has as many classes as the data. written: what the file of weights says of itself, when
-    `toolchain weights` wrote it."""
+    """A loaded model and what is known about it.
+
+    module: takes normalized float32 [N, C, H, W], returns logits [N, classes]; on the CPU, in evaluation mode; None
+    when the source is an ONNX file (`onnx`), which enters the build after export. labels: None when neither the recipe
+    nor the weights name them. head_fits: the head has as many classes as the data. weights_record: the record in a
+    weights file that `toolchain weights` wrote.
+    """
 
     module: nn.Module | None
     onnx: Path | None
@@ -43,13 +46,13 @@ class LoadedModel:
     weights_record: Weights | None = None
 
     def require_module(self) -> nn.Module:
-        """The torch network; ModelError when there is only a graph."""
+        """The torch model; ModelError when there is only an ONNX graph."""
         if self.module is None:
             raise ModelError(f"{self.description}: an ONNX file has no torch module; only quantize works on it")
         return self.module
 
     def require_graph(self) -> Path:
-        """The ONNX file; ModelError when the model is a torch network."""
+        """The ONNX file; ModelError when the model is a torch module."""
         if self.onnx is None:
             raise ModelError(f"{self.description}: a torch module, not an ONNX file; export it first")
         return self.onnx
@@ -65,11 +68,11 @@ def load_model(
     seed: int = 0,
     rebuild: QatRebuilder | None = None,
 ) -> LoadedModel:
-    """The model that `spec` names, relative paths being relative to `base`.
+    """Load the model that `spec` names; relative paths are relative to `base`.
 
-    other_head: the head may have another number of classes than `classes`, because a later step replaces it.
-    seed: what random weights are drawn from. rebuild: puts back the layers of quantization-aware training, when a file
-    says that it holds some. ModelError when it cannot be loaded or does not fit.
+    allow_other_head: the head may have a class count other than `classes`, because a later step replaces it. seed: for
+    random weights. rebuild: restores the layers of quantization-aware training when the weights file contains any.
+    ModelError when the model cannot be loaded or does not fit.
     """
     labels = _read_labels(spec, base)
     with torch.random.fork_rng(devices=[]):
@@ -83,8 +86,10 @@ def load_model(
     check_head(found, classes, loaded.description, spec, allow_other_head)
     final = classes if allow_other_head else found
     if labels is not None and len(labels) != final:
-        raise ModelError(f"{spec.labels}: {len(labels)} labels, but there are {final} classes; one a line")
-    if labels is None and not allow_other_head:  # a head that is replaced forgets what its classes were called
+        raise ModelError(
+            f"{spec.labels}: {len(labels)} labels, but there are {final} classes; expected one label per line"
+        )
+    if labels is None and not allow_other_head:  # a replaced head does not keep its class names
         labels = loaded.labels
     return replace(loaded, labels=labels, head_fits=found == classes)
 
@@ -111,7 +116,7 @@ def _from_graph(spec: ModelSpec, base: Path) -> LoadedModel:
         raise ModelError(f"{path}: no such file; model.source expects {SOURCE_KINDS}")
     if spec.weights != "own" or spec.options:
         raise ModelError(
-            f"{spec.source}: holds its own weights; take model.weights and model.options out of the recipe"
+            f"{spec.source}: contains its own weights; remove model.weights and model.options from the recipe"
         )
     if kind == ".onnx":
         return LoadedModel(None, path, f"{path.name} (ONNX)")
@@ -119,8 +124,8 @@ def _from_graph(spec: ModelSpec, base: Path) -> LoadedModel:
 
 
 def build_network(spec: ModelSpec, classes: int, base: Path) -> nn.Module:
-    """The network that a torch source builds, with the weights that torch's current generator or one's own function
-    gives it; a zoo's with `classes` classes. ModelError for a source that is a finished graph."""
+    """The network that a torch source builds: with `classes` classes for a built-in network, weights from torch's
+    current random generator or from the user's function. ModelError for a source that is a finished graph."""
     zoo, _, name = spec.source.partition(":")
     if zoo == "torchvision":
         return random_network(name, classes, spec.options)
@@ -138,7 +143,7 @@ def _from_zoo(name: str, spec: ModelSpec, classes: int, base: Path) -> LoadedMod
     weights = spec.weights
     if weights == "own":
         raise ModelError(
-            f"{spec.source}: say which weights: model.weights = "
+            f"{spec.source}: name the weights: model.weights = "
             '"official", "random", or a .safetensors or weights-only .pt file'
         )
     if weights == "official" or weights.startswith(OFFICIAL_PREFIX):
@@ -161,7 +166,10 @@ def _from_cifar(spec: ModelSpec, classes: int, base: Path) -> LoadedModel:
 def _from_function(spec: ModelSpec, classes: int, base: Path) -> LoadedModel:
     source = Path(spec.source).name
     if spec.weights == "official":
-        raise ModelError(f"{source}: no official weights for one's own model; name a .safetensors or .pt file, or own")
+        raise ModelError(
+            f"{source}: there are no official weights for a user's own model; name a .safetensors or .pt file, or use "
+            "own"
+        )
     module = build_network(spec, classes, base).eval()
     return LoadedModel(module, None, source if spec.weights == "own" else f"{source} (random weights)")
 
@@ -169,7 +177,7 @@ def _from_function(spec: ModelSpec, classes: int, base: Path) -> LoadedModel:
 def _from_checkpoint(
     spec: ModelSpec, classes: int, base: Path, other_head: bool, rebuild: QatRebuilder | None
 ) -> LoadedModel:
-    """The source's network with the weights of a file; a compressed one's layers are narrowed to them first."""
+    """The source's network with weights from a file; layers of a compressed model are resized to fit them first."""
     path, source = base / spec.weights, spec.source
     own = source.rpartition(":")[0].endswith(".py")
     state, notes = read_state_dict(path)
@@ -205,6 +213,6 @@ def _read_labels(spec: ModelSpec, base: Path) -> tuple[str, ...] | None:
         text = (base / spec.labels).read_text()
     except (OSError, UnicodeDecodeError) as error:
         raise ModelError(
-            f"model.labels '{spec.labels}': cannot be read ({error}); a text file, one class a line"
+            f"model.labels '{spec.labels}': cannot be read ({error}); expected a text file with one class per line"
         ) from error
     return tuple(line.strip() for line in text.splitlines() if line.strip())

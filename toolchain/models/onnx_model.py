@@ -1,6 +1,6 @@
-"""A user's ONNX file, as far as a recipe must know it before export: whole, finite, and how many classes.
+"""Checks a user's ONNX file before export: valid, finite, and how many classes it has.
 
-Its input is looked at by export/, which prepends the preprocessing.
+Its input is checked by export/, which prepends the preprocessing.
 """
 
 from pathlib import Path
@@ -14,8 +14,8 @@ from toolchain.errors import ModelError
 
 
 def graph_class_count(path: Path) -> int | None:
-    """The width of the single output [N, classes]; None when the file leaves it open. ModelError when the file is not
-    a whole ONNX model, has several outputs or weights that are not finite."""
+    """The width of the single output [N, classes]; None when the file leaves it open. ModelError when the file is not a
+    valid ONNX model, has several outputs, or has weights that are not finite."""
     try:
         model = onnx.load(path)
         onnx.checker.check_model(model)

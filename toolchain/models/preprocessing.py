@@ -1,7 +1,7 @@
-"""The part of preprocessing that is in the graph: uint8 NHWC -> channel order -> (x / 255 - mean) / std -> NCHW.
+"""The preprocessing inside the graph: uint8 NHWC -> channel order -> (x / 255 - mean) / std -> NCHW.
 
-One meaning for training, for the exported graph and for the eager baseline. Knows nothing of decoding, resizing and
-cropping: what comes in has its final size.
+Shared by training, the exported graph and the eager baseline. Decoding, resizing and cropping happen elsewhere: images
+arrive in their final size.
 """
 
 import torch
@@ -13,19 +13,20 @@ ChannelConstants = tuple[tuple[float, ...], tuple[float, ...]]
 
 
 def offset_and_scale(preprocessing: Preprocessing) -> ChannelConstants:
-    """For each channel what is subtracted from a byte and what the rest is multiplied by: 255 mean, 1 / (255 std)."""
+    """Per channel, the offset subtracted from a byte value and the factor applied to the result: 255 mean, 1 / (255
+    std)."""
     channels = preprocessing.channels
     mean, std = (values * (channels // len(values)) for values in (preprocessing.mean, preprocessing.std))
     return tuple(255 * value for value in mean), tuple(1 / (255 * value) for value in std)
 
 
 def normalize_images(images: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """uint8 [N, H, W, C] -> float32 [N, C, H, W], as the network takes it."""
+    """uint8 [N, H, W, C] -> normalized float32 [N, C, H, W], the model's input."""
     return PreprocessedModel(nn.Identity(), preprocessing).to(images.device).forward(images)
 
 
 class PreprocessedModel(nn.Module):
-    """A network with its preprocessing before it: uint8 [N, H, W, C] in, what the network answers out."""
+    """A model with its preprocessing in front: takes uint8 [N, H, W, C], returns the model's output."""
 
     def __init__(self, module: nn.Module, preprocessing: Preprocessing) -> None:
         super().__init__()
@@ -38,8 +39,8 @@ class PreprocessedModel(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         if self.bgr:
             image = image.index_select(3, self.get_buffer("reverse"))
-        # Transposed while a value is still one byte. contiguous(), or torch takes the pictures for channels-last and
-        # pools them by as_strided, which turns into a chain of Range and Gather in the graph.
+        # Transpose while values are still single bytes. Without contiguous(), torch treats the images as channels-last
+        # and pools them by as_strided, which becomes a chain of Range and Gather nodes in the graph.
         x = image.permute(0, 3, 1, 2).contiguous().float()
         answer: Tensor = self.module((x - self.get_buffer("offset")) * self.get_buffer("scale"))
         return answer

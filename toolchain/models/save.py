@@ -1,6 +1,6 @@
-"""A net's weights as a .safetensors file that says how to build it again, proven by reading it back.
+"""Writes a model's weights to a .safetensors file that records how to rebuild it, and verifies it by loading it again.
 
-Knows nothing of steps and accuracies: their record is handed in.
+Knows nothing of steps and accuracies: their record is passed in.
 """
 
 from collections.abc import Mapping
@@ -21,12 +21,13 @@ from toolchain.records.storage import write_atomically
 from toolchain.records.tensors import Preprocessing
 from toolchain.records.weights import KEY, Structure, Weights
 
-TOLERANCE = 1e-4  # of the largest logit: other memory formats add up in another order
+TOLERANCE = 1e-4  # relative to the largest logit: memory formats differ in the order of summation
 TRIAL_IMAGES = 2
 
 
 def structure_for_source(spec: ModelSpec, base: Path, module: nn.Module, classes: int) -> Structure:
-    """How `module`, with `classes` logits, differs from what `spec` builds. ModelError where that has no words."""
+    """How `module`, with `classes` logits, differs from what `spec` builds. ModelError when the difference cannot be
+    recorded."""
     with torch.random.fork_rng(devices=[]):
         return structure_difference(build_network(spec, classes, base), module)
 
@@ -40,10 +41,10 @@ def write_weights(
     path: Path,
     rebuild: QatRebuilder | None,
 ) -> None:
-    """Write `tensors`, what is to be kept of `module`, and `record` to `path`, whole or not at all. ModelError when a
-    net that is loaded from the file would not answer as `module` does."""
+    """Write `tensors`, the stored state of `module`, and `record` to `path` atomically. ModelError when a model loaded
+    from the file would not give the same outputs as `module`."""
     metadata = {KEY: msgspec.json.encode(record, order="deterministic").decode()}
-    content = save({name: one.detach().clone().contiguous() for name, one in tensors.items()}, metadata)
+    content = save({name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}, metadata)
     with TemporaryDirectory() as folder:
         trial = Path(folder) / path.name
         trial.write_bytes(content)
@@ -54,15 +55,16 @@ def write_weights(
 
 
 def _check_same_output(module: nn.Module, loaded: nn.Module, shape: Preprocessing, path: Path) -> None:
-    pictures = torch.randn(
+    images = torch.randn(
         TRIAL_IMAGES, shape.channels, shape.height, shape.width, generator=torch.Generator().manual_seed(0)
     )
     with evaluation_mode(module), evaluation_mode(loaded), torch.inference_mode():
-        expected, found = module(pictures), loaded(pictures)
-    off, largest = float((expected - found).abs().max()), float(expected.abs().max())
-    counts = [sum(one.numel() for one in net.parameters()) for net in (module, loaded)]
-    if not off <= TOLERANCE * largest or counts[0] != counts[1]:
+        expected, found = module(images), loaded(images)
+    difference, largest = float((expected - found).abs().max()), float(expected.abs().max())
+    counts = [sum(parameter.numel() for parameter in model.parameters()) for model in (module, loaded)]
+    if not difference <= TOLERANCE * largest or counts[0] != counts[1]:
         raise ModelError(
-            f"{path}: not written: read back, the net has {counts[1]:,} parameters of {counts[0]:,} and answers "
-            f"{off:.2g} apart, of {largest:.2g}; does the model keep state outside its parameters and buffers?"
+            f"{path}: not written: read back, the model has {counts[1]:,} of {counts[0]:,} parameters and its outputs "
+            f"differ by {difference:.2g} (largest output {largest:.2g}); does the model keep state outside its "
+            "parameters and buffers?"
         )

@@ -1,4 +1,4 @@
-"""Which files decide what a recipe's [model] loads: what a cache must look at to know that nothing changed.
+"""Lists the files that a recipe's [model] depends on, for the stage cache's keys.
 
 Knows the kinds of source; reads no weights.
 """
@@ -15,14 +15,14 @@ from toolchain.records.weights import Weights, read_weights
 
 
 def user_file(spec: ModelSpec, base: Path) -> Path | None:
-    """The Python file of a source `path/file.py:function`, resolved; None for the other kinds."""
+    """The Python file of a source `path/file.py:function`, resolved; None for other kinds of source."""
     file, _, function = spec.source.rpartition(":")
     return (base / file).resolve() if function and file.endswith(".py") else None
 
 
 def source_files(spec: ModelSpec, base: Path) -> tuple[Path, ...]:
-    """Every file that is there of: the source, its weights, its labels; the Python files beside one's own and the
-    packages there, which it may import; the weights that an ONNX file keeps in files beside it."""
+    """Every existing file that the model depends on: the source, its weights and its labels; the Python files and
+    packages next to the user's own file, which it may import; an ONNX file's external data."""
     own = user_file(spec, base)
     found = {base / name for name in (spec.source, spec.weights, spec.labels) if name}
     if own is not None:
@@ -34,7 +34,7 @@ def source_files(spec: ModelSpec, base: Path) -> tuple[Path, ...]:
 
 
 def read_weights_record(spec: ModelSpec, base: Path) -> Weights | None:
-    """What the file of weights says of itself; None where there is no such file, or not of `toolchain weights`."""
+    """The record in the weights file; None when there is no such file, or `toolchain weights` did not write it."""
     path = base / spec.weights
     return read_weights(path) if path.suffix == ".safetensors" and path.is_file() else None
 
@@ -43,7 +43,7 @@ def _external_data_files(path: Path) -> Iterator[Path]:
     try:
         graph = onnx.load(path, load_external_data=False).graph
     except (OSError, DecodeError):
-        return  # what is wrong with it is said where the model is loaded
+        return  # load_model reports what is wrong with the file
     for tensor in graph.initializer:
         if uses_external_data(tensor):
             yield path.parent / ExternalDataInfo(tensor).location

@@ -1,6 +1,6 @@
-"""Networks and official weights of torchvision, by name.
+"""torchvision's networks and official weights, by name.
 
-Knows how torchvision builds and names things; knows nothing of local checkpoints. torchvision checks each download's
+Knows how torchvision builds and names things; knows nothing of local checkpoints. torchvision verifies each download's
 hash and keeps it in $TORCH_HOME.
 """
 
@@ -13,31 +13,32 @@ from torchvision import models
 
 from toolchain.errors import ModelError
 
-NETWORKS_WITH_AUXILIARY_HEADS = ("inception_v3", "googlenet")  # their second heads serve training only
+NETWORKS_WITH_AUXILIARY_HEADS = ("inception_v3", "googlenet")  # used in training only
 
 
 def random_network(name: str, classes: int, options: Mapping[str, Any]) -> nn.Module:
-    """`name` with random weights from torch's current generator, `classes` logits, and no auxiliary heads."""
+    """`name` with random weights from torch's current generator, `classes` logits and no auxiliary heads."""
     second = {"aux_logits": False, "init_weights": False} if _check_name(name) in NETWORKS_WITH_AUXILIARY_HEADS else {}
     return _build(name, {"weights": None, "num_classes": classes, **second, **options})
 
 
 def official_network(name: str, weights: str, options: Mapping[str, Any]) -> nn.Module:
-    """`name` with torchvision's own weights: the newest, or the enum member that `weights` names; in eval mode."""
+    """`name` with torchvision's own weights, in evaluation mode: the newest ones, or the enum member that `weights`
+    names."""
     entry = _weights_entry(name, weights)
     try:
         module = _build(name, {"weights": entry, **options})
     except (OSError, RuntimeError) as error:
         raise ModelError(
-            f"torchvision:{name}: the official weights could not be fetched from {entry.url} ({error}); fetch "
-            'that file where there is a network and name it: model.weights = "path/to/file.pth"'
+            f"torchvision:{name}: the official weights could not be downloaded from {entry.url} ({error}); download "
+            'that file on a machine with network access and name it: model.weights = "path/to/file.pth"'
         ) from error
     module.eval()
     return _drop_auxiliary_heads(name, module)
 
 
 def official_labels(name: str, weights: str) -> tuple[str, ...]:
-    """The classes that the official weights were trained on."""
+    """The class names that the official weights were trained on."""
     return tuple(_weights_entry(name, weights).meta["categories"])
 
 
@@ -45,7 +46,7 @@ def _check_name(name: str) -> str:
     known = models.list_models(module=models)
     if name not in known:
         near = ", ".join(get_close_matches(name, known, 3)) or "https://docs.pytorch.org/vision/stable/models.html"
-        raise ModelError(f"torchvision has no classifier '{name}'; near: {near}")
+        raise ModelError(f"torchvision has no classifier '{name}'; the nearest are: {near}")
     return name
 
 
@@ -53,8 +54,8 @@ def _weights_entry(name: str, weights: str) -> models.WeightsEnum:
     found = models.get_model_weights(_check_name(name))
     wanted = "DEFAULT" if weights == "official" else weights
     if wanted not in found.__members__:
-        there = ", ".join(member for member in found.__members__ if member != "DEFAULT")
-        raise ModelError(f"torchvision:{name}: no official weights '{weights}'; there are: official, {there}")
+        known = ", ".join(member for member in found.__members__ if member != "DEFAULT")
+        raise ModelError(f"torchvision:{name}: no official weights '{weights}'; there are: official, {known}")
     entry: models.WeightsEnum = found[wanted]
     return entry
 

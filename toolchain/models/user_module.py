@@ -1,6 +1,6 @@
-"""A user's own `file.py:function` -> the module that it builds.
+"""Builds the module that a user's own `file.py:function` returns.
 
-The file runs with the rights of whoever builds: it is her own code. Knows nothing of weights.
+The file is the user's own code and runs with the rights of whoever starts the build. Knows nothing of weights.
 """
 
 import importlib.util
@@ -19,11 +19,11 @@ from toolchain.errors import ModelError
 
 
 def import_user_file(path: Path) -> ModuleType:
-    """Import a Python file under a name that depends only on where it lies, so that modules made by its classes can
-    be pickled in one process and loaded in another that calls this first.
+    """Import a Python file under a module name derived from its path alone, so that a module pickled in one process can
+    be unpickled in another that calls this first.
 
-    Its folder joins the end of sys.path (files beside it can be imported, and shadow nothing). ModelError with the
-    file and line of what goes wrong inside it.
+    The file's folder is appended to sys.path, so that files next to it can be imported but shadow nothing. ModelError
+    names the file and line of an error inside it.
     """
     path = path.resolve()
     name = f"user_{path.stem}_{sha256(str(path).encode()).hexdigest()[:12]}"
@@ -47,7 +47,7 @@ def import_user_file(path: Path) -> ModuleType:
 
 
 def build_user_module(path: Path, function: str, options: Mapping[str, Any]) -> nn.Module:
-    """What `function` of the file returns when called with `options`; ModelError unless that is an nn.Module."""
+    """The result of calling `function` of the file with `options`; ModelError unless it is an nn.Module."""
     module = import_user_file(path)
     build = getattr(module, function, None)
     if not callable(build):
@@ -73,7 +73,8 @@ def _function_names(module: ModuleType) -> list[str]:
 
 
 def _error_in_file(path: Path, error: Exception, what: str) -> ModelError:
-    """One line that points into the user's file: the last frame there, or the place of a syntax error."""
+    """A one-line error that points into the user's file: its last frame in the traceback, or the line of a syntax
+    error."""
     lines = [
         frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path.resolve())
     ]

@@ -108,7 +108,7 @@ def test_seen_gives_what_goes_in_or_comes_out_and_leaves_no_hook() -> None:
         ),
         (
             DistillHints(layers=("stem",), teacher_layers=("stem", "body")),
-            "teacher_layers names 2 layers, layers 1; expected as many of each",
+            "teacher_layers names 2 layers, layers 1; expected the same number",
         ),
     ],
 )

@@ -83,7 +83,7 @@ def test_an_onnx_teacher_that_takes_other_pictures_is_refused(tmp_path: Path) ->
 
 def test_an_onnx_teacher_of_other_classes_is_refused(tmp_path: Path) -> None:
     assert refused(graph(tmp_path / "t.onnx", classes=7)) == (
-        "teacher t.onnx (ONNX) tells 7 classes apart, data 'made' has 4; name a teacher of the same classes"
+        "teacher t.onnx (ONNX) has 7 classes, data 'made' has 4; name a teacher with the same classes"
     )
 
 
@@ -99,9 +99,7 @@ def test_the_original_net_teaches_where_no_other_is_named(tmp_path: Path) -> Non
     assert not any(parameter.requires_grad for parameter in teacher.parameters())
     with pytest.raises(RecipeError, match=r"^no teacher is named and there is no original net; add teachers = "):
         load_teachers((), context(tmp_path))
-    with pytest.raises(
-        RecipeError, match=r"^the net that the recipe starts from tells 7 classes apart, data 'made' has"
-    ):
+    with pytest.raises(RecipeError, match=r"^the model that the recipe starts from has 7 classes, data 'made' has"):
         load_teachers((), context(tmp_path, original=lambda: tiny(7)))
 
 
@@ -110,7 +108,7 @@ def test_a_teacher_that_takes_one_size_alone_is_refused_for_small_epochs(tmp_pat
         return nn.Sequential(nn.Flatten(), nn.Linear(192, len(CLASSES)))
 
     step, place = Distill(small_epochs=1), context(tmp_path, original=flat)
-    with pytest.raises(RecipeError, match=r"takes no pictures of 6x6, as small_epochs shows them \(.*mat1 and mat2"):
+    with pytest.raises(RecipeError, match=r"takes no pictures of 6x6, as small_epochs requires \(.*mat1 and mat2"):
         step.dry_run(CompressedModel(tiny()), place)
     Distill().dry_run(CompressedModel(tiny()), place)
 

@@ -210,13 +210,13 @@ def test_a_diverging_training_stops_and_says_where(tmp_path: Path) -> None:
         (step(warmup_epochs=3.0), "warmup_epochs = 3 of 3 epochs: expected fewer"),
         (step(lr_end=0.2), "lr_end = 0.2 is above lr = 0.1; expected at most lr"),
         (step(momentum=0.0), "nesterov needs momentum above 0; set nesterov = false"),
-        (step(unfreeze_after=1), 'unfreeze_after without freeze; say what is frozen: freeze = "backbone"'),
+        (step(unfreeze_after=1), 'unfreeze_after without freeze; name the frozen layers: freeze = "backbone"'),
         (step(unfreeze_after=3, freeze="backbone"), "unfreeze_after = 3 of 3 epochs: expected fewer"),
-        (step(unfreeze={"1": ("*",)}), 'unfreeze without freeze; say what is frozen: freeze = "backbone"'),
+        (step(unfreeze={"1": ("*",)}), 'unfreeze without freeze; name the frozen layers: freeze = "backbone"'),
         (step(unfreeze={"3": ("*",)}, freeze="backbone"), "unfreeze = 3 of 3 epochs: expected fewer"),
         (
             step(unfreeze={"2": ("*",)}, freeze="backbone", unfreeze_after=2),
-            "unfreeze: after 2 epochs all learn already (unfreeze_after = 2)",
+            "unfreeze: after 2 epochs all layers are trained already (unfreeze_after = 2)",
         ),
     ],
 )
@@ -229,16 +229,16 @@ def test_options_that_contradict_each_other_are_refused(finetune: Finetune, mess
 @pytest.mark.parametrize(
     ("finetune", "message"),
     [
-        (step(), "the model tells 7 classes apart, data 'made' has 4; set replace_head = true"),
+        (step(), "the model has 7 classes, data 'made' has 4; set replace_head = true"),
         (step(replace_head=True, freeze=("boddy",)), "freeze: no layer 'boddy'; the nearest are: body, body.2, body.1"),
-        (step(replace_head=True, freeze=("*",)), "freeze = ['*'] leaves nothing to learn"),
+        (step(replace_head=True, freeze=("*",)), "freeze = ['*'] leaves nothing to train"),
         (
             step(replace_head=True, freeze=("stem",), unfreeze={"1": ("sten",)}),
             "unfreeze.1: no layer 'sten'; the nearest are: stem, stem.2, stem.1",
         ),
         (
             step(replace_head=True, freeze=("stem",), unfreeze={"1": ("body",)}),
-            "unfreeze.1: 'body' is not frozen; name layers that freeze holds",
+            "unfreeze.1: 'body' is not frozen; name layers that freeze covers",
         ),
     ],
 )

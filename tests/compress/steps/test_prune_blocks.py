@@ -147,8 +147,8 @@ def test_export_leaves_nothing_of_a_removed_block() -> None:
 @pytest.mark.parametrize(
     ("step", "expected"),
     [
-        (PruneBlocks(4), "count = 4: expected at most 3, that can be taken out: blocks.0, blocks.1, blocks.2"),
-        (PruneBlocks(ignore=("blocks",)), "count = 1: expected at most 0, that can be taken out: all are ignored"),
+        (PruneBlocks(4), "count = 4: expected at most 3, the removable blocks: blocks.0, blocks.1, blocks.2"),
+        (PruneBlocks(ignore=("blocks",)), "count = 1: expected at most 0, the removable blocks: all are ignored"),
         (PruneBlocks(ignore=("block.1",)), "ignore: no layer 'block.1'; the nearest are: blocks.1, blocks.2, blocks.0"),
         (PruneBlocks(2, 0.5), "count = 2 and ratio = 0.5: expected one of them; remove the other"),
     ],

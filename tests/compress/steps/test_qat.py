@@ -232,7 +232,7 @@ def test_resumed_it_ends_with_the_same_weights(tmp_path: Path, messages: list[st
     with pytest.raises(Killed), calling(dying):
         step.apply(net, context(tmp_path / "killed"))
     resumed = step.apply(net, context(tmp_path / "killed"))
-    assert any("going on after epoch 1 of 2" in line for line in messages)
+    assert any("resuming after epoch 1 of 2" in line for line in messages)
     assert weights_digest(resumed.module) == weights_digest(straight.module)
 
 

@@ -136,7 +136,7 @@ def test_killed_in_an_epoch_it_ends_with_the_weights_of_an_uninterrupted_one(
     assert subprocess.run([sys.executable, "-c", KILLED, *words], check=False).returncode == -signal.SIGKILL
     resumed = gradual.apply(CompressedModel(Dies()), context(tmp_path / "killed"))
     straight = gradual.apply(CompressedModel(Dies()), context(tmp_path / "straight"))
-    assert messages[0] == "going on after epoch 2 of 4"
+    assert messages[0] == "resuming after epoch 2 of 4"
     assert weights_digest(resumed.module) == weights_digest(straight.module)
     assert sparsity(resumed.module) > 0.7
 

@@ -64,6 +64,6 @@ def test_a_net_that_is_only_a_head_gets_another() -> None:
 
 def test_a_net_without_a_classifier_is_refused() -> None:
     with pytest.raises(
-        RecipeError, match="no classifier found: no Linear or Conv2d of the model makes its 192 outputs"
+        RecipeError, match="no classifier found: no Linear or Conv2d of the model produces its 192 outputs"
     ):
         find_head(nn.Flatten(), PREPROCESSING)

@@ -75,8 +75,8 @@ def test_a_killed_training_ends_with_the_weights_of_an_uninterrupted_one(tmp_pat
         resumed = lines(process, tmp_path / "killed")
         straight = lines(process, tmp_path / "straight")
     assert first[-1] == second[-1] == f"ended {int(signal.SIGKILL)}"
-    assert second[0].startswith("going on after epoch ")
-    assert resumed[0].startswith("going on after epoch ")
+    assert second[0].startswith("resuming after epoch ")
+    assert resumed[0].startswith("resuming after epoch ")
     assert sum(line.startswith("epoch") for line in straight) == EPOCHS
     assert sum(line.startswith("epoch") for line in resumed) <= EPOCHS - 5
     assert resumed[-2:] == straight[-2:]

@@ -1,1 +1,1 @@
-"""Teachers, and what a student learns from: logits, features, auxiliary heads."""
+"""Teachers, and what a student learns from them: logits, features, auxiliary modules."""

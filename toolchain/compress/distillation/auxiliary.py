@@ -1,7 +1,7 @@
-"""A student with parts that are trained beside it and dropped after: regressors, exits.
+"""Wrappers around a student for training: captured features, auxiliary modules (regressors, exits), peers.
 
-Knows nothing of losses. In evaluation mode it is the student; in training it also gives what was seen inside, all from
-one forward(), as distributed training needs it.
+In evaluation mode a wrapper behaves as the student; in training it returns everything that the loss needs from one
+forward(), as distributed training requires. Wrappers are dropped after training.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,7 +14,7 @@ from toolchain.compress.training.losses import ModelOutput
 
 
 class StudentOutput(NamedTuple):
-    """answers: the student's; inner: what the watched layers gave; beside: what the added parts made of it."""
+    """output: the student's output; features: of the captured layers; auxiliary: the auxiliary modules' outputs."""
 
     output: ModelOutput
     features: tuple[Tensor, ...]
@@ -22,7 +22,8 @@ class StudentOutput(NamedTuple):
 
 
 class StudentWithFeatures(nn.Module):
-    """beside: parts of which the first is handed what the first of `layers` gave, and so on; there may be fewer."""
+    """A student whose `layers` are captured in training. The n-th of the `auxiliary` modules receives the features of
+    the n-th layer; there may be fewer modules than layers."""
 
     def __init__(
         self, student: nn.Module, layers: Sequence[str], auxiliary: Iterable[nn.Module] = (), side: LayerSide = "output"
@@ -32,16 +33,17 @@ class StudentWithFeatures(nn.Module):
         self.layers, self.side = tuple(layers), side
 
     def forward(self, images: Tensor) -> Any:
-        """Logits [N, classes] in evaluation mode, Seen in training."""
+        """Logits [N, classes] in evaluation mode, StudentOutput in training."""
         if not self.training:
             return self.student(images)
-        answers, inner = capture_features(self.student, images, self.layers, self.side)
-        made = tuple(part(one) for part, one in zip(self.auxiliary, inner, strict=False))
-        return StudentOutput(answers, inner, made)
+        output, features = capture_features(self.student, images, self.layers, self.side)
+        auxiliary = tuple(module(maps) for module, maps in zip(self.auxiliary, features, strict=False))
+        return StudentOutput(output, features, auxiliary)
 
 
 class Peers(nn.Module):
-    """Students that learn side by side. In evaluation mode it is the first; in training, the answers of all."""
+    """Students that learn from each other. In evaluation mode it returns the first one's output; in training, a tuple
+    of all."""
 
     def __init__(self, student: nn.Module, others: Iterable[nn.Module]) -> None:
         super().__init__()

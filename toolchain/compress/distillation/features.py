@@ -1,7 +1,7 @@
-"""A net's inner layers: where its stages end, found by running it, or named; and what they give, seen while it runs.
+"""Finds a model's inner layers, by name or at the ends of its stages, and captures their features.
 
-Knows no architecture by name: a stage ends where the next unit makes the picture smaller. A unit is a block: what is
-neither a chain (nn.Sequential), nor the net itself, nor something that more than halves the picture.
+Knows no architecture by name: a stage ends where the next block reduces the feature map. A block is a submodule that is
+neither an nn.Sequential, nor the model itself, nor something that more than halves the feature map.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,7 +23,7 @@ LayerSide = Literal["input", "output"]
 
 @dataclass(frozen=True)
 class FeatureLayer:
-    """A layer by its dotted name, and the shape of what it gives for one picture of [input]."""
+    """A layer by its dotted name, and the shape of its output for one image of [input]."""
 
     name: str
     channels: int
@@ -34,8 +34,8 @@ class FeatureLayer:
 def find_layers(
     module: nn.Module, names: Sequence[str], preprocessing: Preprocessing, option: str, whose: str
 ) -> tuple[FeatureLayer, ...]:
-    """The layers with these names; RecipeError with the nearest names for one that does not exist, and for one that
-    gives no [N, C, H, W]. option, whose: the words for both in a message."""
+    """The layers with these names; RecipeError for a name that does not exist, with the nearest names, and for a layer
+    whose output is not [N, C, H, W]. option, whose: how messages name the option and the model."""
     known = [name for name, _ in module.named_modules() if name]
     for name in names:
         if name not in known:
@@ -44,12 +44,14 @@ def find_layers(
     found = {one.name: one for one, _ in _trace_layers(module, preprocessing)}
     for name in names:
         if name not in found:
-            raise RecipeError(f"{option}: layer '{name}' of {whose} gives no [N, C, H, W]; name a convolution or block")
+            raise RecipeError(
+                f"{option}: layer '{name}' of {whose} does not output [N, C, H, W]; name a convolution or block"
+            )
     return tuple(found[name] for name in names)
 
 
 def find_stage_ends(module: nn.Module, preprocessing: Preprocessing, whose: str) -> tuple[FeatureLayer, ...]:
-    """The last unit of each picture size above 1x1, shallow to deep; RecipeError when there is none."""
+    """The last block at each feature map size above 1x1, shallow to deep; RecipeError when there is none."""
     ran = _trace_layers(module, preprocessing)
     units = _block_names(module, {one.name: (one, before) for one, before in ran})
     once = [one for one, _ in ran if one.name in units and sum(one.name == other.name for other, _ in ran) == 1]
@@ -59,12 +61,12 @@ def find_stage_ends(module: nn.Module, preprocessing: Preprocessing, whose: str)
         if one.height * one.width > 1 and (after is None or after.height * after.width < one.height * one.width)
     ]
     if not ends:
-        raise RecipeError(f"no stages found in {whose}: no layer gives [N, C, H, W] above 1x1; use distill")
+        raise RecipeError(f"no stages found in {whose}: no layer outputs [N, C, H, W] larger than 1x1; use distill")
     return tuple(ends)
 
 
 def _block_names(module: nn.Module, ran: dict[str, tuple[FeatureLayer, int]]) -> set[str]:
-    """Names of units; a chain, and what more than halves the picture, is looked into."""
+    """Names of blocks; chains, and submodules that more than halve the feature map, are searched for blocks inside."""
     found, waiting = set[str](), [(name, child) for name, child in module.named_children()]
     while waiting:
         name, layer = waiting.pop()
@@ -79,7 +81,7 @@ def _block_names(module: nn.Module, ran: dict[str, tuple[FeatureLayer, int]]) ->
 
 
 def _trace_layers(module: nn.Module, preprocessing: Preprocessing) -> list[tuple[FeatureLayer, int]]:
-    """Every layer that gave [1, C, H, W], in the order in which they finished, and its input's H * W."""
+    """Every layer with an output [1, C, H, W], in the order in which they finished, and its input's H * W."""
     ran: list[tuple[FeatureLayer, int]] = []
 
     def hook(name: str) -> Callable[..., None]:
@@ -99,7 +101,7 @@ def _trace_layers(module: nn.Module, preprocessing: Preprocessing) -> list[tuple
 def capture_features(
     module: nn.Module, images: Tensor, names: Sequence[str], side: LayerSide = "output"
 ) -> tuple[ModelOutput, tuple[Tensor, ...]]:
-    """The net's answers, and what went into or came out of the named layers, for a batch [N, C, H, W]."""
+    """The model's output for a batch [N, C, H, W], and the input or output of each named layer."""
     found: dict[str, Tensor] = {}
 
     def hook(name: str) -> Callable[..., None]:

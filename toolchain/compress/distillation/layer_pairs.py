@@ -1,7 +1,4 @@
-"""Which layer of a student learns from which layer of a teacher, and two maps of different size made alike.
-
-Knows nothing of what is compared.
-"""
+"""Pairs layers of a student with layers of its teachers, and brings feature maps to a common size."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +13,7 @@ from toolchain.errors import RecipeError
 
 @dataclass(frozen=True)
 class LayerPair:
-    """teacher: which of the teachers, by number; from student's layer to that teacher's."""
+    """A student's layer and the layer of a teacher that it learns from; teacher: that teacher's index."""
 
     teacher: int
     student_layer: FeatureLayer
@@ -30,11 +27,11 @@ def pair_layers(
     teacher_layers: tuple[str, ...],
     context: StepContext,
 ) -> tuple[LayerPair, ...]:
-    """Named layers in their order (the teacher's under the same names, unless named too); else stage ends, the deepest
-    with the deepest. RecipeError with the nearest names, or for two lists of different length."""
+    """Pair named layers in order (the teacher's have the same names unless teacher_layers is given), or stage ends,
+    deepest with deepest. RecipeError with the nearest names, or for two lists of different length."""
     if teacher_layers and len(teacher_layers) != len(layers):
         raise RecipeError(
-            f"teacher_layers names {len(teacher_layers)} layers, layers {len(layers)}; expected as many of each"
+            f"teacher_layers names {len(teacher_layers)} layers, layers {len(layers)}; expected the same number"
         )
     found: list[LayerPair] = []
     for number, teacher in enumerate(teachers):
@@ -52,12 +49,12 @@ def pair_layers(
 
 
 def teacher_layer_names(pairs: Sequence[LayerPair], teachers: int) -> list[list[str]]:
-    """The names to watch in each teacher, in the order of the pairs."""
+    """The layers to capture in each teacher, in the order of the pairs."""
     return [[pair.teacher_layer.name for pair in pairs if pair.teacher == number] for number in range(teachers)]
 
 
 def match_sizes(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-    """Both maps [N, C, H, W] at the smaller of both heights and widths: the larger is averaged over areas."""
+    """Both feature maps [N, C, H, W] at the smaller of the two heights and widths, by adaptive average pooling."""
     size = (min(first.shape[2], second.shape[2]), min(first.shape[3], second.shape[3]))
     return _pool_to(first, size), _pool_to(second, size)
 

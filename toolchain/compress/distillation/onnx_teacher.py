@@ -1,6 +1,6 @@
-"""A teacher that exists only as an ONNX file: answered by ONNX Runtime on the CPU, wherever the student learns.
+"""A teacher given as an ONNX file: runs in ONNX Runtime on the CPU, wherever the student is trained.
 
-Takes what a torch net takes: normalized float32 [N, C, H, W]. Knows nothing of inner layers.
+Takes the same input as a torch model: normalized float32 [N, C, H, W]. Has no inner layers to learn from.
 """
 
 from hashlib import sha256
@@ -17,9 +17,9 @@ from toolchain.records.tensors import Array, Preprocessing
 
 
 class OnnxTeacher(nn.Module):
-    """batch: the graph's own, None when it is free; size: its height and width, None when they are free. Smaller
-    pictures (small_epochs) are enlarged to a fixed size. The file's digest is a buffer, so that a digest of weights
-    tells files apart."""
+    """batch: the graph's fixed batch size, None when dynamic; size: its fixed height and width, None when dynamic.
+    Smaller images (small_epochs) are enlarged to a fixed size. The file's digest is a buffer, so that weights_digest
+    tells teachers apart."""
 
     digest: Tensor
 
@@ -34,20 +34,20 @@ class OnnxTeacher(nn.Module):
         self.register_buffer("digest", torch.frombuffer(bytearray(digest), dtype=torch.uint8))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits float32 [N, classes] on the pictures' device."""
+        """Logits float32 [N, classes] on the device of `images`."""
         if self.size is not None and tuple(images.shape[2:]) != self.size:
             images = functional.interpolate(images, self.size, mode="bilinear", align_corners=False)
-        pictures = images.detach().float().cpu().contiguous().numpy()
-        size = self.batch or len(pictures)
-        answers = [self._run(pictures[at : at + size], size) for at in range(0, len(pictures), size)]
+        batch = images.detach().float().cpu().contiguous().numpy()
+        size = self.batch or len(batch)
+        answers = [self._run(batch[at : at + size], size) for at in range(0, len(batch), size)]
         return torch.from_numpy(np.concatenate(answers)).to(images.device)
 
-    def _run(self, pictures: Array, size: int) -> Array:
-        """A batch of a fixed size is filled up, and what was asked for is cut out."""
-        missing = size - len(pictures)
+    def _run(self, batch: Array, size: int) -> Array:
+        """Pad the batch to a fixed size, and drop the padding's outputs."""
+        missing = size - len(batch)
         if missing:
-            pictures = np.concatenate([pictures, np.zeros((missing, *pictures.shape[1:]), np.float32)])
-        found = np.asarray(self.session.run(None, {self.input: pictures})[0], np.float32)
+            batch = np.concatenate([batch, np.zeros((missing, *batch.shape[1:]), np.float32)])
+        found = np.asarray(self.session.run(None, {self.input: batch})[0], np.float32)
         return found[: size - missing]
 
 
@@ -57,7 +57,7 @@ def _open_session(path: Path) -> onnxruntime.InferenceSession:
     options.intra_op_num_threads = torch.get_num_threads()
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's own classes, made at run time
+    except Exception as error:  # onnxruntime's exception classes are created at run time
         first = (str(error).splitlines() or [""])[0]
         raise RecipeError(f"teacher {path.name}: ONNX Runtime cannot load it: {first}; export it again") from error
 
@@ -65,7 +65,7 @@ def _open_session(path: Path) -> onnxruntime.InferenceSession:
 def _check_input(
     session: onnxruntime.InferenceSession, path: Path, preprocessing: Preprocessing
 ) -> tuple[str, tuple[int | None, ...]]:
-    """The input's name and axes, None where free; RecipeError when pictures of [input] do not fit it."""
+    """The input's name and axes (None: dynamic); RecipeError when images of [input] do not fit it."""
     inputs = session.get_inputs()
     height, width, channels = preprocessing.shape
     wanted = (channels, height, width)

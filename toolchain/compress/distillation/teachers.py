@@ -1,7 +1,4 @@
-"""Who teaches: nets named in a recipe, or the net as the recipe started from it; and what they answer together.
-
-Knows nothing of what a student makes of it.
-"""
+"""Loads teachers (models named in a recipe, or the model as the recipe started from it) and combines their logits."""
 
 from typing import Literal
 
@@ -23,19 +20,19 @@ Weighting = Literal["average", "entropy"]
 def load_teachers(
     specs: tuple[ModelSpec, ...], context: StepContext, *, needs_features: bool = False, small_images: bool = False
 ) -> tuple[nn.Module, ...]:
-    """The teachers on the CPU in evaluation mode, each telling as many classes apart as the data has (in the same
-    order: that cannot be checked); without `specs` the original net. inner: their layers are looked into; small: they
-    are shown smaller pictures too (small_epochs).
+    """The teachers on the CPU in evaluation mode; without `specs` the original model. Each must have the data's class
+    count, in the same order, which cannot be checked. needs_features: their inner layers will be captured;
+    small_images: they must accept smaller images (small_epochs).
 
-    RecipeError for another class count, for a graph (ONNX, torch.export) where layers are needed, and for a net that
-    takes no smaller pictures where it must.
+    RecipeError for another class count, for a graph (ONNX, torch.export) where inner layers are needed, and for a model
+    that rejects smaller images where it must accept them.
     """
     if specs:
         found = [_load_teacher(spec, context, needs_features) for spec in specs]
     elif context.original is not None:
-        found = [(context.original(), "the net that the recipe starts from")]
+        found = [(context.original(), "the model that the recipe starts from")]
     else:
-        raise RecipeError("no teacher is named and there is no original net; add teachers = [{ source = … }]")
+        raise RecipeError("no teacher is named and there is no original model; add teachers = [{ source = … }]")
     return tuple(_check_teacher(module, description, context, small_images) for module, description in found)
 
 
@@ -43,10 +40,10 @@ def _load_teacher(spec: ModelSpec, context: StepContext, needs_features: bool) -
     if needs_features and spec.source.endswith((".onnx", ".pt2")):
         kind = "an ONNX file" if spec.source.endswith(".onnx") else "a torch.export program"
         raise RecipeError(
-            f"teacher {spec.source}: {kind} has no inner layers to learn from; use distill or distill_decoupled, or a "
-            "teacher given as torch module"
+            f"teacher {spec.source}: {kind} has no accessible inner layers; use distill or distill_decoupled, or a "
+            "teacher given as a torch module"
         )
-    # other_head: a wrong class count is refused below, in words about teachers
+    # allow_other_head: _check_teacher refuses a wrong class count, with a message about teachers
     classes = len(context.data.classes)
     loaded = load_model(
         spec, context.preprocessing, classes, context.base, allow_other_head=True, rebuild=rebuild_qat_layers
@@ -60,8 +57,8 @@ def _check_teacher(module: nn.Module, description: str, context: StepContext, sm
     found, classes = class_count(module, context.preprocessing, description), len(context.data.classes)
     if found != classes:
         raise RecipeError(
-            f"{description} tells {found} classes apart, data '{context.data.name}' has {classes}; "
-            "name a teacher of the same classes"
+            f"{description} has {found} classes, data '{context.data.name}' has {classes}; "
+            "name a teacher with the same classes"
         )
     if small_images:
         _check_small_images(module, description, context)
@@ -76,27 +73,27 @@ def _check_small_images(teacher: nn.Module, description: str, context: StepConte
             teacher(torch.zeros(shape))
     except Exception as error:  # a user's own forward can raise anything
         raise RecipeError(
-            f"{description} takes no pictures of {shape[2]}x{shape[3]}, as small_epochs shows them "
+            f"{description} takes no images of {shape[2]}x{shape[3]}, as small_epochs requires "
             f"({(str(error).splitlines() or [''])[0]}); set small_epochs = 0"
         ) from error
 
 
 def move_teachers(teachers: tuple[nn.Module, ...], device: torch.device) -> tuple[nn.Module, ...]:
-    """The teachers where the student learns; an ONNX file stays on the CPU."""
+    """The teachers on the student's device; an ONNX file stays on the CPU."""
     return tuple(teacher.to(device).to(memory_format=torch.channels_last) for teacher in teachers)
 
 
 def teacher_logits(teachers: tuple[nn.Module, ...], images: Tensor, weighting: Weighting = "average") -> Tensor:
-    """What the teachers answer together, logits [N, classes], without gradients."""
+    """The teachers' combined logits [N, classes], without gradients."""
     with torch.no_grad():
         answers = torch.stack([teacher(images).float() for teacher in teachers])
         return answers.mean(0) if weighting == "average" else entropy_weighted_mean(answers)
 
 
 def entropy_weighted_mean(answers: Tensor) -> Tensor:
-    """The mean of logits [teachers, N, classes], the confident counting more, picture by picture: K teachers with
-    entropies H_k have weights (1 - H_k / sum H) / (K - 1) (after Kwon et al. 2020, Adaptive knowledge distillation
-    based on entropy); the plain mean (You et al. 2017) where all are certain."""
+    """The mean of logits [teachers, N, classes], weighted per image so that confident teachers count more: K teachers
+    with entropies H_k have weights (1 - H_k / sum H) / (K - 1) (after Kwon et al. 2020, Adaptive knowledge distillation
+    based on entropy); the plain mean (You et al. 2017) where all entropies are zero."""
     count = len(answers)
     if count == 1:
         return answers[0]

@@ -1,7 +1,4 @@
-"""What the distillation steps share: their options, and how a student, a loss and teachers become one training.
-
-Knows no loss; the loop is training.py's, who teaches is teachers.py's.
-"""
+"""What the distillation steps share: their options, and a training assembled from student, loss and teachers."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,15 +20,15 @@ EpochCallback = Callable[[nn.Module, int], None]
 
 
 class DistillationOptions(TrainingOptions, frozen=True, forbid_unknown_fields=True):
-    """teachers: models as in [model]; none: the net as the recipe started from it, unpruned and unquantized."""
+    """teachers: models as in [model]; none: the model as the recipe started from it, unpruned and unquantized."""
 
     teachers: tuple[ModelSpec, ...] = ()
 
 
 @dataclass(frozen=True)
 class DistillationObjective:
-    """module: the student, or a wrapper that holds it (beside.py); teachers: named in the checkpoint's key; the
-    loss asks them; ready: what an epoch begins with."""
+    """module: the student, or a wrapper around it (auxiliary.py); teachers: part of the checkpoint's key; start_epoch:
+    called at the start of each epoch."""
 
     module: nn.Module
     loss: LossFunction
@@ -42,27 +39,28 @@ class DistillationObjective:
 def load_step_teachers(
     options: DistillationOptions, context: StepContext, *, needs_features: bool = False
 ) -> tuple[nn.Module, ...]:
-    """The options' teachers, shown smaller pictures where the student is; see teachers_of."""
+    """The teachers of a step's options, checked with smaller images where the student is trained on them; see
+    load_teachers."""
     return load_teachers(
         options.teachers, context, needs_features=needs_features, small_images=options.small_epochs > 0
     )
 
 
-def check_student(options: TrainingOptions, net: CompressedModel, context: StepContext) -> None:
-    """RecipeError for options that cannot work on this data, or a net that cannot be trained."""
+def check_student(options: TrainingOptions, model: CompressedModel, context: StepContext) -> None:
+    """Raise RecipeError for options that cannot work on this data, or a model that cannot be trained."""
     check_training(options, context)
-    check_trainable(net)
+    check_trainable(model)
 
 
 def train_student(
     objective: DistillationObjective,
-    net: CompressedModel,
+    model: CompressedModel,
     options: TrainingOptions,
     context: StepContext,
     seed: int | None = None,
 ) -> tuple[nn.Module, TrainingHistory]:
-    """lesson.module trained (the wrapper, where there is one) and what an epoch recorded; resumes from context.folder.
-    seed: where it is not the options'. ModelError when the loss is no longer finite."""
+    """Train objective.module (the wrapper, where there is one); returns it and its history per epoch. Resumes from
+    context.folder. seed: replaces the one of the options. ModelError when the loss is no longer finite."""
     module = objective.module
     prefix = "student." if isinstance(module, StudentWithFeatures | Peers) else ""
     head = f"{prefix}{find_head(module, context.preprocessing).name.removeprefix(prefix)}"
@@ -76,15 +74,15 @@ def train_student(
             loss=objective.loss,
             parameter_groups=parameter_groups(module, head, options.weight_decay, 1.0),
             start_epoch=objective.start_epoch,
-            sparse=tuple(f"{prefix}{name}" for name in net.sparse),
+            sparse=tuple(f"{prefix}{name}" for name in model.sparse),
         )
     )
 
 
 @dataclass(frozen=True)
 class ResponseLoss:
-    """alpha T^2 KL(teachers || student) + (1 - alpha) cross-entropy (Hinton et al. 2015); the teachers are not asked
-    when alpha is 0."""
+    """alpha T^2 KL(teachers || student) + (1 - alpha) cross-entropy (Hinton et al. 2015). With alpha = 0 the teachers
+    are not run."""
 
     teachers: tuple[nn.Module, ...]
     alpha: float
@@ -102,5 +100,5 @@ class ResponseLoss:
         return self.alpha * soft + (1 - self.alpha) * hard
 
     def of_model(self, module: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-        """The loss of a training that has no other."""
+        """The loss of a training that has no other term."""
         return self(module(images), images, labels)

@@ -1,1 +1,1 @@
-"""What can be removed from a network together, what matters least, and the cut."""
+"""Structured and unstructured pruning: what is removed together, what matters least, and the removal."""

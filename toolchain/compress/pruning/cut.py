@@ -1,6 +1,6 @@
-"""A net drawn as coupled groups, the widths that a ratio leaves of them, and the net cut to those widths.
+"""A model as scored channel groups, the widths that a pruning ratio leaves, and the model pruned to those widths.
 
-Knows nothing of recipes' options beyond what ranks and rounds; scores nothing itself (importance.py).
+Scores come from importance.py.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -25,8 +25,9 @@ Widths = tuple[int, ...]
 
 @dataclass(frozen=True)
 class PruningGraph:
-    """A net in its coupled groups, scored. initial: each group's width before the first cut; picture: to trace with;
-    together: groups are ranked as one; round_to: of which widths are multiples."""
+    """A model and its scored channel groups. initial_widths: each group's width before the first cut; image: the input
+    to trace with; global_ranking: channels are ranked over all groups together; round_to: widths become multiples of
+    it."""
 
     module: nn.Module
     groups: Sequence[ChannelGroup]
@@ -40,14 +41,14 @@ class PruningGraph:
         return tuple(group.width for group in self.groups)
 
     def widths_at(self, ratio: float) -> Widths:
-        """What each group keeps when `ratio` of the initial channels is gone; RecipeError when one would be emptied."""
+        """Each group's width after removing `ratio` of the initial channels; RecipeError when one would be emptied."""
         counts = channels_to_remove(self.groups, self.initial_widths, ratio, self.global_ranking)
         return tuple(
             rounded_width(group, count, self.round_to) for group, count in zip(self.groups, counts, strict=True)
         )
 
     def prune_to(self, widths: Widths) -> nn.Module:
-        """A copy of the net, so narrow."""
+        """A copy of the model, pruned to `widths`."""
         with evaluation_mode(self.module):
             return prune_groups(self.module, self.image, self.groups, widths)
 
@@ -59,13 +60,13 @@ def trace_groups(
     scorer: Scorer,
     residual: bool,
 ) -> list[ChannelGroup]:
-    """The groups of `module` that may be cut (groups.coupled); it must learn all its parameters to be traced."""
+    """The prunable channel groups of `module` (groups.score_groups); tracing needs gradients for all its parameters."""
     with evaluation_mode(module):
         return score_groups(build_dependency_graph(module, image), module, protected, scorer, residual)
 
 
 def drop_auxiliary_heads(module: nn.Module) -> nn.Module:
-    """Auxiliary classifiers only train: pruning drops them, since they do not run where the layers are traced."""
+    """Remove auxiliary classifiers: they serve only training, and do not run when the layers are traced."""
     for name in {one.partition(".")[0] for one in AUXILIARY_HEADS}:
         if isinstance(getattr(module, name, None), nn.Module):
             setattr(module, name, None)

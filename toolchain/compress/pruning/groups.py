@@ -1,7 +1,7 @@
-"""Channels that must go together, ranked and cut (DepGraph, Fang et al. 2023, by Torch-Pruning).
+"""Groups of channels that must be removed together (DepGraph, Fang et al. 2023, by Torch-Pruning): ranked and removed.
 
-Knows nothing of options or data. The ranking is ours and not the library's pruner, which rounds widths down, leaves out
-without a word a layer that it would empty, and cannot say which.
+The ranking replaces that of the library's pruner, which rounds widths down and silently skips a layer that it would
+empty. Knows nothing of options or data.
 """
 
 import math
@@ -21,7 +21,7 @@ Scorer = Callable[[Any], Tensor | None]
 
 @dataclass(frozen=True)
 class ChannelGroup:
-    """A group of coupled channels. name: the layer that the group starts from; scores: one a channel, of each of
+    """A group of coupled channels. name: the layer that the group starts from; scores: one per channel, averaged over
     `repeat` equal parts (a grouped convolution loses the same channels in each part)."""
 
     name: str
@@ -36,7 +36,7 @@ class ChannelGroup:
 
 
 def build_dependency_graph(module: nn.Module, image: Tensor) -> tp.DependencyGraph:
-    """Which layers' channels depend on which; traced with one picture, in evaluation mode."""
+    """The dependencies between the layers' channels, traced with one image in evaluation mode."""
     return tp.DependencyGraph().build_dependency(module, example_inputs=image)
 
 
@@ -47,8 +47,8 @@ def score_groups(
     score: Scorer,
     residual: bool = True,
 ) -> list[ChannelGroup]:
-    """Every group that may be cut: none with an output of a `kept` layer in it, and none that cannot be scored;
-    residual: those too whose channels two branches add up."""
+    """Every prunable group: without an output of a `protected` layer, and with a score. residual: include groups whose
+    channels an addition of two branches couples."""
     names = {layer: name for name, layer in module.named_modules()}
     found = []
     for group in graph.get_all_groups(ignored_layers=list(protected), root_module_types=[nn.Conv2d, nn.Linear]):
@@ -61,13 +61,13 @@ def score_groups(
 
 
 def _joins_branches(group: Any) -> bool:
-    """Whether an addition of two branches ties the group's channels together; a bias or a constant is no branch."""
+    """Whether an addition of two branches couples the group's channels; a bias or a constant is not a branch."""
     nodes = [dependency.target for dependency, _ in group]
     return any("AddBackward" in getattr(node.module, "_grad_fn", "") and len(node.inputs) > 1 for node in nodes)
 
 
 def _part_count(group: Any) -> int:
-    """How many equal parts the group's channels fall into; a depthwise convolution just follows its input."""
+    """The number of equal parts of the group's channels; a depthwise convolution just follows its input."""
     layers = [dependency.target.module for dependency, _ in group]
     convolutions = [one.groups for one in layers if isinstance(one, nn.Conv2d) and one.groups != one.out_channels]
     return max([1, *convolutions, *(one.num_groups for one in layers if isinstance(one, nn.GroupNorm))])
@@ -76,8 +76,8 @@ def _part_count(group: Any) -> int:
 def channels_to_remove(
     groups: Sequence[ChannelGroup], initial: Mapping[str, int], ratio: float, global_ranking: bool
 ) -> list[int]:
-    """How many channels each group should lose, so that `ratio` of the `initial` ones are gone: ranked over all groups
-    `together`, or group by group."""
+    """How many channels each group should lose so that `ratio` of the initial ones are gone, ranked over all groups
+    (`global_ranking`) or in each group."""
     if not global_ranking:
         return [max(0, group.width - math.ceil(initial[group.name] * (1 - ratio))) for group in groups]
     gone = sum(group.width for group in groups) - math.ceil(sum(initial.values()) * (1 - ratio))
@@ -89,7 +89,8 @@ def channels_to_remove(
 
 
 def rounded_width(group: ChannelGroup, removed: int, round_to: int) -> int:
-    """The width to keep: the nearest multiple of `round_to` (over all parts). A layer no wider than that stays."""
+    """The width to keep: the nearest multiple of `round_to` (over all parts). A layer no wider than that keeps its
+    width."""
     unit = math.lcm(round_to, group.repeat) // group.repeat
     if group.width <= unit:
         return group.width
@@ -110,7 +111,7 @@ def remove_channels(graph: tp.DependencyGraph, group: ChannelGroup, keep: int) -
 
 
 def prune_groups(module: nn.Module, image: Tensor, groups: Sequence[ChannelGroup], widths: Sequence[int]) -> nn.Module:
-    """A copy of `module` in which each of its `groups` keeps the best `widths` channels (of each part)."""
+    """A copy of `module` in which each group keeps its best `widths` channels (of each part)."""
     pruned = deepcopy(module)
     graph = build_dependency_graph(pruned, image)
     for group, width in zip(groups, widths, strict=True):

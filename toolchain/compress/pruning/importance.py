@@ -1,6 +1,6 @@
-"""How important a channel is: norms, distance from the others, BatchNorm scale, or weight times gradient.
+"""Channel importance: norms, distance from other channels, BatchNorm scale, or weight times gradient.
 
-Knows nothing of what is cut for it: a group of coupled channels goes in, a score a channel comes out (Torch-Pruning's).
+Takes a group of coupled channels, returns one score per channel (Torch-Pruning's).
 """
 
 from typing import Literal
@@ -30,7 +30,7 @@ def scorer(importance: Importance) -> Scorer:
 
 
 def accumulate_gradients(module: nn.Module, context: StepContext, samples: int) -> None:
-    """Sum the loss's gradients over the first `samples` of the training pictures, shuffled by the build's seed."""
+    """Sum the loss's gradients over the first `samples` training images, shuffled by the build's seed."""
     batches = Batches(context.data.split("train"), context.preprocessing, torch.device("cpu"))
     random, size = torch.Generator().manual_seed(context.seed), min(TAYLOR_BATCH, samples)
     module.zero_grad(set_to_none=True)

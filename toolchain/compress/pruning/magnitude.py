@@ -1,6 +1,6 @@
-"""Which single weights go: the smallest by magnitude, over all layers or in each, or two of every four.
+"""Selects single weights to zero: the smallest in magnitude, over all layers or in each, or two of every four.
 
-Knows nothing of options or epochs. Ties go by place, so that the same weights give the same zeros.
+Ties are broken by position, so that equal weights give equal masks. Knows nothing of options or epochs.
 """
 
 import math
@@ -18,23 +18,23 @@ from toolchain.models.exported_program import ProgramModule
 from toolchain.records.tensors import Preprocessing
 
 SparsityScope = Literal["global", "layer"]
-PrunableWeights = dict[str, nn.Parameter]  # by the parameter's name in the net
-ZeroMasks = dict[str, Tensor]  # bool, of the weight's shape: what is to be zero
+PrunableWeights = dict[str, nn.Parameter]  # by parameter name
+ZeroMasks = dict[str, Tensor]  # bool, in the weight's shape: True is zeroed
 
 
-def check_sparsifiable(net: CompressedModel) -> None:
-    """RecipeError for a net whose weights may not be zeroed any more."""
-    if net.quantization is not None or net.learned is not None:
+def check_sparsifiable(model: CompressedModel) -> None:
+    """Raise RecipeError for a model whose weights can no longer be zeroed."""
+    if model.quantization is not None or model.learned is not None:
         raise RecipeError("zeroing weights after quantization would undo it; move it before quantize and qat")
-    if isinstance(net.module, torch.fx.GraphModule | ProgramModule):
+    if isinstance(model.module, torch.fx.GraphModule | ProgramModule):
         raise RecipeError("an exported program cannot be made sparse; give the model as path/file.py:function")
 
 
 def prunable_weights(
     module: nn.Module, ignore: Sequence[str], classifier: bool, preprocessing: Preprocessing
 ) -> PrunableWeights:
-    """The weights of every convolution and linear layer, without those that `ignore` names, and without the classifier
-    unless it is asked for. RecipeError for a pattern that names nothing, and when no layer is left."""
+    """The weights of every convolution and linear layer, except those that `ignore` names, and the classifier unless
+    `classifier` is true. RecipeError for a pattern that matches nothing, and when no layer is left."""
     names = [name for name, _ in module.named_modules() if name]
     layers = [name for name, layer in module.named_modules() if isinstance(layer, WeightLayer)]
     left_out = {name for pattern in ignore for name in match_names(pattern, names, "ignore")}
@@ -42,13 +42,13 @@ def prunable_weights(
         left_out.add(find_head(module, preprocessing).name)
     found = [f"{name}.weight".lstrip(".") for name in layers if name not in left_out]
     if not found:
-        raise RecipeError("no layer is left to make sparse, besides the classifier and ignored ones")
+        raise RecipeError("no layer is left to make sparse: all are ignored, or the classifier")
     return {name: module.get_parameter(name) for name in found}
 
 
 def magnitude_masks(weights: Mapping[str, Tensor], sparsity: float, scope: SparsityScope) -> ZeroMasks:
-    """The share `sparsity` of the weights, rounded down, that is smallest in magnitude (Han et al. 2015), zeros first.
-    RecipeError when a layer would be left without any."""
+    """Masks of the fraction `sparsity` of the weights, rounded down, that is smallest in magnitude (Han et al. 2015);
+    weights that are zero already come first. RecipeError when a layer would lose all its weights."""
     if scope == "layer":
         return {
             name: _smallest_mask(weight.detach().abs(), int(weight.numel() * sparsity))
@@ -59,7 +59,7 @@ def magnitude_masks(weights: Mapping[str, Tensor], sparsity: float, scope: Spars
     parts = torch.split(
         _smallest_mask(everything, int(total * sparsity)), [weight.numel() for weight in weights.values()]
     )
-    masks = {name: part.view_as(weight) for (name, weight), part in zip(weights.items(), parts, strict=True)}
+    masks = {name: mask.view_as(weight) for (name, weight), mask in zip(weights.items(), parts, strict=True)}
     for name, mask in masks.items():
         if mask.all():
             raise RecipeError(
@@ -70,7 +70,7 @@ def magnitude_masks(weights: Mapping[str, Tensor], sparsity: float, scope: Spars
 
 
 def _smallest_mask(magnitudes: Tensor, count: int) -> Tensor:
-    """True at exactly `count` of the smallest; of equals the first."""
+    """True at exactly `count` of the smallest magnitudes; among equals, the first."""
     chosen = torch.zeros(magnitudes.numel(), dtype=torch.bool, device=magnitudes.device)
     if count:
         flat = magnitudes.flatten()
@@ -82,9 +82,9 @@ def _smallest_mask(magnitudes: Tensor, count: int) -> Tensor:
 
 
 def two_of_four_masks(weights: Mapping[str, Tensor]) -> ZeroMasks:
-    """The two smallest of every four weights that follow each other along the input channels, for each output channel
-    and each place of the kernel (Mishra et al. 2021): what NVIDIA's sparse tensor cores take, for convolutions
-    [out, in, height, width] as for linear layers [out, in]. Only layers whose input channels are a multiple of four."""
+    """Masks of the two smallest of every four consecutive weights along the input channels, for each output channel and
+    kernel position (Mishra et al. 2021): the pattern of NVIDIA's sparse tensor cores, for convolutions [out, in,
+    height, width] and linear layers [out, in]. Covers only layers whose input channels are a multiple of four."""
     masks = {}
     for name, weight in weights.items():
         if weight.shape[1] % 4 == 0:
@@ -102,6 +102,6 @@ def apply_masks(weights: Mapping[str, nn.Parameter], masks: ZeroMasks) -> None:
 
 
 def zero_fraction(weights: Mapping[str, Tensor]) -> float:
-    """The share of zeros among `weights`."""
+    """The fraction of zeros among `weights`."""
     total = sum(weight.numel() for weight in weights.values())
     return math.fsum(int((weight == 0).sum()) for weight in weights.values()) / total

@@ -1,8 +1,8 @@
-"""The ratio at which a pruned net costs so many times less: bisection over trial cuts, kept where a kill finds them.
+"""Finds the pruning ratio that makes a model a given factor cheaper, by bisection over trial cuts that survive a kill.
 
-Knows nothing of how a net is cut or what is measured. Cost falls with the ratio in steps,
-since widths are rounded, and measured latency may even rise: the answer is the smallest ratio tried that reaches the
-target, and there may be a smaller one that was not tried.
+Cost falls in steps as the ratio rises, since widths are rounded, and measured latency may even rise: the result is the
+smallest ratio tried that reaches the target; a smaller one that was not tried may exist. Knows nothing of how a model
+is cut or what is measured.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,12 +21,12 @@ from toolchain.records.storage import encode_record, write_atomically
 PROBES_FILE = "probes.json"
 CostFunction = Callable[
     [nn.Module], tuple[float, float]
-]  # a cut net: how many times cheaper it is, and its latency_ms or 0
+]  # a cut model: how many times cheaper it is, and its latency_ms or 0
 
 
 class RatioProbe(msgspec.Struct, frozen=True):
-    """What the net would be at `ratio`. times: how many times less it costs than the net as it came, in what the target
-    is about; latency_ms: measured, 0 where MACs are the target."""
+    """What the model would be at `ratio`. times: by what factor it is cheaper than before the step, in the target's
+    unit; latency_ms: measured, or 0 where MACs are the target."""
 
     ratio: float
     macs: int
@@ -34,21 +34,21 @@ class RatioProbe(msgspec.Struct, frozen=True):
     latency_ms: float = 0.0
 
     def entry(self) -> dict[str, float]:
-        """For a step's history."""
+        """The probe as an entry of a step's history."""
         figures: dict[str, float] = msgspec.structs.asdict(self)
         return figures if self.latency_ms else {key: figures[key] for key in ("ratio", "macs", "times")}
 
 
 class SavedProbes(msgspec.Struct, frozen=True):
-    """Probes in a file. key: what they were of."""
+    """The probes of a search in a file. key: identifies the search."""
 
     key: str
     probes: tuple[RatioProbe, ...]
 
 
 def make_probe(drawing: PruningGraph, cost: CostFunction, context: StepContext) -> Callable[[float], RatioProbe | None]:
-    """What the net of `drawing` would be at a ratio; None where it cannot be cut so far. The same widths are cut and
-    measured once."""
+    """A function that probes the model of `graph` at a ratio; it returns None where the model cannot be cut so far.
+    Equal widths are cut and measured once."""
     probes: dict[Widths, RatioProbe] = {}
 
     def probe(ratio: float) -> RatioProbe | None:
@@ -66,7 +66,8 @@ def make_probe(drawing: PruningGraph, cost: CostFunction, context: StepContext) 
 
 
 def bisect_ratio(probe_at: Callable[[float], RatioProbe | None], times: float, halvings: int) -> tuple[RatioProbe, ...]:
-    """The probes of `halvings` ratios between 0 and 1; None of `tried`: at that ratio the net cannot be cut."""
+    """The probes of `halvings` ratios between 0 and 1. `probe_at` returns None for a ratio at which the model cannot be
+    cut."""
     low, high, probes = 0.0, 1.0, list[RatioProbe]()
     for _ in range(halvings):
         ratio = (low + high) / 2
@@ -88,8 +89,8 @@ def smallest_sufficient(probes: Sequence[RatioProbe], times: float) -> RatioProb
 def cache_probes(
     probe_at: Callable[[float], RatioProbe | None], folder: Path, depends_on: Sequence[object]
 ) -> Callable[[float], RatioProbe | None]:
-    """`tried`, its probes written into `folder` and taken from there by a run that goes on: a latency measured again
-    would be another, and lead to another net. depends: everything that they depend on."""
+    """`probe_at` with its probes saved in `folder` and reused by a resumed run: a latency measured again would differ
+    and lead to another model. depends_on: everything that the probes depend on."""
     key = sha256(encode_record(list(depends_on))).hexdigest()
     known = {probe.ratio: probe for probe in _load_probes(folder / PROBES_FILE, key)}
 
@@ -106,7 +107,7 @@ def cache_probes(
 
 
 def _load_probes(path: Path, key: str) -> tuple[RatioProbe, ...]:
-    """Nothing where there is no such file, or it is of another search or version."""
+    """The saved probes; none when there is no such file, or it belongs to another search or version."""
     if not path.is_file():
         return ()
     try:

@@ -1,1 +1,1 @@
-"""Fake quantization: layers prepared for it, trained with it and exported as integers."""
+"""Fake quantization for training, and models prepared for it."""

@@ -1,8 +1,8 @@
-"""Numbers rounded to a grid of integers times a scale while training goes on: for activations and for weights.
+"""Fake quantization: activations and weights are rounded to an integer grid times a scale during training.
 
-Rounding passes gradients straight through (Bengio et al. 2013). Scales are learned step sizes (LSQ: Esser et al. 2020)
-or follow running ranges (Jacob et al. 2018); one-bit weights are their sign times the mean magnitude of their output
-channel (Rastegari et al. 2016, XNOR-Net). Zero is on every grid but the one-bit one. Knows nothing of layers.
+Gradients pass straight through the rounding (Bengio et al. 2013). Scales are learned step sizes (LSQ: Esser et al.
+2020) or follow running ranges (Jacob et al. 2018); one-bit weights are their sign times the mean magnitude of their
+output channel (XNOR-Net: Rastegari et al. 2016). Zero is on every grid except the one-bit one. Knows nothing of layers.
 """
 
 import math
@@ -16,26 +16,26 @@ from torch import Tensor, nn
 from toolchain.compress.quantization.lsq import round_to_grid
 
 ACTIVATION_LEVELS = 255  # uint8
-SYMMETRIC_ZERO = 128  # of uint8: with it, scale * (integer - 128) is just what int8 with a zero of 0 is
-WEIGHT_RANGES = {8: (-127, 127), 4: (-8, 7), 2: (-2, 1)}  # 8 bits without -128, as every engine takes them
+SYMMETRIC_ZERO = 128  # as uint8: scale * (integer - 128) equals int8 with zero_point 0
+WEIGHT_RANGES = {8: (-127, 127), 4: (-8, 7), 2: (-2, 1)}  # 8 bits without -128, as every engine accepts
 SMALLEST_SCALE = 1e-8
 MOMENTUM = 0.01  # of running ranges
-SCALE_SAMPLES = 2048  # weights of a channel that are looked at for its scale
+SCALE_SAMPLES = 2048  # weights per channel used to choose its scale
 RANGE_FRACTIONS = tuple(
     1 - step / 50 for step in range(40)
-)  # shares of the largest weight that are tried as the range's end
+)  # fractions of the largest weight tried as the end of the range
 
 
 class QuantizationGrid(NamedTuple):
-    """Where numbers lie: scale * (integer - zero_point); scale and zero_point are [1], or [channels] of weights."""
+    """The grid scale * (integer - zero_point); scale and zero_point are [1], or [channels] for weights."""
 
     scale: Tensor
     zero_point: Tensor
 
 
 class ActivationQuantizer(nn.Module):
-    """float32 of any shape, rounded to 256 steps from about the smallest to about the largest seen; symmetric: as many
-    steps below zero as above it, which TensorRT asks for, at the price of half of them after a ReLU."""
+    """Rounds float32 tensors of any shape to 256 levels over the observed range. symmetric: the range is symmetric
+    around zero, as TensorRT requires, which wastes half of the levels after a ReLU."""
 
     def __init__(self, learned: bool, symmetric: bool = False) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class ActivationQuantizer(nn.Module):
             self._observe(x, 1 / (self.seen + 1))
             self.seen += 1
             return x
-        with torch.autocast(x.device.type, enabled=False):  # half a mantissa has no room for 256 steps
+        with torch.autocast(x.device.type, enabled=False):  # half precision cannot represent 256 levels
             x = x.float()
             if self.training and not self.learned:
                 self._observe(x, MOMENTUM)
@@ -58,13 +58,13 @@ class ActivationQuantizer(nn.Module):
             return round_to_grid(x, *self.grid(), ACTIVATION_LEVELS, factor)
 
     def grid(self) -> QuantizationGrid:
-        """As it is used now; zero_point is a whole number 0..255."""
+        """The current grid; zero_point is a whole number 0..255."""
         if self.learned:
             return QuantizationGrid(self.scale.clamp_min(SMALLEST_SCALE), self.get_buffer("zero_point"))
         return self._grid_of_range()
 
     def finish_observing(self) -> None:
-        """Observing is over: start from the range that was seen."""
+        """Stop observing, and start from the observed range."""
         self.observing = False
         if self.learned:
             scale, zero_point = self._grid_of_range()
@@ -82,14 +82,14 @@ class ActivationQuantizer(nn.Module):
 
     @torch.no_grad()
     def _observe(self, x: Tensor, weight: float) -> None:
-        """Zero is always within the range: padding and ReLU's zeros are exact."""
+        """Update the range, which always contains zero: padding and ReLU's zeros are exact."""
         low, high = torch.aminmax(x.detach().float())
         self.get_buffer("low").lerp_(low.clamp_max(0).view(1), weight)
         self.get_buffer("high").lerp_(high.clamp_min(0).view(1), weight)
 
 
 class WeightQuantizer(nn.Module):
-    """Weights [outputs, ...] rounded to `bits`, symmetric, a scale for each output channel."""
+    """Rounds weights [outputs, ...] to `bits` symmetrically, with one scale per output channel."""
 
     def __init__(self, weight: Tensor, bits: int, learned: bool) -> None:
         super().__init__()
@@ -102,7 +102,7 @@ class WeightQuantizer(nn.Module):
             scale, zero_point = self.grid(weight)
             if self.bits == 1:
                 binary = scale.view(-1, *[1] * (weight.ndim - 1)) * signs(weight)
-                return binary.detach() + (weight - weight.detach())  # exactly binary, the gradient the weight's
+                return binary.detach() + (weight - weight.detach())  # exactly binary, with the weight's gradient
             low, high = WEIGHT_RANGES[self.bits]
             if not self.learned:
                 return torch.fake_quantize_per_channel_affine(weight, scale, zero_point.int(), 0, low, high)
@@ -110,7 +110,7 @@ class WeightQuantizer(nn.Module):
             return torch._fake_quantize_learnable_per_channel_affine(weight, scale, zero_point, 0, low, high, factor)
 
     def grid(self, weight: Tensor) -> QuantizationGrid:
-        """As it is used now for `weight`; zero_point is 0."""
+        """The current grid for `weight`; zero_point is 0."""
         if self.learned:
             scale = self.scale.clamp_min(SMALLEST_SCALE)
         else:
@@ -121,7 +121,7 @@ class WeightQuantizer(nn.Module):
 
     @torch.no_grad()
     def integers(self, weight: Tensor) -> Tensor:
-        """int8, the shape of `weight`: what the scales are multiplied by; -1 and 1 at one bit."""
+        """int8 in the shape of `weight`: the integers that the scales multiply; -1 and 1 at one bit."""
         if self.bits == 1:
             return signs(weight).to(torch.int8)
         scale, zero_point = self.grid(weight)
@@ -135,8 +135,8 @@ def signs(weight: Tensor) -> Tensor:
 
 
 def closest_scale(weight: Tensor, bits: int) -> Tensor:
-    """[outputs]: for each channel the scale, of forty, whose grid is nearest to the weights in squared error. At 8 bits
-    the largest weight's; of long channels some weights speak for all."""
+    """[outputs]: per channel, the scale out of forty whose grid has the smallest squared error. At 8 bits the scale of
+    the largest weight; for long channels the error is estimated on a subset of the weights."""
     low, high = WEIGHT_RANGES[bits]
     rows = weight.flatten(1)
     largest = rows.abs().amax(1).clamp_min(SMALLEST_SCALE) / high
@@ -154,7 +154,8 @@ def closest_scale(weight: Tensor, bits: int) -> Tensor:
 
 @contextmanager
 def observe_ranges(module: nn.Module) -> Iterator[None]:
-    """Quantizers below `module` let everything pass and note its range; after, they start from what they saw."""
+    """Quantizers below `module` pass activations through unchanged and record their ranges, from which they start
+    afterwards."""
     found = [layer for layer in module.modules() if isinstance(layer, ActivationQuantizer)]
     for layer in found:
         layer.observing, layer.seen = True, 0

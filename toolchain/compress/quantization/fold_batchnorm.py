@@ -1,7 +1,7 @@
-"""BatchNorms folded into the convolutions before them: what is trained after is what an integer engine computes.
+"""Folds BatchNorms into the convolutions before them, so that training adapts what an integer engine computes.
 
-The pairs are found by running the net: a BatchNorm whose input is what a convolution just made. A normalization that
-follows anything else (DenseNet's, after a concatenation) stays. Knows nothing of quantization.
+Pairs are found by running the model: a BatchNorm whose input is a convolution's output. A normalization after anything
+else (DenseNet's, after a concatenation) stays. Knows nothing of quantization.
 """
 
 import torch
@@ -12,17 +12,17 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from toolchain.errors import RecipeError
 from toolchain.models.eval_mode import evaluation_mode, temporary_hooks
 
-FOLD_TOLERANCE = 1e-3  # of the largest answer
+FOLD_TOLERANCE = 1e-3  # relative to the largest output
 
 FoldPair = tuple[nn.Conv2d, str]
 
 
-def fold_batch_norms(module: nn.Module, picture: Tensor) -> tuple[str, ...]:
-    """Fold in place, evaluation mode's statistics; the names of the BatchNorms that became Identity. RecipeError when
-    the net then answers otherwise (a convolution whose own output is used elsewhere too)."""
-    pairs = _find_pairs(module, picture)
+def fold_batch_norms(module: nn.Module, image: Tensor) -> tuple[str, ...]:
+    """Fold in place, with evaluation mode's statistics; returns the names of the BatchNorms that became Identity.
+    RecipeError when the output changes (a convolution's own output is used elsewhere too)."""
+    pairs = _find_pairs(module, image)
     with evaluation_mode(module), torch.no_grad():
-        before = module(picture)
+        before = module(image)
         for convolution, name in pairs:
             norm = module.get_submodule(name)
             assert isinstance(norm, _BatchNorm)
@@ -39,19 +39,19 @@ def fold_batch_norms(module: nn.Module, picture: Tensor) -> tuple[str, ...]:
             )
             convolution.weight, convolution.bias = nn.Parameter(weight.detach()), nn.Parameter(bias.detach())
             module.set_submodule(name, nn.Identity())
-        after = module(picture)
+        after = module(image)
     if (after - before).abs().max() > FOLD_TOLERANCE * before.abs().max():
         raise RecipeError(
-            "folding its BatchNorms into its convolutions changes what this net answers: a convolution's own output is "
-            "used beside its BatchNorm; use quantize instead of qat"
+            "folding its BatchNorms into its convolutions changes this model's output: a convolution's own output is "
+            "used elsewhere too; use quantize instead of qat"
         )
     return tuple(name for _, name in pairs)
 
 
-def _find_pairs(module: nn.Module, picture: Tensor) -> list[FoldPair]:
-    """Each convolution and the name of the BatchNorm right after it, both run once."""
+def _find_pairs(module: nn.Module, image: Tensor) -> list[FoldPair]:
+    """Each convolution and the name of the BatchNorm directly after it, where both run exactly once."""
     made: dict[int, nn.Conv2d] = {}
-    kept: list[Tensor] = []  # an id is a tensor's only while it lives
+    kept: list[Tensor] = []  # keeps tensors alive, since ids are reused
     pairs: list[FoldPair] = []
     runs: dict[nn.Module, int] = {}
 
@@ -70,7 +70,7 @@ def _find_pairs(module: nn.Module, picture: Tensor) -> list[FoldPair]:
     hooks = [layer.register_forward_hook(convolved) for layer in names if type(layer) is nn.Conv2d]
     hooks += [layer.register_forward_pre_hook(normalized) for layer in names if _is_foldable(layer)]
     with temporary_hooks(hooks), evaluation_mode(module), torch.no_grad():
-        module(picture)
+        module(image)
     return [(layer, name) for layer, name in pairs if runs[layer] == 1 and runs[module.get_submodule(name)] == 1]
 
 

@@ -1,7 +1,7 @@
-"""Rounding to a grid with gradients for the numbers and for the scale (LSQ: Esser et al. 2020, Learned step size).
+"""Rounding to a grid with gradients for the values and for the scale (LSQ: Esser et al. 2020, Learned step size).
 
-torch's own kernels for it (_fake_quantize_learnable_*) go number by number: on a CPU ten times slower than this, and
-quantizers then cost more than the convolutions (docs/lab.md). Knows nothing of nets.
+torch's own kernels for it (_fake_quantize_learnable_*) process values one by one: on a CPU ten times slower than this,
+which would make quantizers more expensive than the convolutions (docs/lab.md).
 """
 
 from typing import Any
@@ -11,9 +11,9 @@ from torch import Tensor
 
 
 def round_to_grid(x: Tensor, scale: Tensor, zero_point: Tensor, largest: int, factor: float) -> Tensor:
-    """x, any shape, on the grid scale * (0..largest - zero_point); scale and zero_point are [1]. The gradient of x is
-    passed straight through within the grid's range; that of scale is multiplied by `factor`."""
-    if x.is_cuda:  # there the kernel is fast, and numbers need not be fetched from the device
+    """x, of any shape, rounded to the grid scale * (0..largest - zero_point); scale and zero_point are [1]. The
+    gradient of x passes straight through within the grid's range; that of scale is multiplied by `factor`."""
+    if x.is_cuda:  # the kernel is fast there, and no values are copied to the host
         made: Tensor = torch._fake_quantize_learnable_per_tensor_affine(x, scale, zero_point, 0, largest, factor)
         return made
     offset = float(zero_point)
@@ -22,7 +22,7 @@ def round_to_grid(x: Tensor, scale: Tensor, zero_point: Tensor, largest: int, fa
 
 
 class _RoundToGrid(torch.autograd.Function):
-    """Few passes over memory, which is what this costs: the backward pass needs only input and output."""
+    """The backward pass needs only input and output: passes over memory dominate the cost."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, scale: Tensor, low: float, high: float, factor: float) -> Tensor:
@@ -46,7 +46,7 @@ class _RoundToGrid(torch.autograd.Function):
 
 
 def _dot(left: Tensor, right: Tensor) -> Tensor:
-    """The sum of products; by BLAS, without a copy, where both lie alike in memory."""
+    """The sum of products; by BLAS, without a copy, where both have the same dense memory layout."""
     dense = left.is_contiguous() or left.is_contiguous(memory_format=torch.channels_last)
     if dense and left.stride() == right.stride():
         return torch.dot(*(one.as_strided((one.numel(),), (1,), one.storage_offset()) for one in (left, right)))

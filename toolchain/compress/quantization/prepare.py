@@ -1,9 +1,9 @@
-"""A net made ready for quantization-aware training: its layers quantized in place, its additions found, ranges seen.
+"""Prepares a model for quantization-aware training: layers quantized in place, additions replaced, quantizers attached.
 
-Quantizers stand where OpenVINO's and NNCF's do, so that an engine runs integers from end to end: at the input of every
-convolution and linear layer and at both operands of every addition of two feature maps; those that take the very same
-tensor share one. Additions are found by tracing each container's own forward; its parts stay where they are, under
-their names. Knows no losses.
+Quantizers are placed where OpenVINO and NNCF place them, so that an engine runs integers from end to end: at the input
+of every convolution and linear layer, and at both operands of every addition of two feature maps; consumers of the very
+same tensor share one. Additions are found by tracing each container's own forward(); submodules keep their names. Knows
+no losses.
 """
 
 import logging
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 
 ADDITIONS = (operator.add, operator.iadd, torch.add)
-END_BITS = 8  # of the first and the last layer
+END_BITS = 8  # for the first and the last layer
 
 
 def prepare_qat(
@@ -39,12 +39,13 @@ def prepare_qat(
     learned: LearnedQuantization,
     keep_ends: bool,
     learned_scales: bool,
-    picture: Tensor,
+    image: Tensor,
 ) -> nn.Module:
-    """`module` itself (or what takes its place when its own forward adds), BatchNorms folded, quantizers in place but
-    knowing no ranges yet. picture: float32 [1, C, H, W]. RecipeError where there is nothing to quantize."""
-    fold_batch_norms(module, picture)
-    layers = _layers_in_run_order(module, picture)
+    """Quantize `module` in place: BatchNorms folded, quantizers attached but without ranges yet. Returns `module`, or
+    its replacement when its own forward() contains additions. image: float32 [1, C, H, W]. RecipeError when there is
+    nothing to quantize."""
+    fold_batch_norms(module, image)
+    layers = _layers_in_run_order(module, image)
     if not layers:
         raise RecipeError("nothing to quantize: the model runs no Conv2d and no Linear layer")
     ends = (layers[0], layers[-1]) if keep_ends else ()
@@ -54,12 +55,12 @@ def prepare_qat(
     if learned.activation_bits is None:
         return module
     module = _quantize_additions(module)
-    _attach_quantizers(module, picture, lambda: ActivationQuantizer(learned_scales, learned.symmetric))
+    _attach_quantizers(module, image, lambda: ActivationQuantizer(learned_scales, learned.symmetric))
     return module
 
 
-def _layers_in_run_order(module: nn.Module, picture: Tensor) -> list[nn.Conv2d | nn.Linear]:
-    """The convolutions and linear layers in the order of their first run; kinds of their own are left alone."""
+def _layers_in_run_order(module: nn.Module, image: Tensor) -> list[nn.Conv2d | nn.Linear]:
+    """Convolutions and linear layers in the order of their first run; subclasses are left alone."""
     ran: dict[nn.Conv2d | nn.Linear, None] = {}
     hooks = [
         layer.register_forward_pre_hook(lambda layer, _: ran.setdefault(layer))
@@ -67,20 +68,21 @@ def _layers_in_run_order(module: nn.Module, picture: Tensor) -> list[nn.Conv2d |
         if type(layer) in (nn.Conv2d, nn.Linear)
     ]
     with temporary_hooks(hooks), evaluation_mode(module), torch.no_grad():
-        module(picture)
+        module(image)
     return list(ran)
 
 
 def _quantize_additions(module: nn.Module) -> nn.Module:
-    """Every container whose own forward adds two tensors, replaced by one that calls a QuantizedAdd instead."""
+    """Replace every container whose own forward() adds two tensors by one that calls a QuantizedAdd instead."""
     names = sorted(
-        (name for name, part in module.named_modules() if _has_own_forward(part)), key=lambda name: -name.count(".")
+        (name for name, container in module.named_modules() if _has_own_forward(container)),
+        key=lambda name: -name.count("."),
     )
     for name in (*(one for one in names if one), ""):
-        part = module.get_submodule(name)
-        if not _has_own_forward(part):
+        container = module.get_submodule(name)
+        if not _has_own_forward(container):
             continue
-        made = _replace_additions(part, name or "the model")
+        made = _replace_additions(container, name or "the model")
         if made is not None and name:
             module.set_submodule(name, made)
         elif made is not None:
@@ -88,24 +90,27 @@ def _quantize_additions(module: nn.Module) -> nn.Module:
     return module
 
 
-def _has_own_forward(part: nn.Module) -> bool:
-    """A container with a forward of its own: torch's are either mere sequences, or not made of parts that we know."""
-    return any(True for _ in part.children()) and not type(part).__module__.startswith(("torch.nn.", "torch.ao."))
+def _has_own_forward(container: nn.Module) -> bool:
+    """Whether it is a container with a forward() of its own; torch's containers are plain sequences, or have opaque
+    parts."""
+    return any(True for _ in container.children()) and not type(container).__module__.startswith(
+        ("torch.nn.", "torch.ao.")
+    )
 
 
 class _ShallowTracer(fx.Tracer):
-    """Traces one forward; whatever it calls stays a call."""
+    """Traces a single forward(); every submodule call stays a call."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:  # noqa: ARG002
         return True
 
 
-def _replace_additions(part: nn.Module, name: str) -> nn.Module | None:
-    """None where there is no addition, or none that tracing can see."""
-    with evaluation_mode(part):
+def _replace_additions(container: nn.Module, name: str) -> nn.Module | None:
+    """The container with its additions replaced; None when there are none, or tracing fails."""
+    with evaluation_mode(container):
         try:
-            graph = _ShallowTracer().trace(part)
-        except Exception as error:  # whatever a forward raises when it is handed a proxy
+            graph = _ShallowTracer().trace(container)
+        except Exception as error:  # a forward() may raise anything when called with a proxy
             first = str(error).splitlines()[0] if str(error) else type(error).__name__
             logger.info(f"qat: {name}: not traced ({first}); its additions stay in float")
             return None
@@ -114,12 +119,12 @@ def _replace_additions(part: nn.Module, name: str) -> nn.Module | None:
         return None
     for number, node in enumerate(nodes, 1):
         target = f"quantized_add_{number}"
-        part.add_module(target, QuantizedAdd())
+        container.add_module(target, QuantizedAdd())
         with graph.inserting_before(node):
             node.replace_all_uses_with(graph.call_module(target, (node.args[0], node.args[1])))
         graph.erase_node(node)
-    made = fx.GraphModule(part, graph, type(part).__name__)
-    return made.train(part.training)
+    made = fx.GraphModule(container, graph, type(container).__name__)
+    return made.train(container.training)
 
 
 def _is_addition(node: fx.Node) -> bool:
@@ -129,10 +134,11 @@ def _is_addition(node: fx.Node) -> bool:
     return (named or called) and both and not node.kwargs
 
 
-def _attach_quantizers(module: nn.Module, picture: Tensor, new: Callable[[], ActivationQuantizer]) -> None:
-    """One for every different tensor that a quantized layer takes; none for sums of other than two feature maps."""
+def _attach_quantizers(module: nn.Module, image: Tensor, new: Callable[[], ActivationQuantizer]) -> None:
+    """Attach a quantizer to every distinct tensor that a quantized layer consumes, except to sums of anything but two
+    feature maps."""
     found: dict[tuple[int, int], ActivationQuantizer] = {}
-    kept: list[Tensor] = []  # an id is a tensor's only while it lives
+    kept: list[Tensor] = []  # keeps tensors alive, since ids are reused
 
     def give(layer: Any, tensors: tuple[Tensor, ...]) -> None:
         shapes = {tensor.shape for tensor in tensors}
@@ -148,6 +154,6 @@ def _attach_quantizers(module: nn.Module, picture: Tensor, new: Callable[[], Act
     kinds = (QuantizedConv2d, QuantizedLinear, QuantizedAdd)
     hooks = [layer.register_forward_pre_hook(give) for layer in module.modules() if isinstance(layer, kinds)]
     with temporary_hooks(hooks), evaluation_mode(module), torch.no_grad():
-        module(picture)
+        module(image)
     for quantizer in found.values():
         quantizer.finish_observing()

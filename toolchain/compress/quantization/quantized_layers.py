@@ -1,7 +1,7 @@
-"""Convolutions, linear layers and additions that compute on a grid of integers, as an integer engine will.
+"""Convolutions, linear layers and additions that compute on an integer grid, as an integer engine will.
 
-They keep the names `weight` and `bias`, so that pruning masks, checkpoints and parameter groups go on as before. Know
-nothing of how the grids come about (fake_quantize.py) or where in a net they stand (quantizable.py).
+They keep the parameter names `weight` and `bias`, so that pruning masks, checkpoints and parameter groups keep working.
+The grids come from fake_quantize.py, their places in a model from prepare.py.
 """
 
 from typing import cast
@@ -13,7 +13,7 @@ from toolchain.compress.quantization.fake_quantize import ActivationQuantizer, W
 
 
 class QuantizedConv2d(nn.Conv2d):
-    """A Conv2d whose weights, and input unless it stays float, lie on a grid."""
+    """A Conv2d with weights on a grid, and its input too unless that stays in float."""
 
     weight_quantizer: WeightQuantizer
     input_quantizer: ActivationQuantizer | None
@@ -26,7 +26,7 @@ class QuantizedConv2d(nn.Conv2d):
 
 
 class QuantizedLinear(nn.Linear):
-    """A Linear whose weights, and input unless it stays float, lie on a grid."""
+    """A Linear with weights on a grid, and its input too unless that stays in float."""
 
     weight_quantizer: WeightQuantizer
     input_quantizer: ActivationQuantizer | None
@@ -38,8 +38,8 @@ class QuantizedLinear(nn.Linear):
 
 
 class QuantizedAdd(nn.Module):
-    """The sum of two feature maps, both on a grid: engines add into a convolution's result only if both are integers.
-    An operand whose quantizer is None stays as it is."""
+    """The sum of two feature maps, both on a grid: engines fuse an addition into a convolution only if both operands
+    are integers. An operand whose quantizer is None stays as it is."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ QUANTIZER_SLOTS = {
 
 
 def quantize_layer(layer: nn.Conv2d | nn.Linear, bits: int, learned: bool) -> QuantizedLayer:
-    """`layer` itself, turned into its quantized kind; its input stays float until it is given a quantizer."""
+    """Turn `layer` in place into its quantized class; its input stays in float until a quantizer is attached."""
     layer.__class__ = QuantizedConv2d if isinstance(layer, nn.Conv2d) else QuantizedLinear
     made = cast("QuantizedLayer", layer)
     made.weight_quantizer = WeightQuantizer(layer.weight, bits, learned)

@@ -1,6 +1,6 @@
-"""What a recipe starts from: a loaded model as a Net, with what its weights' file says of training and zeros.
+"""The model that a recipe starts from, restored from a weights file with its learned quantization and sparse weights.
 
-Knows what is kept of the layers of quantization-aware training and how they come back; knows nothing of files.
+Knows how layers of quantization-aware training are stored and rebuilt; knows nothing of files.
 """
 
 from torch import Tensor, nn
@@ -17,16 +17,16 @@ from toolchain.records.weights import QatSettings, Weights
 
 
 def rebuild_qat_layers(module: nn.Module, learned: QatSettings, preprocessing: Preprocessing) -> nn.Module:
-    """`module` as the qat step quantizes it, its parameters to be filled: load_model's `rebuild`."""
+    """`module` as the qat step prepares it, its parameters still to be filled: load_model's `rebuild`."""
     bits = LearnedQuantization(learned.weight_bits, learned.activation_bits, learned.symmetric)
-    picture = example_input(module, preprocessing)
+    image = example_input(module, preprocessing)
     with quiet("toolchain.compress.quantization"):  # the training reported what stays in float
-        return prepare_qat(module, bits, learned.keep_ends, learned.learned_scales, picture)
+        return prepare_qat(module, bits, learned.keep_ends, learned.learned_scales, image)
 
 
 def tensors_to_store(module: nn.Module) -> dict[str, Tensor]:
-    """What a file keeps of `module`: its tensors, weights on a learned grid as that grid's integers (int8): a
-    quarter of the bytes, the same answers."""
+    """The tensors of `module` for a weights file. Weights on a learned grid are stored as that grid's integers (int8):
+    a quarter of the bytes, the same outputs."""
     tensors = state_tensors(module)
     for name, layer in module.named_modules():
         quantizer = getattr(layer, "weight_quantizer", None)
@@ -38,7 +38,7 @@ def tensors_to_store(module: nn.Module) -> dict[str, Tensor]:
 
 
 def compressed_model_of(loaded: LoadedModel) -> CompressedModel:
-    """The net that the recipe's first step is given; ModelError for an ONNX file."""
+    """The input of the recipe's first step; ModelError for an ONNX file."""
     module, written = loaded.require_module(), loaded.weights_record
     return CompressedModel(
         module, learned=learned_quantization(written), sparse=written.structure.sparse if written else ()
@@ -46,6 +46,6 @@ def compressed_model_of(loaded: LoadedModel) -> CompressedModel:
 
 
 def learned_quantization(written: Weights | None) -> LearnedQuantization | None:
-    """The quantization that the weights of a file were trained for; None for plain ones."""
+    """The quantization that the weights in a file were trained for; None for plain weights."""
     found = written.structure.learned if written else None
     return LearnedQuantization(found.weight_bits, found.activation_bits, found.symmetric) if found else None

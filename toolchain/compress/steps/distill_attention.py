@@ -1,7 +1,7 @@
-"""Learn where a teacher looks: maps of channel energy at the ends of stages (Zagoruyko & Komodakis 2017, Paying More
-Attention to Attention).
+"""Trains the model to match a teacher's attention maps, the channel energy at the ends of stages (Zagoruyko & Komodakis
+2017, Paying More Attention to Attention).
 
-Needs no regressor: the maps have no channels. Knows the loss; which layers are paired is pairs.py's.
+Needs no regressors, since attention maps have no channels.
 """
 
 from collections.abc import Sequence
@@ -30,12 +30,12 @@ from toolchain.compress.training.loop import LossFunction, training_device
 
 
 class DistillAttention(DistillationOptions, frozen=True, forbid_unknown_fields=True):
-    """loss = beta / 2 (squared difference of attention maps, the mean over places, summed over the layers) + the
-    answers' loss of `distill` (alpha = 0: labels alone).
+    """loss = beta / 2 (squared difference of attention maps, averaged over positions, summed over layers) + the loss of
+    `distill` (with alpha = 0, cross-entropy alone).
 
-    beta: 1000 in the paper, over 200 epochs; in 12 that cost ResNet-8 more than 6 points, and 100 gained more than 5
-    (docs/lab.md). layers, teacher_layers: names in the student and in the teacher; none: where their stages end.
-    Several teachers' losses are averaged.
+    beta: 1000 in the paper, over 200 epochs; over 12 epochs that cost ResNet-8 more than 6 points, while 100 gained
+    more than 5 (docs/lab.md). layers, teacher_layers: layer names in the student and in the teacher; default: the ends
+    of their stages. Losses of several teachers are averaged.
     """
 
     beta: NonNegative = 100.0
@@ -45,29 +45,29 @@ class DistillAttention(DistillationOptions, frozen=True, forbid_unknown_fields=T
     teacher_layers: tuple[str, ...] = ()
 
     def check(self, context: StepContext) -> None:
-        """RecipeError for options that cannot work on this data."""
+        """Raise RecipeError for options that cannot work on this data."""
         check_training(self, context)
 
-    def dry_run(self, net: CompressedModel, context: StepContext) -> CompressedModel:
-        """The same net; RecipeError when it cannot be trained, a teacher does not fit, or a layer does not exist."""
-        check_student(self, net, context)
-        self._layer_pairs(net, load_step_teachers(self, context, needs_features=True), context)
-        return replace(net, history=())
+    def dry_run(self, model: CompressedModel, context: StepContext) -> CompressedModel:
+        """The same model, untrained; RecipeError when it cannot be trained, or a teacher or layer does not fit."""
+        check_student(self, model, context)
+        self._layer_pairs(model, load_step_teachers(self, context, needs_features=True), context)
+        return replace(model, history=())
 
-    def apply(self, net: CompressedModel, context: StepContext) -> CompressedModel:
+    def apply(self, model: CompressedModel, context: StepContext) -> CompressedModel:
         """The trained student; resumes from context.folder. ModelError when the loss is no longer finite."""
         self.check(context)
         teachers = load_step_teachers(self, context, needs_features=True)
-        pairs = self._layer_pairs(net, teachers, context)
-        module = StudentWithFeatures(deepcopy(net.module), [pair.student_layer.name for pair in pairs])
+        pairs = self._layer_pairs(model, teachers, context)
+        module = StudentWithFeatures(deepcopy(model.module), [pair.student_layer.name for pair in pairs])
         loss = self._loss(teachers, teacher_layer_names(pairs, len(teachers)))
-        wrapper, history = train_student(DistillationObjective(module, loss, teachers), net, self, context)
-        return replace(net, module=wrapper.get_submodule("student"), history=history)
+        wrapper, history = train_student(DistillationObjective(module, loss, teachers), model, self, context)
+        return replace(model, module=wrapper.get_submodule("student"), history=history)
 
     def _layer_pairs(
-        self, net: CompressedModel, teachers: tuple[nn.Module, ...], context: StepContext
+        self, model: CompressedModel, teachers: tuple[nn.Module, ...], context: StepContext
     ) -> tuple[LayerPair, ...]:
-        return pair_layers(net.module, teachers, self.layers, self.teacher_layers, context)
+        return pair_layers(model.module, teachers, self.layers, self.teacher_layers, context)
 
     def _loss(self, teachers: tuple[nn.Module, ...], layers: Sequence[Sequence[str]]) -> LossFunction:
         ready = move_teachers(teachers, training_device())
@@ -82,7 +82,8 @@ class DistillAttention(DistillationOptions, frozen=True, forbid_unknown_fields=T
 
 
 def attention_map(maps: Tensor) -> Tensor:
-    """Where [N, C, H, W] has energy: the mean of squares over the channels, as vectors [N, H * W] of length 1."""
+    """The energy of [N, C, H, W] per position: the mean of squares over the channels, as vectors [N, H * W] of length
+    1."""
     return functional.normalize(maps.float().pow(2).mean(1).flatten(1))
 
 

@@ -1,8 +1,5 @@
-"""Learn from a teacher's answers, split into how sure it is of the label and how it ranks the rest (Zhao et al. 2022,
-Decoupled Knowledge Distillation).
-
-Knows the loss; who teaches is teachers.py's, the loop training.py's.
-"""
+"""Trains the model on a teacher's outputs with separate weights for the label's class and for the other classes (Zhao
+et al. 2022, Decoupled Knowledge Distillation)."""
 
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -27,8 +24,8 @@ from toolchain.errors import RecipeError
 class DistillDecoupled(DistillationOptions, frozen=True, forbid_unknown_fields=True):
     """loss = cross-entropy + w T^2 (alpha TCKD + beta NCKD); w rises to 1 over the first knowledge_warmup epochs.
 
-    TCKD compares how probable the label's class is, NCKD how the other classes share what is left. weighting of several
-    teachers' logits: "average", or "entropy": the confident count more, picture by picture.
+    TCKD compares the probability of the label's class, NCKD the distribution over the other classes. weighting: how
+    several teachers' logits are combined: "average", or "entropy" (per image, confident teachers count more).
     """
 
     temperature: Positive = 4.0
@@ -38,31 +35,32 @@ class DistillDecoupled(DistillationOptions, frozen=True, forbid_unknown_fields=T
     weighting: Weighting = "average"
 
     def check(self, context: StepContext) -> None:
-        """RecipeError for options that cannot work on this data, or mix pictures: each must have one label."""
+        """Raise RecipeError for options that cannot work on this data, or that mix images: the loss needs one label per
+        image."""
         check_training(self, context)
         if mixing := [name for name in self.augment if name in ("mixup", "cutmix")]:
-            raise RecipeError(f"augment {mixing[0]} gives pictures two labels, but the loss needs one; use distill")
+            raise RecipeError(f"augment {mixing[0]} gives images two labels, but the loss needs one; use distill")
 
-    def dry_run(self, net: CompressedModel, context: StepContext) -> CompressedModel:
-        """The same net; RecipeError when it cannot be trained, or a teacher does not fit."""
-        check_student(self, net, context)
+    def dry_run(self, model: CompressedModel, context: StepContext) -> CompressedModel:
+        """The same model, untrained; RecipeError when it cannot be trained, or a teacher does not fit."""
+        check_student(self, model, context)
         load_step_teachers(self, context)
-        return replace(net, history=())
+        return replace(model, history=())
 
-    def apply(self, net: CompressedModel, context: StepContext) -> CompressedModel:
+    def apply(self, model: CompressedModel, context: StepContext) -> CompressedModel:
         """The trained student; resumes from context.folder. ModelError when the loss is no longer finite."""
         self.check(context)
         teachers = load_step_teachers(self, context)
         loss = _DecoupledLoss(self, move_teachers(teachers, training_device()))
         module, history = train_student(
-            DistillationObjective(deepcopy(net.module), loss, teachers, loss.start_epoch), net, self, context
+            DistillationObjective(deepcopy(model.module), loss, teachers, loss.start_epoch), model, self, context
         )
-        return replace(net, module=module, history=history)
+        return replace(model, module=module, history=history)
 
 
 @dataclass
 class _DecoupledLoss:
-    """The loss, which knows the epoch: ready() is called before each."""
+    """The loss; its weight depends on the epoch, which start_epoch() sets."""
 
     options: DistillDecoupled
     teachers: tuple[nn.Module, ...]

@@ -1,7 +1,8 @@
-"""Learn to give what a teacher gives inside (Romero et al. 2015, FitNets: Hints for Thin Deep Nets).
+"""Trains the model to reproduce a teacher's intermediate features (Romero et al. 2015, FitNets: Hints for Thin Deep
+Nets).
 
-A 1x1 convolution beside each watched layer translates the student's channels into the teacher's; it is trained with
-the student and dropped after. Knows the loss; which layers are paired is pairs.py's.
+A 1x1 convolution per captured layer maps the student's channels to the teacher's; it is trained with the student and
+dropped afterwards.
 """
 
 from collections.abc import Sequence
@@ -31,11 +32,11 @@ from toolchain.errors import RecipeError
 
 
 class DistillHints(DistillationOptions, frozen=True, forbid_unknown_fields=True):
-    """loss = beta (mean squared difference to the teacher's layers, over the layers) + the answers' loss of `distill`
-    (alpha = 0: labels alone).
+    """loss = beta (mean squared difference from the teacher's features, averaged over layers) + the loss of `distill`
+    (with alpha = 0, cross-entropy alone).
 
-    hint_epochs: so many first epochs learn from the hints alone (the paper's first stage). layers, teacher_layers:
-    names in the student and in the teacher; none: where their stages end. Several teachers' losses are averaged.
+    hint_epochs: the first epochs train on the hints alone (the paper's first stage). layers, teacher_layers: layer
+    names in the student and in the teacher; default: the ends of their stages. Losses of several teachers are averaged.
     """
 
     beta: NonNegative = 1.0
@@ -46,37 +47,37 @@ class DistillHints(DistillationOptions, frozen=True, forbid_unknown_fields=True)
     teacher_layers: tuple[str, ...] = ()
 
     def check(self, context: StepContext) -> None:
-        """RecipeError for options that cannot work on this data."""
+        """Raise RecipeError for options that cannot work on this data."""
         check_training(self, context)
         if not 0 <= self.hint_epochs < self.epochs:
             raise RecipeError(f"hint_epochs = {self.hint_epochs} of {self.epochs} epochs: expected fewer")
 
-    def dry_run(self, net: CompressedModel, context: StepContext) -> CompressedModel:
-        """The same net; RecipeError when it cannot be trained, a teacher does not fit, or a layer does not exist."""
-        check_student(self, net, context)
-        self._layer_pairs(net, load_step_teachers(self, context, needs_features=True), context)
-        return replace(net, history=())
+    def dry_run(self, model: CompressedModel, context: StepContext) -> CompressedModel:
+        """The same model, untrained; RecipeError when it cannot be trained, or a teacher or layer does not fit."""
+        check_student(self, model, context)
+        self._layer_pairs(model, load_step_teachers(self, context, needs_features=True), context)
+        return replace(model, history=())
 
-    def apply(self, net: CompressedModel, context: StepContext) -> CompressedModel:
+    def apply(self, model: CompressedModel, context: StepContext) -> CompressedModel:
         """The trained student without its regressors; resumes from context.folder. ModelError when the loss is no
         longer finite."""
         self.check(context)
         teachers = load_step_teachers(self, context, needs_features=True)
-        pairs = self._layer_pairs(net, teachers, context)
+        pairs = self._layer_pairs(model, teachers, context)
         with torch.random.fork_rng([]):
             torch.manual_seed(seed_of(self, context))
             regressors = [_regressor(pair) for pair in pairs]
-        module = StudentWithFeatures(deepcopy(net.module), [pair.student_layer.name for pair in pairs], regressors)
+        module = StudentWithFeatures(deepcopy(model.module), [pair.student_layer.name for pair in pairs], regressors)
         loss = _HintLoss(self, move_teachers(teachers, training_device()), teacher_layer_names(pairs, len(teachers)))
         wrapper, history = train_student(
-            DistillationObjective(module, loss, teachers, loss.start_epoch), net, self, context
+            DistillationObjective(module, loss, teachers, loss.start_epoch), model, self, context
         )
-        return replace(net, module=wrapper.get_submodule("student"), history=history)
+        return replace(model, module=wrapper.get_submodule("student"), history=history)
 
     def _layer_pairs(
-        self, net: CompressedModel, teachers: tuple[nn.Module, ...], context: StepContext
+        self, model: CompressedModel, teachers: tuple[nn.Module, ...], context: StepContext
     ) -> tuple[LayerPair, ...]:
-        return pair_layers(net.module, teachers, self.layers, self.teacher_layers, context)
+        return pair_layers(model.module, teachers, self.layers, self.teacher_layers, context)
 
 
 def _regressor(pair: LayerPair) -> nn.Module:
@@ -85,7 +86,7 @@ def _regressor(pair: LayerPair) -> nn.Module:
 
 @dataclass
 class _HintLoss:
-    """The loss, which knows whether this epoch learns from hints alone: ready() is called before each."""
+    """The loss; start_epoch() sets whether this epoch trains on hints alone."""
 
     options: DistillHints
     teachers: tuple[nn.Module, ...]
@@ -109,13 +110,13 @@ class _HintLoss:
 def teacher_features(
     teachers: Sequence[nn.Module], images: Tensor, layers: Sequence[Sequence[str]]
 ) -> tuple[Tensor, ...]:
-    """What every teacher's layers give, teacher after teacher, without gradients."""
+    """The features of every teacher's layers, teacher by teacher, without gradients."""
     with torch.no_grad():
         maps = (capture_features(teacher, images, names)[1] for teacher, names in zip(teachers, layers, strict=True))
         return tuple(one for group in maps for one in group)
 
 
 def hint_loss(found: Sequence[Tensor], teachers: Sequence[Tensor]) -> Tensor:
-    """The mean squared difference of regressed maps [N, C, H, W] to the teacher's, averaged over the layers."""
+    """The mean squared difference of regressed features [N, C, H, W] from the teacher's, averaged over the layers."""
     pairs = (match_sizes(mine.float(), other.float()) for mine, other in zip(found, teachers, strict=True))
     return torch.stack([functional.mse_loss(mine, other) for mine, other in pairs]).mean()

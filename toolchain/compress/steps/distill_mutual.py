@@ -1,8 +1,5 @@
-"""Nets that learn together, each from the labels and from the others' answers (Zhang et al. 2018, Deep Mutual
-Learning).
-
-Knows the loss; the peers are dropped after.
-"""
+"""Trains several models together, each on the labels and on the others' outputs, and keeps one (Zhang et al. 2018, Deep
+Mutual Learning)."""
 
 import logging
 from copy import deepcopy
@@ -27,10 +24,10 @@ logger = logging.getLogger(__name__)
 
 
 class DistillMutual(TrainingOptions, frozen=True, forbid_unknown_fields=True):
-    """Each net's loss = cross-entropy + weight T^2 KL(another || it, at `temperature` T), averaged over the others.
+    """Each model's loss = cross-entropy + weight T^2 KL(peer || model, at `temperature` T), averaged over its peers.
 
-    teachers: models as in [model] that learn along; none: `copies` of the student with new random weights. keep: the
-    student, or "best": the copy that is best on the validate part.
+    teachers: models as in [model] that are trained as peers; default: `copies` of the student with new random weights.
+    keep: the student ("first"), or the copy with the best accuracy on the validate split ("best").
     """
 
     teachers: tuple[ModelSpec, ...] = ()
@@ -40,31 +37,33 @@ class DistillMutual(TrainingOptions, frozen=True, forbid_unknown_fields=True):
     keep: Literal["first", "best"] = "first"
 
     def check(self, context: StepContext) -> None:
-        """RecipeError for options that cannot work on this data, or contradict each other."""
+        """Raise RecipeError for options that cannot work on this data, or contradict each other."""
         check_training(self, context)
         if self.keep == "best" and self.teachers:
-            raise RecipeError('keep = "best" would give another net than the recipe\'s; keep = "first" with teachers')
+            raise RecipeError(
+                'keep = "best" could return a teacher instead of the recipe\'s model; set keep = "first" with teachers'
+            )
         if self.keep == "best" and not len(context.data.splits.get("validate", ())):
-            raise RecipeError(f"keep = \"best\" needs a validate part, data '{context.data.name}' has none")
+            raise RecipeError(f"keep = \"best\" needs a validate split, data '{context.data.name}' has none")
 
-    def dry_run(self, net: CompressedModel, context: StepContext) -> CompressedModel:
-        """The same net; RecipeError when it cannot be trained, or a peer cannot."""
-        check_student(self, net, context)
-        self._peers(net, context)
-        return replace(net, history=())
+    def dry_run(self, model: CompressedModel, context: StepContext) -> CompressedModel:
+        """The same model, untrained; RecipeError when it cannot be trained, or a peer cannot."""
+        check_student(self, model, context)
+        self._peers(model, context)
+        return replace(model, history=())
 
-    def apply(self, net: CompressedModel, context: StepContext) -> CompressedModel:
-        """The net to keep; resumes from context.folder. ModelError when the loss is no longer finite."""
+    def apply(self, model: CompressedModel, context: StepContext) -> CompressedModel:
+        """The model to keep; resumes from context.folder. ModelError when the loss is no longer finite."""
         self.check(context)
-        peers = Peers(deepcopy(net.module), self._peers(net, context))
-        wrapper, history = train_student(DistillationObjective(peers, self._loss), net, self, context)
+        peers = Peers(deepcopy(model.module), self._peers(model, context))
+        wrapper, history = train_student(DistillationObjective(peers, self._loss), model, self, context)
         students = (wrapper.get_submodule("student"), *wrapper.get_submodule("others").children())
-        return replace(net, module=self._select_student(students, context), history=history)
+        return replace(model, module=self._select_student(students, context), history=history)
 
-    def _peers(self, net: CompressedModel, context: StepContext) -> list[nn.Module]:
+    def _peers(self, model: CompressedModel, context: StepContext) -> list[nn.Module]:
         if not self.teachers:
-            return [reinitialize(net, seed_of(self, context) + number) for number in range(1, self.copies + 1)]
-        others = load_teachers(self.teachers, context, needs_features=True)  # a graph cannot learn
+            return [reinitialize(model, seed_of(self, context) + number) for number in range(1, self.copies + 1)]
+        others = load_teachers(self.teachers, context, needs_features=True)  # a graph cannot be trained
         return [other.requires_grad_(True) for other in others]
 
     def _loss(self, module: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
@@ -81,7 +80,7 @@ class DistillMutual(TrainingOptions, frozen=True, forbid_unknown_fields=True):
     def _select_student(self, students: tuple[nn.Module, ...], context: StepContext) -> nn.Module:
         if self.keep == "first":
             return students[0]
-        part = context.data.split("validate")
-        found = [accuracy(one, part, context.preprocessing, "peers: validate") for one in students]
+        split = context.data.split("validate")
+        found = [accuracy(one, split, context.preprocessing, "peers: validate") for one in students]
         logger.info("peers on validate: " + ", ".join(f"{share:.2%}" for share in found))
         return students[found.index(max(found))]

@@ -1,7 +1,7 @@
-"""Learn how far pictures are from each other, and at what angles, in what a teacher makes of them (Park et al. 2019,
+"""Trains the model to reproduce the distances and angles between images in a teacher's embedding (Park et al. 2019,
 Relational Knowledge Distillation).
 
-Compares the embeddings before the classifiers, which may be of different width. Knows the loss.
+Compares the classifiers' inputs, which may differ in width.
 """
 
 from collections.abc import Sequence
@@ -31,8 +31,8 @@ from toolchain.errors import RecipeError
 
 
 class DistillRelation(DistillationOptions, frozen=True, forbid_unknown_fields=True):
-    """loss = distance_weight RKD-D + angle_weight RKD-A + the answers' loss of `distill` (alpha = 0: labels alone).
-    Several teachers' losses are averaged."""
+    """loss = distance_weight RKD-D + angle_weight RKD-A + the loss of `distill` (with alpha = 0, cross-entropy alone).
+    Losses of several teachers are averaged."""
 
     distance_weight: NonNegative = 1.0
     angle_weight: NonNegative = 2.0
@@ -40,30 +40,31 @@ class DistillRelation(DistillationOptions, frozen=True, forbid_unknown_fields=Tr
     temperature: Positive = 4.0
 
     def check(self, context: StepContext) -> None:
-        """RecipeError for options that cannot work on this data."""
+        """Raise RecipeError for options that cannot work on this data."""
         check_training(self, context)
         if self.batch_size < 3:
-            raise RecipeError(f"batch_size = {self.batch_size}: an angle needs three pictures; expected 3 or more")
+            raise RecipeError(f"batch_size = {self.batch_size}: an angle needs three images; expected 3 or more")
 
-    def dry_run(self, net: CompressedModel, context: StepContext) -> CompressedModel:
-        """The same net; RecipeError when it cannot be trained, a teacher does not fit, or has no classifier."""
-        check_student(self, net, context)
-        for one in (net.module, *load_step_teachers(self, context, needs_features=True)):
+    def dry_run(self, model: CompressedModel, context: StepContext) -> CompressedModel:
+        """The same model, untrained; RecipeError when it cannot be trained, or a teacher does not fit or has no
+        classifier."""
+        check_student(self, model, context)
+        for one in (model.module, *load_step_teachers(self, context, needs_features=True)):
             find_head(one, context.preprocessing)
-        return replace(net, history=())
+        return replace(model, history=())
 
-    def apply(self, net: CompressedModel, context: StepContext) -> CompressedModel:
+    def apply(self, model: CompressedModel, context: StepContext) -> CompressedModel:
         """The trained student; resumes from context.folder. ModelError when the loss is no longer finite."""
         self.check(context)
         teachers = load_step_teachers(self, context, needs_features=True)
         heads = [find_head(teacher, context.preprocessing).name for teacher in teachers]
         module = StudentWithFeatures(
-            deepcopy(net.module), [find_head(net.module, context.preprocessing).name], side="input"
+            deepcopy(model.module), [find_head(model.module, context.preprocessing).name], side="input"
         )
         wrapper, history = train_student(
-            DistillationObjective(module, self._loss(teachers, heads), teachers), net, self, context
+            DistillationObjective(module, self._loss(teachers, heads), teachers), model, self, context
         )
-        return replace(net, module=wrapper.get_submodule("student"), history=history)
+        return replace(model, module=wrapper.get_submodule("student"), history=history)
 
     def _loss(self, teachers: tuple[nn.Module, ...], heads: Sequence[str]) -> LossFunction:
         ready = move_teachers(teachers, training_device())
@@ -84,23 +85,23 @@ class DistillRelation(DistillationOptions, frozen=True, forbid_unknown_fields=Tr
 
 
 def embedding(given: Tensor) -> Tensor:
-    """What a classifier is given, as vectors [N, D]; maps [N, C, H, W] are averaged over places."""
+    """A classifier's input as vectors [N, D]; feature maps [N, C, H, W] are averaged over positions."""
     return (given.mean((2, 3)) if given.ndim == 4 else given.flatten(1)).float()
 
 
 def distance_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """RKD-D: the Huber loss of all distances between pictures, each net's measured by its own mean distance."""
+    """RKD-D: the Huber loss of all pairwise distances, each model's relative to its own mean distance."""
     return functional.smooth_l1_loss(_distances(student), _distances(teacher))
 
 
 def angle_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """RKD-A: the Huber loss of the cosines of the angles that all triplets of pictures make."""
+    """RKD-A: the Huber loss of the cosines of the angles in all triplets of images."""
     return functional.smooth_l1_loss(_cosines(student), _cosines(teacher))
 
 
 def _distances(vectors: Tensor) -> Tensor:
     squares = (vectors.unsqueeze(0) - vectors.unsqueeze(1)).pow(2).sum(2)
-    distances = squares.clamp(min=1e-12).sqrt() * (squares > 0)  # the root has no slope at 0
+    distances = squares.clamp(min=1e-12).sqrt() * (squares > 0)  # the gradient of the square root is infinite at 0
     apart = distances[distances > 0]
     return distances / apart.mean() if len(apart) else distances
 

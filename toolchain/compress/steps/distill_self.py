@@ -1,8 +1,7 @@
-"""A net that is its own teacher: classifiers at the ends of its stages learn from the deepest (Zhang et al. 2019, Be
-Your Own Teacher).
+"""Trains the model with auxiliary classifiers at the ends of its stages that learn from its final output (Zhang et al.
+2019, Be Your Own Teacher).
 
-The exits are trained beside the net and dropped after. Knows the loss and what an exit is; where stages end is
-inner.py's.
+The auxiliary classifiers (exits) are dropped after training.
 """
 
 import math
@@ -25,10 +24,11 @@ from toolchain.errors import RecipeError
 
 
 class DistillSelf(TrainingOptions, frozen=True, forbid_unknown_fields=True):
-    """loss = cross-entropy of the net + exit_weight times, for each exit, (1 - alpha) cross-entropy + alpha T^2
-    KL(net || exit, at `temperature` T) + hint_weight (mean squared difference to the deepest map).
+    """loss = cross-entropy of the model + exit_weight times, for each exit, (1 - alpha) cross-entropy + alpha T^2
+    KL(model || exit, at `temperature` T) + hint_weight (mean squared difference from the deepest features).
 
-    layers: where exits stand, shallow to deep, the last being the one they learn from; none: where stages end.
+    layers: where exits are attached, shallow to deep, the last one being the layer that they learn from; default: the
+    ends of stages.
     """
 
     alpha: Fraction = 0.3
@@ -38,35 +38,36 @@ class DistillSelf(TrainingOptions, frozen=True, forbid_unknown_fields=True):
     layers: tuple[str, ...] = ()
 
     def check(self, context: StepContext) -> None:
-        """RecipeError for options that cannot work on this data."""
+        """Raise RecipeError for options that cannot work on this data."""
         check_training(self, context)
         if len(self.layers) == 1:
             raise RecipeError(f"layers names only '{self.layers[0]}'; expected the exits' and the deepest, two or more")
 
-    def dry_run(self, net: CompressedModel, context: StepContext) -> CompressedModel:
-        """The same net; RecipeError when it cannot be trained, a layer does not exist, or there is but one stage."""
-        check_student(self, net, context)
-        self._stages(net, context)
-        return replace(net, history=())
+    def dry_run(self, model: CompressedModel, context: StepContext) -> CompressedModel:
+        """The same model, untrained; RecipeError when it cannot be trained, a layer does not exist, or there is only
+        one stage."""
+        check_student(self, model, context)
+        self._stages(model, context)
+        return replace(model, history=())
 
-    def apply(self, net: CompressedModel, context: StepContext) -> CompressedModel:
-        """The trained net without its exits; resumes from context.folder. ModelError when the loss is no longer
+    def apply(self, model: CompressedModel, context: StepContext) -> CompressedModel:
+        """The trained model without its exits; resumes from context.folder. ModelError when the loss is no longer
         finite."""
         self.check(context)
-        *exits, deepest = self._stages(net, context)
+        *exits, deepest = self._stages(model, context)
         with torch.random.fork_rng([]):
             torch.manual_seed(seed_of(self, context))
             beside = [Exit(one, deepest, len(context.data.classes)) for one in exits]
-        module = StudentWithFeatures(deepcopy(net.module), [one.name for one in (*exits, deepest)], beside)
-        wrapper, history = train_student(DistillationObjective(module, self._loss), net, self, context)
-        return replace(net, module=wrapper.get_submodule("student"), history=history)
+        module = StudentWithFeatures(deepcopy(model.module), [one.name for one in (*exits, deepest)], beside)
+        wrapper, history = train_student(DistillationObjective(module, self._loss), model, self, context)
+        return replace(model, module=wrapper.get_submodule("student"), history=history)
 
-    def _stages(self, net: CompressedModel, context: StepContext) -> tuple[FeatureLayer, ...]:
+    def _stages(self, model: CompressedModel, context: StepContext) -> tuple[FeatureLayer, ...]:
         if self.layers:
-            return find_layers(net.module, self.layers, context.preprocessing, "layers", "the net")
-        found = find_stage_ends(net.module, context.preprocessing, "the net")
+            return find_layers(model.module, self.layers, context.preprocessing, "layers", "the net")
+        found = find_stage_ends(model.module, context.preprocessing, "the net")
         if len(found) < 2:
-            raise RecipeError(f"only one stage found in the net, {found[0].name}; name the exits: layers = [...]")
+            raise RecipeError(f"found only one stage in the model, {found[0].name}; name the exits: layers = [...]")
         return found
 
     def _loss(self, module: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
@@ -85,8 +86,8 @@ class DistillSelf(TrainingOptions, frozen=True, forbid_unknown_fields=True):
 
 
 class Exit(nn.Module):
-    """Convolutions that halve the map until it is as small as the deepest and as wide, then a classifier. float32
-    [N, C, H, W] in; logits [N, classes] and the map out."""
+    """Convolutions that reduce a feature map to the size and width of the deepest, then a classifier. Takes float32 [N,
+    C, H, W]; returns logits [N, classes] and the reduced feature map."""
 
     def __init__(self, start: FeatureLayer, deepest: FeatureLayer, classes: int) -> None:
         super().__init__()

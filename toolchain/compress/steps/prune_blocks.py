@@ -1,6 +1,7 @@
-"""Take out whole residual blocks, least important first (depth pruning; Veit et al. 2016 saw that many are not missed).
+"""Removes whole residual blocks, least important first (depth pruning; Veit et al. 2016 observed that many are
+redundant).
 
-Trains nothing: follow it by finetune or distill. Which blocks can go, and how they are judged, is blocks.py's.
+Trains nothing: follow it with finetune or distill. Blocks are found and scored by pruning/blocks.py.
 """
 
 import logging
@@ -27,17 +28,16 @@ from toolchain.models.exported_program import ProgramModule
 
 logger = logging.getLogger(__name__)
 
-
-DRY_RUN_IMAGES = 16  # pictures: enough for a net of the right shape
+DRY_RUN_IMAGES = 16  # enough for a model of the right shape
 
 
 class PruneBlocks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """count: blocks to take out (1 when nothing is said); ratio: instead, the share of those that can be.
+    """count: how many blocks to remove (default 1); ratio: alternatively, the fraction of removable blocks.
 
-    importance: how much the loss on validation pictures rises without the block ("loss"), or how little the block
-    changes what it is given ("influence", Men et al. 2024: quicker, no labels). greedy: measure anew after each
-    removal, since blocks stand in for each other. ignore: blocks to leave, by name pattern. samples: validation
-    pictures, at most.
+    importance: how much the loss on validation images rises without the block ("loss"), or how little the block changes
+    its input ("influence", Men et al. 2024: faster, needs no labels). greedy: score the remaining blocks again after
+    each removal, since blocks substitute for each other. ignore: blocks to keep, by name pattern. samples: validation
+    images, at most.
     """
 
     count: PositiveInt | None = None
@@ -48,26 +48,26 @@ class PruneBlocks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     samples: PositiveInt = 1000
 
     def check(self, context: StepContext) -> None:
-        """RecipeError for both count and ratio, and for data without validation pictures."""
+        """Raise RecipeError for both count and ratio, and for data without validation images."""
         if self.count is not None and self.ratio is not None:
             raise RecipeError(
                 f"count = {self.count} and ratio = {self.ratio:g}: expected one of them; remove the other"
             )
         if not len(context.data.splits.get("validate", ())):
             raise RecipeError(
-                f"data '{context.data.name}' has no validation pictures to judge blocks by; choose data with some"
+                f"data '{context.data.name}' has no validation images to score blocks with; choose data that has some"
             )
 
-    def dry_run(self, net: CompressedModel, context: StepContext) -> CompressedModel:
-        """The same, judged on few pictures: after training, or on all of them, other blocks may go."""
-        return self._prune(net, context, min(self.samples, DRY_RUN_IMAGES))[0]
+    def dry_run(self, model: CompressedModel, context: StepContext) -> CompressedModel:
+        """The same pruning, scored on few images: after training, or on all images, other blocks may be chosen."""
+        return self._prune(model, context, min(self.samples, DRY_RUN_IMAGES))[0]
 
-    def apply(self, net: CompressedModel, context: StepContext) -> CompressedModel:
-        """The net with nn.Identity in the blocks' places; RecipeError when there are not so many blocks, or the net is
-        quantized already."""
+    def apply(self, model: CompressedModel, context: StepContext) -> CompressedModel:
+        """The model with nn.Identity in place of the removed blocks; RecipeError when there are too few blocks, or the
+        model is quantized already."""
         self.check(context)
-        after, removed = self._prune(net, context, self.samples)
-        before = parameter_count(net.module), macs(net.module, context.preprocessing)
+        after, removed = self._prune(model, context, self.samples)
+        before = parameter_count(model.module), macs(model.module, context.preprocessing)
         left = parameter_count(after.module), macs(after.module, context.preprocessing)
         logger.info(
             f"without {', '.join(f'{name} ({self.importance} {score:.4f})' for name, score in removed.items())}: "
@@ -76,30 +76,30 @@ class PruneBlocks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         )
         return after
 
-    def _prune(self, net: CompressedModel, context: StepContext, samples: int) -> tuple[CompressedModel, BlockScores]:
-        _check_prunable(net)
-        blocks = self._removable_blocks(net, context)
+    def _prune(self, model: CompressedModel, context: StepContext, samples: int) -> tuple[CompressedModel, BlockScores]:
+        _check_prunable(model)
+        blocks = self._removable_blocks(model, context)
         count, removed = self._block_count(blocks), BlockScores()
-        part = _first_images(context.data.split("validate"), samples)
+        split = _first_images(context.data.split("validate"), samples)
         scores: BlockScores = {}
         while len(removed) < count:
             left = [name for name in blocks if name not in removed]
             if self.greedy or not scores:
                 measure = removal_losses if self.importance == "loss" else block_influences
-                scores = measure(remove_blocks(net.module, removed), left, part, context.preprocessing)
-            worst = min(left, key=scores.__getitem__)  # of equals the first
+                scores = measure(remove_blocks(model.module, removed), left, split, context.preprocessing)
+            worst = min(left, key=scores.__getitem__)  # the first among equals
             removed[worst] = scores[worst]
-        module = remove_blocks(net.module, removed)
+        module = remove_blocks(model.module, removed)
         names = {name for name, _ in module.named_parameters()}
-        sparse = tuple(name for name in net.sparse if name in names)
-        return replace(net, module=module, sparse=sparse, history=()), removed
+        sparse = tuple(name for name in model.sparse if name in names)
+        return replace(model, module=module, sparse=sparse, history=()), removed
 
-    def _removable_blocks(self, net: CompressedModel, context: StepContext) -> tuple[str, ...]:
-        """Those that may go."""
-        found = find_residual_blocks(net.module, context.preprocessing)
+    def _removable_blocks(self, model: CompressedModel, context: StepContext) -> tuple[str, ...]:
+        """The names of the blocks that may be removed."""
+        found = find_residual_blocks(model.module, context.preprocessing)
         if not found:
             raise RecipeError(
-                "the model has no residual block that could be taken out (none hands on its input beside what it "
+                "the model has no removable residual block (none adds its input unchanged to what it "
                 "computes); use prune_channels"
             )
         ignored = {name for pattern in self.ignore for name in match_names(pattern, list(found), "ignore")}
@@ -111,19 +111,19 @@ class PruneBlocks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             count = max(1, round(self.ratio * len(blocks)))
         if count > len(blocks):
             names = ", ".join(blocks) or "all are ignored"
-            raise RecipeError(f"count = {count}: expected at most {len(blocks)}, that can be taken out: {names}")
+            raise RecipeError(f"count = {count}: expected at most {len(blocks)}, the removable blocks: {names}")
         return count
 
 
-def _check_prunable(net: CompressedModel) -> None:
-    if net.quantization is not None or net.learned is not None:
+def _check_prunable(model: CompressedModel) -> None:
+    if model.quantization is not None or model.learned is not None:
         raise RecipeError("pruning after quantization would undo it; move it before quantize and qat")
-    if isinstance(net.module, torch.fx.GraphModule | ProgramModule):
+    if isinstance(model.module, torch.fx.GraphModule | ProgramModule):
         raise RecipeError("an exported program cannot be pruned; give the model as path/file.py:function")
 
 
-def _first_images(part: Split, samples: int) -> Split:
-    """The first pictures; a folder of them is decoded when it is asked, so no more than these are."""
-    if len(part) <= samples:
-        return part
-    return Split(part.images[:samples], part.labels[:samples], part.indices[:samples])
+def _first_images(split: Split, samples: int) -> Split:
+    """The first images; a folder's images are decoded on access, so only these are."""
+    if len(split) <= samples:
+        return split
+    return Split(split.images[:samples], split.labels[:samples], split.indices[:samples])

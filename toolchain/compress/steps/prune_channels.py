@@ -1,8 +1,9 @@
-"""Remove whole output channels, least important first (Li et al. 2017), over coupled groups (Fang et al. 2023).
+"""Removes whole output channels, least important first (Li et al. 2017), in groups of coupled channels (Fang et al.
+2023).
 
-How many: a share of the channels, or as many as make the net so many times cheaper, counted (MACs) or measured on the
-target's engine. Neurons of Linear layers are channels too. Which channels hang together is groups.py's, what makes one
-important importance.py's, how a ratio is found for a target targets.py's.
+The amount is a share of all channels, or whatever makes the model a given factor cheaper, counted in MACs or measured
+on the target's engine. Neurons of Linear layers count as channels too. Coupling is found by pruning/groups.py,
+importance by pruning/importance.py, the ratio for a target by pruning/ratio_search.py.
 """
 
 import logging
@@ -41,23 +42,23 @@ logger = logging.getLogger(__name__)
 
 
 DEFAULT_RATIO = 0.3  # where no target is named
-MACS_HALVINGS, LATENCY_HALVINGS = 10, 6  # ratios to within 0.001, and to within 0.016 where each is built and timed
+MACS_HALVINGS, LATENCY_HALVINGS = 10, 6  # ratios to within 0.001, or 0.016 where each cut is built and timed
 Factor = Annotated[float, msgspec.Meta(gt=1)]
 
 
 class PruneChannels(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One target. ratio: share of all channels to remove, 0.3 where no target is named (multiply-accumulates fall
-    faster, near its square). macs_times_fewer, latency_times_faster: the smallest ratio found by bisection that makes
-    the net so many times cheaper than it came to this step; latency: at batch 1 in fp32, on the target's engine.
+    """Set one target. ratio: share of all channels to remove, 0.3 by default (multiply-accumulates fall faster, roughly
+    with its square). macs_times_fewer, latency_times_faster: the smallest ratio found by bisection that makes the model
+    cheaper by this factor than before the step; latency is measured at batch 1 in fp32 on the target's engine.
 
     importance: a channel's norm (l1, l2), its distance from the others (fpgm, He et al. 2019), its BatchNorm scale
-    (bn_scale, Liu et al. 2017), or weight times gradient over `samples` training pictures (taylor, Molchanov et al.
-    2019). global_pruning: rank all layers together, else each loses the same share. round_to: widths become the nearest
-    multiple, since engines like widths that fill their vectors (16 floats of AVX-512; 8 of AVX2). residual: false
-    leaves alone what a residual network adds up from block to block, whose loss costs most accuracy. ignore: layers to
-    leave alone, by name pattern; the classifier always is.
+    (bn_scale, Liu et al. 2017), or weight times gradient over `samples` training images (taylor, Molchanov et al.
+    2019). global_pruning: rank all layers together; otherwise each loses the same share. round_to: widths become the
+    nearest multiple, since engines prefer widths that fill their vectors (16 floats for AVX-512, 8 for AVX2). residual:
+    false keeps the channels that residual blocks add up, whose removal costs most accuracy. ignore: layers to keep, by
+    name pattern; the classifier is always kept.
 
-    iterative_steps: in so many cuts; finetune_epochs after each of them, with lr, batch_size and augment.
+    iterative_steps: prune in this many cuts; finetune_epochs after each of them, with lr, batch_size and augment.
     """
 
     ratio: Annotated[float, msgspec.Meta(gt=0, lt=1)] | None = None
@@ -76,8 +77,8 @@ class PruneChannels(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     augment: tuple[Literal["flip", "crop"], ...] = ("flip", "crop")
 
     def check(self, context: StepContext) -> None:
-        """RecipeError for several targets, a ratio outside (0, 1), a latency target without an engine, and where
-        training pictures are needed and there are none."""
+        """Raise RecipeError for several targets, a ratio outside (0, 1), a latency target without an engine, and
+        missing training images where they are needed."""
         targets = ("ratio", "macs_times_fewer", "latency_times_faster")
         named = [name for name in targets if getattr(self, name) is not None]
         if len(named) > 1:
@@ -85,9 +86,9 @@ class PruneChannels(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if self.ratio is not None and not 0 < self.ratio < 1:
             raise RecipeError(f"ratio = {self.ratio:g}: expected more than 0 and less than 1")
         if self.latency_times_faster and context.latencies_ms is None:
-            raise RecipeError("latency_times_faster: no engine is known to measure on; use macs_times_fewer")
+            raise RecipeError("latency_times_faster: no engine to measure on; use macs_times_fewer")
         if self.importance == "taylor" and not len(context.data.splits.get("train", ())):
-            raise RecipeError(f"importance taylor needs training pictures, data '{context.data.name}' has none; use l2")
+            raise RecipeError(f"importance taylor needs training images, data '{context.data.name}' has none; use l2")
         if self.finetune_epochs:
             self._finetune_step.check(context)
 
@@ -95,23 +96,23 @@ class PruneChannels(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def _finetune_step(self) -> Finetune:
         return Finetune(epochs=self.finetune_epochs, lr=self.lr, batch_size=self.batch_size, augment=self.augment)
 
-    def dry_run(self, net: CompressedModel, context: StepContext) -> CompressedModel:
-        """The same cuts, untrained and unmeasured: l2 in taylor's place, since gradients before training would mean
-        nothing, and MACs in latency's, the largest cut where they do not fall as far."""
-        self._check_classes(net.module, context)
+    def dry_run(self, model: CompressedModel, context: StepContext) -> CompressedModel:
+        """The same cuts, untrained and unmeasured. l2 replaces taylor, since gradients before training mean nothing;
+        MACs replace latency, and the largest cut is taken where they do not fall as far."""
+        self._check_classes(model.module, context)
         stand_in = "l2" if self.importance == "taylor" else self.importance
         return msgspec.structs.replace(self, importance=stand_in, finetune_epochs=0)._prune(
-            net, context, rehearsal=True
+            model, context, rehearsal=True
         )
 
-    def apply(self, net: CompressedModel, context: StepContext) -> CompressedModel:
-        """The pruned net; history: the probes of a target, then the epochs of each cut. Resumes from context.folder.
+    def apply(self, model: CompressedModel, context: StepContext) -> CompressedModel:
+        """The pruned model; history: the probes of a target, then the epochs of each cut. Resumes from context.folder.
         RecipeError when a layer would be emptied, when nothing would be removed, when no ratio reaches the target, or
-        when the net is quantized already."""
+        when the model is quantized already."""
         self.check(context)
-        self._check_classes(net.module, context)
-        after = self._prune(net, context, rehearsal=False)
-        before = parameter_count(net.module), macs(net.module, context.preprocessing)
+        self._check_classes(model.module, context)
+        after = self._prune(model, context, rehearsal=False)
+        before = parameter_count(model.module), macs(model.module, context.preprocessing)
         left = parameter_count(after.module), macs(after.module, context.preprocessing)
         logger.info(
             f"parameters {before[0]:,} -> {left[0]:,}, multiply-accumulates {before[1]:,} -> {left[1]:,} "
@@ -126,13 +127,13 @@ class PruneChannels(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         found, expected = class_count(module, context.preprocessing), len(context.data.classes)
         if found != expected:
             raise RecipeError(
-                f"{why}: the model tells {found} classes apart, data '{context.data.name}' has {expected}; put a step "
+                f"{why}: the model has {found} classes, data '{context.data.name}' has {expected}; put a step "
                 "finetune = { replace_head = true } before this one"
             )
 
-    def _prune(self, net: CompressedModel, context: StepContext, rehearsal: bool) -> CompressedModel:
-        _check_prunable(net)
-        module = drop_auxiliary_heads(deepcopy(net.module)).requires_grad_(True)  # it is traced by its gradients
+    def _prune(self, model: CompressedModel, context: StepContext, rehearsal: bool) -> CompressedModel:
+        _check_prunable(model)
+        module = drop_auxiliary_heads(deepcopy(model.module)).requires_grad_(True)  # traced through gradients
         drawing = self._build_graph(module, {}, context)
         initial, cost = drawing.initial_widths, self._cost_function(drawing.module, context, rehearsal)
         ratio, probes = self._find_ratio(drawing, cost, context, rehearsal)
@@ -141,43 +142,43 @@ class PruneChannels(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             if number > 1:
                 drawing = self._build_graph(module, initial, context)
             if number == self.iterative_steps > 1 and self.macs_times_fewer:
-                ratio, _ = self._find_ratio(drawing, cost, context, rehearsal)  # after a training the scores are others
+                ratio, _ = self._find_ratio(drawing, cost, context, rehearsal)  # training changes the scores
             module = drawing.prune_to(drawing.widths_at(ratio * number / self.iterative_steps))
             if self.finetune_epochs and parameter_count(module) < parameter_count(drawing.module):
-                module, epochs = self._finetune_cut(replace(net, module=module), number, context)
+                module, epochs = self._finetune_cut(replace(model, module=module), number, context)
                 history += epochs
-        if parameter_count(module) == parameter_count(net.module):
+        if parameter_count(module) == parameter_count(model.module):
             raise RecipeError(_nothing_removed(ratio, self.round_to, initial))
         there = dict(module.named_parameters())
-        sparse = tuple(name for name in net.sparse if name in there)
-        return replace(net, module=module, history=tuple(history), sparse=sparse)
+        sparse = tuple(name for name in model.sparse if name in there)
+        return replace(model, module=module, history=tuple(history), sparse=sparse)
 
     def _build_graph(self, module: nn.Module, initial: Mapping[str, int], context: StepContext) -> PruningGraph:
         if self.importance == "taylor":
             with evaluation_mode(module):
                 accumulate_gradients(module, context, self.samples)
-        picture = example_input(module, context.preprocessing)
+        image = example_input(module, context.preprocessing)
         groups = trace_groups(
-            module, picture, self._protected_layers(module, context), scorer(self.importance), self.residual
+            module, image, self._protected_layers(module, context), scorer(self.importance), self.residual
         )
         module.zero_grad(set_to_none=True)
         if not groups:
             besides = (
                 "the classifier and ignored ones" if self.residual else "the classifier, ignored and residual ones"
             )
-            raise RecipeError(f"no layer to prune by importance {self.importance}, besides {besides}")
+            raise RecipeError(f"no layer can be pruned by importance {self.importance}, besides {besides}")
         widths = initial or {group.name: group.width for group in groups}
-        return PruningGraph(module, groups, widths, picture, self.global_pruning, self.round_to)
+        return PruningGraph(module, groups, widths, image, self.global_pruning, self.round_to)
 
     def _finetune_cut(
-        self, net: CompressedModel, number: int, context: StepContext
+        self, model: CompressedModel, number: int, context: StepContext
     ) -> tuple[nn.Module, list[dict[str, float]]]:
         logger.info(f"cut {number} of {self.iterative_steps}: fine-tuning")
-        after = self._finetune_step.apply(net, replace(context, folder=context.folder / f"cut-{number}"))
+        after = self._finetune_step.apply(model, replace(context, folder=context.folder / f"cut-{number}"))
         return after.module, [{"cut": float(number), **epoch} for epoch in after.history]
 
     def _cost_function(self, module: nn.Module, context: StepContext, rehearsal: bool) -> CostFunction:
-        """What a target is about, of a cut net beside `module`."""
+        """The target's cost of a cut model, relative to `module`."""
         if not self.latency_times_faster or rehearsal or context.latencies_ms is None:
             before = macs(module, context.preprocessing)
             return lambda cut: (before / macs(cut, context.preprocessing), 0.0)
@@ -193,7 +194,7 @@ class PruneChannels(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def _find_ratio(
         self, drawing: PruningGraph, cost: CostFunction, context: StepContext, rehearsal: bool
     ) -> tuple[float, tuple[RatioProbe, ...]]:
-        """The ratio to cut by, and what was tried to find it."""
+        """The ratio to cut by, and the probes of the search for it."""
         times = self.macs_times_fewer or self.latency_times_faster
         if times is None:
             return self.ratio or DEFAULT_RATIO, ()
@@ -216,7 +217,7 @@ class PruneChannels(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         took = f", {best.latency_ms:#.3g} ms," if best.latency_ms else ""
         return (
             f"{target} = {getattr(self, target):g}: no ratio reaches it; the best found is {best.times:.2f} times{took}"
-            f" at ratio = {best.ratio:.3f}; ask for no more than that, or lower round_to = {self.round_to}"
+            f" at ratio = {best.ratio:.3f}; lower the target, or lower round_to = {self.round_to}"
         )
 
     def _protected_layers(self, module: nn.Module, context: StepContext) -> list[nn.Module]:
@@ -226,13 +227,13 @@ class PruneChannels(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return [find_head(module, context.preprocessing).layer, *ignored]
 
 
-def _check_prunable(net: CompressedModel) -> None:
-    """RecipeError for a net that cannot be pruned any more."""
-    if net.quantization is not None:
+def _check_prunable(model: CompressedModel) -> None:
+    """Raise RecipeError for a model that can no longer be pruned."""
+    if model.quantization is not None:
         raise RecipeError("pruning after quantize would undo it; move quantize to the end")
-    if net.learned is not None:
+    if model.learned is not None:
         raise RecipeError("pruning after quantization-aware training would undo it; prune before that step")
-    if isinstance(net.module, torch.fx.GraphModule | ProgramModule):
+    if isinstance(model.module, torch.fx.GraphModule | ProgramModule):
         raise RecipeError("an exported program cannot be pruned; give the model as path/file.py:function")
 
 

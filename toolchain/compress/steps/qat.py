@@ -1,8 +1,8 @@
-"""Quantization-aware training: the net learns on the integer grid it will be served on (Jacob et al. 2018).
+"""Quantization-aware training: trains the model on the integer grid that it will be served on (Jacob et al. 2018).
 
 Weights of 8, 4 or 2 bits with learned step sizes (LSQ: Esser et al. 2020) or running ranges; of 1 bit by sign and
 straight-through estimator (BinaryConnect: Courbariaux et al. 2015), scaled as in XNOR-Net (Rastegari et al. 2016).
-BatchNorms are folded first. Knows the loss; where quantizers stand is quantizable.py's, the loop training.py's.
+BatchNorms are folded first; quantizers are placed by quantization/prepare.py.
 """
 
 import logging
@@ -36,10 +36,10 @@ logger = logging.getLogger(__name__)
 
 
 class Qat(DistillationOptions, frozen=True, forbid_unknown_fields=True):
-    """weight_bits: 1 is sign times scale. activation_bits: 8, or 0: they stay float. symmetric: activations too, as
-    target tensorrt needs them. scales: "learned" step sizes, or
-    "running" ranges. keep_ends: first and last layer at 8 bits. calibration_samples: training pictures for the first
-    ranges. distill: learn from `teachers` (none: the net as the recipe started from it) as the step of that name."""
+    """weight_bits: 1 is sign times scale. activation_bits: 8, or 0 to keep activations in float. symmetric: symmetric
+    activations too, as target tensorrt requires. scales: "learned" step sizes, or "running" ranges. keep_ends: first
+    and last layer at 8 bits. calibration_samples: training images for the initial ranges. distill: learn from
+    `teachers` (default: the model as the recipe started from it) as in the step of that name."""
 
     weight_bits: Literal[8, 4, 2, 1] = 8
     activation_bits: Literal[8, 0] = 8
@@ -55,51 +55,51 @@ class Qat(DistillationOptions, frozen=True, forbid_unknown_fields=True):
     weight_decay: NonNegative = 1e-4
 
     def check(self, context: StepContext) -> None:
-        """RecipeError for options that cannot work on this data."""
+        """Raise RecipeError for options that cannot work on this data."""
         check_training(self, context)
         there = len(context.data.split("train"))
         if self.calibration_samples > there:
             raise RecipeError(
                 f"calibration_samples = {self.calibration_samples}: data '{context.data.name}' has {there} training "
-                "pictures"
+                "images"
             )
         if self.teachers and not self.distill:
             raise RecipeError("teachers are named, but distill = false; remove one of them")
 
-    def dry_run(self, net: CompressedModel, context: StepContext) -> CompressedModel:
-        """Quantizers in place, nothing trained; RecipeError for a net that cannot be quantized, or is already."""
-        check_student(self, net, context)
-        if net.learned is not None:
-            raise RecipeError("the net is quantized already; one qat step is enough")
-        if self.weight_bits == 1 and net.sparse:
-            raise RecipeError("one-bit weights have no zero, so sparsify would be undone; weight_bits = 2 has one")
+    def dry_run(self, model: CompressedModel, context: StepContext) -> CompressedModel:
+        """Attach quantizers, train nothing; RecipeError for a model that cannot be quantized, or is already."""
+        check_student(self, model, context)
+        if model.learned is not None:
+            raise RecipeError("the model is quantized already; one qat step is enough")
+        if self.weight_bits == 1 and model.sparse:
+            raise RecipeError("one-bit weights have no zero, so the sparsity would be lost; set weight_bits = 2")
         if self.distill:
             load_step_teachers(self, context)
         learned = LearnedQuantization(self.weight_bits, self.activation_bits or None, self.symmetric)
-        copied = deepcopy(net.module).eval()
-        picture = example_input(copied, context.preprocessing)
-        module = prepare_qat(copied, learned, self.keep_ends, self.scales == "learned", picture)
-        return replace(net, module=module, learned=learned, history=())
+        copied = deepcopy(model.module).eval()
+        image = example_input(copied, context.preprocessing)
+        module = prepare_qat(copied, learned, self.keep_ends, self.scales == "learned", image)
+        return replace(model, module=module, learned=learned, history=())
 
-    def apply(self, net: CompressedModel, context: StepContext) -> CompressedModel:
-        """The trained net; resumes from context.folder. ModelError when the loss is no longer finite."""
+    def apply(self, model: CompressedModel, context: StepContext) -> CompressedModel:
+        """The trained model; resumes from context.folder. ModelError when the loss is no longer finite."""
         self.check(context)
-        made = self.dry_run(net, context)
+        made = self.dry_run(model, context)
         teachers = load_step_teachers(self, context) if self.distill else ()
         self._calibrate(made.module, context)
         ready = move_teachers(teachers, training_device())
         alpha = self.alpha if self.distill else 0.0
         response = ResponseLoss(ready, alpha, self.temperature, self.label_smoothing, self.weighting)
         module, history = train_student(
-            DistillationObjective(made.module, response.of_model, teachers), net, self, context
+            DistillationObjective(made.module, response.of_model, teachers), model, self, context
         )
         return replace(made, module=module, history=history)
 
     def _calibrate(self, module: nn.Module, context: StepContext) -> None:
-        """First ranges: the mean over batches of the smallest and the largest value."""
+        """Set initial ranges: the mean over batches of the smallest and the largest value."""
         if not self.activation_bits:
             return
-        logger.info(f"calibrating on {self.calibration_samples} pictures")
+        logger.info(f"calibrating on {self.calibration_samples} images")
         device = next(module.parameters()).device
         part = context.data.split("train")
         batches = Batches(part, context.preprocessing, device, self.calibration_samples, seed_of(self, context))

@@ -1,7 +1,8 @@
-"""INT8 after training: written down here, done by the backend after export, one graph a device (Jacob et al. 2018).
+"""Configures INT8 quantization after training; the backend performs it after export, one graph per device (Jacob et al.
+2018).
 
-Knows nothing of calibration pictures: the pipeline hands them to the backend, and refuses when there are too few, or
-none to measure a drop on.
+The build passes the calibration images to the backend, and refuses when there are too few of them, or none to measure
+an accuracy drop on.
 """
 
 from dataclasses import replace
@@ -18,14 +19,13 @@ STATIC_ONLY = ("samples", "preset", "bias_correction", "smooth", "max_drop")
 
 
 class Quantize(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """samples: calibration pictures. preset "mixed": symmetric weights, asymmetric activations; "performance": both
-    symmetric. bias_correction (Nagel et al. 2019): "exact" is slower; "off" where calibration pictures are of another
-    kind than the data, whose means they would shift wrongly. smooth: SmoothQuant (Xiao et al. 2022), for transformers.
-    Both are NNCF's, for openvino: ONNX Runtime's quantizer corrects no bias and refuses "exact" and smooth.
-    max_drop: points of top-1 on the validate part that int8 may lose; the layers that cost most stay in float until it
-    holds (NNCF's accuracy-aware quantization). per_channel: a scale for each output channel, else one a layer.
-    dynamic: activations' ranges are found anew for each picture, with no calibration. ignore: layers left in float.
-    """
+    """samples: calibration images. preset: symmetric weights with asymmetric activations ("mixed"), or both symmetric
+    ("performance"). bias_correction (Nagel et al. 2019): "exact" is slower; "off" where calibration images differ in
+    kind from the data, whose means they would shift wrongly. smooth: SmoothQuant (Xiao et al. 2022), for transformers.
+    Both are NNCF's, for openvino: ONNX Runtime's quantizer has no bias correction and refuses "exact" and smooth.
+    max_drop: points of top-1 on the validate split that int8 may lose; the most sensitive layers stay in float until it
+    holds (NNCF's accuracy-aware quantization). per_channel: one scale per output channel instead of one per layer.
+    dynamic: compute activation ranges for each image, without calibration. ignore: layers that stay in float."""
 
     samples: Annotated[int, msgspec.Meta(ge=1)] = DEFAULT.samples
     preset: Literal["mixed", "performance"] = "mixed"
@@ -36,25 +36,25 @@ class Quantize(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     dynamic: bool = False
     ignore: tuple[str, ...] = ()
 
-    def check(self, context: StepContext) -> None:  # noqa: ARG002  # Step's shape
-        """RecipeError for options that say nothing together. Whether there are `samples` calibration pictures, and any
-        to measure `max_drop` on, is known to who chooses them."""
+    def check(self, context: StepContext) -> None:  # noqa: ARG002  # Step's signature
+        """Raise RecipeError for options that have no effect together. Whether there are `samples` calibration images,
+        and images to measure `max_drop` on, is checked where they are chosen."""
         plain = Quantize()
         idle = [name for name in STATIC_ONLY if getattr(self, name) != getattr(plain, name)]
         if self.dynamic and idle:
-            raise RecipeError(f"dynamic = true needs no calibration, so {idle[0]} says nothing; remove one of the two")
+            raise RecipeError(f"dynamic = true needs no calibration, so {idle[0]} has no effect; remove one of the two")
 
-    def dry_run(self, net: CompressedModel, context: StepContext) -> CompressedModel:
-        check_patterns(net.module, self.ignore, "ignore")
-        return self.apply(net, context)
+    def dry_run(self, model: CompressedModel, context: StepContext) -> CompressedModel:
+        check_patterns(model.module, self.ignore, "ignore")
+        return self.apply(model, context)
 
-    def apply(self, net: CompressedModel, context: StepContext) -> CompressedModel:  # noqa: ARG002
-        """The same module, with the order to quantize it; RecipeError when one stands already."""
-        if net.quantization is not None:
-            raise RecipeError("the net is quantized already; one quantize step is enough")
-        return replace(net, quantization=self.quantization, history=())
+    def apply(self, model: CompressedModel, context: StepContext) -> CompressedModel:  # noqa: ARG002
+        """The same module with the quantization options attached; RecipeError when some are attached already."""
+        if model.quantization is not None:
+            raise RecipeError("the model is quantized already; one quantize step is enough")
+        return replace(model, quantization=self.quantization, history=())
 
     @property
     def quantization(self) -> Quantization:
-        """The order as the backend's caller takes it."""
+        """The options as the backend takes them."""
         return msgspec.convert(msgspec.to_builtins(self), Quantization)

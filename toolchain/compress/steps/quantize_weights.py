@@ -1,8 +1,8 @@
-"""Weights alone at 8, 4, 2 or 1 bits after training, no calibration: an order to the backend, as `quantize` is.
+"""Configures weight-only quantization to 8, 4, 2 or 1 bits after training, without calibration.
 
-The backend rounds them on its own graph (backends/rounding.py) and computes in fp32, so this saves room, not time.
-1 bit: sign times mean |w| (Rastegari et al. 2016). Knows nothing of accuracy: each width is a candidate that the engine
-measures.
+The backend rounds the weights of its own graph (backends/rounding.py) and computes in fp32, which saves space, not
+time. 1 bit: sign times mean |w| (Rastegari et al. 2016). Accuracy is measured later: each bit width is a candidate of
+its own.
 """
 
 from dataclasses import replace
@@ -16,9 +16,9 @@ from toolchain.errors import RecipeError
 
 
 class QuantizeWeights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """group: so many weights of an output channel share a scale; None: all of them (a layer whose weights do not divide
-    into groups has one a channel). clip: the scale of least squared error, else of the largest weight. keep_ends: the
-    first and the last layer, which suffer most and weigh least, at 8 bits. ignore: layers left in float."""
+    """group: how many weights of an output channel share a scale; None: all of them (so do layers whose weights do not
+    divide into groups). clip: use the scale with the smallest squared error, not that of the largest weight. keep_ends:
+    keep the first and the last layer, the most sensitive and smallest, at 8 bits. ignore: layers that stay in float."""
 
     bits: Literal[8, 4, 2, 1] = 8
     group: Annotated[int, msgspec.Meta(ge=2)] | None = None
@@ -27,21 +27,22 @@ class QuantizeWeights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ignore: tuple[str, ...] = ()
 
     def check(self, context: StepContext) -> None:
-        """Nothing to refuse: it looks at no data."""
+        """Does nothing: the step uses no data."""
 
-    def dry_run(self, net: CompressedModel, context: StepContext) -> CompressedModel:
-        check_patterns(net.module, self.ignore, "ignore")
-        return self.apply(net, context)
+    def dry_run(self, model: CompressedModel, context: StepContext) -> CompressedModel:
+        check_patterns(model.module, self.ignore, "ignore")
+        return self.apply(model, context)
 
-    def apply(self, net: CompressedModel, context: StepContext) -> CompressedModel:  # noqa: ARG002
-        """The same module, with the order to round its weights; RecipeError when one for this width stands already."""
-        if net.learned is not None:
-            raise RecipeError("the net learned its quantization in training; quantize_weights would round it again")
-        if any(one.bits == self.bits for one in net.rounding):
+    def apply(self, model: CompressedModel, context: StepContext) -> CompressedModel:  # noqa: ARG002
+        """The same module with the rounding options attached; RecipeError when some for this bit width are attached
+        already."""
+        if model.learned is not None:
+            raise RecipeError("the model learned its quantization in training; quantize_weights would round it again")
+        if any(one.bits == self.bits for one in model.rounding):
             raise RecipeError(f"the weights are rounded to {self.bits} bits already; one such step is enough")
-        return replace(net, rounding=(*net.rounding, self.rounding), history=())
+        return replace(model, rounding=(*model.rounding, self.rounding), history=())
 
     @property
     def rounding(self) -> WeightRounding:
-        """The order as the backend's caller takes it."""
+        """The options as the backend takes them."""
         return msgspec.convert(msgspec.to_builtins(self), WeightRounding)

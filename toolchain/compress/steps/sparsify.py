@@ -1,8 +1,8 @@
-"""Zero single weights at once, smallest first (Han et al. 2015), or two of every four (Mishra et al. 2021).
+"""Zeros single weights at once: the smallest in magnitude (Han et al. 2015), or two of every four (Mishra et al. 2021).
 
-Trains nothing: follow it by finetune or distill, which leave the zeros at zero. Zeros save space where they are packed,
-and time only on an engine with kernels for them: OpenVINO and ONNX Runtime have none for convolutions, TensorRT has for
-"2:4" on GPUs from Ampere on. Channels cut later shift the groups of four: prune channels first.
+Trains nothing: follow it with finetune or distill, which keep the zeros. Zeros save space where they are packed, and
+time only on an engine with sparse kernels: OpenVINO and ONNX Runtime have none for convolutions, TensorRT has them for
+"2:4" on GPUs since Ampere. Pruning channels later would shift the groups of four: prune channels first.
 """
 
 import logging
@@ -30,10 +30,11 @@ logger = logging.getLogger(__name__)
 
 
 class Sparsify(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """sparsity: share of the weights to zero. scope: the smallest of all layers together, or of each layer.
+    """sparsity: fraction of the weights to zero. scope: rank the weights of all layers together ("global"), or in each
+    layer ("layer").
 
-    pattern: "any" place, or "2:4": half of them, two in each four input channels; layers whose input channels are no
-    multiple of four stay as they are. ignore: layers to leave alone, by name pattern. classifier: the last layer too.
+    pattern: "any" position, or "2:4": two of every four input channels; layers whose input channels are not a multiple
+    of four stay unchanged. ignore: layers to leave unchanged, by name pattern. classifier: include the last layer.
     """
 
     sparsity: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.5
@@ -43,30 +44,30 @@ class Sparsify(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     classifier: bool = False
 
     def check(self, context: StepContext) -> None:  # noqa: ARG002
-        """RecipeError for a share that the pattern does not have."""
+        """Raise RecipeError for a fraction that the pattern does not allow."""
         if self.pattern == "2:4" and self.sparsity != 0.5:
             raise RecipeError(f'sparsity = {self.sparsity:g} with pattern = "2:4", which zeroes half; remove sparsity')
 
-    def dry_run(self, net: CompressedModel, context: StepContext) -> CompressedModel:
-        """The same zeroing: it needs no pictures."""
-        return self._sparsify(net, context)[0]
+    def dry_run(self, model: CompressedModel, context: StepContext) -> CompressedModel:
+        """The same as apply(): no images are needed."""
+        return self._sparsify(model, context)[0]
 
-    def apply(self, net: CompressedModel, context: StepContext) -> CompressedModel:
-        """The net with zeros, which later training keeps; RecipeError when a layer would be emptied, when nothing would
-        be zeroed, or when the net is quantized already."""
+    def apply(self, model: CompressedModel, context: StepContext) -> CompressedModel:
+        """The model with zeros, which later training keeps; RecipeError when a layer would be emptied, when nothing
+        would be zeroed, or when the model is quantized already."""
         self.check(context)
-        after, weights, left_alone = self._sparsify(net, context)
+        after, weights, left_alone = self._sparsify(model, context)
         told = f"; left alone, input channels no multiple of 4: {', '.join(left_alone)}" if left_alone else ""
         count = sum(weight.numel() for weight in weights.values())
         logger.info(f"{zero_fraction(weights):.1%} of {count:,} weights in {len(weights)} layers are zero{told}")
         return after
 
     def _sparsify(
-        self, net: CompressedModel, context: StepContext
+        self, model: CompressedModel, context: StepContext
     ) -> tuple[CompressedModel, PrunableWeights, list[str]]:
-        """The net, the weights that were looked at, and those of them that the pattern does not fit."""
-        check_sparsifiable(net)
-        module = deepcopy(net.module)
+        """The sparse model, the weights considered, and the names of those that the pattern does not fit."""
+        check_sparsifiable(model)
+        module = deepcopy(model.module)
         weights = prunable_weights(module, self.ignore, self.classifier, context.preprocessing)
         masks = (
             two_of_four_masks(weights) if self.pattern == "2:4" else magnitude_masks(weights, self.sparsity, self.scope)
@@ -74,9 +75,9 @@ class Sparsify(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         before = zero_fraction(weights)
         self._check_masks(masks, weights, before)
         apply_masks(weights, masks)
-        sparse = (*net.sparse, *(name for name in masks if name not in net.sparse))
+        sparse = (*model.sparse, *(name for name in masks if name not in model.sparse))
         left_alone = [name for name in weights if name not in masks]
-        return replace(net, module=module, sparse=sparse, history=()), weights, left_alone
+        return replace(model, module=module, sparse=sparse, history=()), weights, left_alone
 
     def _check_masks(self, masks: ZeroMasks, weights: PrunableWeights, before: float) -> None:
         if not masks:

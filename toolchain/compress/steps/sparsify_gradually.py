@@ -1,8 +1,8 @@
-"""Zero single weights little by little while training (Zhu & Gupta 2018, To prune, or not to prune).
+"""Zeros single weights gradually during training (Zhu & Gupta 2018, To Prune, or Not to Prune).
 
-The share of zeros rises by s(t) = s_end + (s_begin - s_end) (1 - t)^3, fast at first, where t runs from 0 to 1 between
-two epochs. The mask is the smallest weights of the moment, and what is zero stays zero: it is read off the weights, so
-that an interrupted training needs to remember nothing else.
+The fraction of zeros rises as s(t) = s_end + (s_begin - s_end) (1 - t)^3, fast at first, while t runs from 0 to 1
+between two epochs. The mask covers the currently smallest weights, and zeros stay zero; it is read from the weights, so
+a checkpoint need not store it.
 """
 
 import logging
@@ -34,11 +34,11 @@ logger = logging.getLogger(__name__)
 
 
 class SparsifyGradually(TrainingOptions, frozen=True, forbid_unknown_fields=True):
-    """sparsity: share of the weights that are zero in the end; initial_sparsity: after begin_epoch epochs.
+    """sparsity: the final fraction of zero weights; initial_sparsity: the fraction after begin_epoch epochs.
 
-    end_epoch: after so many the share is reached, and the rest recovers (None: after three quarters). every_steps:
-    weights are zeroed once in so many steps (None: once an epoch). scope, ignore and classifier as in sparsify; the
-    other options are every training's.
+    end_epoch: the final fraction is reached after this many epochs, and the remaining ones recover accuracy (None:
+    after three quarters). every_steps: update the mask once in this many steps (None: once per epoch). scope, ignore
+    and classifier: as in sparsify; the other options are those of every training.
     """
 
     sparsity: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.8
@@ -51,7 +51,7 @@ class SparsifyGradually(TrainingOptions, frozen=True, forbid_unknown_fields=True
     classifier: bool = False
 
     def check(self, context: StepContext) -> None:
-        """RecipeError for options that contradict each other, or cannot work on this data."""
+        """Raise RecipeError for options that contradict each other, or cannot work on this data."""
         check_training(self, context)
         if self.epochs < 2:
             raise RecipeError("epochs = 1: expected at least 2, so that the last one can recover; or use sparsify")
@@ -64,22 +64,22 @@ class SparsifyGradually(TrainingOptions, frozen=True, forbid_unknown_fields=True
         if self.begin_epoch >= self._end:
             raise RecipeError(f"begin_epoch = {self.begin_epoch}, end_epoch = {self._end}: expected an earlier begin")
 
-    def dry_run(self, net: CompressedModel, context: StepContext) -> CompressedModel:
-        """The zeros of the end, nothing trained; RecipeError when the net cannot be trained, or a layer would be left
-        without weights."""
-        check_trainable(net)
-        check_sparsifiable(net)
-        module = deepcopy(net.module)
+    def dry_run(self, model: CompressedModel, context: StepContext) -> CompressedModel:
+        """The final zeros, nothing trained; RecipeError when the model cannot be trained, or a layer would lose all its
+        weights."""
+        check_trainable(model)
+        check_sparsifiable(model)
+        module = deepcopy(model.module)
         weights = prunable_weights(module, self.ignore, self.classifier, context.preprocessing)
         apply_masks(weights, magnitude_masks(weights, self.sparsity, self.scope))
-        return replace(net, module=module, sparse=_merge_names(net.sparse, tuple(weights)), history=())
+        return replace(model, module=module, sparse=_merge_names(model.sparse, tuple(weights)), history=())
 
-    def apply(self, net: CompressedModel, context: StepContext) -> CompressedModel:
-        """The trained net with zeros, which later training keeps; resumes from context.folder. ModelError when the loss
-        is no longer finite."""
+    def apply(self, model: CompressedModel, context: StepContext) -> CompressedModel:
+        """The trained model with zeros, which later training keeps; resumes from context.folder. ModelError when the
+        loss is no longer finite."""
         self.check(context)
-        sparse = self.dry_run(net, context).sparse
-        module = deepcopy(net.module)
+        sparse = self.dry_run(model, context).sparse
+        module = deepcopy(model.module)
         names = tuple(prunable_weights(module, self.ignore, self.classifier, context.preprocessing))
         training = Training(
             module=module,
@@ -99,7 +99,7 @@ class SparsifyGradually(TrainingOptions, frozen=True, forbid_unknown_fields=True
         module, history = train(training)
         weights = {name: module.get_parameter(name) for name in names}
         logger.info(f"{zero_fraction(weights):.1%} of the weights in {len(names)} layers are zero")
-        return replace(net, module=module, sparse=sparse, history=history)
+        return replace(model, module=module, sparse=sparse, history=history)
 
     def _loss(self, module: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
         return classification_loss(module(images), labels, self.label_smoothing)
@@ -109,7 +109,7 @@ class SparsifyGradually(TrainingOptions, frozen=True, forbid_unknown_fields=True
         return self.end_epoch or max(1, 3 * self.epochs // 4)
 
     def sparsity_at(self, done: int, epoch_steps: int) -> float | None:
-        """The share to zero before the step after `done` steps; None where nothing is zeroed then."""
+        """The fraction to zero before the step after `done` steps; None when the mask is not updated then."""
         begin, end = self.begin_epoch * epoch_steps, self._end * epoch_steps
         every = self.every_steps or epoch_steps
         if not begin <= done <= end or ((done - begin) % every and done != end):

@@ -1,1 +1,1 @@
-"""The training loop, and what keeps it right: checkpoints, losses, masks, weight averages."""
+"""The training loop and its parts: checkpoints, losses, freezing, sparsity masks, weight averaging."""

@@ -1,6 +1,6 @@
-"""A training's state after an epoch, written whole: what is needed to go on as if nothing had happened.
+"""The state of a training after an epoch, written atomically: everything needed to resume as if uninterrupted.
 
-Knows nothing of how the state came to be. Weights-only: no code is run when it is read.
+Loaded with torch's weights-only unpickler, which runs no code.
 """
 
 import pickle
@@ -21,8 +21,8 @@ State = dict[str, Tensor]
 
 @dataclass
 class Checkpoint:
-    """key: what was trained, on what and how; a checkpoint with another key is not this training's. epoch: how many are
-    done. best: the weights with the highest validation accuracy so far; ema: the running average of the weights."""
+    """key: identifies the training; a checkpoint with another key is ignored. epoch: the number of finished epochs.
+    best: the weights with the highest validation accuracy so far; ema: the moving average of the weights."""
 
     key: str
     epoch: int = 0
@@ -42,15 +42,15 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
 
 
 def load_checkpoint(
-    folder: Path, key: str, device: torch.device, world: DistributedContext = SINGLE_PROCESS
+    folder: Path, key: str, device: torch.device, distributed: DistributedContext = SINGLE_PROCESS
 ) -> Checkpoint:
-    """The checkpoint in the first process's `folder` when it is this training's; else a new one, at epoch 0."""
+    """The checkpoint in the first process's `folder` when its key matches; else a new one, at epoch 0."""
     path = folder / CHECKPOINT_FILE
-    key, content = world.broadcast((key, path.read_bytes() if path.is_file() else b""))
+    key, content = distributed.broadcast((key, path.read_bytes() if path.is_file() else b""))
     try:
         found = Checkpoint(**torch.load(BytesIO(content), map_location=device, weights_only=True))
     except (RuntimeError, pickle.UnpicklingError, TypeError, EOFError):
-        return Checkpoint(key)  # none, of another version of this file, or damaged on disk: training starts anew
+        return Checkpoint(key)  # missing, of another version, or damaged: start over
     return found if found.key == key else Checkpoint(key)
 
 

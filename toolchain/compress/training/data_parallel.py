@@ -1,6 +1,6 @@
 """A loss computed by several processes, each on its slice of a batch, with the gradients of the whole batch.
 
-Knows how torch's DistributedDataParallel is to be held; knows nothing of epochs or options.
+Wraps torch's DistributedDataParallel; knows nothing of epochs or options.
 """
 
 import warnings
@@ -17,10 +17,13 @@ LossFunction = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
 
 class LossModule(nn.Module):
-    """The loss as a module: a wrapper with teachers, exits or regressors calls the net as often as it likes.
+    """The loss as a module, so that an objective with teachers, exits or regressors may call the model any number of
+    times.
 
-    idle: DistributedDataParallel must look for parameters without a gradient in every step, since layers are frozen and
-    thawed after it is made; where there never are any it says on stderr that looking is a waste. So there is one."""
+    idle: a parameter that never gets a gradient. DistributedDataParallel must search for unused parameters in every
+    step, since layers are frozen and unfrozen after it is built; where it finds none it warns that the search is
+    wasteful.
+    """
 
     def __init__(self, module: nn.Module, loss: LossFunction) -> None:
         super().__init__()
@@ -33,28 +36,36 @@ class LossModule(nn.Module):
 
 @contextmanager
 def data_parallel_loss(
-    module: nn.Module, loss: LossFunction, learning: list[nn.Parameter], world: DistributedContext, device: torch.device
+    module: nn.Module,
+    loss: LossFunction,
+    learning: list[nn.Parameter],
+    distributed: DistributedContext,
+    device: torch.device,
 ) -> Iterator[nn.Module]:
-    """(images, labels) -> loss; its backward averages gradients over all processes. All begin with the first one's
-    weights. learning: all that any epoch trains. On GPUs BatchNorm sees the whole batch while this lasts."""
-    if world.size == 1:
+    """(images, labels) -> loss; its backward averages gradients over all processes, which start from the first one's
+    weights. learning: every parameter that any epoch trains. On GPUs, BatchNorms normalize over the whole batch in this
+    context."""
+    if distributed.size == 1:
         yield LossModule(module, loss)
         return
     with warnings.catch_warnings(), synchronize_batch_norms(module, device):
         warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
         for parameter in learning:
-            parameter.requires_grad_(True)  # DistributedDataParallel never learns of what is frozen when it is made
+            parameter.requires_grad_(
+                True
+            )  # DistributedDataParallel ignores parameters that are frozen when it is built
         yield DistributedDataParallel(
             LossModule(module, loss),
             device_ids=[device] if device.type == "cuda" else None,
-            forward_sync_buffers=False,  # statistics are averaged instead, see keeping.py
+            forward_sync_buffers=False,  # statistics are averaged instead, see weight_averaging.py
             find_unused_parameters=True,
         )
 
 
 @contextmanager
 def synchronize_batch_norms(module: nn.Module, device: torch.device) -> Iterator[None]:
-    """On GPUs every BatchNorm is torch's SyncBatchNorm for the time being, with the same parameters and statistics."""
+    """On GPUs, replace every BatchNorm by torch's SyncBatchNorm, with the same parameters and statistics, in this
+    context."""
     kinds = (nn.BatchNorm1d, nn.BatchNorm2d)
     own = [(name, layer) for name, layer in module.named_modules() if type(layer) in kinds and name]
     own = own if device.type == "cuda" else []

@@ -1,6 +1,6 @@
-"""Which layers learn: names matched by patterns, frozen with their BatchNorm statistics, and each one's learning rate.
+"""Which layers are trained: name patterns, frozen layers with their BatchNorm statistics, and learning rates per layer.
 
-Knows nothing of losses, and of epochs only what a schedule says.
+Knows nothing of losses, and of epochs only what an unfreeze schedule names.
 """
 
 from difflib import get_close_matches
@@ -15,13 +15,13 @@ from toolchain.errors import RecipeError
 
 Freeze = str | tuple[str, ...]
 UnfreezeSchedule = dict[str, tuple[str, ...]]
-MIN_TOP_LEVEL_STAGES = 5  # top-level children with weights: VGG and the MobileNets have two, ResNets five and six
+MIN_TOP_LEVEL_STAGES = 5  # top-level children with weights: VGG and MobileNets have two, ResNets five or six
 
 
 def frozen_names(module: nn.Module, freeze: Freeze, head: str) -> frozenset[str]:
-    """The parameters and modules of `module`, by name, that `freeze` keeps as they are: "none", "backbone" (all but
-    the classifier `head` and auxiliary ones), or patterns such as `layer1` and `features.*.conv`. RecipeError for a
-    pattern that names nothing, with the nearest names, and when nothing would be left to learn."""
+    """Names of the parameters and modules that `freeze` keeps unchanged: "none", "backbone" (all but the classifier
+    `head` and auxiliary heads), or patterns such as `layer1` and `features.*.conv`. RecipeError for a pattern that
+    matches nothing, with the nearest names, and when nothing would be left to train."""
     parameters = [name for name, _ in module.named_parameters()]
     names = parameters + [name for name, _ in module.named_modules() if name]
     if freeze == "none":
@@ -32,7 +32,7 @@ def frozen_names(module: nn.Module, freeze: Freeze, head: str) -> frozenset[str]
     else:
         frozen = {name for pattern in freeze for name in match_names(pattern, names, "freeze")}
     if frozen.issuperset(parameters):
-        raise RecipeError(f"freeze = {list(freeze) if isinstance(freeze, tuple) else freeze!r} leaves nothing to learn")
+        raise RecipeError(f"freeze = {list(freeze) if isinstance(freeze, tuple) else freeze!r} leaves nothing to train")
     return frozenset(frozen)
 
 
@@ -41,7 +41,7 @@ def _is_within(name: str, above: str) -> bool:
 
 
 def match_names(pattern: str, names: list[str], option: str) -> list[str]:
-    """The names that `pattern` means, or that lie below such a one; RecipeError with the nearest names."""
+    """The names that `pattern` matches, and those below them; RecipeError with the nearest names if there are none."""
     found = [name for name in names if fnmatchcase(name, pattern) or fnmatchcase(name, f"{pattern}.*")]
     if not found:
         near = ", ".join(get_close_matches(pattern, names, 3, 0.3)) or ", ".join(names[:3])
@@ -52,22 +52,23 @@ def match_names(pattern: str, names: list[str], option: str) -> list[str]:
 def frozen_names_by_epoch(
     module: nn.Module, frozen: frozenset[str], unfreeze: UnfreezeSchedule
 ) -> dict[int, frozenset[str]]:
-    """What is still frozen after so many epochs, by `unfreeze` (epochs -> patterns; a layer once thawed stays so:
-    Howard & Ruder 2018). RecipeError for patterns that name nothing, or nothing that is frozen by then."""
+    """The names still frozen from each epoch on, by `unfreeze` (epochs -> patterns; gradual unfreezing, Howard & Ruder
+    2018). An unfrozen layer stays so. RecipeError for patterns that match nothing, or nothing that is frozen at that
+    time."""
     names = [name for name, _ in module.named_parameters()] + [name for name, _ in module.named_modules() if name]
     still, found = frozen, {0: frozen}
     for epochs in sorted(unfreeze, key=int):
         for pattern in unfreeze[epochs]:
             thawed = set(match_names(pattern, names, f"unfreeze.{epochs}"))
             if not thawed & frozen:
-                raise RecipeError(f"unfreeze.{epochs}: '{pattern}' is not frozen; name layers that freeze holds")
+                raise RecipeError(f"unfreeze.{epochs}: '{pattern}' is not frozen; name layers that freeze covers")
             still -= thawed
         found[int(epochs)] = still
     return found
 
 
 def set_trainable(module: nn.Module, frozen: frozenset[str]) -> None:
-    """Training mode and gradients for all but `frozen`; a frozen BatchNorm keeps its statistics too."""
+    """Set training mode and gradients for all but `frozen`; a frozen BatchNorm keeps its statistics too."""
     module.train()
     for name, parameter in module.named_parameters():
         parameter.requires_grad_(name not in frozen)
@@ -77,9 +78,9 @@ def set_trainable(module: nn.Module, frozen: frozenset[str]) -> None:
 
 
 def layer_stages(module: nn.Module, head: str) -> list[list[str]]:
-    """The backbone's parameters, by name, in stages from the input on: what its top-level children hold, or elements
-    of their Sequentials where there are but a few (`features` and `classifier`). What has no weight matrix of its own
-    (a BatchNorm) goes with what stands before it. The head and auxiliary ones are none."""
+    """The names of the backbone's parameters in stages, from the input on: its top-level children, or the elements of
+    their Sequentials where there are fewer than MIN_TOP_LEVEL_STAGES (`features` and `classifier`). A child without a
+    weight matrix (such as a BatchNorm) joins the stage before it. The head and auxiliary heads belong to no stage."""
     children = [(name, child) for name, child in module.named_children() if any(True for _ in child.parameters())]
     if sum(any(one.ndim > 1 for one in child.parameters()) for _, child in children) < MIN_TOP_LEVEL_STAGES:
         inner = [
@@ -103,9 +104,10 @@ def layer_stages(module: nn.Module, head: str) -> list[list[str]]:
 def parameter_groups(
     module: nn.Module, head: str, weight_decay: float, backbone_factor: float, layer_decay: float = 1.0
 ) -> list[dict[str, Any]]:
-    """SGD's groups: the head's last, with and without weight decay (biases and norms: Goyal et al. 2017). `factor`: of
-    the learning rate (Howard & Ruder 2018): 1 for the head, backbone_factor for the backbone, and of that layer_decay
-    once more for each stage (layer_stages) towards the input; what is in no stage learns as the stage before the head.
+    """SGD's parameter groups, the head's last; biases and norms without weight decay (Goyal et al. 2017).
+
+    `factor` multiplies the learning rate (Howard & Ruder 2018): 1 for the head, backbone_factor for the backbone, times
+    layer_decay for each stage (layer_stages) towards the input. Parameters in no stage learn like the last stage.
     """
     stages = layer_stages(module, head) if layer_decay < 1 else []
     depth = {name: len(stages) - number for number, names in enumerate(stages) for name in names}

@@ -1,6 +1,6 @@
-"""The layer that makes a classifier's logits: found by running the network, replaced for another class count.
+"""A classifier's last layer: found by running the model, replaced for another class count.
 
-Knows no architecture by name, except where auxiliary classifiers hide (they do not run in evaluation).
+Knows no architecture by name, except the places of auxiliary classifiers, which do not run in evaluation mode.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ WeightLayer = nn.Linear | nn.Conv2d
 
 @dataclass(frozen=True)
 class ClassifierHead:
-    """The classifier: its name within the module (dotted), the layer, and how many classes it tells apart."""
+    """The classifier layer, its dotted name within the module, and its class count."""
 
     name: str
     layer: WeightLayer
@@ -41,7 +41,7 @@ def find_head(module: nn.Module, preprocessing: Preprocessing) -> ClassifierHead
     for name, layer in reversed(ran):
         if output_width(layer) == answer.shape[1]:
             return ClassifierHead(name, layer, output_width(layer))
-    raise RecipeError(f"no classifier found: no Linear or Conv2d of the model makes its {answer.shape[1]} outputs")
+    raise RecipeError(f"no classifier found: no Linear or Conv2d of the model produces its {answer.shape[1]} outputs")
 
 
 def output_width(layer: WeightLayer) -> int:
@@ -50,8 +50,8 @@ def output_width(layer: WeightLayer) -> int:
 
 
 def attach_head(module: nn.Module, preprocessing: Preprocessing, classes: int) -> nn.Module:
-    """`module` with a fresh classifier for `classes` classes, auxiliary classifiers too. Changes `module` itself,
-    unless it is nothing but its head. The weights come from torch's current random state."""
+    """`module` with a new classifier for `classes` classes, and new auxiliary classifiers. Changes `module` in place,
+    unless it consists of its head alone. Initial weights come from torch's current random state."""
     head = find_head(module, preprocessing)
     if not head.name:
         return _new_classifier(head.layer, classes)

@@ -1,9 +1,9 @@
-"""The training loop: epochs of SGD over a part, validated and checkpointed after each, resumed where it was killed.
+"""The training loop: epochs of SGD over a data split, validated and checkpointed after each, resumed after a kill.
 
-Knows nothing of what the loss means or which layers are frozen: both are handed in, so that fine-tuning, distillation
-and quantization-aware training share it. On a CPU with the same number of threads a resumed run ends with the very
-weights of an uninterrupted one: every epoch draws from random streams of its own, named by seed and epoch. Under
-torchrun every process takes its slice of each batch, and all end with the same weights.
+The loss and the frozen layers are passed in, so that fine-tuning, distillation and quantization-aware training share
+the loop. On a CPU with the same number of threads a resumed run ends with exactly the weights of an uninterrupted one:
+every epoch has random streams of its own, derived from seed and epoch. Under torchrun every process takes its slice of
+each batch, and all end with the same weights.
 """
 
 import logging
@@ -46,12 +46,15 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Training:
-    """One training. module: what learns; called in evaluation mode it gives logits, as a net does (a wrapper that holds
-    more than the student does too). loss(module, images, labels): labels are int64 [N], or float32 [N, classes] where
-    pictures are mixed. groups: SGD parameter groups, each with its `factor` of the learning rate;
-    ready(module, epoch) sets modes and frozen layers before an epoch; key names everything that decides the outcome;
-    sparse: parameters, by name, whose zeros stay zeros; before_step(module, steps done, steps an epoch) may zero more
-    of them, and says whether it did; no epoch before best_from can be the best."""
+    """Everything that one training needs.
+
+    module: the model to train, or a wrapper around it; in evaluation mode it returns logits. loss(module, images,
+    labels): labels are int64 [N], or float32 [N, classes] where images are mixed. key: identifies everything that
+    decides the outcome. parameter_groups: SGD's, each with its `factor` of the learning rate. start_epoch(module,
+    epoch): sets modes and frozen layers. sparse: names of parameters whose zeros stay zero. before_step(module, steps
+    done, steps per epoch): may zero more of them, and returns whether it did. best_from_epoch: the first epoch that may
+    be kept as the best.
+    """
 
     module: nn.Module
     options: TrainingOptions
@@ -66,23 +69,23 @@ class Training:
     best_from_epoch: int = 0
 
 
-def check_trainable(net: CompressedModel) -> None:
-    """RecipeError for a net that cannot be trained further."""
-    if net.quantization is not None:
+def check_trainable(model: CompressedModel) -> None:
+    """Raise RecipeError for a model that cannot be trained further."""
+    if model.quantization is not None:
         raise RecipeError("training after quantize would undo it; move quantize to the end")
-    made_by_qat = net.learned is not None  # its additions were put into a graph of torch.fx, which learns as any module
-    if isinstance(net.module, torch.fx.GraphModule | ProgramModule) and not made_by_qat:
+    made_by_qat = model.learned is not None  # qat replaced its additions by torch.fx, whose graphs can be trained
+    if isinstance(model.module, torch.fx.GraphModule | ProgramModule) and not made_by_qat:
         raise RecipeError("an exported program cannot be trained; give the model as path/file.py:function")
 
 
 def train_all_layers(module: nn.Module, _: int) -> None:
-    """Training.ready of a step that freezes nothing."""
+    """The `start_epoch` of a training that freezes nothing."""
     module.train().requires_grad_(True)
 
 
 def learning_rate(plan: TrainingOptions, done: int, epoch_steps: int) -> float:
-    """The rate of the step after `done` steps: a linear warm-up to `lr`, then linear or cosine (Loshchilov & Hutter
-    2017) down to `lr_end`, or constant."""
+    """The learning rate after `done` steps: linear warm-up to `lr`, then linear or cosine (Loshchilov & Hutter 2017)
+    decay to `lr_end`, or constant."""
     warmup, total = plan.warmup_epochs * epoch_steps, plan.epochs * epoch_steps
     if done < warmup:
         return plan.lr * min(1.0, (done + 1) / warmup)
@@ -95,7 +98,7 @@ def learning_rate(plan: TrainingOptions, done: int, epoch_steps: int) -> float:
 
 @dataclass(frozen=True)
 class _TrainingState:
-    """What the epochs of a training share. learner: (images, labels) -> loss, over all processes."""
+    """What the epochs of a training share. loss_module: (images, labels) -> loss, over all processes."""
 
     training: Training
     module: nn.Module
@@ -103,29 +106,29 @@ class _TrainingState:
     optimizer: torch.optim.SGD
     batches: Batches
     state: Checkpoint
-    world: DistributedContext
+    distributed: DistributedContext
 
 
 def train(training: Training) -> tuple[nn.Module, tuple[dict[str, float], ...]]:
     """Train training.module in place; returns it on the CPU in evaluation mode with the weights to keep (the best by
-    validation, or the last), and an entry an epoch: epoch, loss, lr, accuracy_train (top-1 on the batches as they were
-    augmented, while the weights changed), accuracy_validate, seconds.
+    validation, or the last), and per epoch: epoch, loss, lr, accuracy_train (top-1 on the augmented batches, while
+    weights changed), accuracy_validate, seconds.
 
-    ModelError when the loss is no longer finite; the checkpoint of the last whole epoch stays in context.folder.
+    ModelError when the loss is no longer finite; the checkpoint of the last finished epoch stays in context.folder.
     """
-    device, plan, context, world = training_device(), training.options, training.context, distributed_context()
+    device, plan, context, distributed = training_device(), training.options, training.context, distributed_context()
     module = training.module.to(device).to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(training.parameter_groups, lr=plan.lr, momentum=plan.momentum, nesterov=plan.nesterov)
-    state = load_checkpoint(context.folder, training.key, device, world)
+    state = load_checkpoint(context.folder, training.key, device, distributed)
     if state.epoch:
         module.load_state_dict(state.model)
         optimizer.load_state_dict(state.optimizer)
-        logger.info(f"going on after epoch {state.epoch} of {plan.epochs}")
-    part, classes = context.data.split("train"), len(context.data.classes)
-    batches = Batches(part, context.preprocessing, device, plan.samples, training.seed, classes)
+        logger.info(f"resuming after epoch {state.epoch} of {plan.epochs}")
+    split, classes = context.data.split("train"), len(context.data.classes)
+    batches = Batches(split, context.preprocessing, device, plan.samples, training.seed, classes)
     learning = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    with data_parallel_loss(module, training.loss, learning, world, device) as learner:
-        running = _TrainingState(training, module, learner, optimizer, batches, state, world)
+    with data_parallel_loss(module, training.loss, learning, distributed, device) as learner:
+        running = _TrainingState(training, module, learner, optimizer, batches, state, distributed)
         began, first = time.monotonic(), state.epoch
         for epoch in range(first, plan.epochs):
             _run_epoch(running)
@@ -137,32 +140,36 @@ def train(training: Training) -> tuple[nn.Module, tuple[dict[str, float], ...]]:
 
 
 def _run_epoch(running: _TrainingState) -> None:
-    """One epoch, validated; the state is brought up to date and written."""
-    training, state, world = running.training, running.state, running.world
+    """Train and validate one epoch, then write the checkpoint."""
+    training, state, distributed = running.training, running.state, running.distributed
     began, epoch, device = time.monotonic(), state.epoch, running.batches.device
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        # dropout's stream, each process its own; the pictures' comes below, the same in all
-        torch.manual_seed(training.seed * 1_000_003 + epoch + world.rank * 7_368_787)
+        # for dropout, a stream per process; the images' stream, below, is the same in all
+        torch.manual_seed(training.seed * 1_000_003 + epoch + distributed.rank * 7_368_787)
         training.start_epoch(running.module, epoch)
         found = _train_batches(running)
-    average_buffers(running.module, state, world)
+    average_buffers(running.module, state, distributed)
     entry = {"epoch": float(epoch + 1), "lr": float(running.optimizer.param_groups[-1]["lr"]), **found}
     may_keep = training.options.keep_best and epoch >= training.best_from_epoch
-    entry |= validate_epoch(running.module, state, training.context, may_keep, world)
+    entry |= validate_epoch(running.module, state, training.context, may_keep, distributed)
     state.history.append({**entry, "seconds": time.monotonic() - began})
     state.epoch, state.model, state.optimizer = epoch + 1, running.module.state_dict(), running.optimizer.state_dict()
-    if world.is_first:
+    if distributed.is_first:
         save_checkpoint(state, training.context.folder)
 
 
 def _train_batches(running: _TrainingState) -> dict[str, float]:
-    """Every batch once; the mean loss and, where the net's logits were seen, the share that was right."""
+    """Train on every batch once; returns the mean loss and, where logits were captured, the training accuracy."""
     training, plan, module, batches = running.training, running.training.options, running.module, running.batches
-    world, epoch, optimizer = running.world, running.state.epoch, running.optimizer
+    distributed, epoch, optimizer = running.distributed, running.state.epoch, running.optimizer
     steps, losses, right, seen = batches.batch_count(plan.batch_size), 0.0, 0.0, 0
     batch = min(plan.batch_size, len(batches.chosen))
     random = torch.Generator().manual_seed(training.seed * 1_000_003 + epoch)
-    bf16, small, slice_of = uses_bf16(plan, batches.device), epoch < plan.small_epochs, (world.rank, world.size)
+    bf16, small, slice_of = (
+        uses_bf16(plan, batches.device),
+        epoch < plan.small_epochs,
+        (distributed.rank, distributed.size),
+    )
     pairs = batches.random_batches(plan.batch_size, plan.augment, random, small, slice_of)
     zeros = SparsityMasks(module, training.sparse)
     with _capture_outputs(module) as answers:
@@ -174,9 +181,9 @@ def _train_batches(running: _TrainingState) -> dict[str, float]:
                 group["lr"] = rate * group["factor"]
             with torch.autocast(batches.device.type, torch.bfloat16, enabled=bf16):
                 loss = running.loss_module(images, labels)
-            if world.size > 1:
-                loss = loss * (len(labels) * world.size / batch)  # slices differ by one where they do not divide
-            value, hits, known = _batch_metrics(loss, answers, labels, world)
+            if distributed.size > 1:
+                loss = loss * (len(labels) * distributed.size / batch)  # slices may differ in size by one
+            value, hits, known = _batch_metrics(loss, answers, labels, distributed)
             if not math.isfinite(value):
                 raise ModelError(_non_finite_message(value, epoch, step, steps, plan.lr))
             optimizer.zero_grad(set_to_none=True)
@@ -190,28 +197,28 @@ def _train_batches(running: _TrainingState) -> dict[str, float]:
 
 
 def _batch_metrics(
-    loss: Tensor, answers: list[Any], labels: Tensor, world: DistributedContext
+    loss: Tensor, answers: list[Any], labels: Tensor, distributed: DistributedContext
 ) -> tuple[float, float, int]:
-    """The batch's loss, how many of its pictures were named right, and of how many that is known; over all processes.
-    A mixed picture's class is the one that it has more of."""
+    """Over all processes: the batch's loss, the number of correct predictions, and the number of images they cover. The
+    class of a mixed image is the one with the larger share."""
     logits = answers[-1] if answers else None
     answers.clear()
-    while isinstance(logits, tuple) and logits:  # auxiliary answers, or a second student's, stand behind
+    while isinstance(logits, tuple) and logits:  # followed by auxiliary outputs, or a second student's
         logits = logits[0]
     if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(labels):
-        return float(world.all_reduce(loss.detach())) / world.size, 0.0, 0
+        return float(distributed.all_reduce(loss.detach())) / distributed.size, 0.0, 0
     wanted = labels if labels.ndim == 1 else labels.argmax(1)
     hits = (logits.detach().argmax(1) == wanted).sum()
-    both = world.all_reduce(
+    both = distributed.all_reduce(
         torch.stack((loss.detach().float(), hits.float(), torch.full_like(hits, len(labels)).float()))
     )
     total, right, known = both.tolist()
-    return total / world.size, right, int(known)
+    return total / distributed.size, right, int(known)
 
 
 @contextmanager
 def _capture_outputs(module: nn.Module) -> Iterator[list[Any]]:
-    """What `module` answers, as long as this lasts: the loss alone does not tell how many it got right."""
+    """Collects the outputs of `module` in this context: the loss alone does not give the accuracy."""
     found: list[Any] = []
     with temporary_hooks([module.register_forward_hook(lambda _, __, answer: found.append(answer))]):
         yield found
@@ -223,7 +230,7 @@ def _format_epoch(entry: dict[str, float], epochs: int) -> str:
 
 
 def _non_finite_message(value: float, epoch: int, step: int, steps: int, rate: float) -> str:
-    kept = f"the checkpoint after epoch {epoch} is kept" if epoch else "no epoch was whole yet"
+    kept = f"the checkpoint after epoch {epoch} is kept" if epoch else "no epoch was finished yet"
     return (
         f"the loss became {value} in epoch {epoch + 1}, step {step + 1} of {steps} ({kept}); "
         f"lower the learning rate: lr = {rate / 5:g} instead of {rate:g}, or add warmup_epochs = 1"

@@ -1,25 +1,25 @@
-"""Losses on logits, shared by the training steps. Knows nothing of nets."""
+"""Losses on logits, shared by the training steps. Knows nothing of models."""
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-AUXILIARY_WEIGHT = 0.3  # of an auxiliary classifier's loss (Szegedy et al. 2015)
+AUXILIARY_WEIGHT = 0.3  # weight of an auxiliary classifier's loss (Szegedy et al. 2015)
 
-ModelOutput = Tensor | tuple[Tensor | None, ...]  # in training some networks answer with auxiliary logits too
+ModelOutput = Tensor | tuple[Tensor | None, ...]  # in training some networks return auxiliary logits too
 
 
 def logits_of(answers: ModelOutput) -> Tensor:
     """The main classifier's logits [N, classes]."""
     main: ModelOutput | None = answers
-    while isinstance(main, tuple):  # a wrapper's answers begin with the net's, which may be several
+    while isinstance(main, tuple):  # a wrapper's outputs begin with the model's, which may be a tuple itself
         main = main[0]
-    assert main is not None  # the first is the net's own answer
+    assert main is not None  # the first is the model's own output
     return main
 
 
 def classification_loss(answers: ModelOutput, labels: Tensor, label_smoothing: float) -> Tensor:
-    """Cross-entropy against the labels [N]; auxiliary classifiers, where there are any, count three tenths."""
+    """Cross-entropy with the labels [N]; auxiliary classifiers are weighted by AUXILIARY_WEIGHT."""
     total = functional.cross_entropy(logits_of(answers), labels, label_smoothing=label_smoothing)
     for answer in answers[1:] if isinstance(answers, tuple) else ():
         if answer is not None:
@@ -28,7 +28,7 @@ def classification_loss(answers: ModelOutput, labels: Tensor, label_smoothing: f
 
 
 def distillation_kl(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """T^2 KL(softmax(teacher / T) || softmax(student / T)), the mean over the batch (Hinton et al. 2015)."""
+    """T^2 KL(softmax(teacher / T) || softmax(student / T)), averaged over the batch (Hinton et al. 2015)."""
     wanted = functional.log_softmax(teacher / temperature, 1)
     found = functional.log_softmax(student / temperature, 1)
     return temperature**2 * functional.kl_div(found, wanted, reduction="batchmean", log_target=True)
@@ -37,8 +37,9 @@ def distillation_kl(student: Tensor, teacher: Tensor, temperature: float) -> Ten
 def decoupled_kl(
     student: Tensor, teacher: Tensor, labels: Tensor, alpha: float, beta: float, temperature: float
 ) -> Tensor:
-    """T^2 (alpha TCKD + beta NCKD), the mean over the batch (Zhao et al. 2022): TCKD compares how probable the label's
-    class is against all others together, NCKD how the others share what is left. labels: int64 [N]."""
+    """T^2 (alpha TCKD + beta NCKD), averaged over the batch (Zhao et al. 2022). TCKD compares the probability of the
+    label's class with that of all others together; NCKD compares the distribution among the others. labels: int64 [N].
+    """
     right = functional.one_hot(labels, student.shape[1]).bool()
     found, wanted = (functional.log_softmax(logits.float() / temperature, 1) for logits in (student, teacher))
     target = functional.kl_div(
@@ -57,6 +58,6 @@ def _target_against_rest(logs: Tensor, right: Tensor) -> Tensor:
 
 
 def _non_target_classes(logs: Tensor, right: Tensor) -> Tensor:
-    """Log-probabilities [N, classes - 1] among the classes that the label does not name."""
+    """Log-probabilities [N, classes - 1] among all classes but the label's."""
     rest = logs[~right].view(len(logs), -1)
     return functional.log_softmax(rest, 1)

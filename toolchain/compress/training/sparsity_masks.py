@@ -1,7 +1,4 @@
-"""Zeros that stay zeros while a net trains. Read off the weights, so that an interrupted training need not keep them.
-
-Knows nothing of how they came to be (magnitude.py does).
-"""
+"""Keeps zero weights at zero during training. Masks are read from the weights, so checkpoints need not store them."""
 
 from collections.abc import Collection
 
@@ -10,7 +7,7 @@ from torch import Tensor, nn
 
 
 class SparsityMasks:
-    """Where the parameters `names` of `module` are zero."""
+    """Masks of the zeros in the parameters `names` of `module`."""
 
     def __init__(self, module: nn.Module, names: Collection[str]) -> None:
         self.parameters = {name: parameter for name, parameter in module.named_parameters() if name in names}
@@ -18,12 +15,13 @@ class SparsityMasks:
         self.refresh()
 
     def refresh(self) -> None:
-        """Again: more of them are zero now."""
+        """Read the masks again after more weights were zeroed."""
         self.masks = {name: parameter.detach() == 0 for name, parameter in self.parameters.items()}
 
     @torch.no_grad()
     def apply(self, average: dict[str, Tensor]) -> None:
-        """After a step: in the weights, and in their running average (empty: none), which would only come near."""
+        """Zero the masked weights after an optimizer step, and their moving average (empty: none), which would only
+        approach zero."""
         for name, zero in self.masks.items():
             self.parameters[name].masked_fill_(zero, 0.0)
             if average:

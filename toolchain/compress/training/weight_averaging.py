@@ -1,7 +1,4 @@
-"""Which weights of a training are kept: the running average instead of the last, the best epoch instead of both.
-
-Knows nothing of how an epoch is trained.
-"""
+"""Chooses the weights that a training keeps: a moving average instead of the last, the best epoch instead of both."""
 
 from copy import deepcopy
 
@@ -16,7 +13,8 @@ from toolchain.compress.training.checkpoint import Checkpoint, copy_state_dict
 
 @torch.no_grad()
 def update_ema(decay: float, module: nn.Module, state: Checkpoint) -> None:
-    """Exponential moving average of weights and statistics, over few updates at first (as TensorFlow's)."""
+    """Update the exponential moving average of weights and statistics, with a shorter memory at first (as TensorFlow
+    does)."""
     now = module.state_dict()
     if not state.ema:
         state.ema = copy_state_dict(now)
@@ -28,27 +26,27 @@ def update_ema(decay: float, module: nn.Module, state: Checkpoint) -> None:
         state.ema[name].copy_(now[name])
 
 
-def average_buffers(module: nn.Module, state: Checkpoint, world: DistributedContext) -> None:
-    """All processes get the mean of their statistics. On a CPU each normalizes by its own slice of a batch (torch's
-    SyncBatchNorm needs a GPU), so every process's running mean and variance is an estimate as good as another's."""
+def average_buffers(module: nn.Module, state: Checkpoint, distributed: DistributedContext) -> None:
+    """Give all processes the mean of their buffers. On CPUs each process normalizes by its own slice of a batch
+    (torch's SyncBatchNorm needs a GPU), so the processes' running statistics are equally good estimates."""
     names = [name for name, _ in module.named_buffers()]
-    world.average_([*module.buffers(), *(state.ema[name] for name in names if name in state.ema)])
+    distributed.average_([*module.buffers(), *(state.ema[name] for name in names if name in state.ema)])
 
 
 def validate_epoch(
-    module: nn.Module, state: Checkpoint, context: StepContext, keep_best: bool, world: DistributedContext
+    module: nn.Module, state: Checkpoint, context: StepContext, keep_best: bool, distributed: DistributedContext
 ) -> dict[str, float]:
-    """Validation accuracy of the weights that would be kept now, where there are pictures; the best are noted,
-    of equals the last: it was trained at the smaller rate."""
-    part = context.data.splits.get("validate")
-    if part is None or not len(part):
+    """Validation accuracy of the weights that would be kept now, where there are validation images. Records the best
+    weights; of equals the later, which was trained at the lower learning rate."""
+    split = context.data.splits.get("validate")
+    if split is None or not len(split):
         return {}
     judged = module
     if state.ema:
         judged = deepcopy(module)
         judged.load_state_dict(state.ema)
     title = f"epoch {state.epoch + 1}: validate"
-    found = world.run_on_first(lambda: accuracy(judged, part, context.preprocessing, title))
+    found = distributed.run_on_first(lambda: accuracy(judged, split, context.preprocessing, title))
     if keep_best and found >= state.best_accuracy:
         state.best, state.best_accuracy = copy_state_dict(judged.state_dict()), found
     return {"accuracy_validate": found}
