@@ -15,24 +15,24 @@ from toolchain.models.check import class_count
 
 
 def keeps_the_contract(name: str, step: Step, folder: Path, make: Callable[[], nn.Module] = tiny) -> None:
-    """The given net stays as it was; rehearsal has the result's shape; the result answers, is recorded, can be kept,
+    """The given model stays unchanged; the dry run has the shape of the result; the result runs, is recorded, can be kept,
     and comes out the same when the step is done again in its folder."""
-    net, place = CompressedModel(make()), context(folder)
-    before = weights_digest(net.module)
+    model, place = CompressedModel(make()), context(folder)
+    before = weights_digest(model.module)
     step.check(place)
-    rehearsed = step.dry_run(deepcopy(net), place)
-    after, record = apply_step(name, step, net, place)
-    assert weights_digest(net.module) == before
-    assert [p.shape for p in rehearsed.module.parameters()] == [p.shape for p in after.module.parameters()]
-    assert rehearsed.quantization == after.quantization
+    trial = step.dry_run(deepcopy(model), place)
+    after, record = apply_step(name, step, model, place)
+    assert weights_digest(model.module) == before
+    assert [p.shape for p in trial.module.parameters()] == [p.shape for p in after.module.parameters()]
+    assert trial.quantization == after.quantization
     assert not any(part.training for part in after.module.modules())
     assert all(parameter.requires_grad and parameter.grad is None for parameter in after.module.parameters())
     assert class_count(after.module, place.preprocessing) == len(place.data.classes)
     assert (record.step, record.history) == (name, after.history)
     assert record.accuracy_validate is not None
     save_compressed(after, folder / "kept" / "net.pt")
-    kept, picture = load_compressed(folder / "kept" / "net.pt"), example_input(after.module, place.preprocessing)
+    kept, image = load_compressed(folder / "kept" / "net.pt"), example_input(after.module, place.preprocessing)
     with torch.no_grad():
-        assert torch.equal(kept.module(picture), after.module(picture))
-    again = step.apply(net, place)
+        assert torch.equal(kept.module(image), after.module(image))
+    again = step.apply(model, place)
     assert weights_digest(again.module) == weights_digest(after.module)

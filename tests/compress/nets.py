@@ -61,7 +61,7 @@ def residual() -> Residual:
 
 
 def part(count: int, seed: int) -> Split:
-    """Pictures that are dark, light, or bright on the left or the right half, with noise."""
+    """Images that are dark, light, or bright on the left or the right half, with noise."""
     random = np.random.default_rng(seed)
     labels = random.integers(0, 4, count)
     images = random.integers(0, 80, (count, *SHAPE))
@@ -72,7 +72,7 @@ def part(count: int, seed: int) -> Split:
 
 
 def data(**parts: int) -> DataSet:
-    """A data set with so many pictures in each part."""
+    """A data set with so many images in each part."""
     sizes = parts or {"train": 96, "validate": 40}
     return DataSet("made", CLASSES, "test", "0" * 64, {name: part(n, i) for i, (name, n) in enumerate(sizes.items())})
 

@@ -17,7 +17,7 @@ def random(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def test_cropped_and_flipped_pictures_are_shifts_and_mirrors_over_reflected_borders() -> None:
+def test_cropped_and_flipped_images_are_shifts_and_mirrors_over_reflected_borders() -> None:
     image = torch.arange(16, dtype=torch.uint8).reshape(1, 1, 16, 1).expand(64, 8, 16, 1)
     found = transform_images(image, draw_plan(64, (8, 16), ("crop", "flip"), random()), ALL)
     padded = np.pad(np.arange(16), 2, mode="reflect")
@@ -28,14 +28,14 @@ def test_cropped_and_flipped_pictures_are_shifts_and_mirrors_over_reflected_bord
     assert torch.equal(transform_images(image, draw_plan(64, (8, 16), (), random()), ALL), image)
 
 
-def test_small_pictures_are_one_window_a_batch() -> None:
+def test_small_images_are_one_window_a_batch() -> None:
     image = torch.arange(16, dtype=torch.uint8).reshape(1, 1, 16, 1).expand(64, 8, 16, 1)
     found = transform_images(image, draw_plan(64, (8, 16), (), random(), small=True), ALL)
     assert found.shape == (64, 6, 12, 1)
     assert torch.equal(found, image[:, :6, int(found[0, 0, 0]) :][:, :, :12])
 
 
-def test_colour_changes_brightness_and_contrast_of_each_picture_its_own_way() -> None:
+def test_colour_changes_brightness_and_contrast_of_each_image_its_own_way() -> None:
     image = torch.full((64, 4, 4, 3), 100, dtype=torch.uint8)
     image[:, 0] = 200
     found = transform_images(image, draw_plan(64, (4, 4), ("color",), random()), ALL)
@@ -45,7 +45,7 @@ def test_colour_changes_brightness_and_contrast_of_each_picture_its_own_way() ->
     assert len(set(spreads.tolist())) > 40
 
 
-def test_half_the_pictures_lose_a_box_of_two_to_forty_percent() -> None:
+def test_half_the_images_lose_a_box_of_two_to_forty_percent() -> None:
     images = torch.ones(2000, 3, 20, 30)
     found = erase_boxes(images, draw_plan(2000, (20, 30), ("erase",), random()), torch.arange(2000))
     lost = (found == 0).all(1).float().mean((1, 2))
@@ -87,7 +87,7 @@ def test_slices_together_are_the_batch_that_one_process_sees(augment: tuple[str,
         assert torch.equal(torch.cat([one[number][1] for one in slices]), labels)
 
 
-def test_one_draw_serves_any_of_the_pictures() -> None:
+def test_one_draw_serves_any_of_the_images() -> None:
     plan = draw_plan(64, (8, 8), ("crop", "flip", "color"), random())
     images = torch.from_numpy(part(64, 0).images[:])
     some = torch.tensor([5, 3, 60])

@@ -1,4 +1,4 @@
-"""Two real processes under torchrun, on a tiny net."""
+"""Two real processes under torchrun, on a tiny model."""
 
 import json
 import os
@@ -31,7 +31,7 @@ def left(folder: Path, rank: int) -> Any:
     return json.loads((folder / f"{rank}.json").read_text())
 
 
-def test_without_torchrun_the_world_is_this_process() -> None:
+def test_without_torchrun_there_is_a_single_process() -> None:
     assert distributed_context() == SINGLE_PROCESS
     assert (
         SINGLE_PROCESS.is_first,
@@ -80,7 +80,9 @@ def test_all_end_with_the_same_statistics(tmp_path: Path) -> None:
         ("error", 1, "no luck in the second process"),
     ],
 )
-def test_what_goes_wrong_in_one_is_said_once_and_ends_all(kind: str, code: int, message: str, tmp_path: Path) -> None:
+def test_an_error_in_one_process_is_reported_once_and_stops_all(
+    kind: str, code: int, message: str, tmp_path: Path
+) -> None:
     done = together(tmp_path, kind)
     said = [line for line in done.stderr.splitlines() if line.startswith("toolchain: ")]
     assert done.returncode == code
@@ -100,7 +102,7 @@ def test_a_process_that_is_killed_ends_the_others(tmp_path: Path) -> None:
     assert said in ([], [lost])  # torchrun may be quicker
 
 
-def test_a_batch_has_a_picture_for_each_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_has_a_image_for_each_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("toolchain.compress.options.distributed_context", lambda: DistributedContext(0, 16))
-    with pytest.raises(RecipeError, match="a batch of 15 for 16 processes: expected a picture for each; start fewer"):
+    with pytest.raises(RecipeError, match="a batch of 15 for 16 processes: expected a image for each; start fewer"):
         check_training(PLAN, context(tmp_path))

@@ -14,38 +14,38 @@ from toolchain.models.preprocessing import normalize_images
 
 
 def test_parameters_bytes_and_multiply_accumulates_are_those_of_paper_and_pencil() -> None:
-    net = tiny()
+    model = tiny()
     weights = 3 * 16 * 9 + 2 * 16 + 16 * 32 * 9 + 2 * 32 + 32 * 4 + 4
-    assert parameter_count(net) == weights
-    assert weights_size_bytes(net) == 4 * (weights + 2 * 16 + 2 * 32)
-    assert macs(net, PREPROCESSING) == 64 * 3 * 16 * 9 + 16 * 16 * 32 * 9 + 32 * 4
+    assert parameter_count(model) == weights
+    assert weights_size_bytes(model) == 4 * (weights + 2 * 16 + 2 * 32)
+    assert macs(model, PREPROCESSING) == 64 * 3 * 16 * 9 + 16 * 16 * 32 * 9 + 32 * 4
 
 
 def test_sparsity_is_the_share_of_zero_weights_norms_and_biases_apart() -> None:
-    net = tiny()
-    assert sparsity(net) == 0.0
+    model = tiny()
+    assert sparsity(model) == 0.0
     with torch.no_grad():
-        net.head.weight[:, ::2] = 0
-        net.head.bias.zero_()
-    assert sparsity(net) == pytest.approx(32 * 4 / 2 / (3 * 16 * 9 + 16 * 32 * 9 + 32 * 4))
-    assert step_record("model", {}, CompressedModel(net), data(), PREPROCESSING, 0.0).sparsity == sparsity(net)
+        model.head.weight[:, ::2] = 0
+        model.head.bias.zero_()
+    assert sparsity(model) == pytest.approx(32 * 4 / 2 / (3 * 16 * 9 + 16 * 32 * 9 + 32 * 4))
+    assert step_record("model", {}, CompressedModel(model), data(), PREPROCESSING, 0.0).sparsity == sparsity(model)
 
 
 def test_accuracy_is_the_share_of_right_answers() -> None:
-    pictures, net = part(30, 1), tiny()
+    images, model = part(30, 1), tiny()
     with torch.no_grad():
-        answers = net(normalize_images(torch.from_numpy(pictures.images[:]), PREPROCESSING)).argmax(1).numpy()
-    told = Split(pictures.images, np.where(np.arange(30) < 12, answers, (answers + 1) % 4), pictures.indices)
-    assert accuracy(net, told, PREPROCESSING, "told") == pytest.approx(0.4)
+        answers = model(normalize_images(torch.from_numpy(images.images[:]), PREPROCESSING)).argmax(1).numpy()
+    told = Split(images.images, np.where(np.arange(30) < 12, answers, (answers + 1) % 4), images.indices)
+    assert accuracy(model, told, PREPROCESSING, "told") == pytest.approx(0.4)
 
 
 def test_measuring_leaves_each_layers_mode_as_it_was() -> None:
-    net = tiny().train()
-    net.stem.eval()
-    with evaluation_mode(net):
-        assert not net.body.training
-    assert net.body.training
-    assert not net.stem.training
+    model = tiny().train()
+    model.stem.eval()
+    with evaluation_mode(model):
+        assert not model.body.training
+    assert model.body.training
+    assert not model.stem.training
 
 
 def test_an_exported_program_is_measured_too() -> None:
@@ -56,7 +56,7 @@ def test_an_exported_program_is_measured_too() -> None:
     assert record.macs == macs(tiny(), PREPROCESSING)
 
 
-def test_a_net_of_other_classes_has_no_accuracy() -> None:
+def test_a_model_of_other_classes_has_no_accuracy() -> None:
     assert (
         step_record("model", {}, CompressedModel(tiny(classes=9)), data(), PREPROCESSING, 0.0).accuracy_validate is None
     )
@@ -71,6 +71,6 @@ def test_a_model_that_does_not_fit_the_input_is_refused() -> None:
     ):
         class_count(nn.Conv2d(1, 4, 3), PREPROCESSING)
     with pytest.raises(
-        ModelError, match=r"the model: answers \[2, 4, 6, 6\] to 2 pictures; expected logits \[2, classes\]"
+        ModelError, match=r"the model: answers \[2, 4, 6, 6\] to 2 images; expected logits \[2, classes\]"
     ):
         class_count(nn.Conv2d(3, 4, 3), PREPROCESSING)

@@ -20,18 +20,18 @@ def refusal(path: Path) -> str:
     return str(error.value)
 
 
-def test_a_net_comes_back_whole_with_its_order_and_history(tmp_path: Path) -> None:
-    net, path = CompressedModel(tiny(), Quantization(samples=12), ({"epoch": 1.0},)), tmp_path / "cache" / "net.pt"
-    save_compressed(net, path)
+def test_a_model_comes_back_whole_with_its_order_and_history(tmp_path: Path) -> None:
+    model, path = CompressedModel(tiny(), Quantization(samples=12), ({"epoch": 1.0},)), tmp_path / "cache" / "net.pt"
+    save_compressed(model, path)
     found = load_compressed(path)
-    assert (found.quantization, found.history) == (net.quantization, net.history)
-    assert weights_digest(found.module) == weights_digest(net.module)
+    assert (found.quantization, found.history) == (model.quantization, model.history)
+    assert weights_digest(found.module) == weights_digest(model.module)
     assert path.parent.stat().st_mode & 0o777 == 0o700
 
 
-def test_a_net_that_cannot_be_trusted_is_not_loaded(tmp_path: Path) -> None:
+def test_a_model_that_cannot_be_trusted_is_not_loaded(tmp_path: Path) -> None:
     path = tmp_path / "net.pt"
-    assert refusal(path) == f"{path}: no saved net here; build again: toolchain build"
+    assert refusal(path) == f"{path}: no complete saved model here; build again: toolchain build"
     save_compressed(CompressedModel(tiny()), path)
     path.chmod(0o666)
     assert refusal(path).startswith(f"{path}: other users could have written it, so it is not loaded; delete it")
@@ -53,12 +53,12 @@ def test_a_users_own_class_must_be_imported_before_it_is_loaded(tmp_path: Path) 
 
 
 def test_a_module_that_cannot_be_pickled_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
-    net = nn.Linear(2, 2)
-    net.activation = lambda x: x
+    model = nn.Linear(2, 2)
+    model.activation = lambda x: x
     with pytest.raises(
         ModelError, match=r"the model cannot be saved between steps: .*; define its classes at the top le"
     ):
-        save_compressed(CompressedModel(net), tmp_path / "net.pt")
+        save_compressed(CompressedModel(model), tmp_path / "net.pt")
     assert not list(tmp_path.iterdir())
 
 
@@ -78,5 +78,5 @@ def test_quantize_only_writes_its_order_down(tmp_path: Path) -> None:
     after = Quantize(40, "performance", "off", True).apply(CompressedModel(module), context(tmp_path))
     assert after.module is module
     assert after.quantization == Quantization(40, "performance", "off", True)
-    with pytest.raises(RecipeError, match="the net is quantized already; one quantize step is enough"):
+    with pytest.raises(RecipeError, match="the model is quantized already; one quantize step is enough"):
         Quantize().apply(after, context(tmp_path))

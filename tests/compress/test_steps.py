@@ -67,7 +67,7 @@ def test_an_unknown_option_is_named_with_those_there_are() -> None:
         ({}, "step 1: expected one step in a [[step]] table, found nothing"),
     ],
 )
-def test_what_does_not_fit_is_said_with_its_place(raw: dict[str, dict[str, Any]], message: str) -> None:
+def test_what_does_not_fit_is_reported_with_its_place(raw: dict[str, dict[str, Any]], message: str) -> None:
     assert refused(raw).startswith(f"recipes/x.toml: {message}")
 
 
@@ -81,7 +81,7 @@ def test_nothing_may_come_after_quantize() -> None:
     check_order(parse_steps(({"finetune": {}}, {"quantize": {}}), PLACE), PLACE)
 
 
-def test_a_chain_is_rehearsed_before_any_training(tmp_path: Path) -> None:
+def test_a_chain_is_tried_in_a_dry_run_before_any_training(tmp_path: Path) -> None:
     steps = (
         ("prune_channels", PruneChannels(ratio=0.5, round_to=8)),
         ("finetune", Finetune(epochs=1000, freeze=("boddy",))),

@@ -1,4 +1,4 @@
-"""Run under torchrun by test_world.py: trains a tiny net in each process and leaves what each ended with.
+"""Run under torchrun by test_distributed.py: trains a tiny model in each process and saves its results.
 
 torchrun --standalone --nproc-per-node=2 -m tests.compress.together FOLDER KIND
 """
@@ -30,7 +30,7 @@ PLAN = Finetune(
 
 
 class Plain(nn.Module):
-    """A net without BatchNorm: processes that share a batch then compute what one computes, but for rounding."""
+    """A model without BatchNorm: processes that share a batch then compute what one computes, but for rounding."""
 
     def __init__(self, kind: str) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""A user's file of nets that pruning narrows in every way that a weights file has words for."""
+"""A user's file of models that pruning narrows in every way that a weights file can record."""
 
 import torch
 from torch import Tensor, nn

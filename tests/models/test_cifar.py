@@ -1,4 +1,4 @@
-"""The small networks for small pictures: their sizes are the published ones, their names are helped with."""
+"""The small networks for small images: their sizes are the published ones, their names are helped with."""
 
 import pytest
 import torch
@@ -10,14 +10,14 @@ PARAMETERS = {"resnet8": 78_000, "resnet20": 270_000, "resnet32": 460_000, "resn
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
-def test_a_net_has_as_many_parameters_as_published(name: str) -> None:
+def test_a_model_has_as_many_parameters_as_published(name: str) -> None:
     found = sum(parameter.numel() for parameter in cifar_network(name, 10).parameters())
     assert found == pytest.approx(PARAMETERS[name], rel=0.03)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("size", [24, 32])
-def test_a_net_takes_smaller_pictures_too(name: str, size: int) -> None:
+def test_a_model_takes_smaller_images_too(name: str, size: int) -> None:
     with torch.inference_mode():
         answer = cifar_network(name, 7).eval()(torch.zeros(2, 3, size, size))
     assert answer.shape == (2, 7)

@@ -35,9 +35,9 @@ def pruned(spec: ModelSpec, folder: Path, ratio: float = 0.4) -> nn.Module:
 
 
 def same(one: nn.Module, other: nn.Module) -> None:
-    pictures = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(2))
+    images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(2))
     with torch.no_grad():
-        assert torch.allclose(one.eval()(pictures), other.eval()(pictures), atol=1e-5)
+        assert torch.allclose(one.eval()(images), other.eval()(images), atol=1e-5)
     assert [p.shape for p in one.parameters()] == [p.shape for p in other.parameters()]
 
 
@@ -46,7 +46,7 @@ def same(one: nn.Module, other: nn.Module) -> None:
     "source",
     ["cifar:resnet20", "compressible.py:mixed", "compressible.py:dense", "torchvision:mobilenet_v2"],
 )
-def test_a_pruned_net_comes_back_into_its_source(source: str, tmp_path: Path) -> None:
+def test_a_pruned_model_comes_back_into_its_source(source: str, tmp_path: Path) -> None:
     spec = ModelSpec(source)
     module = pruned(spec, tmp_path)
     path = written(spec, module, tmp_path, HERE)
@@ -58,7 +58,7 @@ def test_a_pruned_net_comes_back_into_its_source(source: str, tmp_path: Path) ->
     assert all(parameter.requires_grad for parameter in loaded.require_module().parameters())
 
 
-def test_a_net_that_came_back_is_pruned_again_and_comes_back_again(tmp_path: Path) -> None:
+def test_a_model_that_came_back_is_pruned_again_and_comes_back_again(tmp_path: Path) -> None:
     spec = ModelSpec("cifar:resnet20")
     once = back(spec, written(spec, pruned(spec, tmp_path), tmp_path)).require_module()
     step = PruneChannels(ratio=0.3, round_to=2, importance="l1")
@@ -113,7 +113,7 @@ def test_another_source_is_refused_by_name(tmp_path: Path) -> None:
         back(ModelSpec("cifar:resnet56"), path)
 
 
-def test_without_its_record_a_pruned_net_is_refused_as_ever(tmp_path: Path) -> None:
+def test_without_its_record_a_pruned_model_is_refused_as_ever(tmp_path: Path) -> None:
     spec = ModelSpec("cifar:resnet20")
     path = written(spec, pruned(spec, tmp_path), tmp_path)
     save_file(load_file(path), tmp_path / "bare.safetensors")
@@ -161,7 +161,7 @@ def test_a_layer_of_another_kind_cannot_be_written() -> None:
         structure_difference(nn.Sequential(nn.Conv2d(3, 8, 3)), nn.Sequential(nn.Conv1d(3, 8, 3)))
 
 
-def test_a_net_that_would_not_come_back_the_same_is_not_written(tmp_path: Path) -> None:
+def test_a_model_that_would_not_come_back_the_same_is_not_written(tmp_path: Path) -> None:
     spec, module = ModelSpec("compressible.py:mixed"), net_of(ModelSpec("compressible.py:mixed"))
     module.factor = 2.0  # type: ignore[assignment]  # neither parameter nor buffer
     with pytest.raises(

@@ -1,4 +1,4 @@
-"""A net written with its record and read back, as `toolchain weights` and a recipe do."""
+"""A model written with its record and read back, as `toolchain weights` and a recipe do."""
 
 from pathlib import Path
 from typing import Any

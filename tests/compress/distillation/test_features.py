@@ -1,4 +1,4 @@
-"""Where a net's stages end, and layers that are named."""
+"""Where a model's stages end, and layers that are named."""
 
 from pathlib import Path
 
@@ -22,10 +22,10 @@ CIFAR, PHOTO = Preprocessing(32, 32), Preprocessing(224, 224)
 
 
 def ends(module: nn.Module, preprocessing: Preprocessing) -> list[tuple[str, int]]:
-    return [(one.name, one.height) for one in find_stage_ends(module.eval(), preprocessing, "the net")]
+    return [(one.name, one.height) for one in find_stage_ends(module.eval(), preprocessing, "the model")]
 
 
-def test_a_resnets_stages_end_where_the_next_block_makes_pictures_smaller() -> None:
+def test_a_resnets_stages_end_where_the_next_block_makes_images_smaller() -> None:
     assert ends(cifar_network("resnet20", 10), CIFAR) == [("stages.0.2", 32), ("stages.1.2", 16), ("stages.2.2", 8)]
     assert ends(cifar_network("resnet8", 10), CIFAR) == [("stages.0.0", 32), ("stages.1.0", 16), ("stages.2.0", 8)]
 
@@ -50,7 +50,7 @@ def test_a_block_is_not_looked_into() -> None:
 
 
 class Boxed(nn.Module):
-    """A net whose layers lie in one box that is no chain."""
+    """A model whose layers lie in one box that is no chain."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -88,12 +88,12 @@ def test_stages_are_paired_from_the_deepest(tmp_path: Path) -> None:
 
 
 def test_seen_gives_what_goes_in_or_comes_out_and_leaves_no_hook() -> None:
-    net, images = tiny(), torch.randn(2, 3, 8, 8)
-    answers, (out,) = capture_features(net, images, ["stem"])
-    _, (into,) = capture_features(net, images, ["body"], "input")
+    model, images = tiny(), torch.randn(2, 3, 8, 8)
+    answers, (out,) = capture_features(model, images, ["stem"])
+    _, (into,) = capture_features(model, images, ["body"], "input")
     assert torch.equal(out, into)
-    assert torch.equal(answers, net(images))  # type: ignore[arg-type]  # a net without auxiliary classifiers
-    assert not any(layer._forward_hooks for layer in net.modules())
+    assert torch.equal(answers, model(images))  # type: ignore[arg-type]  # a model without auxiliary classifiers
+    assert not any(layer._forward_hooks for layer in model.modules())
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_seen_gives_what_goes_in_or_comes_out_and_leaves_no_hook() -> None:
     [
         (DistillHints(layers=("boddy",)), "layers: the student has no layer 'boddy'; the nearest are: body"),
         (DistillAttention(layers=("head",)), "layers: layer 'head' of the student gives no [N, C, H, W]; name a conv"),
-        (DistillSelf(layers=("stem", "boddy")), "layers: the net has no layer 'boddy'; the nearest are: body"),
+        (DistillSelf(layers=("stem", "boddy")), "layers: the model has no layer 'boddy'; the nearest are: body"),
         (
             DistillHints(layers=("stem",), teacher_layers=("stm",)),
             "teacher_layers: the teacher has no layer 'stm'; the nearest are: stem",
@@ -118,10 +118,10 @@ def test_a_layer_that_is_not_there_is_named_with_the_nearest(step: Step, message
     assert str(error.value).startswith(message)
 
 
-def test_a_net_without_stages_is_refused(tmp_path: Path) -> None:
+def test_a_model_without_stages_is_refused(tmp_path: Path) -> None:
     flat = nn.Sequential(nn.Flatten(), nn.Linear(192, 4)).eval()
-    with pytest.raises(RecipeError, match=r"^no stages found in the net: no layer gives \[N, C, H, W\] above 1x1"):
+    with pytest.raises(RecipeError, match=r"^no stages found in the model: no layer gives \[N, C, H, W\] above 1x1"):
         DistillSelf().dry_run(CompressedModel(flat), context(tmp_path))
-    with pytest.raises(RecipeError, match=r"^only one stage found in the net, 0; name the exits: layers = "):
+    with pytest.raises(RecipeError, match=r"^only one stage found in the model, 0; name the exits: layers = "):
         whole = nn.Sequential(nn.Conv2d(3, 4, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
         DistillSelf().dry_run(CompressedModel(whole), context(tmp_path))

@@ -53,7 +53,7 @@ def test_an_onnx_teacher_answers_any_batch_whatever_its_own(batch: int | str, tm
     assert torch.allclose(teacher(images), wanted, atol=1e-5)
 
 
-def test_smaller_pictures_are_enlarged_for_a_graph_of_a_fixed_size(tmp_path: Path) -> None:
+def test_smaller_images_are_enlarged_for_a_graph_of_a_fixed_size(tmp_path: Path) -> None:
     fixed = OnnxTeacher(graph(tmp_path / "fixed.onnx"), PREPROCESSING)
     free = OnnxTeacher(graph(tmp_path / "free.onnx", size="size"), PREPROCESSING)
     flat = torch.ones(2, 3, 6, 6)
@@ -73,7 +73,7 @@ def test_graphs_that_differ_have_other_digests(tmp_path: Path) -> None:
     assert weights_digest(one) != weights_digest(other)
 
 
-def test_an_onnx_teacher_that_takes_other_pictures_is_refused(tmp_path: Path) -> None:
+def test_an_onnx_teacher_that_takes_other_images_is_refused(tmp_path: Path) -> None:
     assert refused(graph(tmp_path / "t.onnx", size=16)) == (
         "teacher t.onnx takes image tensor(float) ['n', 3, 16, 16]; expected one input, normalized float32 [N, 3, 8, "
         "8] (export it without its preprocessing)"
@@ -93,11 +93,11 @@ def test_an_onnx_teacher_has_no_inner_layers(tmp_path: Path) -> None:
         DistillHints(teachers=(ModelSpec("t.onnx"),)).dry_run(CompressedModel(tiny()), context(tmp_path, base=tmp_path))
 
 
-def test_the_original_net_teaches_where_no_other_is_named(tmp_path: Path) -> None:
+def test_the_original_model_teaches_where_no_other_is_named(tmp_path: Path) -> None:
     [teacher] = load_teachers((), context(tmp_path, original=tiny))
     assert weights_digest(teacher) == weights_digest(tiny())
     assert not any(parameter.requires_grad for parameter in teacher.parameters())
-    with pytest.raises(RecipeError, match=r"^no teacher is named and there is no original net; add teachers = "):
+    with pytest.raises(RecipeError, match=r"^no teacher is named and there is no original model; add teachers = "):
         load_teachers((), context(tmp_path))
     with pytest.raises(RecipeError, match=r"^the model that the recipe starts from has 7 classes, data 'made' has"):
         load_teachers((), context(tmp_path, original=lambda: tiny(7)))
@@ -108,7 +108,7 @@ def test_a_teacher_that_takes_one_size_alone_is_refused_for_small_epochs(tmp_pat
         return nn.Sequential(nn.Flatten(), nn.Linear(192, len(CLASSES)))
 
     step, place = Distill(small_epochs=1), context(tmp_path, original=flat)
-    with pytest.raises(RecipeError, match=r"takes no pictures of 6x6, as small_epochs requires \(.*mat1 and mat2"):
+    with pytest.raises(RecipeError, match=r"takes no images of 6x6, as small_epochs requires \(.*mat1 and mat2"):
         step.dry_run(CompressedModel(tiny()), place)
     Distill().dry_run(CompressedModel(tiny()), place)
 

@@ -38,8 +38,8 @@ def test_probes_are_kept_for_the_same_search_only(tmp_path: Path) -> None:
         asked.append(ratio)
         return RatioProbe(ratio, 7, 2.0, 0.5) if ratio < 1 else None
 
-    first = cache_probes(tried, tmp_path, ["a net"])
-    assert first(0.5) == first(0.5) == cache_probes(tried, tmp_path, ["a net"])(0.5)
+    first = cache_probes(tried, tmp_path, ["a model"])
+    assert first(0.5) == first(0.5) == cache_probes(tried, tmp_path, ["a model"])(0.5)
     assert first(1.0) is None
     assert asked == [0.5, 1.0]
     cache_probes(tried, tmp_path, ["another net"])(0.5)
@@ -49,7 +49,7 @@ def test_probes_are_kept_for_the_same_search_only(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"{", msgspec.json.encode({"key": 1})])
 def test_a_file_of_another_version_is_searched_anew(content: bytes, tmp_path: Path) -> None:
     (tmp_path / PROBES_FILE).write_bytes(content)
-    found = cache_probes(lambda ratio: RatioProbe(ratio, 1, 2.0), tmp_path, ["a net"])(0.25)
+    found = cache_probes(lambda ratio: RatioProbe(ratio, 1, 2.0), tmp_path, ["a model"])(0.25)
     assert found == RatioProbe(0.25, 1, 2.0)
 
 

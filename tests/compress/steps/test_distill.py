@@ -40,7 +40,7 @@ def step(kind: str, **changes: Any) -> Step:
 
 
 def taught(folder: Path, **changes: Any) -> StepContext:
-    """The contract's context, and an original net to teach."""
+    """The contract's context, and an original model as the teacher."""
     return context(folder, **{"original": tiny, **changes})
 
 
@@ -51,7 +51,7 @@ def test_every_kind_keeps_the_steps_contract(kind: str, tmp_path: Path, monkeypa
 
 
 def uneven(folder: Path, **changes: Any) -> StepContext:
-    """Few training pictures whose labels are mostly wrong: who has a teacher that knows better does better."""
+    """Few training images whose labels are mostly wrong: who has a teacher that knows better does better."""
     place = taught(folder, **changes)
     train = place.data.split("train")
     labels = torch.randint(0, 4, (len(train),), generator=torch.Generator().manual_seed(1)).numpy()
@@ -61,7 +61,7 @@ def uneven(folder: Path, **changes: Any) -> StepContext:
 
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory: pytest.TempPathFactory) -> torch.nn.Module:
-    """A net that knows the answers."""
+    """A model that knows the answers."""
     torch.set_num_threads(1)
     [(_, finetune)] = parse_steps(({"finetune": {"epochs": 12, "batch_size": 16, "lr": 0.1, "augment": []}},), "test")
     return finetune.apply(CompressedModel(tiny()), context(tmp_path_factory.mktemp("teacher"))).module
@@ -81,8 +81,8 @@ def test_what_a_teacher_knows_reaches_the_student_against_wrong_labels(
     assert reached(alone, place) < 0.5 < reached(after, place)
 
 
-def reached(net: CompressedModel, place: StepContext) -> float:
-    return accuracy(net.module, place.data.split("validate"), place.preprocessing, "validate")
+def reached(model: CompressedModel, place: StepContext) -> float:
+    return accuracy(model.module, place.data.split("validate"), place.preprocessing, "validate")
 
 
 # Measured on six students, the distance is at most 0.42, 0.11 and 0.62 of that of one without. Ten times the weight and
@@ -110,10 +110,10 @@ def test_what_a_teacher_gives_inside_reaches_the_student(kind: str, teacher: tor
 def distance(kind: str, student: torch.nn.Module, teacher: torch.nn.Module, place: StepContext) -> float:
     images, _ = next(Batches(place.data.split("validate"), place.preprocessing, torch.device("cpu")).ordered_batches())
     with torch.no_grad():
-        mine, other = (capture_features(net, images, ["stem", "body"])[1] for net in (student, teacher))
+        mine, other = (capture_features(model, images, ["stem", "body"])[1] for model in (student, teacher))
         if kind == "distill_relation":
             embeddings = [
-                embedding(capture_features(net, images, ["head"], "input")[1][0]) for net in (student, teacher)
+                embedding(capture_features(model, images, ["head"], "input")[1][0]) for model in (student, teacher)
             ]
             return float(distance_loss(*embeddings) + 2 * angle_loss(*embeddings))
         return float(attention_loss(mine, other)) if kind == "distill_attention" else untold(mine[1], other[1])
@@ -162,7 +162,7 @@ def other_weights(layer: torch.nn.Module) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_zeros_stay_zeros(kind: str, tmp_path: Path) -> None:
-    """A pruned student, taught by the net that it was."""
+    """A pruned student, taught by the model that it was."""
     student = tiny()
     with torch.no_grad():
         dict(student.named_parameters())["body.0.weight"][:, ::2] = 0.0
@@ -183,12 +183,12 @@ def test_a_teacher_of_other_classes_is_refused_before_training(kind: str, tmp_pa
     ("kind", "options", "message"),
     [
         ("distill_hints", {"hint_epochs": 3}, "hint_epochs = 3 of 3 epochs: expected fewer"),
-        ("distill_relation", {"batch_size": 2}, "batch_size = 2: an angle needs three pictures; expected 3 or more"),
+        ("distill_relation", {"batch_size": 2}, "batch_size = 2: an angle needs three images; expected 3 or more"),
         ("distill_self", {"layers": ["stem"]}, "layers names only 'stem'; expected the exits' and the deepest, two or"),
         (
             "distill_mutual",
             {"keep": "best", "teachers": [{"source": "cifar:resnet8"}]},
-            'keep = "best" would give another net than the recipe\'s; keep = "first" with teachers',
+            'keep = "best" could return a teacher instead of the recipe\'s model; set keep = "first" with teachers',
         ),
         ("born_again", {"small_epochs": 2}, "small_epochs = 2 of 2 epochs: expected fewer"),
     ],
@@ -220,7 +220,7 @@ class Owner(torch.nn.Module):
         return answer
 
 
-def test_a_net_that_cannot_begin_anew_is_refused(tmp_path: Path) -> None:
+def test_a_model_that_cannot_begin_anew_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
         RecipeError, match=r"^layer '' \(Owner\) cannot be reinitialized: it has weights and no reset_param"
     ):

@@ -54,7 +54,7 @@ def test_decoupled_distillation_weighs_the_label_and_the_rest_apart() -> None:
 
 
 def test_decoupled_parts_make_up_the_whole_answer() -> None:
-    """KL = TCKD + (1 - p_label) NCKD (Zhao et al. 2022, equation 6): one picture at a time, the teacher's share."""
+    """KL = TCKD + (1 - p_label) NCKD (Zhao et al. 2022, equation 6): one image at a time, the teacher's share."""
     for row in (0, 1):
         s, t, label = STUDENT[row : row + 1], TEACHER[row : row + 1], LABELS[row : row + 1]
         share = 1 - float(functional.softmax(t, 1)[0, label])
@@ -91,7 +91,7 @@ def test_distances_are_measured_by_their_own_mean() -> None:
     assert float(distance_loss(7 * teacher, teacher)) == pytest.approx(0.0, abs=1e-9)
 
 
-def test_angles_are_those_at_each_picture_between_the_two_others() -> None:
+def test_angles_are_those_at_each_image_between_the_two_others() -> None:
     student = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])  # cosines 0, 1/sqrt 2, 1/sqrt 2
     teacher = torch.tensor([[0.0], [1.0], [2.0]])  # cosines 1, -1, 1
     root = math.sqrt(0.5)
@@ -100,7 +100,7 @@ def test_angles_are_those_at_each_picture_between_the_two_others() -> None:
     assert float(angle_loss(student, teacher)) == pytest.approx(2 * huber / 27, rel=1e-5)
 
 
-def test_relations_have_slopes_also_where_two_pictures_coincide() -> None:
+def test_relations_have_slopes_also_where_two_images_coincide() -> None:
     same = torch.zeros(3, 2, requires_grad=True)
     (distance_loss(same, torch.randn(3, 2)) + angle_loss(same, torch.randn(3, 2))).backward()  # type: ignore[no-untyped-call]  # torch's
     assert same.grad is not None
@@ -142,6 +142,6 @@ def test_an_exit_learns_from_labels_answers_and_the_deepest_map() -> None:
     assert torch.allclose(found, functional.cross_entropy(TEACHER, LABELS) + 2 * exit_loss)
 
 
-def test_a_wrapper_of_a_net_with_auxiliary_classifiers_answers_with_the_nets_own() -> None:
+def test_a_wrapper_of_a_net_with_auxiliary_classifiers_answers_with_the_model_own() -> None:
     assert torch.equal(logits_of(((STUDENT, TEACHER), ())), STUDENT)  # type: ignore[arg-type]  # a wrapper's answers
     assert float(classification_loss((STUDENT, None), LABELS, 0.0)) == float(functional.cross_entropy(STUDENT, LABELS))

@@ -30,8 +30,8 @@ def step(**changes: Any) -> Finetune:
     return Finetune(**{"epochs": 3, "batch_size": 16, "augment": ("crop",), "lr": 0.1, **changes})
 
 
-def digest(finetune: Finetune, folder: Path, net: CompressedModel | None = None) -> str:
-    return weights_digest(finetune.apply(net or CompressedModel(tiny()), context(folder)).module)
+def digest(finetune: Finetune, folder: Path, model: CompressedModel | None = None) -> str:
+    return weights_digest(finetune.apply(model or CompressedModel(tiny()), context(folder)).module)
 
 
 def test_finetune_keeps_the_steps_contract(tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_a_damaged_checkpoint_means_training_again(tmp_path: Path) -> None:
     assert digest(step(), tmp_path) == first
 
 
-def test_the_last_epoch_is_kept_without_validation_pictures(tmp_path: Path) -> None:
+def test_the_last_epoch_is_kept_without_validation_images(tmp_path: Path) -> None:
     place = replace(context(tmp_path), data=data(train=40))
     after = step(ema_decay=0.5).apply(CompressedModel(tiny()), place)
     assert "accuracy_validate" not in after.history[-1]
@@ -157,7 +157,7 @@ def test_each_stage_towards_the_input_learns_more_slowly() -> None:
     assert len(parameter_groups(module, "head", 1e-4, 0.5)) == 4
 
 
-def test_mixed_pictures_and_mixed_precision_train_too(tmp_path: Path) -> None:
+def test_mixed_images_and_mixed_precision_train_too(tmp_path: Path) -> None:
     every = ("flip", "crop", "color", "erase", "mixup", "cutmix")
     after = step(epochs=2, augment=every, mixed_precision="on", label_smoothing=0.1).apply(
         CompressedModel(tiny()), context(tmp_path)
@@ -248,6 +248,6 @@ def test_what_does_not_fit_the_model_is_refused(finetune: Finetune, message: str
     assert str(error.value) == message
 
 
-def test_data_without_training_pictures_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="data 'made' has no training pictures; choose data with a train part"):
+def test_data_without_training_images_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="data 'made' has no training images; choose data with a train split"):
         step().check(replace(context(tmp_path), data=data(test=8)))

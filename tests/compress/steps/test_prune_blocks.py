@@ -30,15 +30,15 @@ def idle(module: nn.Module, name: str) -> None:
         norm.bias.zero_()
 
 
-def gone(net: CompressedModel) -> list[str]:
+def gone(model: CompressedModel) -> list[str]:
     return [
-        name for name, part in net.module.named_modules() if name[:-1] == "blocks." and isinstance(part, nn.Identity)
+        name for name, part in model.module.named_modules() if name[:-1] == "blocks." and isinstance(part, nn.Identity)
     ]
 
 
-def message(step: PruneBlocks, net: CompressedModel, folder: Path, **changes: Any) -> str:
+def message(step: PruneBlocks, model: CompressedModel, folder: Path, **changes: Any) -> str:
     with pytest.raises(RecipeError) as error:
-        step.apply(net, context(folder, **changes))
+        step.apply(model, context(folder, **changes))
     return str(error.value)
 
 
@@ -56,9 +56,9 @@ def test_the_block_that_does_nothing_matters_nothing(tmp_path: Path, messages: l
     assert losses["blocks.1"] == pytest.approx(0, abs=1e-6)
     assert block_influences(module, names, part, PREPROCESSING)["blocks.1"] == pytest.approx(0, abs=1e-6)
     after = PruneBlocks(importance="influence").apply(CompressedModel(module), context(tmp_path))
-    picture = torch.randn(2, 3, 8, 8)
+    image = torch.randn(2, 3, 8, 8)
     assert gone(after) == ["blocks.1"]
-    assert torch.allclose(after.module(picture), module(picture), atol=1e-6)
+    assert torch.allclose(after.module(image), module(image), atol=1e-6)
     [told] = messages
     assert told.startswith("without blocks.1 (influence ")
     assert "times fewer" in told
@@ -113,7 +113,7 @@ def test_blocks_that_change_the_shape_stay_and_plain_chains_have_none() -> None:
     assert blocks == ("stages.0.0", "stages.0.1", "stages.0.2", *(f"stages.{s}.{b}" for s in (1, 2) for b in (1, 2)))
 
 
-def test_measuring_leaves_the_net_as_it_is(tmp_path: Path) -> None:
+def test_measuring_leaves_the_model_as_it_is(tmp_path: Path) -> None:
     module, part = residual().train(), data().split("validate")
     removal_losses(module, ["blocks.0"], part, PREPROCESSING)
     block_influences(module, ["blocks.0"], part, PREPROCESSING)
@@ -131,8 +131,8 @@ def test_channels_are_pruned_after_blocks_and_blocks_after_channels(tmp_path: Pa
 def test_zeros_of_a_removed_block_are_forgotten(tmp_path: Path) -> None:
     module = residual()
     idle(module, "blocks.1")
-    net = CompressedModel(module, sparse=("blocks.0.conv1.weight", "blocks.1.conv1.weight"))
-    after = PruneBlocks(importance="influence").apply(net, context(tmp_path))
+    model = CompressedModel(module, sparse=("blocks.0.conv1.weight", "blocks.1.conv1.weight"))
+    after = PruneBlocks(importance="influence").apply(model, context(tmp_path))
     assert after.sparse == ("blocks.0.conv1.weight",)
 
 
@@ -157,10 +157,10 @@ def test_what_cannot_be_done_is_refused(step: PruneBlocks, expected: str, tmp_pa
     assert message(step, CompressedModel(residual()), tmp_path) == expected
 
 
-def test_nets_and_data_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+def test_models_and_data_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     step, bare = PruneBlocks(), data(train=8)
     assert message(step, CompressedModel(residual()), tmp_path, data=bare) == (
-        "data 'made' has no validation pictures to judge blocks by; choose data with some"
+        "data 'made' has no validation images to judge blocks by; choose data with some"
     )
     undone = "pruning after quantization would undo it; move it before quantize and qat"
     assert message(step, CompressedModel(residual(), Quantization()), tmp_path) == undone

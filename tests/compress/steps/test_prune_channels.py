@@ -33,9 +33,9 @@ def small(folder: Path) -> StepContext:
     return replace(context(folder), preprocessing=SMALL)
 
 
-def message(step: PruneChannels, net: CompressedModel, place: StepContext) -> str:
+def message(step: PruneChannels, model: CompressedModel, place: StepContext) -> str:
     with pytest.raises(RecipeError) as error:
-        step.apply(net, place)
+        step.apply(model, place)
     return str(error.value)
 
 
@@ -45,15 +45,15 @@ def test_every_importance_keeps_the_steps_contract(importance: Any, tmp_path: Pa
 
 
 def test_the_least_important_channels_go(tmp_path: Path) -> None:
-    net = tiny()
-    conv, norm, after = net.stem[0], net.stem[1], net.body[0]
+    model = tiny()
+    conv, norm, after = model.stem[0], model.stem[1], model.body[0]
     assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d) and isinstance(after, nn.Conv2d)
     with torch.no_grad():
         conv.weight[::2], norm.weight[::2], after.weight[:, ::2] = 0, 0, 0
-    found = PruneChannels(0.5, ignore=("body",), round_to=1).apply(CompressedModel(net), context(tmp_path)).module
-    picture = torch.randn(2, 3, 8, 8)
+    found = PruneChannels(0.5, ignore=("body",), round_to=1).apply(CompressedModel(model), context(tmp_path)).module
+    image = torch.randn(2, 3, 8, 8)
     assert widths(found) == [8, 32]
-    assert torch.allclose(found(picture), net(picture), atol=1e-5)
+    assert torch.allclose(found(image), model(image), atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2"])
@@ -107,12 +107,12 @@ def test_a_step_that_rounding_undoes_is_refused(tmp_path: Path) -> None:
 
 
 def test_emptying_a_layer_is_refused_by_its_name(tmp_path: Path) -> None:
-    net = tiny()
+    model = tiny()
     with torch.no_grad():
-        for parameter in net.stem.parameters():
+        for parameter in model.stem.parameters():
             parameter.zero_()
     step = PruneChannels(0.6, "bn_scale", global_pruning=True, round_to=1)
-    assert message(step, CompressedModel(net), context(tmp_path)) == (
+    assert message(step, CompressedModel(model), context(tmp_path)) == (
         "would remove all 16 channels of stem.0; lower ratio, or set global_pruning = false"
     )
 
@@ -146,25 +146,25 @@ def test_what_cannot_be_pruned_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_target_in_macs_is_met_by_the_smallest_ratio(tmp_path: Path) -> None:
-    net, place = CompressedModel(tiny()), context(tmp_path)
-    before = macs(net.module, place.preprocessing)
-    after = PruneChannels(macs_times_fewer=2, round_to=4).apply(net, place)
+    model, place = CompressedModel(tiny()), context(tmp_path)
+    before = macs(model.module, place.preprocessing)
+    after = PruneChannels(macs_times_fewer=2, round_to=4).apply(model, place)
     probes = {entry["ratio"]: entry for entry in after.history}
     used = min(ratio for ratio, entry in probes.items() if entry["times"] >= 2)
     assert before / macs(after.module, place.preprocessing) == probes[used]["times"] >= 2
-    assert widths(PruneChannels(used, round_to=4).apply(net, place).module) == widths(after.module) == [8, 20]
+    assert widths(PruneChannels(used, round_to=4).apply(model, place).module) == widths(after.module) == [8, 20]
     assert all(entry["times"] < 2 for ratio, entry in probes.items() if ratio < used)
-    again = PruneChannels(macs_times_fewer=2, round_to=4).dry_run(net, place)
+    again = PruneChannels(macs_times_fewer=2, round_to=4).dry_run(model, place)
     assert widths(again.module) == widths(after.module)
 
 
 def test_a_target_in_macs_holds_when_scores_change_between_cuts(tmp_path: Path) -> None:
-    net, place = CompressedModel(tiny()), context(tmp_path)
+    model, place = CompressedModel(tiny()), context(tmp_path)
     step = PruneChannels(
         macs_times_fewer=3, round_to=1, global_pruning=True, iterative_steps=2, finetune_epochs=1, lr=0.1, batch_size=32
     )
-    after = step.apply(net, place)
-    assert macs(net.module, place.preprocessing) >= 3 * macs(after.module, place.preprocessing)
+    after = step.apply(model, place)
+    assert macs(model.module, place.preprocessing) >= 3 * macs(after.module, place.preprocessing)
     assert [entry["cut"] for entry in after.history if "cut" in entry] == [1, 2]
 
 
@@ -185,9 +185,9 @@ def test_measured_probes_are_not_measured_again_after_an_interruption(tmp_path: 
     def broken(_: Sequence[nn.Module]) -> tuple[float, ...]:
         raise AssertionError
 
-    step, net = PruneChannels(latency_times_faster=1.5, round_to=4), CompressedModel(tiny())
-    first = step.apply(net, context(tmp_path, latencies_ms=stairs_ms))
-    again = step.apply(net, context(tmp_path, latencies_ms=broken))
+    step, model = PruneChannels(latency_times_faster=1.5, round_to=4), CompressedModel(tiny())
+    first = step.apply(model, context(tmp_path, latencies_ms=stairs_ms))
+    again = step.apply(model, context(tmp_path, latencies_ms=broken))
     assert weights_digest(again.module) == weights_digest(first.module)
     assert again.history == first.history
 
@@ -262,11 +262,11 @@ def test_neurons_of_hidden_linear_layers_go_too(tmp_path: Path) -> None:
 
 
 def test_zeros_that_are_to_stay_are_named_as_before(tmp_path: Path) -> None:
-    net = tiny()
+    model = tiny()
     with torch.no_grad():
-        net.body[0].weight[:, ::2] = 0  # type: ignore[operator]  # torch types a Sequential's parts loosely
+        model.body[0].weight[:, ::2] = 0  # type: ignore[operator]  # torch types a Sequential's parts loosely
     after = PruneChannels(0.5, round_to=4).apply(
-        CompressedModel(net, sparse=("body.0.weight", "aux1.fc.weight")), context(tmp_path)
+        CompressedModel(model, sparse=("body.0.weight", "aux1.fc.weight")), context(tmp_path)
     )
     assert after.sparse == ("body.0.weight",)
     assert after.sparse[0] in dict(after.module.named_parameters())

@@ -67,15 +67,15 @@ def test_it_keeps_the_contract(scales: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [tiny, Branch], ids=["tiny", "branch"])
-def test_a_net_is_taught_by_what_it_was(make: type[nn.Module], tmp_path: Path) -> None:
+def test_a_model_is_taught_by_what_it_was(make: type[nn.Module], tmp_path: Path) -> None:
     options = {"distill": True, "weight_bits": 4}
     original = make().eval()
     place = context(tmp_path, original=lambda: original)
-    net = short(**options).apply(CompressedModel(deepcopy(original)), place)
-    assert net.learned == LearnedQuantization(4, 8)
-    save_compressed(net, tmp_path / "kept" / "net.pt")
+    model = short(**options).apply(CompressedModel(deepcopy(original)), place)
+    assert model.learned == LearnedQuantization(4, 8)
+    save_compressed(model, tmp_path / "kept" / "net.pt")
     with torch.no_grad():
-        assert torch.equal(load_compressed(tmp_path / "kept" / "net.pt").module(PICTURE), net.module(PICTURE))
+        assert torch.equal(load_compressed(tmp_path / "kept" / "net.pt").module(PICTURE), model.module(PICTURE))
 
 
 @pytest.mark.parametrize(("bits", "most"), [(8, 255), (4, 16), (2, 4), (1, 2)])
@@ -139,20 +139,20 @@ def test_running_ranges_follow_what_is_seen_in_training_alone() -> None:
 
 
 def test_folded_norms_leave_the_answers_and_the_zeros() -> None:
-    net = cifar_network("resnet8", 4).eval()
-    for norm in (part for part in net.modules() if isinstance(part, nn.BatchNorm2d)):
+    model = cifar_network("resnet8", 4).eval()
+    for norm in (part for part in model.modules() if isinstance(part, nn.BatchNorm2d)):
         nn.init.uniform_(norm.running_mean, -1, 1)  # type: ignore[arg-type]  # there is one
         nn.init.uniform_(norm.weight, 0.5, 2)
-    conv = net.get_submodule("stages.0.0.conv1")
+    conv = model.get_submodule("stages.0.0.conv1")
     assert isinstance(conv, nn.Conv2d)
     nn.init.zeros_(conv.weight[0, 0])
-    picture = torch.randn(2, 3, 16, 16)
+    image = torch.randn(2, 3, 16, 16)
     with torch.no_grad():
-        before = net(picture)
-        assert len(fold_batch_norms(net, picture)) == 9
-        assert torch.allclose(net(picture), before, atol=1e-4)
+        before = model(image)
+        assert len(fold_batch_norms(model, image)) == 9
+        assert torch.allclose(model(image), before, atol=1e-4)
     assert not conv.weight[0, 0].any()
-    assert not any(isinstance(part, nn.BatchNorm2d) for part in net.modules())
+    assert not any(isinstance(part, nn.BatchNorm2d) for part in model.modules())
 
 
 def test_a_convolution_whose_output_is_used_twice_is_not_folded() -> None:
@@ -172,37 +172,37 @@ def test_a_convolution_whose_output_is_used_twice_is_not_folded() -> None:
 
 
 def test_ends_keep_eight_bits_and_equal_tensors_share_a_quantizer() -> None:
-    net = prepared(cifar_network("resnet8", 4), LearnedQuantization(4, 8))
-    layers = [part for part in net.modules() if isinstance(part, QuantizedConv2d | QuantizedLinear)]
+    model = prepared(cifar_network("resnet8", 4), LearnedQuantization(4, 8))
+    layers = [part for part in model.modules() if isinstance(part, QuantizedConv2d | QuantizedLinear)]
     assert [layer.weight_quantizer.bits for layer in layers] == [8, 4, 4, 4, 4, 4, 4, 4, 4, 8]
-    block, add = net.get_submodule("stages.0.0"), net.get_submodule("stages.0.0.quantized_add_1")
+    block, add = model.get_submodule("stages.0.0"), model.get_submodule("stages.0.0.quantized_add_1")
     assert isinstance(add, QuantizedAdd)
     assert add.right_quantizer is block.get_submodule("conv1").input_quantizer
     assert add.left_quantizer is not add.right_quantizer
-    assert sum(isinstance(part, QuantizedAdd) for part in net.modules()) == 3
+    assert sum(isinstance(part, QuantizedAdd) for part in model.modules()) == 3
     every = prepared(cifar_network("resnet8", 4), LearnedQuantization(4, 8), keep_ends=False)
     assert {part.bits for part in every.modules() if isinstance(part, WeightQuantizer)} == {4}
 
 
-def test_an_addition_that_tracing_cannot_see_is_told_and_stays(messages: list[str]) -> None:
-    net = prepare_qat(Undecided().eval(), INT8, True, True, PICTURE)
+def test_an_addition_that_tracing_cannot_see_is_reported_and_stays(messages: list[str]) -> None:
+    model = prepare_qat(Undecided().eval(), INT8, True, True, PICTURE)
     (message,) = messages
     assert message.startswith("qat: the model: not traced (symbolically traced variables cannot be used as inputs to ")
-    assert isinstance(net, Undecided)
+    assert isinstance(model, Undecided)
 
 
 def test_float_activations_have_no_quantizers(tmp_path: Path) -> None:
-    net = short(weight_bits=2, activation_bits=0).dry_run(CompressedModel(tiny()), context(tmp_path))
-    assert net.learned == LearnedQuantization(2, None)
-    assert not any(isinstance(part, ActivationQuantizer) for part in net.module.modules())
+    model = short(weight_bits=2, activation_bits=0).dry_run(CompressedModel(tiny()), context(tmp_path))
+    assert model.learned == LearnedQuantization(2, None)
+    assert not any(isinstance(part, ActivationQuantizer) for part in model.module.modules())
 
 
 def test_zeros_of_sparsify_are_zeros_after(tmp_path: Path) -> None:
     module = tiny()
     with torch.no_grad():
         module.get_parameter("body.0.weight")[:, ::2] = 0
-    net = short(weight_bits=4).apply(CompressedModel(module, sparse=("body.0.weight",)), context(tmp_path))
-    layer = net.module.get_submodule("body.0")
+    model = short(weight_bits=4).apply(CompressedModel(module, sparse=("body.0.weight",)), context(tmp_path))
+    layer = model.module.get_submodule("body.0")
     assert isinstance(layer, QuantizedConv2d)
     assert not layer.weight_quantizer.integers(layer.weight)[:, ::2].any()
 
@@ -211,10 +211,10 @@ def test_finetune_goes_on_training_the_grid(tmp_path: Path) -> None:
     first, second = context(tmp_path / "1"), context(tmp_path / "2")
     for place in (first, second):
         place.folder.mkdir()
-    net = short().apply(CompressedModel(Branch().eval()), first)
-    after = Finetune(epochs=1, batch_size=16, lr=1e-3).apply(net, second)
-    assert after.learned == net.learned
-    assert weights_digest(after.module) != weights_digest(net.module)
+    model = short().apply(CompressedModel(Branch().eval()), first)
+    after = Finetune(epochs=1, batch_size=16, lr=1e-3).apply(model, second)
+    assert after.learned == model.learned
+    assert weights_digest(after.module) != weights_digest(model.module)
     assert isinstance(after.module.get_submodule("stem"), QuantizedConv2d)
 
 
@@ -227,23 +227,23 @@ def test_resumed_it_ends_with_the_same_weights(tmp_path: Path, messages: list[st
 
     for name in ("straight", "killed"):
         (tmp_path / name).mkdir()
-    step, net = short(weight_bits=4), CompressedModel(tiny())
-    straight = step.apply(net, context(tmp_path / "straight"))
+    step, model = short(weight_bits=4), CompressedModel(tiny())
+    straight = step.apply(model, context(tmp_path / "straight"))
     with pytest.raises(Killed), calling(dying):
-        step.apply(net, context(tmp_path / "killed"))
-    resumed = step.apply(net, context(tmp_path / "killed"))
+        step.apply(model, context(tmp_path / "killed"))
+    resumed = step.apply(model, context(tmp_path / "killed"))
     assert any("resuming after epoch 1 of 2" in line for line in messages)
     assert weights_digest(resumed.module) == weights_digest(straight.module)
 
 
 def test_what_cannot_work_is_refused_in_one_line(tmp_path: Path) -> None:
-    place, net = context(tmp_path), CompressedModel(tiny())
-    with pytest.raises(RecipeError, match="calibration_samples = 500: data 'made' has 96 training pictures"):
+    place, model = context(tmp_path), CompressedModel(tiny())
+    with pytest.raises(RecipeError, match="calibration_samples = 500: data 'made' has 96 training images"):
         Qat(calibration_samples=500).check(place)
-    with pytest.raises(RecipeError, match="the net is quantized already; one qat step is enough"):
-        short().dry_run(replace(net, learned=INT8), place)
+    with pytest.raises(RecipeError, match="the model is quantized already; one qat step is enough"):
+        short().dry_run(replace(model, learned=INT8), place)
     with pytest.raises(RecipeError, match="one-bit weights have no zero, so sparsify would be undone"):
-        short(weight_bits=1).dry_run(replace(net, sparse=("body.0.weight",)), place)
+        short(weight_bits=1).dry_run(replace(model, sparse=("body.0.weight",)), place)
     with pytest.raises(RecipeError, match="nothing to quantize: the model runs no Conv2d and no Linear layer"):
         prepare_qat(nn.Flatten(), INT8, True, True, PICTURE)
 

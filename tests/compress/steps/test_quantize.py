@@ -24,13 +24,13 @@ def test_an_order_keeps_the_contract(name, step, tmp_path):
     keeps_the_contract(name, step, tmp_path)
 
 
-def test_the_net_carries_the_orders_and_stays_as_it_is(tmp_path):
-    net, place = CompressedModel(tiny()), context(tmp_path)
+def test_the_model_carries_the_orders_and_stays_as_it_is(tmp_path):
+    model, place = CompressedModel(tiny()), context(tmp_path)
     for step in (Quantize(samples=7, max_drop=0.5, per_channel=False), QuantizeWeights(bits=4, group=32)):
-        net = step.apply(net, place)
-    net = QuantizeWeights(bits=1, keep_ends=False).apply(net, place)
-    assert net.quantization == Quantization(samples=7, max_drop=0.5, per_channel=False)
-    assert net.rounding == (WeightRounding(4, group=32), WeightRounding(1, keep_ends=False))
+        model = step.apply(model, place)
+    model = QuantizeWeights(bits=1, keep_ends=False).apply(model, place)
+    assert model.quantization == Quantization(samples=7, max_drop=0.5, per_channel=False)
+    assert model.rounding == (WeightRounding(4, group=32), WeightRounding(1, keep_ends=False))
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_what_stands_already_is_not_ordered_again(tmp_path):
     place = context(tmp_path)
     with pytest.raises(RecipeError, match="the weights are rounded to 4 bits already; one such step is enough"):
         QuantizeWeights(bits=4).apply(QuantizeWeights(bits=4).apply(CompressedModel(tiny()), place), place)
-    with pytest.raises(RecipeError, match="the net learned its quantization in training; quantize_weights would"):
+    with pytest.raises(RecipeError, match="the model learned its quantization in training; quantize_weights would"):
         QuantizeWeights().apply(CompressedModel(tiny(), learned=LearnedQuantization(4, 8)), place)
 
 

@@ -32,17 +32,17 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def weight(net: CompressedModel, name: str) -> Tensor:
-    return net.module.get_parameter(f"{name}.weight").detach()
+def weight(model: CompressedModel, name: str) -> Tensor:
+    return model.module.get_parameter(f"{name}.weight").detach()
 
 
-def share(net: CompressedModel, name: str) -> float:
-    return float((weight(net, name) == 0).float().mean())
+def share(model: CompressedModel, name: str) -> float:
+    return float((weight(model, name) == 0).float().mean())
 
 
-def message(step: Sparsify, net: CompressedModel, folder: Path) -> str:
+def message(step: Sparsify, model: CompressedModel, folder: Path) -> str:
     with pytest.raises(RecipeError) as error:
-        step.apply(net, context(folder))
+        step.apply(model, context(folder))
     return str(error.value)
 
 
@@ -173,7 +173,7 @@ def test_emptying_a_layer_is_refused_by_its_name(tmp_path: Path) -> None:
     )
 
 
-def test_nets_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+def test_models_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     undone = "zeroing weights after quantization would undo it; move it before quantize and qat"
     assert message(Sparsify(), CompressedModel(tiny(), Quantization()), tmp_path) == undone
     assert message(Sparsify(), CompressedModel(tiny(), learned=LearnedQuantization(4, 8)), tmp_path) == undone
@@ -181,8 +181,8 @@ def test_nets_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     assert message(Sparsify(), CompressedModel(program), tmp_path).startswith(
         "an exported program cannot be made sparse"
     )
-    step, net = Sparsify(0.5), CompressedModel(tiny())
-    once = step.apply(net, context(tmp_path))
+    step, model = Sparsify(0.5), CompressedModel(tiny())
+    once = step.apply(model, context(tmp_path))
     assert message(step, once, tmp_path).startswith("nothing would be zeroed: 50.0% of the weights are zero already")
     odd = nn.Sequential(nn.Conv2d(3, 6, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 4))
     assert message(Sparsify(pattern="2:4"), CompressedModel(odd), tmp_path) == (

@@ -19,7 +19,7 @@ from toolchain.compress.steps.finetune import Finetune
 from toolchain.compress.steps.sparsify_gradually import SparsifyGradually
 from toolchain.errors import RecipeError
 
-STEPS = 6  # of an epoch: 96 pictures, 16 at a time
+STEPS = 6  # of an epoch: 96 images, 16 at a time
 
 
 @pytest.fixture(autouse=True)
@@ -34,14 +34,14 @@ def step(**changes: Any) -> SparsifyGradually:
     return SparsifyGradually(**{"epochs": 4, "batch_size": 16, "lr": 0.1, "augment": ("crop",), **changes})
 
 
-def zeros(net: CompressedModel) -> dict[str, float]:
-    return {name: float((net.module.get_parameter(name) == 0).float().mean()) for name in net.sparse}
+def zeros(model: CompressedModel) -> dict[str, float]:
+    return {name: float((model.module.get_parameter(name) == 0).float().mean()) for name in model.sparse}
 
 
-def message(gradual: SparsifyGradually, net: CompressedModel, folder: Path) -> str:
+def message(gradual: SparsifyGradually, model: CompressedModel, folder: Path) -> str:
     with pytest.raises(RecipeError) as error:
         gradual.check(context(folder))
-        gradual.dry_run(net, context(folder))
+        gradual.dry_run(model, context(folder))
     return str(error.value)
 
 
@@ -155,7 +155,7 @@ def test_what_cannot_be_done_is_refused(gradual: SparsifyGradually, expected: st
     assert message(gradual, CompressedModel(tiny()), tmp_path) == expected
 
 
-def test_nets_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+def test_models_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     assert message(step(), CompressedModel(tiny(), Quantization()), tmp_path).startswith(
         "training after quantize would undo it"
     )

@@ -36,7 +36,7 @@ def test_the_head_of_every_zoo_family_is_found_and_replaced(name: str) -> None:
         assert module.AuxLogits.fc.out_features == 7
 
 
-def test_the_head_of_ones_own_net_is_its_last_linear_that_runs() -> None:
+def test_the_head_of_ones_own_model_is_its_last_linear_that_runs() -> None:
     class Odd(nn.Module):
         """Declares its layers in another order than they run, and one that never does."""
 
@@ -58,11 +58,11 @@ def test_a_new_head_leaves_modes_and_the_rest_alone() -> None:
     assert after.state_dict()["head.bias"].shape == (9,)
 
 
-def test_a_net_that_is_only_a_head_gets_another() -> None:
+def test_a_model_that_is_only_a_head_gets_another() -> None:
     assert find_head(nn.Sequential(nn.Flatten(), nn.Linear(192, 5)), PREPROCESSING).name == "1"
 
 
-def test_a_net_without_a_classifier_is_refused() -> None:
+def test_a_model_without_a_classifier_is_refused() -> None:
     with pytest.raises(
         RecipeError, match="no classifier found: no Linear or Conv2d of the model produces its 192 outputs"
     ):

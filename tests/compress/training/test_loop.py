@@ -37,7 +37,7 @@ def test_normalized_is_what_preprocessing_says() -> None:
     assert found.flatten().tolist() == pytest.approx([1.0, 0.0, -2.0])
 
 
-def test_an_epoch_sees_every_picture_at_most_once_with_its_label() -> None:
+def test_an_epoch_sees_every_image_at_most_once_with_its_label() -> None:
     pictures = part(50, 0)
     batches = Batches(pictures, PREPROCESSING, CPU)
     seen = list(batches.random_batches(16, (), torch.Generator().manual_seed(1)))
@@ -49,7 +49,7 @@ def test_an_epoch_sees_every_picture_at_most_once_with_its_label() -> None:
             assert [int(pictures.labels[i]) for i in at] == [int(label)]
 
 
-def test_evaluation_sees_all_pictures_in_order() -> None:
+def test_evaluation_sees_all_images_in_order() -> None:
     pictures = part(50, 0)
     labels = torch.cat([labels for _, labels in Batches(pictures, PREPROCESSING, CPU).ordered_batches()])
     assert labels.tolist() == pictures.labels.tolist()

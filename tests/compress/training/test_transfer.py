@@ -1,4 +1,4 @@
-"""Transfer learning on every net that the zoo and the examples have: random weights, small pictures."""
+"""Transfer learning on every model that the zoo and the examples have: random weights, small images."""
 
 from pathlib import Path
 
@@ -41,16 +41,16 @@ MARKS = {
 def test_a_new_head_learns_on_a_frozen_backbone(source: str, tmp_path: Path) -> None:
     side = 96 if "inception" in source else 64
     random = np.random.default_rng(0)
-    pictures = random.integers(0, 255, (4, side, side, 3), np.uint8)
-    part = Split(pictures, np.array([0, 1, 2, 0]), np.arange(4))
+    images = random.integers(0, 255, (4, side, side, 3), np.uint8)
+    part = Split(images, np.array([0, 1, 2, 0]), np.arange(4))
     shape = Preprocessing(side, side, 3, (0.5,) * 3, (0.25,) * 3)
     place = StepContext(DataSet("made", ("a", "b", "c"), "test", "0" * 64, {"train": part}), shape, tmp_path)
     weights = "random" if source.startswith("torchvision") else "own"
-    net = load_model(ModelSpec(source, weights), shape, 3, EXAMPLES, allow_other_head=True).require_module()
-    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    model = load_model(ModelSpec(source, weights), shape, 3, EXAMPLES, allow_other_head=True).require_module()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     step = Finetune(epochs=1, batch_size=4, replace_head=True, freeze="backbone", layer_lr_decay=0.9, lr=1e-3)
     step.check(place)
-    after = step.apply(CompressedModel(net), place).module
+    after = step.apply(CompressedModel(model), place).module
     head = find_head(after, shape)
     assert head.classes == 3
     assert len(layer_stages(after, head.name)) == NETS[source]
