@@ -83,7 +83,6 @@ def test_a_step_is_followed_by_others_or_refuses_in_one_line(first: str, folder:
             assert "\n" not in str(error.value)
     for second in followers(first):
         check_order(steps(first, second), "x.toml")
-<<<<<<< HEAD
     for second in random.sample(followers(first), min(1, len(followers(first)))):
         follow(first, second, folder)
 
@@ -94,10 +93,3 @@ def test_a_step_is_followed_by_every_other(first: str, folder: Path) -> None:
     for second in followers(first):
         if not (folder / f"{first}-{second}").is_dir():  # the sample's
             follow(first, second, folder)
-=======
-        more = {"sparsity": 0.9} if "sparsify" in second else {}  # not what the first has reached already
-        model = applied(second, after(first, folder / first), folder / f"{first}-{second}", **more)
-        with torch.no_grad():
-            answer = model.module(example_input(model.module, context(folder).preprocessing))
-        assert answer.isfinite().all(), f"{first}, {second}"
->>>>>>> a9f250d (Tests of compress and models: the field's words)
