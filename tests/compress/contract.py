@@ -15,8 +15,8 @@ from toolchain.models.check import class_count
 
 
 def keeps_the_contract(name: str, step: Step, folder: Path, make: Callable[[], nn.Module] = tiny) -> None:
-    """The given model stays unchanged; the dry run has the shape of the result; the result runs, is recorded, can be kept,
-    and comes out the same when the step is done again in its folder."""
+    """The given model stays unchanged; the dry run has the result's shape; the result runs, is recorded and can be saved;
+    and applying the step again in its folder gives the same result."""
     model, place = CompressedModel(make()), context(folder)
     before = weights_digest(model.module)
     step.check(place)

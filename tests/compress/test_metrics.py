@@ -71,6 +71,6 @@ def test_a_model_that_does_not_fit_the_input_is_refused() -> None:
     ):
         class_count(nn.Conv2d(1, 4, 3), PREPROCESSING)
     with pytest.raises(
-        ModelError, match=r"the model: answers \[2, 4, 6, 6\] to 2 images; expected logits \[2, classes\]"
+        ModelError, match=r"the model: returns \[2, 4, 6, 6\] for 2 images; expected logits \[2, classes\]"
     ):
         class_count(nn.Conv2d(3, 4, 3), PREPROCESSING)

@@ -100,7 +100,10 @@ def test_seen_gives_what_goes_in_or_comes_out_and_leaves_no_hook() -> None:
     ("step", "message"),
     [
         (DistillHints(layers=("boddy",)), "layers: the student has no layer 'boddy'; the nearest are: body"),
-        (DistillAttention(layers=("head",)), "layers: layer 'head' of the student gives no [N, C, H, W]; name a conv"),
+        (
+            DistillAttention(layers=("head",)),
+            "layers: layer 'head' of the student does not output [N, C, H, W]; name a conv",
+        ),
         (DistillSelf(layers=("stem", "boddy")), "layers: the model has no layer 'boddy'; the nearest are: body"),
         (
             DistillHints(layers=("stem",), teacher_layers=("stm",)),
@@ -120,7 +123,7 @@ def test_a_layer_that_is_not_there_is_named_with_the_nearest(step: Step, message
 
 def test_a_model_without_stages_is_refused(tmp_path: Path) -> None:
     flat = nn.Sequential(nn.Flatten(), nn.Linear(192, 4)).eval()
-    with pytest.raises(RecipeError, match=r"^no stages found in the model: no layer gives \[N, C, H, W\] above 1x1"):
+    with pytest.raises(RecipeError, match=r"^no stages found in the model: no layer outputs \[N, C, H, W\] larger"):
         DistillSelf().dry_run(CompressedModel(flat), context(tmp_path))
     with pytest.raises(RecipeError, match=r"^only one stage found in the model, 0; name the exits: layers = "):
         whole = nn.Sequential(nn.Conv2d(3, 4, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()

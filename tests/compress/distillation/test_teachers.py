@@ -89,7 +89,7 @@ def test_an_onnx_teacher_of_other_classes_is_refused(tmp_path: Path) -> None:
 
 def test_an_onnx_teacher_has_no_inner_layers(tmp_path: Path) -> None:
     graph(tmp_path / "t.onnx")
-    with pytest.raises(RecipeError, match=r"^teacher t.onnx: an ONNX file has no inner layers to learn from; use dist"):
+    with pytest.raises(RecipeError, match=r"^teacher t.onnx: an ONNX file has no accessible inner layers; use dist"):
         DistillHints(teachers=(ModelSpec("t.onnx"),)).dry_run(CompressedModel(tiny()), context(tmp_path, base=tmp_path))
 
 

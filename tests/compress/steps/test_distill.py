@@ -56,7 +56,7 @@ def uneven(folder: Path, **changes: Any) -> StepContext:
     train = place.data.split("train")
     labels = torch.randint(0, 4, (len(train),), generator=torch.Generator().manual_seed(1)).numpy()
     parts = {**place.data.splits, "train": replace(train, labels=labels)}
-    return replace(place, data=replace(place.data, parts=parts))
+    return replace(place, data=replace(place.data, splits=parts))
 
 
 @pytest.fixture(scope="module")

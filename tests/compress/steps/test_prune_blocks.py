@@ -76,7 +76,7 @@ def test_ratio_counts_the_blocks_that_may_go(tmp_path: Path) -> None:
 
 
 def test_samples_bound_what_is_looked_at(tmp_path: Path) -> None:
-    few = replace(data(), parts={"validate": data(train=0, validate=8).split("validate")})
+    few = replace(data(), splits={"validate": data(train=0, validate=8).split("validate")})
     one = PruneBlocks(2, samples=8).apply(CompressedModel(residual()), context(tmp_path))
     assert gone(one) == gone(PruneBlocks(2).apply(CompressedModel(residual()), context(tmp_path, data=few)))
 
@@ -103,7 +103,7 @@ def test_residual_blocks_are_found_in_real_networks(name: str, found: int, first
 def test_networks_without_such_blocks_are_refused(name: str, tmp_path: Path) -> None:
     module = torchvision.models.get_model(name, weights=None).eval()
     found = message(PruneBlocks(), CompressedModel(module), tmp_path, preprocessing=SMALL)
-    assert found.startswith("the model has no residual block that could be taken out")
+    assert found.startswith("the model has no removable residual block")
     assert found.endswith("use prune_channels")
 
 
@@ -160,7 +160,7 @@ def test_what_cannot_be_done_is_refused(step: PruneBlocks, expected: str, tmp_pa
 def test_models_and_data_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     step, bare = PruneBlocks(), data(train=8)
     assert message(step, CompressedModel(residual()), tmp_path, data=bare) == (
-        "data 'made' has no validation images to judge blocks by; choose data with some"
+        "data 'made' has no validation images to score blocks with; choose data that has some"
     )
     undone = "pruning after quantization would undo it; move it before quantize and qat"
     assert message(step, CompressedModel(residual(), Quantization()), tmp_path) == undone

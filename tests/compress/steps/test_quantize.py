@@ -57,7 +57,9 @@ def test_a_layer_that_is_not_there_is_answered_with_the_nearest(step, tmp_path):
 @pytest.mark.parametrize("option", [{"samples": 8}, {"max_drop": 1.0}, {"smooth": True}])
 def test_dynamic_ranges_need_no_calibration_and_say_so(option, tmp_path):
     steps = parse_steps(({"quantize": {"dynamic": True, **option}},), PLACE)
-    with pytest.raises(RecipeError, match=f"dynamic = true needs no calibration, so {next(iter(option))} says nothing"):
+    with pytest.raises(
+        RecipeError, match=f"dynamic = true needs no calibration, so {next(iter(option))} has no effect"
+    ):
         check_steps(steps, CompressedModel(tiny()), context(tmp_path), PLACE)
 
 

@@ -64,8 +64,8 @@ class DistillSelf(TrainingOptions, frozen=True, forbid_unknown_fields=True):
 
     def _stages(self, model: CompressedModel, context: StepContext) -> tuple[FeatureLayer, ...]:
         if self.layers:
-            return find_layers(model.module, self.layers, context.preprocessing, "layers", "the net")
-        found = find_stage_ends(model.module, context.preprocessing, "the net")
+            return find_layers(model.module, self.layers, context.preprocessing, "layers", "the model")
+        found = find_stage_ends(model.module, context.preprocessing, "the model")
         if len(found) < 2:
             raise RecipeError(f"found only one stage in the model, {found[0].name}; name the exits: layers = [...]")
         return found
