@@ -15,8 +15,8 @@ from toolchain.models.check import class_count
 
 
 def keeps_the_contract(name: str, step: Step, folder: Path, make: Callable[[], nn.Module] = tiny) -> None:
-    """The given model stays unchanged; the dry run has the result's shape; the result runs, is recorded and can be saved;
-    and applying the step again in its folder gives the same result."""
+    """The given model stays unchanged; the dry run has the result's shape; the result runs, is recorded and saved;
+    applying the step again in its folder gives the same result."""
     model, place = CompressedModel(make()), context(folder)
     before = weights_digest(model.module)
     step.check(place)

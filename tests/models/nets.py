@@ -18,7 +18,7 @@ class Pair(Net):
         return super().forward(x), x
 
 
-def model(classes: int = 5) -> nn.Module:
+def net(classes: int = 5) -> nn.Module:
     return Net(classes).train()
 
 

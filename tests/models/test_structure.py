@@ -143,7 +143,7 @@ def test_sizes_that_contradict_the_tensors_are_refused(tmp_path: Path) -> None:
     text = refusal({"out_channels": 6}, weight=(1 << 20, 1 << 20))
     assert text.endswith("recorded as [1048576, 1048576], found [8, 3, 3, 3]; the file is damaged: write it again")
     for sizes in ({"num_groups": 5}, {"out_channels": (6,)}, {"__class__": 5}):
-        assert refusal(sizes) == f"w: layer '0': a Conv2d has no such {next(iter(sizes))}; check model.source"
+        assert refusal(sizes) == f"w: layer '0': a Conv2d has no {next(iter(sizes))}; check model.source"
 
 
 def test_sizes_that_agree_with_the_tensors_but_not_with_each_other_fail_the_trial(tmp_path: Path) -> None:

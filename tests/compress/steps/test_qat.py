@@ -167,7 +167,7 @@ def test_a_convolution_whose_output_is_used_twice_is_not_folded() -> None:
             answer: Tensor = self.head((x + self.norm(x)).mean((2, 3)))
             return answer
 
-    with pytest.raises(RecipeError, match="a convolution's own output is used beside its BatchNorm; use quantize"):
+    with pytest.raises(RecipeError, match="a convolution's own output is used elsewhere too; use quantize"):
         fold_batch_norms(Twice().eval(), torch.randn(1, 3, 8, 8))
 
 
@@ -242,7 +242,7 @@ def test_what_cannot_work_is_refused_in_one_line(tmp_path: Path) -> None:
         Qat(calibration_samples=500).check(place)
     with pytest.raises(RecipeError, match="the model is quantized already; one qat step is enough"):
         short().dry_run(replace(model, learned=INT8), place)
-    with pytest.raises(RecipeError, match="one-bit weights have no zero, so sparsify would be undone"):
+    with pytest.raises(RecipeError, match="one-bit weights have no zero, so the sparsity would be lost"):
         short(weight_bits=1).dry_run(replace(model, sparse=("body.0.weight",)), place)
     with pytest.raises(RecipeError, match="nothing to quantize: the model runs no Conv2d and no Linear layer"):
         prepare_qat(nn.Flatten(), INT8, True, True, PICTURE)
