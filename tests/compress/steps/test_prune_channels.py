@@ -141,7 +141,7 @@ def test_what_cannot_be_pruned_is_refused(tmp_path: Path) -> None:
     )
     bare = replace(place, data=data(test=4))
     assert message(PruneChannels(0.5, "taylor"), CompressedModel(tiny()), bare).startswith(
-        "importance taylor needs training pict"
+        "importance taylor needs training imag"
     )
 
 
@@ -195,12 +195,12 @@ def test_measured_probes_are_not_measured_again_after_an_interruption(tmp_path: 
 def test_targets_that_cannot_be_met_are_refused(tmp_path: Path) -> None:
     place = context(tmp_path, latencies_ms=stairs_ms)
     assert message(PruneChannels(latency_times_faster=4, round_to=4), CompressedModel(tiny()), place) == (
-        "latency_times_faster = 4: no ratio reaches it; the best found is 1.50 times, 0.200 ms, at ratio = 0.500; ask "
-        "for no more than that, or lower round_to = 4"
+        "latency_times_faster = 4: no ratio reaches it; the best found is 1.50 times, 0.200 ms, at ratio = 0.500; "
+        "lower the target, or lower round_to = 4"
     )
     assert message(PruneChannels(macs_times_fewer=9), CompressedModel(tiny()), place) == (
-        "macs_times_fewer = 9: no ratio reaches it; the best found is 1.57 times at ratio = 0.500; ask for no more "
-        "than that, or lower round_to = 16"
+        "macs_times_fewer = 9: no ratio reaches it; the best found is 1.57 times at ratio = 0.500; lower the target, "
+        "or lower round_to = 16"
     )
     assert message(PruneChannels(latency_times_faster=2), CompressedModel(tiny()), context(tmp_path)) == (
         "latency_times_faster: no engine to measure on; use macs_times_fewer"
