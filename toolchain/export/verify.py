@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from toolchain.data import Split
+from toolchain.data.dataset import Images
 from toolchain.errors import ExportError
 from toolchain.export.from_onnx import onnx_from_onnx
 from toolchain.export.normalize import INPUT, OUTPUT
@@ -32,7 +33,6 @@ TOLERANCE = 1e-3  # of the largest logit
 # Where activations are rounded, a sum in another order may round the other way, which moves one value by a whole step
 # and everything that depends on it (ResNet-20: half the images are exact, the worst is off by 0.02).
 ROUNDED_TOLERANCE = 0.1
-Images = NDArray[np.uint8]
 Logits = NDArray[np.float32]
 
 

@@ -10,10 +10,8 @@ import msgspec
 from toolchain.records.fingerprint import Fingerprint
 
 THROUGHPUT_BATCH = 16  # images per throughput query
-UNREADABLE_REQUEST = "not a turn"  # begins the error of a container that cannot read what it is asked
-WARMUP_CALLS = (
-    3  # calls before each "latency" turn that do not count: the others have used the caches since the last one
-)
+UNREADABLE_REQUEST = "not a turn"  # starts the error of a container that cannot read a request
+WARMUP_CALLS = 3  # uncounted calls before each "latency" slice, since the other variants have used the caches
 
 
 class SliceRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
