@@ -6,11 +6,11 @@ from typing import Any
 import msgspec
 
 from deploy.servers.inventory import Inventory, read_inventory
-from docs.generate.annotated import FOLDER, Annotated, Example, annotated, check_complete
 from docs.generate.markdown import code, fence, page, table
 from docs.generate.structs import Key, Kind, keys, structs_in
 from toolchain.backends import TABLE, backend
 from toolchain.recipe import Recipe, read_recipe
+from toolchain.schemas.annotated import FOLDER, Annotated, Example, annotated, check_complete
 
 HEAD = ("key", "type", "default", "unit", "meaning")
 RECIPE = """A recipe is a TOML file that says which model, which data, which steps, and how much accuracy may be lost.
@@ -23,13 +23,13 @@ other commands for servers read `inventory.toml` in the working directory, unles
 def recipe_page() -> str:
     read_recipe(FOLDER / "recipe.toml")
     return page(
-        "Recipe", "the recipe's structs and docs/generate/recipe.toml", RECIPE, *_sections("recipe.toml", Recipe)
+        "Recipe", "the recipe's structs and toolchain/schemas/recipe.toml", RECIPE, *_sections("recipe.toml", Recipe)
     )
 
 
 def inventory_page() -> str:
     read_inventory(FOLDER / "inventory.toml")
-    source = "the inventory's structs and docs/generate/inventory.toml"
+    source = "the inventory's structs and toolchain/schemas/inventory.toml"
     return page("Inventory", source, INVENTORY, *_sections("inventory.toml", Inventory))
 
 

@@ -3,12 +3,13 @@
 import inspect
 from collections.abc import Iterator
 
-from docs.generate.annotated import Annotated, Example, annotated, check_complete
 from docs.generate.markdown import code, fence, page, table
 from docs.generate.structs import Key, Kind, keys
 from toolchain.compress import TABLE, parse_steps
+from toolchain.schemas.annotated import Annotated, Example, annotated, check_complete
+from toolchain.schemas.json_schema import step_kind
 
-SHARED, PLACE = "shared", "docs/generate/steps.toml"
+SHARED, PLACE = "shared", "toolchain/schemas/steps.toml"
 HEAD = ("option", "type", "default", "unit", "meaning", "example")
 ABOUT = """A recipe's `[[step]]` tables are applied in order. Each names one step and its options; an option that is
 left out has its default. An order that cannot work, a layer that does not exist, data without what a step needs: each
@@ -16,7 +17,7 @@ is refused in one line before any training starts. How to choose steps: [Compres
 
 
 def steps_page() -> str:
-    notes, kinds = annotated("steps.toml"), {name: _kind(name) for name in sorted(TABLE)}
+    notes, kinds = annotated("steps.toml"), {name: step_kind(name) for name in sorted(TABLE)}
     parse_steps(tuple({name: notes.document[name]} for name in kinds), PLACE)
     check_complete(
         "steps.toml", notes.examples, {_place(notes, name, key) for name in kinds for key in keys(kinds[name])}
@@ -24,11 +25,6 @@ def steps_page() -> str:
     overview = table(("step", "what it does"), ((f"[{code(name)}](#{name})", notes.tables[name]) for name in kinds))
     sections = (part for name, kind in kinds.items() for part in _section(notes, name, kind))
     return page("Compression steps", f"the steps' structs and {PLACE}", ABOUT, overview, *sections)
-
-
-def _kind(name: str) -> Kind:
-    ((_, step),) = parse_steps(({name: {}},), PLACE)
-    return type(step)  # type: ignore[return-value]  # every step is a struct; its Protocol cannot say so
 
 
 def _place(notes: Annotated, step: str, key: Key) -> str:

@@ -4,9 +4,9 @@ import re
 
 import pytest
 
-from docs.generate.annotated import check_complete
 from docs.generate.pages import DOCS, PAGES
 from tests.house.tree import ROOT
+from toolchain.schemas.annotated import check_complete
 
 MEND = "make docs-reference"
 

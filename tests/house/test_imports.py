@@ -55,6 +55,8 @@ RULES: dict[str, tuple[str, ...]] = {
         *("toolchain.backends", "toolchain.parity", "toolchain.views.steps", "toolchain.paths"),
         *("deploy.runtime.device", "deploy.runtime.engines"),
     ),
+    # what the keys of a recipe and of an inventory mean
+    "toolchain.schemas": ("toolchain.recipe", "toolchain.compress", "deploy.servers.inventory"),
     # what joins the making with the delivering
     "toolchain.workflows": (
         *("toolchain.build", "toolchain.job", "toolchain.data", "toolchain.models", "toolchain.compress"),

@@ -14,6 +14,7 @@ from toolchain.cli.image import image, image_sbom, image_sign, image_verify, man
 from toolchain.cli.ledger import ledger_export, ledger_history, ledger_import, report
 from toolchain.cli.parser import run as run_arguments
 from toolchain.cli.renamed import current_spelling
+from toolchain.cli.schema import inventory_schema, recipe_schema
 from toolchain.cli.ship import audit, logs, pack, rollback, servers, ship, status, unlock, unpack
 from toolchain.cli.signature import Sections
 
@@ -243,6 +244,7 @@ SECTIONS: Sections = {
         "data": {"fetch": data_fetch},
         "compare": compare,
         "weights": weights,
+        "recipe": {"schema": recipe_schema},
     },
     "Container": {
         "image": image,
@@ -270,6 +272,7 @@ SECTIONS: Sections = {
         "logs": logs,
         "audit": audit,
         "unlock": unlock,
+        "inventory": {"schema": inventory_schema},
     },
     "Ledger": {
         "ledger": {"history": ledger_history, "export": ledger_export, "import": ledger_import},

@@ -58,4 +58,4 @@ def check_complete(name: str, explained: Iterable[str], there: Iterable[str]) ->
     keys, lines = set(there), set(explained)
     missing, gone = keys - lines, lines - keys
     if missing or gone:
-        raise ValueError(f"docs/generate/{name}: no line for {sorted(missing)}; no such key: {sorted(gone)}")
+        raise ValueError(f"toolchain/schemas/{name}: no line for {sorted(missing)}; no such key: {sorted(gone)}")

@@ -1,0 +1,90 @@
+"""JSON Schemas (draft 2020-12) of recipes and inventories, by which editors complete and check their TOML.
+
+Types, bounds and defaults come from the structs that read the files; descriptions, units and examples from the
+annotated examples in this folder.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from deploy.servers.inventory import Inventory
+from toolchain.compress import TABLE, parse_steps
+from toolchain.recipe import Recipe
+from toolchain.schemas.annotated import Annotated, annotated
+
+DIALECT, REFERENCE = "https://json-schema.org/draft/2020-12/schema", "#/$defs/{name}"
+Schema = dict[str, Any]
+
+
+def recipe_schema() -> Schema:
+    """Of a recipe, with the options of every compression step."""
+    steps = {name: step_kind(name) for name in sorted(TABLE)}
+    (root, *references), definitions = msgspec.json.schema_components((Recipe, *steps.values()), ref_template=REFERENCE)
+    notes, options = annotated("recipe.toml"), annotated("steps.toml")
+    recipe = _described(root, definitions, notes)
+    for name, reference in zip(steps, references, strict=True):
+        definition = _definition(reference, definitions)
+        definition["description"] = options.tables[name]
+        for option, schema in definition["properties"].items():
+            own = f"{name}.{option}"
+            _describe(schema, options, own if own in options.examples else f"shared.{option}")
+    named = dict(zip(steps, references, strict=True))
+    one_step = {"type": "object", "properties": named, "additionalProperties": False}
+    recipe["properties"]["step"]["items"] = {**one_step, "minProperties": 1, "maxProperties": 1}
+    return _document("Recipe", root, definitions)
+
+
+def inventory_schema() -> Schema:
+    """Of an inventory of edge servers."""
+    (root,), definitions = msgspec.json.schema_components((Inventory,), ref_template=REFERENCE)
+    _described(root, definitions, annotated("inventory.toml"))
+    return _document("Inventory", root, definitions)
+
+
+def step_kind(name: str) -> type[msgspec.Struct]:
+    """The struct of a compression step's options."""
+    ((_, step),) = parse_steps(({name: {}},), name)
+    return type(step)  # type: ignore[return-value]  # every step is a struct; its Protocol cannot say so
+
+
+def _document(title: str, root: Schema, definitions: Mapping[str, Schema]) -> Schema:
+    return {"$schema": DIALECT, "title": title, **root, "$defs": definitions}
+
+
+def _described(root: Schema, definitions: Mapping[str, Schema], notes: Annotated) -> Schema:
+    """The definition of `root`, its keys and those of its tables described."""
+    whole = _definition(root, definitions)
+    whole.pop("description", None)
+    for key, schema in whole["properties"].items():
+        if key in notes.examples:
+            _describe(schema, notes, key)
+    for table, words in notes.tables.items():
+        schema = whole["properties"][table.split(".")[0]]
+        schema["description"] = words
+        definition = _definition(schema, definitions)
+        for key, inner in definition.get("properties", {}).items():
+            if f"{table}.{key}" in notes.examples:
+                _describe(inner, notes, f"{table}.{key}")
+                definition.pop("description", None)
+    return whole
+
+
+def _describe(schema: Schema, notes: Annotated, place: str) -> None:
+    example = notes.examples[place]
+    schema["description"] = f"{example.words} [{example.unit}]" if example.unit else example.words
+    value: Any = notes.document
+    for part in place.split("."):
+        value = (value[0] if isinstance(value, list) else value)[part]
+    schema["examples"] = [value]
+
+
+def _definition(schema: Any, definitions: Mapping[str, Schema]) -> Schema:
+    """The first struct that `schema` refers to; an empty one where it refers to none."""
+    if isinstance(schema, dict):
+        if "$ref" in schema:
+            return definitions[schema["$ref"].rpartition("/")[2]]
+        schema = list(schema.values())
+    found = (_definition(part, definitions) for part in schema if isinstance(part, dict | list))
+    return next(filter(None, found), {})
