@@ -102,7 +102,9 @@ def test_a_process_that_is_killed_ends_the_others(tmp_path: Path) -> None:
     assert said in ([], [lost])  # torchrun may be quicker
 
 
-def test_a_batch_has_a_image_for_each_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_has_an_image_for_each_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("toolchain.compress.options.distributed_context", lambda: DistributedContext(0, 16))
-    with pytest.raises(RecipeError, match="a batch of 15 for 16 processes: expected a image for each; start fewer"):
+    with pytest.raises(
+        RecipeError, match="a batch of 15 for 16 processes: expected at least one image per process; start fewer"
+    ):
         check_training(PLAN, context(tmp_path))

@@ -48,7 +48,7 @@ class BornAgain(DistillationOptions, frozen=True, forbid_unknown_fields=True):
         check_training(self, context)
 
     def dry_run(self, model: CompressedModel, context: StepContext) -> CompressedModel:
-        """The same model, untrained; RecipeError when it cannot be trained or begin anew, or a teacher does not fit."""
+        """The same model, untrained; RecipeError when it cannot be trained or reset, or a teacher does not fit."""
         check_student(self, model, context)
         load_step_teachers(self, context)
         self._initial_module(model, 0)

@@ -102,7 +102,7 @@ class PruneChannels(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         self._check_classes(model.module, context)
         stand_in = "l2" if self.importance == "taylor" else self.importance
         return msgspec.structs.replace(self, importance=stand_in, finetune_epochs=0)._prune(
-            model, context, rehearsal=True
+            model, context, is_dry_run=True
         )
 
     def apply(self, model: CompressedModel, context: StepContext) -> CompressedModel:
@@ -111,7 +111,7 @@ class PruneChannels(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         when the model is quantized already."""
         self.check(context)
         self._check_classes(model.module, context)
-        after = self._prune(model, context, rehearsal=False)
+        after = self._prune(model, context, is_dry_run=False)
         before = parameter_count(model.module), macs(model.module, context.preprocessing)
         left = parameter_count(after.module), macs(after.module, context.preprocessing)
         logger.info(
@@ -131,20 +131,20 @@ class PruneChannels(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 "finetune = { replace_head = true } before this one"
             )
 
-    def _prune(self, model: CompressedModel, context: StepContext, rehearsal: bool) -> CompressedModel:
+    def _prune(self, model: CompressedModel, context: StepContext, is_dry_run: bool) -> CompressedModel:
         _check_prunable(model)
         module = drop_auxiliary_heads(deepcopy(model.module)).requires_grad_(True)  # traced through gradients
-        drawing = self._build_graph(module, {}, context)
-        initial, cost = drawing.initial_widths, self._cost_function(drawing.module, context, rehearsal)
-        ratio, probes = self._find_ratio(drawing, cost, context, rehearsal)
+        graph = self._build_graph(module, {}, context)
+        initial, cost = graph.initial_widths, self._cost_function(graph.module, context, is_dry_run)
+        ratio, probes = self._find_ratio(graph, cost, context, is_dry_run)
         history = [probe.entry() for probe in probes]
         for number in range(1, self.iterative_steps + 1):
             if number > 1:
-                drawing = self._build_graph(module, initial, context)
+                graph = self._build_graph(module, initial, context)
             if number == self.iterative_steps > 1 and self.macs_times_fewer:
-                ratio, _ = self._find_ratio(drawing, cost, context, rehearsal)  # training changes the scores
-            module = drawing.prune_to(drawing.widths_at(ratio * number / self.iterative_steps))
-            if self.finetune_epochs and parameter_count(module) < parameter_count(drawing.module):
+                ratio, _ = self._find_ratio(graph, cost, context, is_dry_run)  # training changes the scores
+            module = graph.prune_to(graph.widths_at(ratio * number / self.iterative_steps))
+            if self.finetune_epochs and parameter_count(module) < parameter_count(graph.module):
                 module, epochs = self._finetune_cut(replace(model, module=module), number, context)
                 history += epochs
         if parameter_count(module) == parameter_count(model.module):
@@ -177,9 +177,9 @@ class PruneChannels(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         after = self._finetune_step.apply(model, replace(context, folder=context.folder / f"cut-{number}"))
         return after.module, [{"cut": float(number), **epoch} for epoch in after.history]
 
-    def _cost_function(self, module: nn.Module, context: StepContext, rehearsal: bool) -> CostFunction:
+    def _cost_function(self, module: nn.Module, context: StepContext, is_dry_run: bool) -> CostFunction:
         """The target's cost of a cut model, relative to `module`."""
-        if not self.latency_times_faster or rehearsal or context.latencies_ms is None:
+        if not self.latency_times_faster or is_dry_run or context.latencies_ms is None:
             before = macs(module, context.preprocessing)
             return lambda cut: (before / macs(cut, context.preprocessing), 0.0)
         latencies_ms = context.latencies_ms
@@ -192,18 +192,18 @@ class PruneChannels(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return faster
 
     def _find_ratio(
-        self, drawing: PruningGraph, cost: CostFunction, context: StepContext, rehearsal: bool
+        self, graph: PruningGraph, cost: CostFunction, context: StepContext, is_dry_run: bool
     ) -> tuple[float, tuple[RatioProbe, ...]]:
         """The ratio to cut by, and the probes of the search for it."""
         times = self.macs_times_fewer or self.latency_times_faster
         if times is None:
             return self.ratio or DEFAULT_RATIO, ()
-        tried = make_probe(drawing, cost, context)
-        if self.latency_times_faster and not rehearsal:
-            tried = cache_probes(tried, context.folder, [self, weights_digest(drawing.module), context.preprocessing])
+        tried = make_probe(graph, cost, context)
+        if self.latency_times_faster and not is_dry_run:
+            tried = cache_probes(tried, context.folder, [self, weights_digest(graph.module), context.preprocessing])
         probes = bisect_ratio(tried, times, LATENCY_HALVINGS if self.latency_times_faster else MACS_HALVINGS)
         found = smallest_sufficient(probes, times)
-        if found is None and self.latency_times_faster and rehearsal and probes:
+        if found is None and self.latency_times_faster and is_dry_run and probes:
             found = max(probes, key=lambda probe: probe.ratio)
         if found is None:
             raise RecipeError(self._unreachable(probes))
