@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from deploy.kubernetes.secrets import GRPC_PORT, OPEN, Closed, Object
+from deploy.kubernetes.secrets import GRPC_PORT, OPEN_ACCESS, ClusterAccess, Object
 from toolchain.errors import UsageError
 from toolchain.records.manifest import Manifest
 from toolchain.records.storage import write_atomically
@@ -19,59 +19,59 @@ from toolchain.records.storage import write_atomically
 USER, GRACE_S = 10001, 30
 UNFIT = re.compile(r"[^a-z0-9-]+")
 # what node-feature-discovery calls the features that a bundle may need
-FEATURES = {
+FEATURE_LABELS = {
     "avx2": "AVX2", "avx512f": "AVX512F", "avx512_vnni": "AVX512VNNI", "avx512_bf16": "AVX512BF16",
     "amx_int8": "AMXINT8", "amx_bf16": "AMXBF16",
 }  # fmt: skip
 REFERENCE = re.compile(r"[a-z0-9][a-z0-9._/:-]*(:[\w.-]+|@sha256:[0-9a-f]{64})")
 
 
-def write(manifest: Manifest, image: str, folder: Path, closed: Closed = OPEN) -> list[Path]:
+def write_manifests(manifest: Manifest, image: str, folder: Path, access: ClusterAccess = OPEN_ACCESS) -> list[Path]:
     """The files below `folder`. image: its name in the registry that the cluster pulls from, with a tag or a digest."""
     if not REFERENCE.fullmatch(image):
         raise UsageError(f"--image={image}: expected what a cluster can pull: REGISTRY/NAME:TAG or NAME@sha256:…")
     written = []
-    for name, content in files(manifest, image, closed).items():
+    for name, content in render_manifests(manifest, image, access).items():
         place = folder / name
         write_atomically(place, content.encode())
         written.append(place)
     return written
 
 
-def files(manifest: Manifest, image: str, closed: Closed = OPEN) -> dict[str, str]:
+def render_manifests(manifest: Manifest, image: str, access: ClusterAccess = OPEN_ACCESS) -> dict[str, str]:
     """Name -> YAML."""
     base = {
-        "deployment.yaml": deployment(manifest, image, closed),
-        "service.yaml": service(manifest, closed),
+        "deployment.yaml": deployment(manifest, image, access),
+        "service.yaml": service(manifest, access),
         "poddisruptionbudget.yaml": disruption_budget(manifest),
         "horizontalpodautoscaler.yaml": autoscaler(manifest),
-        "networkpolicy.yaml": network_policy(manifest, closed),
-        "podmonitor.yaml": pod_monitor(manifest, closed),
+        "networkpolicy.yaml": network_policy(manifest, access),
+        "podmonitor.yaml": pod_monitor(manifest, access),
     }
     found = {f"base/{name}": _text(value) for name, value in base.items()}
     listed = {"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization", "resources": sorted(base)}
     found["base/kustomization.yaml"] = _text(listed)
-    found["kserve/inferenceservice.yaml"] = _text(inference_service(manifest, image, closed))
+    found["kserve/inferenceservice.yaml"] = _text(inference_service(manifest, image, access))
     return dict(sorted(found.items()))
 
 
-def deployment(manifest: Manifest, image: str, closed: Closed) -> Object:
+def deployment(manifest: Manifest, image: str, access: ClusterAccess) -> Object:
     """New pods beside the old ones, which go once the new are ready: as `toolchain ship` does it."""
     spec = {
         "replicas": 2,
         "revisionHistoryLimit": 3,
         "selector": {"matchLabels": _selector(manifest)},
         "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
-        "template": {"metadata": {"labels": _labels(manifest)}, "spec": _pod(manifest, image, "server", closed)},
+        "template": {"metadata": {"labels": _labels(manifest)}, "spec": _pod(manifest, image, "server", access)},
     }
     return _object("apps/v1", "Deployment", manifest, spec)
 
 
-def service(manifest: Manifest, closed: Closed) -> Object:
+def service(manifest: Manifest, access: ClusterAccess) -> Object:
     """What clients ask; the admin port is not among it."""
-    http, grpc = ("https", "https") if closed.tls else ("http", "kubernetes.io/h2c")
+    http, grpc = ("https", "https") if access.tls else ("http", "kubernetes.io/h2c")
     ports = [
-        {"name": http, "port": 443 if closed.tls else 80, "targetPort": http, "protocol": "TCP", "appProtocol": http},
+        {"name": http, "port": 443 if access.tls else 80, "targetPort": http, "protocol": "TCP", "appProtocol": http},
         {"name": "grpc", "port": GRPC_PORT, "targetPort": "grpc", "protocol": "TCP", "appProtocol": grpc},
     ]
     return _object("v1", "Service", manifest, {"selector": _selector(manifest), "ports": ports})
@@ -93,29 +93,29 @@ def autoscaler(manifest: Manifest) -> Object:
     return _object("autoscaling/v2", "HorizontalPodAutoscaler", manifest, spec)
 
 
-def network_policy(manifest: Manifest, closed: Closed) -> Object:
+def network_policy(manifest: Manifest, access: ClusterAccess) -> Object:
     """In: the ports that serve. Out: nothing, the server asks nobody."""
     spec = {
         "podSelector": {"matchLabels": _selector(manifest)},
         "policyTypes": ["Ingress", "Egress"],
-        "ingress": closed.ingress,
+        "ingress": access.ingress,
         "egress": [],
     }
     return _object("networking.k8s.io/v1", "NetworkPolicy", manifest, spec)
 
 
-def pod_monitor(manifest: Manifest, closed: Closed) -> Object:
+def pod_monitor(manifest: Manifest, access: ClusterAccess) -> Object:
     """For the Prometheus operator."""
     spec = {
         "selector": {"matchLabels": _selector(manifest)},
-        "podMetricsEndpoints": [closed.scraped(_name(manifest))],
+        "podMetricsEndpoints": [access.scrape_endpoint(_name(manifest))],
     }
     return _object("monitoring.coreos.com/v1", "PodMonitor", manifest, spec)
 
 
-def inference_service(manifest: Manifest, image: str, closed: Closed) -> Object:
+def inference_service(manifest: Manifest, image: str, access: ClusterAccess) -> Object:
     """Our own server as a custom predictor; it speaks the protocol (v2) that KServe's clients and router expect."""
-    pod = _pod(manifest, image, "kserve-container", closed)
+    pod = _pod(manifest, image, "kserve-container", access)
     (container,) = pod["containers"]
     # KServe makes a Service of every port that is listed: the first as 80, the others as they are
     container["ports"] = [one for one in container["ports"] if one["name"] != "admin"]
@@ -151,7 +151,7 @@ def _labels(manifest: Manifest) -> dict[str, str]:
     }
 
 
-def _pod(manifest: Manifest, image: str, container: str, closed: Closed) -> Object:
+def _pod(manifest: Manifest, image: str, container: str, access: ClusterAccess) -> Object:
     """The sandbox of `docker run` (deploy/docker/sandbox.py), as Kubernetes writes it: its restricted standard."""
     spread = {
         "maxSkew": 1,
@@ -161,7 +161,7 @@ def _pod(manifest: Manifest, image: str, container: str, closed: Closed) -> Obje
     }
     return {
         "automountServiceAccountToken": False,
-        "containers": [_container(manifest, image, container, closed)],
+        "containers": [_container(manifest, image, container, access)],
         "nodeSelector": node_selector(manifest),
         "securityContext": {
             "runAsNonRoot": True,
@@ -175,25 +175,25 @@ def _pod(manifest: Manifest, image: str, container: str, closed: Closed) -> Obje
         "volumes": [
             {"name": "tmp", "emptyDir": {"sizeLimit": "256Mi"}},
             {"name": "state", "emptyDir": {"sizeLimit": "256Mi"}},
-            *closed.volumes,
+            *access.volumes,
         ],
     }
 
 
-def _container(manifest: Manifest, image: str, name: str, closed: Closed) -> Object:
-    ready = closed.probe("/v2/health/ready")
+def _container(manifest: Manifest, image: str, name: str, access: ClusterAccess) -> Object:
+    ready = access.probe("/v2/health/ready")
     limits: dict[str, str | int] = {"cpu": "2", "memory": "2Gi"}
     if manifest.needs.gpu:
         limits["nvidia.com/gpu"] = 1
     return {
         "name": name,
         "image": image,
-        "ports": closed.ports,
+        "ports": access.ports,
         "resources": {"requests": {"cpu": "1", "memory": "512Mi"}, "limits": limits},
         # it certifies itself on the node before it is ready, and builds an engine first where the device wants that
         "startupProbe": {**ready, "periodSeconds": 2, "failureThreshold": 300},
         "readinessProbe": {**ready, "periodSeconds": 2, "failureThreshold": 1},
-        "livenessProbe": {**closed.probe("/v2/health/live"), "periodSeconds": 10},
+        "livenessProbe": {**access.probe("/v2/health/live"), "periodSeconds": 10},
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "capabilities": {"drop": ["ALL"]},
@@ -202,9 +202,9 @@ def _container(manifest: Manifest, image: str, name: str, closed: Closed) -> Obj
         "volumeMounts": [
             {"name": "tmp", "mountPath": "/tmp"},
             {"name": "state", "mountPath": "/state"},
-            *closed.mounts,
+            *access.mounts,
         ],
-        **({"env": closed.environment} if closed.environment else {}),
+        **({"env": access.environment} if access.environment else {}),
     }
 
 
@@ -213,7 +213,9 @@ def node_selector(manifest: Manifest) -> dict[str, str]:
     needs = manifest.needs
     found = {"kubernetes.io/arch": {"x86_64": "amd64", "aarch64": "arm64"}.get(needs.architecture, needs.architecture)}
     found |= {
-        f"feature.node.kubernetes.io/cpu-cpuid.{FEATURES[one]}": "true" for one in needs.cpu_isa if one in FEATURES
+        f"feature.node.kubernetes.io/cpu-cpuid.{FEATURE_LABELS[one]}": "true"
+        for one in needs.cpu_isa
+        if one in FEATURE_LABELS
     }
     if needs.gpu:
         found["nvidia.com/gpu.present"] = "true"
@@ -223,7 +225,7 @@ def node_selector(manifest: Manifest) -> dict[str, str]:
     return found
 
 
-class _Plain(yaml.SafeDumper):
+class _PlainDumper(yaml.SafeDumper):
     """Without anchors: people read it."""
 
     def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002
@@ -231,4 +233,4 @@ class _Plain(yaml.SafeDumper):
 
 
 def _text(value: Object) -> str:
-    return str(yaml.dump(value, Dumper=_Plain, sort_keys=True, width=120))
+    return str(yaml.dump(value, Dumper=_PlainDumper, sort_keys=True, width=120))

@@ -12,7 +12,7 @@ from deploy.containers.secrets import CERT, CLIENT_CA, KEY, SECRETS_PATH, TOKENS
 from deploy.runtime.http.access import check_port
 from toolchain.errors import UsageError
 
-NAMED = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")  # RFC 1123
+SECRET_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")  # RFC 1123
 HTTP_PORT, GRPC_PORT = 8080, 8081
 MODE = 0o440  # root's and the pod's group's
 # who scrapes, where kube-prometheus puts it
@@ -21,7 +21,7 @@ Object = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Closed:
+class ClusterAccess:
     """tls, client_ca, tokens: names of Secrets, which may be the same; empty: not so. admin_port: None: all on one."""
 
     tls: str = ""
@@ -35,30 +35,30 @@ class Closed:
         return "https" if self.tls else "http"
 
     @property
-    def _held(self) -> dict[str, str]:
+    def _secret_by_file(self) -> dict[str, str]:
         """File -> Secret."""
         found = {CERT: self.tls, KEY: self.tls, CLIENT_CA: self.client_ca, TOKENS: self.tokens}
         return {name: secret for name, secret in found.items() if secret}
 
     @property
     def environment(self) -> list[Object]:
-        told = secret_environment(tuple(self._held))
+        told = secret_environment(tuple(self._secret_by_file))
         if self.admin_port is not None:
             told["ADMIN_PORT"] = str(self.admin_port)
         return [{"name": name, "value": value} for name, value in told.items()]
 
     @property
     def volumes(self) -> list[Object]:
-        secrets = sorted(set(self._held.values()))
+        secrets = sorted(set(self._secret_by_file.values()))
         sources = [{"secret": {"name": secret, "items": self._items(secret)}} for secret in secrets]
         return [{"name": "secrets", "projected": {"defaultMode": MODE, "sources": sources}}] if sources else []
 
     def _items(self, secret: str) -> list[Object]:
-        return [{"key": name, "path": name} for name, holder in self._held.items() if holder == secret]
+        return [{"key": name, "path": name} for name, holder in self._secret_by_file.items() if holder == secret]
 
     @property
     def mounts(self) -> list[Object]:
-        return [{"name": "secrets", "mountPath": SECRETS_PATH, "readOnly": True}] if self._held else []
+        return [{"name": "secrets", "mountPath": SECRETS_PATH, "readOnly": True}] if self._secret_by_file else []
 
     @property
     def ports(self) -> list[Object]:
@@ -80,7 +80,7 @@ class Closed:
             found.append({"from": [MONITORING], "ports": [{"port": "admin", "protocol": "TCP"}]})
         return found
 
-    def scraped(self, name: str) -> Object:
+    def scrape_endpoint(self, name: str) -> Object:
         """For a PodMonitor. What Prometheus shows, and whom it trusts, is in a Secret of its own, NAME-monitor: ca.crt,
         token, tls.crt and tls.key. The certificate of the pods is for the host NAME."""
         found: Object = {
@@ -100,17 +100,19 @@ class Closed:
         return found
 
 
-OPEN = Closed()
+OPEN_ACCESS = ClusterAccess()
 
 
-def closed(tls: str | None, client_ca: str | None, tokens: str | None, admin_port: int | None) -> Closed:
+def access_from_flags(
+    tls: str | None, client_ca: str | None, tokens: str | None, admin_port: int | None
+) -> ClusterAccess:
     """A person's flags; UsageError."""
     for flag, name in (("--tls-secret", tls), ("--client-ca-secret", client_ca), ("--token-secret", tokens)):
-        if name is not None and not NAMED.fullmatch(name):
+        if name is not None and not SECRET_NAME.fullmatch(name):
             raise UsageError(f"{flag}={name}: expected the name of a Secret: small letters, digits, - and .")
     if client_ca and not tls:
         raise UsageError(f"--client-ca-secret={client_ca}: client certificates need TLS; add --tls-secret=NAME")
     check_port("--admin-port", admin_port)
     if admin_port in (0, HTTP_PORT, GRPC_PORT):
         raise UsageError(f"--admin-port={admin_port}: expected a port of its own, as 9090")
-    return Closed(tls or "", client_ca or "", tokens or "", admin_port)
+    return ClusterAccess(tls or "", client_ca or "", tokens or "", admin_port)

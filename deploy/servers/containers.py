@@ -19,26 +19,26 @@ from deploy.docker.engine import explain_error
 from deploy.docker.labels import NAME, RELEASE, ROLE
 from deploy.docker.sandbox import MEMORY_BYTES, RESTART, STATE, sandbox_settings, state_volume
 from deploy.runtime.handover.socket_holder import LIVE
-from deploy.servers.inventory import Server
-from deploy.servers.release_image import container_of, door_of, fit
-from deploy.servers.server import Note, ShipError, State
-from deploy.servers.volume_files import Memory
+from deploy.servers.inventory import ServerConfig
+from deploy.servers.release_image import container_name, docker_name, socket_holder_name
+from deploy.servers.server import AuditEntry, ServerState, ShipError
+from deploy.servers.volume_files import VolumeFiles
 
-DOOR, AUDIT, TRUSTED = "/door", "audit.jsonl", "trusted.json"
-SHIPPED, THE_DOOR = "shipped", "door"
-INSIDE = "8080/tcp"
+SOCKET_FOLDER, AUDIT, TRUSTED = "/door", "audit.jsonl", "trusted.json"
+RELEASE_CONTAINER, SOCKET_HOLDER = "shipped", "door"
+CONTAINER_PORT = "8080/tcp"
 HEALTHY_S, DRAIN_S, POLL_S = 300.0, 15, 0.5
 
 
-class Residents:
+class DeployedContainers:
     """Of `model` on the engine of `server`. Errors of the engine and of the link are ShipErrors."""
 
-    def __init__(self, server: Server, client: DockerClient, model: str) -> None:
+    def __init__(self, server: ServerConfig, client: DockerClient, model: str) -> None:
         self.server, self.client, self.model = server, client, model
-        self._memory = Memory(client, door_of(model), DOOR)
+        self._files = VolumeFiles(client, socket_holder_name(model), SOCKET_FOLDER)
 
     @contextmanager
-    def explained(self, what: str) -> Iterator[None]:
+    def translating_errors(self, what: str) -> Iterator[None]:
         try:
             yield
         except docker.errors.DockerException as error:
@@ -50,17 +50,17 @@ class Residents:
 
     # what is there
 
-    def state(self) -> State:
-        with self.explained("state"):
-            found = self.shipped()
-            named = self._memory.read(LIVE).strip()
+    def read_state(self) -> ServerState:
+        with self.translating_errors("state"):
+            found = self.by_release()
+            named = self._files.read(LIVE).strip()
             live = next((release for release, one in found.items() if one.name == named), "")
             healthy = {release: self.health(one)[0] for release, one in found.items()}
-            return State(live, healthy, tuple(self.images().values()))
+            return ServerState(live, healthy, tuple(self.images().values()))
 
-    def shipped(self) -> dict[str, Container]:
+    def by_release(self) -> dict[str, Container]:
         """By release."""
-        wanted: dict[str, Any] = {"label": [f"{ROLE}={SHIPPED}", f"{NAME}={self.model}"]}
+        wanted: dict[str, Any] = {"label": [f"{ROLE}={RELEASE_CONTAINER}", f"{NAME}={self.model}"]}
         return {
             one.labels[RELEASE]: one
             for one in self.client.containers.list(all=True, filters=wanted, ignore_removed=True)
@@ -90,9 +90,9 @@ class Residents:
 
     def start(self, release: str, image: str) -> None:
         """Beside what serves; it opens the door only once it is named."""
-        name = container_of(self.model, release)
-        with self.explained("start"):
-            self._keep_door(image)
+        name = container_name(self.model, release)
+        with self.translating_errors("start"):
+            self._ensure_socket_holder(image)
             with suppress(docker.errors.NotFound):
                 found = self.client.containers.get(name)
                 if found.attrs["Image"] == image:
@@ -102,40 +102,40 @@ class Residents:
             if self._secrets and not supports_secrets(self.client.images.get(image).attrs):
                 raise ShipError(f"{self.server.name}: the server in {release} knows no TLS and tokens; build it again")
             serves = {
-                "environment": {"DOOR_DIR": DOOR, "CONTAINER_NAME": name, **self.server.environment},
+                "environment": {"DOOR_DIR": SOCKET_FOLDER, "CONTAINER_NAME": name, **self.server.environment},
                 "device_requests": gpu_requests(self.client, image),
             }
             state = Mount(STATE, state_volume(self.model), type="volume")
-            self._run(image, name, SHIPPED, [state, *self._secrets], serves)
+            self._run(image, name, RELEASE_CONTAINER, [state, *self._secrets], serves)
 
     @property
     def _secrets(self) -> list[Mount]:
         return [secrets_mount(self.server.secrets)] if self.server.secrets else []
 
-    def is_closed_so(self, container: Container) -> bool:
+    def has_expected_secrets(self, container: Container) -> bool:
         """As the inventory says now."""
         return has_secrets(container.attrs, self._secrets, self.server.environment)
 
-    def _keep_door(self, image: str) -> None:
+    def _ensure_socket_holder(self, image: str) -> None:
         """The door is as old as the first release that was shipped here, and changes with none."""
-        name = door_of(self.model)
+        name = socket_holder_name(self.model)
         with suppress(docker.errors.NotFound):
             self.client.containers.get(name).start()  # nothing where it runs
             return
         opens = {
             "command": ["door"],
-            "environment": {"DOOR_DIR": DOOR},
-            "ports": {INSIDE: self.server.port},
+            "environment": {"DOOR_DIR": SOCKET_FOLDER},
+            "ports": {CONTAINER_PORT: self.server.port},
             "healthcheck": {"test": ["NONE"]},
         }
-        self._run(image, name, THE_DOOR, [], opens)
+        self._run(image, name, SOCKET_HOLDER, [], opens)
 
     def _run(self, image: str, name: str, role: str, mounts: list[Mount], more: dict[str, Any]) -> None:
         memory = min(MEMORY_BYTES, int(self.client.info()["MemTotal"] * 0.9))
         settings = {
             "name": name,
             "labels": {ROLE: role},
-            "mounts": [Mount(DOOR, door_of(self.model), type="volume"), *mounts],
+            "mounts": [Mount(SOCKET_FOLDER, socket_holder_name(self.model), type="volume"), *mounts],
             "restart_policy": RESTART,
             "log_config": LogConfig(type="json-file", config={"max-size": "10m", "max-file": "3"}),
             **sandbox_settings(memory),
@@ -150,8 +150,8 @@ class Residents:
 
     def wait_healthy(self, release: str) -> None:
         """Ready is certified, too: a server whose certificate fails never is."""
-        name, end, server = container_of(self.model, release), time.monotonic() + HEALTHY_S, self.server.name
-        with self.explained("start"):
+        name, end, server = container_name(self.model, release), time.monotonic() + HEALTHY_S, self.server.name
+        with self.translating_errors("start"):
             while True:
                 try:
                     found = self.client.containers.get(name)
@@ -161,68 +161,68 @@ class Residents:
                 if good:
                     return
                 if "failed: " in said or found.attrs["RestartCount"] > 1 or found.status in ("exited", "dead"):
-                    raise ShipError(f"{server}: {release} will not serve there: {_last_words(found) or said}")
+                    raise ShipError(f"{server}: {release} will not serve there: {_last_log_line(found) or said}")
                 if time.monotonic() > end:
                     raise ShipError(f"{server}: {release} was not ready within {HEALTHY_S:.0f} s: {said}")
                 time.sleep(POLL_S)
 
     def switch(self, release: str) -> None:
-        with self.explained("switch"):
-            self._memory.write(LIVE, container_of(self.model, release).encode())
+        with self.translating_errors("switch"):
+            self._files.write(LIVE, container_name(self.model, release).encode())
 
     def stop(self, release: str) -> None:
-        with self.explained("stop"), suppress(docker.errors.NotFound):
-            found = self.client.containers.get(container_of(self.model, release))
+        with self.translating_errors("stop"), suppress(docker.errors.NotFound):
+            found = self.client.containers.get(container_name(self.model, release))
             found.stop(timeout=DRAIN_S)
             found.remove(force=True)
 
-    def logs(self, release: str, lines: int) -> str:
-        with self.explained("logs"):
-            found = self.shipped().get(release)
+    def read_logs(self, release: str, lines: int) -> str:
+        with self.translating_errors("logs"):
+            found = self.by_release().get(release)
             if found is None:
                 raise ShipError(f"{self.server.name}: no container of {self.model} {release} there")
             return found.logs(tail=lines).decode(errors="replace")
 
     # what it remembers
 
-    def trusted(self) -> tuple[str, ...]:
+    def trusted_keys(self) -> tuple[str, ...]:
         """The keys whose releases may run there; none before the first release."""
-        with self.explained("trust"):
-            found = self._memory.read(TRUSTED)
+        with self.translating_errors("trust"):
+            found = self._files.read(TRUSTED)
             return msgspec.json.decode(found, type=tuple[str, ...]) if found else ()
 
-    def trust(self, release: str, signature: bytes, key: str) -> None:
+    def trust_key(self, release: str, signature: bytes, key: str) -> None:
         """From now on; the release's signature is kept for whoever wants to go back to it."""
-        with self.explained("trust"):
-            known = self.trusted()
+        with self.translating_errors("trust"):
+            known = self.trusted_keys()
             if key not in known:
-                self._memory.write(TRUSTED, msgspec.json.encode((*known, key)))
-            self._memory.write(_signed(release), signature)
+                self._files.write(TRUSTED, msgspec.json.encode((*known, key)))
+            self._files.write(_signature_file(release), signature)
 
-    def signature(self, release: str) -> bytes:
+    def read_signature(self, release: str) -> bytes:
         """As it was kept; b"" for none."""
-        with self.explained("trust"):
-            return self._memory.read(_signed(release)).encode()
+        with self.translating_errors("trust"):
+            return self._files.read(_signature_file(release)).encode()
 
-    def note(self, line: Note) -> None:
-        with self.explained("note"):
-            self._memory.write(AUDIT, self._memory.read(AUDIT).encode() + msgspec.json.encode(line) + b"\n")
+    def append_audit(self, line: AuditEntry) -> None:
+        with self.translating_errors("note"):
+            self._files.write(AUDIT, self._files.read(AUDIT).encode() + msgspec.json.encode(line) + b"\n")
 
-    def audit(self) -> tuple[Note, ...]:
-        with self.explained("audit"):
-            return tuple(msgspec.json.decode(line, type=Note) for line in self._memory.read(AUDIT).splitlines())
-
-
-def _signed(release: str) -> str:
-    return f"signed-{fit(release)}.json"
+    def read_audit(self) -> tuple[AuditEntry, ...]:
+        with self.translating_errors("audit"):
+            return tuple(msgspec.json.decode(line, type=AuditEntry) for line in self._files.read(AUDIT).splitlines())
 
 
-def models_on(client: DockerClient) -> tuple[str, ...]:
+def _signature_file(release: str) -> str:
+    return f"signed-{docker_name(release)}.json"
+
+
+def deployed_model_names(client: DockerClient) -> tuple[str, ...]:
     """Whose door stands there."""
-    found = client.containers.list(all=True, filters={"label": f"{ROLE}={THE_DOOR}"}, ignore_removed=True)
+    found = client.containers.list(all=True, filters={"label": f"{ROLE}={SOCKET_HOLDER}"}, ignore_removed=True)
     return tuple(sorted({one.labels[NAME] for one in found}))
 
 
-def _last_words(container: Container) -> str:
+def _last_log_line(container: Container) -> str:
     said = [line for line in container.logs(tail=20).decode(errors="replace").splitlines() if line.strip()]
     return said[-1][:400] if said else ""

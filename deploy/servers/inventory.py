@@ -21,11 +21,11 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Share = Annotated[float, msgspec.Meta(gt=0, lt=1)]
-ClosedBy = Literal["tls", "client-ca", "tokens"]
-FILES: dict[ClosedBy, tuple[str, ...]] = {"tls": (CERT, KEY), "client-ca": (CLIENT_CA,), "tokens": (TOKENS,)}
+SecretKind = Literal["tls", "client-ca", "tokens"]
+SECRET_FILES: dict[SecretKind, tuple[str, ...]] = {"tls": (CERT, KEY), "client-ca": (CLIENT_CA,), "tokens": (TOKENS,)}
 
 
-class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """address: HOST, USER@HOST or a name of ~/.ssh/config; kind: of its device, which decides the image that it gets;
     port: that clients know; socket: of its Docker Engine; secrets: a folder on that server; closed_by: what is in
     it, by fixed names. The address `local` is this very machine, without ssh."""
@@ -36,15 +36,15 @@ class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     port: Port = 8080
     socket: str = "/var/run/docker.sock"
     secrets: str = ""
-    closed_by: tuple[ClosedBy, ...] = ()
+    closed_by: tuple[SecretKind, ...] = ()
 
     @property
     def environment(self) -> dict[str, str]:
         """What a server there is told of its secrets."""
-        return secret_environment(tuple(name for how in self.closed_by for name in FILES[how]))
+        return secret_environment(tuple(name for how in self.closed_by for name in SECRET_FILES[how]))
 
 
-class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class RolloutPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """waves: how many servers each holds, as counts or as shares of all; after them the rest; failures: servers that
     may fail before no further wave is begun; parallel: at once within a wave; inconclusive: whether a release goes
     live where its gate is inconclusive; minutes: of each gate; budget: see `toolchain gate`; registry: HOST/PATH
@@ -60,8 +60,8 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Inventory(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    server: Annotated[tuple[Server, ...], msgspec.Meta(min_length=1)]
-    policy: Policy = Policy()
+    server: Annotated[tuple[ServerConfig, ...], msgspec.Meta(min_length=1)]
+    policy: RolloutPolicy = RolloutPolicy()
 
 
 def read_inventory(place: Path) -> Inventory:
@@ -102,7 +102,7 @@ def _problems(found: Inventory) -> Iterator[str]:
             yield f"server '{server.name}': another has the same address, socket and port"
 
 
-def _secret_problems(server: Server) -> Iterator[str]:
+def _secret_problems(server: ServerConfig) -> Iterator[str]:
     if bool(server.secrets) != bool(server.closed_by):
         yield f"server '{server.name}': secrets = 'FOLDER' and closed_by = ['tls', 'tokens'] go together"
     if server.secrets and not server.secrets.startswith("/"):
@@ -111,7 +111,7 @@ def _secret_problems(server: Server) -> Iterator[str]:
         yield f"server '{server.name}': closed_by: client certificates need 'tls' too"
 
 
-def chosen(found: Inventory, names: Sequence[str]) -> tuple[Server, ...]:
+def select_servers(found: Inventory, names: Sequence[str]) -> tuple[ServerConfig, ...]:
     """The servers called `names`, in the inventory's order; all without names. UsageError for one that is not there."""
     known = [server.name for server in found.server]
     for name in names:
@@ -120,9 +120,9 @@ def chosen(found: Inventory, names: Sequence[str]) -> tuple[Server, ...]:
     return tuple(server for server in found.server if not names or server.name in names)
 
 
-def in_waves(servers: Sequence[Server], waves: Sequence[float]) -> list[tuple[Server, ...]]:
+def split_into_waves(servers: Sequence[ServerConfig], waves: Sequence[float]) -> list[tuple[ServerConfig, ...]]:
     """In the servers' order; a share is of all of them, rounded up; after the waves comes one with whoever is left."""
-    left, found = list(servers), list[tuple[Server, ...]]()
+    left, found = list(servers), list[tuple[ServerConfig, ...]]()
     for size in (*waves, len(servers)):
         count = size if isinstance(size, int) else ceil(size * len(servers))
         found.append(tuple(left[:count]))

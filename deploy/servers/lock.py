@@ -14,21 +14,21 @@ import msgspec
 from docker import DockerClient
 
 from deploy.docker.labels import NAME, ROLE
-from deploy.servers.lock_holder import gone
-from deploy.servers.release_image import lock_of
-from deploy.servers.server import LockedError, Ticket
+from deploy.servers.lock_holder import has_ended
+from deploy.servers.release_image import lock_name
+from deploy.servers.server import LockedError, LockHolder
 
 logger = logging.getLogger(__name__)
 
 
-THE_LOCK, TICKET = "lock", "ticket"
+LOCK_ROLE, HOLDER_LABEL = "lock", "ticket"
 EMPTY = "edge-toolchain-empty"
 CONFLICT = 409
 
 
-def take_lock(client: DockerClient, server: str, model: str, ticket: Ticket) -> None:
+def take_lock(client: DockerClient, server: str, model: str, holder: LockHolder) -> None:
     """LockedError while another's run lives, or may."""
-    name, labels = lock_of(model), {ROLE: THE_LOCK, NAME: model, TICKET: msgspec.json.encode(ticket).decode()}
+    name, labels = lock_name(model), {ROLE: LOCK_ROLE, NAME: model, HOLDER_LABEL: msgspec.json.encode(holder).decode()}
     for _ in range(2):
         try:
             client.containers.create(_empty(client), "none", name=name, labels=labels)
@@ -36,15 +36,15 @@ def take_lock(client: DockerClient, server: str, model: str, ticket: Ticket) -> 
         except docker.errors.APIError as error:
             if error.status_code != CONFLICT:
                 raise
-        _remove_if_gone(client, server, name, ticket)
+        _remove_if_gone(client, server, name, holder)
     raise LockedError(f"{server}: somebody else took the lock meanwhile; try again")
 
 
-def _remove_if_gone(client: DockerClient, server: str, name: str, ticket: Ticket) -> None:
+def _remove_if_gone(client: DockerClient, server: str, name: str, holder: LockHolder) -> None:
     with suppress(docker.errors.NotFound):
         found = client.containers.get(name)
-        holder = msgspec.json.decode(found.labels[TICKET], type=Ticket)
-        if holder.holder != ticket.holder and not gone(holder):
+        holder = msgspec.json.decode(found.labels[HOLDER_LABEL], type=LockHolder)
+        if holder.holder != holder.holder and not has_ended(holder):
             raise LockedError(
                 f"{server}: locked by {holder.who} on {holder.host} since {holder.since} ({holder.why}); if that run "
                 f"is gone: toolchain unlock {server}"
@@ -53,11 +53,11 @@ def _remove_if_gone(client: DockerClient, server: str, name: str, ticket: Ticket
         found.remove(force=True)
 
 
-def give_back(client: DockerClient, name: str, ticket: Ticket) -> None:
+def release_lock(client: DockerClient, name: str, holder: LockHolder) -> None:
     """Nothing where another holds it."""
     with suppress(docker.errors.NotFound):
         found = client.containers.get(name)
-        if msgspec.json.decode(found.labels[TICKET], type=Ticket).holder == ticket.holder:
+        if msgspec.json.decode(found.labels[HOLDER_LABEL], type=LockHolder).holder == holder.holder:
             found.remove(force=True)
 
 

@@ -6,22 +6,22 @@ import socket
 import uuid
 from pathlib import Path
 
-from deploy.servers.server import Ticket, now
+from deploy.servers.server import LockHolder, now
 
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
-def new_ticket(why: str) -> Ticket:
-    return Ticket(uuid.uuid4().hex, getpass.getuser(), socket.gethostname(), os.getpid(), _boot(), now(), why)
+def new_lock_holder(why: str) -> LockHolder:
+    return LockHolder(uuid.uuid4().hex, getpass.getuser(), socket.gethostname(), os.getpid(), _boot(), now(), why)
 
 
-def gone(ticket: Ticket) -> bool:
+def has_ended(holder: LockHolder) -> bool:
     """Whether its holder was on this very host and is not any more; of another host nobody here can tell."""
-    if ticket.host != socket.gethostname():
+    if holder.host != socket.gethostname():
         return False
-    if ticket.boot != _boot():
+    if holder.boot != _boot():
         return True
-    return not Path(f"/proc/{ticket.pid}").exists()
+    return not Path(f"/proc/{holder.pid}").exists()
 
 
 def _boot() -> str:

@@ -18,7 +18,7 @@ from toolchain.errors import DockerError
 UNFIT = re.compile(r"[^A-Za-z0-9_.-]+")
 
 
-class Parcel(msgspec.Struct, frozen=True):
+class ReleaseImage(msgspec.Struct, frozen=True):
     """id: of the image, the digest of its configuration; layers: their diff ids, lowest first, and sizes: unpacked,
     bytes; kind: of device that it is for; signature: who made it (deploy/images/signatures.py), b"" for nobody."""
 
@@ -33,31 +33,31 @@ class Parcel(msgspec.Struct, frozen=True):
     signature: bytes = b""
 
 
-def container_of(model: str, release: str) -> str:
-    return f"edge-{fit(model)}-at-{fit(release)}"
+def container_name(model: str, release: str) -> str:
+    return f"edge-{docker_name(model)}-at-{docker_name(release)}"
 
 
-def door_of(model: str) -> str:
+def socket_holder_name(model: str) -> str:
     """The name of its door's container, and of the volume that servers and door share."""
-    return f"edge-{fit(model)}-door"
+    return f"edge-{docker_name(model)}-door"
 
 
-def lock_of(model: str) -> str:
-    return f"edge-{fit(model)}-lock"
+def lock_name(model: str) -> str:
+    return f"edge-{docker_name(model)}-lock"
 
 
-def fit(text: str) -> str:
+def docker_name(text: str) -> str:
     """As Docker takes names."""
     return UNFIT.sub("-", text)
 
 
-def parcel(client: DockerClient, tag: str) -> Parcel:
+def read_release_image(client: DockerClient, tag: str) -> ReleaseImage:
     """DockerError for a tag that is no image of ours on that engine."""
     image = require_image(client, tag)
     labels = image.labels
     if not (labels.get(NAME) and labels.get(RELEASE)):
         raise DockerError(f"{tag} is no image of this toolchain: it has no labels of ours; make it: toolchain image")
-    return Parcel(
+    return ReleaseImage(
         tag,
         str(image.id),
         tuple(image.attrs["RootFS"]["Layers"]),

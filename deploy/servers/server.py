@@ -11,7 +11,7 @@ import msgspec
 
 from toolchain.errors import DockerError, ToolchainError
 
-Verdict = Literal["passed", "regressed", "inconclusive", "not comparable", "first", "not asked"]
+RolloutVerdict = Literal["passed", "regressed", "inconclusive", "not comparable", "first", "not asked"]
 
 
 def now() -> str:
@@ -26,7 +26,7 @@ class LockedError(ShipError):
     """Somebody else is at it."""
 
 
-class Ticket(msgspec.Struct, frozen=True):
+class LockHolder(msgspec.Struct, frozen=True):
     """Who holds a server's lock. holder: of one run of the tool; pid and boot tell on its own host whether it lives."""
 
     holder: str
@@ -38,7 +38,7 @@ class Ticket(msgspec.Struct, frozen=True):
     why: str
 
 
-class State(msgspec.Struct, frozen=True):
+class ServerState(msgspec.Struct, frozen=True):
     """What is on the server of one model. live: the release that may open the door, "" for none; containers: whether
     each release's container runs and is healthy; images: the releases whose image is there, the newest last."""
 
@@ -47,18 +47,18 @@ class State(msgspec.Struct, frozen=True):
     images: tuple[str, ...] = ()
 
     @property
-    def serves(self) -> bool:
+    def is_serving(self) -> bool:
         return self.containers.get(self.live, False)
 
 
-class Judged(msgspec.Struct, frozen=True):
+class GateResult(msgspec.Struct, frozen=True):
     """What the gate said on the device, and why."""
 
-    verdict: Verdict
+    verdict: RolloutVerdict
     reason: str
 
 
-class Note(msgspec.Struct, frozen=True):
+class AuditEntry(msgspec.Struct, frozen=True):
     """A line of the server's audit."""
 
     at: str
@@ -69,21 +69,21 @@ class Note(msgspec.Struct, frozen=True):
     reason: str = ""
 
 
-class Site(Protocol):
+class EdgeServer(Protocol):
     """One server, one model. Every call may raise ToolchainError: it is then as if it had not been made, or half of it;
     all of them may be made again."""
 
     name: str
 
-    def lock(self, ticket: Ticket) -> None:
+    def lock(self, holder: LockHolder) -> None:
         """LockedError while another holds it."""
 
-    def unlock(self, ticket: Ticket) -> None: ...
-    def state(self) -> State: ...
+    def unlock(self, holder: LockHolder) -> None: ...
+    def read_state(self) -> ServerState: ...
     def check(self, release: str) -> None:
         """ShipError: another kind of device, no room."""
 
-    def missing(self) -> tuple[int, int]:
+    def missing_layers(self) -> tuple[int, int]:
         """(layers of the release that are not there, their bytes unpacked)."""
         ...
 
@@ -100,7 +100,7 @@ class Site(Protocol):
     def wait_healthy(self, release: str) -> None:
         """Until it is certified on the device and ready; ShipError with its own words if it never will be."""
 
-    def gate(self, release: str, against: str) -> Judged: ...
+    def gate(self, release: str, against: str) -> GateResult: ...
     def switch(self, release: str) -> None:
         """Name it as the one that may open: one write, done or not done."""
 
@@ -110,10 +110,10 @@ class Site(Protocol):
     def prune(self, keep: frozenset[str]) -> None:
         """Remove the images of other releases."""
 
-    def note(self, line: Note) -> None: ...
+    def append_audit(self, line: AuditEntry) -> None: ...
 
 
-def told(error: BaseException) -> str:
+def format_error(error: BaseException) -> str:
     """An error of any kind in a line."""
     words = " ".join(str(error).split())
     return words if isinstance(error, ToolchainError) and words else f"{type(error).__name__}: {words}"

@@ -17,7 +17,7 @@ from toolchain.records.storage import digest_of
 BLOCK = 256 << 10
 TRIES, PAUSE_S = 6, 5.0  # a link that is cut for half a minute is waited for
 FOLDER = ".cache/edge-toolchain"
-Progress = Callable[[int, int], None]  # (bytes there, of how many)
+OnProgress = Callable[[int, int], None]  # (bytes there, of how many)
 
 
 class Shell:
@@ -49,17 +49,17 @@ class Shell:
         """Room on the disk of `folder`, for who is no root."""
         return 1024 * int(self.run(f"df -Pk {quote(folder)} | tail -n 1").split()[3])
 
-    def bring(self, file: Path, progress: Progress) -> tuple[str, int]:
+    def upload(self, file: Path, progress: OnProgress) -> tuple[str, int]:
         """(its path there, bytes that were sent now). What an earlier try brought is not sent again: the name is the
         file's digest, and the whole is checked at the end. ShipError when the link stays cut."""
         digest, size, sent = digest_of(file), file.stat().st_size, 0
         part, whole = f"{FOLDER}/{digest}.part", f"{FOLDER}/{digest}"
         for attempt in range(TRIES):
             try:
-                there = self._there(part, whole)
+                there = self._uploaded_bytes(part, whole)
                 if there < size:
                     sent += self._append(file, part, there, size, progress)
-                self._settle(part, whole, digest)
+                self._finish(part, whole, digest)
                 return whole, sent
             except ShipError:
                 if attempt == TRIES - 1:
@@ -67,11 +67,11 @@ class Shell:
                 time.sleep(self._pause_s)
         raise AssertionError("unreachable")
 
-    def _there(self, part: str, whole: str) -> int:
+    def _uploaded_bytes(self, part: str, whole: str) -> int:
         command = f"mkdir -p {FOLDER}; [ ! -e {whole} ] || mv {whole} {part}; cat {part} 2>/dev/null | wc -c"
         return int(self.run(command))
 
-    def _append(self, file: Path, part: str, there: int, size: int, progress: Progress) -> int:
+    def _append(self, file: Path, part: str, there: int, size: int, progress: OnProgress) -> int:
         """Bytes sent before the link held no more."""
         sent = 0
         argv = self._argv(f"cat >> {part}")
@@ -93,7 +93,7 @@ class Shell:
                 raise ShipError(f"{self.address}: the link was cut after {there + sent} of {size} bytes")
         return sent
 
-    def _settle(self, part: str, whole: str, digest: str) -> None:
+    def _finish(self, part: str, whole: str, digest: str) -> None:
         found = self.run(f"sha256sum {part}", timeout_s=600).split()[0]
         if found != digest:
             self.run(f"rm -f {part}")
@@ -102,7 +102,7 @@ class Shell:
             )
         self.run(f"mv {part} {whole}")
 
-    def forget(self, keep: Sequence[str] = ()) -> None:
+    def remove_uploads(self, keep: Sequence[str] = ()) -> None:
         """Remove what earlier transfers left, but the files named in `keep`."""
         spared = "".join(f" ! -name {quote(Path(name).name)}" for name in keep)
         with suppress(ShipError):

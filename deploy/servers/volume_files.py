@@ -17,7 +17,7 @@ OWNER = 10001  # whom our containers run as
 RENAME = "import os, sys; f = os.open(sys.argv[1], 0); os.fsync(f); os.replace(*sys.argv[1:])"
 
 
-class Memory:
+class VolumeFiles:
     """The folder `folder` of the container `holder`."""
 
     def __init__(self, client: DockerClient, holder: str, folder: str) -> None:

@@ -14,18 +14,18 @@ import msgspec
 from docker import DockerClient
 
 from deploy.docker.tar import add_member
-from deploy.servers.layer_archive import missing_from
-from deploy.servers.release_image import Parcel
+from deploy.servers.layer_archive import count_present_layers
+from deploy.servers.release_image import ReleaseImage
 from deploy.servers.server import ShipError
-from deploy.servers.transfer import Packages, packages_of, remembered
+from deploy.servers.transfer import ArchiveProvider, archive_provider, last_known_layers
 from toolchain.errors import RecordError, UsageError
 from toolchain.records.storage import atomic_file, decode_record, digest_of, encode_record
 
-LISTED = "stick.json"
+CONTENTS = "stick.json"
 FORMAT = 1
 
 
-class Archive(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class LayerArchive(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """left_out: how many of the image's lowest layers are not in it."""
 
     name: str
@@ -33,36 +33,38 @@ class Archive(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     left_out: int
 
 
-class Stick(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class OfflineBundle(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """archives: the one that leaves out most comes last."""
 
-    parcel: Parcel
-    archives: tuple[Archive, ...]
+    parcel: ReleaseImage
+    archives: tuple[LayerArchive, ...]
     format: int = FORMAT
 
 
-def pack(client: DockerClient, sent: Parcel, servers: Sequence[str], out: Path) -> Stick:
+def write_offline_bundle(client: DockerClient, sent: ReleaseImage, servers: Sequence[str], out: Path) -> OfflineBundle:
     """Write the stick for `servers` (none: the whole image)."""
-    present = {missing_from(sent.layers, remembered(server)) for server in servers} or {0}
-    made = packages_of(client, sent)
+    present = {count_present_layers(sent.layers, last_known_layers(server)) for server in servers} or {0}
+    made = archive_provider(client, sent)
     files = {f"image-{count}.tar.gz": made(count) for count in sorted(present)}
-    stick = Stick(sent, tuple(Archive(name, digest_of(file), count) for name, (count, file) in files.items()))
+    stick = OfflineBundle(
+        sent, tuple(LayerArchive(name, digest_of(file), count) for name, (count, file) in files.items())
+    )
     with atomic_file(out) as temporary, tarfile.open(temporary, "w") as written:
-        add_member(written, LISTED, encode_record(stick))
+        add_member(written, CONTENTS, encode_record(stick))
         for name, (_, file) in files.items():
             written.add(file, name)
     return stick
 
 
 @contextmanager
-def unpacked(place: Path) -> Iterator[tuple[Parcel, Packages]]:
+def open_offline_bundle(place: Path) -> Iterator[tuple[ReleaseImage, ArchiveProvider]]:
     """What is on the stick, checked; UsageError for a file that is none, ShipError for one that was changed."""
     with tempfile.TemporaryDirectory(prefix="edge-stick-") as at:
         folder = Path(at)
         try:
             with tarfile.open(place) as written:
                 written.extractall(folder, filter="data")
-            stick = decode_record((folder / LISTED).read_bytes(), Stick, f"{place}:{LISTED}", FORMAT)
+            stick = decode_record((folder / CONTENTS).read_bytes(), OfflineBundle, f"{place}:{CONTENTS}", FORMAT)
         except (OSError, tarfile.TarError, RecordError) as error:
             raise UsageError(
                 f"{place}: no release to unpack ({error}); expected what `toolchain pack` wrote"
@@ -71,7 +73,7 @@ def unpacked(place: Path) -> Iterator[tuple[Parcel, Packages]]:
             if not (folder / one.name).is_file() or digest_of(folder / one.name) != one.sha256:
                 raise ShipError(f"{place}: {one.name} in it was changed or cut; copy it again")
 
-        def packages(present: int) -> tuple[int, Path]:
+        def archive_without(present: int) -> tuple[int, Path]:
             for one in reversed(stick.archives):
                 if one.left_out <= present:
                     return one.left_out, folder / one.name
@@ -80,4 +82,4 @@ def unpacked(place: Path) -> Iterator[tuple[Parcel, Packages]]:
                 "it again without --for"
             )
 
-        yield stick.parcel, packages
+        yield stick.parcel, archive_without

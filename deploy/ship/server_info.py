@@ -2,21 +2,21 @@
 
 import msgspec
 
-from deploy.servers.docker_server import Reached, reached
-from deploy.servers.inventory import Server
-from deploy.servers.server import told
+from deploy.servers.docker_server import ServerConnection, connect_server
+from deploy.servers.inventory import ServerConfig
+from deploy.servers.server import format_error
 from deploy.servers.ssh import Shell
-from deploy.ship.ship import Asked, residents, together
+from deploy.ship.ship import ShipRequest, deployed_models, query_servers
 from toolchain.errors import ToolchainError
 
-WORTH_TELLING = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
-ASK = (
+SHOWN_FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
+QUERY = (
     "grep -m1 '^model name' /proc/cpuinfo || echo; grep -m1 '^flags' /proc/cpuinfo || echo; "
     "nvidia-smi --query-gpu=name,driver_version --format=csv,noheader 2>/dev/null | head -n 1 || true"
 )
 
 
-class Facts(msgspec.Struct, frozen=True):
+class ServerInfo(msgspec.Struct, frozen=True):
     """error: why nothing else is known. gpu: name and driver, as nvidia-smi tells them, "" for none."""
 
     server: str
@@ -34,31 +34,31 @@ class Facts(msgspec.Struct, frozen=True):
     serves: tuple[str, ...] = ()
 
 
-def facts(asked: Asked) -> list[Facts]:
+def read_server_info(request: ShipRequest) -> list[ServerInfo]:
     """Of the chosen servers, several asked at once."""
 
-    def ask(server: Server) -> Facts:
+    def ask(server: ServerConfig) -> ServerInfo:
         try:
-            with reached(server) as there:
-                return _facts(there)
+            with connect_server(server) as there:
+                return _read_info(there)
         except (ToolchainError, OSError) as error:
-            return Facts(server.name, server.address, server.kind, error=told(error))
+            return ServerInfo(server.name, server.address, server.kind, error=format_error(error))
 
-    return together(asked, ask)
+    return query_servers(request, ask)
 
 
-def _facts(there: Reached) -> Facts:
+def _read_info(there: ServerConnection) -> ServerInfo:
     server, shell = there.server, Shell(there.server.address)
     info = there.client.info()
-    said = [*shell.run(ASK).splitlines(), "", "", ""]
+    said = [*shell.run(QUERY).splitlines(), "", "", ""]
     flags = set(said[1].partition(":")[2].split())
-    live = tuple(f"{one.model} {one.live or 'nothing'}" for one in residents(there))
-    return Facts(
+    live = tuple(f"{one.model} {one.live or 'nothing'}" for one in deployed_models(there))
+    return ServerInfo(
         server.name,
         server.address,
         server.kind,
         cpu=said[0].partition(":")[2].strip(),
-        features=tuple(one for one in WORTH_TELLING if one in flags),
+        features=tuple(one for one in SHOWN_FEATURES if one in flags),
         gpu=said[2].strip(),
         cores=info["NCPU"],
         memory_bytes=info["MemTotal"],

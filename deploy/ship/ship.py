@@ -11,34 +11,34 @@ import msgspec
 from docker import DockerClient
 
 from deploy.docker.engine import connect
-from deploy.servers.containers import Residents, models_on
-from deploy.servers.docker_server import DockerSite, Reached, reached
-from deploy.servers.inventory import Inventory, Server, chosen
-from deploy.servers.lock_holder import new_ticket
-from deploy.servers.release_image import Parcel, lock_of, parcel
-from deploy.servers.server import Note, ShipError, Ticket, told
-from deploy.servers.transfer import NOTHING, Source, layers_of, packages_of, pushed_from
-from deploy.ship.offline import unpacked
-from deploy.ship.rollout import Terms, Told, planned, roll
-from deploy.ship.waves import Fleet, Seen, roll_out
+from deploy.servers.containers import DeployedContainers, deployed_model_names
+from deploy.servers.docker_server import DockerServer, ServerConnection, connect_server
+from deploy.servers.inventory import Inventory, ServerConfig, select_servers
+from deploy.servers.lock_holder import new_lock_holder
+from deploy.servers.release_image import ReleaseImage, lock_name, read_release_image
+from deploy.servers.server import AuditEntry, LockHolder, ShipError, format_error
+from deploy.servers.transfer import NO_SOURCE, ReleaseSource, archive_provider, record_layers, registry_push
+from deploy.ship.offline import open_offline_bundle
+from deploy.ship.rollout import RolloutOptions, RolloutResult, plan_steps, roll_out_to_server
+from deploy.ship.waves import OnResult, WavesResult, roll_out_in_waves
 from toolchain.errors import ToolchainError, UsageError
 
-Answer = Callable[[Server], Told]
-AnswerT = TypeVar("AnswerT")
+RollOut = Callable[[ServerConfig], RolloutResult]
+QueriedT = TypeVar("QueriedT")
 
 
-class Asked(msgspec.Struct, frozen=True):
+class ShipRequest(msgspec.Struct, frozen=True):
     """servers: names of the inventory, () for all; why: for the audit; despite: why the gate is not asked;
     trust: take the release also where its signer is not known."""
 
     inventory: Inventory
     servers: tuple[str, ...] = ()
     why: str = ""
-    despite: str = ""
+    skip_gate: str = ""
     trust: bool = False
 
 
-class Resident(msgspec.Struct, frozen=True):
+class DeployedModel(msgspec.Struct, frozen=True):
     """A model on a server. containers: whether each release's is healthy; images: releases that could be gone back to;
     error: why nothing else is known."""
 
@@ -48,134 +48,150 @@ class Resident(msgspec.Struct, frozen=True):
     serves: bool = False
     containers: dict[str, bool] = {}
     images: tuple[str, ...] = ()
-    last: Note | None = None
+    last: AuditEntry | None = None
     error: str = ""
 
 
-def ship(tag: str, asked: Asked, seen: Seen) -> Fleet:
+def ship_from_engine(tag: str, request: ShipRequest, on_result: OnResult) -> WavesResult:
     """Bring the image `tag` of this machine's engine to the servers, wave by wave. DockerError: it is not here."""
     with closing(connect()) as here:
-        sent = parcel(here, tag)
-        return shipped(sent, _source(here, sent, asked), asked, seen)
+        sent = read_release_image(here, tag)
+        return ship_image(sent, _image_source(here, sent, request), request, on_result)
 
 
-def unpack(place: Path, asked: Asked, seen: Seen) -> Fleet:
+def ship_from_bundle(place: Path, request: ShipRequest, on_result: OnResult) -> WavesResult:
     """As ship(), from a stick."""
-    with unpacked(place) as (sent, packages):
-        return shipped(sent, NOTHING._replace(packages=packages), asked, seen)
+    with open_offline_bundle(place) as (sent, archive_without):
+        return ship_image(sent, NO_SOURCE._replace(archive_without=archive_without), request, on_result)
 
 
-def shipped(sent: Parcel, source: Source, asked: Asked, seen: Seen) -> Fleet:
+def ship_image(sent: ReleaseImage, source: ReleaseSource, request: ShipRequest, on_result: OnResult) -> WavesResult:
     """As ship(), from wherever."""
-    terms = Terms(asked.inventory.policy.inconclusive, asked.despite)
-    ticket = new_ticket(asked.why or f"{sent.model} {sent.release}")
+    terms = RolloutOptions(request.inventory.policy.inconclusive, request.skip_gate)
+    holder = new_lock_holder(request.why or f"{sent.model} {sent.release}")
 
-    def one(site: DockerSite) -> Told:
-        return roll(site, sent.release, ticket, terms)
+    def one(target: DockerServer) -> RolloutResult:
+        return roll_out_to_server(target, sent.release, holder, terms)
 
-    def answer(server: Server) -> Told:
-        return _answered(server, sent.release, lambda there: one(_site(there, sent, source, asked)))
+    def answer(server: ServerConfig) -> RolloutResult:
+        return _with_connection(server, sent.release, lambda there: one(_docker_server(there, sent, source, request)))
 
-    return _rolled(asked, answer, seen)
+    return _run_waves(request, answer, on_result)
 
 
-def plan(tag: str, asked: Asked) -> dict[str, list[str]]:
+def plan_rollout(tag: str, request: ShipRequest) -> dict[str, list[str]]:
     """What ship() would do, by server; nothing is changed."""
     found: dict[str, list[str]] = {}
     with closing(connect()) as here:
-        sent = parcel(here, tag)
-        source, terms = _source(here, sent, asked), Terms(asked.inventory.policy.inconclusive, asked.despite)
-        for server in chosen(asked.inventory, asked.servers):
+        sent = read_release_image(here, tag)
+        source, terms = (
+            _image_source(here, sent, request),
+            RolloutOptions(request.inventory.policy.inconclusive, request.skip_gate),
+        )
+        for server in select_servers(request.inventory, request.servers):
             try:
-                with reached(server) as there:
-                    site = _site(there, sent, source, asked)
-                    found[server.name] = planned(site, sent.release, terms)
+                with connect_server(server) as there:
+                    target = _docker_server(there, sent, source, request)
+                    found[server.name] = plan_steps(target, sent.release, terms)
             except (ToolchainError, OSError) as error:
-                found[server.name] = [f"cannot be reached: {told(error)}"]
+                found[server.name] = [f"cannot be reached: {format_error(error)}"]
     return found
 
 
-def rollback(release: str | None, model: str | None, asked: Asked, seen: Seen) -> Fleet:
+def roll_back(release: str | None, model: str | None, request: ShipRequest, on_result: OnResult) -> WavesResult:
     """Go back to `release`, None: the one that served before; its image is still there, and the gate is not asked."""
-    why = asked.why or "no reason given"
-    ticket = new_ticket(why)
-    terms = Terms(despite=f"rolled back: {why}", what="rollback")
+    why = request.why or "no reason given"
+    holder = new_lock_holder(why)
+    terms = RolloutOptions(skip_gate=f"rolled back: {why}", action="rollback")
 
-    def answer(server: Server) -> Told:
-        return _answered(server, release or "", lambda there: _back(there, release, model, ticket, terms, asked))
+    def answer(server: ServerConfig) -> RolloutResult:
+        return _with_connection(
+            server, release or "", lambda there: _roll_back_server(there, release, model, holder, terms, request)
+        )
 
-    return _rolled(asked, answer, seen)
+    return _run_waves(request, answer, on_result)
 
 
-def _back(there: Reached, release: str | None, model: str | None, ticket: Ticket, terms: Terms, asked: Asked) -> Told:
-    homes = _homes(there, model)
-    to = release or _before(homes)
-    images = homes.images()
+def _roll_back_server(
+    there: ServerConnection,
+    release: str | None,
+    model: str | None,
+    holder: LockHolder,
+    terms: RolloutOptions,
+    request: ShipRequest,
+) -> RolloutResult:
+    containers = _containers_of(there, model)
+    to = release or _previous_release(containers)
+    images = containers.images()
     image = next((one for one, other in images.items() if other == to), None)
     if image is None:
         raise ShipError(
-            f"{there.server.name}: no image of {homes.model} {to} there; it has: "
+            f"{there.server.name}: no image of {containers.model} {to} there; it has: "
             f"{', '.join(sorted(images.values())) or 'none'}"
         )
     tags = there.client.images.get(image).tags
-    kept = msgspec.structs.replace(parcel(there.client, next(iter(tags), image)), signature=homes.signature(to))
-    site = _site(there, kept, NOTHING, asked)
-    return roll(site, to, ticket, terms)
+    kept = msgspec.structs.replace(
+        read_release_image(there.client, next(iter(tags), image)), signature=containers.read_signature(to)
+    )
+    target = _docker_server(there, kept, NO_SOURCE, request)
+    return roll_out_to_server(target, to, holder, terms)
 
 
-def _before(homes: Residents) -> str:
+def _previous_release(containers: DeployedContainers) -> str:
     """What served before what serves now, by the audit."""
-    there = homes.state()
-    for note in reversed(homes.audit()):
+    there = containers.read_state()
+    for note in reversed(containers.read_audit()):
         if note.outcome == "live" and note.release != there.live and note.release in there.images:
             return note.release
     raise ShipError(
-        f"{homes.server.name}: nothing to go back to: no release before {there.live or 'this'} is there any more"
+        f"{containers.server.name}: nothing to go back to: no release before {there.live or 'this'} is there any more"
     )
 
 
-def status(asked: Asked) -> list[Resident]:
+def read_status(request: ShipRequest) -> list[DeployedModel]:
     """Of every model on every server, and of servers that do not answer, why."""
 
-    def ask(server: Server) -> list[Resident]:
+    def ask(server: ServerConfig) -> list[DeployedModel]:
         try:
-            with reached(server) as there:
-                return [*residents(there)] or [Resident(server.name)]
+            with connect_server(server) as there:
+                return [*deployed_models(there)] or [DeployedModel(server.name)]
         except (ToolchainError, OSError) as error:
-            return [Resident(server.name, error=told(error))]
+            return [DeployedModel(server.name, error=format_error(error))]
 
-    return [one for found in together(asked, ask) for one in found]
+    return [one for found in query_servers(request, ask) for one in found]
 
 
-def residents(there: Reached) -> Iterator[Resident]:
-    layers_of(there.server.name, there.client)
-    for model in models_on(there.client):
-        homes = Residents(there.server, there.client, model)
-        state, notes = homes.state(), homes.audit()
+def deployed_models(there: ServerConnection) -> Iterator[DeployedModel]:
+    record_layers(there.server.name, there.client)
+    for model in deployed_model_names(there.client):
+        containers = DeployedContainers(there.server, there.client, model)
+        state, notes = containers.read_state(), containers.read_audit()
         last = notes[-1] if notes else None
-        yield Resident(there.server.name, model, state.live, state.serves, dict(state.containers), state.images, last)
+        yield DeployedModel(
+            there.server.name, model, state.live, state.is_serving, dict(state.containers), state.images, last
+        )
 
 
-def audit(asked: Asked, model: str | None) -> dict[str, tuple[Note, ...]]:
+def read_audits(request: ShipRequest, model: str | None) -> dict[str, tuple[AuditEntry, ...]]:
     """By server, oldest first."""
     found = {}
-    for server in chosen(asked.inventory, asked.servers):
-        with reached(server) as there:
-            found[server.name] = _homes(there, model).audit()
+    for server in select_servers(request.inventory, request.servers):
+        with connect_server(server) as there:
+            found[server.name] = _containers_of(there, model).read_audit()
     return found
 
 
-def logs(asked: Asked, model: str | None, release: str | None, lines: int) -> str:
+def read_logs(request: ShipRequest, model: str | None, release: str | None, lines: int) -> str:
     """Of the release that serves on one server, or of another's container there."""
-    with _only(asked) as there:
-        homes = _homes(there, model)
-        return homes.logs(release or homes.state().live, lines)
+    with _only_server(request) as there:
+        containers = _containers_of(there, model)
+        return containers.read_logs(release or containers.read_state().live, lines)
 
 
-def unlock(asked: Asked, model: str | None) -> bool:
+def remove_lock(request: ShipRequest, model: str | None) -> bool:
     """Take away a lock whose holder is known to be gone; whether there was one."""
-    with _only(asked) as there:
-        name = lock_of(_homes(there, model).model)
+    with _only_server(request) as there:
+        name = lock_name(_containers_of(there, model).model)
         with suppress(docker.errors.NotFound):
             there.client.containers.get(name).remove(force=True)
             return True
@@ -183,46 +199,50 @@ def unlock(asked: Asked, model: str | None) -> bool:
 
 
 @contextmanager
-def _only(asked: Asked) -> Iterator[Reached]:
-    (server,) = chosen(asked.inventory, asked.servers)
-    with reached(server) as there:
+def _only_server(request: ShipRequest) -> Iterator[ServerConnection]:
+    (server,) = select_servers(request.inventory, request.servers)
+    with connect_server(server) as there:
         yield there
 
 
-def together(asked: Asked, ask: Callable[[Server], AnswerT]) -> list[AnswerT]:
+def query_servers(request: ShipRequest, ask: Callable[[ServerConfig], QueriedT]) -> list[QueriedT]:
     """`ask` of each chosen server, several at once, in the inventory's order."""
-    servers = chosen(asked.inventory, asked.servers)
+    servers = select_servers(request.inventory, request.servers)
     with ThreadPoolExecutor(min(16, len(servers))) as pool:
         return list(pool.map(ask, servers))
 
 
-def _rolled(asked: Asked, answer: Answer, seen: Seen) -> Fleet:
-    policy, servers = asked.inventory.policy, chosen(asked.inventory, asked.servers)
-    return roll_out(servers, policy.waves, policy.failures, policy.parallel, answer, seen)
+def _run_waves(request: ShipRequest, answer: RollOut, on_result: OnResult) -> WavesResult:
+    policy, servers = request.inventory.policy, select_servers(request.inventory, request.servers)
+    return roll_out_in_waves(servers, policy.waves, policy.failures, policy.parallel, answer, on_result)
 
 
-def _answered(server: Server, release: str, ask: Callable[[Reached], Told]) -> Told:
+def _with_connection(
+    server: ServerConfig, release: str, ask: Callable[[ServerConnection], RolloutResult]
+) -> RolloutResult:
     """A server that cannot be reached fails like one that refuses."""
     try:
-        with reached(server) as there:
+        with connect_server(server) as there:
             return ask(there)
     except (ToolchainError, OSError) as error:
-        return Told(server.name, release, "failed", reason=told(error))
+        return RolloutResult(server.name, release, "failed", reason=format_error(error))
 
 
-def _source(here: DockerClient, sent: Parcel, asked: Asked) -> Source:
-    return Source(packages_of(here, sent), pushed_from(here, sent), asked.inventory.policy.registry)
+def _image_source(here: DockerClient, sent: ReleaseImage, request: ShipRequest) -> ReleaseSource:
+    return ReleaseSource(archive_provider(here, sent), registry_push(here, sent), request.inventory.policy.registry)
 
 
-def _site(there: Reached, sent: Parcel, source: Source, asked: Asked) -> DockerSite:
-    return DockerSite(there, sent, source, asked.inventory.policy, asked.trust)
+def _docker_server(
+    there: ServerConnection, sent: ReleaseImage, source: ReleaseSource, request: ShipRequest
+) -> DockerServer:
+    return DockerServer(there, sent, source, request.inventory.policy, request.trust)
 
 
-def _homes(there: Reached, model: str | None) -> Residents:
+def _containers_of(there: ServerConnection, model: str | None) -> DeployedContainers:
     """Of the only model on a server, or of the one that is named."""
-    known = models_on(there.client)
+    known = deployed_model_names(there.client)
     if model is None and len(known) != 1:
         raise UsageError(f"{there.server.name} serves {', '.join(known) or 'nothing'}: say which: --model")
     if model is not None and model not in known:
         raise UsageError(f"{there.server.name} serves no '{model}'; it serves {', '.join(known) or 'nothing'}")
-    return Residents(there.server, there.client, model or known[0])
+    return DeployedContainers(there.server, there.client, model or known[0])

@@ -106,9 +106,9 @@ def manifests(
         admin_port: a port for metrics, control and probes only, such as 9090; by default the clients' port serves them
     """
     from deploy.containers.commands import read_manifest
-    from deploy.kubernetes.manifests import write
-    from deploy.kubernetes.secrets import closed
+    from deploy.kubernetes.manifests import write_manifests
+    from deploy.kubernetes.secrets import access_from_flags
     from toolchain.views.bundle import as_json
 
-    how = closed(tls_secret, client_ca_secret, token_secret, admin_port)
-    print(as_json({"files": [str(place) for place in write(read_manifest(what), image, to, how)]}))
+    how = access_from_flags(tls_secret, client_ca_secret, token_secret, admin_port)
+    print(as_json({"files": [str(place) for place in write_manifests(read_manifest(what), image, to, how)]}))

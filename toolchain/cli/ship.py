@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from toolchain.errors import UsageError
 
 if TYPE_CHECKING:
-    from deploy.ship.waves import Fleet
+    from deploy.ship.waves import WavesResult
 
 INVENTORY = Path("inventory.toml")
 
@@ -37,19 +37,18 @@ def ship(
         dry_run: print what would be done on each server, and change nothing
     """
     from deploy.servers.inventory import read_inventory
-    from deploy.ship.ship import Asked, plan
-    from deploy.ship.ship import ship as shipped
+    from deploy.ship.ship import ShipRequest, plan_rollout, ship_from_engine
     from toolchain.views.bundle import as_json
     from toolchain.views.ship import board, plan_page
 
-    asked = Asked(read_inventory(inventory), servers, message, _skipped(skip_gate, reason), trust)
+    request = ShipRequest(read_inventory(inventory), servers, message, _skipped(skip_gate, reason), trust)
     if dry_run:
-        planned = plan(image, asked)
+        planned = plan_rollout(image, request)
         print(plan_page(planned), end="\n\n")
         print(as_json({"image": image, "plan": planned}))
         return
     with board() as shown:
-        fleet = shipped(image, asked, shown.seen)
+        fleet = ship_from_engine(image, request, shown.seen)
     _ended(fleet)
 
 
@@ -64,15 +63,15 @@ def pack(image: str, *, to: Path, for_: str = "") -> None:
     from contextlib import closing
 
     from deploy.docker.engine import connect
-    from deploy.servers.release_image import parcel
-    from deploy.ship.offline import pack as packed
+    from deploy.servers.release_image import read_release_image
+    from deploy.ship.offline import write_offline_bundle
     from toolchain.records.storage import check_output_path
     from toolchain.views.bundle import as_json
 
     check_output_path(to, "--to")
     with closing(connect()) as client:
-        sent = parcel(client, image)
-        stick = packed(client, sent, tuple(filter(None, for_.split(","))), to)
+        sent = read_release_image(client, image)
+        stick = write_offline_bundle(client, sent, tuple(filter(None, for_.split(","))), to)
     print(as_json({"file": str(to), "size_bytes": to.stat().st_size, "image": image, "archives": stick.archives}))
 
 
@@ -99,13 +98,12 @@ def unpack(
         trust: trust the image's signing key on servers that do not know it yet
     """
     from deploy.servers.inventory import read_inventory
-    from deploy.ship.ship import Asked
-    from deploy.ship.ship import unpack as unpacked
+    from deploy.ship.ship import ShipRequest, ship_from_bundle
     from toolchain.views.ship import board
 
-    asked = Asked(read_inventory(inventory), servers, message, _skipped(skip_gate, reason), trust)
+    request = ShipRequest(read_inventory(inventory), servers, message, _skipped(skip_gate, reason), trust)
     with board() as shown:
-        fleet = unpacked(stick, asked, shown.seen)
+        fleet = ship_from_bundle(stick, request, shown.seen)
     _ended(fleet)
 
 
@@ -126,13 +124,12 @@ def rollback(
         message: a note for the servers' audit
     """
     from deploy.servers.inventory import read_inventory
-    from deploy.ship.ship import Asked
-    from deploy.ship.ship import rollback as back
+    from deploy.ship.ship import ShipRequest, roll_back
     from toolchain.views.ship import board
 
-    asked = Asked(read_inventory(inventory), servers, message)
+    request = ShipRequest(read_inventory(inventory), servers, message)
     with board() as shown:
-        fleet = back(release, model, asked, shown.seen)
+        fleet = roll_back(release, model, request, shown.seen)
     _ended(fleet)
 
 
@@ -144,12 +141,12 @@ def servers(*names: str, inventory: Path = INVENTORY) -> None:
         inventory: the TOML file of the servers
     """
     from deploy.servers.inventory import read_inventory
-    from deploy.ship.server_info import facts
-    from deploy.ship.ship import Asked
+    from deploy.ship.server_info import read_server_info
+    from deploy.ship.ship import ShipRequest
     from toolchain.views.bundle import as_json
     from toolchain.views.ship import servers_table
 
-    found = facts(Asked(read_inventory(inventory), names))
+    found = read_server_info(ShipRequest(read_inventory(inventory), names))
     print(servers_table(found), end="\n\n")
     print(as_json({"servers": found}))
     if any(one.error for one in found):
@@ -164,12 +161,11 @@ def status(*names: str, inventory: Path = INVENTORY) -> None:
         inventory: the TOML file of the servers
     """
     from deploy.servers.inventory import read_inventory
-    from deploy.ship.ship import Asked
-    from deploy.ship.ship import status as stated
+    from deploy.ship.ship import ShipRequest, read_status
     from toolchain.views.bundle import as_json
     from toolchain.views.ship import status_table
 
-    found = stated(Asked(read_inventory(inventory), names))
+    found = read_status(ShipRequest(read_inventory(inventory), names))
     print(status_table(found), end="\n\n")
     print(as_json({"servers": found}))
     if any(one.error or (one.live and not one.serves) for one in found):
@@ -185,12 +181,11 @@ def audit(*names: str, inventory: Path = INVENTORY, model: str | None = None) ->
         model: the model's name, if a server serves several
     """
     from deploy.servers.inventory import read_inventory
-    from deploy.ship.ship import Asked
-    from deploy.ship.ship import audit as audited
+    from deploy.ship.ship import ShipRequest, read_audits
     from toolchain.views.bundle import as_json
     from toolchain.views.ship import audit_table
 
-    found = audited(Asked(read_inventory(inventory), names), model)
+    found = read_audits(ShipRequest(read_inventory(inventory), names), model)
     print(audit_table(found), end="\n\n")
     print(as_json({"servers": found}))
 
@@ -213,10 +208,9 @@ def logs(
         lines: how many
     """
     from deploy.servers.inventory import read_inventory
-    from deploy.ship.ship import Asked
-    from deploy.ship.ship import logs as read
+    from deploy.ship.ship import ShipRequest, read_logs
 
-    print(read(Asked(read_inventory(inventory), (server,)), model, release, lines), end="")
+    print(read_logs(ShipRequest(read_inventory(inventory), (server,)), model, release, lines), end="")
 
 
 def unlock(server: str, *, inventory: Path = INVENTORY, model: str | None = None) -> None:
@@ -228,11 +222,11 @@ def unlock(server: str, *, inventory: Path = INVENTORY, model: str | None = None
         model: the model's name, if a server serves several
     """
     from deploy.servers.inventory import read_inventory
-    from deploy.ship.ship import Asked
-    from deploy.ship.ship import unlock as unlocked
+    from deploy.ship.ship import ShipRequest, remove_lock
     from toolchain.views.bundle import as_json
 
-    print(as_json({"server": server, "unlocked": unlocked(Asked(read_inventory(inventory), (server,)), model)}))
+    request = ShipRequest(read_inventory(inventory), (server,))
+    print(as_json({"server": server, "unlocked": remove_lock(request, model)}))
 
 
 def _skipped(skip_gate: bool, reason: str) -> str:
@@ -242,11 +236,11 @@ def _skipped(skip_gate: bool, reason: str) -> str:
     return reason
 
 
-def _ended(fleet: "Fleet") -> None:
+def _ended(fleet: "WavesResult") -> None:
     from toolchain.views.bundle import as_json
     from toolchain.views.ship import fleet_page
 
     print(fleet_page(fleet), end="\n\n")
-    print(as_json({"complete": fleet.complete, "servers": fleet.told, "left": fleet.left}))
-    if not fleet.complete:
+    print(as_json({"complete": fleet.is_complete, "servers": fleet.results, "left": fleet.not_started}))
+    if not fleet.is_complete:
         raise SystemExit(1)

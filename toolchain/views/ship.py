@@ -12,11 +12,11 @@ from toolchain.views.bundle import short_device
 if TYPE_CHECKING:
     from rich.live import Live
 
-    from deploy.servers.server import Note
-    from deploy.ship.rollout import Told
-    from deploy.ship.server_info import Facts
-    from deploy.ship.ship import Resident
-    from deploy.ship.waves import Fleet
+    from deploy.servers.server import AuditEntry
+    from deploy.ship.rollout import RolloutResult
+    from deploy.ship.server_info import ServerInfo
+    from deploy.ship.ship import DeployedModel
+    from deploy.ship.waves import WavesResult
 
 logger = logging.getLogger(__name__)
 MB, GB = 1e6, 1e9
@@ -39,7 +39,7 @@ class Board(logging.Handler):
         elif self._rows.get(server, ("",))[0] in ("", "at work"):
             self._show(server, "at work", doing)
 
-    def seen(self, wave: int, told: "Told") -> None:
+    def seen(self, wave: int, told: "RolloutResult") -> None:
         """A server is done."""
         if self._live is None:
             reason = f": {told.reason}" if told.reason else ""
@@ -77,16 +77,16 @@ def board() -> "Iterator[Board]":
             logger.handlers = before
 
 
-def fleet_page(fleet: "Fleet") -> str:
+def fleet_page(fleet: "WavesResult") -> str:
     """A row for each server that was reached for, and who was left as it is."""
     rows = [
         (one.server, one.outcome, one.before or None, one.live or None, one.sent_bytes / MB, one.verdict, one.reason)
-        for one in fleet.told
+        for one in fleet.results
     ]
     columns = {"server": "", "": "", "before": "", "serves": "", "sent, MB": ".2f", "gate": "", "why": ""}
     parts = [table(rows, columns)] if rows else []
-    if fleet.left:
-        parts.append(f"not begun, after {len(fleet.failed)} that did not take it: {', '.join(fleet.left)}")
+    if fleet.not_started:
+        parts.append(f"not begun, after {len(fleet.failures)} that did not take it: {', '.join(fleet.not_started)}")
     return "\n\n".join(parts)
 
 
@@ -94,7 +94,7 @@ def plan_page(planned: Mapping[str, Sequence[str]]) -> str:
     return "\n".join(f"{name}:\n" + "\n".join(f"  {line}" for line in lines) for name, lines in planned.items())
 
 
-def servers_table(found: "Sequence[Facts]") -> str:
+def servers_table(found: "Sequence[ServerInfo]") -> str:
     rows = [
         (
             one.server,
@@ -121,7 +121,7 @@ def servers_table(found: "Sequence[Facts]") -> str:
     return table(rows, columns)
 
 
-def status_table(found: "Sequence[Resident]") -> str:
+def status_table(found: "Sequence[DeployedModel]") -> str:
     rows = []
     for one in found:
         others = [release for release in one.images if release != one.live]
@@ -131,7 +131,7 @@ def status_table(found: "Sequence[Resident]") -> str:
     return table(rows, ("server", "model", "serves", "", "also there", "last"))
 
 
-def audit_table(found: "Mapping[str, Sequence[Note]]") -> str:
+def audit_table(found: "Mapping[str, Sequence[AuditEntry]]") -> str:
     rows = [
         (name, one.at, one.who, one.what, one.release, one.outcome, one.reason or None)
         for name, notes in found.items()

@@ -8,15 +8,15 @@ import msgspec
 import pytest
 import yaml
 
-from deploy.kubernetes.manifests import files, node_selector, write
-from deploy.kubernetes.secrets import OPEN, Closed
+from deploy.kubernetes.manifests import node_selector, render_manifests, write_manifests
+from deploy.kubernetes.secrets import OPEN_ACCESS, ClusterAccess
 from tests.bundles import null_bundle
 from toolchain.errors import UsageError
 from toolchain.records.manifest import Manifest, Needs
 
 IMAGE = "registry.example.com/edge/net@sha256:" + "0" * 64
 KUBERNETES = "1.33"
-CLOSED = Closed(tls="my-net-tls", client_ca="clients", tokens="clients", admin_port=9090)
+CLOSED = ClusterAccess(tls="my-net-tls", client_ca="clients", tokens="clients", admin_port=9090)
 OF_OTHERS = {"Kustomization", "PodMonitor", "InferenceService"}  # no schema of Kubernetes' own
 
 
@@ -25,8 +25,8 @@ def manifest(tmp_path: Path) -> Manifest:
     return null_bundle(tmp_path / "net.bundle", release="1.5.0+a", name="My_Net").manifest
 
 
-def objects(manifest: Manifest, closed: Closed = OPEN) -> dict[str, Any]:
-    found = (yaml.safe_load(text) for text in files(manifest, IMAGE, closed).values())
+def objects(manifest: Manifest, access: ClusterAccess = OPEN_ACCESS) -> dict[str, Any]:
+    found = (yaml.safe_load(text) for text in render_manifests(manifest, IMAGE, access).values())
     return {one["kind"]: one for one in found}
 
 
@@ -37,11 +37,13 @@ def containers(found: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    "closed", [OPEN, Closed(tokens="t"), Closed(tls="t"), Closed(admin_port=9090), CLOSED], ids=str
+    "access",
+    [OPEN_ACCESS, ClusterAccess(tokens="t"), ClusterAccess(tls="t"), ClusterAccess(admin_port=9090), CLOSED],
+    ids=str,
 )
-def test_kubernetes_own_schemas_take_every_object(manifest: Manifest, closed: Closed) -> None:
+def test_kubernetes_own_schemas_take_every_object(manifest: Manifest, access: ClusterAccess) -> None:
     judged = 0
-    for kind, one in objects(manifest, closed).items():
+    for kind, one in objects(manifest, access).items():
         if kind not in OF_OTHERS:
             kubernetes_validate.validate(one, KUBERNETES, strict=True)
             judged += 1
@@ -94,18 +96,18 @@ def test_probes_and_prometheus_ask_the_admin_port_in_tls_and_clients_cannot(mani
 
 
 def test_prometheus_shows_what_the_server_asks_for_from_a_secret_of_its_own(manifest: Manifest) -> None:
-    def scraped(closed: Closed) -> dict[str, Any]:
-        (found,) = objects(manifest, closed)["PodMonitor"]["spec"]["podMetricsEndpoints"]
+    def scraped(access: ClusterAccess) -> dict[str, Any]:
+        (found,) = objects(manifest, access)["PodMonitor"]["spec"]["podMetricsEndpoints"]
         assert (found.pop("path"), found.pop("interval")) == ("/metrics", "15s")
         return dict(found)
 
     own = "edge-my-net-monitor"
-    assert scraped(OPEN) == {"port": "http"}
-    assert scraped(Closed(admin_port=9090)) == {"port": "admin"}
+    assert scraped(OPEN_ACCESS) == {"port": "http"}
+    assert scraped(ClusterAccess(admin_port=9090)) == {"port": "admin"}
     credentials = {"credentials": {"name": own, "key": "token"}}
-    assert scraped(Closed(tokens="t")) == {"port": "http", "authorization": credentials}
+    assert scraped(ClusterAccess(tokens="t")) == {"port": "http", "authorization": credentials}
     trusts = {"ca": {"secret": {"name": own, "key": "ca.crt"}}, "serverName": "edge-my-net"}
-    assert scraped(Closed(tls="t")) == {"port": "https", "scheme": "https", "tlsConfig": trusts}
+    assert scraped(ClusterAccess(tls="t")) == {"port": "https", "scheme": "https", "tlsConfig": trusts}
     shows = {"cert": {"secret": {"name": own, "key": "tls.crt"}}, "keySecret": {"name": own, "key": "tls.key"}}
     assert scraped(CLOSED) == {
         "port": "admin",
@@ -146,8 +148,8 @@ def test_a_gpu_release_asks_for_one_and_for_nodes_that_have_the_right_kind(manif
 
 
 def test_the_same_release_gives_the_same_bytes_without_anchors(manifest: Manifest, tmp_path: Path) -> None:
-    written = write(manifest, IMAGE, tmp_path / "one")
-    write(manifest, IMAGE, tmp_path / "two")
+    written = write_manifests(manifest, IMAGE, tmp_path / "one")
+    write_manifests(manifest, IMAGE, tmp_path / "two")
     for place in written:
         other = tmp_path / "two" / place.relative_to(tmp_path / "one")
         assert place.read_bytes() == other.read_bytes()
@@ -157,5 +159,5 @@ def test_the_same_release_gives_the_same_bytes_without_anchors(manifest: Manifes
 @pytest.mark.parametrize("image", ["edge-net", "-x:1", "Registry/Name:1", "a b:1", "net@sha256:12"])
 def test_an_image_that_no_cluster_can_pull_is_refused(manifest: Manifest, image: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="expected what a cluster can pull"):
-        write(manifest, image, tmp_path / "out")
+        write_manifests(manifest, image, tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -2,14 +2,14 @@
 
 import pytest
 
-from deploy.kubernetes.secrets import Closed, closed
+from deploy.kubernetes.secrets import ClusterAccess, access_from_flags
 from deploy.runtime.flags import SERVE
 from toolchain.errors import UsageError
 
 
 def test_what_is_asked_for_is_what_is_closed() -> None:
-    assert closed(None, None, None, None) == Closed()
-    assert closed("net.tls", "ca-1", "t", 9090) == Closed("net.tls", "ca-1", "t", 9090)
+    assert access_from_flags(None, None, None, None) == ClusterAccess()
+    assert access_from_flags("net.tls", "ca-1", "t", 9090) == ClusterAccess("net.tls", "ca-1", "t", 9090)
 
 
 @pytest.mark.parametrize(
@@ -29,11 +29,11 @@ def test_what_no_cluster_would_take_is_refused(
     asked: tuple[str | None, str | None, str | None, int | None], words: str
 ) -> None:
     with pytest.raises(UsageError) as caught:
-        closed(*asked)
+        access_from_flags(*asked)
     assert str(caught.value).startswith(words)
 
 
 def test_every_variable_is_one_that_the_server_reads() -> None:
-    told = {one["name"] for one in Closed("t", "t", "t", 9090).environment}
+    told = {one["name"] for one in ClusterAccess("t", "t", "t", 9090).environment}
     assert told == {"TLS_CERT", "TLS_KEY", "TLS_CLIENT_CA", "TOKEN_FILE", "ADMIN_PORT"}
     assert told <= {variable for _, variable, *_ in SERVE}

@@ -2,7 +2,7 @@
 
 from random import Random
 
-from deploy.servers.server import Judged, LockedError, Note, ShipError, State, Ticket
+from deploy.servers.server import AuditEntry, GateResult, LockedError, LockHolder, ServerState, ShipError
 
 
 class Killed(BaseException):
@@ -29,15 +29,15 @@ class World:
         return how
 
 
-class SimulatedSite:
+class SimulatedServer:
     """slower: releases that its gate calls regressed; kind_fits: whether they run there at all."""
 
     def __init__(self, name: str, world: World, live: str = "", slower: tuple[str, ...] = ()) -> None:
         self.name, self.world, self.slower = name, world, slower
         self.live, self.containers = live, {live: True} if live else dict[str, bool]()
         self.images = {live} if live else set[str]()
-        self.held: Ticket | None = None
-        self.notes: list[Note] = []
+        self.held: LockHolder | None = None
+        self.notes: list[AuditEntry] = []
         self.most_live = 0
         self.outages = 0
 
@@ -54,24 +54,24 @@ class SimulatedSite:
         if how == "kill":
             raise Killed
 
-    def lock(self, ticket: Ticket) -> None:
+    def lock(self, holder: LockHolder) -> None:
         def effect() -> None:
-            if self.held and self.held.holder != ticket.holder and self.held.pid in LIVING:
+            if self.held and self.held.holder != holder.holder and self.held.pid in LIVING:
                 raise LockedError(f"{self.name}: locked by {self.held.who}")
-            self.held = ticket
+            self.held = holder
 
         self._done(effect)
 
-    def unlock(self, ticket: Ticket) -> None:
+    def unlock(self, holder: LockHolder) -> None:
         def effect() -> None:
-            if self.held and self.held.holder == ticket.holder:
+            if self.held and self.held.holder == holder.holder:
                 self.held = None
 
         self._done(effect)
 
-    def state(self) -> State:
+    def read_state(self) -> ServerState:
         self._done()
-        return State(self.live, dict(self.containers), tuple(self.images))
+        return ServerState(self.live, dict(self.containers), tuple(self.images))
 
     def check(self, release: str) -> None:
         self._done()
@@ -92,10 +92,12 @@ class SimulatedSite:
         if not self.containers.get(release):
             raise ShipError(f"{self.name}: {release} does not run")
 
-    def gate(self, release: str, against: str) -> Judged:
+    def gate(self, release: str, against: str) -> GateResult:
         self._done()
         assert self.containers.get(against)
-        return Judged("regressed", "p50 9 % slower") if release in self.slower else Judged("passed", "no slower")
+        return (
+            GateResult("regressed", "p50 9 % slower") if release in self.slower else GateResult("passed", "no slower")
+        )
 
     def switch(self, release: str) -> None:
         def effect() -> None:
@@ -111,7 +113,7 @@ class SimulatedSite:
 
         self._done(effect)
 
-    def missing(self) -> tuple[int, int]:
+    def missing_layers(self) -> tuple[int, int]:
         self._done()
         return 1, 1
 
@@ -122,7 +124,7 @@ class SimulatedSite:
 
         self._done(effect)
 
-    def note(self, line: Note) -> None:
+    def append_audit(self, line: AuditEntry) -> None:
         self._done(lambda: self.notes.append(line))
 
 

@@ -17,9 +17,9 @@ from deploy.containers.readiness import wait_until_ready
 from deploy.containers.secrets import CERT, KEY, TOKENS
 from deploy.docker.sandbox import state_volume
 from deploy.images.build import BuiltImage, build_image
-from deploy.servers.containers import Residents
-from deploy.servers.inventory import Server
-from deploy.servers.release_image import container_of, door_of
+from deploy.servers.containers import DeployedContainers
+from deploy.servers.inventory import ServerConfig
+from deploy.servers.release_image import container_name, socket_holder_name
 from deploy.servers.server import ShipError
 from tests.bundles import null_bundle
 from tests.deploy.containers.secretfolders import Laid, laid, readable
@@ -41,10 +41,10 @@ def built(engine: DockerClient, tmp_path_factory: pytest.TempPathFactory) -> Ite
 @pytest.fixture(autouse=True)
 def cleared(engine: DockerClient) -> Iterator[None]:
     yield
-    for name in (container_of(MODEL, "1"), door_of(MODEL)):
+    for name in (container_name(MODEL, "1"), socket_holder_name(MODEL)):
         with suppress(docker.errors.NotFound):
             engine.containers.get(name).remove(force=True)
-    for volume in (door_of(MODEL), state_volume(MODEL)):
+    for volume in (socket_holder_name(MODEL), state_volume(MODEL)):
         with suppress(docker.errors.NotFound):
             engine.volumes.get(volume).remove(force=True)
 
@@ -55,20 +55,20 @@ def secrets(tmp_path: Path) -> Laid:
     return readable(laid(tmp_path, CERT, KEY, TOKENS))
 
 
-def server(one: Laid | None) -> Server:
+def server(one: Laid | None) -> ServerConfig:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        place = Server("here", "local", port=free.getsockname()[1])
+        place = ServerConfig("here", "local", port=free.getsockname()[1])
     return msgspec.structs.replace(place, secrets=str(one.folder), closed_by=("tls", "tokens")) if one else place
 
 
 def test_a_shipped_server_is_closed_behind_its_door(built: BuiltImage, engine: DockerClient, secrets: Laid) -> None:
     here = server(secrets)
-    homes = Residents(here, engine, MODEL)
-    homes.start("1", built.id)
-    homes.wait_healthy("1")
-    homes.switch("1")
-    assert (homes.state().live, homes.state().serves) == ("1", True)
+    containers = DeployedContainers(here, engine, MODEL)
+    containers.start("1", built.id)
+    containers.wait_healthy("1")
+    containers.switch("1")
+    assert (containers.read_state().live, containers.read_state().is_serving) == ("1", True)
     url, shown = f"https://localhost:{here.port}", Credentials(secrets.folder / TOKENS, secrets.ours.root)
     wait_until_ready(url, 30, lambda: None, shown)  # it looks every while whether it was named
     with connect_client(url, served_model(url, shown), credentials=shown) as client:
@@ -80,16 +80,19 @@ def test_a_shipped_server_is_closed_behind_its_door(built: BuiltImage, engine: D
 def test_whether_it_is_closed_as_the_inventory_says_is_seen(
     built: BuiltImage, engine: DockerClient, secrets: Laid
 ) -> None:
-    closed, open_to_all = Residents(server(secrets), engine, MODEL), Residents(server(None), engine, MODEL)
+    closed, open_to_all = (
+        DeployedContainers(server(secrets), engine, MODEL),
+        DeployedContainers(server(None), engine, MODEL),
+    )
     closed.start("1", built.id)
-    (found,) = closed.shipped().values()
-    assert closed.is_closed_so(found) and not open_to_all.is_closed_so(found)
+    (found,) = closed.by_release().values()
+    assert closed.has_expected_secrets(found) and not open_to_all.has_expected_secrets(found)
 
 
 def test_a_folder_that_is_not_on_the_server_is_told(built: BuiltImage, engine: DockerClient, secrets: Laid) -> None:
     here = msgspec.structs.replace(server(secrets), secrets="/none/of/it")
     with pytest.raises(ShipError, match=r"^here: start: local: .*bind source path does not exist: /none/of/it"):
-        Residents(here, engine, MODEL).start("1", built.id)
+        DeployedContainers(here, engine, MODEL).start("1", built.id)
 
 
 def test_a_release_whose_checks_fail_there_is_quoted_at_once(
@@ -103,20 +106,20 @@ def test_a_release_whose_checks_fail_there_is_quoted_at_once(
     files = tuple(file_record(wrong.path(file.path)) for file in wrong.manifest.files)
     wrong.path("manifest.json").write_bytes(encode_record(msgspec.structs.replace(wrong.manifest, files=files)))
     made = build_image(open_bundle(wrong.folder), f"{TAG}-wrong")
-    homes = Residents(server(secrets), engine, MODEL)
+    containers = DeployedContainers(server(secrets), engine, MODEL)
     try:
-        homes.start("1", made.id)
+        containers.start("1", made.id)
         with pytest.raises(ShipError, match=r"^here: 1 will not serve there: .*golden distance"):
-            homes.wait_healthy("1")
+            containers.wait_healthy("1")
     finally:
-        homes.stop("1")
-        engine.containers.get(door_of(MODEL)).remove(force=True)
+        containers.stop("1")
+        engine.containers.get(socket_holder_name(MODEL)).remove(force=True)
         engine.images.remove(made.tag, force=True)
 
 
 def test_an_open_server_is_looked_at_as_before(built: BuiltImage, engine: DockerClient) -> None:
-    homes = Residents(server(None), engine, MODEL)
-    homes.start("1", built.id)
-    homes.wait_healthy("1")
-    (found,) = homes.shipped().values()
-    assert homes.health(found) == (True, f'{{"name":"{MODEL}","ready":true}}')
+    containers = DeployedContainers(server(None), engine, MODEL)
+    containers.start("1", built.id)
+    containers.wait_healthy("1")
+    (found,) = containers.by_release().values()
+    assert containers.health(found) == (True, f'{{"name":"{MODEL}","ready":true}}')

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.servers.inventory import Server, chosen, in_waves, read_inventory
+from deploy.servers.inventory import ServerConfig, read_inventory, select_servers, split_into_waves
 from tests.house.tree import ROOT
 from toolchain.errors import UsageError
 
@@ -15,9 +15,9 @@ def test_the_example_is_an_inventory() -> None:
     assert [server.name for server in found.server] == ["line-1", "line-2", "lab"]
     assert (found.server[2].kind, found.server[2].port) == ("gpu", 8080)
     assert (found.policy.waves, found.policy.inconclusive) == ((1, 0.25), "stop")
-    assert [server.name for server in chosen(found, ["lab", "line-1"])] == ["line-1", "lab"]
+    assert [server.name for server in select_servers(found, ["lab", "line-1"])] == ["line-1", "lab"]
     with pytest.raises(UsageError, match="no server 'line-9' in the inventory; it has: line-1, line-2, lab"):
-        chosen(found, ["line-9"])
+        select_servers(found, ["line-9"])
 
 
 @pytest.mark.parametrize(
@@ -59,11 +59,11 @@ def test_a_server_is_told_of_the_files_that_close_it(tmp_path: Path) -> None:
     assert server.environment == {
         "TLS_CERT": "/secrets/tls.crt", "TLS_KEY": "/secrets/tls.key", "TOKEN_FILE": "/secrets/tokens",
     }  # fmt: skip
-    assert Server("a", "x").environment == {}
+    assert ServerConfig("a", "x").environment == {}
 
 
-def servers(count: int) -> list[Server]:
-    return [Server(str(number), f"host-{number}") for number in range(count)]
+def servers(count: int) -> list[ServerConfig]:
+    return [ServerConfig(str(number), f"host-{number}") for number in range(count)]
 
 
 @pytest.mark.parametrize(
@@ -71,6 +71,6 @@ def servers(count: int) -> list[Server]:
     [(10, (1, 0.25), [1, 3, 6]), (3, (1, 0.25), [1, 1, 1]), (1, (1, 0.25), [1]), (5, (5, 5), [5]), (4, (0.5,), [2, 2])],
 )
 def test_waves_hold_everyone_once(count: int, waves: tuple[float, ...], sizes: list[int]) -> None:
-    found = in_waves(servers(count), waves)
+    found = split_into_waves(servers(count), waves)
     assert [len(wave) for wave in found] == sizes
     assert [server for wave in found for server in wave] == servers(count)

@@ -11,7 +11,7 @@ import pytest
 from docker import DockerClient
 
 from deploy.docker.engine import connect
-from deploy.servers.layer_archive import missing_from, packed
+from deploy.servers.layer_archive import count_present_layers, pack_image
 from tests.names import own_name
 from toolchain.records.storage import digest_of
 
@@ -28,7 +28,7 @@ from toolchain.records.storage import digest_of
     ],
 )
 def test_layers_are_there_from_the_lowest_up(there: list[tuple[str, ...]], present: int) -> None:
-    assert missing_from(("a", "b", "c"), there) == present
+    assert count_present_layers(("a", "b", "c"), there) == present
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_an_archive_without_its_lowest_layer_holds_the_rest_and_is_the_same_twic
     client: DockerClient, tag: str, tmp_path: Path
 ) -> None:
     image = client.images.get(tag)
-    part = packed(image, 1, tmp_path / "part.tar.gz")
+    part = pack_image(image, 1, tmp_path / "part.tar.gz")
     with tarfile.open(part) as archive:
         names = archive.getnames()
         file = archive.extractfile("manifest.json")
@@ -74,7 +74,7 @@ def test_an_archive_without_its_lowest_layer_holds_the_rest_and_is_the_same_twic
         (manifest,) = json.load(file)
     assert manifest["Config"] in names
     assert (manifest["Layers"][0] in names, manifest["Layers"][1] in names) == (False, True)
-    assert digest_of(part) == digest_of(packed(image, 1, tmp_path / "again.tar.gz"))
-    whole = packed(image, 0, tmp_path / "whole.tar.gz")
+    assert digest_of(part) == digest_of(pack_image(image, 1, tmp_path / "again.tar.gz"))
+    whole = pack_image(image, 0, tmp_path / "whole.tar.gz")
     with tarfile.open(whole) as archive:
         assert set(manifest["Layers"]) <= set(archive.getnames())

@@ -12,10 +12,10 @@ import pytest
 from docker import DockerClient
 
 from deploy.docker.engine import connect
-from deploy.servers.lock import give_back, take_lock
-from deploy.servers.lock_holder import gone, new_ticket
-from deploy.servers.release_image import lock_of
-from deploy.servers.server import LockedError, Ticket
+from deploy.servers.lock import release_lock, take_lock
+from deploy.servers.lock_holder import has_ended, new_lock_holder
+from deploy.servers.release_image import lock_name
+from deploy.servers.server import LockedError, LockHolder
 from tests.names import own_name
 
 pytestmark = pytest.mark.docker
@@ -26,13 +26,13 @@ MODEL = own_name("test-of-locks")
 def client() -> Iterator[DockerClient]:
     with closing(connect()) as found:
         yield found
-        for one in found.containers.list(all=True, filters={"name": lock_of(MODEL)}):
+        for one in found.containers.list(all=True, filters={"name": lock_name(MODEL)}):
             one.remove(force=True)
 
 
-def another(pid: int, host: str = "") -> Ticket:
+def another(pid: int, host: str = "") -> LockHolder:
     """Somebody else's, of a process on this host or of one elsewhere."""
-    mine = new_ticket("theirs")
+    mine = new_lock_holder("theirs")
     return msgspec.structs.replace(mine, holder="other", who="bob", pid=pid, host=host or mine.host)
 
 
@@ -44,26 +44,26 @@ def ended() -> int:
 
 
 def test_one_of_two_has_the_lock_until_it_is_given_back(client: DockerClient) -> None:
-    mine, theirs = new_ticket("mine"), another(os.getpid())
+    mine, theirs = new_lock_holder("mine"), another(os.getpid())
     take_lock(client, "line-1", MODEL, theirs)
     with pytest.raises(LockedError, match=r"line-1: locked by bob on .+; if that run is gone: toolchain unlock line-1"):
         take_lock(client, "line-1", MODEL, mine)
-    give_back(client, lock_of(MODEL), mine)
-    assert client.containers.get(lock_of(MODEL)).status == "created"
-    give_back(client, lock_of(MODEL), theirs)
+    release_lock(client, lock_name(MODEL), mine)
+    assert client.containers.get(lock_name(MODEL)).status == "created"
+    release_lock(client, lock_name(MODEL), theirs)
     with pytest.raises(docker.errors.NotFound):
-        client.containers.get(lock_of(MODEL))
+        client.containers.get(lock_name(MODEL))
     take_lock(client, "line-1", MODEL, mine)
-    give_back(client, lock_of(MODEL), mine)
+    release_lock(client, lock_name(MODEL), mine)
 
 
 def test_the_lock_of_a_run_that_is_gone_is_taken_and_that_is_said(client: DockerClient, messages: list[str]) -> None:
     take_lock(client, "line-1", MODEL, another(ended()))
-    take_lock(client, "line-1", MODEL, new_ticket("mine"))
+    take_lock(client, "line-1", MODEL, new_lock_holder("mine"))
     assert messages == ["line-1: taking the lock of bob, whose run has ended without giving it back"]
 
 
 def test_a_process_of_another_host_or_of_before_a_restart() -> None:
-    assert not gone(another(ended(), host="elsewhere"))
-    assert gone(msgspec.structs.replace(another(os.getpid()), boot="another"))
-    assert not gone(another(os.getpid()))
+    assert not has_ended(another(ended(), host="elsewhere"))
+    assert has_ended(msgspec.structs.replace(another(os.getpid()), boot="another"))
+    assert not has_ended(another(os.getpid()))

@@ -62,16 +62,16 @@ def test_a_command_s_answer_and_its_failure(there: Path) -> None:
 @pytest.mark.usefixtures("ssh")
 def test_a_file_arrives_whole_once(there: Path, file: Path) -> None:
     shell = Shell("edge")
-    place, sent = shell.bring(file, silent)
+    place, sent = shell.upload(file, silent)
     assert (sent, (there / place).read_bytes()) == (len(CONTENT), CONTENT)
-    assert shell.bring(file, silent) == (place, 0)
-    shell.forget()
+    assert shell.upload(file, silent) == (place, 0)
+    shell.remove_uploads()
     assert list((there / FOLDER).iterdir()) == []
 
 
 def test_a_transfer_that_is_cut_again_and_again_goes_on_where_it_was(ssh: Ssh, there: Path, file: Path) -> None:
     ssh('case "$command" in *">>"*) head -c 1000000 | eval "$command"; exit 255;; *) eval "$command";; esac')
-    place, sent = Shell("edge", pause_s=0.0).bring(file, silent)
+    place, sent = Shell("edge", pause_s=0.0).upload(file, silent)
     assert (there / place).read_bytes() == CONTENT
     assert sent < 2 * len(CONTENT)  # what was under way when it was cut counts as sent
 
@@ -79,7 +79,7 @@ def test_a_transfer_that_is_cut_again_and_again_goes_on_where_it_was(ssh: Ssh, t
 def test_a_link_that_stays_cut_is_told(ssh: Ssh, file: Path) -> None:
     ssh("exit 255")
     with pytest.raises(ShipError, match=r"edge: .* failed there \(exit 255\)"):
-        Shell("edge", pause_s=0.0).bring(file, silent)
+        Shell("edge", pause_s=0.0).upload(file, silent)
 
 
 @pytest.mark.usefixtures("ssh")
@@ -87,7 +87,7 @@ def test_what_arrived_damaged_before_is_sent_again(there: Path, file: Path) -> N
     part = there / FOLDER / f"{digest_of(file)}.part"
     part.parent.mkdir(parents=True)
     part.write_bytes(b"0" * 1000)
-    place, sent = Shell("edge", pause_s=0.0).bring(file, silent)
+    place, sent = Shell("edge", pause_s=0.0).upload(file, silent)
     assert (there / place).read_bytes() == CONTENT
     assert sent == 2 * len(CONTENT) - 1000
 
@@ -95,5 +95,5 @@ def test_what_arrived_damaged_before_is_sent_again(there: Path, file: Path) -> N
 def test_the_machine_itself_needs_no_ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr(shells, "PAUSE_S", 0.0)
-    place, sent = Shell(LOCAL).bring(file, silent)
+    place, sent = Shell(LOCAL).upload(file, silent)
     assert ((tmp_path / place).read_bytes(), sent) == (CONTENT, len(CONTENT))

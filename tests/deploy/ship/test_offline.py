@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from deploy.servers.release_image import Parcel
+from deploy.servers.release_image import ReleaseImage
 from deploy.servers.server import ShipError
-from deploy.ship import offline as stick
-from deploy.ship.offline import LISTED, pack, unpacked
+from deploy.ship import offline
+from deploy.ship.offline import CONTENTS, open_offline_bundle, write_offline_bundle
 from toolchain.errors import RecordError, UsageError
 
-SENT = Parcel("edge-net:2", "sha256:ab", ("a", "b", "c"), (1, 2, 3), "amd64", "net", "2", "cpu", b"\x00signed")
+SENT = ReleaseImage("edge-net:2", "sha256:ab", ("a", "b", "c"), (1, 2, 3), "amd64", "net", "2", "cpu", b"\x00signed")
 
 
 @pytest.fixture
@@ -20,27 +20,29 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A stick for two servers, of which one had two layers."""
     monkeypatch.setenv("TOOLCHAIN_HOME", str(tmp_path / "home"))
 
-    def packages(present: int) -> tuple[int, Path]:
+    def archive_without(present: int) -> tuple[int, Path]:
         file = tmp_path / f"{present}.tar.gz"
         file.write_bytes(b"layers from %d" % present)
         return present, file
 
-    monkeypatch.setattr(stick, "packages_of", lambda client, parcel: packages)
-    monkeypatch.setattr(stick, "remembered", lambda server: [("a", "b", "x")] if server == "line-1" else [("a",)])
-    pack(None, SENT, ("line-1", "line-2"), tmp_path / "stick.tar")  # type: ignore[arg-type]  # no engine
+    monkeypatch.setattr(offline, "archive_provider", lambda client, parcel: archive_without)
+    monkeypatch.setattr(
+        offline, "last_known_layers", lambda server: [("a", "b", "x")] if server == "line-1" else [("a",)]
+    )
+    write_offline_bundle(None, SENT, ("line-1", "line-2"), tmp_path / "stick.tar")  # type: ignore[arg-type]  # no engine
     return tmp_path / "stick.tar"
 
 
 def test_each_server_gets_the_smallest_archive_that_fits_it(place: Path) -> None:
-    with unpacked(place) as (sent, packages):
+    with open_offline_bundle(place) as (sent, archive_without):
         assert sent == SENT
-        assert [(count, file.read_bytes()) for count, file in map(packages, (1, 2, 3))] == [
+        assert [(count, file.read_bytes()) for count, file in map(archive_without, (1, 2, 3))] == [
             (1, b"layers from 1"),
             (2, b"layers from 2"),
             (2, b"layers from 2"),
         ]
         with pytest.raises(ShipError, match="leaves out 1 layers, of which only 0 are there: pack it again without"):
-            packages(0)
+            archive_without(0)
 
 
 def changed(place: Path, name: str, content: bytes) -> None:
@@ -56,7 +58,7 @@ def changed(place: Path, name: str, content: bytes) -> None:
 
 def test_an_archive_that_was_changed_is_refused(place: Path) -> None:
     changed(place, "image-1.tar.gz", b"layers from 7")
-    with pytest.raises(ShipError, match=r"image-1\.tar\.gz in it was changed or cut"), unpacked(place):
+    with pytest.raises(ShipError, match=r"image-1\.tar\.gz in it was changed or cut"), open_offline_bundle(place):
         pass
 
 
@@ -64,8 +66,8 @@ def test_a_file_that_is_no_stick_is_told(place: Path, tmp_path: Path) -> None:
     cut = tmp_path / "cut.tar"
     cut.write_bytes(place.read_bytes()[:600])
     for other in (cut, tmp_path / "nowhere.tar", tmp_path):
-        with pytest.raises(UsageError, match="no release to unpack"), unpacked(other):
+        with pytest.raises(UsageError, match="no release to unpack"), open_offline_bundle(other):
             pass
-    changed(place, LISTED, b"{}")
-    with pytest.raises((RecordError, UsageError), match=r"stick\.tar"), unpacked(place):
+    changed(place, CONTENTS, b"{}")
+    with pytest.raises((RecordError, UsageError), match=r"stick\.tar"), open_offline_bundle(place):
         pass

@@ -4,53 +4,53 @@ from contextlib import suppress
 
 import pytest
 
-from deploy.servers.server import Ticket
-from deploy.ship.rollout import Terms, roll
-from tests.deploy.servers.simulated import LIVING, Killed, SimulatedSite, World
+from deploy.servers.server import LockHolder
+from deploy.ship.rollout import RolloutOptions, roll_out_to_server
+from tests.deploy.servers.simulated import LIVING, Killed, SimulatedServer, World
 
 CALM = 0.0
 
 
-def ticket(number: int = 1) -> Ticket:
-    return Ticket(f"run-{number}", "ada", "build", number, "boot", "2026-11-23T00:00:00+00:00", "1.5.0 is out")
+def holder(number: int = 1) -> LockHolder:
+    return LockHolder(f"run-{number}", "ada", "build", number, "boot", "2026-11-23T00:00:00+00:00", "1.5.0 is out")
 
 
 def test_a_release_that_is_no_slower_goes_live_and_the_old_one_goes() -> None:
-    site = SimulatedSite("line-1", World(0, CALM), live="1.4.0")
-    told = roll(site, "1.5.0", ticket(), Terms())
+    site = SimulatedServer("line-1", World(0, CALM), live="1.4.0")
+    told = roll_out_to_server(site, "1.5.0", holder(), RolloutOptions())
     assert (told.outcome, told.before, told.live, told.verdict) == ("live", "1.4.0", "1.5.0", "passed")
     assert (site.live, site.containers, site.held) == ("1.5.0", {"1.5.0": True}, None)
     assert [(note.release, note.outcome, note.who) for note in site.notes] == [("1.5.0", "live", "ada")]
-    assert roll(site, "1.5.0", ticket(), Terms()).outcome == "unchanged"
+    assert roll_out_to_server(site, "1.5.0", holder(), RolloutOptions()).outcome == "unchanged"
 
 
 def test_a_slower_release_is_refused_there_and_leaves_nothing() -> None:
-    site = SimulatedSite("line-1", World(0, CALM), live="1.4.0", slower=("1.5.0",))
-    told = roll(site, "1.5.0", ticket(), Terms())
+    site = SimulatedServer("line-1", World(0, CALM), live="1.4.0", slower=("1.5.0",))
+    told = roll_out_to_server(site, "1.5.0", holder(), RolloutOptions())
     assert (told.outcome, told.live, told.reason) == ("refused", "1.4.0", "the gate says regressed: p50 9 % slower")
     assert (site.live, site.containers) == ("1.4.0", {"1.4.0": True})
     assert site.notes[-1].outcome == "refused"
-    despite = roll(site, "1.5.0", ticket(), Terms(despite="recall of 1.4.0"))
+    despite = roll_out_to_server(site, "1.5.0", holder(), RolloutOptions(skip_gate="recall of 1.4.0"))
     assert (despite.outcome, site.live) == ("live", "1.5.0")
     assert "recall of 1.4.0" in site.notes[-1].reason
 
 
 def test_the_first_release_needs_no_gate() -> None:
-    site = SimulatedSite("line-1", World(0, CALM), slower=("1.0.0",))
-    assert roll(site, "1.0.0", ticket(), Terms()).outcome == "live"
+    site = SimulatedServer("line-1", World(0, CALM), slower=("1.0.0",))
+    assert roll_out_to_server(site, "1.0.0", holder(), RolloutOptions()).outcome == "live"
     assert site.live == "1.0.0"
 
 
 def test_a_lock_is_respected_while_its_holder_lives_and_taken_when_not() -> None:
-    site = SimulatedSite("line-1", World(0, CALM), live="1.4.0")
-    site.held = ticket(7)
+    site = SimulatedServer("line-1", World(0, CALM), live="1.4.0")
+    site.held = holder(7)
     LIVING.add(7)
     try:
-        told = roll(site, "1.5.0", ticket(), Terms())
+        told = roll_out_to_server(site, "1.5.0", holder(), RolloutOptions())
         assert (told.outcome, site.live) == ("locked", "1.4.0")
     finally:
         LIVING.discard(7)
-    assert roll(site, "1.5.0", ticket(), Terms()).outcome == "live"
+    assert roll_out_to_server(site, "1.5.0", holder(), RolloutOptions()).outcome == "live"
 
 
 @pytest.mark.parametrize("seeds", [range(200), range(200, 400)])
@@ -61,17 +61,17 @@ def test_under_random_faults_one_release_serves_at_any_time_and_a_calm_run_ends_
 
 def stormy(seed: int) -> None:
     slower = ("1.5.0",) if seed % 5 == 0 else ()
-    site = SimulatedSite("line-1", World(seed, 0.08), live="1.4.0", slower=slower)
+    site = SimulatedServer("line-1", World(seed, 0.08), live="1.4.0", slower=slower)
     for number in range(4):
         site.world.dead = False
         with suppress(Killed):
-            told = roll(site, "1.5.0", ticket(number), Terms())
+            told = roll_out_to_server(site, "1.5.0", holder(number), RolloutOptions())
             assert told.outcome != "locked"
         assert site.live in ("1.4.0", "1.5.0")
         assert site.containers.get(site.live)
         assert site.outages == 0
     site.world.dead, site.world.faults = False, 0.0
-    told = roll(site, "1.5.0", ticket(99), Terms())
+    told = roll_out_to_server(site, "1.5.0", holder(99), RolloutOptions())
     expected = "1.4.0" if slower else "1.5.0"
     assert told.outcome in (("refused",) if slower else ("live", "unchanged"))
     assert (site.live, set(site.containers), site.held) == (expected, {expected}, None)
