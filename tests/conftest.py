@@ -146,14 +146,14 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[DockerClient]"
     from deploy.images.base import base_image
     from deploy.images.build import INSTALLER_LOCK
     from deploy.images.variants import CPU
-    from deploy.images.wheelhouse import wheelhouse
+    from deploy.images.wheelhouse import fill_wheelhouse
 
     with closing(connect()) as client:
         made_once(tmp_path_factory, "base", lambda _: base_image(client).tag)
         made_once(
             tmp_path_factory,
             "wheels",
-            lambda _: str(wheelhouse([*CPU.locks, INSTALLER_LOCK], home=ROOT / ".toolchain")),
+            lambda _: str(fill_wheelhouse([*CPU.locks, INSTALLER_LOCK], home=ROOT / ".toolchain")),
         )
         yield client
 
