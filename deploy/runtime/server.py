@@ -1,6 +1,6 @@
-"""The server's life: listen, load, check, serve, drain. What it answers is the other files' business.
+"""The server's life cycle: listen, load, check, serve, drain. It does not know what it answers.
 
-It listens before the engine is loaded, so that health can be asked from the first moment.
+It listens before the engine is loaded, so that health can be checked from the start.
 """
 
 import asyncio
@@ -43,12 +43,12 @@ from toolchain.records.bundle import Bundle
 if TYPE_CHECKING:
     from deploy.runtime.grpc.server import GrpcServer
 
-POLL_SECRETS_S = 60.0  # files of secrets are looked at so often; SIGHUP has them looked at now
-SETTLE_S = 0.2  # unready is visible, and requests on their way still find us, before the door closes
+POLL_SECRETS_S = 60.0  # interval of checking the secrets' files; SIGHUP checks them at once
+SETTLE_S = 0.2  # time for `not ready` to be seen, while requests on their way still arrive, before the ports close
 
 
 class ServerOptions(msgspec.Struct, frozen=True):
-    """See `python -m deploy.runtime serve --help`. quota: CPUs that the cgroup allows, None: all there are."""
+    """See `python -m deploy.runtime serve --help`. quota: CPUs that the cgroup allows; None: no quota."""
 
     host: str
     port: int
@@ -88,7 +88,8 @@ class RuntimeServer:
         self._lost_device = ""
 
     async def run(self) -> bool:
-        """Serve until told to stop; whether every request was answered and the device kept. DeviceError: no start."""
+        """Serve until SIGTERM or SIGINT; True if every request was answered and the device kept. DeviceError: no
+        start."""
         self._loop.set_exception_handler(self._log_exception)
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._stop.set)
@@ -105,7 +106,7 @@ class RuntimeServer:
         if loading.done():
             loading.result()  # raises what kept the engine from loading
         await stopping
-        accepting.cancel()  # what is queued there is for the next server
+        accepting.cancel()  # connections queued there are for the next server
         answered = await self._drain(grpc)
         sweeping.cancel()
         renewing.cancel()
@@ -125,9 +126,9 @@ class RuntimeServer:
         options = self._options
         if options.grpc_port is None:
             return None
-        # its library tells of every flaw in strangers' HTTP/2 on stderr, in lines that are no JSON
+        # the library reports every malformed HTTP/2 frame on stderr, in lines that are not JSON
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-        from deploy.runtime.grpc.server import GrpcServer  # a tenth of a second, only where it is asked for
+        from deploy.runtime.grpc.server import GrpcServer  # takes a tenth of a second
 
         server = GrpcServer(
             self._handler, options.scheduling, options.shared_memory, options.limits, self._secrets, options.access.tls
@@ -150,7 +151,7 @@ class RuntimeServer:
 
     async def _load(self) -> None:
         found = await asyncio.to_thread(self._open_engines)
-        # the service is made here: whoever asks from now on is told of the candidate that answers
+        # from here on, metadata names the candidate that answers
         self._handler.bundle = with_precision(self._bundle, found.precision)
         pacer, soon = QuotaThrottle(self._options.quota), self._handler.call_soon
         service = Service(
@@ -164,7 +165,7 @@ class RuntimeServer:
         )
         self._handler.callbacks.defer_polling_while(service.is_full)
         gc.collect()
-        gc.freeze()  # what was loaded stays: to look through it again and again for what is unused takes tens of ms
+        gc.freeze()  # what is loaded now stays: each scan of it by the collector would take tens of ms
         self._health.record_checks(service, found.checks, found.certificate)
         facts = {"seconds": round(time.perf_counter() - self._began, 3), "precision": found.precision}
         if self._health.phase == "failed":
@@ -179,7 +180,7 @@ class RuntimeServer:
         self._loop.call_soon_threadsafe(self._on_device_lost, why)
 
     def _on_device_lost(self, why: str) -> None:
-        """Only a new process helps: end in order, and with an exit code that has it started again."""
+        """Only a new process helps: stop in order, with an exit status that gets the container restarted."""
         if not self._stop.is_set():
             self._lost_device = why
             self._log.write("error", "lost the device", reason=why)
@@ -204,8 +205,9 @@ class RuntimeServer:
                 connection.sweep(now)
 
     async def _drain(self, grpc: "GrpcServer | None") -> bool:
-        """Unready first, then the doors, then what is in flight; idle connections are closed at the end. Behind a door
-        they get time to ask once more, and are told with the answer to come back, which leads them to the next."""
+        """Not ready first, then close the ports, then finish what is in flight; idle connections are closed at the end.
+        Behind a socket holder they get time for one more request, whose reply closes the connection: the client then
+        reconnects to the next server."""
         self._health.drain(self._lost_device)
         self._log.write("info", "draining", in_flight=self._handler.in_flight)
         limit = self._loop.time() + self._options.grace_s
@@ -226,20 +228,20 @@ class RuntimeServer:
     def _log_exception(self, loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:  # noqa: ARG002
         error = context.get("exception")
         if isinstance(error, UnicodeDecodeError) and "grpc/_cython" in _raising_file(error):
-            return  # a call's path: GrpcServer hears of it too, and begins again
+            return  # a call's path that is not UTF-8: GrpcServer restarts after it
         self._log.write("error", "unexpected", message=context.get("message"), error=repr(error))
 
 
 def _raising_file(error: Exception) -> str:
-    """The file."""
+    """The file that raised the error."""
     frames = traceback.extract_tb(error.__traceback__)
     return frames[-1].filename if frames else ""
 
 
 def serve(bundle: Bundle, options: ServerOptions, log: Log, began: float) -> bool:
-    """Serve `bundle` until SIGTERM, or until the device is lost; whether every request was answered."""
+    """Serve `bundle` until SIGTERM, or until the device is lost; True if every request was answered."""
 
-    # Pillow's, of strangers' pictures: on stderr, in lines that are no JSON
+    # Pillow's warnings about clients' images: on stderr, in lines that are not JSON
     warnings.filterwarnings("ignore", module=r"PIL\.")
 
     async def run() -> bool:

@@ -1,7 +1,7 @@
-"""The CUDA runtime from Python: pinned and device memory, streams, graphs, events. Knows nothing of TensorRT: what it
-runs is any launch on a stream, given the addresses of its inputs and outputs.
+"""The CUDA runtime from Python: pinned and device memory, streams, graphs, events. Knows nothing of TensorRT: it runs
+any launch on a stream, given the addresses of its inputs and outputs.
 
-CUDA Runtime API 13, by `cuda.bindings`, whose calls answer (error, values…). After some errors the whole process's CUDA
+CUDA Runtime API 13, by `cuda.bindings`, whose calls return (error, values…). After some errors the whole process's CUDA
 context is dead ("sticky"): then LostDevice is raised, and only a new process helps.
 """
 
@@ -29,13 +29,13 @@ Launch = Callable[[Mapping[str, int], int], None]  # (device address by tensor, 
 
 
 class Cuda:
-    """Calls that raise. runtime: the module `cuda.bindings.runtime`, or what stands in for it in a test."""
+    """CUDA calls that raise. runtime: the module `cuda.bindings.runtime`, or a test's substitute."""
 
     def __init__(self, runtime: Any = None) -> None:
         self.runtime = runtime or _runtime()
 
     def __call__(self, name: str, *arguments: Any) -> Any:
-        """The value that the call gives (a tuple of several; None of none); DeviceError, LostDevice."""
+        """The call's value (a tuple if several, None if none); DeviceError, LostDevice."""
         error, *values = getattr(self.runtime, name)(*arguments)
         if int(error):
             raise self._error(name, int(error))
@@ -46,8 +46,8 @@ class Cuda:
             return DeviceError(f"no CUDA driver ({code}): {INSTALL}")
         if code == NO_DEVICE:
             return DeviceError(f"no CUDA device ({code}): {INSTALL}")
-        told = self.runtime.cudaGetErrorString(self.runtime.cudaError_t(code))[1]
-        words = told.decode() if isinstance(told, bytes) else str(told)
+        text = self.runtime.cudaGetErrorString(self.runtime.cudaError_t(code))[1]
+        words = text.decode() if isinstance(text, bytes) else str(text)
         if code in STICKY:
             return LostDevice(f"CUDA error {code} in {name} ({words}): this process has lost the GPU; start it again")
         return DeviceError(f"CUDA error {code} in {name}: {words}")
@@ -58,19 +58,19 @@ class Cuda:
 
     @cached_property
     def bus(self) -> str:
-        """PCI address of the GPU, by which NVML finds it too."""
+        """PCI address of the GPU, which NVML uses too."""
         return str(self("cudaDeviceGetPCIBusId", 32, 0).decode().partition("\0")[0])
 
     @cached_property
     def capability(self) -> int:
-        """Of the GPU, such as 86."""
+        """Compute capability of the GPU, such as 86."""
         kind = self.runtime.cudaDeviceAttr
         major = self("cudaDeviceGetAttribute", kind.cudaDevAttrComputeCapabilityMajor, 0)
         return 10 * int(major) + int(self("cudaDeviceGetAttribute", kind.cudaDevAttrComputeCapabilityMinor, 0))
 
 
 class GpuTiming(NamedTuple):
-    """Of one answer on the GPU, ms: what is computed, and with the copies to and from it."""
+    """Milliseconds of one inference on the GPU: computation alone, and with the copies to and from the GPU."""
 
     compute_ms: float
     total_ms: float
@@ -93,8 +93,9 @@ class _Buffer:
 
 
 class Lane:
-    """A stream with buffers of its own for one batch, used by one thread at a time. captured: the launch is recorded as
-    a CUDA graph at the second answer (the first warms it up) and replayed from then on; its addresses never change."""
+    """A stream with buffers of its own for one batch size, used by one thread at a time. uses_graph: the launch is
+    captured as a CUDA graph at the second inference (the first warms up) and replayed from then on; its addresses never
+    change."""
 
     def __init__(
         self,
@@ -116,7 +117,7 @@ class Lane:
             self._stack = self._stack.pop_all()
 
     def infer(self, arrays: Sequence[Array]) -> list[Array]:
-        """Copies in, launch, copies out; returns arrays of their own."""
+        """Copy in, launch, copy out; returns new arrays."""
         self._fill_inputs(arrays)
         self._copy_in()
         self._run()
@@ -125,7 +126,7 @@ class Lane:
         return [buffer.host.copy() for buffer in self._outputs]
 
     def measure(self, arrays: Sequence[Array]) -> GpuTiming:
-        """One answer, measured on the GPU by events."""
+        """Time one inference by CUDA events."""
         self._fill_inputs(arrays)
         with ExitStack() as stack:
             start, given, computed, end = (self._event(stack) for _ in range(4))

@@ -1,7 +1,7 @@
-"""Energy that this device took, where it tells: RAPL for Intel and AMD packages, NVML for the GPU that is used.
+"""Energy used by this device, where it can be read: RAPL for Intel and AMD packages, NVML for the GPU in use.
 
-RAPL counts the whole package, everything that runs on it included. Linux lets only root read it since 5.10
-(CVE-2020-8694) and virtual machines seldom have it: then the reason is told, and nothing is estimated.
+RAPL counts the whole package with everything that runs on it. Since 5.10 Linux lets only root read it (CVE-2020-8694),
+and virtual machines seldom have it: then the reason is reported, and nothing is estimated.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -13,12 +13,12 @@ from deploy.runtime.device.gpu import Gpu
 from deploy.runtime.metrics import Family
 
 POWERCAP = Path("/sys/class/powercap")
-EnergyCounter = tuple[float | None, float]  # joules, and the value at which it begins again, or 0
+EnergyCounter = tuple[float | None, float]  # joules, and the value at which the counter wraps around, or 0
 Reading = tuple[EnergyCounter, ...]
 
 
 class EnergySource(NamedTuple):
-    """`by`: rapl or nvml; `domain`: which part of the machine, as that names it."""
+    """api: rapl or nvml; domain: the part of the machine, by that API's name."""
 
     api: str
     domain: str
@@ -26,7 +26,8 @@ class EnergySource(NamedTuple):
 
 
 class EnergyMeter:
-    """joules() between two readings; `source`: by what, or why not. gpu: what the bundle runs on, if not the CPU."""
+    """joules_since() a reading; source: what is read, or why nothing is. gpu: the one that the bundle runs on, if
+    any."""
 
     def __init__(self, gpu: Gpu | None = None, powercap: Path = POWERCAP) -> None:
         packages, why = _rapl_sources(powercap)
@@ -43,14 +44,15 @@ class EnergyMeter:
         return tuple(source.read() for source in self.sources)
 
     def joules_since(self, before: Reading) -> float | None:
-        """Since `before`; None where one cannot be read. Right while no counter has begun again more than once."""
+        """Joules since `before`; None where a source cannot be read. Correct while no counter has wrapped more than
+        once."""
         parts = [_difference(then, now) for then, now in zip(before, self.read(), strict=True)]
         return sum(part for part in parts if part is not None) if parts and None not in parts else None
 
 
 class EnergyTotals:
-    """What each source has counted since this was made: a counter for Prometheus, right while it is asked for at least
-    once for each time that the source's own begins again (every 20 minutes at 200 W, at the soonest)."""
+    """Joules of each source since this was created, as a Prometheus counter; correct while it is scraped at least once
+    per wrap-around of the source's own counter (every 20 minutes at 200 W, at the earliest)."""
 
     def __init__(self, meter: EnergyMeter) -> None:
         self._meter, self._last = meter, meter.read()
@@ -82,20 +84,20 @@ def _rapl_sources(powercap: Path) -> tuple[list[EnergySource], str]:
         for folder in folders:
             _read_rapl(folder)
     except PermissionError:
-        return [], "RAPL counters are for root alone"
+        return [], "only root may read RAPL counters"
     except (OSError, ValueError) as error:
         return [], f"RAPL counters cannot be read ({error})"
     return [EnergySource("rapl", _name(folder), partial(_rapl_counter, folder)) for folder in folders], ""
 
 
 def _name(folder: Path) -> str:
-    """`package-0`, as the kernel calls it."""
-    told = folder / "name"
-    return told.read_text().strip() if told.is_file() else folder.name
+    """The kernel's name, such as `package-0`."""
+    file = folder / "name"
+    return file.read_text().strip() if file.is_file() else folder.name
 
 
 def _rapl_counter(folder: Path) -> EnergyCounter:
-    """None where the rights to read it were taken away since."""
+    """None where it is no longer readable."""
     try:
         return _read_rapl(folder)
     except (OSError, ValueError):

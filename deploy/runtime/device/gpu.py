@@ -1,7 +1,7 @@
-"""The NVIDIA GPU of this container, as NVML tells it: name, driver, clocks, power, temperature, throttling, energy.
+"""The NVIDIA GPU of this container, by NVML: name, driver, clocks, power, temperature, throttling, energy.
 
-By nvidia-ml-py, in the GPU image alone; the driver brings the library itself. What a GPU does not tell (some have no
-energy counter, virtual ones no power) is None. Clocks are locked on the host, never here.
+Uses nvidia-ml-py, which only the GPU image has; the driver provides the library. Values that a GPU does not report
+(some have no energy counter, virtual ones no power) are None. Clocks are locked on the host, never here.
 """
 
 from collections.abc import Callable
@@ -16,12 +16,12 @@ import msgspec
 from toolchain.records.gpu import GpuFigures
 
 EVERY_S = 0.1
-IDLE = "GpuIdle"  # it waits for work: nothing holds it down
+IDLE = "GpuIdle"  # waits for work; not a reason of throttling
 REASON = "nvmlClocksEventReason"
 
 
 class GpuState(NamedTuple):
-    """At one moment."""
+    """The GPU at one moment."""
 
     clock_mhz: int | None
     power_w: float | None
@@ -30,7 +30,7 @@ class GpuState(NamedTuple):
 
 
 class Gpu:
-    """A GPU by its PCI address, or the first. library: the module pynvml, initialized, or what stands in for it."""
+    """A GPU by its PCI address, or the first. library: the initialized module pynvml, or a test's substitute."""
 
     def __init__(self, library: Any, bus: str = "") -> None:
         self._nvml = library
@@ -47,7 +47,7 @@ class Gpu:
         return str(self._nvml.nvmlSystemGetDriverVersion())
 
     def figures(self) -> GpuFigures:
-        """What it is; nothing measured yet."""
+        """What the GPU is, without measurements."""
         nvml, limit = self._nvml, self._query("nvmlDeviceGetEnforcedPowerLimit")
         capability = self._query("nvmlDeviceGetCudaComputeCapability")
         memory = self._query("nvmlDeviceGetMemoryInfo")
@@ -70,7 +70,7 @@ class Gpu:
         )
 
     def read_joules(self) -> float | None:
-        """Since the driver was loaded (Volta or newer)."""
+        """Energy since the driver was loaded (Volta or newer)."""
         found = self._query("nvmlDeviceGetTotalEnergyConsumption")
         return None if found is None else found / 1e3
 
@@ -79,7 +79,7 @@ class Gpu:
         return frozenset(name for name, bit in known.items() if bit.bit_count() == 1 and flags & bit)
 
     def _query(self, call: str, *arguments: Any) -> Any:
-        """None where this GPU, or this driver, does not tell."""
+        """The value; None where this GPU or driver does not report it."""
         try:
             return getattr(self._nvml, call)(self._handle, *arguments)
         except self._nvml.NVMLError:
@@ -87,7 +87,7 @@ class Gpu:
 
 
 def find_gpu(bus: str = "") -> Gpu | None:
-    """The GPU at this PCI address, or the first; None where NVML is not here or sees none."""
+    """The GPU at this PCI address, or the first; None where NVML is missing or finds none."""
     try:
         library = import_module("pynvml")
     except ImportError:
@@ -99,7 +99,7 @@ def find_gpu(bus: str = "") -> Gpu | None:
 
 
 class GpuMonitor:
-    """Reads a GPU's state all the while its block runs."""
+    """Samples a GPU's state while its block runs."""
 
     def __init__(self, watched: Gpu) -> None:
         self._gpu, self._end = watched, Event()
@@ -123,7 +123,7 @@ class GpuMonitor:
         self._thread.join()
 
     def figures(self) -> GpuFigures:
-        """After the block: what the GPU is, and did."""
+        """After the block: what the GPU is, and what it did meanwhile."""
         clocks = self._values(lambda state: None if IDLE in state.throttled else state.clock_mhz)
         return msgspec.structs.replace(
             self._gpu.figures(),

@@ -1,7 +1,7 @@
-"""A device's key, and what it signs: Ed25519 (RFC 8032), by libsodium.
+"""A device's signing key and its signatures: Ed25519 (RFC 8032), by libsodium.
 
-The key is mounted, or made at the first start and kept on the volume, readable by its owner only. Without either it
-lives as long as the process: the signature then proves that nothing was changed, not whose it is.
+The key is mounted, or created at the first start and kept on the volume, readable only by its owner. Without either it
+lives as long as the process: the signature then proves integrity, not origin.
 """
 
 import os
@@ -21,8 +21,8 @@ SEED_BYTES = 32
 
 
 def signing_key(mounted: Path | None, state: Path | None) -> SigningKey:
-    """The mounted key; else the one on the volume, made there if there is none; else a new one. DeviceError for a file
-    that holds no key."""
+    """The mounted key; otherwise the one on the volume, created if missing; otherwise a temporary one. DeviceError for
+    a file that holds no key."""
     if mounted is not None:
         return _read_key(mounted)
     if state is None:
@@ -37,7 +37,7 @@ def signing_key(mounted: Path | None, state: Path | None) -> SigningKey:
 
 
 def _create_key(place: Path, key: SigningKey) -> None:
-    """Two containers that share a volume and start at once must end with one key: the first to link it wins."""
+    """Two containers that start at once on one volume must end up with one key: the first to link it wins."""
     temporary = place.with_name(f".{KEY}.{os.getpid()}.{os.urandom(4).hex()}")
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:

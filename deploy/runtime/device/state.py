@@ -1,6 +1,6 @@
 """What a container keeps on its volume between starts: its key, and a certificate for each bundle and device.
 
-A folder that cannot be written is no error: everything is then made anew at each start, and the log says so.
+A folder that cannot be written is no error: everything is then made again at each start, and the log says so.
 """
 
 import os
@@ -28,7 +28,7 @@ def _certificate_file(state: Path, bundle: str, device: Fingerprint, threads: in
 
 
 def load_certificate(state: Path | None, bundle: str, device: Fingerprint, threads: int) -> Certificate | None:
-    """The certificate of just this bundle on just this device, if it passed; one that cannot be read is made again."""
+    """The certificate of exactly this bundle and device, if it passed; None also where it cannot be read."""
     if state is None:
         return None
     place = _certificate_file(state, bundle, device, threads)
@@ -40,13 +40,13 @@ def load_certificate(state: Path | None, bundle: str, device: Fingerprint, threa
 
 
 def chosen_precision(bundle: Bundle, threads: int, state: Path | None) -> str:
-    """What this device serves, as its certificate on the volume has it; without one, the build's choice."""
+    """The precision that this device serves by its certificate on the volume; without one, the build's choice."""
     kept = load_certificate(writable_folder(state), bundle.digest, fingerprint(), threads)
     return kept.precision if kept else bundle.manifest.chosen
 
 
 def save_certificate(state: Path | None, certificate: Certificate) -> None:
-    """For the next start, whether it passed or not: a person may want to read why it did not."""
+    """For the next start, whether it passed or not: a person may want to read why it failed."""
     if state is not None:
         place = _certificate_file(state, certificate.bundle, certificate.fingerprint, certificate.threads)
         write_atomically(place, encode_record(certificate))

@@ -1,4 +1,4 @@
-"""Artifact -> something that answers. One engine a file; the table is read by eye."""
+"""Artifact -> engine. One engine per file; the table is explicit."""
 
 import os
 from collections.abc import Callable
@@ -27,21 +27,21 @@ TABLE = {
     "null": "deploy.runtime.engines.null",
 }
 Hint = Literal["latency", "throughput"]
-# Whose requests are soonest answered one at a time by all threads, and most of them are by a thread each
+# where one request is fastest on all threads, and many requests are on a thread each
 DUAL_ENGINE_BACKENDS = ("openvino", "onnxruntime")
 
 
 def cache_folder() -> Path | None:
-    """Set in the GPU image, where compiling takes seconds and the volume is always the same."""
+    """$CACHE_DIR, which the GPU image sets: compiling takes seconds there."""
     text = os.environ.get("CACHE_DIR", "")
     return Path(text) if text else None
 
 
 class Settings(msgspec.Struct, frozen=True):
-    """threads: for the whole engine. hint: one request at a time as fast as can be, or many at once.
+    """threads: of the whole engine. hint: optimise for one request at a time, or for many at once.
 
-    cache: a folder for what the engine compiles, or None; if not given, $CACHE_DIR. pinned: each thread stays on a core
-    of its own, where the engine can do that (OpenVINO); for who measures alone: processes that pin choose the same.
+    cache: a folder for compiled models, or None; by default $CACHE_DIR. pinned: each thread stays on its own core where
+    the engine supports it (OpenVINO); only for measuring alone, since processes that pin choose the same cores.
     """
 
     threads: int
@@ -51,15 +51,15 @@ class Settings(msgspec.Struct, frozen=True):
 
 
 class Engine(Protocol):
-    """Two facts and one verb. infer() may be called from several threads, of which
-    `requests` are answered at once; feeds were checked by the caller."""
+    """infer() may be called from several threads, `requests` of which are answered at once; the caller has checked the
+    feeds."""
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     version: str
-    requests: int  # how many infer() calls at once keep it busy
-    batch_sizes: tuple[int, ...]  # batches that it is made for
-    pads_batches: bool  # whether other batches fill up a form; False: they are answered in pieces
+    requests: int  # concurrent infer() calls that keep the engine busy
+    batch_sizes: tuple[int, ...]  # static batch sizes that it is compiled for
+    pads_batches: bool  # whether other batches are padded to a static size; False: they are split
 
     def infer(self, feeds: Feeds) -> dict[str, Array]: ...
     def __enter__(self) -> Self: ...
@@ -73,27 +73,27 @@ OnResult = Callable[[dict[str, Array] | Exception], None]
 
 @runtime_checkable
 class AsyncEngine(Engine, Protocol):
-    """What an engine has that need not be waited for."""
+    """An engine that calls back instead of blocking."""
 
-    max_in_flight: int  # how many calls it takes at once: some wait in it, so that it is busy while nobody looks
+    max_in_flight: int  # concurrent calls that it takes: some wait inside, so that it stays busy between callbacks
 
     def start(self, feeds: Feeds, on_result: OnResult) -> None:
-        """Begin on `feeds`; `found` is called once, with the outputs or why there are none, on a thread of the engine's
-        that waits for it. The caller sees to it that no more than `held` calls run at once, these and infer()'s."""
+        """Start on `feeds`; `on_result` is called once, with the outputs or the error, on an engine thread that waits
+        for it. The caller keeps the number of concurrent calls, these and infer()'s, within `max_in_flight`."""
 
 
 @runtime_checkable
 class GpuEngine(Protocol):
-    """What an engine on a GPU has beside. bus: the GPU's PCI address."""
+    """An engine on a GPU. bus: the GPU's PCI address."""
 
     bus: str
 
     def measure(self, feeds: Feeds) -> "GpuTiming":
-        """One answer, measured on the GPU."""
+        """Time one inference on the GPU."""
 
 
 def gpu_of(engine: Engine) -> Gpu | None:
-    """The GPU that `engine` runs on; None for one that runs on the CPU."""
+    """The GPU that `engine` runs on; None for a CPU engine."""
     return find_gpu(engine.bus) if isinstance(engine, GpuEngine) else None
 
 
@@ -112,7 +112,7 @@ def open_engine(folder: Path, candidate: Candidate, settings: Settings) -> Engin
 
 
 def offline_checks(folder: Path, candidate: Candidate) -> tuple[Check, ...]:
-    """What can be told of `candidate` without the device that it is for: nothing, of an engine that needs none."""
+    """The checks of `candidate` that need no device; none for engines that run on any CPU."""
     look = getattr(import_module(TABLE[candidate.backend]), "examined", None)
     return tuple(look(folder, candidate)) if look else ()
 
@@ -124,7 +124,7 @@ def serving_engine(bundle: Bundle, settings: Settings, precision: str | None = N
 
 
 def serving_engines(bundle: Bundle, settings: Settings, precision: str) -> tuple[Engine, Engine | None]:
-    """The engine for a request that is alone and the one for many at once; None: one serves both."""
+    """The latency engine and the throughput engine; None: one engine serves both."""
     most = serving_engine(bundle, msgspec.structs.replace(settings, hint="throughput"), precision)
     if settings.threads == 1 or bundle.manifest.candidate(precision).backend not in DUAL_ENGINE_BACKENDS:
         return most, None

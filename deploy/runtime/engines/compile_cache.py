@@ -1,6 +1,8 @@
-"""What engines compile on a device, kept in a folder on a volume for the next start; what was not used for longest is
-thrown away. Each file begins with the sha256 of the rest: engines run what they load as code. A folder that cannot be
-written is no error: everything is then made anew, and stderr says so once.
+"""Caches what engines compile on a device, in a folder on a volume, for the next start; least recently used files go
+first.
+
+Each file begins with the sha256 of the rest, because engines run what they load as code. A folder that cannot be
+written is no error: everything is then compiled again, and stderr says so once.
 """
 
 import fcntl
@@ -17,13 +19,13 @@ MAX_FILES = 24
 
 
 class CompileCache:
-    """folder: made when first needed; None: nothing is kept."""
+    """folder: created when first needed; None: nothing is cached."""
 
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
 
     def read(self, name: str) -> bytes | None:
-        """None: not there, or not as it was written."""
+        """The content; None where the file is missing or damaged."""
         if self.folder is None:
             return None
         try:
@@ -31,7 +33,7 @@ class CompileCache:
         except OSError:
             return None
         with suppress(OSError):
-            os.utime(self.folder / name)  # used now: not among the first to be thrown away
+            os.utime(self.folder / name)  # used now: not among the first to be removed
         digest, content = content[:32], content[32:]
         return content if sha256(content).digest() == digest else None
 
@@ -47,7 +49,7 @@ class CompileCache:
 
     @contextmanager
     def exclusive(self, name: str) -> Iterator[None]:
-        """One process at a time; the others wait until it is done, or gone. None waits where nothing can be kept."""
+        """One process at a time; others wait until it is done or dead. No one waits where nothing can be cached."""
         try:
             if self.folder is None:
                 raise FileNotFoundError
@@ -69,5 +71,5 @@ class CompileCache:
             path.unlink(missing_ok=True)
 
     def _warn(self, error: OSError) -> None:
-        print(f"nothing is kept in {self.folder} ({error.strerror}): it is made again next time", file=sys.stderr)
+        print(f"nothing is cached in {self.folder} ({error.strerror}): it is compiled again next time", file=sys.stderr)
         self.folder = None

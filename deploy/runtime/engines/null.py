@@ -1,4 +1,4 @@
-"""An engine that answers correctly shaped zeros after a settable delay: the whole journey with no hardware."""
+"""An engine that answers correctly shaped zeros after a settable delay: the whole pipeline without hardware."""
 
 import time
 from pathlib import Path
@@ -16,7 +16,7 @@ VERSION = "null 1"
 
 
 class NullArtifact(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The whole of a null model file, as JSON."""
+    """The content of a null model file, as JSON."""
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]

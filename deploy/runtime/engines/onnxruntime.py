@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU: any CPU, and the reference that other engines are compared with.
+"""ONNX Runtime on any CPU; the reference that other engines are compared with.
 
 Knows nothing of HTTP, batching or bundles. With the hint `throughput` each call stays on its caller's thread and
 `threads` of them run at once; with `latency` one call has all the threads.
@@ -27,7 +27,7 @@ DTYPES: dict[str, DType] = {
 
 
 class OnnxRuntimeEngine:
-    """See Engine. It knows no forms: any batch costs by its rows."""
+    """See Engine. It has no static batch sizes: a batch costs in proportion to its rows."""
 
     batch_sizes = (1, 8, 32)
     pads_batches = True

@@ -1,11 +1,12 @@
 """OpenVINO on the CPU: an IR file in, arrays out.
 
 Knows nothing of HTTP, batching or bundles. Uses the core library, the CPU plugin and the IR front end, nothing else of
-OpenVINO's package. Why it is as it is (measured with 2026.4.1 on an AVX512-VNNI Xeon, interleaved; docs/lab.md):
+OpenVINO's package. The reasons (measured with 2026.4.1 on an AVX512-VNNI Xeon, interleaved; docs/lab.md):
 - A graph with a free batch is not compiled: it is 7 to 20 % slower than a fixed one, and one in int8 answered wrongly
-  (docs/decisions/0006). There are three fixed forms, for batches of 1, 8 and 32, each
-  compiled when it is first needed (0.1 to 0.7 s, with weights of its own); any batch is answered piece by piece.
-- Copying a picture into the request's tensor costs 10 us and lifts every demand on its memory (alignment, writeable).
+(docs/decisions/0006). There are three static
+batch sizes, 1, 8 and 32, each compiled when first needed (0.1 to 0.7 s, with weights of its own); other batches are
+split.
+- Copying an image into the request's tensor costs 10 us and removes all requirements on its memory (alignment etc.).
 - int8 computes what was not quantized in f32: exact, and 8 to 24 % faster than bf16 for the rest on a CPU without AMX.
 - Pinning is off unless asked for: processes that pin choose the same core and halve each other's speed.
 """
@@ -44,20 +45,20 @@ HINTS = {
 }
 BF16 = ("avx512_bf16", "bf16")  # x86's instructions, ARM's
 PACKED = ".packed"
-BATCH_SIZES = (32, 8, 1)  # batches, the largest first; as in TensorRT profiles
+BATCH_SIZES = (32, 8, 1)  # static batch sizes, the largest first; as in TensorRT profiles
 _THREAD = local()
-UNRESHAPED = 0  # the form of a graph whose batch is fixed already, or that has other free axes
+UNRESHAPED = 0  # a graph whose batch is fixed already, or that has other free axes
 
 
 def _keep_thread_state() -> None:
-    """Keep Python's state of this thread of OpenVINO's: else it is made and dropped at each call back, and with it
-    a mapping of memory, for which every core is interrupted."""
+    """Keep Python's state of this OpenVINO thread: otherwise each callback creates and drops it, and with it a memory
+    mapping, which interrupts every core."""
     if not hasattr(_THREAD, "state"):
         _THREAD.state = pythonapi.PyGILState_Ensure()
 
 
 class _InferRequest:
-    """An InferRequest and its memory, which is looked up once where the form has fixed shapes."""
+    """An InferRequest and its memory, which is looked up once where shapes are fixed."""
 
     def __init__(self, request: Any, fixed: bool) -> None:
         self._request, self._fixed = request, fixed
@@ -72,7 +73,7 @@ class _InferRequest:
         return self._copy_outputs()
 
     def start(self, arrays: list[Array], done: Callable[[list[Array]], None]) -> None:
-        """`done` is called with the outputs, on a thread of OpenVINO's; never if that fails (so are its bindings)."""
+        """`done` is called with the outputs, on an OpenVINO thread; never if the call fails (OpenVINO's bindings)."""
         if self._on_done is None:
             self._request.set_callback(self._on_complete, None)
         self._on_done = done
@@ -99,11 +100,11 @@ class _InferRequest:
         return [tensor.data for tensor in tensors]
 
 
-RequestSet = dict[int, _InferRequest]  # one for each form that was needed so far
+RequestSet = dict[int, _InferRequest]  # one for each batch size used so far
 
 
 class OpenVinoEngine:
-    """See Engine. At most `held` calls run at once, whatever their batch; the next one waits for its turn."""
+    """See AsyncEngine. At most `max_in_flight` calls run at once, whatever their batch; the next one waits."""
 
     pads_batches = False
 
@@ -118,10 +119,10 @@ class OpenVinoEngine:
         self._compiling = Lock()
         first = self._compile(BATCH_SIZES[-1] if self._is_reshaped else UNRESHAPED, graph)
         streams = first.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
-        # One more than streams: while an answer is copied out, the stream has the next picture already. And one for the
-        # time in which nobody looks whether there is an answer (patience.py).
-        crowd = properties["PERFORMANCE_HINT"] == "THROUGHPUT"
-        self.requests, self.max_in_flight = (streams + 1, streams + 2) if crowd else (streams, streams)
+        # One more than streams: while an answer is copied out, the stream already has the next image. And one more, so
+        # that no stream waits while Python is busy between two callbacks.
+        is_throughput = properties["PERFORMANCE_HINT"] == "THROUGHPUT"
+        self.requests, self.max_in_flight = (streams + 1, streams + 2) if is_throughput else (streams, streams)
         self._waiters = ThreadPoolExecutor(self.requests, thread_name_prefix="pieces")
         self._free: SimpleQueue[RequestSet | None] = SimpleQueue()
         for _ in range(self.max_in_flight):
@@ -141,7 +142,8 @@ class OpenVinoEngine:
         return {spec.name: array for spec, array in zip(self.outputs, answers, strict=True)}
 
     def start(self, feeds: Feeds, on_result: OnResult) -> None:
-        """See CallsBack. What takes several pieces, or a form that is not compiled yet, is waited for on a thread."""
+        """See AsyncEngine. A batch that must be split, or whose size is not compiled yet, blocks a thread of the
+        pool."""
         arrays = [feeds[spec.name] for spec in self.inputs]
         form = arrays[0].shape[0] if self._is_reshaped else UNRESHAPED
         if form not in self._compiled_models:
@@ -183,7 +185,7 @@ class OpenVinoEngine:
                 raise DeviceError(CLOSED)
             yield requests
         except BaseException:
-            # an interrupted request may still be running: never use it again
+            # an interrupted request may still be running: it is never used again
             requests = None if requests is None else {}
             raise
         finally:
@@ -211,7 +213,7 @@ class OpenVinoEngine:
 
 
 def split_batch(batch: int) -> Iterator[tuple[int, int]]:
-    """(start, size) of the forms that a batch is answered with: 45 is 32, 8 and five times 1."""
+    """(start, size) of the static batches that a batch is split into: 45 is 32, 8 and five times 1."""
     start = 0
     for size in BATCH_SIZES:
         while batch - start >= size:
@@ -220,7 +222,7 @@ def split_batch(batch: int) -> Iterator[tuple[int, int]]:
 
 
 def read_graph(core: Any, model: Path) -> Any:
-    """The graph in `model`: an IR's text, its constants beside it, or both packed in one file (unpacked in memory)."""
+    """The graph in `model`: an IR's text with its constants next to it, or both packed in one file."""
     if model.suffix != PACKED:
         return core.read_model(model)
     text, constants = unpack(model.read_bytes(), model.name)
@@ -244,7 +246,7 @@ def open_engine(folder: Path, candidate: Candidate, settings: Settings) -> OpenV
 
 
 def _openvino() -> Any:
-    """The package, its telemetry kept from loading (importing it reports the import, where that is installed)."""
+    """The package, its telemetry kept from loading (where it is installed, importing it reports the import)."""
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None: Python's way to bar an import
     try:
         import openvino

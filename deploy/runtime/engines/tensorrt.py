@@ -1,9 +1,8 @@
 """TensorRT on an NVIDIA GPU: a plan in, arrays out.
 
-Knows nothing of HTTP, batching or bundles; how it runs on the GPU is cuda.py's. Each batch that the plan was tuned for
-has an execution context, a stream and buffers of its own: addresses and shapes never change, and the whole launch is
-replayed as one CUDA graph (TensorRT for RTX does that itself, for the classic flavour cuda.py does). A batch between
-two of those is filled up.
+Knows nothing of HTTP, batching or bundles; device/cuda.py runs it on the GPU. Each batch size that the plan was tuned
+for has its own execution context, stream and buffers: addresses and shapes never change, and the whole launch is
+replayed as one CUDA graph (by TensorRT for RTX itself; for the classic flavour by cuda.py). Other batches are padded.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -43,7 +42,7 @@ class TensorRtEngine:
     pads_batches = True
 
     def __init__(self, cuda: Cuda, library: TensorRtLibrary, plan: Any, settings: Settings, digest: str = "") -> None:
-        """digest: of the plan, under which what TensorRT for RTX compiles for it on this device is kept."""
+        """digest: of the plan; the key under which TensorRT for RTX's kernels for this device are cached."""
         self._cuda, self._library, self._plan = cuda, library, plan
         self._store, self._cache_name = CompileCache(settings.cache), f"tensorrt-rtx-{digest[:24]}.cache"
         self._config, self._cache = _runtime_config(library, plan, self._store.read(self._cache_name))
@@ -72,18 +71,18 @@ class TensorRtEngine:
         return {spec.name: array for spec, array in zip(self.outputs, answers, strict=True)}
 
     def measure(self, feeds: Feeds) -> GpuTiming:
-        """Of one batch that is one of the plan's forms."""
+        """Time one inference; the batch must be one of the plan's static sizes."""
         arrays = [feeds[spec.name] for spec in self.inputs]
         with self._claim_lanes() as lanes:
             return self._lane(lanes, arrays[0].shape[0]).measure(arrays)
 
     def inspector_json(self) -> str:
-        """The layers of the plan, as TensorRT's inspector words them: JSON."""
+        """The plan's layers as JSON from TensorRT's inspector."""
         inspector = self._plan.create_engine_inspector()
         return str(inspector.get_engine_information(self._library.trt.LayerInformationFormat.JSON))
 
     def _lane(self, lanes: Lanes, batch_size: int) -> Lane:
-        """A form is compiled at its first answer, and what was compiled is kept at once: processes get killed."""
+        """A batch size is compiled at its first inference and cached at once, since processes get killed."""
         if batch_size not in lanes:
             lane = self._make_lane(batch_size)
             lane.infer([_zeros(spec, batch_size) for spec in self.inputs])
@@ -146,8 +145,8 @@ class TensorRtEngine:
 
 
 def split_padded(batch: int, sizes: Sequence[int]) -> Iterator[tuple[int, int, int]]:
-    """(start, size, form) of the forms that a batch is answered with, the largest first. A form is filled up where more
-    than half of it is used, and the smallest where nothing else is left: of 1, 8 and 32, 45 is 32, 8 and 5 in 8."""
+    """(start, rows, static size) of the calls that answer a batch, the largest first. A static size is padded where
+    more than half of it is used, and the smallest where nothing else fits: of 1, 8 and 32, 45 is 32, 8 and 5 in 8."""
     start = 0
     for form in sorted(sizes, reverse=True):
         while batch - start >= form:
@@ -160,7 +159,7 @@ def split_padded(batch: int, sizes: Sequence[int]) -> Iterator[tuple[int, int, i
 
 
 def open_engine(folder: Path, candidate: Candidate, settings: Settings) -> TensorRtEngine:
-    """The engine of `candidate`; DeviceError in a line: no driver, no GPU, or a plan for another GPU or version."""
+    """The engine of `candidate`; DeviceError: no driver, no GPU, or a plan for another GPU or version."""
     file = folder / candidate.files[0]
     cuda = Cuda()
     cuda.check_device()
@@ -170,8 +169,8 @@ def open_engine(folder: Path, candidate: Candidate, settings: Settings) -> Tenso
 
 
 def offline_checks(folder: Path, candidate: Candidate) -> Iterator[Check]:
-    """Without a GPU: whether the library loads, and whether the plan is one of its version. TensorRT names another
-    version before it looks for the GPU."""
+    """Without a GPU: whether the library loads, and whether the plan is of its version. TensorRT reports a version
+    mismatch before it looks for the GPU."""
     file = folder / candidate.files[0]
     expected = "a TensorRT that loads and can read it"
     try:
@@ -214,7 +213,7 @@ def _open_plan(cuda: Cuda, library: TensorRtLibrary, content: bytes, name: str, 
         plan = runtime.deserialize_cuda_engine(content)
         if plan is None:
             raise DeviceError(f"{name}: {library.version} cannot load it: {first_error(heard)}; {REBUILD}")
-    keeps = library.ahead_of_time and settings.cache is not None  # a plan of 100 MB is not hashed for nothing
+    keeps = library.ahead_of_time and settings.cache is not None  # hash a plan of 100 MB only where needed
     return TensorRtEngine(cuda, library, plan, settings, sha256(content).hexdigest() if keeps else "")
 
 
@@ -227,7 +226,7 @@ def _check_validity(found: TensorRtLibrary, runtime: Any, content: bytes, name: 
     validity, why = runtime.get_engine_validity(content[: runtime.engine_header_size])
     if validity == found.trt.EngineValidity.INVALID:
         here = f"{found.version}, a GPU of compute capability {capability / 10}"
-        raise DeviceError(f"{name} is not for this device ({_flag_names(found, why)}); here: {here}; {REBUILD}")
+        raise DeviceError(f"{name} does not fit this device ({_flag_names(found, why)}); here: {here}; {REBUILD}")
 
 
 def _flag_names(found: TensorRtLibrary, why: int) -> str:
@@ -237,26 +236,26 @@ def _flag_names(found: TensorRtLibrary, why: int) -> str:
 
 
 def _runtime_config(library: TensorRtLibrary, plan: Any, cache: bytes | None) -> tuple[Any, Any]:
-    """How contexts are made: TensorRT for RTX captures graphs itself, and keeps what it compiles on this device."""
+    """How contexts are created: TensorRT for RTX captures graphs itself and caches its kernels for this device."""
     config = plan.create_runtime_config()
     if not library.ahead_of_time:
         return config, None
     config.cuda_graph_strategy = library.trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
     kept = config.create_runtime_cache()
     if cache is not None:
-        kept.deserialize(cache)  # of another device or version: not taken, and made anew
+        kept.deserialize(cache)  # one of another device or version is ignored and made again
     config.set_runtime_cache(kept)
     return config, kept
 
 
 def _launch(context: Any) -> Launch:
     """Addresses are set at the first call; they never change."""
-    told: set[str] = set()
+    known: set[str] = set()
 
     def launch(addresses: Mapping[str, int], stream: int) -> None:
-        for name in addresses.keys() - told:
+        for name in addresses.keys() - known:
             context.set_tensor_address(name, addresses[name])
-            told.add(name)
+            known.add(name)
         if not context.execute_async_v3(stream):
             raise DeviceError("TensorRT refused to start an inference; see the log above")
 

@@ -1,9 +1,9 @@
-"""Classic TensorRT: the plan is built on the device itself, at its first start, and kept on a volume.
+"""Classic TensorRT: the plan is built on the device itself, at the first start, and cached on a volume.
 
-The builder times kernels while it builds, so that builds of one graph differ in speed from each other: several are made
-and the fastest is kept, by measurement, with the timings that led to it, which make a build of the next release
-faster. A plan is bound to version, GPU and driver: it is kept under a digest of them all and of the graph. One process
-builds at a time; the others wait for its plan. Knows nothing of running a plan.
+The builder times kernels while it builds, so builds of one graph differ in speed: several are made and measured, and
+the fastest is kept together with its timings, which speed up the build of the next release. A plan depends on version,
+GPU and driver, so it is cached under a digest of these and of the graph. One process builds at a time; the others wait
+for its plan. Knows nothing of running a plan.
 """
 
 import json
@@ -19,7 +19,7 @@ from toolchain.errors import DeviceError
 from toolchain.records.tensorrt_layers import PlanSpec, float_convolutions
 
 BUILDS, BUILDS_VARIABLE = 3, "PLAN_BUILDS"
-# how the inspector words the type of a tensor (IEngineInspector, TensorRT 10 and 11), in our audit's words
+# the inspector's tensor types (IEngineInspector, TensorRT 10 and 11) -> the names in tensorrt_layers.py
 DTYPE_NAMES = {
     "int8": "Int8",
     "bf16": "BFloat16",
@@ -29,13 +29,13 @@ DTYPE_NAMES = {
     "fp32": "Float",
     "float": "Float",
 }
-MeasureMs = Callable[[bytes], float]  # of a plan: median milliseconds of one picture on the GPU
+MeasureMs = Callable[[bytes], float]  # of a plan: median milliseconds of one image on the GPU
 
 
 def load_or_build_plan(
     library: TensorRtLibrary, onnx: bytes, order: PlanSpec, store: CompileCache, speed: MeasureMs
 ) -> bytes:
-    """The plan of the graph `onnx` for this device: kept, or built now, which takes minutes. DeviceError."""
+    """The plan of the graph `onnx` for this device: cached, or built now, which takes minutes. DeviceError."""
     device = (library.version, *gpu_and_driver())
     name = f"tensorrt-{_key(sha256(onnx).hexdigest(), order.batches, device)}"
     with store.exclusive(name):
@@ -56,10 +56,10 @@ def _key(*facts: object) -> str:
 def _build_fastest(
     found: TensorRtLibrary, onnx: bytes, order: PlanSpec, timings: bytes, speed: MeasureMs
 ) -> TensorRtPlan:
-    """The first build uses what earlier ones measured; the others measure anew, else they would all be the same."""
+    """The first build uses earlier timings; the others measure again, or they would all be identical."""
     count, plans = _build_count(), list[tuple[float, TensorRtPlan]]()
     for number in range(1, count + 1):
-        _say(f"{order.precision}: building plan {number} of {count} for this GPU; it is kept for the next start")
+        _say(f"{order.precision}: building plan {number} of {count} for this GPU; it is cached for the next start")
         plan = build_plan(found, onnx, order.batches, (), timings if number == 1 else b"")
         plans.append((speed(plan.content), plan))
         _say(f"{order.precision}: plan {number} of {count}: {plans[-1][0]:.3f} ms, built in {plan.seconds:.0f} s")
@@ -78,16 +78,16 @@ def _say(text: str) -> None:
 
 
 def refuse_float_convolutions(inspected: str, order: PlanSpec) -> None:
-    """DeviceError that names the convolutions which an int8 plan computes in float, as the inspector tells (JSON). What
-    the inspector does not tell of is passed over: its words are not the same in every version."""
+    """DeviceError that names the convolutions which an int8 plan computes in float, by the inspector's JSON. Layers
+    that the inspector does not describe are skipped: its output differs between versions."""
     count, told = float_convolutions(convolution_types(inspected, order.convolutions), order.in_float)
     if order.precision == "int8" and count:
-        raise DeviceError(f"int8 was asked for and TensorRT computes {count} convolutions in float here: {told}")
+        raise DeviceError(f"int8 was requested, but TensorRT computes {count} convolutions in float here: {told}")
 
 
 def convolution_types(inspected: str, wanted: Mapping[str, int]) -> dict[str, str]:
-    """The type of the weights of each of the `wanted` convolutions, where the inspector tells of a layer with its node
-    and as many weights."""
+    """The weight type of each of the `wanted` convolutions, where the inspector reports a layer with its node and as
+    many weights."""
     found: dict[str, str] = {}
     for layer in json.loads(inspected).get("Layers", []):
         weights = layer.get("Weights") if isinstance(layer, dict) else None  # names only: built without details

@@ -1,7 +1,7 @@
 """ONNX -> a TensorRT plan, in either flavour: ahead of time on any machine (TensorRT for RTX), or on the device itself
-(classic TensorRT). What differs between the two is in Library, and nowhere else.
+(classic TensorRT). The differences between the two are in TensorRtLibrary and nowhere else.
 
-Networks are strongly typed: precision is decided in the ONNX (TensorRT 11). Knows nothing of bundles, nor of running a
+Networks are strongly typed: the ONNX decides the precision (TensorRT 11). Knows nothing of bundles, nor of running a
 plan (tensorrt.py does).
 """
 
@@ -30,8 +30,8 @@ class LogMessage(NamedTuple):
 
 
 class TensorRtPlan(NamedTuple):
-    """content: the serialized engine; log: all that the builder said; timing_cache: of the classic flavour, to be given
-    to the next build."""
+    """content: the serialized engine; log: the builder's whole log; timing_cache: of the classic flavour, input of the
+    next build."""
 
     content: bytes
     log: tuple[LogMessage, ...]
@@ -40,14 +40,14 @@ class TensorRtPlan(NamedTuple):
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """The final layers, a line each (`Name: …, LayerType: …`), as the detailed log tells them."""
+        """The final layers, a line each (`Name: …, LayerType: …`), from the detailed log."""
         told = next((one.text for one in self.log if one.text.startswith("Layers:")), "")
         return tuple(line for line in told.splitlines() if line.startswith("Name: ") and "LayerType: " in line)
 
 
 @dataclass(frozen=True)
 class TensorRtLibrary:
-    """A flavour's Python package, and what it has that the other has not."""
+    """A flavour's Python package, and what distinguishes it from the other."""
 
     flavour: Flavour
     trt: Any
@@ -58,24 +58,24 @@ class TensorRtLibrary:
 
     @property
     def ahead_of_time(self) -> bool:
-        """Builds for a GPU that is not there."""
+        """Whether it builds for GPUs that are not in this machine."""
         return self.flavour == "rtx"
 
     @cached_property
     def capabilities(self) -> tuple[int, ...]:
-        """Compute capabilities that it can build for, such as 86; none: for the GPU in this machine alone."""
+        """Compute capabilities that it can build for, such as 86; none: only for the GPU in this machine."""
         if not self.ahead_of_time:
             return ()
         return tuple(sorted(int(name[2:]) for name in dir(self.trt.ComputeCapability) if name.startswith("SM")))
 
     @cached_property
     def logger(self) -> Any:
-        """The process's one logger: TensorRT keeps the first that it is given and passes over all later ones."""
+        """The process's one logger: TensorRT keeps the first one that it gets and ignores later ones."""
         return _logger(self.trt)
 
     @contextmanager
     def capture_log(self) -> Iterator[list[LogMessage]]:
-        """What TensorRT says inside the block; one listener at a time."""
+        """TensorRT's log messages inside the block; one block at a time."""
         with self.logger.turn:
             heard: list[LogMessage] = []
             self.logger.heard = heard
@@ -87,7 +87,7 @@ class TensorRtLibrary:
 
 @cache
 def load_library(flavour: Flavour) -> TensorRtLibrary:
-    """DeviceError where it is not installed."""
+    """The package of a flavour; DeviceError where it is not installed."""
     package = PACKAGES[flavour]
     try:
         return TensorRtLibrary(flavour, import_module(package))
@@ -118,8 +118,8 @@ def build_plan(
     capabilities: Sequence[int] = (),
     timing_cache: bytes = b"",
 ) -> TensorRtPlan:
-    """Build for batches from the least to the greatest of `batches`, tuned for the middle one, and for `capabilities`
-    (classic: none, it is for this GPU). DeviceError in one line: what the parser or the builder refused."""
+    """Build for batches from the smallest to the largest of `batches`, tuned for the middle one, and for `capabilities`
+    (classic: none, it builds for this GPU). DeviceError: what the parser or the builder refused."""
     trt, began = library.trt, monotonic()
     with library.capture_log() as heard:
         builder = trt.Builder(library.logger)
@@ -131,7 +131,7 @@ def build_plan(
             raise DeviceError(f"{library.version} cannot read the graph: {_parser_error(parser)}")
         config = builder.create_builder_config()
         config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
-        config.clear_flag(trt.BuilderFlag.TF32)  # on by default: "fp32" would be computed with 10 bits of mantissa
+        config.clear_flag(trt.BuilderFlag.TF32)  # on by default: "fp32" would have 10 bits of mantissa
         config.add_optimization_profile(_profile(builder, network, sorted(batches)))
         cache_ = _set_target(library, config, capabilities, timing_cache)
         content = builder.build_serialized_network(network, config)
@@ -176,12 +176,12 @@ def _parser_error(parser: Any) -> str:
 
 
 def first_error(heard: Sequence[LogMessage]) -> str:
-    """The first thing that went wrong, CUDA's missing driver aside: without a GPU that is said in any case."""
+    """The first error, except for CUDA's missing driver, which TensorRT always reports where there is no GPU."""
     errors = [one_line(one.text) for one in heard if one.severity <= 1]
     real = [one for one in errors if "cudaError 35" not in one]
     return next(iter(real or errors), "it gives no reason")
 
 
 def one_line(text: str) -> str:
-    """Without the places in TensorRT's own sources."""
+    """A message without its positions in TensorRT's own sources."""
     return " ".join(text.partition(" In ")[0].partition("\n[checkMacros")[0].split())

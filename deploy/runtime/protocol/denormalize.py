@@ -1,7 +1,8 @@
-"""float32 [N, channels, height, width] of those who preprocess themselves -> the pixels that the graph takes.
+"""Normalized float32 [N, channels, height, width] from clients that preprocess themselves -> the uint8 pixels that the
+graph takes.
 
-The graph holds the normalization (docs/decisions/0002), so what comes normalized is turned back: pixels of eight bits
-come out exactly as they were, others to within half a level. One meaning of preprocessing, the bundle's.
+The graph holds the normalization, so normalized input is converted back: 8-bit pixels come out exactly, other values to
+within half a level. Preprocessing keeps one meaning, the bundle's. Why this exists: docs/decisions/0013.
 """
 
 import numpy as np
@@ -11,7 +12,7 @@ from toolchain.records.tensors import Array, Preprocessing, TensorSpec
 
 
 def is_normalized_image(spec: TensorSpec, datatype: str, shape: list[int], preprocessing: Preprocessing) -> bool:
-    """Whether such a tensor stands for pictures of the input `spec`."""
+    """Whether such a tensor holds normalized images for the input `spec`."""
     height, width, channels = preprocessing.shape
     return (
         datatype == "FP32"
@@ -23,7 +24,7 @@ def is_normalized_image(spec: TensorSpec, datatype: str, shape: list[int], prepr
 
 
 def denormalize(name: str, array: Array, preprocessing: Preprocessing) -> Array:
-    """uint8 [N, height, width, channels]; RequestError for values that no pixel becomes by this preprocessing."""
+    """uint8 [N, height, width, channels]; RequestError for values that no pixel has after this preprocessing."""
     mean, std = (
         np.asarray(values, np.float32).reshape(1, 1, 1, -1) for values in (preprocessing.mean, preprocessing.std)
     )
@@ -32,8 +33,8 @@ def denormalize(name: str, array: Array, preprocessing: Preprocessing) -> Array:
     if not (low > -1 and high < 256):  # NaN is neither
         by = f"mean {list(preprocessing.mean)} and std {list(preprocessing.std)}"
         raise RequestError(
-            f"input '{name}': expected float32 as (pixel / 255 - mean) / std with {by}; got values that stand for "
-            f"pixels of {low:.4g} to {high:.4g}"
+            f"input '{name}': expected float32 as (pixel / 255 - mean) / std with {by}; got values of "
+            f"pixels {low:.4g} to {high:.4g}"
         )
     found: Array = np.clip(np.rint(levels), 0, 255).astype(np.uint8)
     return np.ascontiguousarray(found[..., ::-1] if preprocessing.order == "bgr" else found)

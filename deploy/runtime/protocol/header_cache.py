@@ -1,8 +1,8 @@
-"""What the JSON of earlier requests said, checked: most clients send the same one before each picture.
+"""A cache of parsed JSON headers: most clients send the same header before each image.
 
-To parse and check it again, and to write the same JSON before each answer, took a third of all that Python does for a
-request (docs/lab.md). Only tensors behind the JSON or in shared memory are taken so: nothing but their length is ever
-checked, so that the same JSON before as many bytes means the same. Knows no HTTP. Used on one thread.
+Parsing and checking it again, and encoding the same JSON before each reply, took a third of Python's time per request
+(docs/lab.md). Only requests whose tensors follow the JSON or lie in shared memory are cached: of such tensors only the
+length is checked, so the same header before as many bytes means the same. Knows no HTTP. Used on one thread.
 """
 
 from collections.abc import Sequence
@@ -15,11 +15,11 @@ from deploy.runtime.protocol.shared_memory import RegionSlice
 from deploy.runtime.protocol.tensors import array_from_bytes
 from toolchain.records.tensors import Array, Preprocessing, TensorSpec
 
-MAX_HEADERS, MAX_HEADER_BYTES = 64, 4 << 10  # of kept JSON: how many, and how long each may be
+MAX_HEADERS, MAX_HEADER_BYTES = 64, 4 << 10  # cached headers, and bytes of each
 
 
 class CachedInput(NamedTuple):
-    """A tensor, and where its bytes are: from `start` on behind the JSON, or in shared memory."""
+    """A tensor, and where its bytes are: from `start` after the JSON, or in shared memory."""
 
     name: str
     dtype: "np.dtype[np.generic]"
@@ -34,7 +34,7 @@ class CachedInput(NamedTuple):
 
 
 class CachedHeader(NamedTuple):
-    """size: bytes behind the JSON; like: a call with this JSON, without its tensors."""
+    """size: bytes after the JSON; template: a request with this JSON, without its tensors."""
 
     inputs: tuple[CachedInput, ...]
     size: int
@@ -49,7 +49,7 @@ class CachedHeader(NamedTuple):
 
 
 class HeaderCache:
-    """call_from_body() of one model, with the newest JSONs kept."""
+    """parse_body() for one model, with the newest headers cached."""
 
     def __init__(
         self, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], preprocessing: Preprocessing | None
@@ -58,7 +58,7 @@ class HeaderCache:
         self._headers: dict[bytes, CachedHeader] = {}
 
     def parse(self, body: memoryview, header_bytes: int | None, read: ReadRegion) -> InferenceRequest:
-        """See call_from_body."""
+        """See parse_body."""
         end = len(body) if header_bytes is None else header_bytes
         text = bytes(body[:end]) if end <= MAX_HEADER_BYTES else b""
         known = self._headers.get(text)
@@ -88,6 +88,6 @@ def _cached_inputs(plain: Sequence[RawInput]) -> tuple[CachedInput, ...]:
 
 
 def _response_header(call: InferenceRequest) -> ResponseHeader | None:
-    """None where the JSON of no two answers is the same."""
+    """None where the JSON differs from reply to reply."""
     same = all((wanted.binary or wanted.region) and not wanted.classes for wanted in call.outputs)
     return ResponseHeader() if same and not call.timings else None

@@ -1,4 +1,4 @@
-"""What the Open Inference Protocol tells of the server and of its model: manifest -> plain dictionaries. No HTTP."""
+"""The Open Inference Protocol's metadata of the server and its model: manifest -> records. No HTTP."""
 
 from typing import Any
 
@@ -38,7 +38,8 @@ def _config_tensor(spec: TensorSpec, batched: bool) -> dict[str, Any]:
 
 
 def model_config(manifest: Manifest, terms: SchedulingOptions) -> dict[str, Any]:
-    """Triton's model configuration, as perf_analyzer asks for it: with a batch size, `dims` leave the batch out."""
+    """Triton's model configuration, as perf_analyzer requests it: where max_batch_size is set, `dims` leave out the
+    batch."""
     batched = all(spec.shape and spec.shape[0] is None for spec in manifest.inputs)
     return {
         "name": manifest.name,
@@ -53,7 +54,7 @@ def model_config(manifest: Manifest, terms: SchedulingOptions) -> dict[str, Any]
 
 
 def unknown_model_text(manifest: Manifest, name: str, version: str = "") -> str:
-    """Words for who asks for another model than that of `manifest`, or another version of it; "" for who does not."""
+    """The error of a request for another model or version than that of `manifest`; "" where they match."""
     if name != manifest.name:
         return f"no model '{name[:60]}' here; this server has '{manifest.name}'"
     if version not in ("", manifest.release):

@@ -1,8 +1,8 @@
-"""Bytes of an Open Inference Protocol v2 request -> arrays. Pure functions; every flaw is a RequestError that names it.
+"""Bytes of an Open Inference Protocol v2 request -> arrays. Pure functions; a RequestError names whatever is wrong.
 
-The protocol: github.com/kserve/open-inference-protocol; the binary tensor data extension (JSON header, then the raw
-tensors one after another, `binary_data_size` each) and raw requests (header of 0 bytes, one tensor) as NVIDIA Triton
-documents them; shared memory: sharedmemory.py. Knows nothing of HTTP, of pictures' decoding, nor of the engine.
+The protocol: github.com/kserve/open-inference-protocol; the binary tensor data extension (a JSON header, then the raw
+tensors one after another, `binary_data_size` bytes each) and raw requests (header of 0 bytes, one tensor) as NVIDIA
+Triton documents them; shared memory: shared_memory.py. Knows nothing of HTTP, image decoding or the engine.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,12 +18,12 @@ from deploy.runtime.protocol.tensors import Parameters, Tensor, array_from_tenso
 from toolchain.errors import RequestError
 from toolchain.records.tensors import Array, Preprocessing, TensorSpec
 
-NO_DATA = (b"", b"null")  # JSON data that is not there
-MAX_JSON_BYTES = 16 << 20  # numbers take some twenty times their text's size on the way to an array
+NO_DATA = (b"", b"null")  # values of absent JSON data
+MAX_JSON_BYTES = 16 << 20  # numbers take about twenty times their text's size on the way to an array
 
 
 class OutputEntry(msgspec.Struct):
-    """An output as the JSON asks for it."""
+    """An output as the JSON requests it."""
 
     name: str
     parameters: Parameters = {}
@@ -39,8 +39,8 @@ class RequestBody(msgspec.Struct):
 
 
 class RequestedOutput(msgspec.Struct, frozen=True):
-    """An output to send. classes: how many of the best, as 'score:index:label'; 0: the tensor itself. place: of shared
-    memory, None: in the reply."""
+    """An output to send. classes: how many of the best classes, as 'score:index:label'; 0: the tensor itself. region: a
+    slice of shared memory; None: in the reply."""
 
     name: str
     binary: bool = False
@@ -49,7 +49,7 @@ class RequestedOutput(msgspec.Struct, frozen=True):
 
 
 class RawInput(NamedTuple):
-    """An input as the engine takes it, behind the JSON or in shared memory: only its length was to be checked."""
+    """An input in the engine's own form, after the JSON or in shared memory: only its length had to be checked."""
 
     name: str
     array: Array
@@ -57,15 +57,16 @@ class RawInput(NamedTuple):
 
 
 class ResponseHeader:
-    """The JSON before the newest answer to requests like this one, and the shapes of that one's outputs."""
+    """The JSON header of the newest reply to requests like this one, and the shapes of that reply's outputs."""
 
     shapes: tuple[tuple[int, ...], ...] = ()
     text = b""
 
 
 class InferenceRequest(msgspec.Struct, frozen=True):
-    """A request, checked against the model. pictures: encoded, still to be decoded into the only input. timings: tell
-    the time of each stage in the reply's parameters. plain: the inputs, where all are so; heading: see repeats.py."""
+    """A request, checked against the model. images: encoded, still to be decoded into the only input. timings: return
+    the time of each stage in the reply's parameters. raw_inputs: the inputs, where all are raw; response_header: see
+    header_cache.py."""
 
     feeds: dict[str, Array]
     images: tuple[bytes, ...]
@@ -81,7 +82,7 @@ ReadRegion = Callable[[RegionSlice], memoryview]
 
 
 def parse_raw_body(body: memoryview, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> InferenceRequest:
-    """A body that is nothing but the only input's bytes; the answer is binary too."""
+    """A body that is only the one input's bytes; the reply is binary too."""
     if len(inputs) != 1:
         raise RequestError(f"a raw body needs a model with one input; this one has {len(inputs)}: send a JSON header")
     spec = inputs[0]
@@ -103,8 +104,8 @@ def parse_body(
     read: ReadRegion = refuse_region,
     preprocessing: Preprocessing | None = None,
 ) -> InferenceRequest:
-    """The request in `body`, whose first `header_bytes` (None: all) are JSON and the rest binary tensors; `read`: what
-    lies in shared memory."""
+    """The request in `body`, whose first `header_bytes` (None: all) are JSON and the rest binary tensors; read: reads a
+    slice of shared memory."""
     if header_bytes == 0:
         return parse_raw_body(body, inputs, outputs)
     end = len(body) if header_bytes is None else header_bytes
@@ -122,9 +123,11 @@ def build_request(
     read: ReadRegion,
     preprocessing: Preprocessing | None = None,
 ) -> InferenceRequest:
-    """The same from its parts; raws: each input's bytes, None: it has JSON data or lies in shared memory.
+    """The request from its parsed JSON and `raws`, each input's bytes (None: it has JSON data or lies in shared
+    memory).
 
-    preprocessing: what float32 pictures were normalized by; None: none are taken."""
+    preprocessing: by which float32 images are normalized; None: such images are not accepted.
+    """
     feeds, pictures, plain = _build_feeds(body.inputs, raws, {spec.name: spec for spec in inputs}, read, preprocessing)
     timeout = body.parameters.get("timeout")
     if timeout is not None and (not isinstance(timeout, int) or isinstance(timeout, bool) or timeout < 0):
@@ -147,7 +150,7 @@ def _parse_json(text: memoryview) -> RequestBody:
 
 
 def _split_binary(tensors: Sequence[Tensor], rest: memoryview) -> list[memoryview | None]:
-    """Each tensor's own bytes of `rest`."""
+    """Each tensor's own bytes from `rest`."""
     raws: list[memoryview | None] = []
     for tensor in tensors:
         raw, rest = _take_binary(tensor, rest)
@@ -171,7 +174,7 @@ def _build_feeds(
         if tensor.name not in specs:
             raise RequestError(f"no input '{printable(tensor.name)}': the model has {', '.join(specs)}")
         if tensor.name in feeds or pictures:
-            raise RequestError(f"input '{tensor.name}' is given twice")
+            raise RequestError(f"input '{tensor.name}' occurs twice")
         spec = specs[tensor.name]
         place = region_slice_of(tensor.parameters, tensor.name)
         if place is not None and (given is not None or bytes(tensor.data) not in NO_DATA):
@@ -214,7 +217,7 @@ def _requested_outputs(body: RequestBody, outputs: Sequence[TensorSpec]) -> tupl
         if output.name not in names:
             raise RequestError(f"no output '{printable(output.name)}': the model has {', '.join(names)}")
     if len({output.name for output in body.outputs}) < len(body.outputs):
-        raise RequestError("an output is asked for twice")
+        raise RequestError("an output is requested twice")
     return tuple(
         RequestedOutput(
             output.name,

@@ -1,6 +1,6 @@
-"""Arrays -> bytes of an Open Inference Protocol v2 reply, and the readable reply to a picture. Pure functions.
+"""Arrays -> bytes of an Open Inference Protocol v2 reply, and the readable reply to an image. Pure functions.
 
-Values that are not finite become null in JSON (JSON has no NaN); ask for binary to get them. Knows nothing of HTTP.
+Values that are not finite become null in JSON, which has no NaN; request binary outputs to get them. Knows no HTTP.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,12 +19,12 @@ DATATYPE_OF = {np.dtype(name): datatype for name, datatype in DATATYPES.items()}
 
 
 def top_indices(scores: Array, count: int) -> list[int]:
-    """Indices of the `count` highest of a row, highest first; of equals the first."""
+    """Indices of the `count` highest scores of a row, highest first; of equal scores the first."""
     return [int(index) for index in np.argsort(-scores.astype(np.float64), kind="stable")[:count]]
 
 
 def probabilities(scores: Array) -> Array:
-    """Softmax of a row of logits; a row that sums to one and has no negative is taken for probabilities."""
+    """Softmax of a row of logits; a row without negatives that sums to one is returned as probabilities."""
     scores = scores.astype(np.float64)
     if scores.min() >= 0.0 and abs(scores.sum() - 1.0) < 1e-3:
         return scores
@@ -38,7 +38,7 @@ def label_at(index: int, labels: Sequence[str]) -> str:
 
 
 def top_classes(output: Array, count: int, labels: Sequence[str]) -> list[list[str]]:
-    """'score:index:label' of the best of each row (classification extension)."""
+    """'score:index:label' of the best classes of each row (classification extension)."""
     rows = output.reshape(output.shape[0], -1)
     return [
         [f"{row[index]:f}:{index}:{label_at(index, labels)}".rstrip(":") for index in top_indices(row, count)]
@@ -56,12 +56,12 @@ WriteRegion = Callable[[RegionSlice, bytes], None]
 
 
 def refuse_write(place: RegionSlice, content: bytes) -> None:
-    """The `write` of those who may not use shared memory: their requests are refused before they get here."""
+    """The `write` of clients that may not use shared memory: their requests are refused earlier."""
     raise AssertionError(f"{len(content)} bytes for {place}")
 
 
 class OutputData(NamedTuple):
-    """An output as protocols tell it: classes as strings, else the tensor."""
+    """An output in protocol terms: classes as strings, or the tensor."""
 
     datatype: str
     shape: list[int]
@@ -82,12 +82,12 @@ def output_data(wanted: RequestedOutput, output: Array, labels: Sequence[str]) -
 def encode_output(
     wanted: RequestedOutput, output: Array, labels: Sequence[str], write: WriteRegion = refuse_write
 ) -> tuple[dict[str, Any], bytes]:
-    """An output's JSON and, when asked for as binary, its bytes; what goes to shared memory is in neither."""
+    """An output's JSON and, where binary is requested, its bytes; neither holds data that goes to shared memory."""
     found = output_data(wanted, output, labels)
     record: dict[str, Any] = {"name": wanted.name, "datatype": found.datatype, "shape": found.shape}
     if wanted.region is not None:
         write(wanted.region, found.raw())
-        return record, b""  # no parameters: Triton's C++ client takes any for those of binary data
+        return record, b""  # no parameters: Triton's C++ client would take them for those of binary data
     if wanted.binary:
         raw = found.raw()
         record["parameters"] = {"binary_data_size": len(raw)}
@@ -126,7 +126,7 @@ def encode_response(
 def _encode_after_header(
     header: bytes, request: InferenceRequest, outputs: Mapping[str, Array], write: WriteRegion
 ) -> tuple[bytes, int | None]:
-    """Of tensors none of which is in the JSON."""
+    """The reply where no tensor is in the JSON."""
     parts = [header]
     for wanted in request.outputs:
         raw = outputs[wanted.name].tobytes()
@@ -140,7 +140,7 @@ def _encode_after_header(
 def encode_image_response(
     outputs: Mapping[str, Array], model: str, version: str, labels: Sequence[str], times_ms: Mapping[str, float]
 ) -> bytes:
-    """What a person gets for a picture: the five best with probabilities, then the outputs; a line each."""
+    """The readable reply to an image: the five best classes with probabilities, then the outputs; a line each."""
     scores = next(iter(outputs.values()))[0].ravel()
     shares = probabilities(scores)
     top = [

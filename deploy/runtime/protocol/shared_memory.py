@@ -1,8 +1,8 @@
-"""System shared memory of clients on this host: regions by name, read and written in place of a request's bytes.
+"""System shared memory of clients on this host: named regions, read and written instead of a request's bytes.
 
 The extension is NVIDIA Triton's (extension_shared_memory.md). Regions are files in /dev/shm, read with pread and never
-mapped: a client that shortens its file makes its own request fail, where a mapping would end this process (SIGBUS). It
-costs the copy that the engine needs anyway. Knows nothing of HTTP or gRPC.
+mapped: a client that shortens its file makes only its own request fail, where a mapping would end this process
+(SIGBUS). This costs the copy that the engine needs anyway. Knows nothing of HTTP or gRPC.
 """
 
 import os
@@ -24,7 +24,7 @@ POLICIES: tuple[SharedMemoryPolicy, ...] = ("local", "on", "off")
 
 
 class RegionSlice(NamedTuple):
-    """A piece of a region: where an input lies, or an output goes."""
+    """A slice of a region, which holds an input or receives an output."""
 
     region: str
     offset: int
@@ -32,7 +32,7 @@ class RegionSlice(NamedTuple):
 
 
 class OpenFile:
-    """A file that is closed once nobody holds this: a request may read a region that is unregistered meanwhile."""
+    """A file that is closed with its last reference: a request may still read a region that was just unregistered."""
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
@@ -76,27 +76,27 @@ class SharedRegions:
                 raise RequestError(f"region '{printable(name)}' is registered already: unregister it first")
             if len(self._regions) >= MAX_REGIONS:
                 raise RequestError(
-                    f"expected at most {MAX_REGIONS} shared memory regions: unregister those that are done with"
+                    f"expected at most {MAX_REGIONS} shared memory regions: unregister those no longer in use"
                 )
             self._regions[name] = SharedRegion(key, offset, size, file)
 
     def _open_file(self, name: str, key: str) -> OpenFile:
         if not KEY.fullmatch(key) or key.strip("/") in (".", ".."):
             raise RequestError(
-                f"region '{printable(name)}': '{printable(key)}' is no key of shared memory: letters, digits, . _ -"
+                f"region '{printable(name)}': '{printable(key)}' is not a shared memory key: letters, digits, . _ -"
             )
         path = self._folder / key.lstrip("/")
-        try:  # a symbolic link, or a pipe that would keep us waiting, is no shared memory
+        try:  # neither symbolic links nor pipes, which could block
             found = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         except OSError as error:
             raise RequestError(f"region '{printable(name)}': {key} cannot be opened here ({error.strerror})") from error
         opened = OpenFile(found)
         if not stat.S_ISREG(os.fstat(found).st_mode):
-            raise RequestError(f"region '{printable(name)}': {key} is no shared memory")
+            raise RequestError(f"region '{printable(name)}': {key} is not shared memory")
         return opened
 
     def unregister(self, name: str | None) -> None:
-        """None: all. One that is not there is unregistered already."""
+        """None: all regions. An unknown region counts as unregistered already."""
         with self._lock:
             if name is None:
                 self._regions.clear()
@@ -133,7 +133,7 @@ class SharedRegions:
                 f"shared_memory_byte_size is {place.size}"
             )
         begin = region.offset + place.offset
-        if os.fstat(region.file.descriptor).st_size < begin + len(content):  # else pwrite would make it longer
+        if os.fstat(region.file.descriptor).st_size < begin + len(content):  # otherwise pwrite would lengthen it
             raise RequestError(f"region '{printable(place.region)}' has become shorter than it was registered")
         view = memoryview(content)
         while view:
@@ -159,7 +159,7 @@ class SharedRegions:
 
 
 def region_slice_of(parameters: dict[str, Any], name: str) -> RegionSlice | None:
-    """Where a tensor's parameters say that it lies; None: in the request."""
+    """The slice that a tensor's parameters name; None: its data is in the request."""
     region = parameters.get("shared_memory_region")
     if region is None:
         return None
@@ -173,12 +173,12 @@ def region_slice_of(parameters: dict[str, Any], name: str) -> RegionSlice | None
 
 
 def refuse_region(place: RegionSlice) -> memoryview:
-    """The `read` of those who may not use shared memory."""
-    raise RequestError(f"region '{printable(place.region)}': shared memory is not offered here; send the bytes")
+    """The `read` of clients that may not use shared memory."""
+    raise RequestError(f"region '{printable(place.region)}': shared memory is not available here; send the bytes")
 
 
 class RegionAccess(NamedTuple):
-    """`regions` as one client may use them; is_local() is asked only of who names one."""
+    """`regions` with one client's permissions; is_local() is called only for clients that name a region."""
 
     regions: SharedRegions
     policy: SharedMemoryPolicy
@@ -189,16 +189,16 @@ class RegionAccess(NamedTuple):
         return self.regions.read(place)
 
     def check_access(self, places: Iterable[RegionSlice | None]) -> None:
-        """RequestError where there is one that this client may not name."""
+        """RequestError where this client may not use one of the slices."""
         for place in places:
             if place is not None and not is_allowed(self.policy, self.is_local()):
                 refuse_region(place)
 
 
 def refusal_text(policy: SharedMemoryPolicy) -> str:
-    """For those to whom it is not offered."""
-    found = "switched off (--shared-memory)" if policy == "off" else "offered to clients on this host only"
-    return f"shared memory is {found}; send the bytes"
+    """The error for clients that may not use shared memory."""
+    why = "switched off (--shared-memory)" if policy == "off" else "available to clients on this host only"
+    return f"shared memory is {why}; send the bytes"
 
 
 def is_allowed(policy: SharedMemoryPolicy, local: bool) -> bool:

@@ -1,6 +1,6 @@
-"""What was served so far, as the statistics extension of the Open Inference Protocol tells it: counters -> records.
+"""The statistics extension of the Open Inference Protocol: counters -> records.
 
-The same records answer HTTP (as JSON) and gRPC (ModelStatistics has these very fields). Pure functions; no HTTP.
+The same records answer HTTP (as JSON) and gRPC (ModelStatistics has the same fields). Pure functions; no HTTP.
 """
 
 import msgspec
@@ -10,14 +10,14 @@ from toolchain.records.manifest import Manifest
 
 
 class Duration(msgspec.Struct, frozen=True):
-    """How often, and nanoseconds of all times together."""
+    """How often, and the total nanoseconds."""
 
     count: int = 0
     ns: int = 0
 
 
 class InferStatistics(msgspec.Struct, frozen=True):
-    """success, fail: whole requests; compute_input: parsing and decoding. Nothing is cached here: those stay 0."""
+    """success, fail: whole requests; compute_input: parsing and decoding. Replies are not cached: cache_* stay 0."""
 
     success: Duration
     fail: Duration
@@ -30,8 +30,8 @@ class InferStatistics(msgspec.Struct, frozen=True):
 
 
 class ModelStatistics(msgspec.Struct, frozen=True):
-    """last_inference: milliseconds since 1970, 0 before the first; inference_count: pictures (rows of a batch);
-    execution_count: how often the engine ran."""
+    """last_inference: milliseconds since 1970, 0 before the first; inference_count: images (rows of a batch);
+    execution_count: engine calls."""
 
     name: str
     version: str
@@ -43,13 +43,13 @@ class ModelStatistics(msgspec.Struct, frozen=True):
 
 
 class Statistics(msgspec.Struct, frozen=True):
-    """One model is served, so there is one."""
+    """Of the one model that is served."""
 
     model_stats: tuple[ModelStatistics, ...]
 
 
 def statistics(manifest: Manifest, metrics: Metrics) -> Statistics:
-    """Everything since the server began."""
+    """Since the server started."""
     return Statistics((_model_statistics(manifest, metrics),))
 
 
@@ -66,7 +66,7 @@ def _model_statistics(manifest: Manifest, metrics: Metrics) -> ModelStatistics:
             success=_duration(metrics.infer_requests),
             fail=Duration(metrics.failures, _ns(metrics.failed_s)),
             queue=_duration(stages["queue"]),
-            # every request is parsed, not every one is decoded
+            # every request is parsed, but only some are decoded
             compute_input=Duration(_duration(stages["parse"]).count, _ns(stages["parse"].sum + stages["decode"].sum)),
             compute_infer=_duration(stages["infer"]),
             compute_output=_duration(stages["encode"]),

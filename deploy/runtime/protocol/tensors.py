@@ -1,7 +1,7 @@
 """One tensor of a request -> an array: JSON or binary, checked against the model's spec. Pure functions.
 
-Knows nothing of the request round it. Nothing is rounded, wrapped or guessed: what does not fit is a RequestError that
-names the tensor, what was expected and what was found.
+Knows nothing of the rest of the request. Nothing is rounded, wrapped or guessed: data that does not fit is a
+RequestError with the tensor's name, what was expected and what was found.
 """
 
 import base64
@@ -30,7 +30,7 @@ DATATYPES = {
     "bool": "BOOL",
 }
 DTYPES = {datatype: dtype for dtype, datatype in DATATYPES.items()}
-# What the protocol knows and no model of ours takes: named, so that the message is about the model, not the word.
+# Datatypes of the protocol that no model here takes: listed, so that the message is about the model, not the word.
 UNUSED_DATATYPES = ("UINT16", "UINT32", "UINT64", "BF16", "BYTES")
 ALIGNMENT = 64  # a cache line: engines read aligned tensors in place
 
@@ -48,22 +48,22 @@ class Tensor(msgspec.Struct):
 
 
 def aligned_buffer(size: int, offset: int = 0) -> memoryview:
-    """`size` writable bytes whose byte `offset` is aligned; pages that are never written cost no memory."""
+    """`size` writable bytes, of which byte `offset` is aligned; pages that are never written cost no memory."""
     block = np.empty(size + ALIGNMENT, np.uint8).data
     first = -(address(block) + offset) % ALIGNMENT
     return block[first : first + size]
 
 
 def address(content: memoryview) -> int:
-    """Of its first byte."""
+    """The address of the first byte."""
     if content.readonly or not content:
         found: int = np.frombuffer(content, np.uint8).__array_interface__["data"][0]
         return found
-    return addressof(c_char.from_buffer(content))  # five times as quick
+    return addressof(c_char.from_buffer(content))  # five times as fast
 
 
 def array_from_bytes(raw: memoryview, dtype: "np.dtype[np.generic]", shape: Sequence[int]) -> Array:
-    """The tensor whose bytes are `raw`: in place when aligned, else copied."""
+    """The tensor with the bytes `raw`: in place when they are aligned, otherwise copied."""
     if address(raw) % ALIGNMENT:
         aligned = aligned_buffer(len(raw))
         aligned[:] = raw
@@ -122,7 +122,7 @@ def _array_from_json(tensor: Tensor, spec: TensorSpec) -> Array:
     except msgspec.MsgspecError as error:
         raise RequestError(f"input '{tensor.name}': data does not fit {spec.dtype}: {error}") from error
     except ValueError as error:
-        raise RequestError(f"input '{tensor.name}': data is not an even list of {spec.dtype} numbers") from error
+        raise RequestError(f"input '{tensor.name}': data is not a regular list of {spec.dtype} numbers") from error
     if array.size != prod(tensor.shape) or (depth > 1 and array.shape != tuple(tensor.shape)):
         raise RequestError(
             f"input '{tensor.name}': shape {tensor.shape} has {prod(tensor.shape)} elements, "
@@ -139,7 +139,9 @@ def images_from_tensor(tensor: Tensor, raw: memoryview | None) -> tuple[bytes, .
     """The elements of a BYTES tensor [N] or [N, 1]: length-prefixed in binary, base64 in JSON."""
     shape = tensor.shape
     if not 1 <= len(shape) <= 2 or shape[0] < 1 or (len(shape) == 2 and shape[1] != 1):
-        raise RequestError(f"input '{tensor.name}': expected BYTES [N] of JPEG or PNG, got BYTES {printable(shape)}")
+        raise RequestError(
+            f"input '{tensor.name}': expected BYTES [N] of JPEG or PNG images, got BYTES {printable(shape)}"
+        )
     found = _elements_from_json(tensor) if raw is None else elements_from_bytes(tensor.name, raw)
     if len(found) != shape[0]:
         raise RequestError(f"input '{tensor.name}': BYTES {shape} has {shape[0]} elements, got {len(found)}")
@@ -147,7 +149,7 @@ def images_from_tensor(tensor: Tensor, raw: memoryview | None) -> tuple[bytes, .
 
 
 def elements_from_bytes(name: str, raw: memoryview) -> tuple[bytes, ...]:
-    """Elements that each follow their length in four little-endian bytes."""
+    """Elements, each preceded by its length in four little-endian bytes."""
     found: list[bytes] = []
     at = 0
     while at < len(raw):
@@ -169,6 +171,6 @@ def _elements_from_json(tensor: Tensor) -> tuple[bytes, ...]:
 
 
 def printable(value: object) -> str:
-    """A stranger's value, short and plain enough for a message of one line."""
+    """A client's value, short and plain enough for a one-line message."""
     text = "".join(letter if letter.isprintable() else "?" for letter in str(value)[:61])
     return text if len(text) <= 60 else f"{text[:57]}..."

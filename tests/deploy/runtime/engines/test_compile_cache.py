@@ -42,7 +42,7 @@ def test_without_a_folder_nothing_is_kept_and_nothing_fails(tmp_path: Path, capf
     blocked.write("plan", b"x")
     with blocked.exclusive("plan"):
         assert blocked.read("plan") is None
-    assert capfd.readouterr().err.count("it is made again next time") == 1
+    assert capfd.readouterr().err.count("it is compiled again next time") == 1
 
 
 def test_one_builds_and_the_other_waits_until_it_is_done_or_dead(tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def test_shared_memory_is_read_anew_each_time_and_whether_it_may_be_is_asked_ane
 
     assert [asked(repeats, text, b"", reads).feeds["image"].flat[0] for _ in range(3)] == [1, 2, 3]
     assert read == [RegionSlice("in", 0, 4)] * 3
-    with pytest.raises(RequestError, match="not offered"):
+    with pytest.raises(RequestError, match="not available"):
         asked(repeats, text, b"")
 
 

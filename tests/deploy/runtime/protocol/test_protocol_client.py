@@ -89,7 +89,7 @@ def test_what_is_no_picture_is_refused(server: Running) -> None:
     for content in (b"", b"GIF89a", picture()[:200]):
         status, _, body = server.ask("POST", INFER, content, Content_Type="image/jpeg")
         assert status == 400
-        assert "picture" in json.loads(body)["error"]
+        assert "image" in json.loads(body)["error"]
 
 
 def test_what_pillow_wonders_about_leaves_no_line_in_the_log(server: Running) -> None:

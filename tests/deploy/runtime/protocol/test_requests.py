@@ -106,7 +106,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     (tensor(data=[1, 2, 3, "x"]), "Expected `int`, got `str`"),
     (tensor(data=[1, 2, 3, None]), "Expected `int`, got `null`"),
     (tensor(data=[1, 2, 3, True]), "Expected `int`, got `bool`"),
-    (tensor(data=[[[[1, 2], [3]]]]), "input 'image': data is not an even list of uint8 numbers"),
+    (tensor(data=[[[[1, 2], [3]]]]), "input 'image': data is not a regular list of uint8 numbers"),
     (tensor(data=[[1, 2], [3, 4]]), "input 'image': expected data as a list, flat or nested as [1, 2, 2, 1]"),
     (tensor(data=5), "input 'image': expected data as a list"),
     (tensor(shape=[1.5]), "the request's JSON: Expected `int`, got `float` - at `$.inputs[0].shape[0]`"),
@@ -116,7 +116,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     (tensor(parameters=SHARED), "lies in shared memory and in the request"),
     (
         {"name": "image", "datatype": "UINT8", "shape": [1, 2, 2, 1], "parameters": SHARED},
-        "shared memory is not offered here; send the bytes",
+        "shared memory is not available here; send the bytes",
     ),
     (
         {
@@ -128,7 +128,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         "expected shared_memory_region as a string, shared_memory_byte_size and shared_memory_offset as whole numbers",
     ),
     (tensor(datatype="BYTES", shape=[1], data=["?"]), "BYTES data is not base64"),
-    (tensor(datatype="BYTES", shape=[1, 2]), "expected BYTES [N] of JPEG or PNG, got BYTES [1, 2]"),
+    (tensor(datatype="BYTES", shape=[1, 2]), "expected BYTES [N] of JPEG or PNG images, got BYTES [1, 2]"),
     (tensor(datatype="BYTES", shape=[3], data=["aGk="]), "BYTES [3] has 3 elements, got 1"),
 ]
 
@@ -154,11 +154,11 @@ def test_what_is_wrong_with_the_whole_request_is_told() -> None:
             parse_body(memoryview(body), header, IMAGE, LOGITS)
         assert message in str(refused.value)
     for tensors, tail, members, message in (
-        ([tensor(), tensor()], b"", {}, "input 'image' is given twice"),
+        ([tensor(), tensor()], b"", {}, "input 'image' occurs twice"),
         ([binary(3)], b"123", {}, "uint8 [1, 2, 2, 1] is 4 bytes, got binary_data_size 3"),
         ([binary(4)], b"12345", {}, "1 bytes are left over after the last binary tensor"),
         ([tensor()], b"", {"outputs": [{"name": "x"}]}, "no output 'x': the model has logits"),
-        ([tensor()], b"", {"outputs": [{"name": "logits"}] * 2}, "an output is asked for twice"),
+        ([tensor()], b"", {"outputs": [{"name": "logits"}] * 2}, "an output is requested twice"),
         ([tensor()], b"", {"parameters": {"timeout": -1}}, "parameter 'timeout': expected microseconds"),
         ([tensor()], b"", {"parameters": {"binary_data_output": 1}}, "expected true or false, got 1"),
     ):

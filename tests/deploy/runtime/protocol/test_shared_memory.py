@@ -74,10 +74,10 @@ def test_regions_are_unregistered_by_name_or_all_at_once(key: str) -> None:
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        ("/../etc/passwd", "is no key of shared memory"),
-        ("..", "is no key of shared memory"),
-        ("", "is no key of shared memory"),
-        ("a\x00b", "is no key of shared memory"),
+        ("/../etc/passwd", "is not a shared memory key"),
+        ("..", "is not a shared memory key"),
+        ("", "is not a shared memory key"),
+        ("a\x00b", "is not a shared memory key"),
         ("/not-there", "cannot be opened here (No such file or directory)"),
     ],
 )
@@ -163,4 +163,4 @@ def test_switched_off_it_is_refused_in_words(tmp_path: Path) -> None:
         given = {"shared_memory_region": "mine", "shared_memory_byte_size": 192}
         feed = {"name": "image", "datatype": "UINT8", "shape": [1, 8, 8, 3], "parameters": given}
         status, found = off.infer(feed)
-        assert (status, found["error"]) == (400, "region 'mine': shared memory is not offered here; send the bytes")
+        assert (status, found["error"]) == (400, "region 'mine': shared memory is not available here; send the bytes")
