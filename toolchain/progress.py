@@ -1,4 +1,4 @@
-"""What long work shows on stderr: lines for a log, one line that is rewritten for a terminal."""
+"""What long work shows on stderr: lines in a log, a bar on a terminal."""
 
 import logging
 import os
@@ -6,12 +6,17 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
-from typing import TypeVar
+from functools import cache
+from typing import TYPE_CHECKING, TypeVar
 
 from toolchain.interrupts import check
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
 ItemT = TypeVar("ItemT")
-EVERY_S = 10.0
+EVERY_S, BAR_S = 10.0, 0.1
+logger = logging.getLogger(__name__)
 
 
 def silent() -> bool:
@@ -32,22 +37,54 @@ def quiet(name: str) -> Iterator[None]:
 
 
 def counted(items: Iterable[ItemT], what: str, total: int | None = None) -> Iterator[ItemT]:
-    """Yield `items`, showing how many of `total` are done: in place on a terminal, every ten seconds in a log."""
+    """Yield `items`, showing how many of `total` are done and the time that is left: a bar on a terminal, a line every
+    ten seconds in a log, nothing where the packages' messages are not shown. KeyboardInterrupt between two items."""
     if total is None:
         total = len(items) if isinstance(items, Sized) else 0
-    if silent():
-        yield from items
-        return
-    live, began = sys.stderr.isatty(), time.monotonic()
-    shown, pause = began, 0.1 if live else EVERY_S
-    for done, item in enumerate(items, 1):
+    shown = not silent() and logger.getEffectiveLevel() <= logging.INFO
+    if not shown:
+        return _checked(items)
+    return (_with_bar if sys.stderr.isatty() else _with_lines)(_checked(items), what, total)
+
+
+@cache
+def stderr() -> "Console":
+    """The terminal, as bars and messages share it: a message goes above the bar."""
+    from rich.console import Console
+
+    return Console(stderr=True, markup=False, highlight=False, emoji=False, soft_wrap=True)
+
+
+def _checked(items: Iterable[ItemT]) -> Iterator[ItemT]:
+    for item in items:
         check()
         yield item
+
+
+def _with_lines(items: Iterable[ItemT], what: str, total: int) -> Iterator[ItemT]:
+    shown = began = time.monotonic()
+    for done, item in enumerate(items, 1):
+        yield item
         now = time.monotonic()
-        if now - shown >= pause:
+        if now - shown >= EVERY_S:
             shown = now
             left = (now - began) / done * (total - done) if total else 0.0
-            line = f"  {what}: {done}/{total}, {left:.0f} s left"
-            print(f"\r\033[K{line}" if live else line, end="" if live else "\n", file=sys.stderr, flush=True)
-    if live:
-        print("\r\033[K", end="", file=sys.stderr, flush=True)
+            print(f"  {what}: {done}/{total}, {left:.0f} s left", file=sys.stderr, flush=True)
+
+
+def _with_bar(items: Iterable[ItemT], what: str, total: int) -> Iterator[ItemT]:
+    """Drawn between two items and by no thread of its own: what is timed here may be an item."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    bar = Progress(
+        *columns, console=stderr(), transient=True, auto_refresh=False, redirect_stdout=False, redirect_stderr=False
+    )
+    with bar:
+        task, drawn = bar.add_task(what, total=total or None), 0.0
+        for item in items:
+            yield item
+            bar.advance(task)
+            if (now := time.monotonic()) - drawn >= BAR_S:
+                drawn = now
+                bar.refresh()

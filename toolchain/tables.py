@@ -34,6 +34,11 @@ def table(rows: Iterable[Sequence[object]], columns: Columns) -> str:
     return "\n".join(line.rstrip() for line in page.getvalue().splitlines())
 
 
+def titled(title: str, text: str) -> str:
+    """A table, or several, under what it is about."""
+    return f"{title}\n{'=' * len(title)}\n{text}"
+
+
 def all_numbers(cells: Sequence[object]) -> bool:
     """Whether there is a number, and nothing but numbers and None."""
     present = [cell for cell in cells if cell is not None]

@@ -65,7 +65,7 @@ RULES: dict[str, tuple[str, ...]] = {
         *("deploy.runtime.device", "deploy.runtime.engines"),
     ),
     "toolchain.views": (
-        "toolchain.tables",
+        *("toolchain.tables", "toolchain.progress"),
         *("deploy.gate", "deploy.ledger", "deploy.servers", "deploy.ship"),
     ),
     "toolchain.report": ("toolchain.views", "toolchain.tables", "deploy.gate", "deploy.ledger"),

@@ -57,11 +57,11 @@ def build(recipe: Path, *, target: Target = "openvino", release: str | None = No
         release: the name of the release; by default the next number, or the last one if nothing changed
     """
     from toolchain.build.pipeline import build as built
-    from toolchain.views.bundle import as_json, bundle_summary, candidates_table, parity_table, steps_table
+    from toolchain.cli.pages import made_page
+    from toolchain.views.bundle import as_json, bundle_summary
 
     bundle = built(recipe, target, release)
-    for part in (steps_table, candidates_table, parity_table):
-        print(part(bundle.manifest), end="\n\n")
+    print(made_page(bundle.manifest), end="\n\n")
     print(as_json(bundle_summary(bundle)))
 
 

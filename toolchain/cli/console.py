@@ -8,16 +8,20 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from toolchain.progress import silent
+from toolchain.progress import silent, stderr
 
 PACKAGES = ("toolchain", "deploy", "benchmarks")
 
 
 class ConsoleHandler(logging.Handler):
-    """A message is a line, flushed at once: whoever reads a pipe sees it when it is written."""
+    """A message is a line: above the progress bar on a terminal; in a pipe plain text, flushed at once."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        print(self.format(record), file=sys.stderr, flush=True)
+        text = self.format(record)
+        if sys.stderr.isatty():
+            stderr().print(text)
+        else:
+            print(text, file=sys.stderr, flush=True)
 
 
 @contextmanager

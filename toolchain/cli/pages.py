@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from toolchain.records.manifest import Manifest
-from toolchain.tables import table
+from toolchain.tables import table, titled
 from toolchain.views.bundle import MB, candidates_table, parity_table, percent, report_table, steps_table
 from toolchain.views.certificate import certificate_page
 
@@ -22,8 +22,9 @@ def findings_page(findings: "Sequence[Finding]") -> str:
 
 def made_page(manifest: Manifest) -> str:
     """What the main job made, before anything ran."""
-    tables = (steps_table(manifest), candidates_table(manifest), f"chosen: {manifest.choice}", parity_table(manifest))
-    return "\n\n".join(tables)
+    candidates = f"{candidates_table(manifest)}\n\nchosen: {manifest.choice}"
+    parts = {"Steps": steps_table(manifest), "Candidates": candidates, "Parity": parity_table(manifest)}
+    return "\n\n".join(titled(title, text) for title, text in parts.items())
 
 
 def outcome_page(outcome: "Outcome") -> str:
@@ -53,9 +54,9 @@ def outcome_page(outcome: "Outcome") -> str:
     columns = {"": "", "test top-1": "", "p50, ms (batch 1)": ".3f", "times faster": ".2f", "model, MB": ".2f"}
     parts = [
         made_page(manifest),
-        certificate_page(outcome.certificate),
-        report_table(outcome.report),
-        table(shown, columns),
+        titled("Certificate", certificate_page(outcome.certificate)),
+        titled("Benchmark", report_table(outcome.report)),
+        titled("Before and after", table(shown, columns)),
         f"serving {manifest.name} {manifest.release} on {summary.url}; try it:\n  {outcome.curl}",
     ]
     return "\n\n".join(parts)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from toolchain.progress import stderr
 from toolchain.tables import table
 from toolchain.views.bundle import short_device
 
@@ -64,12 +65,11 @@ def board() -> "Iterator[Board]":
     if not sys.stderr.isatty():
         yield Board(None)
         return
-    from rich.console import Console
     from rich.live import Live
 
     logger = logging.getLogger("deploy")
     before = logger.handlers
-    with Live(console=Console(stderr=True, markup=False, highlight=False), refresh_per_second=4) as live:
+    with Live(console=stderr(), refresh_per_second=4) as live:
         logger.handlers = [shown := Board(live)]
         try:
             yield shown

@@ -1,0 +1,53 @@
+"""Progress: nothing in a library, a bar on a terminal, lines in a pipe, and every item in order."""
+
+import os
+import pty
+import subprocess
+import sys
+
+import pytest
+
+from toolchain.cli.console import console
+from toolchain.progress import counted
+
+TERMINAL = """
+import logging, time
+from toolchain.cli.console import log_to_stderr
+from toolchain.progress import counted
+log_to_stderr()
+for item in counted(range(3), "epoch [1]"):
+    time.sleep(0.15)
+    logging.getLogger("toolchain.x").info(f"item {item}")
+"""
+
+
+def test_a_library_shows_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert list(counted(range(3), "images")) == [0, 1, 2]
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_pipe_gets_a_line_now_and_then(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("toolchain.progress.EVERY_S", 0.0)
+    with console():
+        assert list(counted(iter("ab"), "images", 2)) == ["a", "b"]
+    assert capsys.readouterr().err.splitlines() == ["  images: 1/2, 0 s left", "  images: 2/2, 0 s left"]
+
+
+def test_a_terminal_gets_a_bar_below_the_messages() -> None:
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-c", TERMINAL], stderr=theirs, env=os.environ | {"TERM": "xterm"}
+    ) as process:
+        os.close(theirs)
+        shown = b""
+        try:
+            while part := os.read(ours, 4096):
+                shown += part
+        except OSError:  # Linux reports the other end's close so
+            pass
+        assert process.wait() == 0
+    os.close(ours)
+    text = shown.decode()
+    assert "epoch [1]" in text
+    assert "2/3" in text
+    assert [line for line in ("item 0", "item 1", "item 2") if line not in text] == []
