@@ -70,7 +70,7 @@ def test_the_bundle_tells_for_which_gpu_and_how_int8_is_computed(deployed: Said)
     assert (manifest.needs.gpu, manifest.needs.compute_capabilities) == (True, (86,))
     assert [one.precision for one in manifest.candidates] == ["fp32", "fp16", "int8"]
     assert all(one.latency_ms is None and one.accuracy is not None for one in manifest.candidates)
-    assert manifest.select_servers == "fp16"
+    assert manifest.chosen == "fp16"
     audit = json.loads(bundle.path("audit-int8.json").read_bytes())
     assert set(audit["convolutions"].values()) == {"Int8"}
     assert all(row.passed for row in manifest.parity)

@@ -69,13 +69,13 @@ def test_a_net_that_takes_wide_pictures_goes_through(own: Path, home: Path, tool
     assert manifest.accuracy is not None
     assert manifest.accuracy.images == 80
     assert manifest.accuracy.fp32 > 0.9
-    assert manifest.accuracy.select_servers >= manifest.accuracy.floor
+    assert manifest.accuracy.chosen >= manifest.accuracy.floor
     assert manifest.labels == ("angle_000", "angle_045", "angle_090", "angle_135")
     sets = [set(manifest.data.calibration_indices), set(manifest.data.certify_indices)]
     assert len(sets[0]) == 100
     assert sets[1]
     assert not sets[0] & sets[1]
-    assert toolchain("eval", bundle.folder, f"--recipe={recipe}").last["accuracy"] == manifest.accuracy.select_servers
+    assert toolchain("eval", bundle.folder, f"--recipe={recipe}").last["accuracy"] == manifest.accuracy.chosen
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # of torch's exporters
@@ -100,7 +100,7 @@ def test_an_exported_program_goes_through(own: Path, home: Path, toolchain: Tool
     manifest = built(toolchain, recipe, home).manifest
     assert manifest.accuracy is not None
     assert manifest.accuracy.fp32 == pytest.approx(GREY_ACCURACY)
-    assert manifest.select_servers == "fp32"
+    assert manifest.chosen == "fp32"
 
 
 def test_transfer_learning_is_held_against_the_net_that_came_out_of_it(
@@ -116,7 +116,7 @@ def test_transfer_learning_is_held_against_the_net_that_came_out_of_it(
     assert manifest.accuracy is not None
     assert manifest.accuracy.images == 80
     assert manifest.accuracy.floor == pytest.approx(manifest.accuracy.fp32 - 0.015)
-    assert manifest.accuracy.select_servers >= manifest.accuracy.floor
+    assert manifest.accuracy.chosen >= manifest.accuracy.floor
     assert manifest.outputs[0].shape == (None, 4)
     assert manifest.labels == ("angle_000", "angle_045", "angle_090", "angle_135")
     assert "nine.safetensors" in manifest.model

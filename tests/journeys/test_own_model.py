@@ -165,7 +165,7 @@ def test_every_verb_ends_with_json(deployed: Deployed, toolchain: Toolchain) -> 
     row = toolchain("ledger", "history", NAME).last["rows"][0]
     assert (row["name"], row["release"]) == (NAME, "1")
     assert row["accuracy"] in (None, deployed.candidate(row["precision"]).accuracy)  # the release's own, of its choice
-    assert (row["accuracy"] is None) == (row["precision"] != bundle.manifest.select_servers)
+    assert (row["accuracy"] is None) == (row["precision"] != bundle.manifest.chosen)
 
 
 def test_a_second_run_does_nothing_again(deployed: Deployed, toolchain: Toolchain, engine: DockerClient) -> None:
