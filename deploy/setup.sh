@@ -14,12 +14,45 @@ PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin # dockerd is there, and not on every 
 say() { echo "set-up: $*" >&2; }
 stop() { echo "set-up: $*" >&2; exit 1; }
 
+LOG=$PWD/.toolchain/setup.log
+
+# stage TITLE COMMAND...: run it with its output in the log; one line in a pipe, one that is rewritten on a terminal.
+# When it fails, the end of its output is shown, and its exit status is returned.
+stage() {
+    local title=$1 status=0 began=$SECONDS first pid signs='|/-\' turn=0
+    shift
+    mkdir -p "$(dirname "$LOG")"
+    echo "$(date): $*" >>"$LOG"
+    first=$(($(wc -l <"$LOG") + 1))
+    if [ -t 2 ]; then
+        "$@" >>"$LOG" 2>&1 &
+        pid=$!
+        trap 'kill "$pid" 2>/dev/null; exit 130' INT # bash leaves a background command deaf to Ctrl-C
+        while kill -0 "$pid" 2>/dev/null; do
+            printf '\r\033[Kset-up: %s %s, %d s (log: %s)' "${signs:turn++%4:1}" "$title" $((SECONDS - began)) "$LOG" >&2
+            sleep 0.2
+        done
+        wait "$pid" || status=$?
+        trap - INT
+        printf '\r\033[K' >&2
+        [ "$status" -ne 0 ] || say "$title: done in $((SECONDS - began)) s"
+    else
+        say "$title (log: $LOG)"
+        "$@" >>"$LOG" 2>&1 || status=$?
+    fi
+    if [ "$status" -ne 0 ]; then
+        say "$title: failed with exit status $status; its output ends:"
+        tail -n "+$first" "$LOG" | tail -n 15 >&2
+    fi
+    return "$status"
+}
+
 # Install Debian packages, or say that a person has to.
 install_packages() {
     command -v apt-get >/dev/null ||
         stop "missing: $*; install them with this system's package manager, then run make again"
     export DEBIAN_FRONTEND=noninteractive
-    [ "$(id -u)" -ne 0 ] || apt-get update -qq >&2
+    [ "$(id -u)" -ne 0 ] || stage "package lists of this system" apt-get update -qq
     # Debian 13 and Ubuntu have docker-cli, docker-buildx or both as packages of their own; Debian 12 has neither.
     # Ubuntu has chromium only as a snap.
     local package offered=()
@@ -31,8 +64,7 @@ install_packages() {
     set -- "${offered[@]}"
     [ "$(id -u)" -eq 0 ] ||
         stop "missing: $*; type: sudo apt-get install --no-install-recommends $*, then run make again"
-    say "installing $*"
-    apt-get install -y -qq --no-install-recommends "$@" >&2
+    stage "installing $*" apt-get install -y -qq --no-install-recommends "$@"
 }
 
 packages() {
@@ -49,17 +81,16 @@ packages() {
 
 venv() {
     local lock=$1
-    say "Python packages into .venv from $lock (5.9 GB; some minutes the first time)"
     [ -x .venv/bin/python ] && .venv/bin/python -c 'import pip' 2>/dev/null || python3 -m venv --clear .venv
     local pip=(.venv/bin/python -m pip --disable-pip-version-check)
-    "${pip[@]}" install -q --require-hashes --no-deps -r requirements/uv.txt
+    stage "uv, which installs Python packages" "${pip[@]}" install -q --require-hashes --no-deps -r requirements/uv.txt
     # uv is ten times faster but does not read pip's configuration files (a private index, say): then pip does it.
-    if ! .venv/bin/uv pip install --python .venv/bin/python --require-hashes -r "$lock"; then
-        say "uv could not install them; trying pip, which reads its own configuration"
-        "${pip[@]}" install --require-hashes --no-deps --progress-bar off -r "$lock"
+    if ! stage "Python packages from $lock (5.9 GB; some minutes the first time)" \
+        .venv/bin/uv pip install --python .venv/bin/python --require-hashes -r "$lock"; then
+        stage "the same with pip, which reads its own configuration" \
+            "${pip[@]}" install --require-hashes --no-deps --progress-bar off -r "$lock"
     fi
-    PYTHONWARNINGS=ignore "${pip[@]}" install -q --no-deps --no-build-isolation -e .
-    say "Python packages are there"
+    PYTHONWARNINGS=ignore stage "this project" "${pip[@]}" install -q --no-deps --no-build-isolation -e .
 }
 
 answers() { docker version --format '{{.Server.Version}}' >/dev/null 2>&1; }

@@ -1,12 +1,11 @@
 """Progress: nothing in a library, a bar on a terminal, lines in a pipe, and every item in order."""
 
-import os
-import pty
-import subprocess
 import sys
 
 import pytest
 
+from tests.house.tree import ROOT
+from tests.terminal import on_terminal
 from toolchain.cli.console import console
 from toolchain.progress import counted
 
@@ -34,20 +33,7 @@ def test_a_pipe_gets_a_line_now_and_then(capsys: pytest.CaptureFixture[str], mon
 
 
 def test_a_terminal_gets_a_bar_below_the_messages() -> None:
-    ours, theirs = pty.openpty()
-    with subprocess.Popen(
-        [sys.executable, "-c", TERMINAL], stderr=theirs, env=os.environ | {"TERM": "xterm"}
-    ) as process:
-        os.close(theirs)
-        shown = b""
-        try:
-            while part := os.read(ours, 4096):
-                shown += part
-        except OSError:  # Linux reports the other end's close so
-            pass
-        assert process.wait() == 0
-    os.close(ours)
-    text = shown.decode()
+    text = on_terminal([sys.executable, "-c", TERMINAL], ROOT)
     assert "epoch [1]" in text
     assert "2/3" in text
     assert [line for line in ("item 0", "item 1", "item 2") if line not in text] == []
