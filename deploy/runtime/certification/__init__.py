@@ -1,1 +1,1 @@
-"""What the device says of itself: checks, measured latencies, the chosen precision, the certificate."""
+"""Start-up certification: checks, measured latencies, the selected precision and the certificate of this device."""

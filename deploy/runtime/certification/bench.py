@@ -1,6 +1,6 @@
-"""How fast a candidate is on this very device: LoadGen's scenarios, memory, energy, throttling, fingerprint.
+"""How fast a candidate is on this device: LoadGen's scenarios, memory, energy, throttling, fingerprint.
 
-Every latency is kept; nothing is judged here. Cold start is the host's to tell: a container cannot see its own.
+Every latency is kept; nothing is evaluated here. The host measures the cold start: a container cannot see its own.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,8 +25,8 @@ from toolchain.records.tensors import Array
 SCENARIOS = ("SingleStream", "MultiStream", "Server", "Offline")
 BRIEF = ("SingleStream", "Offline")
 TIMED, WARM = SAMPLES_FOR[99.0], 10
-LIMIT_MS = 15.0  # Server: MLPerf's for ResNet-50
-RATE_SHARE = 0.5  # of Offline's, where no rate is given
+LIMIT_MS = 15.0  # Server: MLPerf's limit for ResNet-50
+RATE_SHARE = 0.5  # of the Offline rate, where none is given
 
 
 def parse_scenarios(text: str) -> tuple[str, ...]:
@@ -48,9 +48,9 @@ def run_bench(
     rate: float | None = None,
 ) -> Report:
     """Measure `scenarios` of the candidate `precision` (empty: the chosen one), about `seconds` each; DeviceError where
-    the bundle cannot run. rate: pictures a second in Server; None: half of Offline's.
+    the bundle cannot run. rate: images per second in Server; None: half of the Offline rate.
 
-    peak_memory_bytes is this process's, all in: Python, the pictures, both engines one after the other, LoadGen.
+    peak_memory_bytes is the whole process's: Python, the images, both engines one after the other, LoadGen.
     """
     device = fingerprint()
     lacking = missing_needs(bundle.manifest.needs, device)
@@ -81,13 +81,13 @@ def run_bench(
 
 
 def bundle_images(bundle: Bundle) -> Array:
-    """The bundle's own pictures, never noise: an INT8 net's answers, and some engines' speed, depend on them."""
+    """The bundle's own images, never noise: an int8 model's answers, and some engines' speed, depend on them."""
     return bundle.read_arrays(CERTIFY)["images"] if bundle.has_file(CERTIFY) else bundle.read_arrays(SAMPLE)["inputs"]
 
 
 class CandidateFigures(NamedTuple):
-    """scenarios: what LoadGen found, in SCENARIOS' order; engine: its version; joules_per_picture: in Offline; energy:
-    by what, or why not; gpu: None for an engine on the CPU."""
+    """scenarios: LoadGen's results, in SCENARIOS' order; engine: its version; joules_per_picture: in Offline; energy:
+    how it was measured, or why not; gpu: None for a CPU engine."""
 
     scenarios: tuple[Scenario, ...]
     engine: str
@@ -139,7 +139,7 @@ def measure_candidate(
 
 
 def gpu_timings(engine: Engine, pictures: Array) -> dict[str, Any]:
-    """GpuFigures' timings of single pictures; nothing of an engine on the CPU."""
+    """GpuFigures' timings of single images; empty for a CPU engine."""
     if not isinstance(engine, GpuEngine):
         return {}
     name = engine.inputs[0].name

@@ -1,7 +1,7 @@
-"""Which of the bundle's candidates serves on this very device: the fastest that is as accurate here as where it was
-built. A CPU with AMX chooses otherwise than the build machine without.
+"""Selects the bundle's candidate that serves on this device: the fastest that is as accurate here as on the build
+machine. A CPU with AMX may select another one than a build machine without.
 
-The candidates are played in turn, in short slices, so that the machine's drift favours none. Knows nothing of records
+The candidates are measured interleaved, in short slices, so that the machine's drift favours none. Knows no records
 beyond the bundle's.
 """
 
@@ -20,13 +20,13 @@ from toolchain.records.certificate import CandidateResult
 from toolchain.records.manifest import Candidate, Manifest
 
 ROUNDS, SLICE_S, QUERIES = 12, 0.02, (3, 100)
-MAX_LATENCY_RATIO = 0.97  # of the build's choice: what is nearer is the same, as when the bundle was built
-MIN_ROUNDS_WON = 10  # of 12, else it is luck: one-sided sign test, p = 0.019
+MAX_LATENCY_RATIO = 0.97  # of the build's choice; a smaller difference counts as none, as in the build
+MIN_ROUNDS_WON = 10  # of 12: one-sided sign test, p = 0.019
 
 
 class CandidateChoice(NamedTuple):
-    """candidates: what was tried, in the bundle's order; judged: what `precision` answered meanwhile. Nothing of either
-    where the build's choice stands untried."""
+    """candidates: the results, in the bundle's order; evaluation: that of `precision`. Both are empty where the build's
+    choice stands without a measurement."""
 
     precision: str
     chosen_by: Literal["build", "device"]
@@ -35,12 +35,13 @@ class CandidateChoice(NamedTuple):
 
 
 def select_candidate(bundle: Bundle, threads: int, say: Callable[[str], None]) -> CandidateChoice:
-    """Measure the candidates, unless the recipe pinned the build's choice or there is no other above the floor."""
+    """Measure the candidates, unless the recipe pins the build's choice or no other one meets the accuracy
+    threshold."""
     manifest = bundle.manifest
     able = [one for one in manifest.candidates if meets_accuracy_threshold(manifest, one)]
     if manifest.choose == "build" or len(able) < 2:
         return CandidateChoice(manifest.chosen, "build")
-    say(f"candidates: {', '.join(one.precision for one in able)}, in turn on this device")
+    say(f"candidates: {', '.join(one.precision for one in able)}, interleaved on this device")
     with ExitStack() as opened:
         engines: dict[str, Engine] = {}
         refused: dict[str, str] = {}
@@ -65,7 +66,7 @@ def select_candidate(bundle: Bundle, threads: int, say: Callable[[str], None]) -
 
 
 def meets_accuracy_threshold(manifest: Manifest, one: Candidate) -> bool:
-    """Whether a device may choose it: it answered where the bundle was built, and kept the accuracy."""
+    """Whether a device may select it: the build measured it, and it kept the accuracy."""
     if one.precision == manifest.chosen:
         return True
     if manifest.accuracy is None or one.accuracy is None:
@@ -74,7 +75,7 @@ def meets_accuracy_threshold(manifest: Manifest, one: Candidate) -> bool:
 
 
 def _measure_rounds(bundle: Bundle, engines: dict[str, Engine]) -> dict[str, list[float]]:
-    """Of each engine the median ms of each round."""
+    """The median ms of each engine in each round."""
     pictures = bundle_images(bundle)
     typical = {name: median(time_slice(engine, pictures, 8)) for name, engine in engines.items()}
     queries = max(QUERIES[0], min(QUERIES[1], round(SLICE_S * 1000 / max([*typical.values(), 1e-6]))))
@@ -86,8 +87,8 @@ def _measure_rounds(bundle: Bundle, engines: dict[str, Engine]) -> dict[str, lis
 
 
 def fastest(rounds: dict[str, list[float]], built: str) -> str:
-    """The build's choice unless another is clearly faster here; the fastest when that may not serve here. `built` too
-    when none may: its failure is then told by the certificate."""
+    """The build's choice unless another one is clearly faster here; the fastest where the build's choice may not serve.
+    Also `built` where none may: the certificate then records its failure."""
     typical = {name: median(found) for name, found in rounds.items()}
     if built not in rounds:
         return min(typical, key=lambda name: typical[name], default=built)

@@ -1,7 +1,8 @@
-"""The whole certificate of a bundle on this very device: which candidate serves, whether its answers are right, how
-fast it is, what it needs. Needs no network.
+"""The whole certificate of a bundle on this device: which candidate serves, whether its answers are correct, how fast
+it is, what it needs. Needs no network.
 
-certify.py has the checks, decide.py the choice, bench.py the measurements; signing.py signs, state.py keeps.
+checks.py has the checks, candidate_selection.py the choice, bench.py the measurements; signing.py signs, state.py
+keeps.
 """
 
 from collections.abc import Callable
@@ -37,10 +38,10 @@ def run_certify(
     rate: float | None = None,
     began: float | None = None,
 ) -> Certificate:
-    """Unsigned. A check that fails is told, not raised, and nothing is measured of a bundle that answers wrongly. Where
-    the device lacks what the bundle needs, no engine is opened: its code may not run here at all.
+    """Unsigned. A failed check is recorded, not raised, and a bundle that answers wrongly is not measured. Where the
+    device lacks what the bundle needs, no engine is opened: its code may not run here at all.
 
-    seconds: of each scenario; rate: see run_bench; began: when this process did, by time.perf_counter.
+    seconds: of each scenario; rate: see run_bench; began: when this process started, by time.perf_counter.
     """
     needs = check_needs(bundle, fingerprint())
     empty = _empty_certificate(bundle, needs, threads)

@@ -1,7 +1,7 @@
-"""Does this bundle answer on this very device as it did on the machine that built it?
+"""Does this bundle answer on this device as it did on the build machine?
 
-golden_checks takes milliseconds and stands before readiness at every start; certification.py puts all checks together.
-Needs no network and writes nothing. Knows nothing of latency (bench.py does) or of HTTP.
+golden_checks takes milliseconds and precedes readiness at every start; certificate.py runs all checks. Needs no network
+and writes nothing. Knows nothing of latency (bench.py) or HTTP.
 """
 
 from hashlib import sha256
@@ -32,14 +32,14 @@ def golden_checks(bundle: Bundle, engine: Engine, precision: str | None = None) 
     if not (precision in golden.relative and precision in golden.top1_agreement):
         held = ", ".join(sorted(golden.relative)) or "nothing"
         return *checks, Check("golden", False, f"the manifest has limits for {held}", f"a limit for {precision}")
-    # one at a time: the form that most requests meet, and no second form is compiled before the server is ready
+    # one at a time: as most requests come, and no second batch size is compiled before the server is ready
     answers = infer_all(engine, sample["inputs"], batch=1)
     limits = golden.relative[precision], golden.top1_agreement[precision]
     return checks + compare_golden(answers, sample[f"outputs_{precision}"], *limits)
 
 
 class CandidateEvaluation(NamedTuple):
-    """What a candidate answered here. counted: right answers and pictures, None where none are labelled; engine: its
+    """A candidate's checks here. correct: correct answers and images, None where no images are labelled; engine: its
     version."""
 
     checks: tuple[Check, ...]
@@ -56,7 +56,7 @@ class CandidateEvaluation(NamedTuple):
 
 
 def evaluate_candidate(bundle: Bundle, engine: Engine, precision: str) -> CandidateEvaluation:
-    """Golden answers and accuracy of `engine`, which runs the candidate `precision`."""
+    """Check golden answers and accuracy of `engine`, which runs the candidate `precision`."""
     counted = count_correct(bundle, engine)
     accuracy = check_accuracy(counted, bundle.manifest.certified_accuracy(precision))
     return CandidateEvaluation((*golden_checks(bundle, engine, precision), accuracy), counted, engine.version)
@@ -75,7 +75,7 @@ def compare_golden(answers: Array, expected: Array, relative: float, agreement: 
     distances = np.max(np.abs(answers.astype(np.float64) - expected), axis=tuple(range(1, answers.ndim))) / scale
     worst = int(np.argmax(distances))
     agreed = float(np.mean(top1(answers) == top1(expected)))
-    found = f"{distances[worst]:.2g} of the largest answer, at picture {worst}"
+    found = f"{distances[worst]:.2g} of the largest answer, at image {worst}"
     return (
         finite,
         Check("golden distance", bool(distances[worst] <= relative), found, f"at most {relative:.2g}"),
@@ -84,7 +84,7 @@ def compare_golden(answers: Array, expected: Array, relative: float, agreement: 
 
 
 def check_preprocessing(bundle: Bundle) -> Check:
-    """The digest that the graph was exported with names the preprocessing that the manifest tells the server."""
+    """The digest that the graph was exported with must be that of the manifest's preprocessing."""
     digest = sha256(encode_record(bundle.manifest.preprocessing)).hexdigest()
     expected = bundle.manifest.preprocessing_sha256
     return Check("preprocessing", digest == expected, f"sha256 {digest[:12]}", f"sha256 {expected[:12]}")
@@ -119,26 +119,27 @@ def check_accuracy(counted: tuple[int, int] | None, built: float | None) -> Chec
 
 
 def check_throttling(periods: int) -> Check:
-    """Told, never failed: a quota that bites makes answers late, not wrong."""
+    """Informational, never failed: a quota that throttles makes answers late, not wrong."""
     found = f"throttled in {periods} CPU periods: latencies measured now would mislead" if periods else "none"
-    return Check("throttling", True, found, "told only")
+    return Check("throttling", True, found, "nothing: not a pass/fail check")
 
 
 def count_correct(bundle: Bundle, engine: Engine) -> tuple[int, int] | None:
-    """Right answers and pictures of certify.npz; None where the bundle has none with labels."""
+    """Correct answers and images of certify.npz; None where the bundle has no labelled images."""
     right = correct_answers(bundle, engine)
     return None if right is None else (int(np.sum(right)), len(right))
 
 
 def correct_answers(bundle: Bundle, engine: Engine) -> Array | None:
-    """Whether each picture of certify.npz is answered right, bool [N]; None where the bundle has none with labels."""
+    """Whether each image of certify.npz is answered correctly, bool [N]; None where the bundle has no labelled
+    images."""
     if not bundle.has_file(CERTIFY):
         return None
     sample = bundle.read_arrays(CERTIFY)
     if not len(sample.get("labels", ())):
         return None
     answers = infer_all(engine, sample["images"])
-    finite = np.all(np.isfinite(answers), axis=1)  # NaN is never right, whatever argmax makes of it
+    finite = np.all(np.isfinite(answers), axis=1)  # NaN is never correct, whatever argmax makes of it
     right: Array = (top1(answers) == sample["labels"]) & finite
     return right
 

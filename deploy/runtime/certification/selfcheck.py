@@ -1,5 +1,5 @@
-"""What can be checked of a bundle wherever its image is: its files, its engine's library, what was built for which
-version; and its golden answers where this device can run it. Writes nothing.
+"""The checks of a bundle that any machine can run: its files, its engine's library and versions; and its golden answers
+where this device can run it. Writes nothing.
 """
 
 from collections.abc import Iterator
@@ -18,8 +18,8 @@ from toolchain.records.selfcheck import SelfCheck
 
 
 def run_selfcheck(bundle: Bundle, threads: int) -> SelfCheck:
-    """Of every candidate that a device may serve. That the files are as the manifest says was checked when the bundle
-    was opened."""
+    """For every candidate that a device may select. Opening the bundle has already checked its files against the
+    manifest."""
     manifest = bundle.manifest
     lacking = missing_needs(manifest.needs) or ""
     checks = [

@@ -1,7 +1,7 @@
-"""Which candidate serves, whether it may, and the certificate that says so. Before the server is ready.
+"""Start-up certification: which candidate serves, whether it may, and the certificate that says so.
 
-The golden samples are asked at every start. The whole certificate is made once for a bundle, a device and an engine's
-version, and kept on the volume (policy `first`); at every start (`always`); or never (`off`).
+The golden samples are checked at every start. The whole certificate is made once for each bundle, device and engine
+version and kept on the volume (policy `first`), at every start (`always`), or never (`off`).
 """
 
 from collections.abc import Callable, Iterable
@@ -26,8 +26,8 @@ LogLine = Callable[[str], None]
 
 
 class CertificationOptions(msgspec.Struct, frozen=True):
-    """state: the volume's folder; key: a mounted key to sign with; seconds: of each of LoadGen's scenarios; rate:
-    pictures a second in Server, None: half of Offline's; goal_s: of latency, which larger calls must keep."""
+    """state: the volume's folder; key: a mounted signing key; seconds: of each LoadGen scenario; rate: images per
+    second in Server, None: half of the Offline rate; goal_s: the latency goal, which batches must keep."""
 
     policy: CertificationPolicy = "off"
     state: Path | None = None
@@ -38,8 +38,8 @@ class CertificationOptions(msgspec.Struct, frozen=True):
 
 
 class CertifiedEngines(NamedTuple):
-    """engine, crowd: open, of the candidate `precision`, for a request that is alone and for many (None: the same);
-    costs: seconds of a call by its rows, once they are measured; checks: what must have passed before it may answer."""
+    """latency_engine, throughput_engine: open engines of the candidate `precision` (None: one engine is both); costs:
+    seconds per call by its rows, once measured; checks: all must have passed before the server may answer."""
 
     latency_engine: Engine
     throughput_engine: Engine | None
@@ -52,7 +52,8 @@ class CertifiedEngines(NamedTuple):
 def open_certified_engines(
     bundle: Bundle, settings: Settings, options: CertificationOptions, say: LogLine, began: float
 ) -> CertifiedEngines:
-    """Open the engine that is to serve. DeviceError: it cannot be opened here, or there is no such key."""
+    """Certify by the policy and open the engines that serve. DeviceError: an engine cannot be opened, or the key is
+    missing."""
     found = _open_by_policy(bundle, settings, options, say, began)
     costs = calibrate_batches(
         found.throughput_engine or found.latency_engine,
@@ -85,21 +86,21 @@ def _open_by_policy(
 def make_certificate(
     bundle: Bundle, threads: int, options: CertificationOptions, say: LogLine, began: float
 ) -> Certificate:
-    """Made, signed and kept where there is a volume."""
+    """Make and sign a certificate, and keep it where there is a volume."""
     state = writable_folder(options.state)
     key = signing_key(options.key, state)
     if state is None:
-        say(f"certificate: nowhere to keep it; mount a volume that {options.state or 'the server'} may write")
+        say(f"certificate: nowhere to keep it; mount a writable volume at {options.state or 'the state folder'}")
     made = sign_certificate(run_certify(bundle, threads, say, options.seconds, options.rate, began), key)
     try:
         save_certificate(state, made)
-    except OSError as error:  # a full volume: the certificate holds all the same
+    except OSError as error:  # the volume is full: the certificate is valid all the same
         say(f"certificate: cannot be kept in {state} ({error.strerror}); it is made again at the next start")
     return made
 
 
 def with_precision(bundle: Bundle, precision: str) -> Bundle:
-    """The bundle as this device serves it."""
+    """The bundle with `precision` as the chosen one: as this device serves it."""
     return Bundle(bundle.folder, msgspec.structs.replace(bundle.manifest, chosen=precision), bundle.digest)
 
 

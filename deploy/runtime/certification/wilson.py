@@ -1,4 +1,4 @@
-"""How sure one may be of a share that was counted. Pure."""
+"""The confidence interval of a counted share. Pure."""
 
 from math import sqrt
 
@@ -6,7 +6,7 @@ from math import sqrt
 def wilson(successes: int, trials: int, z: float = 1.959963984540054) -> tuple[float, float]:
     """The Wilson score interval (low, high) of successes/trials, shares 0..1; `z` 1.96: 95 %.
 
-    E. B. Wilson, JASA 22 (1927); chosen over the normal interval because it stays inside 0..1 and honest near both
+    E. B. Wilson, JASA 22 (1927); chosen over the normal interval because it stays inside 0..1 and accurate near both
     ends, where accuracies are (Brown, Cai and DasGupta, Statistical Science 16, 2001). ValueError without trials.
     """
     if not 0 <= successes <= trials or trials == 0:

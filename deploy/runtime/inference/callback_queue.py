@@ -26,7 +26,7 @@ class CallbackQueue:
         os.close(self._eventfd)
 
     def defer_polling_while(self, is_saturated: Callable[[], bool]) -> None:
-        """A loop that can be patient waits for what lands here, while `full`."""
+        """A DeferredPollingLoop defers its sockets to this queue's callbacks while the engine is saturated."""
         if isinstance(self._loop, DeferredPollingLoop):
             self._loop.defer_while(is_saturated, self._eventfd)
 

@@ -1,9 +1,9 @@
-"""An event loop that looks at its sockets when it can do something about what they bring.
+"""Event loop that defers polling its sockets while the inference engine is saturated.
 
-While the engine has all that it can take, a request that is read now can begin no sooner than one that is read when
-another ends. On a machine whose cores all compute, each waking takes a core from the engine: so the loop sleeps until
-work lands (landing.py), two milliseconds at most, and does both in one go. Two points of throughput in our
-measurements (docs/lab.md), and no time lost: the engine holds enough meanwhile.
+While the engine has as many calls as it takes, reading a request now cannot start it earlier than reading it when a
+call ends. On a machine whose cores all compute, each wake-up takes a core from the engine: so the loop sleeps until a
+callback arrives (callback_queue.py), two milliseconds at most, and does both in one go. Measured: two points of
+throughput on an idle machine (docs/lab.md; docs/decisions/0014).
 """
 
 import asyncio
@@ -11,7 +11,7 @@ import select
 import selectors
 from collections.abc import Callable
 
-MAX_DEFERRAL_S = 0.002  # what does not need the engine (health, a refusal, the page) waits so long at most
+MAX_DEFERRAL_S = 0.002  # the longest wait of what needs no engine (health, errors, the page)
 
 
 class DeferredPollingLoop(asyncio.SelectorEventLoop):
@@ -20,8 +20,8 @@ class DeferredPollingLoop(asyncio.SelectorEventLoop):
         super().__init__(self._deferred)
 
     def defer_while(self, is_saturated: Callable[[], bool], wakeup_fd: int) -> None:
-        """full: whether the engine has all that it can take; raised: a descriptor that becomes readable when work
-        lands, also registered with the loop as a reader."""
+        """is_saturated: whether the engine has as many calls as it takes; wakeup_fd: a descriptor that becomes readable
+        when a callback arrives, also registered with the loop as a reader."""
         self._deferred.defer_while(is_saturated, wakeup_fd)
 
 

@@ -2,7 +2,7 @@
 graph takes.
 
 The graph holds the normalization, so normalized input is converted back: 8-bit pixels come out exactly, other values to
-within half a level. Preprocessing keeps one meaning, the bundle's. Why this exists: docs/decisions/0013.
+within half a level. Preprocessing keeps one meaning, the bundle's. Why this exists: docs/decisions/0014.
 """
 
 import numpy as np

@@ -60,7 +60,7 @@ def test_a_wrong_golden_answer_fails_with_its_picture(bundle: Bundle) -> None:
         return answers
 
     assert failed(bundle, wrong) == [
-        Check("golden distance", False, "0.5 of the largest answer, at picture 2", "at most 0.001"),
+        Check("golden distance", False, "0.5 of the largest answer, at image 2", "at most 0.001"),
         Check("golden top-1", False, "75.0% agree", "at least 100.0%"),
     ]
 
