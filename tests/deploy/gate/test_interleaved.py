@@ -15,9 +15,9 @@ from toolchain.records.report import InterleavedLatencies
 PLAYER = """
 import sys
 from pathlib import Path
-from deploy.runtime.certification.interleaved import run_duet
+from deploy.runtime.certification.interleaved import run_interleaved
 from toolchain.records.bundle import open_bundle
-run_duet(open_bundle(Path(sys.argv[1])), 1, sys.stdin, sys.stdout)
+run_interleaved(open_bundle(Path(sys.argv[1])), 1, sys.stdin, sys.stdout)
 """
 Process = Popen[str]
 

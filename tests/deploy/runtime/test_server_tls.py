@@ -157,7 +157,7 @@ def test_with_an_admin_port_metrics_are_only_there_and_it_is_closed_likewise(
         status, said = asked(server, trusting, "/metrics", port=admin, Authorization=SHOWN)
         assert (status, "edge_connections 0" in said) == (200, True)
         status, said = asked(server, trusting, INFER, BODY, port=admin, Authorization=SHOWN)
-        assert (status, f"for the rest ask port {server.port}" in said) == (404, True)
+        assert (status, f"everything else is on port {server.port}" in said) == (404, True)
         status, said = asked(server, trusting, "/metrics", Authorization=SHOWN)
         assert (status, json.loads(said)["error"]) == (404, f"/metrics is answered on the admin port, {admin}")
         assert asked(server, trusting, INFER, BODY, Authorization=SHOWN)[0] == 200

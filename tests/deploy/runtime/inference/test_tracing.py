@@ -44,7 +44,7 @@ def test_opentelemetrys_own_variables_say_where_to(environment: dict[str, str], 
         ({TRACES: "http://"}, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=http://: expected http://HOST:4318, or https"),
         (
             {ALL: ADDRESS, "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"},
-            "OTEL_EXPORTER_OTLP_PROTOCOL=grpc: expected http/protobuf, the only one spoken here",
+            "OTEL_EXPORTER_OTLP_PROTOCOL=grpc: expected http/protobuf, the only supported protocol",
         ),
     ],
 )
