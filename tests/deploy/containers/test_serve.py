@@ -30,7 +30,7 @@ def test_a_container_serves_is_found_kept_replaced_and_stopped(
     assert (kept.id, kept.cold_start_s) == (first.id, None)
     replaced = run_server(image.tag, PublishedEndpoint(0), NAME, cpus=1)
     assert replaced.id != first.id
-    assert f"container: replacing our {NAME} (running)" in messages
+    assert f"container: replacing {NAME} (running)" in messages
     assert stop_server(NAME)
     assert not stop_server(NAME)
 
