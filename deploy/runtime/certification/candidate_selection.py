@@ -11,7 +11,7 @@ from statistics import median
 from typing import Literal, NamedTuple
 
 from deploy.runtime.certification.bench import bundle_images
-from deploy.runtime.certification.checks import CandidateEvaluation, evaluate_candidate
+from deploy.runtime.certification.checks import DeviceEvaluation, evaluate_candidate
 from deploy.runtime.certification.interleaved import time_slice
 from deploy.runtime.engines import Engine, Settings, serving_engine
 from toolchain.errors import DeviceError
@@ -24,28 +24,28 @@ MAX_LATENCY_RATIO = 0.97  # of the build's choice; a smaller difference counts a
 MIN_ROUNDS_WON = 10  # of 12: one-sided sign test, p = 0.019
 
 
-class CandidateChoice(NamedTuple):
+class DeviceChoice(NamedTuple):
     """candidates: the results, in the bundle's order; evaluation: that of `precision`. Both are empty where the build's
     choice stands without a measurement."""
 
     precision: str
     chosen_by: Literal["build", "device"]
     candidates: tuple[CandidateResult, ...] = ()
-    evaluation: CandidateEvaluation | None = None
+    evaluation: DeviceEvaluation | None = None
 
 
-def select_candidate(bundle: Bundle, threads: int, say: Callable[[str], None]) -> CandidateChoice:
+def select_candidate(bundle: Bundle, threads: int, say: Callable[[str], None]) -> DeviceChoice:
     """Measure the candidates, unless the recipe pins the build's choice or no other one meets the accuracy
     threshold."""
     manifest = bundle.manifest
     able = [one for one in manifest.candidates if meets_accuracy_threshold(manifest, one)]
     if manifest.choose == "build" or len(able) < 2:
-        return CandidateChoice(manifest.chosen, "build")
+        return DeviceChoice(manifest.chosen, "build")
     say(f"candidates: {', '.join(one.precision for one in able)}, interleaved on this device")
     with ExitStack() as opened:
         engines: dict[str, Engine] = {}
         refused: dict[str, str] = {}
-        answered: dict[str, CandidateEvaluation] = {}
+        answered: dict[str, DeviceEvaluation] = {}
         for one in able:
             try:
                 engine = opened.enter_context(serving_engine(bundle, Settings(threads), one.precision))
@@ -62,7 +62,7 @@ def select_candidate(bundle: Bundle, threads: int, say: Callable[[str], None]) -
     precision = fastest(rounds, manifest.chosen)
     accuracies = {name: found.accuracy for name, found in answered.items()}
     tried = tuple(_trial_record(one, rounds, accuracies, refused, precision, manifest) for one in manifest.candidates)
-    return CandidateChoice(precision, "device", tried, answered.get(precision))
+    return DeviceChoice(precision, "device", tried, answered.get(precision))
 
 
 def meets_accuracy_threshold(manifest: Manifest, one: Candidate) -> bool:

@@ -14,7 +14,7 @@ import msgspec
 from deploy.runtime.certification.bench import measure_candidate
 from deploy.runtime.certification.candidate_selection import select_candidate
 from deploy.runtime.certification.checks import (
-    CandidateEvaluation,
+    DeviceEvaluation,
     check_needs,
     check_throttling,
     evaluate_candidate,
@@ -108,6 +108,6 @@ def _measure_cold_start(bundle: Bundle, threads: int, began: float) -> float:
     return perf_counter() - began
 
 
-def _evaluate(bundle: Bundle, threads: int, precision: str) -> CandidateEvaluation:
+def _evaluate(bundle: Bundle, threads: int, precision: str) -> DeviceEvaluation:
     with serving_engine(bundle, Settings(threads), precision) as engine:
         return evaluate_candidate(bundle, engine, precision)

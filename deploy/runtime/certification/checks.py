@@ -38,7 +38,7 @@ def golden_checks(bundle: Bundle, engine: Engine, precision: str | None = None) 
     return checks + compare_golden(answers, sample[f"outputs_{precision}"], *limits)
 
 
-class CandidateEvaluation(NamedTuple):
+class DeviceEvaluation(NamedTuple):
     """A candidate's checks here. correct: correct answers and images, None where no images are labelled; engine: its
     version."""
 
@@ -55,11 +55,11 @@ class CandidateEvaluation(NamedTuple):
         return self.correct[0] / self.correct[1] if self.correct else None
 
 
-def evaluate_candidate(bundle: Bundle, engine: Engine, precision: str) -> CandidateEvaluation:
+def evaluate_candidate(bundle: Bundle, engine: Engine, precision: str) -> DeviceEvaluation:
     """Check golden answers and accuracy of `engine`, which runs the candidate `precision`."""
     counted = count_correct(bundle, engine)
     accuracy = check_accuracy(counted, bundle.manifest.certified_accuracy(precision))
-    return CandidateEvaluation((*golden_checks(bundle, engine, precision), accuracy), counted, engine.version)
+    return DeviceEvaluation((*golden_checks(bundle, engine, precision), accuracy), counted, engine.version)
 
 
 def compare_golden(answers: Array, expected: Array, relative: float, agreement: float) -> tuple[Check, ...]:

@@ -68,7 +68,7 @@ class Engine(Protocol):
     ) -> None: ...
 
 
-OnResult = Callable[[dict[str, Array] | Exception], None]
+OnEngineResult = Callable[[dict[str, Array] | Exception], None]
 
 
 @runtime_checkable
@@ -77,7 +77,7 @@ class AsyncEngine(Engine, Protocol):
 
     max_in_flight: int  # concurrent calls that it takes: some wait inside, so that it stays busy between callbacks
 
-    def start(self, feeds: Feeds, on_result: OnResult) -> None:
+    def start(self, feeds: Feeds, on_result: OnEngineResult) -> None:
         """Start on `feeds`; `on_result` is called once, with the outputs or the error, on an engine thread that waits
         for it. The caller keeps the number of concurrent calls, these and infer()'s, within `max_in_flight`."""
 

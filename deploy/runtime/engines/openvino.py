@@ -26,7 +26,7 @@ from typing import Any, Self
 import numpy as np
 
 from deploy.runtime.device.probe import cpu_isa, cpu_model
-from deploy.runtime.engines import CLOSED, OnResult, Settings
+from deploy.runtime.engines import CLOSED, OnEngineResult, Settings
 from toolchain.errors import DeviceError, RecordError
 from toolchain.records.manifest import Candidate
 from toolchain.records.packed_weights import unpack
@@ -141,7 +141,7 @@ class OpenVinoEngine:
         answers = found[0] if len(found) == 1 else [np.concatenate(parts) for parts in zip(*found, strict=True)]
         return {spec.name: array for spec, array in zip(self.outputs, answers, strict=True)}
 
-    def start(self, feeds: Feeds, on_result: OnResult) -> None:
+    def start(self, feeds: Feeds, on_result: OnEngineResult) -> None:
         """See AsyncEngine. A batch that must be split, or whose size is not compiled yet, blocks a thread of the
         pool."""
         arrays = [feeds[spec.name] for spec in self.inputs]
@@ -158,11 +158,11 @@ class OpenVinoEngine:
             self._free.put(None if requests is None else {})
             raise
 
-    def _on_outputs(self, requests: RequestSet, on_result: OnResult, answers: list[Array]) -> None:
+    def _on_outputs(self, requests: RequestSet, on_result: OnEngineResult, answers: list[Array]) -> None:
         self._free.put(requests)
         on_result({spec.name: array for spec, array in zip(self.outputs, answers, strict=True)})
 
-    def _infer_and_report(self, feeds: Feeds, on_result: OnResult) -> None:
+    def _infer_and_report(self, feeds: Feeds, on_result: OnEngineResult) -> None:
         try:
             outputs = self.infer(feeds)
         except Exception as error:

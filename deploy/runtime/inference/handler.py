@@ -29,7 +29,7 @@ from toolchain.records.bundle import Bundle
 from toolchain.records.tensors import Array
 
 ResultT = TypeVar("ResultT")
-ReplyT = TypeVar("ReplyT")
+AdapterReplyT = TypeVar("AdapterReplyT")
 LONG_BYTES = 16 << 10  # of JSON, in or out: about a millisecond
 TRACE_HEADERS = ("traceparent", "tracestate")  # headers (w3.org/TR/trace-context)
 
@@ -42,7 +42,7 @@ class SpanAttributes(NamedTuple):
     headers: dict[str, str]
 
 
-class RequestAdapter(Protocol[ReplyT]):
+class RequestAdapter(Protocol[AdapterReplyT]):
     """A request in its protocol's form. is_heavy: parsing may take a while; client: for fairness; is_gone(): whether
     the client has disconnected; times: seconds by stage. parse() and encode() run on any thread, send() and
     span_attributes() on the event loop's; span_attributes() is called only when tracing."""
@@ -52,8 +52,8 @@ class RequestAdapter(Protocol[ReplyT]):
 
     def is_gone(self) -> bool: ...
     def parse(self) -> InferenceRequest: ...
-    def encode(self, call: InferenceRequest, answer: InferenceResult, times: Mapping[str, float]) -> ReplyT: ...
-    def send(self, outcome: ReplyT | ToolchainError) -> None: ...
+    def encode(self, call: InferenceRequest, answer: InferenceResult, times: Mapping[str, float]) -> AdapterReplyT: ...
+    def send(self, outcome: AdapterReplyT | ToolchainError) -> None: ...
     def span_attributes(self, outcome: InferenceOutcome) -> SpanAttributes: ...
 
 
@@ -79,7 +79,7 @@ class InferenceHandler:
         self.thread, self.call_soon = get_ident(), self.callbacks.call_soon
         self.on_traced: OnTraced | None = None
 
-    def handle(self, adapter: RequestAdapter[ReplyT]) -> None:
+    def handle(self, adapter: RequestAdapter[AdapterReplyT]) -> None:
         """Answer through `adapter.send`, now or later."""
         try:
             service = self.health.require_service()
@@ -96,7 +96,7 @@ class InferenceHandler:
         else:
             exchange.begin()
 
-    def refuse(self, error: ToolchainError, adapter: RequestAdapter[ReplyT], seconds: float = 0.0) -> None:
+    def refuse(self, error: ToolchainError, adapter: RequestAdapter[AdapterReplyT], seconds: float = 0.0) -> None:
         """Count the error by its reason, send it, and log it where it is the server's fault. seconds: spent on the
         request."""
         reason = rejection_reason(error)
@@ -123,10 +123,10 @@ def rejection_reason(error: ToolchainError) -> str:
             return "engine_fault"
 
 
-class RequestPipeline(Generic[ReplyT]):
+class RequestPipeline(Generic[AdapterReplyT]):
     """An admitted request. `begin` may run on any thread, `_finish` runs on the event loop's."""
 
-    def __init__(self, handler: InferenceHandler, service: Service, adapter: RequestAdapter[ReplyT]) -> None:
+    def __init__(self, handler: InferenceHandler, service: Service, adapter: RequestAdapter[AdapterReplyT]) -> None:
         self._handler, self._service, self._adapter = handler, service, adapter
         self._started = time.perf_counter()
         self._deadline = self._started + handler.timeout_s
@@ -215,8 +215,8 @@ class RequestPipeline(Generic[ReplyT]):
     def _encode_on_pool(self, outcome: InferenceOutcome) -> None:
         self._handler.call_soon(self._finish, *self._encode(outcome))
 
-    def _encode(self, outcome: InferenceOutcome) -> tuple[InferenceOutcome, ReplyT | None]:
-        reply: ReplyT | None = None
+    def _encode(self, outcome: InferenceOutcome) -> tuple[InferenceOutcome, AdapterReplyT | None]:
+        reply: AdapterReplyT | None = None
         if isinstance(outcome, InferenceResult):
             self._times |= {"queue": outcome.queue_s, "infer": outcome.infer_s}
             try:
@@ -227,7 +227,7 @@ class RequestPipeline(Generic[ReplyT]):
                 outcome = EngineFault(f"the answer cannot be encoded: {error!r:.300}")
         return outcome, reply
 
-    def _finish(self, outcome: InferenceOutcome, reply: ReplyT | None) -> None:
+    def _finish(self, outcome: InferenceOutcome, reply: AdapterReplyT | None) -> None:
         self._handler.in_flight -= 1
         if reply is None or not isinstance(outcome, InferenceResult):
             outcome = outcome if isinstance(outcome, ToolchainError) else EngineFault("no reply")

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from deploy.runtime.certification.candidate_selection import (
-    CandidateChoice,
+    DeviceChoice,
     fastest,
     is_clearly_faster,
     select_candidate,
@@ -15,7 +15,7 @@ from toolchain.records.bundle import SAMPLE
 from toolchain.records.manifest import Accuracy
 
 
-def decided(folder: Path, **changes: Any) -> CandidateChoice:
+def decided(folder: Path, **changes: Any) -> DeviceChoice:
     changes = {"delay_ms": 4, "int8_ms": 1, "choose": "device", **changes}
     return select_candidate(null_bundle(folder, **changes), 1, lambda _: None)
 
@@ -31,12 +31,12 @@ def test_the_fastest_here_serves_though_the_build_chose_another(tmp_path: Path) 
 
 
 def test_a_recipe_may_pin_what_the_build_chose(tmp_path: Path) -> None:
-    assert decided(tmp_path / "b", choose="build") == CandidateChoice("fp32", "build")
+    assert decided(tmp_path / "b", choose="build") == DeviceChoice("fp32", "build")
 
 
 def test_what_was_below_the_floor_where_it_was_built_is_not_tried(tmp_path: Path) -> None:
     below = decided(tmp_path / "b", accuracy=Accuracy("test", 12, 1.0, 1.0, 1.5))
-    assert below == CandidateChoice("fp32", "build")
+    assert below == DeviceChoice("fp32", "build")
 
 
 def test_a_candidate_that_answers_wrongly_here_does_not_serve(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from queue import SimpleQueue
 import numpy as np
 import pytest
 
-from deploy.runtime.engines import OnResult
+from deploy.runtime.engines import OnEngineResult
 from deploy.runtime.scheduling import dispatch
 from deploy.runtime.scheduling.dispatch import EngineCallbacks, WorkerThreads
 from deploy.runtime.scheduling.errors import ClientDisconnected, DeadlineExceeded, EngineFault, Unavailable
@@ -27,10 +27,10 @@ class Calling(Doubler):
         self.requests = self.max_in_flight = requests
         self.batch_sizes, self.pads_batches = (1, 8), True
         self.seen: list[int] = []
-        self._asked: SimpleQueue[tuple[Feeds, OnResult] | None] = SimpleQueue()
+        self._asked: SimpleQueue[tuple[Feeds, OnEngineResult] | None] = SimpleQueue()
         threading.Thread(target=self._work, daemon=True).start()
 
-    def start(self, feeds: Feeds, on_result: OnResult) -> None:
+    def start(self, feeds: Feeds, on_result: OnEngineResult) -> None:
         self._asked.put((feeds, on_result))
 
     def _work(self) -> None:
