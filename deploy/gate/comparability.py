@@ -30,31 +30,31 @@ MUST_MATCH = {
     "gpu_driver": "GPU driver",
 }
 ENGINE = "engine"  # of a release, not of a device
-ACROSS = (*MUST_MATCH, ENGINE)
+ALLOWABLE = (*MUST_MATCH, ENGINE)
 
 
 def mismatches(
-    one: Fingerprint, other: Fingerprint, engines: tuple[str, str] = ("", ""), across: Sequence[str] = ()
+    one: Fingerprint, other: Fingerprint, engines: tuple[str, str] = ("", ""), allowed: Sequence[str] = ()
 ) -> Iterator[str]:
     """A sentence for each fact that differs and may not. engines: their versions; across: facts that may differ."""
     for field, words in MUST_MATCH.items():
         mine, theirs = getattr(one, field), getattr(other, field)
-        if mine != theirs and field not in across:
-            yield f"{words}: {_shown(mine)} against {_shown(theirs)}"
-    if engines[0] != engines[1] and ENGINE not in across:
+        if mine != theirs and field not in allowed:
+            yield f"{words}: {_format_value(mine)} against {_format_value(theirs)}"
+    if engines[0] != engines[1] and ENGINE not in allowed:
         mine, theirs = (engine or "none" for engine in engines)
         yield f"engine: {mine} against {theirs}; to judge that too: --allow-difference=engine"
 
 
-def checked_across(words: Sequence[str]) -> tuple[str, ...]:
+def check_allowed_differences(words: Sequence[str]) -> tuple[str, ...]:
     """UsageError for a word that is no fact of a device."""
     for word in words:
-        if word not in ACROSS:
-            raise UsageError(f"--allow-difference={word}: expected some of {', '.join(ACROSS)}")
+        if word not in ALLOWABLE:
+            raise UsageError(f"--allow-difference={word}: expected some of {', '.join(ALLOWABLE)}")
     return tuple(words)
 
 
-def _shown(value: object) -> str:
+def _format_value(value: object) -> str:
     if isinstance(value, tuple):
         return " ".join(map(str, value)) or "none"
     return "not known" if value in ("", None) else str(value)

@@ -27,7 +27,7 @@ WARM_CALLS = 5
 InputT = TypeVar("InputT")
 
 
-class Contestant(Protocol):
+class Runner(Protocol):
     """slice() answers `queries` batch-1 requests, warm, one after the other, and tells their latencies in ms."""
 
     @property
@@ -36,7 +36,7 @@ class Contestant(Protocol):
 
 
 @dataclass(frozen=True)
-class ContainerContestant:
+class ContainerRunner:
     """A candidate inside `docker run -i IMAGE duet`, spoken to in JSON lines; several may share one `process`, which
     was opened in text mode with pipes for its input and output."""
 
@@ -50,22 +50,22 @@ class ContainerContestant:
 
     def slice(self, queries: int) -> list[float]:
         """DockerError when the container is gone, DeviceError when it says that it cannot."""
-        return list(self.play(SliceRequest(self.precision, queries)).latencies_ms)
+        return list(self.run_slice(SliceRequest(self.precision, queries)).latencies_ms)
 
-    def play(self, turn: SliceRequest) -> SliceResult:
+    def run_slice(self, request: SliceRequest) -> SliceResult:
         """Any turn; errors as slice()."""
-        answer = self._asked(msgspec.json.encode(turn).decode())
+        answer = self._exchange(msgspec.json.encode(request).decode())
         try:
-            played = msgspec.json.decode(answer, type=SliceResult)
+            result = msgspec.json.decode(answer, type=SliceResult)
         except msgspec.MsgspecError as error:
             raise DockerError(f"{self.name}: the container answered {answer.strip()[:80]!r}, not a slice") from error
-        if played.error.startswith(UNREADABLE_REQUEST):
+        if result.error.startswith(UNREADABLE_REQUEST):
             raise DeviceError(f"{self.name}: of an older toolchain, which plays otherwise; make its image again")
-        if played.error:
-            raise DeviceError(f"{self.name}: {played.error}")
-        return played
+        if result.error:
+            raise DeviceError(f"{self.name}: {result.error}")
+        return result
 
-    def _asked(self, line: str) -> str:
+    def _exchange(self, line: str) -> str:
         if self.process.stdin is None or self.process.stdout is None:
             raise ValueError("open the process with stdin=PIPE, stdout=PIPE, text=True")
         try:
@@ -87,7 +87,7 @@ class ContainerContestant:
 
 
 @dataclass(frozen=True)
-class CallableContestant(Generic[InputT]):
+class CallableRunner(Generic[InputT]):
     """A function of this process, such as the eager torch baseline; `inputs` are batch-1 and taken in turn."""
 
     name: str
@@ -97,15 +97,15 @@ class CallableContestant(Generic[InputT]):
     def slice(self, queries: int) -> list[float]:
         latencies_ms = []
         for query in range(-WARM_CALLS, queries):
-            given = self.inputs[query % len(self.inputs)]
+            image = self.inputs[query % len(self.inputs)]
             began = perf_counter_ns()
-            self.call(given)
+            self.call(image)
             latencies_ms.append((perf_counter_ns() - began) / 1e6)
         return latencies_ms[WARM_CALLS:]
 
 
-def run(
-    contestants: Sequence[Contestant],
+def run_interleaved(
+    runners: Sequence[Runner],
     rounds: int,
     queries: int,
     *,
@@ -113,29 +113,29 @@ def run(
 ) -> InterleavedLatencies:
     """`rounds` rounds in which each contestant plays one slice of `queries`; every other round backwards (ABBA), so
     that a drift of the machine favours nobody. `threads`: what each of them uses, for the record."""
-    names = [contestant.name for contestant in contestants]
+    names = [runner.name for runner in runners]
     if len(set(names)) < max(2, len(names)):
         raise UsageError(f"a duet needs at least two contestants with different names, got: {', '.join(names)}")
     if rounds < 2 or queries < 1:
         raise UsageError(f"a duet needs at least 2 rounds of 1 query, got {rounds} of {queries}")
     slices: dict[str, list[tuple[float, ...]]] = {name: [] for name in names}
     for index in range(rounds):
-        for contestant in contestants[:: 1 if index % 2 == 0 else -1]:
-            slices[contestant.name].append(tuple(contestant.slice(queries)))
+        for runner in runners[:: 1 if index % 2 == 0 else -1]:
+            slices[runner.name].append(tuple(runner.slice(queries)))
         medians = ", ".join(f"{name} {median(slices[name][-1]):.2f} ms" for name in names)
         logger.info(f"  round {index + 1} of {rounds}: {medians}")
-    return InterleavedLatencies(threads, {name: tuple(played) for name, played in slices.items()})
+    return InterleavedLatencies(threads, {name: tuple(result) for name, result in slices.items()})
 
 
-def ratio(duet: InterleavedLatencies, a: str, b: str) -> tuple[float, float, float]:
+def latency_ratio(measurement: InterleavedLatencies, a: str, b: str) -> tuple[float, float, float]:
     """How many times as long `a` takes as `b`: median over the rounds, and its 95 % interval (low, high).
 
     Each round gives one value, the log-ratio of the two slices' medians; the interval is the bootstrap's over rounds.
     """
     for name in (a, b):
-        if name not in duet.latencies_ms:
-            raise RecordError(f"no contestant '{name}' in this duet; it has: {', '.join(duet.latencies_ms)}")
-    pairs = list(zip(duet.latencies_ms[a], duet.latencies_ms[b], strict=True))
+        if name not in measurement.latencies_ms:
+            raise RecordError(f"no contestant '{name}' in this duet; it has: {', '.join(measurement.latencies_ms)}")
+    pairs = list(zip(measurement.latencies_ms[a], measurement.latencies_ms[b], strict=True))
     logs = [log(median(of_a) / median(of_b)) for of_a, of_b in pairs]
     low, high = bootstrap_median(logs)
     return exp(median(logs)), exp(low), exp(high)

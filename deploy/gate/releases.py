@@ -9,7 +9,7 @@ from docker import DockerClient
 
 from deploy.docker.engine import connect
 from deploy.docker.labels import BUNDLE, NAME
-from deploy.gate.gate import Contestant
+from deploy.gate.gate import Arm
 from deploy.images.build import default_tag, find_image, parse_manifest, read_bundle_files
 from deploy.ledger.ledger import Ledger, OtherRelease
 from toolchain.errors import DockerError, UsageError
@@ -19,9 +19,7 @@ from toolchain.records.gate import ANCHOR, BASELINE, CANDIDATE
 NO_ANCHOR = "none"
 
 
-def contestants(
-    candidate: str, against: str | None, anchor: str | None, ledger: Ledger
-) -> dict[str, Contestant] | None:
+def resolve_arms(candidate: str, against: str | None, anchor: str | None, ledger: Ledger) -> dict[str, Arm] | None:
     """By role; None when there is no other release yet. candidate: an image's tag or a bundle's folder.
 
     against, anchor: a release's name or an image's tag; None: of those before it the newest that passed, and the
@@ -33,21 +31,23 @@ def contestants(
         manifest = bundle.manifest
         others = ledger.other_releases(bundle.digest, manifest.name, manifest.target)
         itself = OtherRelease(bundle.digest, manifest.release, "", False)
-        before = _asked(client, against, (itself, *others), manifest.name) if against else _newest_sound(others)
+        before = (
+            _find_release(client, against, (itself, *others), manifest.name) if against else _newest_passing(others)
+        )
         if before is None:
             return None
-        found = {CANDIDATE: _contestant(client, image, bundle), BASELINE: _found(client, before)}
+        found = {CANDIDATE: _make_arm(client, image, bundle), BASELINE: _arm_of_bundle(client, before)}
         # a release against itself tells what the noise is here, and needs no anchor
         first = None if before == bundle.digest and not anchor else _anchor(client, anchor, others, manifest.name)
         if first not in (None, before, bundle.digest):
-            found[ANCHOR] = _found(client, str(first))
+            found[ANCHOR] = _arm_of_bundle(client, str(first))
         return found
 
 
-def release_in(image: str) -> Contestant:
+def read_arm(image: str) -> Arm:
     """The release in an image, or in a bundle's folder whose image is here."""
     with closing(connect()) as client:
-        return _contestant(client, *_image_of(client, image))
+        return _make_arm(client, *_image_of(client, image))
 
 
 def _anchor(client: DockerClient, anchor: str | None, others: Sequence[OtherRelease], name: str) -> str | None:
@@ -55,18 +55,18 @@ def _anchor(client: DockerClient, anchor: str | None, others: Sequence[OtherRele
     if anchor == NO_ANCHOR:
         return None
     if anchor:
-        return _asked(client, anchor, others, name)
+        return _find_release(client, anchor, others, name)
     return next((one.bundle for one in reversed(others) if one.older and _tag_of(client, one.bundle)), None)
 
 
-def _newest_sound(others: Sequence[OtherRelease]) -> str | None:
+def _newest_passing(others: Sequence[OtherRelease]) -> str | None:
     """Of those before it the newest release that passed; where none did, the newest that did not fail."""
     before = [one for one in others if one.older]
     passed = next((one.bundle for one in before if one.verdict == "passed"), None)
     return passed or next((one.bundle for one in before if one.verdict != "regressed"), None)
 
 
-def _asked(client: DockerClient, what: str, others: Sequence[OtherRelease], name: str) -> str:
+def _find_release(client: DockerClient, what: str, others: Sequence[OtherRelease], name: str) -> str:
     """The bundle of a release's name or an image's tag."""
     named = next((one.bundle for one in others if one.release == what), None)
     if named:
@@ -100,19 +100,19 @@ def _tag_of(client: DockerClient, bundle: str) -> str | None:
     return next((str(tag) for image in images for tag in sorted(image.tags)), None)
 
 
-def _found(client: DockerClient, bundle: str) -> Contestant:
+def _arm_of_bundle(client: DockerClient, bundle: str) -> Arm:
     tag = _tag_of(client, bundle)
     if not tag:
         raise DockerError(
             f"bundle {bundle[:12]}: its image is not on this engine; build or load it, or choose another: --against=…"
         )
-    return _contestant(client, *_image_of(client, tag))
+    return _make_arm(client, *_image_of(client, tag))
 
 
-def _contestant(client: DockerClient, image: str, bundle: Bundle) -> Contestant:
+def _make_arm(client: DockerClient, image: str, bundle: Bundle) -> Arm:
     made = bundle.manifest
     certify = next((file.sha256 for file in made.files if file.path == CERTIFY), "")
-    return Contestant(image, _size(client, image), bundle.digest, made.name, made.release, certify)
+    return Arm(image, _size(client, image), bundle.digest, made.name, made.release, certify)
 
 
 def _size(client: DockerClient, image: str) -> int:

@@ -20,7 +20,7 @@ from typing import Literal, Protocol
 
 from deploy.containers.run_once import interleaved_command, remove_container
 from deploy.gate.comparability import mismatches
-from deploy.gate.interleaved import ContainerContestant
+from deploy.gate.interleaved import ContainerRunner
 from deploy.gate.statistics import median
 from toolchain.records.fingerprint import Fingerprint
 from toolchain.records.gate import BASELINE, CANDIDATE, Round
@@ -37,18 +37,18 @@ END_S = 10
 CLOCK_SLACK, CLOCK_SHARE, CLOCK_SLICES = 1.02, 0.25, 32
 
 
-class NotComparable(Exception):
+class NotComparableError(Exception):
     """What was measured says nothing; the reason is a sentence. Caught by the gate, whose verdict it is."""
 
 
-class Player(Protocol):
+class SliceRunner(Protocol):
     """Plays a turn: a container of a release."""
 
-    def play(self, turn: SliceRequest) -> SliceResult: ...
+    def run_slice(self, index: SliceRequest) -> SliceResult: ...
 
 
 @dataclass(frozen=True)
-class Entrant:
+class ArmContainer:
     """A release that plays: the image, and the volume that tells which of its candidates this device serves."""
 
     image: str
@@ -56,7 +56,7 @@ class Entrant:
 
 
 @dataclass(frozen=True)
-class Facts:
+class ArmFacts:
     """What a release told of itself before the first round; precision: what this device serves of it; `right` of its
     held-out pictures."""
 
@@ -67,26 +67,26 @@ class Facts:
     right: tuple[bool, ...]
 
 
-class Containers:
+class ArmContainers:
     """One container for each entrant, gone when the block is left, however it is left."""
 
-    def __init__(self, entrants: Mapping[str, Entrant], threads: int | None) -> None:
-        self._entrants, self._threads = entrants, threads
+    def __init__(self, arms: Mapping[str, ArmContainer], threads: int | None) -> None:
+        self._arms, self._threads = arms, threads
         self._stack = ExitStack()
 
-    def __enter__(self) -> Mapping[str, Player]:
+    def __enter__(self) -> Mapping[str, SliceRunner]:
         with self._stack:
-            players: dict[str, ContainerContestant] = {}
-            for role, entrant in self._entrants.items():
+            runners: dict[str, ContainerRunner] = {}
+            for role, arm in self._arms.items():
                 name = f"edge-gate-{role}-{uuid.uuid4().hex[:8]}"
-                command = interleaved_command(entrant.image, self._threads, name=name, volume=entrant.volume)
+                command = interleaved_command(arm.image, self._threads, name=name, volume=arm.volume)
                 process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-                self._stack.callback(_end, process, command[0], name)
-                players[role] = ContainerContestant(process, "", role)
-            for player in players.values():  # all are told first, then each is waited for
-                self._stack.callback(_finish, player.process)
+                self._stack.callback(_stop, process, command[0], name)
+                runners[role] = ContainerRunner(process, "", role)
+            for runner in runners.values():  # all are told first, then each is waited for
+                self._stack.callback(_close_stdin, runner.process)
             self._stack = self._stack.pop_all()
-            return players
+            return runners
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -94,16 +94,16 @@ class Containers:
         self._stack.close()
 
 
-def _finish(process: "subprocess.Popen[str]") -> None:
+def _close_stdin(process: "subprocess.Popen[str]") -> None:
     """The end of its input ends it."""
     with suppress(OSError, ValueError):
         if process.stdin:
             process.stdin.close()
 
 
-def _end(process: "subprocess.Popen[str]", client: str, name: str) -> None:
+def _stop(process: "subprocess.Popen[str]", client: str, name: str) -> None:
     """A container that does not listen is removed."""
-    _finish(process)
+    _close_stdin(process)
     try:
         process.wait(timeout=END_S)
     except (subprocess.TimeoutExpired, KeyboardInterrupt):
@@ -116,7 +116,7 @@ def _end(process: "subprocess.Popen[str]", client: str, name: str) -> None:
             process.stdout.close()
 
 
-class Match:
+class ABSession:
     """Rounds between releases, by role. opened: new containers of all of them, as a block; across: facts that may
     differ; slower: the candidate, on purpose.
 
@@ -124,80 +124,80 @@ class Match:
 
     def __init__(
         self,
-        opened: Callable[[], AbstractContextManager[Mapping[str, Player]]],
+        opened: Callable[[], AbstractContextManager[Mapping[str, SliceRunner]]],
         across: Sequence[str] = (),
         slower: float = 0.0,
     ) -> None:
         self._opened, self._across, self._slower = opened, across, slower
         self._queries = self._batches = self._turns = 0
-        self._over: dict[str, list[tuple[float, float]]] = {}
+        self._overheads: dict[str, list[tuple[float, float]]] = {}
         self.peak_memory_bytes: dict[str, int] = {}
-        self.facts: dict[str, Facts] = {}
+        self.facts: dict[str, ArmFacts] = {}
 
     def round(self, number: int) -> Round:
         """Round `number`, from 0, in new containers. NotComparable, with every reason, where the releases do not run
         alike on this device; for samples that are missing, or a clock that cannot be right."""
-        with self._opened() as players:
+        with self._opened() as runners:
             if not self.facts:
-                self.facts = {role: self._facts(role, player) for role, player in players.items()}
-                self._check()
-                self._over = {role: [] for role in players}
-            with ThreadPoolExecutor(len(players)) as pool:
-                list(pool.map(self._warm, players, players.values()))
+                self.facts = {role: self._read_facts(role, runner) for role, runner in runners.items()}
+                self._check_comparable()
+                self._overheads = {role: [] for role in runners}
+            with ThreadPoolExecutor(len(runners)) as pool:
+                list(pool.map(self._warm_up, runners, runners.values()))
             if not self._turns:
-                self._pace(players)
-            return self._played(players, number)
+                self._calibrate(runners)
+            return self._measure_round(runners, number)
 
-    def _facts(self, role: str, player: Player) -> Facts:
-        played = player.play(SliceRequest("", 1, "pictures"))
-        if played.device is None:
-            raise NotComparable(f"the {role} does not tell its device: its image is too old; make it again")
-        return Facts(played.device, played.threads, played.engine, played.precision, played.right)
+    def _read_facts(self, role: str, runner: SliceRunner) -> ArmFacts:
+        result = runner.run_slice(SliceRequest("", 1, "pictures"))
+        if result.device is None:
+            raise NotComparableError(f"the {role} does not tell its device: its image is too old; make it again")
+        return ArmFacts(result.device, result.threads, result.engine, result.precision, result.right)
 
-    def _check(self) -> None:
+    def _check_comparable(self) -> None:
         mine = self.facts[CANDIDATE]
         for role, other in self.facts.items():
             found = list(mismatches(mine.device, other.device, (mine.engine, other.engine), self._across))
             if found:
-                raise NotComparable(f"candidate against {role}: {'; '.join(found)}")
+                raise NotComparableError(f"candidate against {role}: {'; '.join(found)}")
 
-    def _warm(self, role: str, player: Player) -> None:
+    def _warm_up(self, role: str, runner: SliceRunner) -> None:
         """Both engines of a new container, beside those of the others: compiled, and past their first slow answers."""
-        first_ms = self._typical_ms(role, player)
-        queries = _clamped(WARM_S * 1000 / max(first_ms, 1e-6), *WARM_QUERIES)
-        self._turn(role, player, "latency", queries)
-        self._turn(role, player, "throughput", BATCHES[0])
+        first_ms = self._typical_ms(role, runner)
+        queries = _clamp(WARM_S * 1000 / max(first_ms, 1e-6), *WARM_QUERIES)
+        self._run_slice(role, runner, "latency", queries)
+        self._run_slice(role, runner, "throughput", BATCHES[0])
 
-    def _typical_ms(self, role: str, player: Player) -> float:
-        return median(self._turn(role, player, "latency", QUERIES[0]).latencies_ms or (0.0,))
+    def _typical_ms(self, role: str, runner: SliceRunner) -> float:
+        return median(self._run_slice(role, runner, "latency", QUERIES[0]).latencies_ms or (0.0,))
 
-    def _pace(self, players: Mapping[str, Player]) -> None:
+    def _calibrate(self, runners: Mapping[str, SliceRunner]) -> None:
         """So many requests a slice that the slower of all takes about SLICE_S, the same for all and in all rounds; told
         by warm containers, one after the other: what is compiled or runs beside them is none of their speed."""
         slowest_ms, slowest_per_s = 1e-6, float("inf")
-        for role, player in players.items():
-            slowest_ms = max(slowest_ms, self._typical_ms(role, player))
-            rate = self._turn(role, player, "throughput", BATCHES[0]).throughput_per_s
+        for role, runner in runners.items():
+            slowest_ms = max(slowest_ms, self._typical_ms(role, runner))
+            rate = self._run_slice(role, runner, "throughput", BATCHES[0]).throughput_per_s
             slowest_per_s = min(slowest_per_s, max(rate or 0.0, 1e-6))
-        self._queries = _clamped(SLICE_S * 1000 / slowest_ms, *QUERIES)
-        self._batches = _clamped(RATE_S * slowest_per_s / THROUGHPUT_BATCH, *BATCHES)
+        self._queries = _clamp(SLICE_S * 1000 / slowest_ms, *QUERIES)
+        self._batches = _clamp(RATE_S * slowest_per_s / THROUGHPUT_BATCH, *BATCHES)
         batches_s = self._batches * THROUGHPUT_BATCH / slowest_per_s / RATE_PART
         slices_s = (self._queries + WARMUP_CALLS) * slowest_ms / 1000 + batches_s
-        self._turns = _clamped(ROUND_S / (2 * len(players) * slices_s), *TURNS)
+        self._turns = _clamp(ROUND_S / (2 * len(runners) * slices_s), *TURNS)
 
-    def _played(self, players: Mapping[str, Player], number: int) -> Round:
-        roles = [BASELINE, CANDIDATE, *(role for role in players if role not in (BASELINE, CANDIDATE))]
+    def _measure_round(self, runners: Mapping[str, SliceRunner], number: int) -> Round:
+        roles = [BASELINE, CANDIDATE, *(role for role in runners if role not in (BASELINE, CANDIDATE))]
         latencies: dict[str, list[tuple[float, ...]]] = {role: [] for role in roles}
         rates: dict[str, list[float]] = {role: [] for role in roles}
         throttled, joules = dict.fromkeys(roles, 0), dict.fromkeys(roles, 0.0)
-        orders = [roles if (number + turn) % 2 == 0 else roles[::-1] for turn in range(self._turns)]
+        orders = [roles if (number + index) % 2 == 0 else roles[::-1] for index in range(self._turns)]
         turns = [(*order, *order[::-1]) for order in orders]
         for role in chain(*turns):
-            alone = self._slice(role, players[role])
+            alone = self._run_latency_slice(role, runners[role])
             latencies[role].append(alone.latencies_ms)
             throttled[role] += alone.throttled_periods
         for role in chain(*turns[: self._turns // RATE_PART]):
-            together = self._turn(role, players[role], "throughput", self._batches)
+            together = self._run_slice(role, runners[role], "throughput", self._batches)
             rates[role].append(together.throughput_per_s or 0.0)
             throttled[role] += together.throttled_periods
             joules[role] += together.joules or 0.0
@@ -213,38 +213,40 @@ class Match:
             },
         )
 
-    def _turn(self, role: str, player: Player, what: Literal["latency", "throughput"], queries: int) -> SliceResult:
+    def _run_slice(
+        self, role: str, runner: SliceRunner, what: Literal["latency", "throughput"], queries: int
+    ) -> SliceResult:
         slower = self._slower if role == CANDIDATE else 0.0
-        return player.play(SliceRequest(self.facts[role].precision, queries, what, slower, pinned=True))
+        return runner.run_slice(SliceRequest(self.facts[role].precision, queries, what, slower, pinned=True))
 
-    def _slice(self, role: str, player: Player) -> SliceResult:
+    def _run_latency_slice(self, role: str, runner: SliceRunner) -> SliceResult:
         began = perf_counter()
-        played = self._turn(role, player, "latency", self._queries)
+        result = self._run_slice(role, runner, "latency", self._queries)
         took_s = perf_counter() - began
-        if len(played.latencies_ms) != self._queries:
-            raise NotComparable(f"the {role} answered {len(played.latencies_ms)} of {self._queries} requests")
-        self._check_clock(role, sum(played.latencies_ms) / 1000, took_s)
-        return played
+        if len(result.latencies_ms) != self._queries:
+            raise NotComparableError(f"the {role} answered {len(result.latencies_ms)} of {self._queries} requests")
+        self._check_clock(role, sum(result.latencies_ms) / 1000, took_s)
+        return result
 
     def _check_clock(self, role: str, told_s: float, took_s: float) -> None:
         """What a container tells must fit into the time that it took to tell it, and leave over as much as with the
         others: what the way there and back takes."""
         if told_s > CLOCK_SLACK * took_s:
-            raise NotComparable(
+            raise NotComparableError(
                 f"the {role}'s clock is wrong: it tells {told_s:.3f} s of requests in {took_s:.3f} s of this host's"
             )
-        self._over[role].append((took_s, took_s - told_s * (1 + WARMUP_CALLS / self._queries)))
-        if min(map(len, self._over.values())) < CLOCK_SLICES:
+        self._overheads[role].append((took_s, took_s - told_s * (1 + WARMUP_CALLS / self._queries)))
+        if min(map(len, self._overheads.values())) < CLOCK_SLICES:
             return
-        over = {role: median([left for _, left in found]) for role, found in self._over.items()}
-        for one, found in self._over.items():
+        over = {role: median([left for _, left in found]) for role, found in self._overheads.items()}
+        for one, found in self._overheads.items():
             typical_s = median([took for took, _ in found])
             share = (over[one] - min(over.values())) / typical_s
             if share > CLOCK_SHARE:
-                raise NotComparable(
+                raise NotComparableError(
                     f"a clock is wrong: the {one}'s requests leave {100 * share:.0f} % of this host's time untold"
                 )
 
 
-def _clamped(value: float, low: int, high: int) -> int:
+def _clamp(value: float, low: int, high: int) -> int:
     return max(low, min(high, round(value)))

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import msgspec
 
-from deploy.gate.comparability import checked_across
-from deploy.gate.gate import MINUTES, Contestant, Kept, Terms, gate
-from deploy.gate.releases import contestants
+from deploy.gate.comparability import check_allowed_differences
+from deploy.gate.gate import MINUTES, Arm, GateOptions, GateProgress, compare_releases
+from deploy.gate.releases import resolve_arms
 from deploy.gate.statistics import noise_floor
 from deploy.gate.verdict import BUDGETS, METRICS
 from deploy.ledger.ledger import Ledger
@@ -27,7 +27,7 @@ from toolchain.records.storage import encode_record, write_atomically
 logger = logging.getLogger(__name__)
 
 
-class Asked(msgspec.Struct, frozen=True):
+class GateRequest(msgspec.Struct, frozen=True):
     """What `toolchain gate` was asked for; None: as it is by itself. budget: of every timed figure, as a share; on: the
     machine whose engine is spoken to (remote.py)."""
 
@@ -40,28 +40,28 @@ class Asked(msgspec.Struct, frozen=True):
     on: str | None = None
 
 
-def gated(asked: Asked, ledger: Ledger) -> Gate | None:
+def run_gate(request: GateRequest, ledger: Ledger) -> Gate | None:
     """The gate, recorded; None for a first release, with nothing to hold it against."""
-    if asked.minutes <= 0:
-        raise UsageError(f"--minutes={asked.minutes:g}: expected more than 0")
-    if asked.budget is not None and not 0 < asked.budget < 1:
-        raise UsageError(f"--budget={asked.budget:g}: expected a share between 0 and 1, such as 0.03 for 3 %")
-    across = checked_across(asked.across)
-    found = contestants(asked.candidate, asked.against, asked.anchor, ledger)
+    if request.minutes <= 0:
+        raise UsageError(f"--minutes={request.minutes:g}: expected more than 0")
+    if request.budget is not None and not 0 < request.budget < 1:
+        raise UsageError(f"--budget={request.budget:g}: expected a share between 0 and 1, such as 0.03 for 3 %")
+    across = check_allowed_differences(request.across)
+    found = resolve_arms(request.candidate, request.against, request.anchor, ledger)
     if found is None:
         return None
     logger.info(
         "gate: " + " against ".join(f"{role} {one.name} {one.release} ({one.image})" for role, one in found.items())
     )
-    budgets = BUDGETS if asked.budget is None else {**BUDGETS, **{one.name: asked.budget for one in METRICS}}
-    terms = Terms(None, asked.minutes, budgets, across, partial(floors, ledger, found[CANDIDATE]))
-    judged = _kept_while_played(found, terms, asked.on)
-    ledger.record_gate(judged)
-    return judged
+    budgets = BUDGETS if request.budget is None else {**BUDGETS, **{one.name: request.budget for one in METRICS}}
+    terms = GateOptions(None, request.minutes, budgets, across, partial(read_noise_floors, ledger, found[CANDIDATE]))
+    result = _run_resumable(found, terms, request.on)
+    ledger.record_gate(result)
+    return result
 
 
-def floors(
-    ledger: Ledger, candidate: Contestant, device: Fingerprint, engine_threads: int, precision: str
+def read_noise_floors(
+    ledger: Ledger, candidate: Arm, device: Fingerprint, engine_threads: int, precision: str
 ) -> dict[str, float]:
     """How far equal releases of this model lie apart on this device, by metric, where enough gates of a release against
     itself have told."""
@@ -70,36 +70,32 @@ def floors(
     return {metric: floor for metric, floor in learned.items() if floor is not None}
 
 
-def _kept_while_played(found: dict[str, Contestant], terms: Terms, on: str | None) -> Gate:
-    path = place_of(found, on)
-    kept = _read(path)
-    if kept.rounds:
-        logger.info(
-            f"gate: goes on after {len(kept.rounds) + len(kept.confirming)} rounds that an interrupted one played"
-        )
+def _run_resumable(found: dict[str, Arm], terms: GateOptions, on: str | None) -> Gate:
+    path = progress_path(found, on)
+    progress = _read_progress(path)
+    if progress.rounds:
+        logger.info(f"gate: resuming after {progress.count} rounds of an interrupted gate")
     try:
-        judged = gate(found, terms, kept)
+        result = compare_releases(found, terms, progress)
     except BaseException:
-        if kept.rounds:
-            write_atomically(path, encode_record(kept))
-            logger.info(
-                f"gate: {len(kept.rounds) + len(kept.confirming)} rounds are kept; run the same command to go on"
-            )
+        if progress.rounds:
+            write_atomically(path, encode_record(progress))
+            logger.info(f"gate: {progress.count} rounds are kept; run the same command to resume")
         raise
     path.unlink(missing_ok=True)
-    return judged
+    return result
 
 
-def place_of(who: object, on: str | None) -> Path:
+def progress_path(who: object, on: str | None) -> Path:
     """A file of its own for who plays, and on which machine."""
     device: object = on or (fingerprint(), os.environ.get("DOCKER_HOST", ""))
     return home() / "gates" / f"{sha256(encode_record((who, device))).hexdigest()[:16]}.json"
 
 
-def _read(path: Path) -> Kept:
+def _read_progress(path: Path) -> GateProgress:
     if not path.is_file():
-        return Kept()
+        return GateProgress()
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Kept)
+        return msgspec.json.decode(path.read_bytes(), type=GateProgress)
     except msgspec.MsgspecError as error:
         raise RecordError(f"{path}: not the rounds of a gate ({error}); remove it and run the gate again") from error

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import msgspec
 
-from deploy.gate.gate import Contestant, Terms, gate
-from deploy.gate.run import floors, place_of
+from deploy.gate.gate import Arm, GateOptions, compare_releases
+from deploy.gate.run import progress_path, read_noise_floors
 from deploy.gate.statistics import median, wilson
 from deploy.ledger.ledger import Ledger
 from toolchain.errors import RecordError, UsageError
@@ -53,18 +53,18 @@ class Rate(msgspec.Struct, frozen=True):
     seconds: float
 
 
-class _Kept(msgspec.Struct):
+class _SelfTestProgress(msgspec.Struct):
     """floors: what was learned before the first gate, so that no gate of the self-test allows for another's noise."""
 
     floors: dict[str, float] | None = None
     trials: list[Trial] = []
 
 
-def selftest(
-    release: Contestant,
+def run_selftest(
+    release: Arm,
     slower: Sequence[float],
     gates: int,
-    terms: Terms,
+    terms: GateOptions,
     ledger: Ledger,
     on: str | None = None,
 ) -> tuple[Trial, ...]:
@@ -73,33 +73,33 @@ def selftest(
         raise UsageError(f"--gates={gates}: expected 1 or more")
     if not slower or min(slower) < 0 or max(slower) > 1:
         raise UsageError(f"--slower={','.join(f'{one:g}' for one in slower)}: expected shares of 0 to 1")
-    path = place_of(("selftest", release, slower, terms.minutes), on)
-    kept = _read(path)
-    learned = partial(_learned, kept, ledger, release)
+    path = progress_path(("selftest", release, slower, terms.minutes), on)
+    progress = _read_progress(path)
+    learned = partial(_noise_floors, progress, ledger, release)
     wanted = [share for _ in range(gates) for share in slower]
-    for number, share in enumerate(wanted[len(kept.trials) :], len(kept.trials) + 1):
+    for number, share in enumerate(wanted[len(progress.trials) :], len(progress.trials) + 1):
         asked = replace(terms, slower=share, floors=learned)
         with quiet("deploy.gate"):
-            found = gate({CANDIDATE: release, BASELINE: release}, asked)
+            found = compare_releases({CANDIDATE: release, BASELINE: release}, asked)
         ledger.record_gate(found)
         played = len(found.rounds) + len(found.confirming)
-        kept.trials.append(Trial(share, found.verdict, found.reason, played, found.seconds))
-        write_atomically(path, encode_record(kept))
+        progress.trials.append(Trial(share, found.verdict, found.reason, played, found.seconds))
+        write_atomically(path, encode_record(progress))
         took = f"{played} rounds, {found.seconds:.0f} s"
         logger.info(f"gate {number} of {len(wanted)}: {share:.0%} slower: {found.verdict} after {took}")
     path.unlink(missing_ok=True)
-    return tuple(kept.trials[: len(wanted)])
+    return tuple(progress.trials[: len(wanted)])
 
 
-def _learned(
-    kept: _Kept, ledger: Ledger, release: Contestant, device: Fingerprint, threads: int, precision: str
+def _noise_floors(
+    progress: _SelfTestProgress, ledger: Ledger, release: Arm, device: Fingerprint, threads: int, precision: str
 ) -> dict[str, float]:
-    if kept.floors is None:
-        kept.floors = floors(ledger, release, device, threads, precision)
-    return kept.floors
+    if progress.floors is None:
+        progress.floors = read_noise_floors(ledger, release, device, threads, precision)
+    return progress.floors
 
 
-def slowdowns(text: str) -> tuple[float, ...]:
+def parse_slowdowns(text: str) -> tuple[float, ...]:
     """`0,0.05` as numbers; UsageError."""
     try:
         return tuple(float(word) for word in text.split(","))
@@ -107,7 +107,7 @@ def slowdowns(text: str) -> tuple[float, ...]:
         raise UsageError(f"--slower={text}: expected shares with commas between them, as 0,0.05,0.1") from error
 
 
-def rates(trials: Sequence[Trial]) -> Iterator[Rate]:
+def error_rates(trials: Sequence[Trial]) -> Iterator[Rate]:
     """By slowdown, rising."""
     for slower in sorted({one.slower for one in trials}):
         some = [one for one in trials if one.slower == slower]
@@ -127,10 +127,10 @@ def rates(trials: Sequence[Trial]) -> Iterator[Rate]:
         )
 
 
-def _read(path: Path) -> _Kept:
+def _read_progress(path: Path) -> _SelfTestProgress:
     if not path.is_file():
-        return _Kept()
+        return _SelfTestProgress()
     try:
-        return msgspec.json.decode(path.read_bytes(), type=_Kept)
+        return msgspec.json.decode(path.read_bytes(), type=_SelfTestProgress)
     except msgspec.MsgspecError as error:
         raise RecordError(f"{path}: not the gates of a self-test ({error}); remove it and begin again") from error

@@ -28,9 +28,9 @@ from toolchain.records.gate import CANDIDATE, Finding, GatedRelease, GateVerdict
 
 LEVEL = 0.98  # of the interval: one in a hundred beyond either end
 ALPHA = 0.01
-LEAST_ROUNDS = 10  # with fewer the sign-flip test of several figures cannot reach ALPHA whatever it sees
+MIN_ROUNDS = 10  # with fewer the sign-flip test of several figures cannot reach ALPHA whatever it sees
 
-Worse = Callable[[Round, str, str], float | None]
+LogRatio = Callable[[Round, str, str], float | None]
 
 
 class Metric(NamedTuple):
@@ -41,10 +41,10 @@ class Metric(NamedTuple):
     name: str
     budget: float
     proven: bool
-    worse: Worse
+    worse: LogRatio
 
 
-def _slower(percent: float) -> Worse:
+def _percentile_ratio(percent: float) -> LogRatio:
     def worse(one: Round, candidate: str, other: str) -> float | None:
         both = (
             percentile([ms for part in one.latencies_ms[side] for ms in part], percent) for side in (candidate, other)
@@ -55,7 +55,7 @@ def _slower(percent: float) -> Worse:
     return worse
 
 
-def _slower_slices(one: Round, candidate: str, other: str) -> float | None:
+def _median_ratio(one: Round, candidate: str, other: str) -> float | None:
     """Of each pair of slices, played within milliseconds, the log-ratio of their medians; of these the median: a
     machine has moods that change within a second, and the median of all requests jumps from one to the other."""
     pairs = zip(one.latencies_ms[candidate], one.latencies_ms[other], strict=True)
@@ -63,14 +63,14 @@ def _slower_slices(one: Round, candidate: str, other: str) -> float | None:
     return median([log(median(mine) / median(theirs)) for mine, theirs in whole]) if whole else None
 
 
-def _less(one: Round, candidate: str, other: str) -> float | None:
+def _throughput_ratio(one: Round, candidate: str, other: str) -> float | None:
     mine, theirs = (one.throughput_per_s.get(side) for side in (candidate, other))
     if not mine or not theirs:
         return None
     return median([log(other / own) for own, other in zip(mine, theirs, strict=True)])
 
 
-def _hungrier(one: Round, candidate: str, other: str) -> float | None:
+def _energy_ratio(one: Round, candidate: str, other: str) -> float | None:
     mine, theirs = one.joules.get(candidate), one.joules.get(other)
     return log(mine / theirs) if mine and theirs else None
 
@@ -78,18 +78,18 @@ def _hungrier(one: Round, candidate: str, other: str) -> float | None:
 # A tail moves with whatever else the machine does, so that "no worse" can seldom be shown of it; a release that
 # stutters is still seen to be worse.
 METRICS = (
-    Metric("p50", 0.02, True, _slower_slices),
-    Metric("p90", 0.05, False, _slower(90.0)),
-    Metric("p99", 0.10, False, _slower(99.0)),
-    Metric("throughput", 0.02, True, _less),
-    Metric("energy", 0.05, False, _hungrier),
+    Metric("p50", 0.02, True, _median_ratio),
+    Metric("p90", 0.05, False, _percentile_ratio(90.0)),
+    Metric("p99", 0.10, False, _percentile_ratio(99.0)),
+    Metric("throughput", 0.02, True, _throughput_ratio),
+    Metric("energy", 0.05, False, _energy_ratio),
 )
-PROVEN = frozenset(metric.name for metric in METRICS if metric.proven)
+MUST_BE_PROVEN = frozenset(metric.name for metric in METRICS if metric.proven)
 MEMORY, IMAGE, ACCURACY = "memory", "image size", "accuracy"
 BUDGETS = {metric.name: metric.budget for metric in METRICS} | {MEMORY: 0.10, IMAGE: 0.10, ACCURACY: 0.005}
 
 
-def timed(rounds: Sequence[Round], margins: Mapping[str, Mapping[str, float]]) -> tuple[Finding, ...]:
+def timed_findings(rounds: Sequence[Round], margins: Mapping[str, Mapping[str, float]]) -> tuple[Finding, ...]:
     """A finding for each timed figure against each release in `margins`: shares, by metric."""
     keys = [(metric, other) for other in margins for metric in METRICS]
     values = [_values(rounds, metric, other) for metric, other in keys]
@@ -98,7 +98,7 @@ def timed(rounds: Sequence[Round], margins: Mapping[str, Mapping[str, float]]) -
     tests = [sign_flip([value - log(1 + beyond[place]) for value in values[place]]) for place in known]
     adjusted = dict(zip(known, holm(tests), strict=True))
     return tuple(
-        _timed(metric.name, other, values[place], beyond[place], adjusted[place])
+        _timed_finding(metric.name, other, values[place], beyond[place], adjusted[place])
         if place in adjusted
         else _unknown(metric.name, other, rounds)
         for place, (metric, other) in enumerate(keys)
@@ -112,7 +112,7 @@ def _values(rounds: Sequence[Round], metric: Metric, other: str) -> list[float]:
     return whole if len(whole) == len(values) >= 2 else []
 
 
-def _timed(name: str, other: str, values: list[float], margin: float, p: float) -> Finding:
+def _timed_finding(name: str, other: str, values: list[float], margin: float, p: float) -> Finding:
     low, high = (exp(end) - 1 for end in bootstrap_trimmed(values, LEVEL))
     verdict: GateVerdict = "inconclusive"
     if high < margin:
@@ -131,7 +131,7 @@ def _unknown(name: str, other: str, rounds: Sequence[Round]) -> Finding:
     return Finding(name, other, "", note=f"{held} requests a round; {name} needs {SAMPLES_FOR[percent]}")
 
 
-def grown(name: str, candidate: int, other: int, against: str, margin: float) -> Finding:
+def size_finding(name: str, candidate: int, other: int, against: str, margin: float) -> Finding:
     """A figure that is known, not sampled: bytes. 0: not known."""
     if not candidate or not other:
         return Finding(name, against, "", margin=margin, note="not readable here")
@@ -139,7 +139,7 @@ def grown(name: str, candidate: int, other: int, against: str, margin: float) ->
     return Finding(name, against, "regressed" if change > margin else "passed", change, margin=margin)
 
 
-def accuracy(
+def accuracy_finding(
     candidate: GatedRelease, other: GatedRelease, against: str, margin: float, lost: int | None, won: int | None
 ) -> Finding:
     """Held-out pictures right on this device. lost, won: those that only `other`, only the candidate has right, where
@@ -159,23 +159,23 @@ def accuracy(
     )
 
 
-def verdict_of(findings: Sequence[Finding]) -> tuple[GateVerdict, str]:
+def overall_verdict(findings: Sequence[Finding]) -> tuple[GateVerdict, str]:
     """The whole verdict, and in a sentence why."""
     for verdict in ("regressed", "inconclusive"):
         found = [one for one in findings if one.verdict == verdict and (verdict == "regressed" or _must_pass(one))]
         if found:
-            return verdict, "; ".join(map(said, found))
-    unknown = [one for one in findings if one.metric in PROVEN and not one.verdict]
+            return verdict, "; ".join(map(format_finding, found))
+    unknown = [one for one in findings if one.metric in MUST_BE_PROVEN and not one.verdict]
     if unknown:
         return "inconclusive", "; ".join(f"{one.metric}: {one.note}" for one in unknown)
     return "passed", "nothing that must not get worse did"
 
 
 def _must_pass(finding: Finding) -> bool:
-    return finding.metric in PROVEN or finding.metric == ACCURACY
+    return finding.metric in MUST_BE_PROVEN or finding.metric == ACCURACY
 
 
-def said(finding: Finding) -> str:
+def format_finding(finding: Finding) -> str:
     """`p50 6.1 % worse than the baseline's (5.2 to 7.0), 3.0 % may be`."""
     if finding.change is None:
         return f"{finding.metric}: {finding.note}"

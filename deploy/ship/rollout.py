@@ -33,8 +33,8 @@ RolloutOutcome = Literal["live", "unchanged", "refused", "failed", "locked"]
 
 
 class RolloutOptions(msgspec.Struct, frozen=True):
-    """if_inconclusive: whether a release goes live when its gate is; skip_gate: why no gate runs, "" to run it;
-    what: is done, as the audit calls it."""
+    """if_inconclusive: whether a release goes live when the gate is inconclusive; skip_gate: why the gate is skipped,
+    "" to run it; action: its name in the audit."""
 
     if_inconclusive: Literal["stop", "go"] = "stop"
     skip_gate: str = ""

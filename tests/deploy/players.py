@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import msgspec
 import numpy as np
 
-from deploy.gate.gate import Contestant
-from deploy.gate.rounds import Entrant, Player
+from deploy.gate.gate import Arm
+from deploy.gate.rounds import ArmContainer, SliceRunner
 from deploy.runtime.device.probe import fingerprint
 from toolchain.records.fingerprint import Fingerprint
 from toolchain.records.gate import BASELINE, CANDIDATE
@@ -54,7 +54,7 @@ class Drawn:
     def _joules(self, turn: SliceRequest) -> float | None:
         return self.joules and self.joules * turn.queries * THROUGHPUT_BATCH * float(self.random.normal(1, 0.02))
 
-    def play(self, turn: SliceRequest) -> SliceResult:
+    def run_slice(self, turn: SliceRequest) -> SliceResult:
         if turn.what == "pictures":
             return SliceResult(right=self.right, device=self.device, threads=1, engine=self.engine, precision="fp32")
         mood = float(np.exp(self.random.normal(0, self.mood))) * self.median_ms * (1 + turn.slower)
@@ -66,21 +66,21 @@ class Drawn:
         return msgspec.structs.replace(known, latencies_ms=tuple(latencies.tolist()))
 
 
-def contestants(**changes: str) -> dict[str, Contestant]:
+def arms(**changes: str) -> dict[str, Arm]:
     """A candidate and a baseline; changes: fields of the candidate."""
     plain = {"bundle": "b" * 64, "name": "net", "release": "1", "certify": "c" * 64}
     return {
-        CANDIDATE: Contestant("edge-net:2", 100, **{**plain, "release": "2", "bundle": "a" * 64, **changes}),
-        BASELINE: Contestant("edge-net:1", 100, **plain),
+        CANDIDATE: Arm("edge-net:2", 100, **{**plain, "release": "2", "bundle": "a" * 64, **changes}),
+        BASELINE: Arm("edge-net:1", 100, **plain),
     }
 
 
-def opening(*runs: Mapping[str, Player]):  # type: ignore[no-untyped-def]  # what gate() calls Open
+def opening(*runs: Mapping[str, SliceRunner]):  # type: ignore[no-untyped-def]  # what gate() calls Open
     """Each run of a gate gets the next of `runs`; the last serves for all that follow."""
     left = list(runs)
 
     @contextmanager
-    def opened(entrants: Mapping[str, Entrant], threads: int) -> Iterator[Mapping[str, Player]]:
+    def opened(entrants: Mapping[str, ArmContainer], threads: int) -> Iterator[Mapping[str, SliceRunner]]:
         yield left.pop(0) if len(left) > 1 else left[0]
 
     return opened

@@ -138,7 +138,7 @@ def test_ctrl_c_leaves_no_container_and_keeps_the_rounds(release: Releases, tool
     assert containers() == []
     said = toolchain("gate", tag, f"--against={tag}", LOOSE)
     assert said.code == 0
-    assert "rounds that an interrupted one played" in said.err
+    assert "rounds of an interrupted gate" in said.err
     assert not list((home / "gates").glob("*"))
 
 

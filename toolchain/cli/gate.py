@@ -28,14 +28,14 @@ def gate(
         ledger: a database URL; by default $TOOLCHAIN_LEDGER, else .toolchain/ledger.sqlite
     """
     from deploy.docker.ssh import engine_on
-    from deploy.gate.run import Asked, gated
+    from deploy.gate.run import GateRequest, run_gate
     from deploy.ledger.ledger import Ledger
     from toolchain.views.bundle import as_json
     from toolchain.views.gate import gate_page, gate_summary
 
     words = tuple(filter(None, allow_difference.split(",")))
     with engine_on(on), Ledger(ledger) as book:
-        found = gated(Asked(candidate, against, anchor, minutes, budget, words, on), book)
+        found = run_gate(GateRequest(candidate, against, anchor, minutes, budget, words, on), book)
     if found is None:
         reason = "a first release: there is nothing to compare it with"
         print(f"passed: {reason}", end="\n\n")
@@ -70,9 +70,9 @@ def gate_selftest(
         ledger: a database URL; by default $TOOLCHAIN_LEDGER, else .toolchain/ledger.sqlite
     """
     from deploy.docker.ssh import engine_on
-    from deploy.gate.gate import Terms
-    from deploy.gate.releases import release_in
-    from deploy.gate.selftest import rates, selftest, slowdowns
+    from deploy.gate.gate import GateOptions
+    from deploy.gate.releases import read_arm
+    from deploy.gate.selftest import error_rates, parse_slowdowns, run_selftest
     from deploy.ledger.ledger import Ledger
     from toolchain.paths import home
     from toolchain.report.plots import picture, power
@@ -80,9 +80,9 @@ def gate_selftest(
     from toolchain.views.gate import rates_page
 
     with engine_on(on), Ledger(ledger) as book:
-        judged = release_in(release)
-        trials = selftest(judged, slowdowns(slower), gates, Terms(minutes=minutes), book, on)
-    found = list(rates(trials))
+        judged = read_arm(release)
+        trials = run_selftest(judged, parse_slowdowns(slower), gates, GateOptions(minutes=minutes), book, on)
+    found = list(error_rates(trials))
     plot = picture(power(found), home() / "reports" / f"selftest-{judged.name}-{judged.release}.png")
     print(rates_page(found), end="\n\n")
     print(as_json({"release": release, "rates": found, "plot": plot}))

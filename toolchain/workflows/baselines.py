@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.gate.interleaved import CallableContestant, Contestant
+from deploy.gate.interleaved import CallableRunner, Runner
 from deploy.images.variants import target_variant
 from deploy.runtime.engines import Settings, open_engine
 from toolchain.backends import backend
@@ -32,11 +32,11 @@ TORCH, OPENVINO = "torch_fp32", "openvino_fp32"
 
 
 @contextmanager
-def baselines(job: "BuildJob", cache: "StageCache") -> Iterator[tuple[Contestant, ...]]:
+def baselines(job: "BuildJob", cache: "StageCache") -> Iterator[tuple[Runner, ...]]:
     """The contestants that can run here: PyTorch unless the model came as ONNX, OpenVINO where it is installed."""
     pictures, inputs = trial_pictures(job.data), model_inputs(job)
     model = trained_model(job, DistributedStageCache(cache, distributed_context()), inputs)
-    found: list[Contestant] = []
+    found: list[Runner] = []
     if model is not None:
         found.append(_torch(job, model, pictures))
     if backend("openvino").missing() or target_variant(job.target).gpu:
@@ -47,11 +47,11 @@ def baselines(job: "BuildJob", cache: "StageCache") -> Iterator[tuple[Contestant
     with open_engine(artifact.folder, artifact.record, Settings(job.threads)) as engine:
         name = engine.inputs[0].name
         feeds = [{name: pictures[at : at + 1]} for at in range(len(pictures))]
-        found.append(CallableContestant(OPENVINO, engine.infer, feeds))
+        found.append(CallableRunner(OPENVINO, engine.infer, feeds))
         yield tuple(found)
 
 
-def _torch(job: "BuildJob", model: Model, pictures: NDArray[np.uint8]) -> Contestant:
+def _torch(job: "BuildJob", model: Model, pictures: NDArray[np.uint8]) -> Runner:
     import torch
 
     from toolchain.models.preprocessing import normalize_images
@@ -67,4 +67,4 @@ def _torch(job: "BuildJob", model: Model, pictures: NDArray[np.uint8]) -> Contes
         with torch.inference_mode():
             return module(image.to(device)).cpu()
 
-    return CallableContestant(TORCH, answer, inputs)
+    return CallableRunner(TORCH, answer, inputs)

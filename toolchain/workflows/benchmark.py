@@ -8,8 +8,7 @@ import msgspec
 
 from deploy.containers.commands import bench_image
 from deploy.containers.run_once import interleaved_command
-from deploy.gate.interleaved import ContainerContestant, Contestant
-from deploy.gate.interleaved import run as run_duet
+from deploy.gate.interleaved import ContainerRunner, Runner, run_interleaved
 from toolchain.job.stage import Stage
 from toolchain.records.report import Report
 from toolchain.workflows.baselines import baselines
@@ -33,9 +32,9 @@ def benchmark_on_device(
         report = bench_image(image.tag, BENCH_SECONDS)
         command = interleaved_command(image.tag, threads=job.threads)
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-            served: Contestant = ContainerContestant(process, precision)
+            served: Runner = ContainerRunner(process, precision)
             with baselines(job, cache) as others:
-                duet = run_duet((*others, served), ROUNDS, QUERIES, threads=job.threads)
+                duet = run_interleaved((*others, served), ROUNDS, QUERIES, threads=job.threads)
         return msgspec.structs.replace(report, interleaved=duet, cold_start_s=container.cold_start_s)
 
     inputs = {**device_inputs(image, job.threads), "precision": precision}

@@ -12,7 +12,7 @@ import msgspec
 from deploy.containers.commands import check_image
 from deploy.containers.publishing import PublishedEndpoint
 from deploy.containers.serve import ServerContainer, check_start, run_server
-from deploy.gate.interleaved import ratio as duet_ratio
+from deploy.gate.interleaved import latency_ratio
 from deploy.gate.statistics import median
 from deploy.images.build import BuiltImage, build_image
 from deploy.images.variants import target_variant
@@ -172,8 +172,8 @@ def _summary(
     made, duet, served = bundle.manifest, found.interleaved, bundle.manifest.candidate(given.precision)
     assert duet is not None  # benchmark_on_device always measures one
     medians = {name: median([one for slice_ in slices for one in slice_]) for name, slices in duet.latencies_ms.items()}
-    over_torch = duet_ratio(duet, TORCH, served.precision) if TORCH in medians else None
-    over_openvino = duet_ratio(duet, OPENVINO, served.precision) if OPENVINO in medians else None
+    over_torch = latency_ratio(duet, TORCH, served.precision) if TORCH in medians else None
+    over_openvino = latency_ratio(duet, OPENVINO, served.precision) if OPENVINO in medians else None
     single, offline = found.scenario("SingleStream"), found.scenario("Offline")
     return Summary(
         release=made.release,

@@ -3,7 +3,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from deploy.gate.comparability import ACROSS, MUST_MATCH, checked_across, mismatches
+from deploy.gate.comparability import ALLOWABLE, MUST_MATCH, check_allowed_differences, mismatches
 from toolchain.errors import UsageError
 from toolchain.records.fingerprint import Fingerprint
 
@@ -25,7 +25,7 @@ DEVICE = Fingerprint("x86_64", "Xeon", ("avx2",), 8, 8, None, "performance", "6.
 def test_a_fact_that_differs_is_a_sentence_and_may_be_allowed(field: str, value: Any, sentence: str) -> None:
     other = msgspec.structs.replace(DEVICE, **{field: value})
     assert list(mismatches(DEVICE, other)) == [sentence]
-    assert list(mismatches(DEVICE, other, across=(field,))) == []
+    assert list(mismatches(DEVICE, other, allowed=(field,))) == []
     assert list(mismatches(DEVICE, DEVICE)) == []
 
 
@@ -40,7 +40,7 @@ def test_another_engine_is_said_and_how_to_judge_it_all_the_same() -> None:
 
 
 def test_what_is_no_fact_of_a_device_is_refused() -> None:
-    assert checked_across(["engine", "kernel"]) == ("engine", "kernel")
+    assert check_allowed_differences(["engine", "kernel"]) == ("engine", "kernel")
     with pytest.raises(UsageError, match="--allow-difference=moon: expected some of architecture, "):
-        checked_across(["moon"])
-    assert "engine" in ACROSS
+        check_allowed_differences(["moon"])
+    assert "engine" in ALLOWABLE

@@ -3,14 +3,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from deploy.gate.gate import Contestant, Kept, Terms, gate, throttling
-from tests.deploy.players import CLOCK, DEVICE, Drawn, contestants, opening
+from deploy.gate.gate import Arm, GateOptions, GateProgress, compare_releases, throttling_reason
+from tests.deploy.players import CLOCK, DEVICE, Drawn, arms, opening
 from tests.messages import calling
 from toolchain.records.gate import ANCHOR, BASELINE, CANDIDATE, Gate, Round
 
 
-def terms(**changes: Any) -> Terms:
-    return Terms(**{"threads": 1, "minutes": 1, **changes})
+def terms(**changes: Any) -> GateOptions:
+    return GateOptions(**{"threads": 1, "minutes": 1, **changes})
 
 
 QUICK = terms()
@@ -22,9 +22,9 @@ def short_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("deploy.gate.rounds.perf_counter", CLOCK)
 
 
-def judged(candidate: Drawn, baseline: Drawn, terms: Terms = QUICK) -> Gate:
+def judged(candidate: Drawn, baseline: Drawn, terms: GateOptions = QUICK) -> Gate:
     run = {CANDIDATE: candidate, BASELINE: baseline}
-    return gate(contestants(), terms, opened=opening(run))
+    return compare_releases(arms(), terms, open_containers=opening(run))
 
 
 def fast(**changes: Any) -> Drawn:
@@ -54,13 +54,13 @@ def test_a_slower_release_is_regressed_and_only_after_a_second_run(messages: lis
 
 def test_what_is_slow_in_one_pair_of_containers_sways_nothing() -> None:
     slow, same = {CANDIDATE: Drawn(0.2, seed=1), BASELINE: fast(seed=2)}, {CANDIDATE: fast(seed=3), BASELINE: fast()}
-    found = gate(contestants(), QUICK, opened=opening(slow, same))
+    found = compare_releases(arms(), QUICK, open_containers=opening(slow, same))
     assert found.verdict == "passed"
 
 
 def test_what_is_slow_in_one_of_two_runs_is_no_regression() -> None:
     slow, same = {CANDIDATE: Drawn(0.11, seed=1), BASELINE: fast(seed=2)}, {CANDIDATE: fast(seed=3), BASELINE: fast()}
-    found = gate(contestants(), QUICK, opened=opening(*[slow] * 10, same))
+    found = compare_releases(arms(), QUICK, open_containers=opening(*[slow] * 10, same))
     assert found.verdict == "inconclusive"
     assert "seen in one of two runs: +" in next(one.note for one in found.findings if one.metric == "p50")
 
@@ -71,9 +71,9 @@ def test_a_slowdown_on_purpose_is_seen() -> None:
 
 
 def test_small_losses_must_not_add_up_behind_the_anchor() -> None:
-    three = {**contestants(), ANCHOR: Contestant("edge-net:0", 100, "d" * 64, "net", "0", "c" * 64)}
+    three = {**arms(), ANCHOR: Arm("edge-net:0", 100, "d" * 64, "net", "0", "c" * 64)}
     run = {CANDIDATE: Drawn(0.111, seed=1), BASELINE: Drawn(0.110, seed=2), ANCHOR: fast(seed=3)}
-    found = gate(three, QUICK, opened=opening(run))
+    found = compare_releases(three, QUICK, open_containers=opening(run))
     assert found.verdict == "regressed"
     assert {one.against for one in found.findings if one.verdict == "regressed"} == {ANCHOR}
     assert "than the anchor's" in found.reason
@@ -116,7 +116,7 @@ def test_times_measured_under_a_quota_that_was_used_up_decide_nothing() -> None:
     assert found.reason.startswith("the CPU quota was used up in 10 of 10 rounds")
     bigger = judged(fast(seed=1, throttled=3, memory=150 << 20), fast(seed=2))
     assert bigger.verdict == "regressed"  # memory needs no clock
-    assert not throttling([Round({}, {}, {"candidate": 0})] * 19 + [Round({}, {}, {"candidate": 1})])
+    assert not throttling_reason([Round({}, {}, {"candidate": 0})] * 19 + [Round({}, {}, {"candidate": 1})])
 
 
 def test_more_memory_or_a_bigger_image_is_regressed_without_a_second_run() -> None:
@@ -142,15 +142,15 @@ def test_lost_pictures_are_counted_one_by_one() -> None:
 
 
 def test_whoever_interrupts_finds_what_was_played() -> None:
-    kept = Kept()
+    kept = GateProgress()
 
     def stop(_: str) -> None:
         raise KeyboardInterrupt
 
     run = {CANDIDATE: fast(seed=1), BASELINE: fast(seed=2)}
     with pytest.raises(KeyboardInterrupt), calling(stop):
-        gate(contestants(), QUICK, kept, opening(run))
+        compare_releases(arms(), QUICK, kept, opening(run))
     assert len(kept.rounds) == 10
-    found = gate(contestants(), QUICK, kept, opening(run))
+    found = compare_releases(arms(), QUICK, kept, opening(run))
     assert found.verdict == "passed"
     assert len(found.rounds) == 14

@@ -6,7 +6,7 @@ from subprocess import PIPE, Popen
 
 import pytest
 
-from deploy.gate.interleaved import CallableContestant, ContainerContestant, ratio, run
+from deploy.gate.interleaved import CallableRunner, ContainerRunner, latency_ratio, run_interleaved
 from tests.bundles import null_bundle
 from toolchain.errors import DeviceError, DockerError, RecordError, UsageError
 from toolchain.records.interleaved import SliceRequest
@@ -43,14 +43,14 @@ class Noted:
 
 
 def test_a_container_and_a_function_are_measured_in_turn(process: Process, messages: list[str]) -> None:
-    slow = CallableContestant("slow", time.sleep, [0.012])
-    duet = run([ContainerContestant(process, "fp32"), slow], 4, 8, threads=1)
-    assert duet.threads == 1
-    assert {name: [len(slice) for slice in slices] for name, slices in duet.latencies_ms.items()} == {
+    slow = CallableRunner("slow", time.sleep, [0.012])
+    measurement = run_interleaved([ContainerRunner(process, "fp32"), slow], 4, 8, threads=1)
+    assert measurement.threads == 1
+    assert {name: [len(slice) for slice in slices] for name, slices in measurement.latencies_ms.items()} == {
         "fp32": [8] * 4,
         "slow": [8] * 4,
     }
-    times, low, high = ratio(duet, "slow", "fp32")
+    times, low, high = latency_ratio(measurement, "slow", "fp32")
     assert low <= times <= high
     assert 1.2 < times < 4
     assert messages[0].startswith("  round 1 of 4: fp32 ")
@@ -58,32 +58,32 @@ def test_a_container_and_a_function_are_measured_in_turn(process: Process, messa
 
 def test_turns_alternate_so_that_drift_favours_nobody() -> None:
     turns: list[str] = []
-    duet = run([Noted("a", turns), Noted("b", turns)], 4, 1, threads=2)
+    measurement = run_interleaved([Noted("a", turns), Noted("b", turns)], 4, 1, threads=2)
     assert "".join(turns) == "abbaabba"
-    times, _, _ = ratio(duet, "a", "b")
+    times, _, _ = latency_ratio(measurement, "a", "b")
     assert times == pytest.approx(1, abs=0.1)  # the machine got eight times slower meanwhile
 
 
 def test_the_interval_is_over_rounds_and_repeats() -> None:
     rounds = [1.9, 2.0, 2.1, 2.0, 1.95, 2.05, 2.0, 30.0]
-    duet = InterleavedLatencies(1, {"a": tuple((each,) * 5 for each in rounds), "b": ((1.0,) * 5,) * 8})
-    times, low, high = ratio(duet, "a", "b")
+    measurement = InterleavedLatencies(1, {"a": tuple((each,) * 5 for each in rounds), "b": ((1.0,) * 5,) * 8})
+    times, low, high = latency_ratio(measurement, "a", "b")
     assert times == pytest.approx(2.0)
     assert 1.9 <= low < 2.0 < high < 2.2
-    assert ratio(duet, "a", "b") == (times, low, high)
-    assert ratio(duet, "b", "a")[0] == pytest.approx(0.5)
+    assert latency_ratio(measurement, "a", "b") == (times, low, high)
+    assert latency_ratio(measurement, "b", "a")[0] == pytest.approx(0.5)
 
 
 def test_what_the_container_refuses_is_passed_on(process: Process) -> None:
     with pytest.raises(DeviceError, match="fast: no candidate 'int8' in this bundle; it has: fp32"):
-        ContainerContestant(process, "int8", "fast").slice(3)
+        ContainerRunner(process, "int8", "fast").slice(3)
 
 
 def test_a_container_that_died_is_told_with_its_code() -> None:
     with Popen([sys.executable, "-c", "raise SystemExit(3)"], stdin=PIPE, stdout=PIPE, text=True) as gone:
         gone.wait()
         with pytest.raises(DockerError, match=r"fp32: the container ended \(exit code 3\) in the middle of a duet"):
-            ContainerContestant(gone, "fp32").slice(3)
+            ContainerRunner(gone, "fp32").slice(3)
 
 
 def test_an_answer_that_is_no_slice_is_shown() -> None:
@@ -91,7 +91,7 @@ def test_an_answer_that_is_no_slice_is_shown() -> None:
         Popen([sys.executable, "-c", "print('oops')"], stdin=PIPE, stdout=PIPE, text=True) as odd,
         pytest.raises(DockerError, match="fp32: the container answered 'oops', not a slice"),
     ):
-        ContainerContestant(odd, "fp32").slice(3)
+        ContainerRunner(odd, "fp32").slice(3)
 
 
 def test_a_container_that_cannot_read_a_turn_is_of_an_older_toolchain() -> None:
@@ -100,13 +100,13 @@ def test_a_container_that_cannot_read_a_turn_is_of_an_older_toolchain() -> None:
         Popen([sys.executable, "-c", script], stdin=PIPE, stdout=PIPE, text=True) as old,
         pytest.raises(DeviceError, match=r"baseline: of an older toolchain, .* make its image again"),
     ):
-        ContainerContestant(old, "", "baseline").play(SliceRequest("", 1, pinned=True))
+        ContainerRunner(old, "", "baseline").run_slice(SliceRequest("", 1, pinned=True))
 
 
 def test_a_duet_that_cannot_be_is_refused() -> None:
     with pytest.raises(UsageError, match="at least two contestants with different names, got: a, a"):
-        run([Noted("a", []), Noted("a", [])], 4, 1, threads=1)
+        run_interleaved([Noted("a", []), Noted("a", [])], 4, 1, threads=1)
     with pytest.raises(UsageError, match="at least 2 rounds of 1 query, got 1 of 4"):
-        run([Noted("a", []), Noted("b", [])], 1, 4, threads=1)
+        run_interleaved([Noted("a", []), Noted("b", [])], 1, 4, threads=1)
     with pytest.raises(RecordError, match="no contestant 'x' in this duet; it has: a, b"):
-        ratio(InterleavedLatencies(1, {"a": ((1.0,),), "b": ((1.0,),)}), "a", "x")
+        latency_ratio(InterleavedLatencies(1, {"a": ((1.0,),), "b": ((1.0,),)}), "a", "x")

@@ -1,7 +1,15 @@
 import numpy as np
 import pytest
 
-from deploy.gate.verdict import BUDGETS, METRICS, accuracy, grown, said, timed, verdict_of
+from deploy.gate.verdict import (
+    BUDGETS,
+    METRICS,
+    accuracy_finding,
+    format_finding,
+    overall_verdict,
+    size_finding,
+    timed_findings,
+)
 from toolchain.records.gate import BASELINE, Finding, GatedRelease, Round
 
 MARGINS = {BASELINE: {metric.name: BUDGETS[metric.name] for metric in METRICS}}
@@ -28,59 +36,59 @@ def by_metric(found: tuple[Finding, ...]) -> dict[str, Finding]:
 
 
 def test_equal_releases_pass_though_the_machine_moves_by_a_fifth_between_rounds() -> None:
-    found = timed(rounds(14, 0.0), MARGINS)
+    found = timed_findings(rounds(14, 0.0), MARGINS)
     assert {one.verdict for one in found if one.metric in ("p50", "throughput")} == {"passed"}
-    assert verdict_of(found)[0] == "passed"
+    assert overall_verdict(found)[0] == "passed"
 
 
 def test_a_release_a_tenth_slower_is_regressed_in_every_figure_that_it_slows() -> None:
-    found = by_metric(timed(rounds(14, 0.10), MARGINS))
+    found = by_metric(timed_findings(rounds(14, 0.10), MARGINS))
     assert found["p50"].verdict == found["p90"].verdict == found["throughput"].verdict == "regressed"
     p50 = found["p50"]
     assert p50.change == pytest.approx(0.10, abs=0.02)
     assert p50.low is not None and p50.high is not None and p50.p is not None
     assert 0.03 < p50.low < 0.10 < p50.high and p50.p < 0.01
-    verdict, reason = verdict_of(tuple(found.values()))
+    verdict, reason = overall_verdict(tuple(found.values()))
     assert verdict == "regressed"
     assert reason.startswith(f"p50 {100 * (p50.change or 0):.1f} % worse than the baseline's (+")
 
 
 def test_a_faster_release_passes() -> None:
-    assert verdict_of(timed(rounds(10, -0.2), MARGINS))[0] == "passed"
+    assert overall_verdict(timed_findings(rounds(10, -0.2), MARGINS))[0] == "passed"
 
 
 def test_what_lies_on_the_margin_is_neither() -> None:
-    assert by_metric(timed(rounds(10, 0.03), MARGINS))["p50"].verdict == "inconclusive"
+    assert by_metric(timed_findings(rounds(10, 0.03), MARGINS))["p50"].verdict == "inconclusive"
 
 
 def test_a_percentile_without_the_samples_that_it_needs_is_not_judged() -> None:
-    found = by_metric(timed(rounds(10, 0.0, queries=40), MARGINS))
+    found = by_metric(timed_findings(rounds(10, 0.0, queries=40), MARGINS))
     assert found["p99"].verdict == "" and found["p99"].change is None
     assert found["p99"].note == "80 requests a round; p99 needs 662"
     assert found["p90"].verdict != ""
-    few = timed(rounds(10, 0.0, queries=3), MARGINS)
-    assert verdict_of(few) == ("inconclusive", "p50: 6 requests a round; p50 needs 8")
+    few = timed_findings(rounds(10, 0.0, queries=3), MARGINS)
+    assert overall_verdict(few) == ("inconclusive", "p50: 6 requests a round; p50 needs 8")
 
 
 def test_a_wider_margin_is_kept_to() -> None:
     wide = {BASELINE: dict.fromkeys(MARGINS[BASELINE], 0.2)}
-    assert verdict_of(timed(rounds(14, 0.10), wide))[0] == "passed"
+    assert overall_verdict(timed_findings(rounds(14, 0.10), wide))[0] == "passed"
 
 
 def test_a_tail_that_is_only_unsure_stops_nothing_but_one_that_is_worse_does() -> None:
     passed = Finding("p50", BASELINE, "passed", 0.0)
     inconclusive = Finding("p99", BASELINE, "inconclusive", 0.08, -0.1, 0.3, 0.1, 0.4)
     worse = Finding("p99", BASELINE, "regressed", 0.4, 0.3, 0.5, 0.1, 0.001)
-    assert verdict_of([passed, inconclusive])[0] == "passed"
-    assert verdict_of([passed, worse])[0] == "regressed"
+    assert overall_verdict([passed, inconclusive])[0] == "passed"
+    assert overall_verdict([passed, worse])[0] == "regressed"
 
 
 def test_bytes_are_known_and_need_no_rounds() -> None:
-    assert grown("memory", 105, 100, BASELINE, 0.1).verdict == "passed"
-    bigger = grown("memory", 120, 100, BASELINE, 0.1)
+    assert size_finding("memory", 105, 100, BASELINE, 0.1).verdict == "passed"
+    bigger = size_finding("memory", 120, 100, BASELINE, 0.1)
     assert bigger.verdict == "regressed"
-    assert said(bigger) == "memory 20.0 % worse than the baseline's, 10.0 may be"
-    assert grown("memory", 0, 100, BASELINE, 0.1).note == "not readable here"
+    assert format_finding(bigger) == "memory 20.0 % worse than the baseline's, 10.0 may be"
+    assert size_finding("memory", 0, 100, BASELINE, 0.1).note == "not readable here"
 
 
 def side(right: int | None) -> GatedRelease:
@@ -88,13 +96,13 @@ def side(right: int | None) -> GatedRelease:
 
 
 def test_accuracy_is_regressed_only_where_more_pictures_are_lost_than_chance_loses() -> None:
-    assert accuracy(side(380), side(381), BASELINE, 0.005, 1, 0).verdict == "passed"
-    assert accuracy(side(350), side(380), BASELINE, 0.005, 32, 2).verdict == "regressed"
-    assert accuracy(side(376), side(380), BASELINE, 0.005, 8, 4).verdict == "inconclusive"
-    assert accuracy(side(350), side(380), BASELINE, 0.005, None, None).note == "measured on different pictures"
-    assert accuracy(side(None), side(380), BASELINE, 0.005, None, None).verdict == ""
-    lost = accuracy(side(350), side(380), BASELINE, 0.005, 32, 2)
-    assert said(lost) == "accuracy 7.5 points worse than the baseline's, 0.5 may be"
+    assert accuracy_finding(side(380), side(381), BASELINE, 0.005, 1, 0).verdict == "passed"
+    assert accuracy_finding(side(350), side(380), BASELINE, 0.005, 32, 2).verdict == "regressed"
+    assert accuracy_finding(side(376), side(380), BASELINE, 0.005, 8, 4).verdict == "inconclusive"
+    assert accuracy_finding(side(350), side(380), BASELINE, 0.005, None, None).note == "measured on different pictures"
+    assert accuracy_finding(side(None), side(380), BASELINE, 0.005, None, None).verdict == ""
+    lost = accuracy_finding(side(350), side(380), BASELINE, 0.005, 32, 2)
+    assert format_finding(lost) == "accuracy 7.5 points worse than the baseline's, 0.5 may be"
 
 
 def test_a_machine_that_slows_down_within_a_round_or_stalls_one_slice_moves_no_figure() -> None:
@@ -112,7 +120,7 @@ def test_a_machine_that_slows_down_within_a_round_or_stalls_one_slice_moves_no_f
         }
         rates = {side: tuple(1 / part[0] for part in parts) for side, parts in slices.items()}
         found.append(Round(slices, rates))
-    judged = by_metric(timed(found, MARGINS))
+    judged = by_metric(timed_findings(found, MARGINS))
     for metric in ("p50", "throughput"):
         assert judged[metric].verdict == "passed"
         assert judged[metric].change == pytest.approx(0.0001, abs=1e-6)
