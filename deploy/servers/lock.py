@@ -43,13 +43,13 @@ def take_lock(client: DockerClient, server: str, model: str, holder: LockHolder)
 def _remove_if_gone(client: DockerClient, server: str, name: str, holder: LockHolder) -> None:
     with suppress(docker.errors.NotFound):
         found = client.containers.get(name)
-        holder = msgspec.json.decode(found.labels[HOLDER_LABEL], type=LockHolder)
-        if holder.holder != holder.holder and not has_ended(holder):
+        current = msgspec.json.decode(found.labels[HOLDER_LABEL], type=LockHolder)
+        if current.holder != holder.holder and not has_ended(current):
             raise LockedError(
-                f"{server}: locked by {holder.who} on {holder.host} since {holder.since} ({holder.why}); if that run "
+                f"{server}: locked by {current.who} on {current.host} since {current.since} ({current.why}); if that run "
                 f"is gone: toolchain unlock {server}"
             )
-        logger.info(f"{server}: taking the lock of {holder.who}, whose run has ended without giving it back")
+        logger.info(f"{server}: taking the lock of {current.who}, whose run has ended without giving it back")
         found.remove(force=True)
 
 
