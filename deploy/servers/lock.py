@@ -46,8 +46,8 @@ def _remove_if_gone(client: DockerClient, server: str, name: str, holder: LockHo
         current = msgspec.json.decode(found.labels[HOLDER_LABEL], type=LockHolder)
         if current.holder != holder.holder and not has_ended(current):
             raise LockedError(
-                f"{server}: locked by {current.who} on {current.host} since {current.since} ({current.why}); if that run "
-                f"is gone: toolchain unlock {server}"
+                f"{server}: locked by {current.who} on {current.host} since {current.since} ({current.why}); if that "
+                f"run is gone: toolchain unlock {server}"
             )
         logger.info(f"{server}: taking the lock of {current.who}, whose run has ended without giving it back")
         found.remove(force=True)

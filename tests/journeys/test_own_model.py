@@ -182,7 +182,7 @@ def test_a_killed_container_is_brought_back(deployed: Deployed, toolchain: Toolc
     refusal = toolchain("eval", deployed.last["url"], f"--recipe={deployed.recipe}").refusal()
     assert re.fullmatch(r"http://127.0.0.1:\d+: no answer \(.+\); is the container running\? docker ps", refusal)
     again = toolchain("deploy", deployed.recipe, f"--port={deployed.port}")
-    assert f"container: replacing our {CONTAINER} (exited)" in again.err
+    assert f"container: replacing {CONTAINER} (exited)" in again.err
     assert again.last["url"] == deployed.last["url"]
     assert toolchain("eval", again.last["url"], f"--recipe={deployed.recipe}").last["images"] == 280
 

@@ -70,7 +70,10 @@ def test_without_a_client_certificate_it_is_ready_and_not_asked(
 ) -> None:
     found = started(image, readable(laid(tmp_path)), shows=False)
     assert found.cold_start_s is None
-    said = f"container: {NAME} is ready on {found.url}; it answers client certificates only: --cert=FILE --key=FILE"
+    said = (
+        f"container: {NAME} is ready on {found.url}; it requires a client certificate: add --cert=FILE --key=FILE to check "
+        "its answer"
+    )
     assert said in messages
 
 
