@@ -134,7 +134,7 @@ def test_ctrl_c_leaves_no_container_and_keeps_the_rounds(release: Releases, tool
         time.sleep(12)  # some rounds, each of 2.5 s; fewer on a busy machine
         gate.send_signal(signal.SIGINT)
         assert gate.wait(timeout=60) == 130
-        assert "rounds are kept; run the same command to go on" in gate.stderr.read()
+        assert "rounds are kept; run the same command to resume" in gate.stderr.read()
     assert containers() == []
     said = toolchain("gate", tag, f"--against={tag}", LOOSE)
     assert said.code == 0

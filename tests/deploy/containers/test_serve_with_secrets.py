@@ -70,11 +70,8 @@ def test_without_a_client_certificate_it_is_ready_and_not_asked(
 ) -> None:
     found = started(image, readable(laid(tmp_path)), shows=False)
     assert found.cold_start_s is None
-    said = (
-        f"container: {NAME} is ready on {found.url}; it requires a client certificate: add --cert=FILE --key=FILE to check "
-        "its answer"
-    )
-    assert said in messages
+    said = f"container: {NAME} is ready on {found.url}; it requires a client certificate: add --cert=FILE --key=FILE "
+    assert f"{said}to check its answer" in messages
 
 
 def test_secrets_are_mounted_read_only_and_no_engine_is_told_what_is_in_them(
