@@ -23,10 +23,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class BuildJob:
-    """What is to be built of what. path: the recipe's; calibration: the data that ranges are found on; plan and
-    precisions: what the steps order, and what is therefore built; threads: of an engine that is measured here."""
+    """What is to be built of what. path: the recipe's; base: what its relative paths are relative to; calibration: the
+    data that ranges are found on; plan and precisions: what the steps order, and what is therefore built;
+    replaces_head: a step gives the model other classes than it came with; threads: of an engine measured here."""
 
     path: Path
+    base: Path
     recipe: Recipe
     target: str
     data: DataSet
@@ -34,17 +36,8 @@ class BuildJob:
     steps: NamedSteps
     plan: QuantizationPlan
     precisions: tuple[Precision, ...]
+    replaces_head: bool
     threads: int
-
-    @property
-    def base(self) -> Path:
-        """What the recipe's relative paths are relative to."""
-        return self.path.parent
-
-    @property
-    def replaces_head(self) -> bool:
-        """Whether a step gives the model other classes than it came with."""
-        return any(getattr(step, "replace_head", False) for _, step in self.steps)
 
 
 def read_job(path: Path, target: str) -> BuildJob:
@@ -68,7 +61,17 @@ def read_job(path: Path, target: str) -> BuildJob:
     check_orders(plan, precisions, room, data, calibration)
     check_golden(calibration)
     return BuildJob(
-        path, recipe, target, data, calibration, steps, plan, precisions, recipe.build.threads or default_threads()
+        path=path,
+        base=path.parent,
+        recipe=recipe,
+        target=target,
+        data=data,
+        calibration=calibration,
+        steps=steps,
+        plan=plan,
+        precisions=precisions,
+        replaces_head=any(getattr(step, "replace_head", False) for _, step in steps),
+        threads=recipe.build.threads or default_threads(),
     )
 
 
