@@ -1,4 +1,4 @@
-"""May two measurements be compared? Which facts of a device must be the same, as one table; a mismatch is a sentence.
+"""Whether two measurements may be compared: a table of the device properties that must match.
 
 Knows nothing of latencies.
 """
@@ -43,11 +43,11 @@ def mismatches(
             yield f"{words}: {_format_value(mine)} against {_format_value(theirs)}"
     if engines[0] != engines[1] and ENGINE not in allowed:
         mine, theirs = (engine or "none" for engine in engines)
-        yield f"engine: {mine} against {theirs}; to judge that too: --allow-difference=engine"
+        yield f"engine: {mine} against {theirs}; to compare them anyway: --allow-difference=engine"
 
 
 def check_allowed_differences(words: Sequence[str]) -> tuple[str, ...]:
-    """UsageError for a word that is no fact of a device."""
+    """UsageError for a word that names no property of a device."""
     for word in words:
         if word not in ALLOWABLE:
             raise UsageError(f"--allow-difference={word}: expected some of {', '.join(ALLOWABLE)}")

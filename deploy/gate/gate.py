@@ -58,7 +58,7 @@ class Arm:
 
 
 def no_noise_floors(_device: Fingerprint, _threads: int, _precision: str) -> Mapping[str, float]:
-    """Nothing is known of any device's noise."""
+    """No device's noise is known."""
     return {}
 
 
@@ -103,7 +103,7 @@ def compare_releases(
         findings = run.findings(progress.rounds)
         suspects = [one for one in findings if one.verdict == "regressed" and one.p is not None]
         if any(one.metric != ACCURACY for one in suspects):
-            logger.info(f"gate: {format_finding(suspects[0])}: once more")
+            logger.info(f"gate: {format_finding(suspects[0])}: measuring again")
             findings = confirm_findings(findings, run.findings(progress.confirming))
         verdict, reason = overall_verdict(findings)
         throttled = throttling_reason([*progress.rounds, *progress.confirming])
@@ -232,7 +232,7 @@ def _confirm(first: Finding, second: Finding) -> Finding:
     if "regressed" not in (first.verdict, second.verdict) or second.p is None or second.metric == ACCURACY:
         return second
     if first.verdict == second.verdict:
-        return msgspec.structs.replace(second, note="seen in both of two runs")
+        return msgspec.structs.replace(second, note="seen in both runs")
     note = f"seen in one of two runs: {100 * (first.change or 0):+.1f} % and {100 * (second.change or 0):+.1f} %"
     return msgspec.structs.replace(second, verdict="inconclusive", note=note)
 
@@ -242,7 +242,7 @@ def throttling_reason(rounds: Sequence[Round]) -> str:
     hit = sum(any(one.throttled_periods.values()) for one in rounds)
     if hit <= THROTTLED_SHARE * len(rounds):
         return ""
-    return f"the CPU quota was used up in {hit} of {len(rounds)} rounds; give the containers more, or fewer threads"
+    return f"the CPU quota was used up in {hit} of {len(rounds)} rounds; raise it, or use fewer threads"
 
 
 def format_interval(finding: Finding) -> str:

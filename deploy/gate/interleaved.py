@@ -1,7 +1,7 @@
-"""Contestants measured in turn, in one run, so that their speeds are ratios and the machine's drift cancels.
+"""Interleaved A/B measurement: runners take turns within one run, so that the drift of the machine cancels.
 
 Duet benchmarking: Bulej et al., ICPE 2020 (arXiv 2001.05811). The round is the unit: requests inside one slice share
-the machine's mood and are not independent. Knows nothing of how a container is started or what a contestant computes.
+the state of the machine and are not independent. Knows neither how a container is started nor what a runner computes.
 """
 
 import logging
@@ -53,14 +53,14 @@ class ContainerRunner:
         return list(self.run_slice(SliceRequest(self.precision, queries)).latencies_ms)
 
     def run_slice(self, request: SliceRequest) -> SliceResult:
-        """Any turn; errors as slice()."""
+        """Any kind of slice; errors as slice()."""
         answer = self._exchange(msgspec.json.encode(request).decode())
         try:
             result = msgspec.json.decode(answer, type=SliceResult)
         except msgspec.MsgspecError as error:
             raise DockerError(f"{self.name}: the container answered {answer.strip()[:80]!r}, not a slice") from error
         if result.error.startswith(UNREADABLE_REQUEST):
-            raise DeviceError(f"{self.name}: of an older toolchain, which plays otherwise; make its image again")
+            raise DeviceError(f"{self.name}: built by an older toolchain; rebuild its image: toolchain image")
         if result.error:
             raise DeviceError(f"{self.name}: {result.error}")
         return result
@@ -80,9 +80,7 @@ class ContainerRunner:
             with suppress(TimeoutExpired):  # it closed its output, yet may hang: then its code is not known
                 self.process.wait(timeout=10)
             code = self.process.returncode
-            raise DockerError(
-                f"{self.name}: the container ended (exit code {code}) in the middle of a duet; see its log"
-            )
+            raise DockerError(f"{self.name}: the container ended (exit code {code}) during a measurement; see its log")
         return answer
 
 
@@ -115,9 +113,9 @@ def run_interleaved(
     that a drift of the machine favours nobody. `threads`: what each of them uses, for the record."""
     names = [runner.name for runner in runners]
     if len(set(names)) < max(2, len(names)):
-        raise UsageError(f"a duet needs at least two contestants with different names, got: {', '.join(names)}")
+        raise UsageError(f"expected at least two runners with different names, got: {', '.join(names)}")
     if rounds < 2 or queries < 1:
-        raise UsageError(f"a duet needs at least 2 rounds of 1 query, got {rounds} of {queries}")
+        raise UsageError(f"expected at least 2 rounds of 1 query, got {rounds} of {queries}")
     slices: dict[str, list[tuple[float, ...]]] = {name: [] for name in names}
     for index in range(rounds):
         for runner in runners[:: 1 if index % 2 == 0 else -1]:
@@ -134,7 +132,7 @@ def latency_ratio(measurement: InterleavedLatencies, a: str, b: str) -> tuple[fl
     """
     for name in (a, b):
         if name not in measurement.latencies_ms:
-            raise RecordError(f"no contestant '{name}' in this duet; it has: {', '.join(measurement.latencies_ms)}")
+            raise RecordError(f"no runner '{name}' in this measurement; it has: {', '.join(measurement.latencies_ms)}")
     pairs = list(zip(measurement.latencies_ms[a], measurement.latencies_ms[b], strict=True))
     logs = [log(median(of_a) / median(of_b)) for of_a, of_b in pairs]
     low, high = bootstrap_median(logs)

@@ -1,4 +1,4 @@
-"""Who plays in a gate: the images of a candidate, of the release before it, and of the anchor. Judges nothing."""
+"""Resolves the three images that the gate compares: candidate, baseline, anchor."""
 
 from collections.abc import Sequence
 from contextlib import closing
@@ -45,13 +45,13 @@ def resolve_arms(candidate: str, against: str | None, anchor: str | None, ledger
 
 
 def read_arm(image: str) -> Arm:
-    """The release in an image, or in a bundle's folder whose image is here."""
+    """The arm of an image, or of a bundle's folder whose image is on this engine."""
     with closing(connect()) as client:
         return _make_arm(client, *_image_of(client, image))
 
 
 def _anchor(client: DockerClient, anchor: str | None, others: Sequence[OtherRelease], name: str) -> str | None:
-    """The oldest release before it that is here as an image, unless another is asked for."""
+    """The requested anchor, else the oldest earlier release whose image is on this engine."""
     if anchor == NO_ANCHOR:
         return None
     if anchor:
@@ -60,14 +60,14 @@ def _anchor(client: DockerClient, anchor: str | None, others: Sequence[OtherRele
 
 
 def _newest_passing(others: Sequence[OtherRelease]) -> str | None:
-    """Of those before it the newest release that passed; where none did, the newest that did not fail."""
+    """The newest earlier release that passed; without one, the newest that did not regress."""
     before = [one for one in others if one.older]
     passed = next((one.bundle for one in before if one.verdict == "passed"), None)
     return passed or next((one.bundle for one in before if one.verdict != "regressed"), None)
 
 
 def _find_release(client: DockerClient, what: str, others: Sequence[OtherRelease], name: str) -> str:
-    """The bundle of a release's name or an image's tag."""
+    """The digest of the bundle that a release's name or an image's tag means."""
     named = next((one.bundle for one in others if one.release == what), None)
     if named:
         return named
@@ -83,7 +83,7 @@ def _find_release(client: DockerClient, what: str, others: Sequence[OtherRelease
 
 
 def _image_of(client: DockerClient, what: str) -> tuple[str, Bundle]:
-    """The image of a bundle's folder, or the image itself, and the bundle in it."""
+    """(tag, bundle) of a bundle's folder or of an image."""
     if (Path(what) / MANIFEST).is_file():
         bundle = open_bundle(Path(what))
         tag = _tag_of(client, bundle.digest)

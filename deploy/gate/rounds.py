@@ -1,4 +1,4 @@
-"""Plays rounds of releases on one device, each release in a container of its own. Judges nothing.
+"""Measures rounds of releases on one device, each release in its own container. Gives no verdict.
 
 A round is several times A B B A (A B C C B A with an anchor), every other time from the other end, so that neither a
 drift of the machine nor who comes first favours anybody. What sets the speed of one process for as long as it lives
@@ -38,18 +38,18 @@ CLOCK_SLACK, CLOCK_SHARE, CLOCK_SLICES = 1.02, 0.25, 32
 
 
 class NotComparableError(Exception):
-    """What was measured says nothing; the reason is a sentence. Caught by the gate, whose verdict it is."""
+    """The measurements cannot be compared, for the reason in the message. The gate turns it into its verdict."""
 
 
 class SliceRunner(Protocol):
-    """Plays a turn: a container of a release."""
+    """Runs slices: a container of a release."""
 
     def run_slice(self, index: SliceRequest) -> SliceResult: ...
 
 
 @dataclass(frozen=True)
 class ArmContainer:
-    """A release that plays: the image, and the volume that tells which of its candidates this device serves."""
+    """A release to run: its image, and the volume that records which candidate this device serves."""
 
     image: str
     volume: str
@@ -68,7 +68,7 @@ class ArmFacts:
 
 
 class ArmContainers:
-    """One container for each entrant, gone when the block is left, however it is left."""
+    """One container for each arm, removed when the block ends, however it ends."""
 
     def __init__(self, arms: Mapping[str, ArmContainer], threads: int | None) -> None:
         self._arms, self._threads = arms, threads
@@ -95,14 +95,14 @@ class ArmContainers:
 
 
 def _close_stdin(process: "subprocess.Popen[str]") -> None:
-    """The end of its input ends it."""
+    """The container exits at the end of its input."""
     with suppress(OSError, ValueError):
         if process.stdin:
             process.stdin.close()
 
 
 def _stop(process: "subprocess.Popen[str]", client: str, name: str) -> None:
-    """A container that does not listen is removed."""
+    """A container that does not exit is removed."""
     _close_stdin(process)
     try:
         process.wait(timeout=END_S)
@@ -151,7 +151,7 @@ class ABSession:
     def _read_facts(self, role: str, runner: SliceRunner) -> ArmFacts:
         result = runner.run_slice(SliceRequest("", 1, "pictures"))
         if result.device is None:
-            raise NotComparableError(f"the {role} does not tell its device: its image is too old; make it again")
+            raise NotComparableError(f"the {role} does not report its device; rebuild its image: toolchain image")
         return ArmFacts(result.device, result.threads, result.engine, result.precision, result.right)
 
     def _check_comparable(self) -> None:
@@ -229,11 +229,11 @@ class ABSession:
         return result
 
     def _check_clock(self, role: str, told_s: float, took_s: float) -> None:
-        """What a container tells must fit into the time that it took to tell it, and leave over as much as with the
-        others: what the way there and back takes."""
+        """Reported latencies must fit into the wall time of their slice, and the rest, the round trip to the container,
+        must be about the same for all arms."""
         if told_s > CLOCK_SLACK * took_s:
             raise NotComparableError(
-                f"the {role}'s clock is wrong: it tells {told_s:.3f} s of requests in {took_s:.3f} s of this host's"
+                f"{role}: its clock is wrong: it reported {told_s:.3f} s of requests within {took_s:.3f} s of wall time"
             )
         self._overheads[role].append((took_s, took_s - told_s * (1 + WARMUP_CALLS / self._queries)))
         if min(map(len, self._overheads.values())) < CLOCK_SLICES:
@@ -244,7 +244,8 @@ class ABSession:
             share = (over[one] - min(over.values())) / typical_s
             if share > CLOCK_SHARE:
                 raise NotComparableError(
-                    f"a clock is wrong: the {one}'s requests leave {100 * share:.0f} % of this host's time untold"
+                    f"{one}: {100 * share:.0f} % of wall time is not accounted for by its reported latencies; "
+                    "its clock may be wrong"
                 )
 
 

@@ -1,6 +1,6 @@
-"""The gate from the outside: who plays, what the ledger knows of the noise here, the gate itself, and its record.
+"""`toolchain gate`: resolves the arms, reads the noise of this device from the ledger, runs the gate and records it.
 
-What an interrupted gate has played is kept in the toolchain's folder and counts when it is run again.
+The rounds of an interrupted gate are kept in the state directory, and the next run of the same command resumes there.
 """
 
 import logging
@@ -41,7 +41,7 @@ class GateRequest(msgspec.Struct, frozen=True):
 
 
 def run_gate(request: GateRequest, ledger: Ledger) -> Gate | None:
-    """The gate, recorded; None for a first release, with nothing to hold it against."""
+    """The recorded gate; None for a first release, which has nothing to be compared with."""
     if request.minutes <= 0:
         raise UsageError(f"--minutes={request.minutes:g}: expected more than 0")
     if request.budget is not None and not 0 < request.budget < 1:

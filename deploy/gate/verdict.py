@@ -1,13 +1,14 @@
-"""Rounds of two releases -> which of their figures got worse, beyond doubt and beyond what may be.
+"""Rounds of two releases -> which metrics regressed, with confidence and beyond their budget.
 
-Pure: plays nothing. Each round is one value, the log-ratio of the two sides in that round (duet pairing, Bulej et al.
-2020, arXiv 2001.05811): requests inside a round share the machine's mood and are not independent. A figure has
+Pure functions; nothing is measured here. Each round gives one value, the log-ratio of the two sides in that round
+(interleaved pairs, Bulej et al. 2020, arXiv 2001.05811): requests inside a round share the state of the machine and are
+not independent. A metric has
 
     passed     when the interval of its change (the rounds' trimmed mean) lies below the margin (TOST: Schuirmann 1987)
-    regressed  when it lies above the margin, and a sign-flip test, corrected for how many figures there are, agrees
+    regressed  when it lies above the margin, and a sign-flip test, corrected for the number of metrics, agrees
     inconclusive   else: more rounds may decide
 
-and the margin is what the user allows, or how far this device's noise sets two equal releases apart, if that is more.
+The margin is the user's budget or, if larger, the difference that this device's noise makes between identical releases.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -26,9 +27,9 @@ from deploy.gate.statistics import (
 )
 from toolchain.records.gate import CANDIDATE, Finding, GatedRelease, GateVerdict, Round
 
-LEVEL = 0.98  # of the interval: one in a hundred beyond either end
+LEVEL = 0.98  # of the interval: 1 % beyond each end
 ALPHA = 0.01
-MIN_ROUNDS = 10  # with fewer the sign-flip test of several figures cannot reach ALPHA whatever it sees
+MIN_ROUNDS = 10  # with fewer, the sign-flip test of several metrics can never reach ALPHA
 
 LogRatio = Callable[[Round, str, str], float | None]
 
@@ -90,7 +91,7 @@ BUDGETS = {metric.name: metric.budget for metric in METRICS} | {MEMORY: 0.10, IM
 
 
 def timed_findings(rounds: Sequence[Round], margins: Mapping[str, Mapping[str, float]]) -> tuple[Finding, ...]:
-    """A finding for each timed figure against each release in `margins`: shares, by metric."""
+    """A finding for each timed metric against each release in `margins` (shares, by metric)."""
     keys = [(metric, other) for other in margins for metric in METRICS]
     values = [_values(rounds, metric, other) for metric, other in keys]
     beyond = [margins[other][metric.name] for metric, other in keys]
@@ -106,7 +107,7 @@ def timed_findings(rounds: Sequence[Round], margins: Mapping[str, Mapping[str, f
 
 
 def _values(rounds: Sequence[Round], metric: Metric, other: str) -> list[float]:
-    """A value a round; none at all where one of them cannot give it, or there are too few."""
+    """One value a round; empty where a round lacks it or there are fewer than two."""
     values = [metric.worse(one, CANDIDATE, other) for one in rounds]
     whole = [value for value in values if value is not None]
     return whole if len(whole) == len(values) >= 2 else []
@@ -125,14 +126,14 @@ def _timed_finding(name: str, other: str, values: list[float], margin: float, p:
 def _unknown(name: str, other: str, rounds: Sequence[Round]) -> Finding:
     percent = {"p50": 50.0, "p90": 90.0, "p99": 99.0}.get(name)
     if percent is None:
-        note = "not readable here" if name == "energy" else "a container did not tell it"
+        note = "not readable here" if name == "energy" else "a container did not report it"
         return Finding(name, other, "", note=note)
     held = min((sum(map(len, one.latencies_ms[other])) for one in rounds), default=0)
     return Finding(name, other, "", note=f"{held} requests a round; {name} needs {SAMPLES_FOR[percent]}")
 
 
 def size_finding(name: str, candidate: int, other: int, against: str, margin: float) -> Finding:
-    """A figure that is known, not sampled: bytes. 0: not known."""
+    """A finding on a size in bytes, which is known exactly. 0: not known."""
     if not candidate or not other:
         return Finding(name, against, "", margin=margin, note="not readable here")
     change = candidate / other - 1
@@ -146,21 +147,21 @@ def accuracy_finding(
     both were asked the same pictures; else None, and nothing is tested."""
     mine, theirs = candidate.accuracy, other.accuracy
     if mine is None or theirs is None:
-        return Finding(ACCURACY, against, "", margin=margin, note="no labelled pictures in both bundles")
+        return Finding(ACCURACY, against, "", margin=margin, note="no labelled images in both bundles")
     change = theirs - mine
     if change <= margin:
         return Finding(ACCURACY, against, "passed", change, margin=margin)
     if lost is None or won is None:
-        return Finding(ACCURACY, against, "inconclusive", change, margin=margin, note="measured on different pictures")
+        return Finding(ACCURACY, against, "inconclusive", change, margin=margin, note="measured on different images")
     p = mcnemar(lost, won)
-    note = f"{lost} pictures lost, {won} won"
+    note = f"{lost} images lost, {won} won"
     return Finding(
         ACCURACY, against, "regressed" if p < ALPHA else "inconclusive", change, margin=margin, p=p, note=note
     )
 
 
 def overall_verdict(findings: Sequence[Finding]) -> tuple[GateVerdict, str]:
-    """The whole verdict, and in a sentence why."""
+    """The overall verdict and its reason in a sentence."""
     for verdict in ("regressed", "inconclusive"):
         found = [one for one in findings if one.verdict == verdict and (verdict == "regressed" or _must_pass(one))]
         if found:
@@ -168,7 +169,7 @@ def overall_verdict(findings: Sequence[Finding]) -> tuple[GateVerdict, str]:
     unknown = [one for one in findings if one.metric in MUST_BE_PROVEN and not one.verdict]
     if unknown:
         return "inconclusive", "; ".join(f"{one.metric}: {one.note}" for one in unknown)
-    return "passed", "nothing that must not get worse did"
+    return "passed", "no metric regressed beyond its budget"
 
 
 def _must_pass(finding: Finding) -> bool:
@@ -182,11 +183,11 @@ def format_finding(finding: Finding) -> str:
     unit = "points" if finding.metric == ACCURACY else "%"
     way = "worse" if finding.change >= 0 else "better"
     interval = (
-        f" ({100 * finding.low:+.1f} to {100 * finding.high:+.1f})"
+        f" ({100 * LEVEL:.0f} % CI {100 * finding.low:+.1f} to {100 * finding.high:+.1f} %)"
         if finding.low is not None and finding.high is not None
         else ""
     )
     return (
-        f"{finding.metric} {abs(100 * finding.change):.1f} {unit} {way} than the {finding.against}'s{interval}, "
-        f"{100 * finding.margin:.1f} may be"
+        f"{finding.metric} is {abs(100 * finding.change):.1f} {unit} {way} than the {finding.against}{interval}; "
+        f"the budget is {100 * finding.margin:.1f} {unit}"
     )

@@ -9,7 +9,7 @@ from toolchain.tables import Draw, table
 if TYPE_CHECKING:
     from deploy.gate.selftest import Rate
 
-COLUMNS = {"figure": "", "verdict": "", "worse by": "", "98 % interval": "", "may be": "", "p": ".4f", "": ""}
+COLUMNS = {"figure": "", "verdict": "", "worse by": "", "98 % interval": "", "budget": "", "p": ".4f", "": ""}
 
 
 def gate_page(gate: Gate) -> str:

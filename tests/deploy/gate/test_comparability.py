@@ -35,7 +35,7 @@ def test_every_fact_of_a_device_is_either_in_the_table_or_left_out_on_purpose() 
 
 def test_another_engine_is_said_and_how_to_judge_it_all_the_same() -> None:
     (said,) = mismatches(DEVICE, DEVICE, ("OpenVINO 2", "OpenVINO 1"))
-    assert said == "engine: OpenVINO 2 against OpenVINO 1; to judge that too: --allow-difference=engine"
+    assert said == "engine: OpenVINO 2 against OpenVINO 1; to compare them anyway: --allow-difference=engine"
     assert not list(mismatches(DEVICE, DEVICE, ("2", "1"), ("engine",)))
 
 

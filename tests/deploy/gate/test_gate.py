@@ -1,3 +1,4 @@
+import re
 from typing import Any
 
 import msgspec
@@ -46,9 +47,9 @@ def test_a_slower_release_is_regressed_and_only_after_a_second_run(messages: lis
     found = judged(Drawn(0.11, seed=1), fast(seed=2))
     assert found.verdict == "regressed"
     assert len(found.confirming) >= 10
-    assert any("once more" in line for line in messages)
+    assert any("measuring again" in line for line in messages)
     p50 = next(one for one in found.findings if one.metric == "p50")
-    assert p50.note == "seen in both of two runs"
+    assert p50.note == "seen in both runs"
     assert p50.change == pytest.approx(0.10, abs=0.02)
 
 
@@ -76,7 +77,7 @@ def test_small_losses_must_not_add_up_behind_the_anchor() -> None:
     found = compare_releases(three, QUICK, open_containers=opening(run))
     assert found.verdict == "regressed"
     assert {one.against for one in found.findings if one.verdict == "regressed"} == {ANCHOR}
-    assert "than the anchor's" in found.reason
+    assert "than the anchor" in found.reason
 
 
 def test_noise_that_was_learned_widens_the_margin() -> None:
@@ -92,16 +93,19 @@ def test_noise_that_was_learned_widens_the_margin() -> None:
     [
         ({"device": msgspec.structs.replace(DEVICE, cpus_allowed=99)}, "number of CPUs that it may use: 99 against"),
         ({"device": msgspec.structs.replace(DEVICE, cpu_quota=0.5)}, "CPU quota: 0.5 against"),
-        ({"engine": "drawn 2"}, "engine: drawn 2 against drawn 1; to judge that too: --allow-difference=engine"),
+        ({"engine": "drawn 2"}, "engine: drawn 2 against drawn 1; to compare them anyway: --allow-difference=engine"),
         ({"lost": 1}, "the candidate answered 7 of 8 requests"),
-        ({"clock": 0.5, "median_ms": 1.0}, "a clock is wrong: the candidate"),
-        ({"clock": 20.0, "median_ms": 1.0}, "the candidate's clock is wrong: it tells"),
+        (
+            {"clock": 0.5, "median_ms": 1.0},
+            r"^candidate: \d+ % of wall time is not accounted for by its reported lat",
+        ),
+        ({"clock": 20.0, "median_ms": 1.0}, r"^candidate: its clock is wrong: it reported"),
     ],
 )
 def test_what_cannot_be_compared_is_said_and_not_judged(candidate: dict[str, Any], reason: str) -> None:
     found = judged(Drawn(**{"median_ms": 0.1, **candidate}), fast(seed=2))
     assert found.verdict == "not comparable"
-    assert reason in found.reason
+    assert re.search(reason, found.reason)
     assert not found.findings
 
 
@@ -122,7 +126,7 @@ def test_times_measured_under_a_quota_that_was_used_up_decide_nothing() -> None:
 def test_more_memory_or_a_bigger_image_is_regressed_without_a_second_run() -> None:
     found = judged(fast(seed=1, memory=150 << 20), fast(seed=2))
     assert (found.verdict, found.confirming) == ("regressed", ())
-    assert found.reason == "memory 50.0 % worse than the baseline's, 10.0 may be"
+    assert found.reason == "memory is 50.0 % worse than the baseline; the budget is 10.0 %"
 
 
 def test_a_release_that_takes_more_energy_is_regressed_where_the_device_tells() -> None:
@@ -138,7 +142,7 @@ def test_a_release_that_takes_more_energy_is_regressed_where_the_device_tells() 
 def test_lost_pictures_are_counted_one_by_one() -> None:
     found = judged(fast(seed=1, right=(False,) * 20 + (True,) * 180), fast(seed=2))
     assert found.verdict == "regressed"
-    assert "accuracy 10.0 points worse" in found.reason
+    assert "accuracy is 10.0 points worse" in found.reason
 
 
 def test_whoever_interrupts_finds_what_was_played() -> None:

@@ -82,7 +82,7 @@ def test_what_the_container_refuses_is_passed_on(process: Process) -> None:
 def test_a_container_that_died_is_told_with_its_code() -> None:
     with Popen([sys.executable, "-c", "raise SystemExit(3)"], stdin=PIPE, stdout=PIPE, text=True) as gone:
         gone.wait()
-        with pytest.raises(DockerError, match=r"fp32: the container ended \(exit code 3\) in the middle of a duet"):
+        with pytest.raises(DockerError, match=r"fp32: the container ended \(exit code 3\) during a measurement"):
             ContainerRunner(gone, "fp32").slice(3)
 
 
@@ -94,19 +94,19 @@ def test_an_answer_that_is_no_slice_is_shown() -> None:
         ContainerRunner(odd, "fp32").slice(3)
 
 
-def test_a_container_that_cannot_read_a_turn_is_of_an_older_toolchain() -> None:
+def test_a_container_that_cannot_read_a_request_needs_a_rebuild() -> None:
     script = 'input(); print(\'{"error": "not a turn: Object contains unknown field `pinned`"}\')'
     with (
         Popen([sys.executable, "-c", script], stdin=PIPE, stdout=PIPE, text=True) as old,
-        pytest.raises(DeviceError, match=r"baseline: of an older toolchain, .* make its image again"),
+        pytest.raises(DeviceError, match=r"baseline: built by an older toolchain; rebuild its image"),
     ):
         ContainerRunner(old, "", "baseline").run_slice(SliceRequest("", 1, pinned=True))
 
 
-def test_a_duet_that_cannot_be_is_refused() -> None:
-    with pytest.raises(UsageError, match="at least two contestants with different names, got: a, a"):
+def test_an_impossible_measurement_is_refused() -> None:
+    with pytest.raises(UsageError, match="at least two runners with different names, got: a, a"):
         run_interleaved([Noted("a", []), Noted("a", [])], 4, 1, threads=1)
     with pytest.raises(UsageError, match="at least 2 rounds of 1 query, got 1 of 4"):
         run_interleaved([Noted("a", []), Noted("b", [])], 1, 4, threads=1)
-    with pytest.raises(RecordError, match="no contestant 'x' in this duet; it has: a, b"):
+    with pytest.raises(RecordError, match="no runner 'x' in this measurement; it has: a, b"):
         latency_ratio(InterleavedLatencies(1, {"a": ((1.0,),), "b": ((1.0,),)}), "a", "x")

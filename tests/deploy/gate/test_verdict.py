@@ -50,7 +50,7 @@ def test_a_release_a_tenth_slower_is_regressed_in_every_figure_that_it_slows() -
     assert 0.03 < p50.low < 0.10 < p50.high and p50.p < 0.01
     verdict, reason = overall_verdict(tuple(found.values()))
     assert verdict == "regressed"
-    assert reason.startswith(f"p50 {100 * (p50.change or 0):.1f} % worse than the baseline's (+")
+    assert reason.startswith(f"p50 is {100 * (p50.change or 0):.1f} % worse than the baseline (98 % CI +")
 
 
 def test_a_faster_release_passes() -> None:
@@ -87,7 +87,7 @@ def test_bytes_are_known_and_need_no_rounds() -> None:
     assert size_finding("memory", 105, 100, BASELINE, 0.1).verdict == "passed"
     bigger = size_finding("memory", 120, 100, BASELINE, 0.1)
     assert bigger.verdict == "regressed"
-    assert format_finding(bigger) == "memory 20.0 % worse than the baseline's, 10.0 may be"
+    assert format_finding(bigger) == "memory is 20.0 % worse than the baseline; the budget is 10.0 %"
     assert size_finding("memory", 0, 100, BASELINE, 0.1).note == "not readable here"
 
 
@@ -99,10 +99,10 @@ def test_accuracy_is_regressed_only_where_more_pictures_are_lost_than_chance_los
     assert accuracy_finding(side(380), side(381), BASELINE, 0.005, 1, 0).verdict == "passed"
     assert accuracy_finding(side(350), side(380), BASELINE, 0.005, 32, 2).verdict == "regressed"
     assert accuracy_finding(side(376), side(380), BASELINE, 0.005, 8, 4).verdict == "inconclusive"
-    assert accuracy_finding(side(350), side(380), BASELINE, 0.005, None, None).note == "measured on different pictures"
+    assert accuracy_finding(side(350), side(380), BASELINE, 0.005, None, None).note == "measured on different images"
     assert accuracy_finding(side(None), side(380), BASELINE, 0.005, None, None).verdict == ""
     lost = accuracy_finding(side(350), side(380), BASELINE, 0.005, 32, 2)
-    assert format_finding(lost) == "accuracy 7.5 points worse than the baseline's, 0.5 may be"
+    assert format_finding(lost) == "accuracy is 7.5 points worse than the baseline; the budget is 0.5 points"
 
 
 def test_a_machine_that_slows_down_within_a_round_or_stalls_one_slice_moves_no_figure() -> None:
