@@ -43,7 +43,7 @@ BUILD = "from benchmarks.faults import build_here; import sys; build_here(sys.ar
 
 def build_here(recipe: str, noise: bool) -> None:
     """Build in this process and print the bundle's folder; noise: calibrate on noise, which no recipe can request."""
-    real = samples.calibration_pictures
+    real = samples.calibration_images
 
     def noisy(data: DataSet, count: int, seed: int) -> tuple[Any, Any]:
         images, indices = real(data, count, seed)

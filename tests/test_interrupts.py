@@ -12,7 +12,7 @@ import pytest
 from toolchain.interrupts import check, listening
 from toolchain.job.stage import Stage
 from toolchain.job.stage_cache import StageCache
-from toolchain.progress import counted
+from toolchain.progress import track
 
 
 def swallowed() -> None:
@@ -32,7 +32,7 @@ def test_a_swallowed_interrupt_ends_the_work_at_the_next_stage(tmp_path: Path) -
 def test_a_swallowed_interrupt_ends_a_loop_at_its_next_item() -> None:
     done = []
     with pytest.raises(KeyboardInterrupt), listening():
-        for item in counted(range(5), "items"):
+        for item in track(range(5), "items"):
             done.append(item)
             if item == 1:
                 swallowed()

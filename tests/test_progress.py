@@ -7,7 +7,7 @@ import pytest
 from tests.house.tree import ROOT
 from tests.terminal import on_terminal
 from toolchain.cli.console import console
-from toolchain.progress import counted
+from toolchain.progress import track
 
 TERMINAL = """
 import logging, time
@@ -21,14 +21,14 @@ for item in counted(range(3), "epoch [1]"):
 
 
 def test_a_library_shows_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    assert list(counted(range(3), "images")) == [0, 1, 2]
+    assert list(track(range(3), "images")) == [0, 1, 2]
     assert capsys.readouterr() == ("", "")
 
 
 def test_a_pipe_gets_a_line_now_and_then(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("toolchain.progress.EVERY_S", 0.0)
     with console():
-        assert list(counted(iter("ab"), "images", 2)) == ["a", "b"]
+        assert list(track(iter("ab"), "images", 2)) == ["a", "b"]
     assert capsys.readouterr().err.splitlines() == ["  images: 1/2, 0 s left", "  images: 2/2, 0 s left"]
 
 

@@ -43,7 +43,7 @@ def listening() -> Iterator[None]:
         yield
         return
     _heard.clear()
-    before = signal.signal(signal.SIGINT, _interrupted)
+    before = signal.signal(signal.SIGINT, _handle_signal)
     _use_own_stack(signal.SIGINT)
     try:
         yield
@@ -52,7 +52,7 @@ def listening() -> Iterator[None]:
         _heard.clear()
 
 
-def _interrupted(_signal: int, _frame: FrameType | None) -> None:
+def _handle_signal(_signal: int, _frame: FrameType | None) -> None:
     _heard.set()
     raise KeyboardInterrupt
 

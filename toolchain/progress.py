@@ -36,15 +36,15 @@ def quiet(name: str) -> Iterator[None]:
         logger.setLevel(before)
 
 
-def counted(items: Iterable[ItemT], what: str, total: int | None = None) -> Iterator[ItemT]:
+def track(items: Iterable[ItemT], what: str, total: int | None = None) -> Iterator[ItemT]:
     """Yield `items`, showing how many of `total` are done and the time that is left: a bar on a terminal, a line every
     ten seconds in a log, nothing where the packages' messages are not shown. KeyboardInterrupt between two items."""
     if total is None:
         total = len(items) if isinstance(items, Sized) else 0
     shown = not silent() and logger.getEffectiveLevel() <= logging.INFO
     if not shown:
-        return _checked(items)
-    return (_with_bar if sys.stderr.isatty() else _with_lines)(_checked(items), what, total)
+        return _check_between(items)
+    return (_with_bar if sys.stderr.isatty() else _with_lines)(_check_between(items), what, total)
 
 
 @cache
@@ -55,7 +55,7 @@ def stderr() -> "Console":
     return Console(stderr=True, markup=False, highlight=False, emoji=False, soft_wrap=True)
 
 
-def _checked(items: Iterable[ItemT]) -> Iterator[ItemT]:
+def _check_between(items: Iterable[ItemT]) -> Iterator[ItemT]:
     for item in items:
         check()
         yield item

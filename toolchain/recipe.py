@@ -88,10 +88,10 @@ def read_recipe(path: Path) -> Recipe:
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(f"{path}: not TOML: {error}") from error
     except msgspec.ValidationError as error:
-        raise RecipeError(f"{path}: {_explained(str(error))}") from error
+        raise RecipeError(f"{path}: {_explain_error(str(error))}") from error
 
 
-def _explained(error: str) -> str:
+def _explain_error(error: str) -> str:
     """msgspec's words (Expected `int`, got `str` - at `$.input.height`), place first; for a key, those there are."""
     reason, _, where = error.partition(" - at ")
     place = where.strip("`").removeprefix("$").removeprefix(".")

@@ -34,7 +34,7 @@ def table(rows: Iterable[Sequence[object]], columns: Columns) -> str:
     return "\n".join(line.rstrip() for line in page.getvalue().splitlines())
 
 
-def titled(title: str, text: str) -> str:
+def add_title(title: str, text: str) -> str:
     """A table, or several, under what it is about."""
     return f"{title}\n{'=' * len(title)}\n{text}"
 

@@ -5,6 +5,7 @@ nothing beside it: the tests' times are those of a machine that is otherwise idl
 """
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -14,7 +15,9 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.house import sources
+from benchmarks.house.walk import walk
 from benchmarks.rows import Row, print_rows, row
+from docs.generate.pages import DOCS, PAGES
 from tests.house.tree import ROOT, cyclic_imports
 
 BIN = Path(sys.executable).parent
@@ -22,6 +25,8 @@ QUICK = bool(os.environ.get("QUICK"))
 ORDERS, LOADED = (int(os.environ.get(name, count)) for name, count in (("ORDERS", 5), ("LOADED", 10)))
 HELP_RUNS = 11
 SPIN = "while True: pass"
+RETURNS_BEFORE = 87  # of the first release's recipe on its way through, as that release's review counted them
+DOCUMENTED = ("reference/recipe.md", "reference/inventory.md", "reference/container.md")
 
 
 def source_rows() -> list[Row]:
@@ -49,6 +54,35 @@ def help_row() -> Row:
     return row(
         "toolchain --help, median", median(seconds), "<=", 0.3, "s", f"{HELP_RUNS} runs, at most {max(seconds):.2f} s"
     )
+
+
+def walk_row() -> Row:
+    found = walk()
+    note = (
+        f"{len(found.stays)} stays in {len(set(found.stays))} modules; {found.functions} functions are handed the job"
+    )
+    return row(
+        "returns of a build job to a module that it had left", found.returns, "<=", RETURNS_BEFORE // 2, "", note
+    )
+
+
+def documented_row() -> Row:
+    """The keys that the code has, against those on the committed pages; the generator refuses an unexplained key."""
+    what = "recipe, inventory and server keys documented"
+    try:
+        fresh = {name: _keys_on(PAGES[name]()) for name in DOCUMENTED}
+    except ValueError as error:
+        return Row(what, None, ">= 100 %", False, str(error))
+    committed = {name: _keys_on((DOCS / name).read_text()) for name in DOCUMENTED}
+    missing = [key for name in DOCUMENTED for key in fresh[name] if key not in committed[name]]
+    there = sum(map(len, fresh.values()))
+    note = f"{there} keys" + (f"; missing: {', '.join(missing)}" if missing else "")
+    return row(what, 100 * (1 - len(missing) / there), ">=", 100, "%", note)
+
+
+def _keys_on(page: str) -> list[str]:
+    """The first cells of a reference page's tables: `| `key` | type | …`."""
+    return re.findall(r"^\| `([^`]+)` \|", page, re.MULTILINE)
 
 
 def timed_row(target: str, minutes: float) -> Row:
@@ -104,7 +138,16 @@ def two_hogs() -> Iterator[None]:
 
 
 def main() -> None:
-    rows = [*source_rows(), help_row(), timed_row("test-fast", 2), timed_row("test", 15), loaded_row(), shuffled_row()]
+    rows = [
+        *source_rows(),
+        walk_row(),
+        documented_row(),
+        help_row(),
+        timed_row("test-fast", 2),
+        timed_row("test", 15),
+        loaded_row(),
+        shuffled_row(),
+    ]
     print_rows(rows)
 
 

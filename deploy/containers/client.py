@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from deploy.containers.credentials import Credentials
 from toolchain.errors import DeviceError
 
-ReplyT = TypeVar("ReplyT")
+DocumentT = TypeVar("DocumentT")
 NO_CREDENTIALS = Credentials()
 HEADER_LENGTH = "Inference-Header-Content-Length"
 UNTRUSTED = "its certificate is not trusted here"
@@ -129,8 +129,8 @@ def served_model(url: str, credentials: Credentials = NO_CREDENTIALS) -> str:
 
 
 def _get_json(
-    connection: http.client.HTTPConnection, path: str, kind: type[ReplyT], headers: Mapping[str, str]
-) -> ReplyT:
+    connection: http.client.HTTPConnection, path: str, kind: type[DocumentT], headers: Mapping[str, str]
+) -> DocumentT:
     status, content = get(connection, path, headers)
     if status != http.HTTPStatus.OK:
         raise DeviceError(f"GET {path}: {status} {content[:300].decode(errors='replace')}")

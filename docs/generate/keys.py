@@ -10,7 +10,7 @@ from docs.generate.markdown import code, fence, page, table
 from docs.generate.structs import Key, Kind, keys, structs_in
 from toolchain.backends import TABLE, backend
 from toolchain.recipe import Recipe, read_recipe
-from toolchain.schemas.annotated import FOLDER, Annotated, Example, annotated, check_complete
+from toolchain.schemas.annotated import FOLDER, Annotated, Example, check_complete, read_annotated
 
 HEAD = ("key", "type", "default", "unit", "meaning")
 RECIPE = """A recipe is a TOML file that says which model, which data, which steps, and how much accuracy may be lost.
@@ -34,7 +34,7 @@ def inventory_page() -> str:
 
 
 def _sections(name: str, root: Kind) -> Iterator[str]:
-    notes = annotated(name)
+    notes = read_annotated(name)
     headed = {table_name.split(".")[0] for table_name in notes.tables}
     sections = {"": [key for key in keys(root) if key.name not in headed]}
     sections |= {place: _keys_of(root, place, notes) for place in notes.tables}

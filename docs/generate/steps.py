@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from docs.generate.markdown import code, fence, page, table
 from docs.generate.structs import Key, Kind, keys
 from toolchain.compress import TABLE, parse_steps
-from toolchain.schemas.annotated import Annotated, Example, annotated, check_complete
+from toolchain.schemas.annotated import Annotated, Example, check_complete, read_annotated
 from toolchain.schemas.json_schema import step_kind
 
 SHARED, PLACE = "shared", "toolchain/schemas/steps.toml"
@@ -17,7 +17,7 @@ is refused in one line before any training starts. How to choose steps: [Compres
 
 
 def steps_page() -> str:
-    notes, kinds = annotated("steps.toml"), {name: step_kind(name) for name in sorted(TABLE)}
+    notes, kinds = read_annotated("steps.toml"), {name: step_kind(name) for name in sorted(TABLE)}
     parse_steps(tuple({name: notes.document[name]} for name in kinds), PLACE)
     check_complete(
         "steps.toml", notes.examples, {_place(notes, name, key) for name in kinds for key in keys(kinds[name])}

@@ -83,7 +83,7 @@ def test_without_labels_agreement_with_fp32_is_the_measure_and_the_sentence_says
     )
     choice = choose([fp32, int8], None, 0.3)
     assert choice.chosen == "int8"
-    assert "99.90% top-1 agreement with fp32 (no labelled test part)" in choice.sentence
+    assert "99.90% top-1 agreement with fp32 (no labelled test split)" in choice.sentence
 
 
 def untimed(precision: Precision, accuracy: float | None) -> Candidate:
@@ -209,7 +209,7 @@ def test_one_that_this_machine_cannot_run_is_told_and_the_rest_measured(built):
 
 def test_nothing_to_measure_on_is_said(built):
     folder, candidates = built
-    with pytest.raises(AccuracyError, match="no pictures to measure candidates on"):
+    with pytest.raises(AccuracyError, match="no images to measure candidates on"):
         measure_candidates(folder, candidates, None, Settings(threads=1))
     with pytest.raises(AccuracyError, match="no fp32 to agree with; add fp32 to `precisions`"):
         measure_candidates(folder, candidates[1:], None, Settings(threads=1), tiny_images(8))

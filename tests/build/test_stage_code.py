@@ -82,7 +82,7 @@ def test_a_constant_in_any_module_that_a_stage_reaches_makes_it_again_and_a_comm
 ) -> None:
     plain = SourceTree(read_source, tmp_path / "memo.json")
     before = {name: plain.digest(*modules) for name, modules in stages.items()}
-    reached = {name: set().union(*map(plain.reached, modules)) for name, modules in stages.items()}
+    reached = {name: set().union(*map(plain.reachable_modules, modules)) for name, modules in stages.items()}
 
     def changed_by(module: str, more: str) -> set[str]:
         text = source(module) + more
@@ -100,5 +100,5 @@ def test_a_constant_in_any_module_that_a_stage_reaches_makes_it_again_and_a_comm
 def test_a_training_depends_on_no_view_no_engine_and_nothing_that_delivers(stages: dict[str, tuple[str, ...]]) -> None:
     tree = SourceTree()
     for name in TRAINING:
-        reached = set().union(*map(tree.reached, stages[name])) - set(IN_TRAINING)
+        reached = set().union(*map(tree.reachable_modules, stages[name])) - set(IN_TRAINING)
         assert not [module for module in reached if module.startswith(APART)], name

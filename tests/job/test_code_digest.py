@@ -40,7 +40,7 @@ def tree(**changed: str) -> SourceTree:
 
 
 def test_statements_and_strings_are_followed_and_types_are_not() -> None:
-    assert tree().reached("toolchain.top") == {
+    assert tree().reachable_modules("toolchain.top") == {
         "toolchain.top",
         "toolchain.plain",
         "toolchain.package",
@@ -94,7 +94,7 @@ def test_the_tables_lead_to_every_back_end_engine_step_and_data_set() -> None:
         "toolchain.compress": ["toolchain.compress.steps.qat", "toolchain.compress.training.loop"],
         "toolchain.data": ["toolchain.data.cifar10", "toolchain.data.folder"],
     }.items():
-        assert ours.reached(start) >= set(rooms)
+        assert ours.reachable_modules(start) >= set(rooms)
 
 
 def test_a_source_is_read_by_its_dotted_name(tmp_path: Path) -> None:

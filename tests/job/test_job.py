@@ -15,7 +15,7 @@ from toolchain.errors import DataError, RecipeError
 from toolchain.job.job import BuildJob, read_job
 from toolchain.job.samples import check_golden
 from toolchain.records.manifest import Manifest
-from toolchain.workflows.evaluate import evaluated
+from toolchain.workflows.evaluate import evaluate_accuracy
 
 NETS = """
 from pathlib import Path
@@ -87,9 +87,7 @@ def test_data_that_is_nothing_but_a_test_part_is_refused_before_the_work(folder:
     check_golden(data)
     nothing = Split(data.split("train").images, data.split("train").labels[:0], data.split("train").indices[:0])
     bare = replace(data, splits={**data.splits, "train": nothing, "validate": nothing})
-    with pytest.raises(
-        DataError, match=r"folder: no pictures beside its test part, .* name another data set: \[calibr"
-    ):
+    with pytest.raises(DataError, match=r"folder: no images beside its test split, .* name another data set: \[calibr"):
         check_golden(bare)
 
 
@@ -188,6 +186,6 @@ def test_a_recipe_is_evaluated_whatever_precisions_it_builds(folder: Path) -> No
     torch.manual_seed(2)
     state = {"conv.weight": torch.randn(8, 3, 3, 3), "conv.bias": torch.zeros(8), "head.bias": torch.zeros(4)}
     save_file({**state, "head.weight": torch.randn(4, 8)}, folder / "w.safetensors")
-    found = evaluated(str(recipe(folder, QUANTIZE + '[build]\nprecisions = ["bf16", "int8"]\n', text)), None)
+    found = evaluate_accuracy(str(recipe(folder, QUANTIZE + '[build]\nprecisions = ["bf16", "int8"]\n', text)), None)
     assert (found.of, found.images) == ("small.toml fp32 torch", 8)
     assert found.accuracy == found.right / 8

@@ -67,7 +67,7 @@ def test_a_drop_needs_a_validate_part_and_a_target_that_can_keep_it(folder: Path
     part = job.data.split("validate")
     none = Split(part.images, part.labels[:0], part.indices[:0])
     bare = replace(job.data, splits={**job.data.splits, "validate": none})
-    with pytest.raises(DataError, match="folder: max_drop is measured on the validate part, and it has none; remove"):
+    with pytest.raises(DataError, match="folder: max_drop is measured on the validate split, and it has none; remove"):
         check_orders(job.plan, job.precisions, backend("openvino"), bare, job.calibration)
     with pytest.raises(
         BackendError, match="target onnxruntime cannot keep within max_drop; remove it, or --target=open"

@@ -213,7 +213,7 @@ def test_more_calibration_samples_than_pictures_are_refused_before_any_training(
 ) -> None:
     steps = "[[step]]\nfinetune = { epochs = 50 }\n[[step]]\nquantize = { samples = 33 }\n[build]"
     refusal = toolchain("build", changed(recipe, ("[build]", steps), ('["fp32"]', '["fp32", "int8"]'))).refusal()
-    assert "folder: 33 calibration samples were asked for, its train part has " in refusal
+    assert "folder: 33 calibration samples were asked for, its train split has " in refusal
     assert "lower quantize.samples, or name another data set under [calibration]" in refusal
     assert not home.exists()
 

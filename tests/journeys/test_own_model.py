@@ -33,7 +33,7 @@ KEYS = {
 }  # fmt: skip
 # stages that a changed number of calibration samples leaves as they were
 UNTOUCHED = {
-    "model: fp32 accuracy on the test part",
+    "model: fp32 accuracy on the test split",
     "model: load and check",
     "export: ONNX, checked by ONNX Runtime against torch",
     "openvino: fp32",

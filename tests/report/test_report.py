@@ -15,10 +15,10 @@ from tests.deploy.ledger.ledgers import gate_of, report
 from toolchain.errors import UsageError
 from toolchain.records.gate import BASELINE, CANDIDATE, Finding, Round
 from toolchain.records.manifest import Candidate, StepRecord
-from toolchain.report.content import Told, told
+from toolchain.report.content import ReportContent, read_report_content
 from toolchain.report.html import page
 from toolchain.report.plots import picture, png, power, svg
-from toolchain.report.writer import drawn, summary, written
+from toolchain.report.writer import draw_plots, summary, write_report
 
 EPOCHS = tuple({"epoch": 1.0 + at, "loss": 2.0 / (1 + at), "accuracy_validate": 0.5 + at / 10} for at in range(4))
 STEPS = (
@@ -61,9 +61,9 @@ def ledger(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def newest(ledger: Path) -> Told:
+def newest(ledger: Path) -> ReportContent:
     with Ledger(ledger) as book:
-        return told("null", None, book)
+        return read_report_content("null", None, book)
 
 
 class Page(HTMLParser):
@@ -95,9 +95,9 @@ class Page(HTMLParser):
         self.text += data
 
 
-def test_the_page_is_whole_holds_everything_and_fetches_nothing(newest: Told) -> None:
+def test_the_page_is_whole_holds_everything_and_fetches_nothing(newest: ReportContent) -> None:
     read = Page()
-    text = page(newest, drawn(newest))
+    text = page(newest, draw_plots(newest))
     read.feed(text)
     assert read.open == []
     assert read.fetched == []
@@ -110,14 +110,14 @@ def test_the_page_is_whole_holds_everything_and_fetches_nothing(newest: Told) ->
 
 def test_a_release_that_was_never_judged_or_measured_still_has_a_page(ledger: Path) -> None:
     with Ledger(ledger) as book:
-        first = told("null", "1", book)
+        first = read_report_content("null", "1", book)
     bare = msgspec.structs.replace(first.manifest, candidates=(), steps=(), parity=())
-    assert "Not judged yet: toolchain gate" in page(first, drawn(first))
+    assert "Not judged yet: toolchain gate" in page(first, draw_plots(first))
     assert "Not judged: no gate of it" in summary(first)
-    assert set(drawn(Told(first.bundle, bare, None, ()))) == set()
+    assert set(draw_plots(ReportContent(first.bundle, bare, None, ()))) == set()
 
 
-def test_the_summary_is_markdown_whose_table_no_text_breaks(newest: Told) -> None:
+def test_the_summary_is_markdown_whose_table_no_text_breaks(newest: ReportContent) -> None:
     told_so = summary(newest)
     assert told_so.startswith("### null 2 for null\n\n❌ **regressed**: p50 <5 %> worse")
     rows = [line for line in told_so.splitlines() if line.startswith("|")]
@@ -125,9 +125,9 @@ def test_the_summary_is_markdown_whose_table_no_text_breaks(newest: Told) -> Non
     assert len({line.count("|") for line in rows}) == 1
 
 
-def test_every_plot_is_a_file_that_can_be_looked_at(newest: Told, tmp_path: Path) -> None:
+def test_every_plot_is_a_file_that_can_be_looked_at(newest: ReportContent, tmp_path: Path) -> None:
     folder = tmp_path / "out"
-    paths = written(newest, folder)
+    paths = write_report(newest, folder)
     assert {path.name for path in folder.iterdir()} == {"report.html", "summary.md"} | {
         f"{name}.{kind}"
         for name in ("distributions", "rounds", "pareto", "training-1", "trend")
@@ -137,23 +137,23 @@ def test_every_plot_is_a_file_that_can_be_looked_at(newest: Told, tmp_path: Path
         with Image.open(paths[name]) as picture:
             assert min(picture.size) > 300
             assert len(picture.convert("RGB").getcolors(1 << 24) or ()) > 10
-    assert written(newest, folder) == paths  # over an earlier report
+    assert write_report(newest, folder) == paths  # over an earlier report
 
 
-def test_nothing_but_a_report_is_written_over(newest: Told, tmp_path: Path) -> None:
+def test_nothing_but_a_report_is_written_over(newest: ReportContent, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
     with pytest.raises(UsageError, match="holds something else than a report; name a new folder"):
-        written(newest, tmp_path / "mine")
+        write_report(newest, tmp_path / "mine")
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
 
 
 def test_a_release_that_the_ledger_has_not_is_refused_with_those_it_has(ledger: Path) -> None:
     with Ledger(ledger) as book:
         with pytest.raises(UsageError, match="no release of 'other' in the ledger; it has: null"):
-            told("other", None, book)
+            read_report_content("other", None, book)
         with pytest.raises(UsageError, match="no release '9' of null in the ledger; it has: 2, 1"):
-            told("null", "9", book)
+            read_report_content("null", "9", book)
 
 
 def test_plots_are_the_same_bytes_again_and_take_the_pages_colour() -> None:

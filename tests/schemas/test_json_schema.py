@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from toolchain.schemas.annotated import FOLDER, annotated
+from toolchain.schemas.annotated import FOLDER, read_annotated
 from toolchain.schemas.json_schema import inventory_schema, recipe_schema
 
 ROOT = Path(__file__).parents[2]
@@ -27,7 +27,7 @@ def test_the_recipes_fit(place: Path, recipes: Draft202012Validator) -> None:
 
 
 def test_every_step_fits(recipes: Draft202012Validator) -> None:
-    document = annotated("steps.toml").document
+    document = read_annotated("steps.toml").document
     recipe = tomllib.loads((FOLDER / "recipe.toml").read_text())
     recipes.validate({**recipe, "step": [{name: options} for name, options in document.items() if name != "shared"]})
 

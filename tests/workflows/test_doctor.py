@@ -10,23 +10,23 @@ import pytest
 from deploy.runtime.device.probe import fingerprint
 from toolchain.backends import TABLE
 from toolchain.records.fingerprint import Fingerprint
-from toolchain.workflows.doctor import GIB, Finding, examined, memory, package, processor, room, sound
+from toolchain.workflows.doctor import GIB, MachineFinding, examine_machine, memory, package, processor, room, sound
 
 DEVICE = Fingerprint("x86_64", "Xeon", ("avx2",), 8, 4, 2.5, "", "6.1", False, 16 * GIB, None)
 
 
-def by_name(findings: tuple[Finding, ...] | list[Finding]) -> dict[str, Finding]:
+def by_name(findings: tuple[MachineFinding, ...] | list[MachineFinding]) -> dict[str, MachineFinding]:
     return {finding.name: finding for finding in findings}
 
 
 @pytest.fixture(scope="module")
-def here() -> dict[str, Finding]:
-    findings = examined()
+def here() -> dict[str, MachineFinding]:
+    findings = examine_machine()
     assert len(by_name(findings)) == len(findings), "two findings of one name"
     return by_name(findings)
 
 
-def test_this_machine_is_examined_without_importing_what_is_heavy(here: dict[str, Finding]) -> None:
+def test_this_machine_is_examined_without_importing_what_is_heavy(here: dict[str, MachineFinding]) -> None:
     assert here["torch"].state == here["openvino"].state == "ok"
     assert here["CPU"].found.startswith(fingerprint().cpu_model)
     assert {f"target {name}" for name in TABLE} <= set(here)
@@ -34,7 +34,7 @@ def test_this_machine_is_examined_without_importing_what_is_heavy(here: dict[str
     assert {"Docker Engine", "BuildKit", "GPU", "memory", "npm", "mmdebstrap"} <= set(here)
 
 
-def test_what_is_not_well_says_what_to_do(here: dict[str, Finding]) -> None:
+def test_what_is_not_well_says_what_to_do(here: dict[str, MachineFinding]) -> None:
     assert [finding for finding in here.values() if finding.state != "ok" and not finding.advice] == []
 
 
@@ -42,7 +42,7 @@ def test_what_is_not_well_says_what_to_do(here: dict[str, Finding]) -> None:
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_machine_without_an_engine_is_not_sound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
-    found = by_name(examined())
+    found = by_name(examine_machine())
     assert found["Docker Engine"].state == "missing"
     assert found["Docker Engine"].found.startswith("no Docker Engine at ")
     assert "make setup" in found["Docker Engine"].advice
@@ -51,8 +51,8 @@ def test_a_machine_without_an_engine_is_not_sound(monkeypatch: pytest.MonkeyPatc
 
 
 def test_notes_alone_leave_a_machine_sound() -> None:
-    assert sound([Finding("a", "ok", "1"), Finding("b", "note", "none", "only for c")])
-    assert not sound([Finding("a", "ok", "1"), Finding("b", "missing", "none", "make setup")])
+    assert sound([MachineFinding("a", "ok", "1"), MachineFinding("b", "note", "none", "only for c")])
+    assert not sound([MachineFinding("a", "ok", "1"), MachineFinding("b", "missing", "none", "make setup")])
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_the_best_feature_speaks_for_the_speed(
 
 def test_cores_quota_and_limits_are_told() -> None:
     assert by_name(processor(DEVICE))["CPU cores"].found == "8, 4 allowed, cgroup quota 2.5 CPUs"
-    assert memory(DEVICE) == Finding("memory", "ok", "16.0 GiB")
+    assert memory(DEVICE) == MachineFinding("memory", "ok", "16.0 GiB")
     limited = memory(msgspec.structs.replace(DEVICE, memory_limit_bytes=GIB))
     assert (limited.state, limited.found) == ("note", "16.0 GiB, cgroup limit 1.0 GiB")
 
@@ -89,5 +89,5 @@ def test_a_full_disk_is_missing_room(tmp_path: Path) -> None:
 
 
 def test_a_package_that_is_not_installed_is_missing() -> None:
-    assert package("no-such-package") == Finding("no-such-package", "missing", "not installed", "make setup")
+    assert package("no-such-package") == MachineFinding("no-such-package", "missing", "not installed", "make setup")
     assert package("msgspec").found == sys.modules["msgspec"].__version__

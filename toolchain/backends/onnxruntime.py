@@ -19,7 +19,7 @@ from toolchain.backends.calibration import Calibration
 from toolchain.backends.graph import graph_specs, has_qdq, layer_names, name_nodes, refuse_other_precisions
 from toolchain.backends.rounding import Rounding
 from toolchain.errors import BackendError
-from toolchain.progress import counted
+from toolchain.progress import track
 from toolchain.recipe import Option
 from toolchain.records.manifest import Candidate, Precision
 from toolchain.records.storage import write_atomically
@@ -127,7 +127,7 @@ class _CalibrationReader:
 
     def __init__(self, onnx: Path, images: Array) -> None:
         self._name = graph_specs(onnx)[0][0].name
-        self._rows: Iterator[int] = iter(counted(range(len(images)), "quantize: calibration images", len(images)))
+        self._rows: Iterator[int] = iter(track(range(len(images)), "quantize: calibration images", len(images)))
         self._images = images
 
     def get_next(self) -> dict[str, Array] | None:

@@ -16,7 +16,7 @@ import numpy as np
 from toolchain.backends.calibration import Calibration
 from toolchain.backends.openvino_graph import import_openvino, layers, match_layers, name_by_position
 from toolchain.errors import BackendError
-from toolchain.progress import counted
+from toolchain.progress import track
 from toolchain.records.tensors import Array
 
 PRESETS = ("mixed", "performance")
@@ -32,7 +32,7 @@ class CalibrationImages:
         return len(self.images)
 
     def __iter__(self) -> Iterator[Array]:
-        rows = counted(range(len(self)), "quantize: calibration images", len(self))
+        rows = track(range(len(self)), "quantize: calibration images", len(self))
         for row in rows:
             if row == len(self) - 1:
                 next(rows, None)  # NNCF reads exactly len() images and never reaches the end: end the progress here

@@ -13,7 +13,7 @@ import numpy as np
 from toolchain.backends import Calibration, Rounding, backend
 from toolchain.build.onnx_graph import ONNX, Graph, export_graph
 from toolchain.build.trained_model import Model, ModelInputs, module_key
-from toolchain.job.samples import calibration_pictures, golden_pictures, validation_pictures
+from toolchain.job.samples import calibration_images, golden_images, validation_images
 from toolchain.job.stage import Stage, StageResult, tool_versions
 from toolchain.records.manifest import FLOAT_LAYERS, Candidate, Precision
 
@@ -40,7 +40,7 @@ def build_artifact(job: "BuildJob", cache: "StageCache", graph: Graph, precision
     def make(folder: Path, _: Path) -> Candidate:
         calibration = None if how is None else _calibration(job, how)
         if calibration is None and precision in room.NEEDS_IMAGES:
-            calibration = Calibration(golden_pictures(job.calibration))
+            calibration = Calibration(golden_images(job.calibration))
         weights = None if rounding is None else Rounding(*msgspec.structs.astuple(rounding))
         return room.build(graph.folder / ONNX, folder, precision, calibration, weights, small, options)
 
@@ -93,6 +93,6 @@ def _calibration(job: "BuildJob", how: "Quantization") -> Calibration:
     ways |= {"per_channel": how.per_channel, "ignore": how.ignore, "max_drop": how.max_drop}
     if how.dynamic:
         return Calibration(np.zeros((0, *job.recipe.input.shape), np.uint8), **ways)
-    images, _ = calibration_pictures(job.calibration, how.samples, job.recipe.build.seed)
-    checked = None if how.max_drop is None else validation_pictures(job.data)
+    images, _ = calibration_images(job.calibration, how.samples, job.recipe.build.seed)
+    checked = None if how.max_drop is None else validation_images(job.data)
     return Calibration(images, validation=checked, **ways)

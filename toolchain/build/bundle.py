@@ -130,7 +130,7 @@ def _manifest(
 
 def _write(manifest: Manifest, folder: Path, release: str | None) -> Bundle:
     """Under the release's name; without one, under the next number, unless an earlier number already says the same."""
-    earlier = _numbered(manifest.name, manifest.target)
+    earlier = _numbered_bundles(manifest.name, manifest.target)
     if release is None:
         release = str(max(earlier, default=0) + 1)
         for number in sorted(earlier, reverse=True):
@@ -149,7 +149,7 @@ def _place(manifest: Manifest, release: str) -> Path:
     return home() / "bundles" / f"{manifest.name}-{release}-{manifest.target}.bundle"
 
 
-def _numbered(name: str, target: str) -> dict[int, Path]:
+def _numbered_bundles(name: str, target: str) -> dict[int, Path]:
     """The bundles of this name and target whose release is a plain number."""
     pattern = re.compile(rf"{re.escape(name)}-(\d+)-{re.escape(target)}\.bundle")
     found = ((pattern.fullmatch(path.name), path) for path in sorted((home() / "bundles").glob("*.bundle")))

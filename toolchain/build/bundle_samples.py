@@ -15,7 +15,7 @@ from deploy.runtime.engines import Settings
 from toolchain.backends import backend
 from toolchain.build.candidates import Artifacts, CandidateEvaluation, engine_answers, gather_files
 from toolchain.build.choose import answers_here
-from toolchain.job.samples import calibration_pictures, certify_pictures, golden_pictures
+from toolchain.job.samples import calibration_images, certificate_images, golden_images
 from toolchain.job.stage import Stage, StageResult
 from toolchain.records.bundle import CERTIFY, SAMPLE
 from toolchain.records.manifest import Candidate, DataRecord
@@ -66,7 +66,7 @@ def write_samples(
 
 
 def _write_golden(job: "BuildJob", candidates: Sequence[Candidate], files: Path, folder: Path) -> None:
-    settings, images = Settings(job.threads), golden_pictures(job.calibration)
+    settings, images = Settings(job.threads), golden_images(job.calibration)
     answers = {f"outputs_{each.precision}": engine_answers(files, each, settings, images) for each in candidates}
     np.savez(folder / SAMPLE, allow_pickle=False, inputs=images, **answers)
 
@@ -75,7 +75,7 @@ def _write_certify(
     job: "BuildJob", candidates: Sequence[Candidate], files: Path, folder: Path
 ) -> tuple[tuple[int, ...], dict[str, float]]:
     """The images' indices in the data, and what each candidate gets right of them, by precision."""
-    images, labels, indices = certify_pictures(job.data)
+    images, labels, indices = certificate_images(job.data)
     if not len(images):
         return indices, {}
     np.savez(folder / CERTIFY, allow_pickle=False, images=images, labels=labels)
@@ -84,7 +84,7 @@ def _write_certify(
 
 
 def _data_record(job: "BuildJob", evaluation: CandidateEvaluation, certify: tuple[int, ...]) -> DataRecord:
-    calibrated = _calibrated(job, evaluation)
+    calibrated = _calibration_indices(job, evaluation)
     return DataRecord(
         job.data.name,
         job.data.source,
@@ -96,9 +96,9 @@ def _data_record(job: "BuildJob", evaluation: CandidateEvaluation, certify: tupl
     )
 
 
-def _calibrated(job: "BuildJob", evaluation: CandidateEvaluation) -> tuple[int, ...]:
+def _calibration_indices(job: "BuildJob", evaluation: CandidateEvaluation) -> tuple[int, ...]:
     """The indices that an int8 candidate was calibrated on; none where none was made."""
     how = job.plan.post_training
     if how is None or how.dynamic or all(candidate.precision != "int8" for candidate in evaluation.candidates):
         return ()
-    return calibration_pictures(job.calibration, how.samples, job.recipe.build.seed)[1]
+    return calibration_images(job.calibration, how.samples, job.recipe.build.seed)[1]

@@ -23,7 +23,7 @@ from toolchain.build.onnx_graph import ONNX, Graph
 from toolchain.build.trained_model import Model, load_staged
 from toolchain.errors import BackendError, DeviceError
 from toolchain.export import ort_logits, torch_logits
-from toolchain.job.samples import trial_pictures
+from toolchain.job.samples import trial_images
 from toolchain.job.stage import Stage
 from toolchain.parity import compare_three_ways, require_parity
 from toolchain.records.manifest import Candidate, ParityRecord, Precision
@@ -82,7 +82,7 @@ def _evaluate(
     job: "BuildJob", model: Model | None, graph: Graph, artifacts: Artifacts, reference: float | None, work: Path
 ) -> CandidateEvaluation:
     """Of an engine that computes nothing (null) only the latency is judged."""
-    room, images = backend(job.target), trial_pictures(job.data)
+    room, images = backend(job.target), trial_images(job.data)
     here = tuple(replace(artifact, record=room.stand_in(artifact.record) or artifact.record) for artifact in artifacts)
     is_elsewhere = here != artifacts
     if is_elsewhere:

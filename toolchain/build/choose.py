@@ -70,13 +70,13 @@ def measure_candidates(
     """
     images = test.images if test is not None else pictures
     if images is None or len(images) == 0:
-        raise AccuracyError("no pictures to measure candidates on; give the recipe's [data] a test part or pictures")
+        raise AccuracyError("no images to measure candidates on; give the recipe's [data] a test split or images")
     if test is None and all(candidate.precision != right for candidate in candidates):
         raise AccuracyError(
-            f"no labelled test part, and no {right} to agree with; add {right} to `precisions` under [build]"
+            f"no labelled test split, and no {right} to agree with; add {right} to `precisions` under [build]"
         )
     latency = msgspec.structs.replace(settings, hint="latency")
-    able, refused = _opened(folder, candidates, images if timed else None, latency)
+    able, refused = _open_candidates(folder, candidates, images if timed else None, latency)
     throughput = msgspec.structs.replace(settings, hint="throughput")
     answers: dict[Precision, NDArray[np.int64]] = {}
     for candidate in able.values():
@@ -86,12 +86,12 @@ def measure_candidates(
         logger.info(f"  {candidate.precision}: {taken}; {len(images)} pictures answered")
     truth = test.labels if test is not None else answers.get(right)
     if truth is None:
-        raise AccuracyError(f"no labelled test part, and {right} to agree with {refused[right].verdict}")
-    scored = {name: _scored(found, answers[name], truth, test is not None) for name, found in able.items()}
+        raise AccuracyError(f"no labelled test split, and {right} to agree with {refused[right].verdict}")
+    scored = {name: _score_candidate(found, answers[name], truth, test is not None) for name, found in able.items()}
     return tuple((scored | refused)[candidate.precision] for candidate in candidates)
 
 
-def _opened(
+def _open_candidates(
     folder: Path, candidates: Sequence[Candidate], images: "ImageSource | None", settings: Settings
 ) -> tuple[dict[Precision, Candidate], dict[Precision, Candidate]]:
     """Those that run here, with latency_ms where there are images, and those that do not, with the reason as verdict;
@@ -113,7 +113,9 @@ def _opened(
     }, refused
 
 
-def _scored(candidate: Candidate, answers: NDArray[np.int64], truth: NDArray[np.int64], labelled: bool) -> Candidate:
+def _score_candidate(
+    candidate: Candidate, answers: NDArray[np.int64], truth: NDArray[np.int64], labelled: bool
+) -> Candidate:
     share = float(np.mean(answers == truth))
     if labelled:
         return msgspec.structs.replace(candidate, accuracy=share)
@@ -140,7 +142,7 @@ def choose(
         raise AccuracyError(_none_kept(candidates, losses, max_accuracy_loss_points))
     fastest = min(kept, key=_latency)
     if fastest.latency_ms is None and prefer == "latency":
-        return _untimed(candidates, kept, losses, max_accuracy_loss_points)
+        return _choose_untimed(candidates, kept, losses, max_accuracy_loss_points)
     level = [found for found in kept if _latency(found) <= _latency(fastest) * NOISE]
     winner = min(level, key=lambda found: PRECISE_FIRST.index(found.precision))
     if prefer == "size":
@@ -153,13 +155,13 @@ def choose(
     judged = tuple(
         msgspec.structs.replace(found, verdict=verdict) for found, verdict in zip(candidates, verdicts, strict=True)
     )
-    measure = "top-1" if accuracy_fp32_torch is not None else "top-1 agreement with fp32 (no labelled test part)"
+    measure = "top-1" if accuracy_fp32_torch is not None else "top-1 agreement with fp32 (no labelled test split)"
     clauses = [f"{winner.precision}: {_told_ms(winner)}, {_share(winner):.2%} {measure}"]
     clauses += _because_of_size(winner, losses) if prefer == "size" else _because_of_latency(winner, fastest, losses)
     return CandidateChoice(judged, winner.precision, "; ".join((*clauses, *_slower(candidates, winner, losses))))
 
 
-def _untimed(
+def _choose_untimed(
     candidates: Sequence[Candidate], kept: Sequence[Candidate], losses: dict[Precision, float], max_points: float
 ) -> CandidateChoice:
     """The device that it is for is not here: what is likely fastest serves until a device has measured them."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from toolchain.build.trained_model import Model, ModelInputs, load_staged, load_trained_model, module_key
 from toolchain.export import check_classes, check_onnx, onnx_from_onnx, onnx_from_torch
-from toolchain.job.samples import trial_pictures
+from toolchain.job.samples import trial_images
 from toolchain.job.stage import Stage, StageResult, tool_versions
 
 if TYPE_CHECKING:
@@ -26,11 +26,11 @@ def export_graph(job: "BuildJob", cache: "StageCache", inputs: ModelInputs, mode
         shape, path = job.recipe.input, folder / ONNX
         if model is None:
             onnx_from_onnx(load_trained_model(job).require_graph(), shape, path)
-            check_classes(path, trial_pictures(job.data), len(job.data.classes))
+            check_classes(path, trial_images(job.data), len(job.data.classes))
             return
         module = load_staged(job, model).module
         onnx_from_torch(module, shape, path)
-        check_onnx(path, module, shape, trial_pictures(job.data))
+        check_onnx(path, module, shape, trial_images(job.data))
 
     depends = {
         "model": module_key(model) if model else inputs,

@@ -45,7 +45,7 @@ def reference_as_loaded(job: "BuildJob", cache: "StageCache", inputs: ModelInput
                 share = ort_accuracy(loaded.onnx, job.recipe.input, test)
         return Reference(loaded.description, loaded.labels or job.data.classes, share, len(test))
 
-    title = "model: fp32 accuracy on the test part"
+    title = "model: fp32 accuracy on the test split"
     return cache.run(Stage("reference", title, Reference, inputs, make)).record
 
 
@@ -67,4 +67,4 @@ def fp32_accuracy(job: "BuildJob", cache: "StageCache", model: Model, title: str
         return accuracy(module, test, shape, "fp32 torch, test") if fits else None
 
     inputs = {"model": module_key(model)}
-    return cache.run(Stage("accuracy", f"{title}: fp32 accuracy on the test part", float | None, inputs, make)).record
+    return cache.run(Stage("accuracy", f"{title}: fp32 accuracy on the test split", float | None, inputs, make)).record

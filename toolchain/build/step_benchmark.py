@@ -20,7 +20,7 @@ from toolchain.build.peak_memory import peak_memory_of
 from toolchain.compress.distributed import distributed_context
 from toolchain.errors import DeviceError
 from toolchain.job.latency import caller, in_turn_ms, top1_of
-from toolchain.job.samples import trial_pictures
+from toolchain.job.samples import trial_images
 from toolchain.job.stage import Stage, tool_versions
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def _fp32_latencies(job: "BuildJob", modules: "Sequence[nn.Module]") -> tuple[fl
             if backend(job.target).stand_in(candidate) is not None:
                 raise DeviceError(f"latency on target {job.target} was asked for, and no such device is here")
             engine = stack.enter_context(open_engine(folder, candidate, Settings(job.threads)))
-            callers[str(number)] = caller(engine, trial_pictures(job.data))
+            callers[str(number)] = caller(engine, trial_images(job.data))
         medians = in_turn_ms(callers) if callers else {}
     return tuple(medians[str(number)] for number in range(len(modules)))
 
@@ -143,7 +143,7 @@ def _latencies(subjects: Mapping[str, Subject]) -> Mapping[str, float | None]:
     with ExitStack() as stack:
         return in_turn_ms(
             {
-                name: caller(stack.enter_context(_open(job, artifact)), trial_pictures(job.data))
+                name: caller(stack.enter_context(_open(job, artifact)), trial_images(job.data))
                 for name, (job, artifact) in subjects.items()
             }
         )

@@ -51,7 +51,7 @@ def report_steps(
     artifacts = build_step_artifacts(job, cache, inputs, models, candidates)
     subjects = name_subjects(job, artifacts)
     title = "steps: latency, accuracy and memory on this machine"
-    figures = measure_all(cache, title, subjects, _known(subjects, candidates, evaluation))
+    figures = measure_all(cache, title, subjects, _known_figures(subjects, candidates, evaluation))
     records, verdicts = judge_models(models, artifacts, figures, criteria_for(job, reference, models))
     if evaluation is None:
         logger.info(steps_page(records, job.target))
@@ -129,7 +129,7 @@ def _refuse(job: "BuildJob", records: Sequence[StepRecord], verdicts: Sequence[S
             )
 
 
-def _known(
+def _known_figures(
     subjects: Mapping[str, Subject], candidates: "tuple[Artifact, ...]", evaluation: "CandidateEvaluation | None"
 ) -> dict[str, StepFigures]:
     """The candidates' figures, for the rows that are candidates too."""

@@ -42,9 +42,9 @@ class StepRow:
 
 @dataclass(frozen=True)
 class StepCriteria:
-    """What a step is held to. reference: share of the test part that the net must come within max_loss points of, known
-    from the row `judged_from` on (before it, accuracies are told only); None: not judged. lanes: fp32 numbers in one
-    vector of this CPU. computes: False for an engine whose timing says nothing of the net."""
+    """What a step is held to. reference: share of the test split that the net must come within max_loss points of,
+    known from the row `judged_from` on (before it, accuracies are told only); None: not judged. lanes: fp32 numbers in
+    one vector of this CPU. computes: False for an engine whose timing says nothing of the net."""
 
     prefer: Literal["latency", "size"] = "latency"
     reference: float | None = None

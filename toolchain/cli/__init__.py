@@ -27,9 +27,9 @@ def doctor(*, json: bool = False) -> None:
     """
     from toolchain.cli.pages import findings_page
     from toolchain.views.bundle import as_json
-    from toolchain.workflows.doctor import examined, sound
+    from toolchain.workflows.doctor import examine_machine, sound
 
-    found = examined()
+    found = examine_machine()
     print(as_json({"findings": found}) if json else findings_page(found))
     if not sound(found):
         raise SystemExit(1)
@@ -76,9 +76,9 @@ def compare(*recipes: Path, target: Target = "openvino") -> None:
     """
     from toolchain.views.bundle import as_json
     from toolchain.views.steps import compared_page
-    from toolchain.workflows.compare import compared
+    from toolchain.workflows.compare import compare_recipes
 
-    found = compared(recipes, target)
+    found = compare_recipes(recipes, target)
     print(compared_page([(one.name, one.steps) for one in found]), end="\n\n")
     print(as_json({"target": target, "recipes": found}))
 
@@ -104,9 +104,9 @@ def evaluate(
     """
     from deploy.containers.credentials import Credentials
     from toolchain.views.bundle import as_json
-    from toolchain.workflows.evaluate import evaluated
+    from toolchain.workflows.evaluate import evaluate_accuracy
 
-    print(as_json(evaluated(where, recipe, Credentials(token_file, ca, cert, key))))
+    print(as_json(evaluate_accuracy(where, recipe, Credentials(token_file, ca, cert, key))))
 
 
 def weights(recipe: Path, *, out: Path, step: int | None = None, target: Target = "openvino") -> None:
@@ -198,9 +198,9 @@ def deploy(
     from deploy.containers.publishing import parse_endpoint
     from toolchain.cli.pages import outcome_page, unrun_page
     from toolchain.views.bundle import as_json
-    from toolchain.workflows.deploy import Unrun, deployed
+    from toolchain.workflows.deploy import Unrun, deploy_recipe
 
-    outcome = deployed(recipe, target, release, parse_endpoint(port, grpc_port, secrets, cert, key))
+    outcome = deploy_recipe(recipe, target, release, parse_endpoint(port, grpc_port, secrets, cert, key))
     print(unrun_page(outcome) if isinstance(outcome, Unrun) else outcome_page(outcome), end="\n\n")
     print(as_json(outcome.summary))
 

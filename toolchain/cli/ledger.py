@@ -102,11 +102,11 @@ def report(name: str, *, release: str | None = None, out: Path | None = None, le
     """
     from deploy.ledger.ledger import Ledger
     from toolchain.paths import home
-    from toolchain.report.content import told
-    from toolchain.report.writer import written
+    from toolchain.report.content import read_report_content
+    from toolchain.report.writer import write_report
     from toolchain.views.bundle import as_json
 
     with Ledger(ledger) as book:
-        found = told(name, release, book)
+        found = read_report_content(name, release, book)
     folder = out or home() / "reports" / f"{name}-{found.manifest.release}"
-    print(as_json({"release": found.manifest.release, **written(found, folder)}))
+    print(as_json({"release": found.manifest.release, **write_report(found, folder)}))

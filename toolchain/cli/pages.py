@@ -4,16 +4,16 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from toolchain.records.manifest import Manifest
-from toolchain.tables import table, titled
+from toolchain.tables import add_title, table
 from toolchain.views.bundle import MB, candidates_table, parity_table, percent, report_table, steps_table
 from toolchain.views.certificate import certificate_page
 
 if TYPE_CHECKING:
     from toolchain.workflows.deploy import Outcome, Unrun
-    from toolchain.workflows.doctor import Finding
+    from toolchain.workflows.doctor import MachineFinding
 
 
-def findings_page(findings: "Sequence[Finding]") -> str:
+def findings_page(findings: "Sequence[MachineFinding]") -> str:
     """What `doctor` found."""
     return table(
         [(one.name, one.state, one.found, one.advice) for one in findings], ("", "state", "found", "what to do")
@@ -24,7 +24,7 @@ def made_page(manifest: Manifest) -> str:
     """What the main job made, before anything ran."""
     candidates = f"{candidates_table(manifest)}\n\nchosen: {manifest.choice}"
     parts = {"Steps": steps_table(manifest), "Candidates": candidates, "Parity": parity_table(manifest)}
-    return "\n\n".join(titled(title, text) for title, text in parts.items())
+    return "\n\n".join(add_title(title, text) for title, text in parts.items())
 
 
 def outcome_page(outcome: "Outcome") -> str:
@@ -54,9 +54,9 @@ def outcome_page(outcome: "Outcome") -> str:
     columns = {"": "", "test top-1": "", "p50, ms (batch 1)": ".3f", "times faster": ".2f", "model, MB": ".2f"}
     parts = [
         made_page(manifest),
-        titled("Certificate", certificate_page(outcome.certificate)),
-        titled("Benchmark", report_table(outcome.report)),
-        titled("Before and after", table(shown, columns)),
+        add_title("Certificate", certificate_page(outcome.certificate)),
+        add_title("Benchmark", report_table(outcome.report)),
+        add_title("Before and after", table(shown, columns)),
         f"serving {manifest.name} {manifest.release} on {summary.url}; try it:\n  {outcome.curl}",
     ]
     return "\n\n".join(parts)

@@ -108,22 +108,22 @@ def read(
     before = left[: left.index("--")] if "--" in left else left
     if any(word in HELP for word in before):
         return manual(command, [title for title in group if title.startswith(f"{command.words[-1]} ")])
-    return _walked(command, left)
+    return _parse_arguments(command, left)
 
 
 def _unknown_command(group: Commands, word: str, prefix: str) -> str:
     what = "flag" if word.startswith("-") else "command"
-    return f"no {what} '{word}'{_meant(word, group)}; {prefix} has: {', '.join(group)}"
+    return f"no {what} '{word}'{_suggestion(word, group)}; {prefix} has: {', '.join(group)}"
 
 
-def _meant(word: str, known: Sequence[str] | Commands) -> str:
+def _suggestion(word: str, known: Sequence[str] | Commands) -> str:
     from difflib import get_close_matches
 
     close = get_close_matches(word, list(known), 1, 0.6)
     return f"; did you mean '{close[0]}'?" if close else ""
 
 
-def _walked(command: Command, left: list[str]) -> Call:
+def _parse_arguments(command: Command, left: list[str]) -> Call:
     walk = _Walk(command, left)
     while walk.left:
         word = walk.left.pop(0)
@@ -158,7 +158,7 @@ def _take_word(walk: _Walk, word: str) -> None:
 
 def _take_flag(walk: _Walk, word: str) -> None:
     key, equals, text = word.partition("=")
-    parameter, negated = _flagged(walk.command, key)
+    parameter, negated = _find_flag(walk.command, key)
     if parameter.name in walk.values:
         raise UsageError(f"{parameter.flag}: given twice; give it once")
     if parameter.kind is bool:
@@ -173,7 +173,7 @@ def _take_flag(walk: _Walk, word: str) -> None:
     walk.values[parameter.name] = _value(parameter, text)
 
 
-def _flagged(command: Command, key: str) -> tuple[Parameter, bool]:
+def _find_flag(command: Command, key: str) -> tuple[Parameter, bool]:
     """The parameter that `--key` names, and whether it is named by its negation (--no-x, --nox)."""
     flags = {parameter.flag: (parameter, False) for parameter in command.parameters if not parameter.many}
     switches = [parameter for parameter in command.parameters if parameter.kind is bool]
@@ -184,7 +184,7 @@ def _flagged(command: Command, key: str) -> tuple[Parameter, bool]:
     if asked in negations:
         return negations[asked]
     has = f"it has: {', '.join(flags)}" if flags else "it has none"
-    raise UsageError(f"{command.title}: no flag '{key}'{_meant(asked, [*flags, *negations])}; {has}")
+    raise UsageError(f"{command.title}: no flag '{key}'{_suggestion(asked, [*flags, *negations])}; {has}")
 
 
 def _value(parameter: Parameter, text: str) -> object:
@@ -211,7 +211,7 @@ def _choice(parameter: Parameter, text: str) -> str:
     *others, last = parameter.choices or ("",)
     if parameter.choices and text not in parameter.choices:
         expected = f"{', '.join(others)} or {last}" if others else last
-        raise UsageError(f"{parameter.shown}: expected {expected}, got '{text}'{_meant(text, parameter.choices)}")
+        raise UsageError(f"{parameter.shown}: expected {expected}, got '{text}'{_suggestion(text, parameter.choices)}")
     return text
 
 
@@ -232,10 +232,10 @@ def _fire(call: Call) -> None:
     tree: dict[str, object] = {verb: _with_paths(call.command)}
     for group in reversed(groups):
         tree = {group: tree}
-    fire.Fire(tree, command=_quoted(call), name=call.command.program)
+    fire.Fire(tree, command=_fire_arguments(call), name=call.command.program)
 
 
-def _quoted(call: Call) -> list[str]:
+def _fire_arguments(call: Call) -> list[str]:
     """argv for Fire: every value a Python literal under its own name, so that Fire has nothing to guess."""
     values = dict(call.values)
     if call.rest:

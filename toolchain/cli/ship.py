@@ -41,15 +41,15 @@ def ship(
     from toolchain.views.bundle import as_json
     from toolchain.views.ship import board, plan_page
 
-    request = ShipRequest(read_inventory(inventory), servers, message, _skipped(skip_gate, reason), trust)
+    request = ShipRequest(read_inventory(inventory), servers, message, _skip_reason(skip_gate, reason), trust)
     if dry_run:
         planned = plan_rollout(image, request)
         print(plan_page(planned), end="\n\n")
         print(as_json({"image": image, "plan": planned}))
         return
     with board() as shown:
-        fleet = ship_from_engine(image, request, shown.seen)
-    _ended(fleet)
+        fleet = ship_from_engine(image, request, shown.show_result)
+    _print_result(fleet)
 
 
 def pack(image: str, *, to: Path, for_: str = "") -> None:
@@ -101,10 +101,10 @@ def unpack(
     from deploy.ship.ship import ShipRequest, ship_from_bundle
     from toolchain.views.ship import board
 
-    request = ShipRequest(read_inventory(inventory), servers, message, _skipped(skip_gate, reason), trust)
+    request = ShipRequest(read_inventory(inventory), servers, message, _skip_reason(skip_gate, reason), trust)
     with board() as shown:
-        fleet = ship_from_bundle(stick, request, shown.seen)
-    _ended(fleet)
+        fleet = ship_from_bundle(stick, request, shown.show_result)
+    _print_result(fleet)
 
 
 def rollback(
@@ -129,8 +129,8 @@ def rollback(
 
     request = ShipRequest(read_inventory(inventory), servers, message)
     with board() as shown:
-        fleet = roll_back(release, model, request, shown.seen)
-    _ended(fleet)
+        fleet = roll_back(release, model, request, shown.show_result)
+    _print_result(fleet)
 
 
 def servers(*names: str, inventory: Path = INVENTORY) -> None:
@@ -229,14 +229,14 @@ def unlock(server: str, *, inventory: Path = INVENTORY, model: str | None = None
     print(as_json({"server": server, "unlocked": remove_lock(request, model)}))
 
 
-def _skipped(skip_gate: bool, reason: str) -> str:
+def _skip_reason(skip_gate: bool, reason: str) -> str:
     """Why the gate is skipped, "" where it runs."""
     if skip_gate != bool(reason):
         raise UsageError("--skip-gate and --reason go together; give both, or let the gate run")
     return reason
 
 
-def _ended(fleet: "WavesResult") -> None:
+def _print_result(fleet: "WavesResult") -> None:
     from toolchain.views.bundle import as_json
     from toolchain.views.ship import fleet_page
 

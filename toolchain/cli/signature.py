@@ -142,14 +142,14 @@ def manual(command: Command, more: Sequence[str] = ()) -> str:
     parts = ["\n".join(wrap(f"usage: {command.usage}", WIDTH, subsequent_indent="       ", break_on_hyphens=False))]
     parts += [text for text in (command.summary, command.story) if text]
     if command.parameters:
-        rows = [(_left(parameter), _right(parameter)) for parameter in command.parameters]
-        parts.append(_aligned(rows))
+        rows = [(_usage_cell(parameter), _right(parameter)) for parameter in command.parameters]
+        parts.append(_align_columns(rows))
     if more:
         parts.append(f"See also: {', '.join(f'{command.program} {title}' for title in more)}")
     return "\n\n".join(parts)
 
 
-def _left(parameter: Parameter) -> str:
+def _usage_cell(parameter: Parameter) -> str:
     if not parameter.shown.startswith("--"):
         return parameter.shown
     if parameter.kind is bool:
@@ -170,7 +170,7 @@ def overview(sections: Sections, program: str, words: tuple[str, ...] = (), abou
     rows = {heading: list(_rows(commands)) for heading, commands in sections.items()}
     width = max(len(left) for found in rows.values() for left, _ in found)
     parts = [f"usage: {' '.join((program, *words))} COMMAND ...", about]
-    parts += [f"{heading}\n{_aligned(found, width)}".lstrip("\n") for heading, found in rows.items()]
+    parts += [f"{heading}\n{_align_columns(found, width)}".lstrip("\n") for heading, found in rows.items()]
     return "\n\n".join([*filter(None, parts), f"More on one: {' '.join((program, *words))} COMMAND --help"])
 
 
@@ -186,7 +186,7 @@ def _leaves(entry: Function | Mapping[str, Function], path: tuple[str, ...]) -> 
     return [(path, entry)]
 
 
-def _aligned(rows: list[tuple[str, str]], width: int = 0) -> str:
+def _align_columns(rows: list[tuple[str, str]], width: int = 0) -> str:
     width = max(width, *(len(left) for left, _ in rows if len(left) <= MOST), 0) + 4
     lines = []
     for left, right in rows:

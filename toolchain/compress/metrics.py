@@ -15,7 +15,7 @@ from toolchain.compress.step import CompressedModel, Step, StepContext
 from toolchain.data import DataSet, Split
 from toolchain.models.check import class_count
 from toolchain.models.eval_mode import device_of, evaluation_mode
-from toolchain.progress import counted
+from toolchain.progress import track
 from toolchain.records.manifest import StepRecord
 from toolchain.records.tensors import Preprocessing
 
@@ -58,7 +58,7 @@ def accuracy(module: nn.Module, split: Split, preprocessing: Preprocessing, titl
     batches = Batches(split, preprocessing, device_of(module))
     right, total = 0, -(-len(split) // batches.evaluation_size)
     with evaluation_mode(module), torch.inference_mode():
-        for images, labels in counted(batches.ordered_batches(), title, total):
+        for images, labels in track(batches.ordered_batches(), title, total):
             right += int((module(images).argmax(1) == labels).sum())
     return right / len(split)
 

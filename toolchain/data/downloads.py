@@ -13,7 +13,7 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 from toolchain.errors import DataError
-from toolchain.progress import counted
+from toolchain.progress import track
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ def _append(reply: HTTPResponse, partial: Path, resumed: bool) -> None:
     length = int(reply.headers.get("Content-Length") or 0)
     before = partial.stat().st_size if resumed else 0
     with partial.open("ab" if resumed else "wb") as out:
-        for block in counted(_blocks(reply), f"{partial.stem}, MiB", -(-length // BLOCK)):
+        for block in track(_blocks(reply), f"{partial.stem}, MiB", -(-length // BLOCK)):
             out.write(block)
     received = partial.stat().st_size - before
     if received < length:

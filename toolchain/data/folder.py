@@ -18,7 +18,7 @@ from toolchain.data.dataset import DataSet, DataSource, Split
 from toolchain.data.photos import Photos, require_preprocessing
 from toolchain.data.splits import shuffle_indices, split_indices
 from toolchain.errors import DataError
-from toolchain.progress import counted
+from toolchain.progress import track
 from toolchain.records.tensors import Preprocessing
 
 SOURCES: dict[str, DataSource] = {}
@@ -50,7 +50,7 @@ def open_dataset(folder: Path, preprocessing: Preprocessing | None) -> DataSet:
     digest = sha256()
     splits = (_read_splits if inner != folder else _cut_splits)(folder, classes, preprocessing)
     paths = sorted({path for split in splits.values() for path in _split_paths(split)})
-    for path in counted(paths, f"checking {folder.name}"):
+    for path in track(paths, f"checking {folder.name}"):
         digest.update(f"{path.relative_to(folder)} {_digest(path)}\n".encode())
     return DataSet("folder", classes, str(folder), digest.hexdigest(), splits)
 

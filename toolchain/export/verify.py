@@ -23,7 +23,7 @@ from toolchain.export.normalize import INPUT, OUTPUT
 from toolchain.export.qdq import has_qat_layers
 from toolchain.models.eval_mode import device_of, evaluation_mode
 from toolchain.models.preprocessing import PreprocessedModel
-from toolchain.progress import counted
+from toolchain.progress import track
 from toolchain.records.manifest import ParityRecord
 from toolchain.records.tensors import Preprocessing
 
@@ -116,7 +116,7 @@ def ort_accuracy(source: Path, preprocessing: Preprocessing, split: Split) -> fl
         path = onnx_from_onnx(source, preprocessing, Path(folder) / "model.onnx")
         session = _session(path)
         correct = 0
-        for at in counted(range(0, len(split), BATCH), "fp32 onnxruntime, test"):
+        for at in track(range(0, len(split), BATCH), "fp32 onnxruntime, test"):
             images = np.ascontiguousarray(split.images[at : at + BATCH])
             logits = np.asarray(session.run([OUTPUT], {INPUT: images})[0])
             correct += int((logits.argmax(1) == split.labels[at : at + BATCH]).sum())

@@ -62,20 +62,20 @@ class SourceTree:
 
     def __init__(self, read: ReadSource = read_source, memo: Path | None = None) -> None:
         self._read, self._memo = read, memo
-        self._remembered = _remembered(memo)
+        self._remembered = _read_memo(memo)
         self._modules: dict[str, Code | None] = {}
         self._reached: dict[str, frozenset[str]] = {}
 
     def digest(self, *modules: str) -> str:
         """sha256 over all that `modules` reach. ModuleNotFoundError for a name that is not in this project."""
         running = sha256()
-        for name in sorted({name for module in modules for name in self.reached(module)}):
+        for name in sorted({name for module in modules for name in self.reachable_modules(module)}):
             if code := self._module(name):
                 running.update(f"{name} {code.tree}\n".encode())
         self._remember()
         return running.hexdigest()
 
-    def reached(self, module: str) -> frozenset[str]:
+    def reachable_modules(self, module: str) -> frozenset[str]:
         """`module`, and every module of ours that it imports, directly or not."""
         if self._module(module) is None:
             raise ModuleNotFoundError(f"{module}: not a module of this project, so a stage cannot be kept by its code")
@@ -85,11 +85,11 @@ class SourceTree:
                 name = waiting.pop()
                 if name not in found and (code := self._module(name)):
                     found.add(name)
-                    waiting += filter(None, map(self._resolved, code.named))
+                    waiting += filter(None, map(self._resolve, code.named))
             self._reached[module] = frozenset(found)
         return self._reached[module]
 
-    def _resolved(self, named: str) -> str | None:
+    def _resolve(self, named: str) -> str | None:
         """The module that `package:module` or `module:name` stands for; None where there is none."""
         package, _, name = named.partition(":")
         if name and self._module(module := f"{package}.{name}"):
@@ -99,10 +99,10 @@ class SourceTree:
     def _module(self, name: str) -> Code | None:
         if name not in self._modules:
             text = self._read(name)
-            self._modules[name] = None if text is None else self._parsed(name, text)
+            self._modules[name] = None if text is None else self._parse_cached(name, text)
         return self._modules[name]
 
-    def _parsed(self, name: str, text: str) -> Code:
+    def _parse_cached(self, name: str, text: str) -> Code:
         digest, known = sha256(text.encode()).hexdigest(), self._remembered.get(name)
         return known if known is not None and known.text == digest else parse(text)
 
@@ -119,7 +119,7 @@ def parse(text: str) -> Code:
     tree = ast.parse(text)
     _strip(tree)
     digest = sha256(ast.dump(tree).encode()).hexdigest()
-    return Code(sha256(text.encode()).hexdigest(), digest, tuple(sorted(set(_named(tree)))))
+    return Code(sha256(text.encode()).hexdigest(), digest, tuple(sorted(set(_named_modules(tree)))))
 
 
 def _strip(node: ast.AST) -> None:
@@ -136,7 +136,7 @@ def _strip(node: ast.AST) -> None:
             node.body = [ast.Pass()]
 
 
-def _named(tree: ast.AST) -> Iterator[str]:
+def _named_modules(tree: ast.AST) -> Iterator[str]:
     for node in ast.walk(tree):
         match node:
             case ast.Import():
@@ -147,7 +147,7 @@ def _named(tree: ast.AST) -> Iterator[str]:
                 yield text
 
 
-def _remembered(memo: Path | None) -> dict[str, Code]:
+def _read_memo(memo: Path | None) -> dict[str, Code]:
     try:
         found = msgspec.json.decode(memo.read_bytes() if memo else b"", type=Memo)
     except (OSError, msgspec.DecodeError):

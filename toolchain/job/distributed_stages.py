@@ -12,11 +12,11 @@ from tempfile import TemporaryDirectory
 from typing import Protocol, TypeVar
 
 from toolchain.errors import RecipeError
-from toolchain.job.stage import RecordT, Stage, StageResult
+from toolchain.job.stage import Stage, StageRecordT, StageResult
 from toolchain.job.stage_cache import StageCache
 from toolchain.records.storage import atomic_folder, write_atomically
 
-ValueT = TypeVar("ValueT")
+StageValueT = TypeVar("StageValueT")
 Files = dict[str, bytes]
 
 
@@ -29,8 +29,8 @@ class ProcessGroup(Protocol):
     def is_first(self) -> bool: ...
     @property
     def is_local_first(self) -> bool: ...
-    def broadcast(self, value: ValueT) -> ValueT: ...
-    def all_gather(self, value: ValueT) -> list[ValueT]: ...
+    def broadcast(self, value: StageValueT) -> StageValueT: ...
+    def all_gather(self, value: StageValueT) -> list[StageValueT]: ...
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class DistributedStageCache:
     local: StageCache
     group: ProcessGroup
 
-    def run_in_first(self, stage: Stage[RecordT]) -> StageResult[RecordT]:
+    def run_in_first(self, stage: Stage[StageRecordT]) -> StageResult[StageRecordT]:
         """The first process makes it. RecipeError when a process would make something else of these inputs."""
         if self.group.size == 1:
             return self.local.run(stage)
@@ -53,7 +53,7 @@ class DistributedStageCache:
             )
         return self._run(stage, lambda _: None)
 
-    def run_in_all(self, stage: Stage[RecordT]) -> StageResult[RecordT]:
+    def run_in_all(self, stage: Stage[StageRecordT]) -> StageResult[StageRecordT]:
         """All make it together. Where they differ (a measured latency, a device), the first process decides."""
         if self.group.size == 1:
             return self.local.run(stage)
@@ -70,12 +70,12 @@ class DistributedStageCache:
 
         return self._run(stage, take_part)
 
-    def _run(self, stage: Stage[RecordT], take_part: Callable[[Files], None]) -> StageResult[RecordT]:
+    def _run(self, stage: Stage[StageRecordT], take_part: Callable[[Files], None]) -> StageResult[StageRecordT]:
         group, announced = self.group, False
         nothing: Files | None = None
 
         @wraps(stage.make)  # of the same module: the place stays the stage's own
-        def announce_and_make(folder: Path, work: Path) -> RecordT:
+        def announce_and_make(folder: Path, work: Path) -> StageRecordT:
             nonlocal announced
             announced = True
             group.broadcast(pack(work))

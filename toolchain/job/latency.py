@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.runtime.engines import Engine
-from toolchain.progress import counted
+from toolchain.progress import track
 
 if TYPE_CHECKING:
     from toolchain.data.dataset import ImageSource
@@ -37,7 +37,7 @@ def top1_of(engine: Engine, images: "ImageSource", what: str) -> NDArray[np.int6
     starts = range(0, len(images), batch)
     pool = ThreadPoolExecutor(engine.requests)
     try:
-        return np.concatenate(list(counted(pool.map(answer, starts), what, len(starts))))
+        return np.concatenate(list(track(pool.map(answer, starts), what, len(starts))))
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -55,7 +55,7 @@ def latencies_ms(engines: Mapping[str, Engine], images: "ImageSource") -> dict[s
 def in_turn_ms(callers: Mapping[str, Callable[[int], object]]) -> dict[str, float]:
     """latencies_ms of whatever is called, with the number of the call: engines of nets with other inputs too."""
     slices: dict[str, list[float]] = {name: [] for name in callers}
-    for number in counted(range(ROUNDS + 1), "latency: rounds"):
+    for number in track(range(ROUNDS + 1), "latency: rounds"):
         for name in sorted(callers, reverse=number % 2 == 1):
             slices[name].append(_slice_ms(callers[name]))
     return {name: median(found[1:]) for name, found in slices.items()}

@@ -51,7 +51,7 @@ class QuantizationPlan:
         """The order that rounds weights alone to `precision`; None when none does."""
         return next((order for order in self.roundings if WEIGHT_ONLY[order.bits] == precision), None)
 
-    def ordered(self) -> Iterator[Precision]:
+    def ordered_precisions(self) -> Iterator[Precision]:
         """The narrow precisions that the steps order."""
         if (learned := self.learned) is not None:
             yield WEIGHT_ONLY[learned.weight_bits] if learned.activation_bits is None else "int8"
@@ -85,7 +85,7 @@ def requested_precisions(
 ) -> tuple[Precision, ...]:
     """What is to be built: what the recipe names, else what the back end has of what the steps order. RecipeError that
     begins with `where`."""
-    ordered = tuple(plan.ordered())
+    ordered = tuple(plan.ordered_precisions())
     if build.precisions is None:
         floats = () if plan.learned else FLOATS if build.prefer == "size" else room.DEFAULT_FLOATS
         chosen = tuple(precision for precision in room.PRECISIONS if precision in (*ordered, *floats))
@@ -114,7 +114,7 @@ def check_orders(
 
     DataError: too few calibration images, none to measure a drop on. BackendError: no control of accuracy there.
     """
-    for precision in plan.ordered():
+    for precision in plan.ordered_precisions():
         if precision not in precisions:
             step = STEP_FOR[precision].split(" ")[0]
             logger.info(

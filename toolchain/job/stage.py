@@ -9,11 +9,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-RecordT = TypeVar("RecordT")
+StageRecordT = TypeVar("StageRecordT")
 
 
 @dataclass(frozen=True)
-class Stage(Generic[RecordT]):
+class Stage(Generic[StageRecordT]):
     """A piece of work whose result is kept. name: of its folders; title: for a person; kind: the type of its record.
 
     inputs: what the result depends on besides the code. make(folder, work): writes files into `folder` and returns the
@@ -25,7 +25,7 @@ class Stage(Generic[RecordT]):
     title: str
     kind: Any  # type[RecordT], which a union such as `float | None` is not
     inputs: dict[str, Any]
-    make: Callable[[Path, Path], RecordT]
+    make: Callable[[Path, Path], StageRecordT]
     uses: tuple[Callable[..., Any], ...] = ()
 
     @property
@@ -34,11 +34,11 @@ class Stage(Generic[RecordT]):
 
 
 @dataclass(frozen=True)
-class StageResult(Generic[RecordT]):
+class StageResult(Generic[StageRecordT]):
     """What a stage made: the files in `folder`, and its record."""
 
     folder: Path
-    record: RecordT
+    record: StageRecordT
 
     @property
     def key(self) -> str:

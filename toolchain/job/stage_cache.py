@@ -18,7 +18,7 @@ import msgspec
 
 from toolchain.interrupts import check
 from toolchain.job.code_digest import source_tree
-from toolchain.job.stage import RecordT, Stage, StageResult
+from toolchain.job.stage import Stage, StageRecordT, StageResult
 from toolchain.records.storage import atomic_folder, encode_record
 
 logger = logging.getLogger(__name__)
@@ -33,13 +33,13 @@ class StageCache:
     folder: Path
     seed: int = 0
 
-    def run(self, stage: Stage[RecordT]) -> StageResult[RecordT]:
+    def run(self, stage: Stage[StageRecordT]) -> StageResult[StageRecordT]:
         """The stage's result, made when it is not there yet."""
         check()
         result = self.place(stage)
         work, lock = (self.folder / f"{result.name}.{kind}" for kind in ("work", "lock"))
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with _locked(lock, f"{stage.title}: another build is at it, waiting"):
+        with _lock_file(lock, f"{stage.title}: another build is at it, waiting"):
             if result.is_dir():
                 logger.info(f"{stage.title}: unchanged")
                 return self.read(stage, result)
@@ -56,11 +56,11 @@ class StageCache:
             rmtree(work, ignore_errors=True)
         return self.read(stage, result)
 
-    def read(self, stage: Stage[RecordT], folder: Path) -> StageResult[RecordT]:
+    def read(self, stage: Stage[StageRecordT], folder: Path) -> StageResult[StageRecordT]:
         """The result that `stage` left in `folder`."""
         return StageResult(folder, msgspec.json.decode((folder / RECORD).read_bytes(), type=stage.kind))
 
-    def place(self, stage: Stage[RecordT]) -> Path:
+    def place(self, stage: Stage[StageRecordT]) -> Path:
         """Where the stage's folder is, or would be."""
         code = source_tree(self.folder).digest(*stage.modules)
         inputs = encode_record({"stage": stage.name, "seed": self.seed, "code": code, **stage.inputs})
@@ -73,7 +73,7 @@ class StageCache:
 
 
 @contextmanager
-def _locked(path: Path, waiting: str) -> Iterator[None]:
+def _lock_file(path: Path, waiting: str) -> Iterator[None]:
     with path.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

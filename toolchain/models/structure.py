@@ -19,7 +19,7 @@ SIZE_ATTRIBUTES = (
     *("in_channels", "out_channels", "groups", "in_features", "out_features", "num_features", "num_channels"),
     *("num_groups", "num_parameters", "normalized_shape", "transform_input"),
 )
-State = Mapping[str, Tensor]
+StructureState = Mapping[str, Tensor]
 QatRebuilder = Callable[[nn.Module, QatSettings, Preprocessing], nn.Module]
 
 
@@ -62,7 +62,7 @@ def state_tensors(module: nn.Module) -> dict[str, Tensor]:
     return {name: value for name, value in module.state_dict().items() if isinstance(value, Tensor)}
 
 
-def apply_structure(module: nn.Module, structure: Structure, state: State, place: str) -> nn.Module:
+def apply_structure(module: nn.Module, structure: Structure, state: StructureState, place: str) -> nn.Module:
     """Change `module` in place as `structure` records, except for quantization-aware layers, so that it accepts the
     tensors of `state`. ModelError naming `place` when a name is missing from the module, or sizes and tensors disagree.
     """

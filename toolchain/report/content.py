@@ -13,7 +13,7 @@ RELEASES = 50
 
 
 @dataclass(frozen=True)
-class Told:
+class ReportContent:
     """bundle: the release's digest. gate: its last; None: never judged. history: of the same model, newest first;
     changes: of its level."""
 
@@ -24,7 +24,7 @@ class Told:
     changes: tuple[ReleaseChange, ...] = ()
 
 
-def told(name: str, release: str | None, ledger: Ledger) -> Told:
+def read_report_content(name: str, release: str | None, ledger: Ledger) -> ReportContent:
     """The newest release of a model, or the named one; UsageError when the ledger has none."""
     history = ledger.history(name, RELEASES)
     if not history:
@@ -35,4 +35,6 @@ def told(name: str, release: str | None, ledger: Ledger) -> Told:
         releases = ", ".join(dict.fromkeys(one.release for one in history))
         raise UsageError(f"no release '{release}' of {name} in the ledger; it has: {releases}")
     gates = ledger.gates(bundle)
-    return Told(bundle, ledger.manifest(bundle), gates[-1] if gates else None, history, find_release_changes(history))
+    return ReportContent(
+        bundle, ledger.manifest(bundle), gates[-1] if gates else None, history, find_release_changes(history)
+    )

@@ -9,7 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from toolchain.report.content import Told
+from toolchain.report.content import ReportContent
 from toolchain.report.plots import svg
 from toolchain.tables import Columns, all_numbers, cell_text
 from toolchain.views.bundle import candidates_table, history_table, manifest_facts, parity_table
@@ -33,7 +33,7 @@ def _table() -> Template:
     return _environment().from_string(TABLE)
 
 
-def page(told: Told, figures: Mapping[str, Figure]) -> str:
+def page(told: ReportContent, figures: Mapping[str, Figure]) -> str:
     """The whole file."""
     made, gate = told.manifest, told.gate
     measured = any(step.measured_speedup is not None for step in made.steps)
@@ -61,7 +61,7 @@ def page(told: Told, figures: Mapping[str, Figure]) -> str:
     )
 
 
-def _device(told: Told) -> str:
+def _device(told: ReportContent) -> str:
     device = told.gate.fingerprint if told.gate else None
     if device is None:
         return ""

@@ -92,7 +92,7 @@ def pareto(candidates: Sequence[Candidate], chosen: str) -> Figure | None:
     known = [(one.latency_ms, 100 * one.accuracy, one) for one in candidates if one.latency_ms and one.accuracy]
     if not known:
         return None
-    figure, axes = _axes("Candidates", "median latency of one picture, ms", "top-1 on the test part, %")
+    figure, axes = _axes("Candidates", "median latency of one image, ms", "top-1 on the test split, %")
     biggest = max(one.size_bytes for _, _, one in known)
     for x, y, one in known:
         area = 40 + 400 * one.size_bytes / biggest
@@ -204,6 +204,6 @@ def power(rates: Sequence[Rate]) -> Figure:
     return figure
 
 
-def named(figures: Mapping[str, Figure | None]) -> dict[str, Figure]:
+def _present_figures(figures: Mapping[str, Figure | None]) -> dict[str, Figure]:
     """Those that there are."""
     return {name: figure for name, figure in figures.items() if figure is not None}

@@ -8,9 +8,9 @@ from matplotlib.figure import Figure
 from toolchain.errors import UsageError
 from toolchain.records.gate import Gate
 from toolchain.records.storage import atomic_folder, write_atomically
-from toolchain.report.content import Told
+from toolchain.report.content import ReportContent
 from toolchain.report.html import page
-from toolchain.report.plots import distributions, named, pareto, png, rounds, svg, training, trend
+from toolchain.report.plots import _present_figures, distributions, pareto, png, rounds, svg, training, trend
 from toolchain.tables import Columns, cell_text
 from toolchain.views.gate import findings_table, heading
 
@@ -19,12 +19,12 @@ PAGE = "report.html"
 SIGNS = {"passed": "✅", "regressed": "❌", "inconclusive": "⚠️", "not comparable": "⚠️"}
 
 
-def written(told: Told, folder: Path) -> dict[str, str]:
+def write_report(told: ReportContent, folder: Path) -> dict[str, str]:
     """Write everything into `folder`, whole or not at all; the paths by what they are. UsageError for a folder that
     holds something else than an earlier report."""
     if folder.exists() and any(folder.iterdir() if folder.is_dir() else [folder]) and not (folder / PAGE).is_file():
         raise UsageError(f"--out={folder}: holds something else than a report; name a new folder")
-    figures = drawn(told)
+    figures = draw_plots(told)
     with atomic_folder(folder) as temporary:
         write_atomically(temporary / PAGE, page(told, figures).encode())
         write_atomically(temporary / "summary.md", summary(told).encode())
@@ -36,10 +36,10 @@ def written(told: Told, folder: Path) -> dict[str, str]:
     }
 
 
-def drawn(told: Told) -> dict[str, Figure]:
+def draw_plots(told: ReportContent) -> dict[str, Figure]:
     """Every plot that there is something to draw of."""
     made, gate = told.manifest, told.gate
-    return named(
+    return _present_figures(
         {
             "distributions": distributions(gate) if gate else None,
             "rounds": rounds(gate) if gate else None,
@@ -50,7 +50,7 @@ def drawn(told: Told) -> dict[str, Figure]:
     )
 
 
-def summary(told: Told) -> str:
+def summary(told: ReportContent) -> str:
     """For a pull request, in GitHub's and GitLab's Markdown."""
     made = told.manifest
     parts = [f"### {made.name} {made.release} for {made.target}"]

@@ -33,7 +33,7 @@ class Annotated:
     tables: dict[str, str]
 
 
-def annotated(name: str) -> Annotated:
+def read_annotated(name: str) -> Annotated:
     text = (FOLDER / name).read_text()
     place, above, examples, tables = "", list[str](), dict[str, Example](), dict[str, str]()
     for line in text.splitlines():

@@ -12,7 +12,7 @@ import msgspec
 from deploy.servers.inventory import Inventory
 from toolchain.compress import TABLE, parse_steps
 from toolchain.recipe import Recipe
-from toolchain.schemas.annotated import Annotated, annotated
+from toolchain.schemas.annotated import Annotated, read_annotated
 
 DIALECT, REFERENCE = "https://json-schema.org/draft/2020-12/schema", "#/$defs/{name}"
 Schema = dict[str, Any]
@@ -22,8 +22,8 @@ def recipe_schema() -> Schema:
     """Of a recipe, with the options of every compression step."""
     steps = {name: step_kind(name) for name in sorted(TABLE)}
     (root, *references), definitions = msgspec.json.schema_components((Recipe, *steps.values()), ref_template=REFERENCE)
-    notes, options = annotated("recipe.toml"), annotated("steps.toml")
-    recipe = _described(root, definitions, notes)
+    notes, options = read_annotated("recipe.toml"), read_annotated("steps.toml")
+    recipe = _add_descriptions(root, definitions, notes)
     for name, reference in zip(steps, references, strict=True):
         definition = _definition(reference, definitions)
         definition["description"] = options.tables[name]
@@ -39,7 +39,7 @@ def recipe_schema() -> Schema:
 def inventory_schema() -> Schema:
     """Of an inventory of edge servers."""
     (root,), definitions = msgspec.json.schema_components((Inventory,), ref_template=REFERENCE)
-    _described(root, definitions, annotated("inventory.toml"))
+    _add_descriptions(root, definitions, read_annotated("inventory.toml"))
     return _document("Inventory", root, definitions)
 
 
@@ -53,7 +53,7 @@ def _document(title: str, root: Schema, definitions: Mapping[str, Schema]) -> Sc
     return {"$schema": DIALECT, "title": title, **root, "$defs": definitions}
 
 
-def _described(root: Schema, definitions: Mapping[str, Schema], notes: Annotated) -> Schema:
+def _add_descriptions(root: Schema, definitions: Mapping[str, Schema], notes: Annotated) -> Schema:
     """The definition of `root`, its keys and those of its tables described."""
     whole = _definition(root, definitions)
     whole.pop("description", None)

@@ -143,7 +143,7 @@ def manifest_facts(manifest: Manifest, draw: Draw = table) -> str:
         ("serves", f"{manifest.chosen}: {manifest.choice}"),
         ("input", f"{manifest.inputs[0].name}: {manifest.inputs[0]}, {shape.height}x{shape.width}x{shape.channels}"),
         ("output", f"{manifest.outputs[0].name}: {manifest.outputs[0]}"),
-        ("labels", shortened(manifest.labels)),
+        ("labels", shorten_labels(manifest.labels)),
         ("data", f"{data.name} ({data.source}, sha256 {data.sha256[:12]})"),
         ("calibrated on", f"{len(data.calibration_indices)} pictures of {data.calibration_name or 'nothing'}"),
         ("certified on", f"{len(data.certify_indices)} held-out pictures"),
@@ -160,7 +160,7 @@ def manifest_page(manifest: Manifest) -> str:
     return "\n\n".join(parts)
 
 
-def shortened(labels: tuple[str, ...], most: int = 10) -> str:
+def shorten_labels(labels: tuple[str, ...], most: int = 10) -> str:
     shown = ", ".join(labels[:most])
     return f"{len(labels)}: {shown}" + (", ..." if len(labels) > most else "")
 

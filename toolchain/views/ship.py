@@ -40,7 +40,7 @@ class Board(logging.Handler):
         elif self._rows.get(server, ("",))[0] in ("", "at work"):
             self._show(server, "at work", doing)
 
-    def seen(self, wave: int, told: "RolloutResult") -> None:
+    def show_result(self, wave: int, told: "RolloutResult") -> None:
         """A server is done."""
         if self._live is None:
             reason = f": {told.reason}" if told.reason else ""

@@ -22,7 +22,7 @@ from toolchain.build.onnx_graph import export_graph
 from toolchain.build.trained_model import Model, load_staged, model_inputs, trained_model
 from toolchain.compress.distributed import distributed_context
 from toolchain.job.distributed_stages import DistributedStageCache
-from toolchain.job.samples import trial_pictures
+from toolchain.job.samples import trial_images
 
 if TYPE_CHECKING:
     from toolchain.job.job import BuildJob
@@ -34,7 +34,7 @@ TORCH, OPENVINO = "torch_fp32", "openvino_fp32"
 @contextmanager
 def baselines(job: "BuildJob", cache: "StageCache") -> Iterator[tuple[Runner, ...]]:
     """The contestants that can run here: PyTorch unless the model came as ONNX, OpenVINO where it is installed."""
-    pictures, inputs = trial_pictures(job.data), model_inputs(job)
+    pictures, inputs = trial_images(job.data), model_inputs(job)
     model = trained_model(job, DistributedStageCache(cache, distributed_context()), inputs)
     found: list[Runner] = []
     if model is not None:

@@ -46,7 +46,7 @@ class BuiltSteps:
     reference: Reference
 
 
-def compared(places: Sequence[Path], target: str) -> tuple[Compared, ...]:
+def compare_recipes(places: Sequence[Path], target: str) -> tuple[Compared, ...]:
     """Build the steps of each recipe and measure all of them in turn. What cannot work is refused before any work."""
     if not places:
         raise UsageError("compare: name at least one recipe; usage: toolchain compare RECIPE...")

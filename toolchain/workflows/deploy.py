@@ -105,7 +105,7 @@ class Summary(msgspec.Struct, frozen=True):
     certified: bool
 
 
-def deployed(recipe: Path, target: str, release: str | None, reach: PublishedEndpoint) -> Outcome | Unrun:
+def deploy_recipe(recipe: Path, target: str, release: str | None, reach: PublishedEndpoint) -> Outcome | Unrun:
     """Do all of it; what is unchanged since the last time is not done again. Without the GPU that the target needs, all
     that can be done without: up to the image's check of itself."""
     # what would stop it at the end is said now, not after the minutes of a build

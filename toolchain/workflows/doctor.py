@@ -15,7 +15,7 @@ from toolchain.paths import home
 if TYPE_CHECKING:
     from toolchain.records.fingerprint import Fingerprint
 
-State = Literal["ok", "missing", "note"]
+FindingState = Literal["ok", "missing", "note"]
 GIB = 1 << 30
 # Below this the default example is sure to fail: base image, layers and wheels; data set, checkpoints and bundles.
 IMAGE_ROOM, HOME_ROOM, MEMORY_ROOM = 1 * GIB, 2 * GIB, 3 * GIB
@@ -38,16 +38,16 @@ BF16_FEATURES = (
 
 
 @dataclass(frozen=True)
-class Finding:
+class MachineFinding:
     """missing: nothing can be built or run without it; note: good to know, or needed for some targets only."""
 
     name: str
-    state: State
+    state: FindingState
     found: str
     advice: str = ""
 
 
-def examined() -> tuple[Finding, ...]:
+def examine_machine() -> tuple[MachineFinding, ...]:
     """Everything that building, running and measuring depend on here."""
     from deploy.runtime.device.probe import fingerprint
 
@@ -65,14 +65,14 @@ def examined() -> tuple[Finding, ...]:
     )
 
 
-def sound(findings: Iterable[Finding]) -> bool:
+def sound(findings: Iterable[MachineFinding]) -> bool:
     """Nothing essential is missing."""
     return all(finding.state != "missing" for finding in findings)
 
 
-def _python() -> Finding:
+def _python() -> MachineFinding:
     fits = sys.version_info >= (3, 11)
-    return Finding(
+    return MachineFinding(
         "Python", "ok" if fits else "missing", platform.python_version(), "" if fits else "needs 3.11 or newer"
     )
 
@@ -84,17 +84,19 @@ def _version(package: str) -> str | None:
         return None
 
 
-def package(name: str) -> Finding:
+def package(name: str) -> MachineFinding:
     found = _version(name)
-    return Finding(name, "ok", found) if found else Finding(name, "missing", "not installed", "make setup")
+    return (
+        MachineFinding(name, "ok", found) if found else MachineFinding(name, "missing", "not installed", "make setup")
+    )
 
 
-def _command(name: str, what: str) -> Finding:
+def _command(name: str, what: str) -> MachineFinding:
     path = shutil.which(name)
-    return Finding(name, "ok", path) if path else Finding(name, "note", "not installed", what)
+    return MachineFinding(name, "ok", path) if path else MachineFinding(name, "note", "not installed", what)
 
 
-def _engine() -> list[Finding]:
+def _engine() -> list[MachineFinding]:
     """The engine's version, where it keeps images and how much room is there; the client that builds."""
     from deploy.docker.engine import connect, find_builder
 
@@ -104,17 +106,17 @@ def _engine() -> list[Finding]:
         facts = client.info()
         client.close()
         found = f"{facts['ServerVersion']}, storage {facts['Driver']}, cgroup v{facts.get('CgroupVersion', '1')}"
-        findings.append(Finding("Docker Engine", "ok", found))
+        findings.append(MachineFinding("Docker Engine", "ok", found))
         root = Path(facts["DockerRootDir"])
         # an engine elsewhere (DOCKER_HOST) has its folder elsewhere too
         findings += [room("disk for images", root, IMAGE_ROOM)] if root.exists() else []
     except DockerError as error:
-        findings.append(Finding("Docker Engine", "missing", *_halves(error)))
+        findings.append(MachineFinding("Docker Engine", "missing", *_halves(error)))
     try:
         command, _ = find_builder()
-        findings.append(Finding("BuildKit", "ok", " ".join(command)))
+        findings.append(MachineFinding("BuildKit", "ok", " ".join(command)))
     except DockerError as error:
-        findings.append(Finding("BuildKit", "missing", *_halves(error)))
+        findings.append(MachineFinding("BuildKit", "missing", *_halves(error)))
     return findings
 
 
@@ -124,51 +126,51 @@ def _halves(error: Exception) -> tuple[str, str]:
     return found, advice
 
 
-def processor(device: "Fingerprint") -> list[Finding]:
+def processor(device: "Fingerprint") -> list[MachineFinding]:
     """The CPU, and what its features mean for INT8 and BF16."""
     quota = "none" if device.cpu_quota is None else f"{device.cpu_quota:g} CPUs"
     allowed = "" if device.cpus_allowed == device.cores else f", {device.cpus_allowed} allowed"
     return [
-        Finding("CPU", "ok", f"{device.cpu_model or 'unknown'} ({device.architecture})"),
-        Finding("CPU cores", "ok", f"{device.cores}{allowed}, cgroup quota {quota}"),
+        MachineFinding("CPU", "ok", f"{device.cpu_model or 'unknown'} ({device.architecture})"),
+        MachineFinding("CPU cores", "ok", f"{device.cores}{allowed}, cgroup quota {quota}"),
         _feature("INT8 speed", INT8_FEATURES, device, "no AVX2: INT8 will be slow; see the table of candidates"),
         _feature("BF16 speed", BF16_FEATURES, device, "no BF16 instructions: BF16 is FP32 in disguise here"),
     ]
 
 
-def _feature(name: str, features: tuple[tuple[str, str], ...], device: "Fingerprint", none: str) -> Finding:
+def _feature(name: str, features: tuple[tuple[str, str], ...], device: "Fingerprint", none: str) -> MachineFinding:
     for feature, meaning in features:
         if feature in device.cpu_isa:
-            return Finding(name, "ok", feature, meaning)
-    return Finding(name, "note", "none of " + ", ".join(feature for feature, _ in features), none)
+            return MachineFinding(name, "ok", feature, meaning)
+    return MachineFinding(name, "note", "none of " + ", ".join(feature for feature, _ in features), none)
 
 
-def memory(device: "Fingerprint") -> Finding:
+def memory(device: "Fingerprint") -> MachineFinding:
     limit = device.memory_limit_bytes
     usable = min(device.memory_bytes, limit or device.memory_bytes)
     found = f"{device.memory_bytes / GIB:.1f} GiB" + (f", cgroup limit {limit / GIB:.1f} GiB" if limit else "")
     if usable >= MEMORY_ROOM:
-        return Finding("memory", "ok", found)
-    return Finding("memory", "note", found, f"little: torch and calibration may need {MEMORY_ROOM // GIB} GiB")
+        return MachineFinding("memory", "ok", found)
+    return MachineFinding("memory", "note", found, f"little: torch and calibration may need {MEMORY_ROOM // GIB} GiB")
 
 
-def room(name: str, place: Path, needed: int) -> Finding:
+def room(name: str, place: Path, needed: int) -> MachineFinding:
     """Free space where `place` is, or will be made."""
     there = next(folder for folder in (place, *place.parents) if folder.exists())
     free = shutil.disk_usage(there).free
     found = f"{free / GIB:.1f} GiB free at {there}"
     if free >= needed:
-        return Finding(name, "ok", found)
-    return Finding(name, "missing", found, f"needs {needed // GIB} GiB; free some, or move it (TOOLCHAIN_HOME)")
+        return MachineFinding(name, "ok", found)
+    return MachineFinding(name, "missing", found, f"needs {needed // GIB} GiB; free some, or move it (TOOLCHAIN_HOME)")
 
 
-def _gpu(device: "Fingerprint") -> Finding:
+def _gpu(device: "Fingerprint") -> MachineFinding:
     if device.gpu:
-        return Finding("GPU", "ok", f"{device.gpu}, driver {device.gpu_driver or 'unknown'}")
-    return Finding("GPU", "note", "none", "the CPU target needs none")
+        return MachineFinding("GPU", "ok", f"{device.gpu}, driver {device.gpu_driver or 'unknown'}")
+    return MachineFinding("GPU", "note", "none", "the CPU target needs none")
 
 
-def _backends() -> list[Finding]:
+def _backends() -> list[MachineFinding]:
     """Which targets can be built here; a module that cannot even be imported is told as missing its library."""
     from toolchain.backends import TABLE, backend
 
@@ -178,6 +180,8 @@ def _backends() -> list[Finding]:
             reason = backend(name).missing()
         except ModuleNotFoundError as error:
             reason = str(error)
-        state: State = "note" if reason else "ok"
-        findings.append(Finding(f"target {name}", state, "cannot be built here" if reason else "ready", reason or ""))
+        state: FindingState = "note" if reason else "ok"
+        findings.append(
+            MachineFinding(f"target {name}", state, "cannot be built here" if reason else "ready", reason or "")
+        )
     return findings

@@ -1,4 +1,4 @@
-"""Top-1 accuracy over the whole test part, asked of whoever answers: a container, a bundle's engine, torch.
+"""Top-1 accuracy over the whole test split, asked of whoever answers: a container, a bundle's engine, torch.
 
 Knows how to ask; each answers by its own code.
 """
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from toolchain.data import DataSet, Split, load
 from toolchain.errors import DataError, UsageError
-from toolchain.progress import counted
+from toolchain.progress import track
 from toolchain.recipe import read_recipe
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ Answer = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 
 class Evaluation(msgspec.Struct, frozen=True):
-    """accuracy: share of `images` pictures of the test part whose top-1 is right."""
+    """accuracy: share of `images` images of the test split whose top-1 is right."""
 
     of: str
     data: str
@@ -33,7 +33,7 @@ class Evaluation(msgspec.Struct, frozen=True):
     accuracy: float
 
 
-def evaluated(where: str, recipe: Path | None, shown: "Credentials | None" = None) -> Evaluation:
+def evaluate_accuracy(where: str, recipe: Path | None, shown: "Credentials | None" = None) -> Evaluation:
     """Ask `where` (URL, bundle folder, or recipe) for every test picture of the recipe's data."""
     if where.endswith(".toml"):
         return _as_trained(Path(where))
@@ -49,7 +49,7 @@ def _data(recipe: Path) -> DataSet:
     read = read_recipe(recipe)
     data = load(read.data, read.input, recipe.parent)
     if not len(data.split("test")):
-        raise DataError(f"{data.name}: no labelled test part to evaluate on")
+        raise DataError(f"{data.name}: no labelled test split to evaluate on")
     return data
 
 
@@ -58,7 +58,7 @@ def _by_container(url: str, data: DataSet, shown: "Credentials | None") -> Evalu
 
     shown = shown or NO_CREDENTIALS
     with connect_client(url, served_model(url, shown), credentials=shown) as client:
-        return _counted(f"{url} {client.model}", data, client.infer)
+        return _count_correct(f"{url} {client.model}", data, client.infer)
 
 
 def _by_bundle(folder: Path, data: DataSet) -> Evaluation:
@@ -69,7 +69,7 @@ def _by_bundle(folder: Path, data: DataSet) -> Evaluation:
     bundle = open_bundle(folder)
     with serving_engine(bundle, Settings(default_threads(), "throughput")) as engine:
         name, output = engine.inputs[0].name, engine.outputs[0].name
-        return _counted(
+        return _count_correct(
             f"{folder.name} {bundle.manifest.chosen}", data, lambda images: engine.infer({name: images})[output]
         )
 
@@ -92,10 +92,10 @@ def _as_trained(recipe: Path) -> Evaluation:
     return Evaluation(f"{recipe.name} {of}", data.name, len(test), round(share * len(test)), share)
 
 
-def _counted(of: str, data: DataSet, answer: Answer) -> Evaluation:
+def _count_correct(of: str, data: DataSet, answer: Answer) -> Evaluation:
     test = data.split("test")
     right = sum(
-        _right(test, at, answer) for at in counted(range(0, len(test), BATCH), "test batches", -(-len(test) // BATCH))
+        _right(test, at, answer) for at in track(range(0, len(test), BATCH), "test batches", -(-len(test) // BATCH))
     )
     return Evaluation(of, data.name, len(test), right, right / len(test))
 

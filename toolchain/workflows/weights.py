@@ -33,7 +33,7 @@ SUFFIX = ".safetensors"
 
 
 class Written(msgspec.Struct, frozen=True):
-    """file: as it was asked for; accuracy: top-1 of fp32 torch on the test part, None where there is none."""
+    """file: as it was asked for; accuracy: top-1 of fp32 torch on the test split, None where there is none."""
 
     file: str
     sha256: str
@@ -145,11 +145,11 @@ def _structure(job: BuildJob, models: tuple[Model, ...], started: Weights | None
     module = load_staged(job, models[-1] if at is None else models[at]).module
     classes = class_count(module, job.recipe.input)
     found = structure_for_source(job.recipe.model, job.base, module, classes)
-    learned = None if at is None else _learned(job.steps[at][1])
+    learned = None if at is None else _qat_settings(job.steps[at][1])
     return classes, msgspec.structs.replace(found, sparse=sparse, learned=learned)
 
 
-def _learned(step: "Step") -> QatSettings:
+def _qat_settings(step: "Step") -> QatSettings:
     from toolchain.compress.steps.qat import Qat
 
     assert isinstance(step, Qat)

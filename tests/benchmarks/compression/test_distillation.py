@@ -23,7 +23,7 @@ def test_every_kind_of_the_table_is_measured() -> None:
 
 
 def test_the_code_of_every_step_decides_a_run() -> None:
-    assert SourceTree().reached(CODE) >= {TABLE[kind.step].partition(":")[0] for kind in KINDS}
+    assert SourceTree().reachable_modules(CODE) >= {TABLE[kind.step].partition(":")[0] for kind in KINDS}
 
 
 def test_a_gain_is_held_against_its_bound_and_its_noise() -> None:

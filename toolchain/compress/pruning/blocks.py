@@ -18,7 +18,7 @@ from toolchain.compress.training.losses import logits_of
 from toolchain.data import Split
 from toolchain.models.eval_mode import device_of, evaluation_mode, temporary_hooks
 from toolchain.models.structure import PassThrough
-from toolchain.progress import counted
+from toolchain.progress import track
 from toolchain.records.tensors import Preprocessing
 
 BlockScores = dict[str, float]  # by block name
@@ -43,7 +43,7 @@ def remove_blocks(module: nn.Module, blocks: Collection[str]) -> nn.Module:
 def removal_losses(module: nn.Module, blocks: Sequence[str], split: Split, preprocessing: Preprocessing) -> BlockScores:
     """How much the mean cross-entropy over `split` rises when each block alone is removed."""
     whole = _mean_loss(module, split, preprocessing)
-    tried = counted(blocks, "prune_blocks: without each block", len(blocks))
+    tried = track(blocks, "prune_blocks: without each block", len(blocks))
     return {name: _mean_loss(remove_blocks(module, [name]), split, preprocessing) - whole for name in tried}
 
 

@@ -16,7 +16,7 @@ from toolchain.compress.distributed import SINGLE_PROCESS, DistributedContext
 from toolchain.records.storage import write_atomically
 
 CHECKPOINT_FILE = "training.pt"
-State = dict[str, Tensor]
+TrainingState = dict[str, Tensor]
 
 
 @dataclass
@@ -26,11 +26,11 @@ class Checkpoint:
 
     key: str
     epoch: int = 0
-    model: State = field(default_factory=dict)
+    model: TrainingState = field(default_factory=dict)
     optimizer: dict[str, Any] = field(default_factory=dict)
-    ema: State = field(default_factory=dict)
+    ema: TrainingState = field(default_factory=dict)
     updates: int = 0
-    best: State = field(default_factory=dict)
+    best: TrainingState = field(default_factory=dict)
     best_accuracy: float = -1.0
     history: list[dict[str, float]] = field(default_factory=list)
 
@@ -54,5 +54,5 @@ def load_checkpoint(
     return found if found.key == key else Checkpoint(key)
 
 
-def copy_state_dict(state: State) -> State:
+def copy_state_dict(state: TrainingState) -> TrainingState:
     return {name: tensor.detach().clone() for name, tensor in state.items()}

@@ -28,7 +28,7 @@ from toolchain.compress.training.weight_averaging import average_buffers, update
 from toolchain.errors import ModelError, RecipeError
 from toolchain.models.eval_mode import temporary_hooks
 from toolchain.models.exported_program import ProgramModule
-from toolchain.progress import counted
+from toolchain.progress import track
 
 logger = logging.getLogger(__name__)
 
@@ -173,7 +173,7 @@ def _train_batches(running: _TrainingState) -> dict[str, float]:
     pairs = batches.random_batches(plan.batch_size, plan.augment, random, small, slice_of)
     zeros = SparsityMasks(module, training.sparse)
     with _capture_outputs(module) as answers:
-        for step, (images, labels) in enumerate(counted(pairs, f"epoch {epoch + 1}/{plan.epochs}", steps)):
+        for step, (images, labels) in enumerate(track(pairs, f"epoch {epoch + 1}/{plan.epochs}", steps)):
             if training.before_step is not None and training.before_step(module, epoch * steps + step, steps):
                 zeros.refresh()
             rate = learning_rate(plan, epoch * steps + step, steps)
