@@ -18,7 +18,7 @@ STAGES = {
     "send": "layers are missing there",
     "start": "starting ",
     "certify": "waiting until ",
-    "gate": "is judged against ",
+    "gate": "is gated against ",
     "switch": "switching to ",
     "drain": "draining ",
 }

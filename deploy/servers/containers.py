@@ -1,5 +1,7 @@
-"""A model's containers on a server's engine: the releases, and the door before them. Nothing of ours is installed
-there; what must be remembered is in names, labels, and one volume: the door's socket, the word `live`, and the audit.
+"""A model's containers on a server's engine: its releases, and the socket holder in front of them.
+
+Nothing is installed on the server. State lives in names, labels and one volume, which has the socket, the file `live`
+and the audit.
 """
 
 import time
@@ -31,7 +33,8 @@ HEALTHY_S, DRAIN_S, POLL_S = 300.0, 15, 0.5
 
 
 class DeployedContainers:
-    """Of `model` on the engine of `server`. Errors of the engine and of the link are ShipErrors."""
+    """The containers of `model` on the engine of `server`. Raises ShipError for errors of the engine and of the
+    link."""
 
     def __init__(self, server: ServerConfig, client: DockerClient, model: str) -> None:
         self.server, self.client, self.model = server, client, model
@@ -74,8 +77,8 @@ class DeployedContainers:
         return {str(one.id): one.labels[RELEASE] for one in found}
 
     def health(self, container: Container) -> tuple[bool, str]:
-        """(whether it is ready, what it says), by the check that its own image brings: that knows if it speaks TLS,
-        and needs no secret."""
+        """(whether it is ready, its output), by the health check of its own image, which knows about TLS and needs no
+        secret."""
         if container.status != "running":
             return False, f"it is {container.status}"
         try:
@@ -89,7 +92,7 @@ class DeployedContainers:
     # running a release
 
     def start(self, release: str, image: str) -> None:
-        """Beside what serves; it opens the door only once it is named."""
+        """Start it next to the active release; it gets the listening socket only once `live` names it."""
         name = container_name(self.model, release)
         with self.translating_errors("start"):
             self._ensure_socket_holder(image)
@@ -100,7 +103,9 @@ class DeployedContainers:
                     return
                 found.remove(force=True)
             if self._secrets and not supports_secrets(self.client.images.get(image).attrs):
-                raise ShipError(f"{self.server.name}: the server in {release} knows no TLS and tokens; build it again")
+                raise ShipError(
+                    f"{self.server.name}: {release} supports neither TLS nor tokens; rebuild it: toolchain image"
+                )
             serves = {
                 "environment": {"DOOR_DIR": SOCKET_FOLDER, "CONTAINER_NAME": name, **self.server.environment},
                 "device_requests": gpu_requests(self.client, image),
@@ -113,11 +118,11 @@ class DeployedContainers:
         return [secrets_mount(self.server.secrets)] if self.server.secrets else []
 
     def has_expected_secrets(self, container: Container) -> bool:
-        """As the inventory says now."""
+        """Whether the container has the secrets that the inventory lists now."""
         return has_secrets(container.attrs, self._secrets, self.server.environment)
 
     def _ensure_socket_holder(self, image: str) -> None:
-        """The door is as old as the first release that was shipped here, and changes with none."""
+        """Start the socket holder. Its image is that of the first release shipped here, and later releases keep it."""
         name = socket_holder_name(self.model)
         with suppress(docker.errors.NotFound):
             self.client.containers.get(name).start()  # nothing where it runs
@@ -145,23 +150,23 @@ class DeployedContainers:
         try:
             created.start()
         except docker.errors.APIError:
-            created.remove(force=True)  # a port that is taken, say
+            created.remove(force=True)  # for example, because the port is taken
             raise
 
     def wait_healthy(self, release: str) -> None:
-        """Ready is certified, too: a server whose certificate fails never is."""
+        """Wait until it is certified and ready: a server whose certification fails never becomes ready."""
         name, end, server = container_name(self.model, release), time.monotonic() + HEALTHY_S, self.server.name
         with self.translating_errors("start"):
             while True:
                 try:
                     found = self.client.containers.get(name)
                 except docker.errors.NotFound as error:
-                    raise ShipError(f"{server}: its container {name} is not there") from error
+                    raise ShipError(f"{server}: there is no container {name}") from error
                 good, said = self.health(found)
                 if good:
                     return
                 if "failed: " in said or found.attrs["RestartCount"] > 1 or found.status in ("exited", "dead"):
-                    raise ShipError(f"{server}: {release} will not serve there: {_last_log_line(found) or said}")
+                    raise ShipError(f"{server}: {release} refuses to serve there: {_last_log_line(found) or said}")
                 if time.monotonic() > end:
                     raise ShipError(f"{server}: {release} was not ready within {HEALTHY_S:.0f} s: {said}")
                 time.sleep(POLL_S)
@@ -183,16 +188,16 @@ class DeployedContainers:
                 raise ShipError(f"{self.server.name}: no container of {self.model} {release} there")
             return found.logs(tail=lines).decode(errors="replace")
 
-    # what it remembers
+    # what is stored on its volume
 
     def trusted_keys(self) -> tuple[str, ...]:
-        """The keys whose releases may run there; none before the first release."""
+        """The keys whose releases may run there; empty before the first release."""
         with self.translating_errors("trust"):
             found = self._files.read(TRUSTED)
             return msgspec.json.decode(found, type=tuple[str, ...]) if found else ()
 
     def trust_key(self, release: str, signature: bytes, key: str) -> None:
-        """From now on; the release's signature is kept for whoever wants to go back to it."""
+        """Trust `key` from now on, and keep the release's signature for a later rollback."""
         with self.translating_errors("trust"):
             known = self.trusted_keys()
             if key not in known:
@@ -200,7 +205,7 @@ class DeployedContainers:
             self._files.write(_signature_file(release), signature)
 
     def read_signature(self, release: str) -> bytes:
-        """As it was kept; b"" for none."""
+        """The stored signature; b"" if there is none."""
         with self.translating_errors("trust"):
             return self._files.read(_signature_file(release)).encode()
 
@@ -218,7 +223,7 @@ def _signature_file(release: str) -> str:
 
 
 def deployed_model_names(client: DockerClient) -> tuple[str, ...]:
-    """Whose door stands there."""
+    """The models with a socket holder on that engine."""
     found = client.containers.list(all=True, filters={"label": f"{ROLE}={SOCKET_HOLDER}"}, ignore_removed=True)
     return tuple(sorted({one.labels[NAME] for one in found}))
 

@@ -1,4 +1,4 @@
-"""An edge server as a Docker Engine behind ssh: see Site."""
+"""An edge server as a Docker Engine behind ssh: see EdgeServer."""
 
 import logging
 import os
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 
 class ServerConnection(msgspec.Struct, frozen=True):
-    """A server whose engine answers. url: of a socket here that leads to it."""
+    """A server whose engine answers. url: of the local socket that is tunnelled to it."""
 
     server: ServerConfig
     client: DockerClient
@@ -35,7 +35,7 @@ class ServerConnection(msgspec.Struct, frozen=True):
 
 
 class DockerServer:
-    """trust: the key of the parcel, also where it is not known yet."""
+    """trust: accept the image's signing key even if the server does not know it yet."""
 
     def __init__(
         self,
@@ -63,27 +63,27 @@ class DockerServer:
         return self._containers.read_state()
 
     def check(self, release: str) -> None:
-        """A server that trusts nobody yet trusts the first who brings it a release."""
+        """A server that trusts no key yet trusts that of the first release shipped to it."""
         self._check_signature(self._containers.trusted_keys())
         with self._containers.translating_errors("check"):
             self._transfer.check()
             found = self._containers.by_release().get(release)
             if found is not None and found.attrs["Image"] != self._image.id:
                 raise ShipError(
-                    f"{self.name}: {release} there is another image than {self._image.tag} here, and a release does "
-                    "not change; give this one a name of its own: --release"
+                    f"{self.name}: {release} there is another image than {self._image.tag} here, and releases are "
+                    "immutable; build this one under a new name: --release"
                 )
             if found is not None and not self._containers.has_expected_secrets(found):
                 raise ShipError(
-                    f"{self.name}: {release} runs there with other secrets than the inventory says now, and what "
-                    "runs is not changed; ship another release"
+                    f"{self.name}: {release} runs there with other secrets than the inventory lists now, and running "
+                    "containers are not changed; ship another release"
                 )
 
     def missing_layers(self) -> tuple[int, int]:
         with self._containers.translating_errors("check"):
             return self._transfer.missing_layers()
 
-    def send(self, release: str) -> int:  # noqa: ARG002  # Site's shape: the parcel is the release
+    def send(self, release: str) -> int:  # noqa: ARG002  # the protocol's signature: the image is the release
         with self._containers.translating_errors("send"):
             return self._transfer.send()
 
@@ -99,8 +99,8 @@ class DockerServer:
         if trusted and found.key not in trusted and not self._trust:
             known = ", ".join(short_key(key) for key in trusted)
             raise ShipError(
-                f"{self.name}: {self._image.tag} is signed by {short_key(found.key)}, who is not trusted there "
-                f"({known} is); if that is right: --trust"
+                f"{self.name}: {self._image.tag} is signed by {short_key(found.key)}, which is not trusted there "
+                f"(trusted: {known}); if you trust it: --trust"
             )
         return found
 
@@ -119,7 +119,8 @@ class DockerServer:
         self._containers.wait_healthy(release)
 
     def gate(self, release: str, against: str) -> GateResult:  # noqa: ARG002
-        """By the gate's own command, with the server's engine as its own: many servers are judged at once."""
+        """Run `toolchain gate` in a process of its own, with the server's engine as DOCKER_HOST, so that several
+        servers can be gated at once."""
         with self._containers.translating_errors("gate"):
             older = str(self._containers.by_release()[against].attrs["Image"])
             baseline = next(iter(self._client.images.get(older).tags), older)
@@ -155,20 +156,18 @@ class DockerServer:
 
 
 def _parse_gate_output(name: str, code: int, said: str, last: str) -> GateResult:
-    """What the gate's command said. ShipError: it could not judge."""
+    """The result that the gate printed. ShipError if it printed none."""
     lines = said.strip().splitlines()
     try:
         told = msgspec.json.decode(lines[-1] if lines else "")
         return GateResult(told["verdict"], told["reason"])
     except (msgspec.MsgspecError, KeyError, TypeError) as error:
-        raise ShipError(
-            f"{name}: the gate could not judge there (exit {code}): {last.removeprefix('toolchain: ')}"
-        ) from error
+        raise ShipError(f"{name}: the gate failed there (exit {code}): {last.removeprefix('toolchain: ')}") from error
 
 
 @contextmanager
 def connect_server(server: ServerConfig) -> Iterator[ServerConnection]:
-    """The server, for as long as the tunnel to its engine stands."""
+    """A connection to the server's engine, through an ssh tunnel that lasts as long as the block."""
     with tunnel_to(server.address, server.socket) as url:
         try:
             client = DockerClient(base_url=url, timeout=120)

@@ -1,7 +1,7 @@
-"""A lock on a server: a container that never runs, whose name an engine gives out once. Its labels tell who holds it.
+"""A lock on a server: a container that never runs, since an engine gives a name out once. A label records its holder.
 
-A holder that was killed is known by its process, on the host that it ran on; of another host nobody can tell, and a
-person must say that it is gone.
+On the host that it ran on, a killed holder is recognized by its process id. For another host that cannot be known, and
+a person has to remove the lock.
 """
 
 import io
@@ -27,7 +27,7 @@ CONFLICT = 409
 
 
 def take_lock(client: DockerClient, server: str, model: str, holder: LockHolder) -> None:
-    """LockedError while another's run lives, or may."""
+    """LockedError while the run of another holder is, or may be, alive."""
     name, labels = lock_name(model), {ROLE: LOCK_ROLE, NAME: model, HOLDER_LABEL: msgspec.json.encode(holder).decode()}
     for _ in range(2):
         try:
@@ -37,7 +37,7 @@ def take_lock(client: DockerClient, server: str, model: str, holder: LockHolder)
             if error.status_code != CONFLICT:
                 raise
         _remove_if_gone(client, server, name, holder)
-    raise LockedError(f"{server}: somebody else took the lock meanwhile; try again")
+    raise LockedError(f"{server}: another run took the lock meanwhile; try again")
 
 
 def _remove_if_gone(client: DockerClient, server: str, name: str, holder: LockHolder) -> None:
@@ -49,12 +49,12 @@ def _remove_if_gone(client: DockerClient, server: str, name: str, holder: LockHo
                 f"{server}: locked by {current.who} on {current.host} since {current.since} ({current.why}); if that "
                 f"run is gone: toolchain unlock {server}"
             )
-        logger.info(f"{server}: taking the lock of {current.who}, whose run has ended without giving it back")
+        logger.info(f"{server}: taking the lock of {current.who}, whose run ended without releasing it")
         found.remove(force=True)
 
 
 def release_lock(client: DockerClient, name: str, holder: LockHolder) -> None:
-    """Nothing where another holds it."""
+    """Does nothing if another run holds it."""
     with suppress(docker.errors.NotFound):
         found = client.containers.get(name)
         if msgspec.json.decode(found.labels[HOLDER_LABEL], type=LockHolder).holder == holder.holder:
@@ -62,7 +62,7 @@ def release_lock(client: DockerClient, name: str, holder: LockHolder) -> None:
 
 
 def _empty(client: DockerClient) -> str:
-    """An image of nothing, for a container that never runs."""
+    """An empty image, for a container that never runs."""
     try:
         return str(client.images.get(EMPTY).id)
     except docker.errors.ImageNotFound:

@@ -1,4 +1,4 @@
-"""Who holds a lock: of which run, on which host, and whether that run still lives."""
+"""The holder of a lock: its run, its host, and whether that run is still alive."""
 
 import getpass
 import os
@@ -16,7 +16,7 @@ def new_lock_holder(why: str) -> LockHolder:
 
 
 def has_ended(holder: LockHolder) -> bool:
-    """Whether its holder was on this very host and is not any more; of another host nobody here can tell."""
+    """Whether its run was on this host and has ended; always False for another host, where that cannot be known."""
     if holder.host != socket.gethostname():
         return False
     if holder.boot != _boot():

@@ -1,6 +1,6 @@
-"""What one edge server can be asked, whatever carries the question: ssh and Docker (dockersite.py), or a test's memory.
+"""The operations on one edge server, over ssh and Docker (docker_server.py) or simulated in a test.
 
-Knows nothing of the order in which it is asked; rollout.py does.
+The order of the operations is the matter of ship/rollout.py.
 """
 
 from collections.abc import Mapping
@@ -19,15 +19,15 @@ def now() -> str:
 
 
 class ShipError(DockerError):
-    """The release is not on this server; what served before still does."""
+    """The release is not live on this server; the one that served before still is."""
 
 
 class LockedError(ShipError):
-    """Somebody else is at it."""
+    """Another run holds the lock of this server."""
 
 
 class LockHolder(msgspec.Struct, frozen=True):
-    """Who holds a server's lock. holder: of one run of the tool; pid and boot tell on its own host whether it lives."""
+    """Who holds a server's lock. holder: an id of the run; pid and boot show on that host whether the run is alive."""
 
     holder: str
     who: str
@@ -39,8 +39,8 @@ class LockHolder(msgspec.Struct, frozen=True):
 
 
 class ServerState(msgspec.Struct, frozen=True):
-    """What is on the server of one model. live: the release that may open the door, "" for none; containers: whether
-    each release's container runs and is healthy; images: the releases whose image is there, the newest last."""
+    """What a server has of one model. live: the active release, "" for none; containers: whether the container of each
+    release runs and is healthy; images: the releases whose image is there, newest last."""
 
     live: str
     containers: Mapping[str, bool]
@@ -52,14 +52,14 @@ class ServerState(msgspec.Struct, frozen=True):
 
 
 class GateResult(msgspec.Struct, frozen=True):
-    """What the gate said on the device, and why."""
+    """The verdict of the gate on the device, and its reason."""
 
     verdict: RolloutVerdict
     reason: str
 
 
 class AuditEntry(msgspec.Struct, frozen=True):
-    """A line of the server's audit."""
+    """A line of the server's audit log."""
 
     at: str
     who: str
@@ -70,42 +70,42 @@ class AuditEntry(msgspec.Struct, frozen=True):
 
 
 class EdgeServer(Protocol):
-    """One server, one model. Every call may raise ToolchainError: it is then as if it had not been made, or half of it;
-    all of them may be made again."""
+    """One server, one model. Any call may raise ToolchainError, having done all, half or nothing of its work; every
+    call may be repeated."""
 
     name: str
 
     def lock(self, holder: LockHolder) -> None:
-        """LockedError while another holds it."""
+        """LockedError while another run holds it."""
 
     def unlock(self, holder: LockHolder) -> None: ...
     def read_state(self) -> ServerState: ...
     def check(self, release: str) -> None:
-        """ShipError: another kind of device, no room."""
+        """ShipError: the wrong kind of device, an untrusted signature, or a release that differs from the one there."""
 
     def missing_layers(self) -> tuple[int, int]:
-        """(layers of the release that are not there, their bytes unpacked)."""
+        """(number of layers that the server lacks, their unpacked size in bytes)."""
         ...
 
     def send(self, release: str) -> int:
-        """Bring the image there, only what is missing; bytes sent."""
+        """Send the missing layers of the image; the bytes sent."""
         ...
 
     def verify(self, release: str) -> None:
-        """ShipError: the image there is not what was signed here."""
+        """ShipError: the image there differs from the one signed here."""
 
     def start(self, release: str) -> None:
-        """Its container, beside what serves, not opening the door."""
+        """Start its container next to the active one, without traffic."""
 
     def wait_healthy(self, release: str) -> None:
-        """Until it is certified on the device and ready; ShipError with its own words if it never will be."""
+        """Wait until it is certified on the device and ready; ShipError with its message if it never will be."""
 
     def gate(self, release: str, against: str) -> GateResult: ...
     def switch(self, release: str) -> None:
-        """Name it as the one that may open: one write, done or not done."""
+        """Make it the active release: one atomic write."""
 
     def stop(self, release: str) -> None:
-        """Drain and remove its container; nothing when there is none."""
+        """Drain and remove its container, if there is one."""
 
     def prune(self, keep: frozenset[str]) -> None:
         """Remove the images of other releases."""
@@ -114,6 +114,6 @@ class EdgeServer(Protocol):
 
 
 def format_error(error: BaseException) -> str:
-    """An error of any kind in a line."""
+    """An error of any kind as one line."""
     words = " ".join(str(error).split())
     return words if isinstance(error, ToolchainError) and words else f"{type(error).__name__}: {words}"

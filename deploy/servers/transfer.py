@@ -1,4 +1,4 @@
-"""Brings a release's image to a server's engine: what it lacks, checked when it is there."""
+"""Sends the missing layers of a release's image to a server's engine, and verifies the result."""
 
 import logging
 import threading
@@ -24,7 +24,7 @@ from toolchain.records.storage import write_atomically
 logger = logging.getLogger(__name__)
 
 
-SPARE_BYTES = 64 << 20  # what an engine and its containers write meanwhile
+SPARE_BYTES = 64 << 20  # for what the engine and its containers write meanwhile
 LOG_INTERVAL_S = 1.0
 PACK_LOCK = threading.Lock()  # servers that lack the same layers wait for one archive
 # layers that are there, lowest first -> (how many of them the archive leaves out, the archive)
@@ -34,7 +34,7 @@ RegistryPush = Callable[[str], str]
 
 
 class ReleaseSource(NamedTuple):
-    """packages, and a registry to go through in their stead, "" for none."""
+    """Where an image comes from: archives of its layers or, if `registry` is not "", that registry."""
 
     archive_without: ArchiveProvider
     push_to: RegistryPush
@@ -51,12 +51,12 @@ class ImageTransfer:
         self._shell, self._image, self._name = shell, image, server.name
 
     def check(self) -> None:
-        """ShipError: another kind of device or of processor."""
+        """ShipError for the wrong kind of device or processor."""
         image, facts = self._image, self._engine.info()
         if image.kind != self._server.kind:
             raise ShipError(
                 f"{self._name} is a {self._server.kind} server, {image.tag} is for {image.kind}; ship the image for "
-                "that device, or mend its kind in the inventory"
+                "that device, or correct `kind` in the inventory"
             )
         built, there = image.architecture, facts["Architecture"]
         if not is_same_architecture(built, there):
@@ -67,31 +67,31 @@ class ImageTransfer:
             )
 
     def missing_layers(self) -> tuple[int, int]:
-        """(layers that are not there, their bytes unpacked)."""
+        """(number of missing layers, their unpacked size in bytes)."""
         if self._is_present():
             return 0, 0
         present = self._count_present()
         return len(self._image.layers) - present, sum(self._image.sizes[present:])
 
     def send(self) -> int:
-        """Bytes sent; the image is there afterwards, under its tag, or ShipError."""
+        """Send the image and tag it; the bytes sent. ShipError if it does not arrive intact."""
         if self._is_present():
             self._tag()
             return 0
         registry = self._source.registry
         sent = self._pull(registry) if registry else self._send_archive(self._count_present())
-        if not self._is_present() and not registry:  # an engine with another store takes whole images only
-            logger.info(f"{self._name}: its engine does not take a part of an image; sending the whole")
+        if not self._is_present() and not registry:  # other image stores take whole images only
+            logger.info(f"{self._name}: its engine does not accept partial images; sending the whole image")
             sent += self._send_archive(0)
         self.verify()
         self._tag()
-        record_layers(self._name, self._engine)  # for a stick
+        record_layers(self._name, self._engine)  # for later offline bundles
         return sent
 
     def verify(self) -> None:
         """An image's id is the digest of its configuration, which lists the digests of its layers."""
         if not self._is_present():
-            raise ShipError(f"{self._name}: {self._image.tag} did not arrive as it was sent ({self._image.id[:19]})")
+            raise ShipError(f"{self._name}: {self._image.tag} did not arrive intact ({self._image.id[:19]})")
 
     def _is_present(self) -> bool:
         try:
@@ -130,7 +130,7 @@ class ImageTransfer:
         return sent
 
     def _pull(self, registry: str) -> int:
-        """0: what a registry sends is between it and the engine."""
+        """Pull it from the registry; 0, since this machine sends nothing."""
         name = self._source.push_to(registry)
         logger.info(f"{self._name}: pulling {name}")
         self._check_space(self._engine.info()["DockerRootDir"], self.missing_layers()[1])
@@ -151,7 +151,7 @@ class ImageTransfer:
 
 
 class ProgressLog:
-    """A line a second, for a log that several servers share."""
+    """Logs at most one line a second, for a log that several servers share."""
 
     def __init__(self, name: str) -> None:
         self._name, self._last = name, time.monotonic()
@@ -163,7 +163,7 @@ class ProgressLog:
 
 
 def archive_provider(client: DockerClient, image: ReleaseImage) -> ArchiveProvider:
-    """Packed from the image on an engine when they are asked for, and kept for the servers that come after."""
+    """Packs archives of the image on first use, and keeps them for the other servers."""
 
     def made(present: int) -> tuple[int, Path]:
         file = home() / "shipping" / f"{image.id.rpartition(':')[2][:24]}-{present}.tar.gz"
@@ -177,7 +177,7 @@ def archive_provider(client: DockerClient, image: ReleaseImage) -> ArchiveProvid
 
 
 def registry_push(client: DockerClient, image: ReleaseImage) -> RegistryPush:
-    """Pushed once, for the servers that come after too."""
+    """Pushes the image once per registry."""
     done: dict[str, str] = {}
 
     def push_to(registry: str) -> str:
@@ -196,21 +196,21 @@ def registry_push(client: DockerClient, image: ReleaseImage) -> RegistryPush:
 
 
 def _check_pushed(lines: Iterable[Mapping[str, object]], name: str) -> None:
-    """The engine tells a failure in the stream of what it does."""
+    """ShipError for a failure, which the engine reports in its progress stream."""
     for line in lines:
         if "error" in line:
-            raise ShipError(f"{name}: the registry did not take it: {str(line['error'])[:200]}")
+            raise ShipError(f"{name}: the registry rejected it: {str(line['error'])[:200]}")
 
 
 def record_layers(server: str, there: DockerClient) -> list[Sequence[str]]:
-    """What the images of a server are made of; kept, for a stick that is packed when it cannot be asked."""
+    """The layers of a server's images; also stored, for offline bundles packed while the server cannot be reached."""
     found = [one.attrs["RootFS"].get("Layers") or () for one in there.images.list(all=True)]
     write_atomically(_layers_file(server), msgspec.json.encode(found))
     return found
 
 
 def last_known_layers(server: str) -> list[tuple[str, ...]]:
-    """As it was last seen; none where it never was."""
+    """The layers of a server's images when it was last reached; empty if it never was."""
     place = _layers_file(server)
     return msgspec.json.decode(place.read_bytes(), type=list[tuple[str, ...]]) if place.is_file() else []
 
@@ -220,10 +220,10 @@ def _layers_file(server: str) -> Path:
 
 
 def _unavailable(_asked: object) -> Any:
-    raise ShipError("the image is not there any more; ship it again: toolchain ship")
+    raise ShipError("the image is no longer there; ship it again: toolchain ship")
 
 
-NO_SOURCE = ReleaseSource(_unavailable, _unavailable)  # for a release that is there already
+NO_SOURCE = ReleaseSource(_unavailable, _unavailable)  # for a release whose image is already there
 
 
 def prune_images(client: DockerClient, model_images: dict[str, str], keep: set[str]) -> list[str]:

@@ -1,7 +1,6 @@
-"""Small files on a server's volume, read and written through a container that has it. Knows not what they say.
+"""Small files on a server's volume, read and written through a container that has it.
 
-Written under another name and renamed inside: a server that loses its power in between has the old file, not half of
-the new.
+Written under another name, synced and renamed: after a power cut the server has the old file, not half of the new one.
 """
 
 import io
@@ -24,7 +23,7 @@ class VolumeFiles:
         self._client, self._holder, self._folder = client, holder, folder
 
     def read(self, name: str) -> str:
-        """ "" where there is none."""
+        """The file's text; "" if there is none."""
         try:
             blocks, _ = self._client.containers.get(self._holder).get_archive(f"{self._folder}/{name}")
         except docker.errors.NotFound:
@@ -33,7 +32,7 @@ class VolumeFiles:
             return read_member(archive, name).decode()
 
     def write(self, name: str, content: bytes) -> None:
-        """The container must run."""
+        """The container must be running."""
         held, new = io.BytesIO(), f".{name}.new"
         with tarfile.open(fileobj=held, mode="w") as archive:
             add_member(archive, new, content, OWNER)

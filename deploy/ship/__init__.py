@@ -1,1 +1,1 @@
-"""Releases on edge servers: brought there, judged there, switched to and back. Knows no torch and no recipes."""
+"""Rolls releases out to edge servers: send, gate, switch, roll back."""

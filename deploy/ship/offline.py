@@ -1,7 +1,7 @@
-"""A release on a file that is carried: packed where there is no link to the servers, unpacked where they are.
+"""Offline bundles: a release in one file, for servers that this machine cannot reach (air-gapped).
 
 A tar of `stick.json` (what it holds, with digests and the signature) and archives of the image: one for each set of
-layers that the named servers had when they were last reached, and the whole image where that is not known.
+layers that the named servers had when they were last reached, or the whole image if that is not known.
 """
 
 import tarfile
@@ -26,7 +26,7 @@ FORMAT = 1
 
 
 class LayerArchive(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """left_out: how many of the image's lowest layers are not in it."""
+    """left_out: how many of the image's lowest layers it leaves out."""
 
     name: str
     sha256: str
@@ -42,7 +42,7 @@ class OfflineBundle(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def write_offline_bundle(client: DockerClient, sent: ReleaseImage, servers: Sequence[str], out: Path) -> OfflineBundle:
-    """Write the stick for `servers` (none: the whole image)."""
+    """Write the bundle for `servers`; without servers, it holds the whole image."""
     present = {count_present_layers(sent.layers, last_known_layers(server)) for server in servers} or {0}
     made = archive_provider(client, sent)
     files = {f"image-{count}.tar.gz": made(count) for count in sorted(present)}
@@ -58,7 +58,7 @@ def write_offline_bundle(client: DockerClient, sent: ReleaseImage, servers: Sequ
 
 @contextmanager
 def open_offline_bundle(place: Path) -> Iterator[tuple[ReleaseImage, ArchiveProvider]]:
-    """What is on the stick, checked; UsageError for a file that is none, ShipError for one that was changed."""
+    """The verified contents. UsageError: not an offline bundle; ShipError: it was changed."""
     with tempfile.TemporaryDirectory(prefix="edge-stick-") as at:
         folder = Path(at)
         try:
@@ -67,19 +67,19 @@ def open_offline_bundle(place: Path) -> Iterator[tuple[ReleaseImage, ArchiveProv
             stick = decode_record((folder / CONTENTS).read_bytes(), OfflineBundle, f"{place}:{CONTENTS}", FORMAT)
         except (OSError, tarfile.TarError, RecordError) as error:
             raise UsageError(
-                f"{place}: no release to unpack ({error}); expected what `toolchain pack` wrote"
+                f"{place}: not an offline bundle ({error}); expected a file that `toolchain pack` wrote"
             ) from error
         for one in stick.archives:
             if not (folder / one.name).is_file() or digest_of(folder / one.name) != one.sha256:
-                raise ShipError(f"{place}: {one.name} in it was changed or cut; copy it again")
+                raise ShipError(f"{place}: {one.name} in it was changed or truncated; copy the file again")
 
         def archive_without(present: int) -> tuple[int, Path]:
             for one in reversed(stick.archives):
                 if one.left_out <= present:
                     return one.left_out, folder / one.name
             raise ShipError(
-                f"this stick leaves out {stick.archives[0].left_out} layers, of which only {present} are there: pack "
-                "it again without --for"
+                f"this bundle leaves out {stick.archives[0].left_out} layers, of which the server has only {present}: "
+                "pack it again without --for"
             )
 
         yield stick.parcel, archive_without

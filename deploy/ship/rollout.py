@@ -1,9 +1,9 @@
-"""A release on one server, as a story: lock, tidy, check, send, verify, start beside, certified and healthy, judged
-against what runs, switched to, watched, the old one drained, noted.
+"""The rollout of a release to one server: lock, clean up, check, send, verify, start next to the active release, wait
+until certified and healthy, gate against the active release, switch, drain the old one, write the audit.
 
-What serves is never touched before the new one has shown on that very device that it is no worse. Whatever goes wrong
-before the switch, the new one is removed; after it, the old one is named again. A tool that is killed leaves at most a
-lock and a second container: the next run finds both and tidies up. `live` on the server is the only truth.
+The active release is not touched before the new one has passed the gate on that device. If anything fails before the
+switch, the new release is removed; after it, the server is switched back. A killed run leaves at most a lock and a
+second container, which the next run cleans up. The file `live` on the server is the only source of truth.
 """
 
 import logging
@@ -42,7 +42,8 @@ class RolloutOptions(msgspec.Struct, frozen=True):
 
 
 class RolloutResult(msgspec.Struct, frozen=True):
-    """How it ended on one server. before: what served when it began; live: what serves now, as far as it was seen."""
+    """The outcome on one server. before: the release that served at the start; live: the one that serves now, as far as
+    known."""
 
     server: str
     release: str
@@ -55,7 +56,8 @@ class RolloutResult(msgspec.Struct, frozen=True):
 
 
 def roll_out_to_server(server: EdgeServer, release: str, holder: LockHolder, options: RolloutOptions) -> RolloutResult:
-    """Bring `release` to `site`, or leave it as it was. Never raises what went wrong there: it is in what is told."""
+    """Bring `release` to `site`, or leave it as it was. Errors on the server are not raised but returned as the
+    reason."""
     found = RolloutResult(server.name, release, "failed")
     try:
         with hold_lock(server, holder):
@@ -70,7 +72,8 @@ def roll_out_to_server(server: EdgeServer, release: str, holder: LockHolder, opt
 
 @contextmanager
 def hold_lock(server: EdgeServer, holder: LockHolder) -> Iterator[None]:
-    """A lock that cannot be given back (the link is cut) is found by the next run, which knows its holder is gone."""
+    """A lock that cannot be released (the link is down) is taken over by the next run, which sees that its holder
+    ended."""
     server.lock(holder)
     try:
         yield
@@ -80,15 +83,15 @@ def hold_lock(server: EdgeServer, holder: LockHolder) -> Iterator[None]:
 
 
 def clean_up(server: EdgeServer, patient: bool) -> ServerState:
-    """What a run that was killed left: containers that are not the live one go; a live one that does not run any more
-    is started again, and waited for, unless what comes is not to be held against it."""
+    """Clean up after a killed run: remove containers other than the active one. Restart the active one if it is down,
+    and wait for it if `patient`, so that the gate has something to compare with."""
     found = server.read_state()
     for release in found.containers:
         if release != found.live:
             logger.info(f"{server.name}: removing {release}, which an interrupted run left")
             server.stop(release)
     if found.live and not found.is_serving:
-        logger.info(f"{server.name}: {found.live} should serve and does not: starting it again")
+        logger.info(f"{server.name}: {found.live} should serve but does not: restarting it")
         with suppress(ToolchainError):
             server.start(found.live)
             if patient:
@@ -97,24 +100,24 @@ def clean_up(server: EdgeServer, patient: bool) -> ServerState:
 
 
 def plan_steps(server: EdgeServer, release: str, options: RolloutOptions) -> list[str]:
-    """What roll() would do, a line each, as far as can be told before it is done. Changes nothing."""
+    """The steps that roll_out_to_server would take, one a line, as far as can be known beforehand. Changes nothing."""
     before = server.read_state()
     server.check(release)
     if before.live == release and before.is_serving:
-        return ["nothing: it serves already"]
+        return ["nothing: it is already live"]
     left = [f"remove {other}, which an interrupted run left" for other in before.containers if other != before.live]
     layers, size = server.missing_layers()
     sent = f"send {layers} layers ({size / 1e6:.1f} MB unpacked)" if layers else "send nothing: its image is there"
-    judged = f"judge it against {before.live} there" if before.is_serving else "judge nothing: nothing serves there"
+    judged = f"gate it against {before.live} there" if before.is_serving else "skip the gate: nothing serves there"
     return [
         "take the lock",
         *left,
         sent,
-        f"start {release} beside {before.live or 'nothing'}, until it is certified there",
-        f"not ask the gate: {options.skip_gate}" if options.skip_gate and before.is_serving else judged,
+        f"start {release} next to {before.live or 'nothing'} and wait until it is certified there",
+        f"skip the gate: {options.skip_gate}" if options.skip_gate and before.is_serving else judged,
         f"switch to {release}",
         *([f"drain and remove {before.live}"] if before.live and before.live != release else []),
-        "write the audit, give the lock back",
+        "write the audit, release the lock",
     ]
 
 
@@ -128,7 +131,7 @@ def _roll_out(
 ) -> RolloutResult:
     def finish(outcome: RolloutOutcome, reason: str, **more: object) -> RolloutResult:
         ended = msgspec.structs.replace(found, outcome=outcome, reason=reason, **more)
-        with suppress(ToolchainError, OSError):  # the audit must not undo what was done
+        with suppress(ToolchainError, OSError):  # a failed audit must not undo the rollout
             server.append_audit(
                 AuditEntry(now(), holder.who, f"{options.action}: {holder.why}", release, outcome, reason)
             )
@@ -141,7 +144,7 @@ def _roll_out(
             return msgspec.structs.replace(found, outcome="unchanged")
         found = msgspec.structs.replace(found, sent_bytes=server.send(release))
         server.verify(release)
-        logger.info(f"{server.name}: starting {release} beside {before.live or 'nothing'}")
+        logger.info(f"{server.name}: starting {release} next to {before.live or 'nothing'}")
         server.start(release)
         logger.info(f"{server.name}: waiting until {release} is certified there")
         server.wait_healthy(release)
@@ -159,8 +162,8 @@ def _run_gate(server: EdgeServer, release: str, before: ServerState, options: Ro
     if not before.is_serving:
         return GateResult("first", "nothing served before")
     if options.skip_gate:
-        return GateResult("not asked", f"the gate was not asked: {options.skip_gate}")
-    logger.info(f"{server.name}: {release} is judged against {before.live} there")
+        return GateResult("not asked", f"the gate was skipped: {options.skip_gate}")
+    logger.info(f"{server.name}: {release} is gated against {before.live} there")
     return server.gate(release, before.live)
 
 
@@ -169,13 +172,13 @@ def _require_verdict(judged: GateResult, options: RolloutOptions) -> None:
         judged.verdict == "inconclusive" and options.if_inconclusive == "go"
     ):
         return
-    raise ShipError(f"the gate says {judged.verdict}: {judged.reason}")
+    raise ShipError(f"the gate's verdict is {judged.verdict}: {judged.reason}")
 
 
 def _switch(
     server: EdgeServer, release: str, before: ServerState, finish: Callable[..., RolloutResult], judged: GateResult
 ) -> RolloutResult:
-    """The one write that changes what serves; what follows can fail without a request being lost."""
+    """One write changes the active release; nothing that fails after it loses a request."""
     try:
         logger.info(f"{server.name}: switching to {release}")
         server.switch(release)
@@ -189,14 +192,14 @@ def _switch(
                 logger.info(f"{server.name}: draining {other}")
                 server.stop(other)
         except (ToolchainError, OSError) as error:
-            reason = f"{other} could not be stopped ({format_error(error)}); the next run does that"
-    with suppress(ToolchainError, OSError):  # a disk that fills up is the next run's matter
+            reason = f"{other} could not be stopped ({format_error(error)}); the next run will do that"
+    with suppress(ToolchainError, OSError):  # the next run prunes again
         server.prune(frozenset({release, before.live}))
     return finish("live", reason, live=release)
 
 
 def _switch_back(server: EdgeServer, release: str, before: ServerState) -> str:
-    """The old one is named again where it still runs; what serves then, as far as can be seen."""
+    """Switch back to the old release if it still runs; the release that serves then, as far as known."""
     with suppress(ToolchainError, OSError):
         if before.is_serving:
             server.switch(before.live)
@@ -208,7 +211,7 @@ def _switch_back(server: EdgeServer, release: str, before: ServerState) -> str:
 
 
 def _remove_candidate(server: EdgeServer, release: str, before: ServerState) -> None:
-    """Half a release is worse than none; one that serves already is not removed."""
+    """Remove a release that did not go live, unless it is the active one."""
     if release == before.live:
         return
     with suppress(ToolchainError, OSError):

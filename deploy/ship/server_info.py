@@ -1,4 +1,4 @@
-"""What each edge server is: asked of its kernel through ssh, and of its engine. Nothing of ours need be there."""
+"""Hardware and software of each edge server, read from its kernel over ssh and from its engine."""
 
 import msgspec
 
@@ -17,7 +17,7 @@ QUERY = (
 
 
 class ServerInfo(msgspec.Struct, frozen=True):
-    """error: why nothing else is known. gpu: name and driver, as nvidia-smi tells them, "" for none."""
+    """error: why nothing else is known, "" if it is. gpu: name and driver as nvidia-smi prints them, "" for none."""
 
     server: str
     address: str
@@ -35,7 +35,7 @@ class ServerInfo(msgspec.Struct, frozen=True):
 
 
 def read_server_info(request: ShipRequest) -> list[ServerInfo]:
-    """Of the chosen servers, several asked at once."""
+    """The selected servers, several queried at once."""
 
     def ask(server: ServerConfig) -> ServerInfo:
         try:

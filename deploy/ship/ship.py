@@ -1,4 +1,4 @@
-"""What a person asks of her edge servers: bring a release there, go back to one, say what runs, what was done, why."""
+"""The commands for edge servers: ship a release, roll back, and read status, audit and logs."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -60,13 +60,13 @@ def ship_from_engine(tag: str, request: ShipRequest, on_result: OnResult) -> Wav
 
 
 def ship_from_bundle(place: Path, request: ShipRequest, on_result: OnResult) -> WavesResult:
-    """As ship(), from a stick."""
+    """As ship_from_engine, from an offline bundle."""
     with open_offline_bundle(place) as (sent, archive_without):
         return ship_image(sent, NO_SOURCE._replace(archive_without=archive_without), request, on_result)
 
 
 def ship_image(sent: ReleaseImage, source: ReleaseSource, request: ShipRequest, on_result: OnResult) -> WavesResult:
-    """As ship(), from wherever."""
+    """As ship_from_engine, from any source."""
     terms = RolloutOptions(request.inventory.policy.inconclusive, request.skip_gate)
     holder = new_lock_holder(request.why or f"{sent.model} {sent.release}")
 
@@ -80,7 +80,7 @@ def ship_image(sent: ReleaseImage, source: ReleaseSource, request: ShipRequest, 
 
 
 def plan_rollout(tag: str, request: ShipRequest) -> dict[str, list[str]]:
-    """What ship() would do, by server; nothing is changed."""
+    """The steps of a rollout, by server. Changes nothing."""
     found: dict[str, list[str]] = {}
     with closing(connect()) as here:
         sent = read_release_image(here, tag)
@@ -94,12 +94,12 @@ def plan_rollout(tag: str, request: ShipRequest) -> dict[str, list[str]]:
                     target = _docker_server(there, sent, source, request)
                     found[server.name] = plan_steps(target, sent.release, terms)
             except (ToolchainError, OSError) as error:
-                found[server.name] = [f"cannot be reached: {format_error(error)}"]
+                found[server.name] = [f"unreachable: {format_error(error)}"]
     return found
 
 
 def roll_back(release: str | None, model: str | None, request: ShipRequest, on_result: OnResult) -> WavesResult:
-    """Go back to `release`, None: the one that served before; its image is still there, and the gate is not asked."""
+    """Roll back to `release` (None: the one that served before), whose image is still there. No gate is run."""
     why = request.why or "no reason given"
     holder = new_lock_holder(why)
     terms = RolloutOptions(skip_gate=f"rolled back: {why}", action="rollback")
@@ -138,18 +138,18 @@ def _roll_back_server(
 
 
 def _previous_release(containers: DeployedContainers) -> str:
-    """What served before what serves now, by the audit."""
+    """The release that served before the active one, by the audit."""
     there = containers.read_state()
     for note in reversed(containers.read_audit()):
         if note.outcome == "live" and note.release != there.live and note.release in there.images:
             return note.release
     raise ShipError(
-        f"{containers.server.name}: nothing to go back to: no release before {there.live or 'this'} is there any more"
+        f"{containers.server.name}: nothing to roll back to: no release before {there.live or 'this'} is left there"
     )
 
 
 def read_status(request: ShipRequest) -> list[DeployedModel]:
-    """Of every model on every server, and of servers that do not answer, why."""
+    """The state of every model on every server; for servers that do not answer, the error."""
 
     def ask(server: ServerConfig) -> list[DeployedModel]:
         try:
@@ -173,7 +173,7 @@ def deployed_models(there: ServerConnection) -> Iterator[DeployedModel]:
 
 
 def read_audits(request: ShipRequest, model: str | None) -> dict[str, tuple[AuditEntry, ...]]:
-    """By server, oldest first."""
+    """The audit of each server, oldest entry first."""
     found = {}
     for server in select_servers(request.inventory, request.servers):
         with connect_server(server) as there:
@@ -182,14 +182,14 @@ def read_audits(request: ShipRequest, model: str | None) -> dict[str, tuple[Audi
 
 
 def read_logs(request: ShipRequest, model: str | None, release: str | None, lines: int) -> str:
-    """Of the release that serves on one server, or of another's container there."""
+    """The last `lines` lines of the active release on one server, or of another release there."""
     with _only_server(request) as there:
         containers = _containers_of(there, model)
         return containers.read_logs(release or containers.read_state().live, lines)
 
 
 def remove_lock(request: ShipRequest, model: str | None) -> bool:
-    """Take away a lock whose holder is known to be gone; whether there was one."""
+    """Remove a lock whose holder is known to have ended; whether there was one."""
     with _only_server(request) as there:
         name = lock_name(_containers_of(there, model).model)
         with suppress(docker.errors.NotFound):
@@ -206,7 +206,7 @@ def _only_server(request: ShipRequest) -> Iterator[ServerConnection]:
 
 
 def query_servers(request: ShipRequest, ask: Callable[[ServerConfig], QueriedT]) -> list[QueriedT]:
-    """`ask` of each chosen server, several at once, in the inventory's order."""
+    """The result of `ask` for each selected server, in the inventory's order; several are queried at once."""
     servers = select_servers(request.inventory, request.servers)
     with ThreadPoolExecutor(min(16, len(servers))) as pool:
         return list(pool.map(ask, servers))
@@ -220,7 +220,7 @@ def _run_waves(request: ShipRequest, answer: RollOut, on_result: OnResult) -> Wa
 def _with_connection(
     server: ServerConfig, release: str, ask: Callable[[ServerConnection], RolloutResult]
 ) -> RolloutResult:
-    """A server that cannot be reached fails like one that refuses."""
+    """The result of `ask`; a server that cannot be reached counts as failed."""
     try:
         with connect_server(server) as there:
             return ask(there)
@@ -239,10 +239,10 @@ def _docker_server(
 
 
 def _containers_of(there: ServerConnection, model: str | None) -> DeployedContainers:
-    """Of the only model on a server, or of the one that is named."""
+    """The containers of `model`, or of the only model on the server."""
     known = deployed_model_names(there.client)
     if model is None and len(known) != 1:
-        raise UsageError(f"{there.server.name} serves {', '.join(known) or 'nothing'}: say which: --model")
+        raise UsageError(f"{there.server.name} serves {', '.join(known) or 'nothing'}: choose one: --model")
     if model is not None and model not in known:
         raise UsageError(f"{there.server.name} serves no '{model}'; it serves {', '.join(known) or 'nothing'}")
     return DeployedContainers(there.server, there.client, model or known[0])

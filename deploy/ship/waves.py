@@ -1,7 +1,7 @@
-"""A release on many servers: wave after wave, several servers at once, stopped by the first wave in which more fail
-than may. What came before stays: a server that took the release is better off with it than without.
+"""A rollout to many servers: wave by wave, several servers at once, stopped after the first wave with too many
+failures.
 
-Knows one server's story by its end (rollout.py); nothing of how it is told.
+Servers that already run the new release keep it. Knows only the result of each server (rollout.py).
 """
 
 from collections.abc import Callable, Sequence
@@ -18,8 +18,7 @@ OnResult = Callable[[int, RolloutResult], None]
 
 
 class WavesResult(msgspec.Struct, frozen=True):
-    """told: of every server that was reached for, in the order of the waves; left: those that were not, and keep what
-    they have."""
+    """results: of every server that was attempted, in the order of the waves; not_started: names of the others."""
 
     results: tuple[RolloutResult, ...]
     not_started: tuple[str, ...]
@@ -41,9 +40,9 @@ def roll_out_in_waves(
     roll: RollOut,
     on_result: OnResult,
 ) -> WavesResult:
-    """Call `roll` for each server, `parallel` of a wave at once; `seen` hears (number of the wave, how it ended).
-    After a wave no other begins when more than `failures` servers have failed by then. An exception of `roll`
-    (Ctrl-C) lets those that are being worked on end, begins no other, and is raised."""
+    """Call `roll` for each server, `parallel` of a wave at once; `on_result` gets (number of the wave, result). No
+    further wave starts once more than `failures` servers have failed. An exception of `roll` (Ctrl-C) is raised after
+    the rollouts in progress have ended; no other is started."""
     results: list[RolloutResult] = []
     parts = split_into_waves(servers, waves)
     for number, wave in enumerate(parts, 1):

@@ -137,7 +137,7 @@ def test_a_slower_release_stops_at_the_first_wave(toolchain: Toolchain, rack: li
     assert [serves(edge) for edge in rack[:2]] == ["1", "1"]
     assert left_behind(rack[0]) == clean("1", "1", "2")
     last = toolchain("audit", "edge1").last["servers"]["edge1"][-1]
-    assert (last["outcome"], last["reason"][:29]) == ("refused", "the gate says regressed: p50 ")
+    assert (last["outcome"], last["reason"][:40]) == ("refused", "the gate's verdict is regressed: p50 is ")
     despite = toolchain("ship", tag("3"), "edge1", "--skip-gate", "--reason=a recall of 1").last["servers"][0]
     assert (despite["live"], despite["verdict"]) == ("3", "not asked")
     assert "a recall of 1" in toolchain("audit", "edge1").last["servers"]["edge1"][-1]["reason"]

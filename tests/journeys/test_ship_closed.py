@@ -60,7 +60,7 @@ def test_a_release_is_shipped_closed_and_stays_so(toolchain: Toolchain, edge: Ed
     inventory([edge])
     refused = toolchain("ship", TAGS["1"])
     assert refused.code == 1
-    assert "edge1: 1 runs there with other secrets than the inventory says now, and what runs" in refused.err
+    assert "edge1: 1 runs there with other secrets than the inventory lists now, and running" in refused.err
     inventory([edge], closed)
     (next_one,) = toolchain("ship", TAGS["2"], "--skip-gate", "--reason=the gate is another journey's").last["servers"]
     assert (next_one["outcome"], next_one["live"]) == ("live", "2"), next_one

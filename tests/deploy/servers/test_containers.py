@@ -1,4 +1,4 @@
-"""A server's containers with secrets, on this machine's own engine: behind their door, and looked at."""
+"""A server's containers with secrets, on this machine's own engine: behind their socket holder, and inspected."""
 
 import socket
 from collections.abc import Iterator
@@ -62,7 +62,9 @@ def server(one: Laid | None) -> ServerConfig:
     return msgspec.structs.replace(place, secrets=str(one.folder), closed_by=("tls", "tokens")) if one else place
 
 
-def test_a_shipped_server_is_closed_behind_its_door(built: BuiltImage, engine: DockerClient, secrets: Laid) -> None:
+def test_a_shipped_server_is_secured_behind_its_socket_holder(
+    built: BuiltImage, engine: DockerClient, secrets: Laid
+) -> None:
     here = server(secrets)
     containers = DeployedContainers(here, engine, MODEL)
     containers.start("1", built.id)
@@ -77,7 +79,7 @@ def test_a_shipped_server_is_closed_behind_its_door(built: BuiltImage, engine: D
         served_model(url, Credentials(ca=secrets.ours.root))
 
 
-def test_whether_it_is_closed_as_the_inventory_says_is_seen(
+def test_secrets_that_differ_from_the_inventory_are_detected(
     built: BuiltImage, engine: DockerClient, secrets: Laid
 ) -> None:
     closed, open_to_all = (
@@ -89,7 +91,7 @@ def test_whether_it_is_closed_as_the_inventory_says_is_seen(
     assert closed.has_expected_secrets(found) and not open_to_all.has_expected_secrets(found)
 
 
-def test_a_folder_that_is_not_on_the_server_is_told(built: BuiltImage, engine: DockerClient, secrets: Laid) -> None:
+def test_a_folder_missing_on_the_server_is_reported(built: BuiltImage, engine: DockerClient, secrets: Laid) -> None:
     here = msgspec.structs.replace(server(secrets), secrets="/none/of/it")
     with pytest.raises(ShipError, match=r"^here: start: local: .*bind source path does not exist: /none/of/it"):
         DeployedContainers(here, engine, MODEL).start("1", built.id)
@@ -109,7 +111,7 @@ def test_a_release_whose_checks_fail_there_is_quoted_at_once(
     containers = DeployedContainers(server(secrets), engine, MODEL)
     try:
         containers.start("1", made.id)
-        with pytest.raises(ShipError, match=r"^here: 1 will not serve there: .*golden distance"):
+        with pytest.raises(ShipError, match=r"^here: 1 refuses to serve there: .*golden distance"):
             containers.wait_healthy("1")
     finally:
         containers.stop("1")
@@ -117,7 +119,7 @@ def test_a_release_whose_checks_fail_there_is_quoted_at_once(
         engine.images.remove(made.tag, force=True)
 
 
-def test_an_open_server_is_looked_at_as_before(built: BuiltImage, engine: DockerClient) -> None:
+def test_the_health_of_an_open_server_is_read(built: BuiltImage, engine: DockerClient) -> None:
     containers = DeployedContainers(server(None), engine, MODEL)
     containers.start("1", built.id)
     containers.wait_healthy("1")

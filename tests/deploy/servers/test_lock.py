@@ -60,7 +60,7 @@ def test_one_of_two_has_the_lock_until_it_is_given_back(client: DockerClient) ->
 def test_the_lock_of_a_run_that_is_gone_is_taken_and_that_is_said(client: DockerClient, messages: list[str]) -> None:
     take_lock(client, "line-1", MODEL, another(ended()))
     take_lock(client, "line-1", MODEL, new_lock_holder("mine"))
-    assert messages == ["line-1: taking the lock of bob, whose run has ended without giving it back"]
+    assert messages == ["line-1: taking the lock of bob, whose run ended without releasing it"]
 
 
 def test_a_process_of_another_host_or_of_before_a_restart() -> None:

@@ -1,4 +1,4 @@
-"""What is carried on a file: read back as it was written, or told in a line."""
+"""Offline bundles: read back as written, or refused with a reason."""
 
 import io
 import tarfile
@@ -17,7 +17,7 @@ SENT = ReleaseImage("edge-net:2", "sha256:ab", ("a", "b", "c"), (1, 2, 3), "amd6
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A stick for two servers, of which one had two layers."""
+    """A bundle for two servers, one of which had two layers."""
     monkeypatch.setenv("TOOLCHAIN_HOME", str(tmp_path / "home"))
 
     def archive_without(present: int) -> tuple[int, Path]:
@@ -41,7 +41,9 @@ def test_each_server_gets_the_smallest_archive_that_fits_it(place: Path) -> None
             (2, b"layers from 2"),
             (2, b"layers from 2"),
         ]
-        with pytest.raises(ShipError, match="leaves out 1 layers, of which only 0 are there: pack it again without"):
+        with pytest.raises(
+            ShipError, match="leaves out 1 layers, of which the server has only 0: pack it again without"
+        ):
             archive_without(0)
 
 
@@ -58,15 +60,15 @@ def changed(place: Path, name: str, content: bytes) -> None:
 
 def test_an_archive_that_was_changed_is_refused(place: Path) -> None:
     changed(place, "image-1.tar.gz", b"layers from 7")
-    with pytest.raises(ShipError, match=r"image-1\.tar\.gz in it was changed or cut"), open_offline_bundle(place):
+    with pytest.raises(ShipError, match=r"image-1\.tar\.gz in it was changed or truncated"), open_offline_bundle(place):
         pass
 
 
-def test_a_file_that_is_no_stick_is_told(place: Path, tmp_path: Path) -> None:
+def test_a_file_that_is_no_offline_bundle_is_refused(place: Path, tmp_path: Path) -> None:
     cut = tmp_path / "cut.tar"
     cut.write_bytes(place.read_bytes()[:600])
     for other in (cut, tmp_path / "nowhere.tar", tmp_path):
-        with pytest.raises(UsageError, match="no release to unpack"), open_offline_bundle(other):
+        with pytest.raises(UsageError, match="not an offline bundle"), open_offline_bundle(other):
             pass
     changed(place, CONTENTS, b"{}")
     with pytest.raises((RecordError, UsageError), match=r"stick\.tar"), open_offline_bundle(place):

@@ -27,7 +27,11 @@ def test_a_release_that_is_no_slower_goes_live_and_the_old_one_goes() -> None:
 def test_a_slower_release_is_refused_there_and_leaves_nothing() -> None:
     site = SimulatedServer("line-1", World(0, CALM), live="1.4.0", slower=("1.5.0",))
     told = roll_out_to_server(site, "1.5.0", holder(), RolloutOptions())
-    assert (told.outcome, told.live, told.reason) == ("refused", "1.4.0", "the gate says regressed: p50 9 % slower")
+    assert (told.outcome, told.live, told.reason) == (
+        "refused",
+        "1.4.0",
+        "the gate's verdict is regressed: p50 9 % slower",
+    )
     assert (site.live, site.containers) == ("1.4.0", {"1.4.0": True})
     assert site.notes[-1].outcome == "refused"
     despite = roll_out_to_server(site, "1.5.0", holder(), RolloutOptions(skip_gate="recall of 1.4.0"))
