@@ -176,7 +176,7 @@ def test_a_pickle_that_needs_code_is_refused_with_the_safe_way(recipe: Path, hom
         (
             "FixedBatch",
             "",
-            "[3, 3, 8, 8]: RuntimeError: shape '[2, 8]' is invalid for input of size 24; it took 2 pictures: ",
+            "[3, 3, 8, 8]: RuntimeError: shape '[2, 8]' is invalid for input of size 24; a batch of 2 worked: ",
         ),
     ],
 )
