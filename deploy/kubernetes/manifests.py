@@ -29,7 +29,9 @@ REFERENCE = re.compile(r"[a-z0-9][a-z0-9._/:-]*(:[\w.-]+|@sha256:[0-9a-f]{64})")
 def write_manifests(manifest: Manifest, image: str, folder: Path, access: ClusterAccess = OPEN_ACCESS) -> list[Path]:
     """The files below `folder`. image: its name in the registry that the cluster pulls from, with a tag or a digest."""
     if not REFERENCE.fullmatch(image):
-        raise UsageError(f"--image={image}: expected what a cluster can pull: REGISTRY/NAME:TAG or NAME@sha256:…")
+        raise UsageError(
+            f"--image={image}: expected an image to pull: REGISTRY/NAME:TAG or NAME@sha256:…"
+        )
     written = []
     for name, content in render_manifests(manifest, image, access).items():
         place = folder / name
@@ -56,7 +58,7 @@ def render_manifests(manifest: Manifest, image: str, access: ClusterAccess = OPE
 
 
 def deployment(manifest: Manifest, image: str, access: ClusterAccess) -> Object:
-    """New pods beside the old ones, which go once the new are ready: as `toolchain ship` does it."""
+    """Starts new pods before it removes old ones, as `toolchain ship` does."""
     spec = {
         "replicas": 2,
         "revisionHistoryLimit": 3,
@@ -68,7 +70,7 @@ def deployment(manifest: Manifest, image: str, access: ClusterAccess) -> Object:
 
 
 def service(manifest: Manifest, access: ClusterAccess) -> Object:
-    """What clients ask; the admin port is not among it."""
+    """The ports for clients; not the admin port."""
     http, grpc = ("https", "https") if access.tls else ("http", "kubernetes.io/h2c")
     ports = [
         {"name": http, "port": 443 if access.tls else 80, "targetPort": http, "protocol": "TCP", "appProtocol": http},
@@ -83,7 +85,7 @@ def disruption_budget(manifest: Manifest) -> Object:
 
 
 def autoscaler(manifest: Manifest) -> Object:
-    """By processor time, also for a GPU: it decodes pictures and waits little, and needs no adapter for metrics."""
+    """By CPU utilization, for GPUs as well: a busy server decodes images, and this needs no metrics adapter."""
     target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": _name(manifest)}
     metric = {
         "type": "Resource",
@@ -94,7 +96,7 @@ def autoscaler(manifest: Manifest) -> Object:
 
 
 def network_policy(manifest: Manifest, access: ClusterAccess) -> Object:
-    """In: the ports that serve. Out: nothing, the server asks nobody."""
+    """Ingress: the serving ports. Egress: none, since the server opens no connections."""
     spec = {
         "podSelector": {"matchLabels": _selector(manifest)},
         "policyTypes": ["Ingress", "Egress"],
@@ -114,7 +116,7 @@ def pod_monitor(manifest: Manifest, access: ClusterAccess) -> Object:
 
 
 def inference_service(manifest: Manifest, image: str, access: ClusterAccess) -> Object:
-    """Our own server as a custom predictor; it speaks the protocol (v2) that KServe's clients and router expect."""
+    """The same server as a custom predictor; it speaks the protocol (v2) that KServe's clients and router expect."""
     pod = _pod(manifest, image, "kserve-container", access)
     (container,) = pod["containers"]
     # KServe makes a Service of every port that is listed: the first as 80, the others as they are
@@ -226,7 +228,7 @@ def node_selector(manifest: Manifest) -> dict[str, str]:
 
 
 class _PlainDumper(yaml.SafeDumper):
-    """Without anchors: people read it."""
+    """Without anchors, which are hard to read."""
 
     def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002
         return True

@@ -1,7 +1,7 @@
-"""What closes a release in a cluster: Secrets by their names, never what is in them, and a port for operators alone.
+"""Access control of a release in a cluster: Secrets by name, never their contents, and an optional admin port.
 
-A Secret has as keys what `toolchain run --secrets` takes as files, so that one can be made of such a folder. Writes
-words of Kubernetes; knows no release.
+The keys of a Secret are the file names that `toolchain run --secrets` takes, so that it can be created from such a
+folder.
 """
 
 import re
@@ -22,7 +22,7 @@ Object = dict[str, Any]
 
 @dataclass(frozen=True)
 class ClusterAccess:
-    """tls, client_ca, tokens: names of Secrets, which may be the same; empty: not so. admin_port: None: all on one."""
+    """tls, client_ca, tokens: names of Secrets, which may coincide; "": off. admin_port: None for no separate port."""
 
     tls: str = ""
     client_ca: str = ""
@@ -31,7 +31,7 @@ class ClusterAccess:
 
     @property
     def scheme(self) -> str:
-        """The name of the port, too."""
+        """The URL scheme, which is also the name of the port."""
         return "https" if self.tls else "http"
 
     @property
@@ -68,21 +68,21 @@ class ClusterAccess:
         return [{"name": name, "containerPort": port, "protocol": "TCP"} for name, port in found.items()]
 
     def probe(self, path: str) -> Object:
-        """Health needs neither token nor certificate; on the admin port no crowd of clients takes a probe's place."""
+        """A probe needs neither token nor certificate; on the admin port it does not compete with clients."""
         asked: Object = {"path": path, "port": self.admin_port or HTTP_PORT}
         return {"httpGet": {**asked, "scheme": "HTTPS"} if self.tls else asked}
 
     @property
     def ingress(self) -> list[Object]:
-        """Clients from anywhere; whom the admin port is for from their namespace."""
+        """Clients from anywhere; the admin port only from the monitoring namespace."""
         found: list[Object] = [{"ports": [{"port": name, "protocol": "TCP"} for name in (self.scheme, "grpc")]}]
         if self.admin_port is not None:
             found.append({"from": [MONITORING], "ports": [{"port": "admin", "protocol": "TCP"}]})
         return found
 
     def scrape_endpoint(self, name: str) -> Object:
-        """For a PodMonitor. What Prometheus shows, and whom it trusts, is in a Secret of its own, NAME-monitor: ca.crt,
-        token, tls.crt and tls.key. The certificate of the pods is for the host NAME."""
+        """An endpoint for a PodMonitor. Prometheus reads its credentials and CA from a Secret NAME-monitor: ca.crt, token,
+        tls.crt and tls.key. The certificate of the pods is for the host NAME."""
         found: Object = {
             "port": self.scheme if self.admin_port is None else "admin",
             "path": "/metrics",
@@ -106,13 +106,13 @@ OPEN_ACCESS = ClusterAccess()
 def access_from_flags(
     tls: str | None, client_ca: str | None, tokens: str | None, admin_port: int | None
 ) -> ClusterAccess:
-    """A person's flags; UsageError."""
+    """The access that command-line flags ask for. UsageError for an invalid flag."""
     for flag, name in (("--tls-secret", tls), ("--client-ca-secret", client_ca), ("--token-secret", tokens)):
         if name is not None and not SECRET_NAME.fullmatch(name):
-            raise UsageError(f"{flag}={name}: expected the name of a Secret: small letters, digits, - and .")
+            raise UsageError(f"{flag}={name}: expected the name of a Secret: lower-case letters, digits, - and .")
     if client_ca and not tls:
         raise UsageError(f"--client-ca-secret={client_ca}: client certificates need TLS; add --tls-secret=NAME")
     check_port("--admin-port", admin_port)
     if admin_port in (0, HTTP_PORT, GRPC_PORT):
-        raise UsageError(f"--admin-port={admin_port}: expected a port of its own, as 9090")
+        raise UsageError(f"--admin-port={admin_port}: expected a port of its own, such as 9090")
     return ClusterAccess(tls or "", client_ca or "", tokens or "", admin_port)

@@ -21,8 +21,8 @@ def test_what_is_asked_for_is_what_is_closed() -> None:
         ((None, None, "t" * 254, None), "--token-secret=" + "t" * 254 + ": expected the name of a Secret"),
         ((None, "ca", None, None), "--client-ca-secret=ca: client certificates need TLS; add --tls-secret=NAME"),
         ((None, None, None, 70000), "--admin-port 70000: expected 0 to 65535"),
-        ((None, None, None, 8080), "--admin-port=8080: expected a port of its own, as 9090"),
-        ((None, None, None, 0), "--admin-port=0: expected a port of its own, as 9090"),
+        ((None, None, None, 8080), "--admin-port=8080: expected a port of its own, such as 9090"),
+        ((None, None, None, 0), "--admin-port=0: expected a port of its own, such as 9090"),
     ],
 )
 def test_what_no_cluster_would_take_is_refused(
