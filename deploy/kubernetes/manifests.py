@@ -29,9 +29,7 @@ REFERENCE = re.compile(r"[a-z0-9][a-z0-9._/:-]*(:[\w.-]+|@sha256:[0-9a-f]{64})")
 def write_manifests(manifest: Manifest, image: str, folder: Path, access: ClusterAccess = OPEN_ACCESS) -> list[Path]:
     """The files below `folder`. image: its name in the registry that the cluster pulls from, with a tag or a digest."""
     if not REFERENCE.fullmatch(image):
-        raise UsageError(
-            f"--image={image}: expected an image to pull: REGISTRY/NAME:TAG or NAME@sha256:…"
-        )
+        raise UsageError(f"--image={image}: expected an image to pull: REGISTRY/NAME:TAG or NAME@sha256:…")
     written = []
     for name, content in render_manifests(manifest, image, access).items():
         place = folder / name

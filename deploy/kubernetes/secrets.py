@@ -81,8 +81,8 @@ class ClusterAccess:
         return found
 
     def scrape_endpoint(self, name: str) -> Object:
-        """An endpoint for a PodMonitor. Prometheus reads its credentials and CA from a Secret NAME-monitor: ca.crt, token,
-        tls.crt and tls.key. The certificate of the pods is for the host NAME."""
+        """An endpoint for a PodMonitor. Prometheus reads its credentials and CA from a Secret NAME-monitor: ca.crt,
+        token, tls.crt and tls.key. The certificate of the pods is for the host NAME."""
         found: Object = {
             "port": self.scheme if self.admin_port is None else "admin",
             "path": "/metrics",

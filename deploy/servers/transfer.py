@@ -165,7 +165,7 @@ class ProgressLog:
 def archive_provider(client: DockerClient, image: ReleaseImage) -> ArchiveProvider:
     """Packs archives of the image on first use, and keeps them for the other servers."""
 
-    def made(present: int) -> tuple[int, Path]:
+    def provide(present: int) -> tuple[int, Path]:
         file = home() / "shipping" / f"{image.id.rpartition(':')[2][:24]}-{present}.tar.gz"
         with PACK_LOCK:
             if not file.is_file():
@@ -173,7 +173,7 @@ def archive_provider(client: DockerClient, image: ReleaseImage) -> ArchiveProvid
                 pack_image(client.images.get(image.id), present, file)
         return present, file
 
-    return made
+    return provide
 
 
 def registry_push(client: DockerClient, image: ReleaseImage) -> RegistryPush:

@@ -20,10 +20,9 @@ from deploy.servers.server import AuditEntry, LockHolder, ShipError, format_erro
 from deploy.servers.transfer import NO_SOURCE, ReleaseSource, archive_provider, record_layers, registry_push
 from deploy.ship.offline import open_offline_bundle
 from deploy.ship.rollout import RolloutOptions, RolloutResult, plan_steps, roll_out_to_server
-from deploy.ship.waves import OnResult, WavesResult, roll_out_in_waves
+from deploy.ship.waves import OnResult, RollOut, WavesResult, roll_out_in_waves
 from toolchain.errors import ToolchainError, UsageError
 
-RollOut = Callable[[ServerConfig], RolloutResult]
 QueriedT = TypeVar("QueriedT")
 
 
