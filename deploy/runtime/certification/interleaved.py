@@ -1,7 +1,8 @@
-"""The container's half of a duet: it plays a slice when asked, so that contestants can be measured in turn.
+"""The container's side of an interleaved measurement: it runs one slice per request, so that the host can alternate
+between containers.
 
 A line of JSON in, `{"precision": "int8", "queries": 64}`; a line of JSON out, `{"latencies_ms": [...]}` or
-`{"error": "..."}`; it ends when its input does. Whose turn it is, only the host knows (deploy/gate/interleaved.py).
+`{"error": "..."}`; it ends when its input does. The host decides the order (deploy/gate/interleaved.py).
 """
 
 from collections.abc import Iterable
@@ -27,65 +28,65 @@ from toolchain.records.bundle import Bundle
 from toolchain.records.interleaved import THROUGHPUT_BATCH, UNREADABLE_REQUEST, WARMUP_CALLS, SliceRequest, SliceResult
 from toolchain.records.tensors import Array
 
-BUSY = bytes(4096)  # a few microseconds of hashing; of less, Python keeps the other threads out
+BUSY = bytes(4096)  # a few microseconds of hashing; for much smaller inputs hashlib keeps Python's global lock
 
 
 def run_interleaved(
     bundle: Bundle, threads: int, lines_in: Iterable[str], lines_out: TextIO, state: Path | None = None
 ) -> None:
-    """Answer each line until there are no more; engines are opened when first asked for, and stay open."""
-    pictures = bundle_images(bundle)
-    lacking = missing_needs(bundle.manifest.needs)
-    with ExitStack() as opened:
+    """Answer each line until there are no more; the first request for an engine opens it, and it stays open."""
+    images = bundle_images(bundle)
+    missing = missing_needs(bundle.manifest.needs)
+    with ExitStack() as stack:
         engines: dict[tuple[str, str, bool], tuple[Engine, EnergyMeter]] = {}
         for line in lines_in:
             try:
-                if lacking:
-                    raise DeviceError(lacking)
-                turn = _parse_turn(line, bundle)
-                if not turn.precision:
-                    turn = msgspec.structs.replace(turn, precision=chosen_precision(bundle, threads, state))
-                hint: Hint = "throughput" if turn.what == "throughput" else "latency"
-                kind = turn.precision, hint, turn.pinned
-                if kind not in engines:
-                    settings = Settings(threads, hint, pinned=turn.pinned)
-                    engine = opened.enter_context(serving_engine(bundle, settings, turn.precision))
-                    engines[kind] = engine, EnergyMeter(gpu_of(engine))
-                played = _run_slice(bundle, *engines[kind], pictures, turn)
-                if turn.what == "pictures":
-                    played = msgspec.structs.replace(played, threads=threads, precision=turn.precision)
+                if missing:
+                    raise DeviceError(missing)
+                request = _parse_request(line, bundle)
+                if not request.precision:
+                    request = msgspec.structs.replace(request, precision=chosen_precision(bundle, threads, state))
+                hint: Hint = "throughput" if request.what == "throughput" else "latency"
+                key = request.precision, hint, request.pinned
+                if key not in engines:
+                    settings = Settings(threads, hint, pinned=request.pinned)
+                    engine = stack.enter_context(serving_engine(bundle, settings, request.precision))
+                    engines[key] = engine, EnergyMeter(gpu_of(engine))
+                result = _run_slice(bundle, *engines[key], images, request)
+                if request.what == "pictures":
+                    result = msgspec.structs.replace(result, threads=threads, precision=request.precision)
             except ToolchainError as error:
-                played = SliceResult(error=str(error))
-            lines_out.write(msgspec.json.encode(played).decode() + "\n")
+                result = SliceResult(error=str(error))
+            lines_out.write(msgspec.json.encode(result).decode() + "\n")
             lines_out.flush()
 
 
-def _run_slice(bundle: Bundle, engine: Engine, meter: EnergyMeter, pictures: Array, turn: SliceRequest) -> SliceResult:
+def _run_slice(bundle: Bundle, engine: Engine, meter: EnergyMeter, images: Array, request: SliceRequest) -> SliceResult:
     before = throttled_periods()
-    if turn.what == "pictures":
-        right = correct_answers(bundle, engine)
-        found = SliceResult(right=() if right is None else tuple(map(bool, right)), device=fingerprint())
-    elif turn.what == "throughput":
+    if request.what == "pictures":
+        correct = correct_answers(bundle, engine)
+        result = SliceResult(right=() if correct is None else tuple(map(bool, correct)), device=fingerprint())
+    elif request.what == "throughput":
         began = meter.read()
-        rate = measure_throughput(engine, pictures, turn.queries, turn.slower)
-        found = SliceResult(throughput_per_s=rate, joules=meter.joules_since(began))
+        rate = measure_throughput(engine, images, request.queries, request.slower)
+        result = SliceResult(throughput_per_s=rate, joules=meter.joules_since(began))
     else:
-        found = SliceResult(latencies_ms=time_slice(engine, pictures, turn.queries, turn.slower))
+        result = SliceResult(latencies_ms=time_slice(engine, images, request.queries, request.slower))
     return msgspec.structs.replace(
-        found,
+        result,
         throttled_periods=throttled_periods() - before,
         peak_memory_bytes=peak_memory_bytes(),
         engine=engine.version,
     )
 
 
-def time_slice(engine: Engine, pictures: Array, queries: int, slower: float = 0.0) -> tuple[float, ...]:
-    """Latencies in ms of `queries` batch-1 calls, after some that do not count; slower: see Turn."""
+def time_slice(engine: Engine, images: Array, queries: int, slower: float = 0.0) -> tuple[float, ...]:
+    """Latencies in ms of `queries` batch-1 calls, after WARMUP_CALLS uncounted ones; slower: see SliceRequest."""
     name = engine.inputs[0].name
     latencies_ms = []
     for query in range(-WARMUP_CALLS, queries):
-        index = query % len(pictures)
-        feeds = {name: pictures[index : index + 1]}
+        index = query % len(images)
+        feeds = {name: images[index : index + 1]}
         began = perf_counter_ns()
         engine.infer(feeds)
         taken_ns = perf_counter_ns() - began
@@ -94,17 +95,17 @@ def time_slice(engine: Engine, pictures: Array, queries: int, slower: float = 0.
 
 
 def _spin(began_ns: int, taken_ns: int, slower: float) -> int:
-    """Keep the core busy for so much of the time taken, as a slower net would; all the time, ns. Hashing lets other
-    threads run meanwhile, as an engine does."""
+    """Keep the core busy for a further `slower` of the time taken, as a slower model would; the whole time, ns. Hashing
+    lets other threads run meanwhile, as an engine does."""
     end = began_ns + round(taken_ns * (1 + slower))
     while perf_counter_ns() < end:
         sha256(BUSY)
     return perf_counter_ns() - began_ns
 
 
-def measure_throughput(engine: Engine, pictures: Array, queries: int, slower: float = 0.0) -> float:
-    """Pictures a second of `queries` batches, from as many threads as keep the engine busy; slower: see Turn."""
-    feeds = {engine.inputs[0].name: np.resize(pictures, (THROUGHPUT_BATCH, *pictures.shape[1:]))}
+def measure_throughput(engine: Engine, images: Array, queries: int, slower: float = 0.0) -> float:
+    """Images per second over `queries` batches, from `engine.requests` threads; slower: see SliceRequest."""
+    feeds = {engine.inputs[0].name: np.resize(images, (THROUGHPUT_BATCH, *images.shape[1:]))}
 
     def answer(_: int) -> None:
         began = perf_counter_ns()
@@ -118,14 +119,14 @@ def measure_throughput(engine: Engine, pictures: Array, queries: int, slower: fl
         return THROUGHPUT_BATCH * queries * 1e9 / (perf_counter_ns() - began)
 
 
-def _parse_turn(line: str, bundle: Bundle) -> SliceRequest:
+def _parse_request(line: str, bundle: Bundle) -> SliceRequest:
     try:
-        turn = msgspec.json.decode(line, type=SliceRequest)
+        request = msgspec.json.decode(line, type=SliceRequest)
     except msgspec.MsgspecError as error:
         raise RequestError(f'{UNREADABLE_REQUEST}: {error}; expected {{"precision": "int8", "queries": 64}}') from error
-    held = [candidate.precision for candidate in bundle.manifest.candidates]
-    if turn.precision and turn.precision not in held:
-        raise RequestError(f"no candidate '{turn.precision}' in this bundle; it has: {', '.join(held)}")
-    if turn.queries < 1:
-        raise RequestError(f"queries: expected at least 1, got {turn.queries}")
-    return turn
+    precisions = [candidate.precision for candidate in bundle.manifest.candidates]
+    if request.precision and request.precision not in precisions:
+        raise RequestError(f"no candidate '{request.precision}' in this bundle; it has: {', '.join(precisions)}")
+    if request.queries < 1:
+        raise RequestError(f"queries: expected at least 1, got {request.queries}")
+    return request

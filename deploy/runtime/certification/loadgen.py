@@ -1,10 +1,10 @@
 """MLPerf LoadGen's scenarios, run against an engine: SingleStream, MultiStream, Server and Offline.
 
-LoadGen decides when the next query is issued, which pictures are in it, how long the run must be and whether it was
-valid; throughput, duration, validity and the Offline latency are its figures. Its Python module does not hand out the
-single latencies and its trace of them takes 0.7 kB a query, so those of the streams are measured here, round the call
-that LoadGen makes (Server's: from the call until the answer); they are 3-4 us shorter than its own, and a median that
-is further from its own makes a stream's run invalid.
+LoadGen decides when to issue the next query, which images it contains, how long the run must be and whether it was
+valid. Throughput, duration, validity and the Offline latency are LoadGen's figures. Its Python module does not return
+individual latencies, and its trace takes 0.7 kB per query; latencies are therefore measured here, around the call that
+LoadGen makes (Server: from the call until the answer). They are 3-4 us shorter than LoadGen's own; a stream's run
+whose median differs by more than _disagreement() allows is invalid.
 
 Reddi et al., MLPerf Inference Benchmark, ISCA 2020. Knows nothing about bundles or reports.
 """
@@ -29,34 +29,34 @@ from toolchain.errors import DeviceError
 from toolchain.records.report import SAMPLES_FOR, Scenario, percentile
 from toolchain.records.tensors import Array
 
-STREAMS = 8  # pictures in one MultiStream query, as MLPerf's edge rules have it
+STREAMS = 8  # images per MultiStream query, by MLPerf's rules for edge systems
 SERVER_PERCENTILE = 0.99
 BATCH = 16  # of 1 to 32, about the fastest for ResNet-18 at 32x32 and MobileNet-v2 at 224x224 (OpenVINO, 2 cores)
 WARM_UP_NS = 200_000_000
 QUERIES = SAMPLES_FOR[90.0]  # SingleStream's figure is the 90th percentile
-MAX_DURATION_FACTOR = 4  # a slow model's run ends, invalid, at so many times the seconds asked for
-# LoadGen makes its queries beforehand, from the speed that it is told to expect: too few, and the run is invalid. It is
-# told so many times the speed that the warm-up saw and, while that is not enough (the machine woke up), again so many
-# times the speed of the run before. Offline answers all that was made, so that its headroom costs time.
+MAX_DURATION_FACTOR = 4  # a slow model's run ends, invalid, after this multiple of the requested seconds
+# LoadGen generates its queries in advance from an expected speed; with too few, the run is invalid. The expected speed
+# is the first headroom times the warm-up's speed and, while that is not enough (the CPU clock has risen), the next
+# headroom times the previous run's speed. Offline answers every generated query, so its headroom costs time.
 HEADROOM, OFFLINE_HEADROOM = (2.0, 4.0, 8.0), (1.2, 1.5, 2.5)
 LOG_FOLDERS = ("/dev/shm", "/tmp")
 LoadGenLog = dict[str, Any]
 AnswerSamples = Callable[[Sequence[Any]], None]
 
 
-def single_stream(engine: Engine, pictures: Array, seconds: float) -> Scenario:
-    """One picture at a time, the next when the last is answered, for `seconds` and at least 64 queries."""
-    return _run_stream(engine, pictures, seconds, 1)
+def single_stream(engine: Engine, images: Array, seconds: float) -> Scenario:
+    """One image per query, each issued when the previous one is answered, for `seconds` and at least 64 queries."""
+    return _run_stream(engine, images, seconds, 1)
 
 
-def multi_stream(engine: Engine, pictures: Array, seconds: float) -> Scenario:
-    """Eight pictures at a time, the next eight when the last are answered, for `seconds` and at least 64 queries."""
-    return _run_stream(engine, pictures, seconds, STREAMS)
+def multi_stream(engine: Engine, images: Array, seconds: float) -> Scenario:
+    """Eight images per query, each issued when the previous one is answered, for `seconds` and at least 64 queries."""
+    return _run_stream(engine, images, seconds, STREAMS)
 
 
-def _run_stream(engine: Engine, pictures: Array, seconds: float, streams: int) -> Scenario:
+def _run_stream(engine: Engine, images: Array, seconds: float, streams: int) -> Scenario:
     name = engine.inputs[0].name
-    feeds = [{name: np.take(pictures, range(at, at + streams), axis=0, mode="wrap")} for at in range(len(pictures))]
+    feeds = [{name: np.take(images, range(at, at + streams), axis=0, mode="wrap")} for at in range(len(images))]
     fastest_ns: float = min(_warm_up([partial(engine.infer, feed) for feed in feeds]))
     latencies_ms: list[float] = []
     scenario = "SingleStream" if streams == 1 else "MultiStream"
@@ -75,7 +75,7 @@ def _run_stream(engine: Engine, pictures: Array, seconds: float, streams: int) -
         settings.single_stream_expected_latency_ns = round(fastest_ns / headroom)
         settings.multi_stream_expected_latency_ns = round(fastest_ns / headroom)
         settings.multi_stream_samples_per_query = streams
-        log = _run(settings, len(pictures), _GuardedCallback(answer))
+        log = _run(settings, len(images), _GuardedCallback(answer))
         if log["result_min_duration_met"]:
             break
         fastest_ns = min(latencies_ms) * 1e6
@@ -88,21 +88,21 @@ def _run_stream(engine: Engine, pictures: Array, seconds: float, streams: int) -
     return _scenario(scenario, tuple(latencies_ms), rate, streams * len(latencies_ms), note)
 
 
-def server(engine: Engine, pictures: Array, seconds: float, rate: float, limit_ms: float) -> Scenario:
-    """Single pictures that come by chance (Poisson), `rate` of them a second on average. Valid when 99 % are answered
-    within `limit_ms`; throughput_per_s is what was answered."""
-    feeds = [{engine.inputs[0].name: pictures[index : index + 1]} for index in range(len(pictures))]
+def server(engine: Engine, images: Array, seconds: float, rate: float, limit_ms: float) -> Scenario:
+    """One image per query; queries arrive as a Poisson process, on average `rate` per second. Valid when 99 % are
+    answered within `limit_ms`; throughput_per_s counts answered queries."""
+    feeds = [{engine.inputs[0].name: images[index : index + 1]} for index in range(len(images))]
     _warm_up([partial(engine.infer, feed) for feed in feeds])
     latencies_ms: list[float] = []
 
     def answer(samples: Sequence[Any]) -> None:
         engine.infer(feeds[samples[0].index])
 
-    guarded = _GuardedCallback(answer)
+    callback = _GuardedCallback(answer)
 
-    def answered(samples: Sequence[Any], came_ns: int) -> None:
-        guarded(samples)
-        latencies_ms.append((perf_counter_ns() - came_ns) / 1e6)
+    def answer_and_time(samples: Sequence[Any], arrived_ns: int) -> None:
+        callback(samples)
+        latencies_ms.append((perf_counter_ns() - arrived_ns) / 1e6)
 
     settings = _settings(lg.TestScenario.Server, seconds)
     settings.min_query_count = QUERIES
@@ -111,35 +111,38 @@ def server(engine: Engine, pictures: Array, seconds: float, rate: float, limit_m
     settings.server_target_latency_ns = round(limit_ms * 1e6)
     settings.server_target_latency_percentile = SERVER_PERCENTILE
     with ThreadPoolExecutor(engine.requests) as pool:
-        log = _run(settings, len(pictures), guarded, lambda some: pool.submit(answered, some, perf_counter_ns()))
+        log = _run(
+            settings, len(images), callback, lambda samples: pool.submit(answer_and_time, samples, perf_counter_ns())
+        )
     note = _note(log, len(latencies_ms))
     if not note and (percentile(latencies_ms, 99.0) or 0.0) > limit_ms:
-        note = f"99 % took up to {percentile(latencies_ms, 99.0):.1f} ms at {rate:.0f} a second, {limit_ms:g} ms may be"
+        slowest_ms = f"{percentile(latencies_ms, 99.0):.1f} ms"
+        note = f"99 % took up to {slowest_ms} at {rate:.0f} queries per second; the limit is {limit_ms:g} ms"
     return _scenario("Server", tuple(latencies_ms), log["result_completed_samples_per_sec"], len(latencies_ms), note)
 
 
-def offline(engine: Engine, pictures: Array, seconds: float, batch: int = BATCH) -> Scenario:
-    """All pictures in one query, answered in batches from `engine.requests` threads, for about `seconds`.
+def offline(engine: Engine, images: Array, seconds: float, batch: int = BATCH) -> Scenario:
+    """All images in one query, answered in batches from `engine.requests` threads, for about `seconds`.
 
-    latencies_ms holds the one query's. The last batch is filled up, so that the engine sees one shape only.
+    latencies_ms holds the latency of that query. The last batch is padded, so that the engine sees a single shape.
     """
     name = engine.inputs[0].name
-    filled = {name: np.resize(pictures, (batch, *pictures.shape[1:]))}
+    full_batch = {name: np.resize(images, (batch, *images.shape[1:]))}
 
     def answer(samples: Sequence[Any]) -> None:
-        chosen = [sample.index for sample in samples]
-        engine.infer({name: pictures[np.resize(chosen, batch)]})
+        indices = [sample.index for sample in samples]
+        engine.infer({name: images[np.resize(indices, batch)]})
 
     log: LoadGenLog = {}
     with ThreadPoolExecutor(engine.requests) as pool:
-        once_ns = median(_warm_up([lambda: _at_once(pool, engine.requests, partial(engine.infer, filled))]))
+        once_ns = median(_warm_up([lambda: _at_once(pool, engine.requests, partial(engine.infer, full_batch))]))
         rate = 1e9 * batch * engine.requests / once_ns
         for headroom in OFFLINE_HEADROOM:
             settings = _settings(lg.TestScenario.Offline, seconds)
             settings.min_query_count = 1
             settings.offline_expected_qps = headroom * rate
-            guarded = _GuardedCallback(answer)
-            log = _run(settings, len(pictures), guarded, partial(guarded.spread, pool=pool, batch=batch))
+            callback = _GuardedCallback(answer)
+            log = _run(settings, len(images), callback, partial(callback.spread, pool=pool, batch=batch))
             rate = log["result_samples_per_second"]
             if log["result_min_duration_met"]:
                 break
@@ -153,8 +156,8 @@ def _at_once(pool: ThreadPoolExecutor, times: int, call: Callable[[], object]) -
 
 
 class _GuardedCallback:
-    """What LoadGen calls. It is C++: an exception must not cross it. The first is kept, what remains is answered at
-    once so that the run ends, and _run raises it."""
+    """What LoadGen calls. LoadGen is C++, which no exception may cross: the first one is stored, the remaining queries
+    are answered at once so that the run ends, and _run raises it."""
 
     def __init__(self, answer: AnswerSamples) -> None:
         self._answer = answer
@@ -164,7 +167,7 @@ class _GuardedCallback:
         try:
             if self.error is None:
                 self._answer(samples)
-        except BaseException as error:  # kept, and raised by _run
+        except BaseException as error:  # raised by _run
             self.error = error
         lg.QuerySamplesComplete([lg.QuerySampleResponse(sample.id, 0, 0) for sample in samples])
 
@@ -172,38 +175,38 @@ class _GuardedCallback:
         batches = [pool.submit(self, samples[start : start + batch]) for start in range(0, len(samples), batch)]
         try:
             wait(batches)
-        except BaseException as error:  # Ctrl-C: the workers see it and pass over what is left
+        except BaseException as error:  # Ctrl-C: the workers see it and skip the rest
             self.error = error
             wait(batches)
 
 
 def _run(
-    settings: Any, pictures: int, guarded: _GuardedCallback, issue: Callable[[Sequence[Any]], object] | None = None
+    settings: Any, image_count: int, callback: _GuardedCallback, issue: Callable[[Sequence[Any]], object] | None = None
 ) -> LoadGenLog:
-    """Run LoadGen; its detail log as a dict. issue: what it calls, if not `guarded` itself. Raises what the engine
+    """Run LoadGen and return its detail log. issue: what it calls, if not `callback` itself. Raises what the engine
     raised."""
     with log_folder() as folder:
         output, logging = lg.LogOutputSettings(), lg.LogSettings()
         output.outdir, output.copy_summary_to_stdout = str(folder), False
         logging.log_output, logging.log_mode = output, lg.LoggingMode.EndOfTestOnly
-        # 0.7 kB a query: a fast network's trace fills a container's 64 MB of /dev/shm, and cuts the log itself off
+        # 0.7 kB per query: a fast model's trace fills a container's 64 MB of /dev/shm and truncates the log
         logging.enable_trace = False
-        system = lg.ConstructSUT(issue or guarded, lambda: None)
-        library = lg.ConstructQSL(pictures, pictures, lambda _: None, lambda _: None)
+        system = lg.ConstructSUT(issue or callback, lambda: None)
+        library = lg.ConstructQSL(image_count, image_count, lambda _: None, lambda _: None)
         try:
             lg.StartTestWithLogSettings(system, library, settings, logging, "")
         finally:
             lg.DestroyQSL(library)
             lg.DestroySUT(system)
-        if guarded.error is not None:
-            raise guarded.error
+        if callback.error is not None:
+            raise callback.error
         return read_log(folder / "mlperf_log_detail.txt")
 
 
 def read_log(path: Path) -> LoadGenLog:
-    """LoadGen's detail log: the last value of each key, and `errors`: what it complained of, in order.
+    """LoadGen's detail log: the last value of each key, and `errors`: its error messages, in order.
 
-    Some of its complaints hold a bare line break inside their JSON string: an entry goes on until the next marker.
+    Some of its messages contain a bare line break inside their JSON string: an entry extends to the next marker.
     """
     log: LoadGenLog = {"errors": []}
     lenient = json.JSONDecoder(strict=False)
@@ -223,9 +226,9 @@ def read_log(path: Path) -> LoadGenLog:
 
 @contextmanager
 def log_folder() -> Iterator[Path]:
-    """A folder for LoadGen's log, gone afterwards: memory before disk, for the root may be read-only."""
-    tried = [place for place in (os.environ.get("TMPDIR"), *LOG_FOLDERS) if place]
-    for place in tried:
+    """A temporary folder for LoadGen's log: in memory rather than on disk, whose root may be read-only."""
+    folders = [place for place in (os.environ.get("TMPDIR"), *LOG_FOLDERS) if place]
+    for place in folders:
         try:
             folder = tempfile.TemporaryDirectory(prefix="loadgen-", dir=place)
         except OSError:
@@ -234,7 +237,7 @@ def log_folder() -> Iterator[Path]:
             yield Path(name)
         return
     raise DeviceError(
-        f"nowhere to write LoadGen's log (tried {', '.join(tried)}); give the container a writable one: --tmpfs /tmp"
+        f"nowhere to write LoadGen's log (tried {', '.join(folders)}); give the container a writable one: --tmpfs /tmp"
     )
 
 
@@ -246,31 +249,31 @@ def _settings(scenario: Any, seconds: float) -> Any:
 
 
 def _warm_up(calls: Sequence[Callable[[], object]]) -> list[int]:
-    """Call each in turn for 0.2 s, three times at least; how long each took, ns. Caches, clocks and kernels settle."""
+    """Make calls in turn for 0.2 s, at least three, so that caches, clocks and kernels settle; the time of each, ns."""
     began = perf_counter_ns()
-    taken: list[int] = []
-    while len(taken) < 3 or perf_counter_ns() - began < WARM_UP_NS:
+    times_ns: list[int] = []
+    while len(times_ns) < 3 or perf_counter_ns() - began < WARM_UP_NS:
         before = perf_counter_ns()
-        calls[len(taken) % len(calls)]()
-        taken.append(perf_counter_ns() - before)
-    return taken
+        calls[len(times_ns) % len(calls)]()
+        times_ns.append(perf_counter_ns() - before)
+    return times_ns
 
 
 def _note(log: LoadGenLog, queries: int | None) -> str:
-    """Why the run does not count; "" when it does."""
+    """Why the run is not valid; "" when it is."""
     reasons = [] if log["result_validity"] == "VALID" else [str(log.get("result_invalid_reason", ""))]
     if queries is not None and queries < QUERIES:
         reasons.append(f"{queries} queries; the 90th percentile needs {QUERIES}: run longer")
-    said = "; ".join(reason.strip() for reason in [*reasons, *log["errors"]] if reason.strip())
-    return said or ("LoadGen: INVALID, and it does not say why" if reasons else "")
+    text = "; ".join(reason.strip() for reason in [*reasons, *log["errors"]] if reason.strip())
+    return text or ("LoadGen: INVALID, without a reason" if reasons else "")
 
 
 def _disagreement(log: LoadGenLog, latencies_ms: Sequence[float]) -> str:
     ours, theirs = median(latencies_ms), log["result_50.00_percentile_latency_ns"] / 1e6
     if abs(theirs - ours) <= 0.05 + 0.05 * ours:
         return ""
-    return f"median {ours:.3f} ms measured here, {theirs:.3f} ms by LoadGen: something else held this process up"
+    return f"median {ours:.3f} ms measured here, {theirs:.3f} ms by LoadGen: something else delayed this process"
 
 
-def _scenario(name: str, latencies_ms: tuple[float, ...], rate: float, pictures: float, note: str) -> Scenario:
-    return Scenario(name, latencies_ms, rate, pictures / rate if rate else 0.0, not note, note)
+def _scenario(name: str, latencies_ms: tuple[float, ...], rate: float, image_count: float, note: str) -> Scenario:
+    return Scenario(name, latencies_ms, rate, image_count / rate if rate else 0.0, not note, note)

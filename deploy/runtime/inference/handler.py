@@ -137,7 +137,7 @@ class RequestPipeline(Generic[AdapterReplyT]):
         try:
             if self._adapter.is_heavy:  # it has waited for a pool thread
                 self._check_deadline()
-            self._request = self._timed("parse", self._adapter.parse)
+            self._request = self._time_stage("parse", self._adapter.parse)
             if self._request.timeout_us is not None:
                 self._deadline = min(self._deadline, self._started + self._request.timeout_us / 1e6)
             if (
@@ -151,7 +151,7 @@ class RequestPipeline(Generic[AdapterReplyT]):
 
     def _submit(self) -> None:
         try:
-            feeds = self._timed("decode", self._decode_images) if self._request.images else self._request.feeds
+            feeds = self._time_stage("decode", self._decode_images) if self._request.images else self._request.feeds
             left_s = self._deadline - time.perf_counter()
             self._service.submit(feeds, self._on_outcome, left_s, self._adapter.client, self._adapter.is_gone)
         except Exception as error:
@@ -175,7 +175,7 @@ class RequestPipeline(Generic[AdapterReplyT]):
         if self._adapter.is_gone() and self._service.depth > 1:
             raise ClientDisconnected("the client disconnected")
 
-    def _timed(self, stage: str, work: Callable[[], ResultT]) -> ResultT:
+    def _time_stage(self, stage: str, work: Callable[[], ResultT]) -> ResultT:
         began = time.perf_counter()
         result = work()
         self._times[stage] = time.perf_counter() - began
@@ -220,7 +220,7 @@ class RequestPipeline(Generic[AdapterReplyT]):
         if isinstance(outcome, InferenceResult):
             self._times |= {"queue": outcome.queue_s, "infer": outcome.infer_s}
             try:
-                reply = self._timed("encode", partial(self._adapter.encode, self._request, outcome, self._times))
+                reply = self._time_stage("encode", partial(self._adapter.encode, self._request, outcome, self._times))
             except RequestError as error:  # an output that does not fit its shared memory
                 outcome = error
             except Exception as error:  # an answer that cannot be encoded, or a bug: a 500, not a hung client
