@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import grpc
+import msgspec
 from grpc import aio
 
 from deploy.runtime.grpc.convert import message_from
@@ -98,14 +99,15 @@ class GrpcMethods:
         return message_from(self._types["ModelStatisticsResponse"], found)
 
     def _empty_reply(self, kind: str) -> MethodHandler:
-        async def answered(_message: Any, _context: GrpcContext) -> Any:
+        async def reply_empty(_message: Any, _context: GrpcContext) -> Any:
             return self._types[kind]()
 
-        return answered
+        return reply_empty
 
     async def _regions(self, message: Any, context: GrpcContext) -> Any:
-        found = self._shared_regions(context).status(message.name or None)
-        return self._types["SystemSharedMemoryStatusResponse"](regions={one["name"]: one for one in found})
+        regions = self._shared_regions(context).status(message.name or None)
+        fields = {region.name: msgspec.structs.asdict(region) for region in regions}
+        return self._types["SystemSharedMemoryStatusResponse"](regions=fields)
 
     async def _register(self, message: Any, context: GrpcContext) -> Any:
         self._shared_regions(context).register(message.name, message.key, message.offset, message.byte_size)
@@ -212,7 +214,7 @@ class GrpcServer:
         return grpc.method_handlers_generic_handler(SERVICE, handlers)
 
     def _unary(self, name: str, call: MethodHandler) -> Any:
-        async def answered(content: bytes, context: GrpcContext) -> Any:
+        async def handle_call(content: bytes, context: GrpcContext) -> Any:
             try:
                 self._check_token(name, context)
                 reply = await call(parse_message(f"{name}Request", content), context)
@@ -224,7 +226,7 @@ class GrpcServer:
             self._count(name, grpc.StatusCode.OK)
             return reply
 
-        return answered
+        return handle_call
 
     def _check_token(self, name: str, context: GrpcContext) -> None:
         """Health is open to everyone, as over HTTP."""

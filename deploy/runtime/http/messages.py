@@ -57,8 +57,14 @@ def is_loopback(address: str) -> bool:
         return False
 
 
+class Error(msgspec.Struct, frozen=True):
+    """The body of every refusal: what is wrong, what was expected, what to do."""
+
+    error: str
+
+
 def error_reply(status: int, message: str, headers: tuple[tuple[str, str], ...] = ()) -> HttpReply:
-    return HttpReply(status, msgspec.json.encode({"error": message}), headers=headers)
+    return HttpReply(status, msgspec.json.encode(Error(message)), headers=headers)
 
 
 @lru_cache

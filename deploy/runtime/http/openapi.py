@@ -1,7 +1,8 @@
-"""The REST surface as an OpenAPI 3.1 document, with the model's own shapes: manifest -> plain dictionaries. No HTTP.
+"""The REST interface as an OpenAPI 3.1 document, with the model's own shapes: manifest -> plain dictionaries. No HTTP.
 
-The web page's files are not in it. What is open to whom (tokens, the admin port) is access.py's business: the document
-names the one way to show a token, and that a server may ask for none.
+Schemas are msgspec's, of the structs that the endpoints decode and encode; by hand are only the forms of this model's
+tensors and the inference reply, which is encoded without a struct (responses.py). The web page's files are left out.
+access.py decides who may request what: the document says only how to send a token, and that a server may require none.
 """
 
 from typing import Any
@@ -10,7 +11,10 @@ import msgspec
 import numpy as np
 
 from deploy.runtime.http import shared_memory
+from deploy.runtime.http.messages import Error
 from deploy.runtime.protocol import metadata
+from deploy.runtime.protocol.requests import RequestBody
+from deploy.runtime.protocol.shared_memory import RegionStatus
 from deploy.runtime.protocol.statistics import Statistics
 from deploy.runtime.protocol.tensors import DATATYPES
 from toolchain import __version__
@@ -19,13 +23,27 @@ from toolchain.records.manifest import Manifest
 from toolchain.records.tensors import TensorSpec
 
 Json = dict[str, Any]
+Schema = type[msgspec.Struct] | str  # a struct, or the name of a component
 REFERENCE = "#/components/schemas/{name}"
-RECORDS = (Certificate, Statistics, shared_memory.Registration)
+STRUCTS = (
+    Certificate,
+    Error,
+    RegionStatus,
+    RequestBody,
+    Statistics,
+    metadata.Liveness,
+    metadata.ModelConfig,
+    metadata.ModelMetadata,
+    metadata.Readiness,
+    metadata.ServerMetadata,
+    metadata.ServerSummary,
+    shared_memory.Registration,
+)
 SIZE = {"type": "integer", "minimum": 0}
 TEXT: Json = {"type": "string"}
 LENGTH = "Inference-Header-Content-Length"
-NAMED = {"name": "name", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
-REFUSED = {  # of an inference, beside what every call may be refused with
+REGION_NAME = {"name": "name", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+REFUSALS = {  # of an inference, in addition to those of every call
     "400": "What was found in the request, what was expected, what to do.",
     "413": "The body is too large.",
     "503": "Not ready, or too much to do: try again after Retry-After seconds.",
@@ -34,8 +52,7 @@ REFUSED = {  # of an inference, beside what every call may be refused with
 
 
 def document(manifest: Manifest) -> Json:
-    """Everything that is answered, and in which form."""
-    _, records = msgspec.json.schema_components(RECORDS, ref_template=REFERENCE)
+    """Every path that is answered, with its request and its replies."""
     return {
         "openapi": "3.1.0",
         "info": {
@@ -46,8 +63,8 @@ def document(manifest: Manifest) -> Json:
         },
         "paths": _server_paths() | _model_paths(manifest) | _region_paths(),
         "components": {
-            "schemas": records | _schemas(manifest),
-            "responses": {"Refused": _told("Why not.", "Error")},
+            "schemas": _schemas(manifest),
+            "responses": {"Refused": _json_response("Why not.", Error)},
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
         },
         "security": [{}, {"token": []}],
@@ -56,46 +73,49 @@ def document(manifest: Manifest) -> Json:
 
 def _server_paths() -> Json:
     plain = {"200": {"description": "Prometheus text.", "content": {"text/plain": {"schema": TEXT}}}}
-    page = {"application/json": {"schema": _ref("About")}, "text/html": {"schema": TEXT}}
-    ready = _get("Whether every check passed and it serves.", "Ready", "503")
+    page = {"application/json": {"schema": _ref(metadata.ServerSummary)}, "text/html": {"schema": TEXT}}
+    ready = _get("Whether every check passed and it serves.", metadata.Readiness, "503")
     return {
         "/": _path("get", "What is here; the web page for whoever asks for HTML.", {"200": _content("What.", page)}),
-        "/v2": _get("The server.", "Server"),
+        "/v2": _get("The server.", metadata.ServerMetadata),
         "/v2/openapi.json": _get("This document.", "Any"),
-        "/v2/health/live": _get("Whether the process answers.", "Live"),
+        "/v2/health/live": _get("Whether the process answers.", metadata.Liveness),
         "/v2/health/ready": ready,
         "/healthz": ready,
-        "/v2/models/stats": _get("What was served so far.", "Statistics"),
-        "/certificate": _get("What this device found, signed; 404: none was made.", "Certificate"),
+        "/v2/models/stats": _get("What was served so far.", Statistics),
+        "/certificate": _get("What this device found, signed; 404: none was made.", Certificate),
         "/metrics": _path("get", "Counters and gauges.", plain),
     }
 
 
 def _model_paths(manifest: Manifest) -> Json:
     model = f"/v2/models/{manifest.name}"
-    found: Json = {}
+    paths: Json = {}
     for base in (model, f"{model}/versions/{manifest.release}"):
-        found[base] = _get("The model: names, datatypes and shapes.", "Model")
-        found[f"{base}/ready"] = _get("As /v2/health/ready.", "Ready", "503")
-        found[f"{base}/stats"] = _get("As /v2/models/stats.", "Statistics")
-        found[f"{base}/config"] = _get("The model's configuration, as Triton words it.", "Config")
-        found[f"{base}/infer"] = {"post": _infer(manifest)}
-    return found
+        paths[base] = _get("The model: names, datatypes and shapes.", metadata.ModelMetadata)
+        paths[f"{base}/ready"] = _get("As /v2/health/ready.", metadata.Readiness, "503")
+        paths[f"{base}/stats"] = _get("As /v2/models/stats.", Statistics)
+        paths[f"{base}/config"] = _get("The model's configuration, as Triton words it.", metadata.ModelConfig)
+        paths[f"{base}/infer"] = {"post": _infer(manifest)}
+    return paths
 
 
 def _region_paths() -> Json:
     system, cuda = shared_memory.PREFIX, shared_memory.CUDA
     region = f"{system}/region/{{name}}"
-    empty = {"200": {"description": "Done."}, "400": _told("What does not fit.", "Error")}
-    status = {"200": _told("What is registered.", "Regions"), "400": _told("No such region.", "Error")}
-    asked = {"required": True, "content": {"application/json": {"schema": _ref("Registration")}}}
-    register = {"post": _operation("Make a region known.", empty) | {"requestBody": asked}}
+    empty = {"200": {"description": "Done."}, "400": _json_response("What does not fit.", Error)}
+    status = {
+        "200": _json_response("What is registered.", "Regions"),
+        "400": _json_response("No such region.", Error),
+    }
+    body = {"required": True, "content": {"application/json": {"schema": _ref(shared_memory.Registration)}}}
+    register = {"post": _operation("Make a region known.", empty) | {"requestBody": body}}
     return {
         f"{system}/status": _path("get", "All regions.", status),
         f"{system}/unregister": _path("post", "Forget all regions.", empty),
-        f"{region}/status": {"parameters": [NAMED], **_path("get", "One region.", status)},
-        f"{region}/register": {"parameters": [NAMED], **register},
-        f"{region}/unregister": {"parameters": [NAMED], **_path("post", "Forget a region.", empty)},
+        f"{region}/status": {"parameters": [REGION_NAME], **_path("get", "One region.", status)},
+        f"{region}/register": {"parameters": [REGION_NAME], **register},
+        f"{region}/unregister": {"parameters": [REGION_NAME], **_path("post", "Forget a region.", empty)},
         f"{cuda}/status": _path("get", "None are offered: an empty list.", status),
         f"{cuda}/unregister": _path("post", "None are offered: done.", empty),
     }
@@ -103,64 +123,59 @@ def _region_paths() -> Json:
 
 def _infer(manifest: Manifest) -> Json:
     bodies: Json = {
-        "application/json": {"schema": _ref("InferRequest")},
+        "application/json": {"schema": _ref(RequestBody)},
         "application/octet-stream": {"schema": {"description": f"JSON of {LENGTH} bytes (0: none), then tensors."}},
     }
-    if _takes_pictures(manifest):
+    if _takes_images(manifest):
         bodies |= {"image/jpeg": {"schema": {}}, "image/png": {"schema": {}}}
-    answers = {
+    replies = {
         "application/json": {"schema": _ref("InferReply")},
         "application/octet-stream": {"schema": {"description": f"JSON of {LENGTH} bytes, then tensors."}},
     }
-    told = {"200": _content("The outputs.", answers)} | {code: _told(why, "Error") for code, why in REFUSED.items()}
-    told["503"]["headers"] = {"Retry-After": {"schema": SIZE}}
+    responses = {"200": _content("The outputs.", replies)}
+    responses |= {code: _json_response(why, Error) for code, why in REFUSALS.items()}
+    responses["503"]["headers"] = {"Retry-After": {"schema": SIZE}}
     length = {"name": LENGTH, "in": "header", "required": False, "schema": SIZE}
-    asked = {"required": True, "content": bodies}
-    return _operation("Ask the model.", told) | {"parameters": [length], "requestBody": asked}
+    body = {"required": True, "content": bodies}
+    return _operation("Ask the model.", responses) | {"parameters": [length], "requestBody": body}
 
 
-def _takes_pictures(manifest: Manifest) -> bool:
-    """Encoded, or normalized by whoever asks: see exchange.py and normalized.py."""
+def _takes_images(manifest: Manifest) -> bool:
+    """Encoded, or normalized by the client: see handler.py and denormalize.py."""
     specs = manifest.inputs
     return len(specs) == 1 and specs[0].dtype == "uint8" and specs[0].shape == (None, *manifest.preprocessing.shape)
 
 
 def _schemas(manifest: Manifest) -> Json:
-    inputs = [_given(spec) for spec in manifest.inputs]
-    if _takes_pictures(manifest):
-        name, (height, width, channels) = manifest.inputs[0].name, manifest.preprocessing.shape
-        pictures = {"type": "array", "items": {"type": "string", "contentEncoding": "base64"}, "minItems": 1}
-        inputs.append(_tensor(name, "BYTES", {"type": "array", "items": _size(1), "minItems": 1}, pictures))
-        inputs.append(_given(TensorSpec(name, "float32", (None, channels, height, width))))
-    output = {"type": "object", "required": ["name"], "properties": {"name": {"enum": _names(manifest.outputs)}}}
-    parameters = {"type": "object"}
-    return {
+    """Of STRUCTS, those of requests narrowed to what this model takes, and those that no struct describes."""
+    _, schemas = msgspec.json.schema_components(STRUCTS, ref_template=REFERENCE)
+    output_name = {"enum": [spec.name for spec in manifest.outputs]}
+    forms = _input_forms(manifest, schemas.pop("Tensor"))
+    body = schemas["RequestBody"]["properties"]
+    body["inputs"] |= {"minItems": 1, "items": {"anyOf": forms}}
+    body["parameters"] |= {"properties": {"timeout": SIZE, "timings": {"type": "boolean"}}}
+    schemas["OutputEntry"]["properties"]["name"] = output_name
+    return schemas | {
         "Any": {"type": "object"},
-        "About": _object(model=TEXT, release=TEXT, bundle=TEXT, endpoints=_list(TEXT)),
-        "Config": _object(name=TEXT, max_batch_size=SIZE, input=_list(parameters), output=_list(parameters)),
-        "Error": _object(error=TEXT),
-        "InferRequest": {
-            "type": "object",
-            "required": ["inputs"],
-            "properties": {
-                "id": TEXT,
-                "inputs": {"type": "array", "minItems": 1, "items": {"anyOf": inputs}},
-                "outputs": _list(output),
-                "parameters": {"type": "object", "properties": {"timeout": SIZE, "timings": {"type": "boolean"}}},
-            },
-        },
         "InferReply": _object(model_name=TEXT, model_version=TEXT, outputs=_list(_ref("Output"))),
-        "Live": _object(live={"type": "boolean"}),
-        "Model": _object(name=TEXT, versions=_list(TEXT), platform=TEXT, inputs=_TENSORS, outputs=_TENSORS),
-        "Output": _object(name={"enum": _names(manifest.outputs)}, datatype=TEXT, shape=_list(SIZE)),
-        "Ready": _object(name=TEXT, ready={"type": "boolean"}),
-        "Regions": _list(_object(name=TEXT, key=TEXT, offset=SIZE, byte_size=SIZE)),
-        "Server": _object(name=TEXT, version=TEXT, extensions=_list(TEXT)),
+        "Output": _object(name=output_name, datatype=TEXT, shape=_list(SIZE)),
+        "Regions": _list(_ref(RegionStatus)),
     }
 
 
-def _given(spec: TensorSpec) -> Json:
-    """A tensor as JSON: flat, or nested as its shape."""
+def _input_forms(manifest: Manifest, tensor: Json) -> list[Json]:
+    """`tensor`, the schema of any input, narrowed to each form in which this model takes one."""
+    forms = [_json_tensor(tensor, spec) for spec in manifest.inputs]
+    if _takes_images(manifest):
+        name, (height, width, channels) = manifest.inputs[0].name, manifest.preprocessing.shape
+        images = {"type": "array", "items": {"type": "string", "contentEncoding": "base64"}, "minItems": 1}
+        forms.append(_narrow(tensor, name, "BYTES", {"type": "array", "items": _size(1), "minItems": 1}, images))
+        forms.append(_json_tensor(tensor, TensorSpec(name, "float32", (None, channels, height, width))))
+    return forms
+
+
+def _json_tensor(tensor: Json, spec: TensorSpec) -> Json:
+    """A tensor with JSON data: flat, or nested as its shape."""
     kind = np.dtype(spec.dtype).kind
     number: Json = {"type": {"f": "number", "b": "boolean"}.get(kind, "integer")}
     if kind in "iu":
@@ -170,13 +185,12 @@ def _given(spec: TensorSpec) -> Json:
         nested = {"type": "array", "items": nested} | _length(axis)
     sizes = [_size(1) if axis is None else {"const": axis} for axis in spec.shape]
     shape = {"type": "array", "prefixItems": sizes} | _length(len(sizes))
-    return _tensor(spec.name, DATATYPES[spec.dtype], shape, {"anyOf": [_list(number), nested]})
+    return _narrow(tensor, spec.name, DATATYPES[spec.dtype], shape, {"anyOf": [_list(number), nested]})
 
 
-def _tensor(name: str, datatype: str, shape: Json, data: Json) -> Json:
-    found = _object(name={"const": name}, datatype={"const": datatype}, shape=shape)
-    found["properties"] |= {"data": data, "parameters": {"type": "object"}}
-    return found
+def _narrow(tensor: Json, name: str, datatype: str, shape: Json, data: Json) -> Json:
+    narrower = {"name": {"const": name}, "datatype": {"const": datatype}, "shape": shape, "data": data}
+    return {**tensor, "properties": tensor["properties"] | narrower}
 
 
 def _length(axis: int | None) -> Json:
@@ -187,12 +201,8 @@ def _size(least: int) -> Json:
     return {"type": "integer", "minimum": least}
 
 
-def _names(specs: tuple[TensorSpec, ...]) -> list[str]:
-    return [spec.name for spec in specs]
-
-
 def _object(**properties: Json) -> Json:
-    """All of them required; more may come."""
+    """All properties are required; others are allowed."""
     return {"type": "object", "required": list(properties), "properties": properties}
 
 
@@ -200,30 +210,27 @@ def _list(items: Json) -> Json:
     return {"type": "array", "items": items}
 
 
-_TENSORS = _list(_object(name=TEXT, datatype=TEXT, shape=_list({"type": "integer"})))
-
-
-def _ref(name: str) -> Json:
-    return {"$ref": REFERENCE.format(name=name)}
+def _ref(schema: Schema) -> Json:
+    return {"$ref": REFERENCE.format(name=schema if isinstance(schema, str) else schema.__name__)}
 
 
 def _content(description: str, content: Json) -> Json:
     return {"description": description, "content": content}
 
 
-def _told(description: str, schema: str) -> Json:
+def _json_response(description: str, schema: Schema) -> Json:
     return _content(description, {"application/json": {"schema": _ref(schema)}})
 
 
 def _operation(summary: str, responses: Json) -> Json:
-    refused = {"$ref": "#/components/responses/Refused"}
-    return {"summary": summary, "responses": responses | {"default": refused}}
+    refusal = {"$ref": "#/components/responses/Refused"}
+    return {"summary": summary, "responses": responses | {"default": refusal}}
 
 
 def _path(method: str, summary: str, responses: Json) -> Json:
     return {method: _operation(summary, responses)}
 
 
-def _get(summary: str, schema: str, *more: str) -> Json:
-    """more: statuses with the same body."""
-    return _path("get", summary, {status: _told(summary, schema) for status in ("200", *more)})
+def _get(summary: str, schema: Schema, *more: str) -> Json:
+    """more: further statuses with the same body."""
+    return _path("get", summary, {status: _json_response(summary, schema) for status in ("200", *more)})

@@ -50,7 +50,7 @@ class Router:
             "/": ("about", self._about),
             "/v2": ("server", lambda: json_reply(metadata.server_metadata())),
             "/v2/openapi.json": ("openapi", lambda: json_reply(openapi.document(self._bundle.manifest))),
-            "/v2/health/live": ("live", lambda: json_reply({"live": True})),
+            "/v2/health/live": ("live", lambda: json_reply(metadata.Liveness(live=True))),
             "/v2/health/ready": ("ready", self._ready),
             "/healthz": ("ready", self._ready),
             "/certificate": ("certificate", self._certificate),
@@ -159,18 +159,14 @@ class Router:
     def _ready(self) -> HttpReply:
         health = self._health
         if health.ready:
-            return json_reply({"name": self._bundle.manifest.name, "ready": True})
-        return json_reply({"name": self._bundle.manifest.name, "ready": False, "error": health.reason}, 503)
+            return json_reply(metadata.Readiness(self._bundle.manifest.name, ready=True))
+        return json_reply(metadata.Readiness(self._bundle.manifest.name, ready=False, error=health.reason), 503)
 
     def _about(self) -> HttpReply:
         health = self._health
-        now = {
-            "engine": health.service.latency_engine.version if health.service else "",
-            "state": health.phase,
-            "reason": health.reason,
-            "certificate": certificate.summary(health.certificate, health.policy),
-        }
-        value = msgspec.json.encode(metadata.server_summary(self._bundle, now))
+        engine = health.service.latency_engine.version if health.service else ""
+        shown = certificate.summary(health.certificate, health.policy)
+        value = msgspec.json.encode(metadata.server_summary(self._bundle, engine, health.phase, health.reason, shown))
         return HttpReply(200, msgspec.json.format(value, indent=1) + b"\n", headers=(("Vary", "Accept"),))
 
     def _certificate(self) -> HttpReply:

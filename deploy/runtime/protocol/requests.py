@@ -23,14 +23,14 @@ MAX_JSON_BYTES = 16 << 20  # numbers take about twenty times their text's size o
 
 
 class OutputEntry(msgspec.Struct):
-    """An output as the JSON requests it."""
+    """An output that a request names, and how to send it."""
 
     name: str
     parameters: Parameters = {}
 
 
 class RequestBody(msgspec.Struct):
-    """The JSON of a request."""
+    """The JSON of an inference request; without `outputs`: all of them."""
 
     inputs: list[Tensor]
     outputs: list[OutputEntry] = []

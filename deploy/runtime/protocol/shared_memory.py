@@ -11,7 +11,9 @@ import stat
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
+
+import msgspec
 
 from deploy.runtime.protocol.tensors import aligned_buffer, printable
 from toolchain.errors import RequestError
@@ -46,6 +48,15 @@ class SharedRegion(NamedTuple):
     offset: int
     size: int
     file: OpenFile
+
+
+class RegionStatus(msgspec.Struct, frozen=True):
+    """A registered region, in the protocol's words; sizes in bytes."""
+
+    name: str
+    key: str
+    offset: Annotated[int, msgspec.Meta(ge=0)]
+    byte_size: Annotated[int, msgspec.Meta(ge=0)]
 
 
 class SharedRegions:
@@ -103,14 +114,15 @@ class SharedRegions:
             else:
                 self._regions.pop(name, None)
 
-    def status(self, name: str | None = None) -> list[dict[str, Any]]:
+    def status(self, name: str | None = None) -> list[RegionStatus]:
+        """Of the region `name`, or of all (None), sorted by name."""
         with self._lock:
             if name is not None and name not in self._regions:
                 raise RequestError(f"no shared memory region '{printable(name)}' is registered")
             return [
-                {"name": one, "key": region.key, "offset": region.offset, "byte_size": region.size}
-                for one, region in sorted(self._regions.items())
-                if name in (None, one)
+                RegionStatus(region_name, region.key, region.offset, region.size)
+                for region_name, region in sorted(self._regions.items())
+                if name in (None, region_name)
             ]
 
     def read(self, place: RegionSlice) -> memoryview:

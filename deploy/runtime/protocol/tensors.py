@@ -38,12 +38,13 @@ Parameters = dict[str, Any]
 
 
 class Tensor(msgspec.Struct):
-    """An input as the JSON names it; `data` is parsed once the model has said what to expect."""
+    """An input of a request. data: its elements in JSON, flat or nested as its shape, where they are not sent in binary
+    or in shared memory; decoded by the model's datatype."""
 
     name: str
     datatype: str
     shape: list[int]
-    data: msgspec.Raw = msgspec.Raw()
+    data: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw)  # as `= Raw()`, but with a JSON schema
     parameters: Parameters = {}
 
 

@@ -10,7 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from deploy.runtime.protocol.shared_memory import FOLDER, RegionSlice, SharedRegions, is_allowed, region_slice_of
+from deploy.runtime.protocol.shared_memory import (
+    FOLDER,
+    RegionSlice,
+    RegionStatus,
+    SharedRegions,
+    is_allowed,
+    region_slice_of,
+)
 from tests.bundles import null_bundle
 from tests.deploy.runtime.server import Running, serving
 from toolchain.errors import RequestError
@@ -33,7 +40,7 @@ def test_what_is_registered_is_read_and_written_within_its_bounds(key: str) -> N
     regions.write(RegionSlice("a", 50, 10), b"\x02" * 10)
     assert (FOLDER / key[1:]).read_bytes() == b"\x01" * 150 + b"\x02" * 10 + b"\x01" * 240
     assert bytes(regions.read(RegionSlice("a", 49, 3))) == b"\x01\x02\x02"
-    assert regions.status("a") == [{"name": "a", "key": key, "offset": 100, "byte_size": 200}]
+    assert regions.status("a") == [RegionStatus("a", key, 100, 200)]
     for place in (RegionSlice("a", 150, 51), RegionSlice("a", 201, 0), RegionSlice("a", -1, 2)):
         with pytest.raises(RequestError, match="region 'a' has 200 bytes, expected at least"):
             regions.read(place)
@@ -64,7 +71,7 @@ def test_regions_are_unregistered_by_name_or_all_at_once(key: str) -> None:
         regions.register("a", key, 0, 400)
     regions.unregister("a")
     regions.unregister("a")
-    assert [one["name"] for one in regions.status()] == ["b", "c"]
+    assert [region.name for region in regions.status()] == ["b", "c"]
     regions.unregister(None)
     assert regions.status() == []
     with pytest.raises(RequestError, match="no shared memory region 'b' is registered"):
