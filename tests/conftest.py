@@ -76,14 +76,21 @@ def place_of(item: pytest.Item) -> tuple[int, str, int]:
     return (rank, path, item.function.__code__.co_firstlineno) if is_story(item) else (rank, "", 0)
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the marks in the same hook
-def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
+@pytest.hookimpl(wrapper=True)  # after pytest-randomly, and before xdist, which reads the marks in the same hook
+def pytest_collection_modifyitems(items: list[pytest.Function]) -> Iterator[None]:
     for item in items:
         if group := group_of(item):
             item.add_marker(pytest.mark.xdist_group(group))
         if starts_a_server(item):
             item.add_marker(pytest.mark.server)
     items.sort(key=place_of)
+    outcome = yield
+    strays = [
+        item.nodeid for item in items if WORKER and group_of(item) and not item.nodeid.endswith(f"@{group_of(item)}")
+    ]
+    if strays:
+        raise pytest.UsageError(f"pytest-xdist has not grouped {strays[0]}: what shares a resource would run at once")
+    return outcome
 
 
 def pytest_configure(config: pytest.Config) -> None:

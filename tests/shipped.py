@@ -14,7 +14,7 @@ from tests.edges import Edge
 
 MODEL = "shipped"
 # on a busy machine the gate may be inconclusive
-POLICY = "[policy]\nwaves = [1]\nminutes = 2.0\nbudget = 0.25\nunsure = 'go'\n"
+POLICY = "[policy]\nwaves = [1]\nminutes = 2.0\nbudget = 0.25\ninconclusive = 'go'\n"
 PICTURE = bytes(8 * 8 * 3)  # of a null bundle
 
 
@@ -104,7 +104,7 @@ def inventory(rack: Sequence[Edge], *more: str) -> None:
 
 def shipping(*words: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(
-        [sys.executable, "-m", "toolchain.cli", "ship", *words],
+        [sys.executable, "-m", "toolchain", "ship", *words],
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

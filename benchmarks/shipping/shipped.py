@@ -23,7 +23,7 @@ from toolchain.paths import home
 from toolchain.records.bundle import file_record, write_bundle
 
 ROOT = Path(__file__).parents[2]
-POLICY = "[policy]\nwaves = [1]\nminutes = 2.0\nbudget = 0.2\nunsure = 'go'\n"
+POLICY = "[policy]\nwaves = [1]\nminutes = 2.0\nbudget = 0.2\ninconclusive = 'go'\n"
 WEIGHTS = "weights.bin"
 
 

@@ -43,7 +43,7 @@ def deployed(own: Path, engine: DockerClient, tmp_path_factory: pytest.TempPathF
     home = tmp_path_factory.mktemp("gpu") / "home"
     recipe = changed(own / "grey28.toml", ('name = "grey28"', f'name = "{NAME}"'), to="gpu.toml")
     lend_wheelhouse(home)
-    command = [sys.executable, "-m", "toolchain.cli", "deploy", str(recipe), "--target=tensorrt", "--port=0"]
+    command = [sys.executable, "-m", "toolchain", "deploy", str(recipe), "--target=tensorrt", "--port=0"]
     environment = {**os.environ, "TOOLCHAIN_HOME": str(home)}
     done = subprocess.run(command, env=environment, cwd=own, capture_output=True, text=True, check=False)
     yield Said(done.returncode, done.stdout, done.stderr)

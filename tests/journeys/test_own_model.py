@@ -64,7 +64,7 @@ class Deployed:
 
 
 def command(verb: str, recipe: Path, *flags: str) -> list[str]:
-    return [sys.executable, "-m", "toolchain.cli", verb, str(recipe), *flags]
+    return [sys.executable, "-m", "toolchain", verb, str(recipe), *flags]
 
 
 def at(home: Path) -> dict[str, str]:
