@@ -115,7 +115,9 @@ def test_integers_without_their_scales_are_refused(folder: Path) -> None:
     state, said = load_file(file), read_metadata(file)
     state["conv.weight_quantizer.scale"] = state["conv.weight_quantizer.scale"][:2].clone()
     save_file(state, file, said)
-    with pytest.raises(ModelError, match=r"no scales for the integers of 'conv\.weight'; damaged"):
+    with pytest.raises(
+        ModelError, match=r"no scales for the int8 weights of 'conv\.weight'; the file is damaged: write it"
+    ):
         started(place)
 
 
