@@ -1,4 +1,4 @@
-"""Several recipes beside each other: the honest table of each, all their rows measured in one run.
+"""Several recipes compared: the step report of each, all their rows measured in one run.
 
 Stops at nothing that does not pay, also where a recipe says refuse = true: what it would refuse is what one wants to
 see. Recipes may be about other data and inputs; each is held against its own start.
