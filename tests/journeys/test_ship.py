@@ -184,7 +184,7 @@ def test_another_s_signature_is_refused_until_it_is_trusted(toolchain: Toolchain
         place = signatures / f"{signed['image'].rpartition(':')[2]}.json"
         refused = toolchain("ship", tag("2"), "edge1")
         assert refused.code == 1
-        assert f"is signed by {signed['key'][:16]}, who is not trusted there" in refused.err
+        assert f"is signed by {signed['key'][:16]}, which is not trusted there" in refused.err
         place.write_text(place.read_text().replace('"shipped"', '"shopped"'))
         assert "it was changed after it was signed" in toolchain("ship", tag("2"), "edge1").err
         place.unlink()

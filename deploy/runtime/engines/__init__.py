@@ -113,7 +113,7 @@ def open_engine(folder: Path, candidate: Candidate, settings: Settings) -> Engin
 
 def offline_checks(folder: Path, candidate: Candidate) -> tuple[Check, ...]:
     """The checks of `candidate` that need no device; none for engines that run on any CPU."""
-    look = getattr(import_module(TABLE[candidate.backend]), "examined", None)
+    look = getattr(import_module(TABLE[candidate.backend]), "offline_checks", None)
     return tuple(look(folder, candidate)) if look else ()
 
 
