@@ -37,9 +37,9 @@ $(STAMP): $(LOCK) requirements/uv.txt pyproject.toml
 
 # Most tests wait for servers and containers: two workers a core. A worker holds up to 1.5 GB: at most eight.
 WORKERS ?= $(shell echo $$(( 2 * $$(nproc) < 8 ? 2 * $$(nproc) : 8 )))
-PYTEST := .venv/bin/python -m pytest --numprocesses=$(WORKERS) --dist=loadgroup --no-loadscope-reorder --durations=25
+PYTEST := .venv/bin/python -m pytest --numprocesses=$(WORKERS) --dist=loadgroup --no-loadscope-reorder --durations=25 $(if $(SEED),--randomly-seed=$(SEED))
 
-test: setup  ## every test but the exhaustive ones, Docker journeys too, in random order; TESTS='tests/deploy -k port' for some, WORKERS=… at a time
+test: setup  ## every test but the exhaustive ones, Docker journeys too, in random order; TESTS='tests/deploy -k port' for some, SEED=… for one order again, WORKERS=… at a time
 	@deploy/setup.sh servers
 	@$(PYTEST) $(TESTS)
 

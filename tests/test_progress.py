@@ -12,9 +12,9 @@ from toolchain.progress import track
 TERMINAL = """
 import logging, time
 from toolchain.cli.console import log_to_stderr
-from toolchain.progress import counted
+from toolchain.progress import track
 log_to_stderr()
-for item in counted(range(3), "epoch [1]"):
+for item in track(range(3), "epoch [1]"):
     time.sleep(0.15)
     logging.getLogger("toolchain.x").info(f"item {item}")
 """

@@ -50,7 +50,10 @@ def test_steps_keep_their_order_and_options(tmp_path: Path) -> None:
         (('name = "cifar10"', ""), "[data] needs `name`; add it"),
         (('name = "x"', 'name = "a/b"'), "x.toml: name: expected `str` matching regex"),
         (("[data]", "[data"), "not TOML"),
-        (("width = 8", "width = 8\nmean = [0.5, 0.5]"), "x.toml: input: mean has 2 values; expected 1, or 3, one a ch"),
+        (
+            ("width = 8", "width = 8\nmean = [0.5, 0.5]"),
+            "x.toml: input: mean has 2 values; expected 1, or 3 (one per channel)",
+        ),
         (("width = 8", "width = 8\nchannels = 1\nstd = [1, 1, 1]"), "input: std has 3 values; expected 1"),
         (("width = 8", "width = 8\nstd = [0.2, 0.0, 0.2]"), "input: std = [0.2, 0.0, 0.2]; expected values above zero"),
         (("width = 8", "width = 8\nchannels = 2"), "input: channels = 2; expected 3 (RGB) or 1 (grey)"),

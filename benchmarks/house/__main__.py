@@ -25,7 +25,7 @@ QUICK = bool(os.environ.get("QUICK"))
 ORDERS, LOADED = (int(os.environ.get(name, count)) for name, count in (("ORDERS", 5), ("LOADED", 10)))
 HELP_RUNS = 11
 SPIN = "while True: pass"
-RETURNS_BEFORE = 87  # of the first release's recipe on its way through, as that release's review counted them
+RETURNS_BEFORE = 71  # by the same counter before there was a build job that stages take values from
 DOCUMENTED = ("reference/recipe.md", "reference/inventory.md", "reference/container.md")
 
 
@@ -104,11 +104,7 @@ def shuffled_row() -> Row:
     if QUICK:
         return Row(what, None, "<= 0", False, "not run: QUICK=1")
     seeds = range(1, ORDERS + 1)
-    failed = [
-        seed
-        for seed in seeds
-        if not _passes("make", "test", f"TESTS=-p randomly -p no:cacheprovider --randomly-seed={seed}")
-    ]
+    failed = [seed for seed in seeds if not _passes("make", "test", f"SEED={seed}")]
     return row(what, len(failed), "<=", 0, "", f"seeds {seeds.start} to {seeds.stop - 1}; failed: {failed or 'none'}")
 
 

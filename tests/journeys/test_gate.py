@@ -58,6 +58,16 @@ def release(folder: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Releas
     return made
 
 
+def judge(toolchain: Toolchain, tag: str) -> Said:
+    """A gate's result. Beside other tests a container may wait so long for a core that the gate calls the measurement
+    not comparable, as it should; then it is run again, as a person would."""
+    for _ in range(4):
+        said = toolchain("gate", tag, LOOSE)
+        if told(said)["verdict"] != "not comparable":
+            break
+    return said
+
+
 def told(said: Said) -> Any:
     """The last line, whatever the verdict."""
     return json.loads(said.out.splitlines()[-1])
@@ -74,16 +84,16 @@ def test_a_slower_release_is_refused_and_the_next_is_held_against_the_last_that_
     release: Releases, toolchain: Toolchain
 ) -> None:
     release("1")
-    said = toolchain("gate", release("2"), LOOSE)
+    said = judge(toolchain, release("2"))
     assert (said.code, told(said)["verdict"], told(said)["sides"]["baseline"]["release"]) == (0, "passed", "1")
     assert "10 rounds: p50 " in said.err
-    slow = toolchain("gate", release("3", delay_ms=2.0), LOOSE)
+    slow = judge(toolchain, release("3", delay_ms=2.0))
     assert (slow.code, told(slow)["verdict"], told(slow)["sides"]["baseline"]["release"]) == (1, "regressed", "2")
     assert told(slow)["sides"]["anchor"]["release"] == "1"
     assert "p50 " in slow.out and "worse than the baseline" in slow.out and "seen in both" in slow.out
-    after = toolchain("gate", release("4"), LOOSE)
+    after = judge(toolchain, release("4"))
     assert (after.code, told(after)["sides"]["baseline"]["release"]) == (0, "2")
-    older = toolchain("gate", release("2"), LOOSE)  # is held against what was before it, not after
+    older = judge(toolchain, release("2"))  # is held against what was before it, not after
     assert (older.code, told(older)["sides"]["baseline"]["release"]) == (0, "1")
     assert containers() == []
 
