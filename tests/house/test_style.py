@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.house.sources import participles, repeated_type_names
 from tests.house.tree import ROOT, tracked
 from toolchain.recipe import read_recipe
 
@@ -42,6 +43,15 @@ def test_nine_tenths_of_the_products_functions_are_under_30_lines() -> None:
     product = [path for path in SOURCES if path.parts[0] in ("toolchain", "deploy")]
     lengths = sorted(length for path in product for _, length in functions_of(path))
     assert lengths[int(len(lengths) * 0.9)] <= 30
+
+
+def test_no_type_name_stands_twice() -> None:
+    assert repeated_type_names() == {}
+
+
+def test_functions_are_named_by_verbs_and_nouns() -> None:
+    """`judge_candidates`, not `judged`; a few participles that are the field's own may stay."""
+    assert len(participles()) <= 15, participles()
 
 
 def test_no_file_has_a_name_that_says_nothing() -> None:

@@ -15,10 +15,10 @@ from toolchain.recipe import Recipe
 from toolchain.schemas.annotated import Annotated, read_annotated
 
 DIALECT, REFERENCE = "https://json-schema.org/draft/2020-12/schema", "#/$defs/{name}"
-Schema = dict[str, Any]
+JsonSchema = dict[str, Any]
 
 
-def recipe_schema() -> Schema:
+def recipe_schema() -> JsonSchema:
     """Of a recipe, with the options of every compression step."""
     steps = {name: step_kind(name) for name in sorted(TABLE)}
     (root, *references), definitions = msgspec.json.schema_components((Recipe, *steps.values()), ref_template=REFERENCE)
@@ -36,7 +36,7 @@ def recipe_schema() -> Schema:
     return _document("Recipe", root, definitions)
 
 
-def inventory_schema() -> Schema:
+def inventory_schema() -> JsonSchema:
     """Of an inventory of edge servers."""
     (root,), definitions = msgspec.json.schema_components((Inventory,), ref_template=REFERENCE)
     _add_descriptions(root, definitions, read_annotated("inventory.toml"))
@@ -49,11 +49,11 @@ def step_kind(name: str) -> type[msgspec.Struct]:
     return type(step)  # type: ignore[return-value]  # every step is a struct; its Protocol cannot say so
 
 
-def _document(title: str, root: Schema, definitions: Mapping[str, Schema]) -> Schema:
+def _document(title: str, root: JsonSchema, definitions: Mapping[str, JsonSchema]) -> JsonSchema:
     return {"$schema": DIALECT, "title": title, **root, "$defs": definitions}
 
 
-def _add_descriptions(root: Schema, definitions: Mapping[str, Schema], notes: Annotated) -> Schema:
+def _add_descriptions(root: JsonSchema, definitions: Mapping[str, JsonSchema], notes: Annotated) -> JsonSchema:
     """The definition of `root`, its keys and those of its tables described."""
     whole = _definition(root, definitions)
     whole.pop("description", None)
@@ -71,7 +71,7 @@ def _add_descriptions(root: Schema, definitions: Mapping[str, Schema], notes: An
     return whole
 
 
-def _describe(schema: Schema, notes: Annotated, place: str) -> None:
+def _describe(schema: JsonSchema, notes: Annotated, place: str) -> None:
     example = notes.examples[place]
     schema["description"] = f"{example.words} [{example.unit}]" if example.unit else example.words
     value: Any = notes.document
@@ -80,7 +80,7 @@ def _describe(schema: Schema, notes: Annotated, place: str) -> None:
     schema["examples"] = [value]
 
 
-def _definition(schema: Any, definitions: Mapping[str, Schema]) -> Schema:
+def _definition(schema: Any, definitions: Mapping[str, JsonSchema]) -> JsonSchema:
     """The first struct that `schema` refers to; an empty one where it refers to none."""
     if isinstance(schema, dict):
         if "$ref" in schema:

@@ -18,7 +18,7 @@ from toolchain.records.tensors import TensorSpec
 EXTENSIONS = ("binary_tensor_data", "classification", "model_configuration", "statistics", "system_shared_memory")
 
 
-Size = Annotated[int, msgspec.Meta(ge=0)]
+NonNegativeInt = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class Liveness(msgspec.Struct, frozen=True):
@@ -72,7 +72,7 @@ class ConfigTensor(msgspec.Struct, frozen=True):
 class DynamicBatching(msgspec.Struct, frozen=True):
     """How long a request may wait for others that join its batch."""
 
-    max_queue_delay_microseconds: Size
+    max_queue_delay_microseconds: NonNegativeInt
 
 
 class ModelConfig(msgspec.Struct, frozen=True):
@@ -82,7 +82,7 @@ class ModelConfig(msgspec.Struct, frozen=True):
     platform: str
     backend: str
     version_policy: dict[str, dict[str, int]]
-    max_batch_size: Size
+    max_batch_size: NonNegativeInt
     dynamic_batching: DynamicBatching
     input: tuple[ConfigTensor, ...]
     output: tuple[ConfigTensor, ...]
@@ -103,7 +103,7 @@ class ServerSummary(msgspec.Struct, frozen=True):
     certificate: dict[str, Any]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-    labels: Size
+    labels: NonNegativeInt
     example: str = msgspec.field(name="try")
     endpoints: tuple[str, ...]
 
