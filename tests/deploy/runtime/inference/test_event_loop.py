@@ -5,6 +5,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -27,15 +28,17 @@ def came(
         landing.defer_polling_while(full)
         one, other = socket.socketpair()
         with one, other:
-            read = asyncio.Event()
+            read, landed = asyncio.Event(), asyncio.Event()
             loop.add_reader(one, lambda: (told.append("byte"), one.recv(1), read.set()))
             other.send(b"x")
             began = time.perf_counter()
             if lands_after_s is not None:
-                threading.Timer(lands_after_s, landing.call_soon, (told.append, "work")).start()
+                land = partial(landing.call_soon, lambda: (told.append("work"), landed.set()))
+                threading.Timer(lands_after_s, land).start()
             await read.wait()
             took_s = time.perf_counter() - began
-            await asyncio.sleep(lands_after_s or 0)
+            if lands_after_s is not None:
+                await asyncio.wait_for(landed.wait(), 60)
             loop.remove_reader(one)
         return took_s
 
