@@ -1,7 +1,7 @@
 """The A/B gate: is a candidate release slower, bigger or less accurate than the one before it, on this device?
 
-The baseline is run again beside the candidate, never read from a record, in rounds (match.py) that are judged as they
-come (judge.py), until all is known or the time is up. What looks regressed is played once more. Knows no ledger.
+The baseline is run again next to the candidate, never read from a record, in rounds (rounds.py) that are evaluated as
+they come (verdict.py), until every figure is settled or the time is up. A regression must show in a second run too.
 """
 
 import logging

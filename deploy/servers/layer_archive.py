@@ -11,7 +11,7 @@ import tarfile
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from docker.models.images import Image
 
@@ -82,8 +82,3 @@ def _normalize(entry: tarfile.TarInfo) -> tarfile.TarInfo:
     entry.uname = entry.gname = ""
     entry.pax_headers = {}
     return entry
-
-
-def image_config(image: Image) -> dict[str, Any]:
-    """What must be the same there and here."""
-    return {"id": str(image.id), "layers": tuple(image.attrs["RootFS"]["Layers"])}

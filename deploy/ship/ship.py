@@ -27,8 +27,8 @@ QueriedT = TypeVar("QueriedT")
 
 
 class ShipRequest(msgspec.Struct, frozen=True):
-    """servers: names of the inventory, () for all; why: for the audit; despite: why the gate is not asked;
-    trust: take the release also where its signer is not known."""
+    """servers: names in the inventory, () for all; why: for the audit; skip_gate: why no gate runs, "" where one does;
+    trust: accept a signer that the server does not trust yet."""
 
     inventory: Inventory
     servers: tuple[str, ...] = ()
