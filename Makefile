@@ -68,6 +68,9 @@ bench-gate: setup  ## how often the gate is wrong here, beside other rules; QUIC
 bench-ship: setup  ## shipping to edge servers of this machine's own, faults in every stage; QUICK=1: fewer; needs root
 	@.venv/bin/python -m benchmarks.ship
 
+bench-hardening: setup  ## attacks on shipping and on the server, int8 on other CPUs, other engines; QUICK=1: fewer; ONLY=topic; needs root
+	@.venv/bin/python -m benchmarks.hardening
+
 bench-serving: setup  ## our server, five others and the bare engine, interleaved; QUICK=1: fewer rounds; ONLY=ours,FastAPI MODELS=… AT=4
 	@.venv/bin/python -m benchmarks.serving
 
@@ -119,4 +122,4 @@ clean:  ## remove what can be made again, except .venv and data: caches, bundles
 
 # Both halves of set-up call apt-get, which takes one caller at a time: no -j.
 .NOTPARALLEL:
-.PHONY: help deploy-cpu deploy-gpu gate setup engine test test-all test-fast check bench-house bench-main bench-compress bench-gate bench-ship bench-serving soak scan bench-tensorrt test-gpu bench-a6000 lock clean docs docs-serve docs-reference grpc-descriptors
+.PHONY: bench-hardening help deploy-cpu deploy-gpu gate setup engine test test-all test-fast check bench-house bench-main bench-compress bench-gate bench-ship bench-serving soak scan bench-tensorrt test-gpu bench-a6000 lock clean docs docs-serve docs-reference grpc-descriptors

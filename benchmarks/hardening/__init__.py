@@ -1,0 +1,1 @@
+"""What the hardened product withstands, measured: `make bench-hardening`."""

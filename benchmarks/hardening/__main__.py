@@ -1,0 +1,37 @@
+"""`make bench-hardening`: attacks on shipping and on the server, int8 on other CPUs, other engines, and their bounds.
+
+QUICK=1: fewer and shorter attacks, and the rows say so. ONLY=topic,topic runs some topics; each is also a module of its
+own (`python -m benchmarks.hardening.TOPIC`). Run it with nothing beside it.
+"""
+
+import logging
+import os
+from importlib import import_module
+
+from benchmarks.rows import Row, print_rows
+
+TOPICS: tuple[str, ...] = ()
+"""Modules of this package; each has `rows() -> list[Row]`."""
+
+log = logging.getLogger(__name__)
+
+
+def topic_rows(topic: str) -> list[Row]:
+    """The rows of a topic; a topic that ends in an error is one row that could not be measured."""
+    try:
+        return list(import_module(f"benchmarks.hardening.{topic}").rows())
+    except Exception as error:
+        log.exception("%s", topic)
+        return [Row(topic, None, "measured", False, f"{type(error).__name__}: {error}")]
+
+
+def main() -> None:
+    chosen = os.environ.get("ONLY", "").split(",") if os.environ.get("ONLY") else TOPICS
+    unknown = sorted(set(chosen) - set(TOPICS))
+    if unknown:
+        raise SystemExit(f"no topic {', '.join(unknown)}; expected some of {', '.join(TOPICS)}: ONLY=TOPIC")
+    print_rows([row for topic in chosen for row in topic_rows(topic)])
+
+
+if __name__ == "__main__":
+    main()
