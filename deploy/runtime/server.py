@@ -36,6 +36,7 @@ from deploy.runtime.inference.tracing import make_tracer
 from deploy.runtime.logs import Log
 from deploy.runtime.metrics import Metrics
 from deploy.runtime.protocol.shared_memory import SharedMemoryPolicy, SharedRegions
+from deploy.runtime.scheduling.memory_budget import MemoryBudget
 from deploy.runtime.scheduling.quota_throttle import QuotaThrottle
 from deploy.runtime.scheduling.service import SchedulingOptions, Service
 from toolchain.records.bundle import Bundle
@@ -75,7 +76,10 @@ class RuntimeServer:
         self._bundle, self._options, self._log, self._began = bundle, options, log, began
         self._loop = asyncio.get_running_loop()
         self._health = Health(options.certification.policy)
-        self._handler = InferenceHandler(bundle, self._health, Metrics(), log, options.timeout_s, SharedRegions())
+        budget = MemoryBudget(options.limits.held_bytes, options.limits.held_bytes // 2)
+        self._handler = InferenceHandler(
+            bundle, self._health, Metrics(), log, options.timeout_s, SharedRegions(), budget
+        )
         self._router = Router(self._handler, options.scheduling, options.shared_memory)
         self._secrets = Secrets(options.access, log)
         self._router.metric_sources.append(self._secrets.families)

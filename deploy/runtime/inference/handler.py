@@ -23,6 +23,7 @@ from deploy.runtime.protocol.requests import InferenceRequest
 from deploy.runtime.protocol.shared_memory import SharedRegions
 from deploy.runtime.scheduling.errors import ClientDisconnected, DeadlineExceeded, EngineFault, Unavailable
 from deploy.runtime.scheduling.fair_queue import InferenceOutcome, InferenceResult
+from deploy.runtime.scheduling.memory_budget import MemoryBudget
 from deploy.runtime.scheduling.service import Service
 from toolchain.errors import RequestError, ToolchainError
 from toolchain.records.bundle import Bundle
@@ -64,13 +65,21 @@ OnTraced = Callable[
 
 class InferenceHandler:
     """What all requests share. timeout_s: how long a request may wait in the queue, unless it names a shorter time.
-    on_traced: called for every request that was answered or refused here."""
+    budget: of the bytes that all requests together may hold. on_traced: called for every request that was answered or
+    refused here."""
 
     def __init__(
-        self, bundle: Bundle, health: Health, metrics: Metrics, log: Log, timeout_s: float, regions: SharedRegions
+        self,
+        bundle: Bundle,
+        health: Health,
+        metrics: Metrics,
+        log: Log,
+        timeout_s: float,
+        regions: SharedRegions,
+        budget: MemoryBudget,
     ) -> None:
         self.bundle, self.health, self.metrics, self.log, self.timeout_s = bundle, health, metrics, log, timeout_s
-        self.regions = regions
+        self.regions, self.budget = regions, budget
         self.header_cache = HeaderCache(bundle.manifest.inputs, bundle.manifest.outputs, bundle.manifest.preprocessing)
         self.loop = asyncio.get_running_loop()
         self.pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="decode")

@@ -20,6 +20,7 @@ from deploy.runtime.logs import Log
 from deploy.runtime.metrics import Metrics
 from deploy.runtime.protocol.metadata import Liveness, Readiness
 from deploy.runtime.protocol.shared_memory import RegionStatus, SharedRegions
+from deploy.runtime.scheduling.memory_budget import MemoryBudget
 from deploy.runtime.scheduling.service import SchedulingOptions
 from tests.bundles import null_bundle
 from tests.deploy.runtime.protocol.test_protocol_client import picture
@@ -108,7 +109,7 @@ def test_every_schema_is_valid_and_every_reference_resolves(spec: dict[str, Any]
 
 def test_every_path_of_the_server_is_in_the_document(bundle: Bundle, spec: dict[str, Any]) -> None:
     async def paths() -> set[str]:
-        handler = InferenceHandler(bundle, Health("off"), Metrics(), Log("error"), 1.0, SharedRegions())
+        handler = InferenceHandler(bundle, Health("off"), Metrics(), Log("error"), 1.0, SharedRegions(), MemoryBudget())
         return Router(handler, SchedulingOptions(), "local").paths
 
     assert not asyncio.run(paths()) - set(spec["paths"])
