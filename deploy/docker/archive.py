@@ -1,10 +1,10 @@
 """Archives for `docker load`: one image in one canonical form, which is checked before an engine reads it.
 
 An engine's loader takes whatever an archive lists: further images, names of foreign images, links. So only archives of
-one form are loaded: gzip around a plain tar of `manifest.json`, the configuration and the layers, uncompressed and
-lowest first, each named by its digest. What such an archive holds follows from the digest of the configuration, the
-diff ids of the layers and the number of layers left out; the check compares every byte with that. No archive names an
-image: names are given after loading.
+one form are loaded: gzip around a plain tar that is an OCI layout of one image without a name, with the `manifest.json`
+of Docker's own format, which older engines read. Layers are uncompressed: their digests are their diff ids. Every
+byte of such an archive follows from the image's content (ImageContent) and the number of layers left out, and the
+check compares every byte with that. Names are given after loading.
 """
 
 import gzip
@@ -21,39 +21,47 @@ import msgspec
 
 from toolchain.errors import DockerError
 
-MANIFEST = "manifest.json"
+MANIFEST, INDEX, LAYOUT = "manifest.json", "index.json", "oci-layout"
 LEVEL = 6
 BLOCK = 512  # of a tar
 CHUNK_BYTES = 1 << 20
-CONFIGURATION_BYTES = 1 << 20  # at most; ours have 5 kB
+MEMBER_BYTES = (8 << 30) - 1  # what a plain header of a tar can say
 END_BYTES = 20 * BLOCK  # zeros that end a tar, at most
 MAGIC = b"ustar\x0000"
 OCTAL = re.compile(rb"[0-7]{11}\0")
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+OCI = "application/vnd.oci.image."
+LAYOUT_VERSION = b'{"imageLayoutVersion":"1.0.0"}'
 
 
 class ArchiveError(DockerError):
     """An archive that is not what was announced; nothing of it may be loaded."""
 
 
-class ArchiveContents(msgspec.Struct, frozen=True):
-    """What an archive must hold. config: digest of the image's configuration; layers: diff ids, lowest first (all as
-    `sha256:…`); left_out: how many of the lowest layers are not in it."""
+class ImageContent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What identifies an image on every engine. config: digest of its configuration; layers: diff ids, lowest first
+    (all as `sha256:…`); config_bytes, layer_bytes: their sizes, a layer's as an uncompressed tar."""
 
     config: str
+    config_bytes: int
     layers: tuple[str, ...]
-    left_out: int = 0
+    layer_bytes: tuple[int, ...]
 
     @property
     def manifest(self) -> bytes:
-        names = [_member_name(layer, "tar") for layer in self.layers]
-        entry = {"Config": _member_name(self.config, "json"), "RepoTags": None, "Layers": names}
-        return json.dumps([entry], separators=(",", ":")).encode()
+        """The OCI manifest of the image with uncompressed layers."""
+        layers = zip(self.layers, self.layer_bytes, strict=True)
+        return _json(
+            schemaVersion=2,
+            mediaType=f"{OCI}manifest.v1+json",
+            config=_descriptor("config.v1+json", self.config, self.config_bytes),
+            layers=[_descriptor("layer.v1.tar", layer, size) for layer, size in layers],
+        )
 
     @property
-    def packed_layers(self) -> tuple[str, ...]:
-        """Those in the archive, each once."""
-        return tuple(dict.fromkeys(self.layers[self.left_out :]))
+    def manifest_digest(self) -> str:
+        """What the containerd store calls the image after loading; the classic store calls it `config`."""
+        return digest_text(self.manifest)
 
 
 class ImageFiles(Protocol):
@@ -69,87 +77,111 @@ def digest_text(content: bytes) -> str:
     return f"sha256:{sha256(content).hexdigest()}"
 
 
-def write_archive(image: ImageFiles, contents: ArchiveContents, out: IO[bytes]) -> int:
-    """Write the canonical archive; the size of the tar in it, in bytes. The same image gives the same bytes.
+def write_archive(image: ImageFiles, content: ImageContent, left_out: int, out: IO[bytes]) -> None:
+    """Write the canonical archive, without the `left_out` lowest layers. The same image gives the same bytes.
     ArchiveError: a layer is not what its diff id says."""
-    _expect_digest(iter([image.configuration]), contents.config, "the engine's configuration of the image")
+    check_content(content)
+    _expect_digest(iter([image.configuration]), content.config, "the engine's configuration of the image")
     with gzip.GzipFile("", "wb", LEVEL, out, mtime=0) as packed:
-        _write_member(packed, MANIFEST, contents.manifest)
-        _write_member(packed, _member_name(contents.config, "json"), image.configuration)
-        for layer in contents.packed_layers:
+        for name, document in _documents(content):
+            _write_member(packed, name, document)
+        _write_member(packed, _blob_name(content.config), image.configuration)
+        for layer, expected in _packed_layers(content, left_out).items():
             with image.open_layer(layer) as (stream, size):
-                packed.write(_header(_member_name(layer, "tar"), size))
+                packed.write(_header(_blob_name(layer), size))
                 _expect_digest(_copied(_blocks(stream.read, size), packed.write), layer, "the engine's layer")
+            if size != expected:
+                raise ArchiveError(f"the layer {layer[:19]} has {size} bytes, and {expected} were announced")
             packed.write(bytes(-size % BLOCK))
         packed.write(bytes(2 * BLOCK))
-        return packed.tell()
 
 
-def check_archive(file: IO[bytes], contents: ArchiveContents, limit_bytes: int) -> None:
-    """Read the archive in `file` to its end and compare it with `contents`; at most `limit_bytes` of tar are unpacked,
-    and none of it is kept. ArchiveError: anything differs, is missing or is there besides."""
-    _require_digests(contents)
+def check_archive(file: IO[bytes], content: ImageContent, left_out: int) -> None:
+    """Read the archive in `file` to its end and compare it with `content`; no more is unpacked than was announced, and
+    none of it is kept. ArchiveError: anything differs, is missing or is there besides."""
+    check_content(content)
     try:
         with gzip.GzipFile(fileobj=file, mode="rb") as packed:
-            reader = _BoundedReader(packed, limit_bytes)
-            reader.expect(MANIFEST, digest_text(contents.manifest), len(contents.manifest))
-            reader.expect(_member_name(contents.config, "json"), contents.config, CONFIGURATION_BYTES)
-            for layer in contents.packed_layers:
-                reader.expect(_member_name(layer, "tar"), layer, limit_bytes)
-            reader.expect_end()
+            for name, document in _documents(content):
+                _expect_member(packed, name, digest_text(document), len(document))
+            _expect_member(packed, _blob_name(content.config), content.config, content.config_bytes)
+            for layer, size in _packed_layers(content, left_out).items():
+                _expect_member(packed, _blob_name(layer), layer, size)
+            _expect_end(packed)
     except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
         raise ArchiveError(f"the archive of the image is damaged or truncated ({error})") from error
 
 
-class _BoundedReader:
-    """Members of a tar one after the other, each as it is expected."""
-
-    def __init__(self, packed: gzip.GzipFile, limit_bytes: int) -> None:
-        self._packed, self._left = packed, limit_bytes
-
-    def expect(self, name: str, digest: str, limit_bytes: int) -> None:
-        size = self._expect_header(name)
-        if size > limit_bytes:
-            raise ArchiveError(f"the archive declares {size} bytes for {name[:19]}; at most {limit_bytes} are expected")
-        _expect_digest(_blocks(self._read, size), digest, name[:19])
-        if any(self._read(-size % BLOCK)):
-            raise ArchiveError(f"the archive has something behind {name[:19]} that belongs to no file")
-
-    def expect_end(self) -> None:
-        rest = self._packed.read(END_BYTES + 1)
-        if any(rest) or not 2 * BLOCK <= len(rest) <= END_BYTES:
-            raise ArchiveError("the archive holds more than the image that was announced, or is cut")
-
-    def _expect_header(self, name: str) -> int:
-        """The size of the member `name`, a plain file in the oldest form of tar's headers."""
-        block = self._read(BLOCK)
-        entry = tarfile.TarInfo.frombuf(block, "ascii", "strict")
-        plain = entry.isreg() and block[156:157] == tarfile.REGTYPE and block[257:265] == MAGIC
-        plain = plain and not any(block[157:257]) and not any(block[345:]) and bool(OCTAL.fullmatch(block[124:136]))
-        if not plain or block[:100].rstrip(b"\0") != name.encode():
-            raise ArchiveError(f"the archive holds {entry.name[:80]!r} where {name[:80]!r} is expected")
-        return entry.size
-
-    def _read(self, size: int) -> bytes:
-        self._left -= size
-        if self._left < 0:
-            raise ArchiveError("the archive unpacks to more than was announced")
-        content = self._packed.read(size)
-        if len(content) < size:
-            raise EOFError("it ends early")
-        return content
-
-
-def _require_digests(contents: ArchiveContents) -> None:
-    for digest in (contents.config, *contents.layers):
+def check_content(content: ImageContent) -> None:
+    """ArchiveError for what no image has: digests of another form, sizes that are none."""
+    for digest in (content.config, *content.layers):
         if not DIGEST.fullmatch(digest):
             raise ArchiveError(f"{digest[:80]!r} is no digest; expected sha256: and 64 hex digits")
-    if not 0 <= contents.left_out <= len(contents.layers):
-        raise ArchiveError(f"{contents.left_out} of {len(contents.layers)} layers cannot be left out")
+    if len(content.layers) != len(content.layer_bytes):
+        raise ArchiveError(f"{len(content.layer_bytes)} sizes are announced for {len(content.layers)} layers")
+    for size in (content.config_bytes, *content.layer_bytes):
+        if not 0 <= size <= MEMBER_BYTES:
+            raise ArchiveError(f"{size} bytes are announced for a layer; an archive takes at most {MEMBER_BYTES} each")
 
 
-def _member_name(digest: str, suffix: str) -> str:
-    return f"{digest.rpartition(':')[2]}.{suffix}"
+def _packed_layers(content: ImageContent, left_out: int) -> dict[str, int]:
+    """Size by layer of those in the archive, each once."""
+    if not 0 <= left_out <= len(content.layers):
+        raise ArchiveError(f"{left_out} of {len(content.layers)} layers cannot be left out")
+    return dict(list(zip(content.layers, content.layer_bytes, strict=True))[left_out:])
+
+
+def _documents(content: ImageContent) -> Iterator[tuple[str, bytes]]:
+    """(name, content) of the members before the configuration."""
+    manifest, names = content.manifest, [_blob_name(layer) for layer in content.layers]
+    described = _descriptor("manifest.v1+json", content.manifest_digest, len(manifest))
+    yield LAYOUT, LAYOUT_VERSION
+    yield INDEX, _json(schemaVersion=2, mediaType=f"{OCI}index.v1+json", manifests=[described])
+    yield MANIFEST, b"[" + _json(Config=_blob_name(content.config), RepoTags=None, Layers=names) + b"]"
+    yield _blob_name(content.manifest_digest), manifest
+
+
+def _descriptor(kind: str, digest: str, size: int) -> dict[str, object]:
+    return {"mediaType": f"{OCI}{kind}", "digest": digest, "size": size}
+
+
+def _json(**fields: object) -> bytes:
+    return json.dumps(fields, separators=(",", ":")).encode()
+
+
+def _expect_member(packed: gzip.GzipFile, name: str, digest: str, size: int) -> None:
+    _expect_header(_read_exactly(packed, BLOCK), name, size)
+    _expect_digest(_blocks(lambda count: _read_exactly(packed, count), size), digest, name[-64:][:19])
+    if any(_read_exactly(packed, -size % BLOCK)):
+        raise ArchiveError(f"the archive has something behind {name[:40]} that belongs to no file")
+
+
+def _expect_header(block: bytes, name: str, size: int) -> None:
+    """The header of a plain file in the form of tar that every reader reads alike."""
+    entry = tarfile.TarInfo.frombuf(block, "ascii", "strict")
+    plain = block[156:157] == tarfile.REGTYPE and block[257:265] == MAGIC and bool(OCTAL.fullmatch(block[124:136]))
+    plain = plain and not any(block[157:257]) and not any(block[345:])
+    if not plain or block[:100].rstrip(b"\0") != name.encode():
+        raise ArchiveError(f"the archive holds {entry.name[:80]!r} where {name[:80]!r} is expected")
+    if entry.size != size:
+        raise ArchiveError(f"the archive declares {entry.size} bytes for {name[:40]}; expected {size}")
+
+
+def _expect_end(packed: gzip.GzipFile) -> None:
+    rest = packed.read(END_BYTES + 1)
+    if any(rest) or not 2 * BLOCK <= len(rest) <= END_BYTES:
+        raise ArchiveError("the archive holds more than the image that was announced, or is cut")
+
+
+def _read_exactly(packed: gzip.GzipFile, size: int) -> bytes:
+    content = packed.read(size)
+    if len(content) < size:
+        raise EOFError("it ends early")
+    return content
+
+
+def _blob_name(digest: str) -> str:
+    return f"blobs/{digest.replace(':', '/', 1)}"
 
 
 def _header(name: str, size: int) -> bytes:

@@ -17,9 +17,10 @@ from typing import IO, Any, TypeVar
 
 import msgspec
 
-from deploy.docker.archive import CONFIGURATION_BYTES, MANIFEST, ArchiveError, digest_text
+from deploy.docker.archive import INDEX, MANIFEST, ArchiveError, ImageContent, digest_text
 
-INDEX, TAG_ANNOTATION, KIND_ANNOTATION = "index.json", "io.containerd.image.name", "vnd.docker.reference.type"
+CONFIGURATION_BYTES = 4 << 20  # at most; ours have 5 kB
+TAG_ANNOTATION, KIND_ANNOTATION = "io.containerd.image.name", "vnd.docker.reference.type"
 INDEXES = ("application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json")
 GZIP, ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 SavedT = TypeVar("SavedT")
@@ -70,7 +71,7 @@ def parse_configuration(content: bytes) -> ImageConfiguration:
 
 
 class SavedImage:
-    """config: digest of the configuration; layers: diff ids, lowest first; tags: the names that it was saved under;
+    """layers: diff ids, lowest first; tags: the names that it was saved under;
     present: the layers whose content is in the archive."""
 
     def __init__(self, file: IO[bytes]) -> None:
@@ -83,13 +84,32 @@ class SavedImage:
             raise ArchiveError(f"the engine's archive of the image cannot be read ({error})") from error
         entry = self._find_entry()
         self.configuration = self._read(entry.config)
-        self.config = digest_text(self.configuration)
         self.layers = parse_configuration(self.configuration).rootfs.diff_ids
         self.tags = entry.tags or ()
         if len(self.layers) != len(entry.layers):
             raise ArchiveError(f"the engine's archive lists {len(entry.layers)} layers, its image {len(self.layers)}")
         self._places = dict(zip(self.layers, entry.layers, strict=True))
         self.present = frozenset(layer for layer, name in self._places.items() if self._resolve(name))
+
+    @property
+    def config(self) -> str:
+        return digest_text(self.configuration)
+
+    def replace_configuration(self, configuration: bytes) -> None:
+        """Make it another image with the same layers. ArchiveError: those of `configuration` are others."""
+        if parse_configuration(configuration).rootfs.diff_ids != self.layers:
+            raise ArchiveError("the image's new configuration lists other layers than its old one")
+        self.configuration = configuration
+
+    @property
+    def content(self) -> ImageContent:
+        """Reads every layer. ArchiveError: one is not in the archive."""
+        sizes = tuple(map(self._layer_bytes, self.layers))
+        return ImageContent(self.config, len(self.configuration), self.layers, sizes)
+
+    def _layer_bytes(self, layer: str) -> int:
+        with self.open_layer(layer) as (_, size):
+            return size
 
     @contextmanager
     def open_layer(self, layer: str) -> Iterator[tuple[IO[bytes], int]]:

@@ -7,23 +7,23 @@ import tarfile
 from collections.abc import Mapping
 from typing import Any
 
-from deploy.docker.archive import ArchiveContents, digest_text
+from deploy.docker.archive import ImageContent, digest_text
 
 Members = dict[str, bytes]
 LABELS = {"dev.edge-toolchain.name": "net"}
 
 
-def layer(name: str, content: bytes) -> bytes:
-    return tar_of({name: content})
+def layer(name: str, text: bytes) -> bytes:
+    return tar_of({name: text})
 
 
 def tar_of(members: Mapping[str, bytes], links: Mapping[str, str] | None = None) -> bytes:
     held = io.BytesIO()
     with tarfile.open(fileobj=held, mode="w") as archive:
-        for name, content in members.items():
+        for name, held_there in members.items():
             entry = tarfile.TarInfo(name)
-            entry.size = len(content)
-            archive.addfile(entry, io.BytesIO(content))
+            entry.size = len(held_there)
+            archive.addfile(entry, io.BytesIO(held_there))
         for name, target in (links or {}).items():
             entry = tarfile.TarInfo(name)
             entry.type, entry.linkname = tarfile.SYMTYPE, target
@@ -40,20 +40,22 @@ def configuration(layers: tuple[bytes, ...] = LAYERS, labels: Mapping[str, str] 
     return json.dumps({**document, "config": {"Labels": dict(labels)}}).encode()
 
 
-def contents(left_out: int = 0, layers: tuple[bytes, ...] = LAYERS) -> ArchiveContents:
-    return ArchiveContents(digest_text(configuration(layers)), tuple(map(digest_text, layers)), left_out)
+def content(layers: tuple[bytes, ...] = LAYERS) -> ImageContent:
+    config = configuration(layers)
+    sizes = tuple(map(len, layers))
+    return ImageContent(digest_text(config), len(config), tuple(map(digest_text, layers)), sizes)
 
 
 def saved_by_20_10(layers: tuple[bytes, ...] = LAYERS) -> bytes:
     """Folders with a layer each; a layer that comes twice is a link the second time."""
     config, members, links, names = configuration(layers), Members(), dict[str, str](), []
-    for number, content in enumerate(layers):
+    for number, one in enumerate(layers):
         names.append(f"{number}f/layer.tar")
-        first = layers.index(content)
+        first = layers.index(one)
         if first < number:
             links[names[-1]] = f"../{first}f/layer.tar"
         else:
-            members[names[-1]] = content
+            members[names[-1]] = one
         members[f"{number}f/VERSION"] = b"1.0"
     name = f"{digest_text(config)[7:]}.json"
     entry = {"Config": name, "RepoTags": ["edge-net:2"], "Layers": names}
@@ -65,10 +67,10 @@ def saved_as_oci(zipped: bool = False, docker_manifest: bool = True, without: in
     names an index with the image and an attestation."""
     blobs, members = Members(), Members()
 
-    def blob(content: bytes, kind: str) -> dict[str, Any]:
-        digest = digest_text(content)
-        blobs[f"blobs/sha256/{digest[7:]}"] = content
-        return {"mediaType": kind, "digest": digest, "size": len(content)}
+    def blob(document: bytes, kind: str) -> dict[str, Any]:
+        digest = digest_text(document)
+        blobs[f"blobs/sha256/{digest[7:]}"] = document
+        return {"mediaType": kind, "digest": digest, "size": len(document)}
 
     config = blob(configuration(), "application/vnd.oci.image.config.v1+json")
     layers = [blob(gzip.compress(one) if zipped else one, "application/vnd.oci.image.layer.v1.tar") for one in LAYERS]

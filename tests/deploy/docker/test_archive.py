@@ -6,55 +6,63 @@ import json
 import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
+from typing import Any
 
 import docker.errors
+import msgspec
 import pytest
 from docker import DockerClient
 
-from deploy.docker.archive import ArchiveContents, ArchiveError, check_archive, digest_text, write_archive
+from deploy.docker.archive import ArchiveError, ImageContent, check_archive, digest_text, write_archive
 from deploy.docker.engine import connect
 from deploy.docker.saved_image import SavedImage
-from tests.deploy.docker.images import LAYERS, configuration, contents, layer, saved_by_20_10
+from tests.deploy.docker.images import LAYERS, configuration, content, layer, saved_by_20_10
 from tests.names import own_name
 
-LIMIT = 1 << 20
 FOREIGN = own_name("edge-test-other-app") + ":latest"
 
 
 def archive(left_out: int = 0) -> bytes:
     held = io.BytesIO()
-    write_archive(SavedImage(io.BytesIO(saved_by_20_10())), contents(left_out), held)
+    write_archive(SavedImage(io.BytesIO(saved_by_20_10())), content(), left_out, held)
     return held.getvalue()
 
 
-def check(content: bytes, wanted: ArchiveContents | None = None, limit: int = LIMIT) -> None:
-    check_archive(io.BytesIO(content), wanted or contents(), limit)
+def check(packed: bytes, wanted: ImageContent | None = None, left_out: int = 0) -> None:
+    check_archive(io.BytesIO(packed), wanted or content(), left_out)
 
 
 @pytest.mark.parametrize("left_out", [0, 1, 3])
 def test_the_archive_of_an_image_passes_and_is_the_same_bytes_each_time(left_out: int) -> None:
-    check(archive(left_out), contents(left_out))
+    check(archive(left_out), left_out=left_out)
     assert archive(left_out) == archive(left_out)
+    with pytest.raises(ArchiveError):
+        check(archive(left_out), left_out=left_out - 1 if left_out else 1)
 
 
-def test_the_size_that_is_returned_is_the_least_limit_that_suffices() -> None:
-    held = io.BytesIO()
-    size = write_archive(SavedImage(io.BytesIO(saved_by_20_10())), contents(), held)
-    assert size == len(gzip.decompress(held.getvalue()))
-    check(held.getvalue(), limit=size)
-    with pytest.raises(ArchiveError, match=r"more than was announced|bytes for"):
-        check(held.getvalue(), limit=size - 4 * 512)
+def test_an_archive_is_an_oci_layout_and_one_that_old_engines_read() -> None:
+    with tarfile.open(fileobj=io.BytesIO(archive())) as packed:
+        files = {entry.name: packed.extractfile(entry).read() for entry in packed}  # type: ignore[union-attr]  # all are files
+    (listed,), (described,) = json.loads(files["manifest.json"]), json.loads(files["index.json"])["manifests"]
+    assert (listed["RepoTags"], "annotations" in described) == (None, False)
+    assert described["digest"] == content().manifest_digest
+    manifest = json.loads(files[f"blobs/sha256/{described['digest'][7:]}"])
+    assert [one["digest"] for one in manifest["layers"]] == list(content().layers)
+    assert [files[name] for name in (listed["Config"], *listed["Layers"])] == [configuration(), *LAYERS]
 
 
 Change = Callable[[list[tuple[tarfile.TarInfo, bytes]]], object]
 
 
-def member(name: str, content: bytes = b"", **more: object) -> tuple[tarfile.TarInfo, bytes]:
+OCI_INDEX, DOCKER_LIST, MANIFEST, CONFIG, FIRST, SECOND, THIRD = range(1, 8)  # places of the members
+
+
+def member(name: str, text: bytes = b"", **more: object) -> tuple[tarfile.TarInfo, bytes]:
     entry = tarfile.TarInfo(name)
-    entry.size = len(content)
+    entry.size = len(text)
     for field, value in more.items():
         setattr(entry, field, value)
-    return entry, content
+    return entry, text
 
 
 def rebuilt(change: Change, form: int = tarfile.USTAR_FORMAT) -> bytes:
@@ -63,46 +71,63 @@ def rebuilt(change: Change, form: int = tarfile.USTAR_FORMAT) -> bytes:
     with tarfile.open(fileobj=io.BytesIO(archive())) as old, tarfile.open(fileobj=held, mode="w", format=form) as new:
         members = [(entry, old.extractfile(entry).read()) for entry in old]  # type: ignore[union-attr]  # all are files
         change(members)
-        for entry, content in members:
-            new.addfile(entry, io.BytesIO(content))
+        for entry, text in members:
+            new.addfile(entry, io.BytesIO(text))
     return gzip.compress(held.getvalue())
 
 
-def swap(place: int, content: bytes) -> Change:
+def swap(place: int, text: bytes) -> Change:
     def change(members: list[tuple[tarfile.TarInfo, bytes]]) -> None:
-        members[place] = member(members[place][0].name, content)
+        members[place] = member(members[place][0].name, text)
 
     return change
 
 
-def listed(**more: object) -> Change:
-    """Another manifest.json."""
-    return swap(0, json.dumps([{**json.loads(contents().manifest)[0], **more}], separators=(",", ":")).encode())
+def edited(place: int, edit: Callable[[Any], object]) -> Change:
+    """Another index.json, manifest.json or manifest."""
+
+    def change(members: list[tuple[tarfile.TarInfo, bytes]]) -> None:
+        document = json.loads(members[place][1])
+        edit(document)
+        swap(place, json.dumps(document, separators=(",", ":")).encode())(members)
+
+    return change
 
 
 def second_image(members: list[tuple[tarfile.TarInfo, bytes]]) -> None:
     """The attack that succeeded: one more image, under the name of something else on that server."""
     config = configuration((LAYERS[0],))
-    name = f"{digest_text(config)[7:]}.json"
-    entry = {"Config": name, "RepoTags": [FOREIGN], "Layers": [f"{digest_text(LAYERS[0])[7:]}.tar"]}
-    swap(0, json.dumps([*json.loads(contents().manifest), entry]).encode())(members)
+    name = f"blobs/sha256/{digest_text(config)[7:]}"
+    entry = {"Config": name, "RepoTags": [FOREIGN], "Layers": [f"blobs/sha256/{digest_text(LAYERS[0])[7:]}"]}
+    edited(DOCKER_LIST, lambda images: images.append(entry))(members)
     members.append(member(name, config))
+
+
+def named(index: Any) -> None:
+    index["manifests"][0]["annotations"] = {"io.containerd.image.name": FOREIGN}
+
+
+def other_layer(manifest: Any) -> None:
+    manifest["layers"][0]["digest"] = digest_text(LAYERS[1])
 
 
 ATTACKS: dict[str, Change] = {
     "one more image": second_image,
-    "a tag": listed(RepoTags=[FOREIGN]),
-    "a tag in another spelling": listed(repotags=[FOREIGN]),
+    "one more image in the index": edited(OCI_INDEX, lambda index: index["manifests"].append(index["manifests"][0])),
+    "a name": edited(DOCKER_LIST, lambda images: images[0].update(RepoTags=[FOREIGN])),
+    "a name in another spelling": edited(DOCKER_LIST, lambda images: images[0].update(repotags=[FOREIGN])),
+    "a name in the index": edited(OCI_INDEX, named),
+    "another manifest": edited(MANIFEST, other_layer),
     "one more file": lambda members: members.append(member("repositories", b"{}")),
-    "one more layer": lambda members: members.append(member("0" * 64 + ".tar", LAYERS[0])),
-    "an OCI index in front": lambda members: members.insert(0, member("index.json", b"{}")),
-    "another configuration": swap(1, configuration(labels={"dev.edge-toolchain.name": "other"})),
-    "another layer": swap(3, layer("second", b"9" * 700)),
-    "layers in another order": lambda members: members.append(members.pop(2)),
-    "a file twice": lambda members: members.insert(2, members[1]),
+    "one more layer": lambda members: members.append(member("blobs/sha256/" + "0" * 64, LAYERS[0])),
+    "a file in front": lambda members: members.insert(0, member("index.json", b"{}")),
+    "another configuration": swap(CONFIG, configuration(labels={"dev.edge-toolchain.name": "other"})),
+    "another layer": swap(SECOND, layer("second", b"9" * 700)),
+    "layers in another order": lambda members: members.append(members.pop(FIRST)),
+    "a file twice": lambda members: members.insert(FIRST, members[CONFIG]),
     "a missing layer": lambda members: members.pop(),
     "a symbolic link": lambda members: members.insert(2, member("x", type=tarfile.SYMTYPE, linkname="/etc/passwd")),
-    "a link for a layer": swap(2, b""),
+    "an empty file for a layer": swap(FIRST, b""),
     "a hard link": lambda members: members.append(member("x", type=tarfile.LNKTYPE, linkname="manifest.json")),
     "an absolute name": lambda members: members.append(member("/etc/cron.d/x", b"x")),
     "a name that leaves": lambda members: members.append(member("../x", b"x")),
@@ -121,7 +146,7 @@ def test_what_tells_a_member_in_another_way_is_refused() -> None:
     def renamed(members: list[tuple[tarfile.TarInfo, bytes]]) -> None:
         members[0][0].pax_headers = {"path": "index.json"}
 
-    with pytest.raises(ArchiveError, match=r"holds '././@PaxHeader' where 'manifest.json' is expected"):
+    with pytest.raises(ArchiveError, match=r"holds '././@PaxHeader' where 'oci-layout' is expected"):
         check(rebuilt(renamed, tarfile.PAX_FORMAT))
 
 
@@ -139,43 +164,52 @@ def test_what_follows_the_archive_is_refused() -> None:
 
 
 def test_a_huge_declared_size_is_refused_before_it_is_read() -> None:
-    entry = tarfile.TarInfo(f"{contents().config[7:]}.json")
-    entry.size = 8 << 30
-    plain = gzip.decompress(archive())[:1024] + entry.tobuf(tarfile.GNU_FORMAT)
-    with pytest.raises(ArchiveError, match=r"where|declares"):
-        check(gzip.compress(plain))
+    """Of a bomb: a small file that unpacks to much."""
 
-
-def test_a_small_file_that_unpacks_to_much_is_read_no_further_than_announced() -> None:
     class Counting(io.BytesIO):
         taken = 0
 
         def read(self, size: int | None = -1) -> bytes:
-            content = super().read(size)
-            self.taken += len(content)
-            return content
+            text = super().read(size)
+            self.taken += len(text)
+            return text
 
-    plain = gzip.decompress(archive())
-    first = plain.index(f"{contents().layers[0][7:]}.tar\0".encode())
-    entry = tarfile.TarInfo(f"{contents().layers[0][7:]}.tar")
+    plain, name = gzip.decompress(archive()), f"blobs/sha256/{content().layers[0][7:]}"
+    entry = tarfile.TarInfo(name)
     entry.size = 60 << 20
-    bomb = Counting(gzip.compress(plain[:first] + entry.tobuf(tarfile.USTAR_FORMAT) + bytes(60 << 20), 9))
-    with pytest.raises(ArchiveError, match=f"declares {60 << 20} bytes"):
-        check_archive(bomb, contents(), LIMIT)
+    front = plain[: plain.index(f"{name}\0".encode())]
+    bomb = Counting(gzip.compress(front + entry.tobuf(tarfile.USTAR_FORMAT) + bytes(60 << 20), 9))
+    with pytest.raises(ArchiveError, match=f"declares {60 << 20} bytes for blobs/sha256/"):
+        check_archive(bomb, content(), 0)
     assert bomb.taken < 40_000
+    entry.size = 60 << 33
+    with pytest.raises(ArchiveError, match=r"holds 'blobs/sha256/.*' where 'blobs/sha256/"):
+        check(gzip.compress(front + entry.tobuf(tarfile.GNU_FORMAT)))
 
 
-@pytest.mark.parametrize("config", ["", "sha256:../../x", "sha256:" + "A" * 64])
-def test_what_is_announced_must_be_digests(config: str) -> None:
-    with pytest.raises(ArchiveError, match="is no digest"):
-        check(archive(), ArchiveContents(config, contents().layers))
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"config": ""}, "is no digest"),
+        ({"config": "sha256:../../x"}, "is no digest"),
+        ({"config": "sha256:" + "A" * 64}, "is no digest"),
+        ({"layer_bytes": (1,)}, "1 sizes are announced for 3 layers"),
+        ({"config_bytes": -1}, "-1 bytes are announced"),
+        ({"layer_bytes": (1, 1, 8 << 30)}, "8589934592 bytes are announced"),
+    ],
+)
+def test_what_is_announced_must_be_an_image(change: dict[str, Any], said: str) -> None:
+    with pytest.raises(ArchiveError, match=said):
+        check(archive(), msgspec.structs.replace(content(), **change))
+    with pytest.raises(ArchiveError, match="4 of 3 layers cannot be left out"):
+        check(archive(), left_out=4)
 
 
 @pytest.fixture
 def client() -> Iterator[DockerClient]:
     with closing(connect()) as found:
         yield found
-        for name in (contents().config, FOREIGN):
+        for name in (content().config, FOREIGN):
             with suppress(docker.errors.ImageNotFound):
                 found.images.remove(name, force=True)
 
@@ -183,8 +217,8 @@ def client() -> Iterator[DockerClient]:
 @pytest.mark.docker
 def test_an_engine_takes_the_archive_and_names_nothing(client: DockerClient) -> None:
     (image,) = client.images.load(archive())
-    assert (image.id, image.tags) == (contents().config, [])
-    assert tuple(image.attrs["RootFS"]["Layers"]) == contents().layers
+    assert (image.id, image.tags) == (content().config, [])
+    assert tuple(image.attrs["RootFS"]["Layers"]) == content().layers
     client.images.load(archive(2))  # what is there may be left out
 
 

@@ -2,12 +2,13 @@
 
 import io
 import json
+import tarfile
 
 import pytest
 
-from deploy.docker.archive import ArchiveError, check_archive, write_archive
+from deploy.docker.archive import ArchiveError, check_archive, digest_text, write_archive
 from deploy.docker.saved_image import SavedImage
-from tests.deploy.docker.images import LAYERS, contents, layer, saved_as_oci, saved_by_20_10, tar_of
+from tests.deploy.docker.images import LAYERS, configuration, content, layer, saved_as_oci, saved_by_20_10, tar_of
 
 LAYOUTS = {
     "20.10": saved_by_20_10(),
@@ -20,25 +21,25 @@ LAYOUTS = {
 
 def canonical(saved: bytes, left_out: int = 0) -> bytes:
     held = io.BytesIO()
-    write_archive(SavedImage(io.BytesIO(saved)), contents(left_out), held)
+    write_archive(SavedImage(io.BytesIO(saved)), content(), left_out, held)
     return held.getvalue()
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_an_image_has_the_same_identity_and_archive_whatever_engine_saved_it(layout: str) -> None:
     image = SavedImage(io.BytesIO(LAYOUTS[layout]))
-    assert (image.config, image.layers) == (contents().config, contents().layers)
-    assert (image.tags, image.present) == (("edge-net:2",), frozenset(contents().layers))
-    for digest, content in zip(image.layers, LAYERS, strict=True):
+    assert image.content == content()
+    assert (image.tags, image.present) == (("edge-net:2",), frozenset(content().layers))
+    for digest, expected in zip(image.layers, LAYERS, strict=True):
         with image.open_layer(digest) as (stream, size):
-            assert (stream.read(), size) == (content, len(content))
+            assert (stream.read(), size) == (expected, len(expected))
     assert canonical(LAYOUTS[layout], 1) == canonical(LAYOUTS["20.10"], 1)
 
 
 def test_a_store_that_lacks_layers_can_still_give_the_others() -> None:
     image = SavedImage(io.BytesIO(saved_as_oci(zipped=True, without=2)))
-    assert image.present == {contents().layers[2]}
-    check_archive(io.BytesIO(canonical(saved_as_oci(without=2), 2)), contents(2), 1 << 20)
+    assert image.present == {content().layers[2]}
+    check_archive(io.BytesIO(canonical(saved_as_oci(without=2), 2)), content(), 2)
     with pytest.raises(ArchiveError, match="no content of the layer sha256:"):
         canonical(saved_as_oci(without=2), 1)
 
@@ -46,14 +47,17 @@ def test_a_store_that_lacks_layers_can_still_give_the_others() -> None:
 def test_a_layer_that_comes_twice_is_read_through_its_link_and_sent_once() -> None:
     layers = (*LAYERS, LAYERS[0])
     image = SavedImage(io.BytesIO(saved_by_20_10(layers)))
-    assert image.layers == contents(layers=layers).layers
+    assert image.content == content(layers)
     with image.open_layer(image.layers[3]) as (stream, _):
         assert stream.read() == LAYERS[0]
     held = io.BytesIO()
-    write_archive(image, contents(1, layers), held)
+    write_archive(image, content(layers), 1, held)
     held.seek(0)
-    check_archive(held, contents(1, layers), 1 << 20)
-    assert len(contents(1, layers).packed_layers) == 3
+    check_archive(held, content(layers), 1)
+    held.seek(0)
+    with tarfile.open(fileobj=held) as archive:
+        blobs = [f"blobs/sha256/{digest[7:]}" for digest in image.layers]
+        assert archive.getnames()[-3:] == [blobs[1], blobs[2], blobs[0]]
 
 
 ENTRY = {"Config": "c.json", "RepoTags": None, "Layers": []}
@@ -84,3 +88,12 @@ def test_a_layer_that_is_not_what_the_configuration_lists_is_not_packed() -> Non
     other = saved_by_20_10().replace(LAYERS[1], layer("second", b"4" * 700))
     with pytest.raises(ArchiveError, match="the engine's layer is not what was announced"):
         canonical(other)
+
+
+def test_another_configuration_makes_another_image_of_the_same_layers() -> None:
+    image = SavedImage(io.BytesIO(saved_by_20_10()))
+    image.replace_configuration(configuration(labels={}))
+    assert (image.content.config, image.content.layers) == (digest_text(configuration(labels={})), content().layers)
+    assert image.content.manifest_digest != content().manifest_digest
+    with pytest.raises(ArchiveError, match="lists other layers"):
+        image.replace_configuration(configuration(LAYERS[:2]))
