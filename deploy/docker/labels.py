@@ -1,15 +1,36 @@
 """Labels: what an image records about its model, and how this toolchain's containers are recognized."""
 
+from collections.abc import Mapping
 from hashlib import sha256
 
+import msgspec
+
+from toolchain.errors import DockerError
 from toolchain.records.bundle import Bundle
 
 PREFIX = "dev.edge-toolchain."
 OCI = "org.opencontainers.image."
 BUNDLE, NAME, RELEASE, RECIPE = f"{PREFIX}bundle", f"{PREFIX}name", f"{PREFIX}release", f"{PREFIX}inputs"
-TARGET = f"{PREFIX}target"
+TARGET, MODEL = f"{PREFIX}target", f"{PREFIX}model"
 EXTRAS = f"{PREFIX}extras"  # on images: optional parts, such as "tracing"
 ROLE = f"{PREFIX}role"  # on containers: "server"
+
+
+class ReleaseLabels(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What an image says that it is. bundle: digest of the bundle; model: the network in it."""
+
+    name: str
+    release: str
+    model: str
+    bundle: str
+    target: str
+
+
+def read_release_labels(labels: Mapping[str, str], image: str) -> ReleaseLabels:
+    """DockerError: `image` is none of ours. Images of early versions have no model and no target."""
+    if not (labels.get(NAME) and labels.get(RELEASE) and labels.get(BUNDLE)):
+        raise DockerError(f"{image} was not built by this toolchain; build an image: toolchain image")
+    return ReleaseLabels(*(labels.get(label, "") for label in (NAME, RELEASE, MODEL, BUNDLE, TARGET)))
 
 
 def image_labels(bundle: Bundle, base: str, revision: str = "") -> dict[str, str]:
@@ -29,7 +50,7 @@ def image_labels(bundle: Bundle, base: str, revision: str = "") -> dict[str, str
         f"{PREFIX}precision": manifest.chosen,
         f"{PREFIX}input": f"{spec.name}: {spec}",
         f"{PREFIX}labels": str(len(manifest.labels)),
-        f"{PREFIX}model": manifest.model,
+        MODEL: manifest.model,
         f"{PREFIX}base": base,
         f"{PREFIX}needs": " ".join((manifest.needs.architecture, *manifest.needs.cpu_isa)),
         # provenance: recipe, data, tool versions

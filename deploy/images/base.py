@@ -158,7 +158,7 @@ def _find_base(client: DockerClient, tag: str, source: str) -> BaseImage | None:
     except docker.errors.ImageNotFound:
         return None
     if image.attrs["Created"] != EPOCH:
-        image = strip_build_times(client, tag)
+        image = strip_build_times(client, image, tag)
     return BaseImage(tag, str(image.id), source)
 
 

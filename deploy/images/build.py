@@ -23,15 +23,16 @@ from docker.models.containers import Container
 from docker.models.images import Image as EngineImage
 
 from deploy.docker.engine import connect, explain_error, find_builder
-from deploy.docker.labels import EXTRAS, RECIPE, image_labels
+from deploy.docker.labels import EXTRAS, RECIPE, image_labels, read_release_labels
 from deploy.docker.tar import read_member
 from deploy.images.base import base_image
+from deploy.images.content import read_content
 from deploy.images.install import set_times
-from deploy.images.signatures import read_signature, sign_image
+from deploy.images.signatures import check_signature, read_signature, sign_image
 from deploy.images.timestamps import strip_build_times
 from deploy.images.variants import ImageVariant, bundle_variant
 from deploy.images.wheelhouse import built_lines, fill_wheelhouse
-from toolchain.errors import DockerError
+from toolchain.errors import DockerError, RecordError
 from toolchain.records.bundle import MANIFEST, Bundle
 from toolchain.records.manifest import FORMAT, Manifest
 from toolchain.records.storage import decode_record
@@ -76,8 +77,7 @@ def build_image(bundle: Bundle, tag: str | None, fresh: bool = False, tracing: b
         tag = tag or default_tag(bundle)
         inputs = _digest_of_inputs(bundle, base.id, kind)
         found = find_image(client, tag)
-        if found and not fresh and found.labels.get(RECIPE) == inputs:
-            _ensure_signed(found)
+        if found and not fresh and found.labels.get(RECIPE) == inputs and _is_signed(found, tag):
             return BuiltImage(str(found.id), tag, found.attrs["Size"], base.source, built=False)
         wheels = fill_wheelhouse([*kind.locks, INSTALLER_LOCK], sources=kind.sources)
         labels = {**image_labels(bundle, base.source, _revision()), RECIPE: inputs}
@@ -85,20 +85,27 @@ def build_image(bundle: Bundle, tag: str | None, fresh: bool = False, tracing: b
         logger.info(f"image: building {tag} on {base.source}")
         with tempfile.TemporaryDirectory(prefix="edge-image-") as context:
             write_context(Path(context), bundle, wheels, kind)
-            _build(Path(context), tag, base.tag, fresh, labels)
-        if not find_image(client, tag):
+            id = _build(Path(context), tag, base.tag, fresh, labels)
+        built = find_image(client, id)
+        if not built:
             raise DockerError(
                 f"{tag}: built, but the engine does not have it; do `docker` and DOCKER_HOST name one engine?"
             )
-        made = strip_build_times(client, tag)
-        _ensure_signed(made)
+        made = strip_build_times(client, built, tag)
+        sign_image(read_content(made), read_release_labels(made.labels, tag))
         return BuiltImage(str(made.id), tag, made.attrs["Size"], base.source, built=True)
 
 
-def _ensure_signed(image: EngineImage) -> None:
-    """Sign what was built here; servers accept no unsigned image."""
-    if not read_signature(str(image.id)):
-        sign_image(image)
+def _is_signed(image: EngineImage, tag: str) -> bool:
+    """Whether the image is one that was built and signed here. Labels and a tag are no proof: what was loaded or built
+    by others may carry the same."""
+    content = read_content(image)
+    try:
+        check_signature(read_signature(content.config), content, read_release_labels(image.labels, tag), tag)
+    except (RecordError, DockerError) as error:
+        logger.info(f"image: building it again: {error}")
+        return False
+    return True
 
 
 def find_image(client: DockerClient, image: str) -> EngineImage | None:
@@ -192,16 +199,19 @@ def _digest_of_inputs(bundle: Bundle, base_id: str, kind: ImageVariant) -> str:
     return running.hexdigest()
 
 
-def _build(context: Path, tag: str, base: str, fresh: bool, labels: dict[str, str]) -> None:
+def _build(context: Path, tag: str, base: str, fresh: bool, labels: dict[str, str]) -> str:
+    """The engine's id of what was built, which the builder writes: the tag may name something else by now."""
     command, environment = find_builder()
+    written = context / "image.id"  # in a folder of our own; the builder writes it when it has read the context
     label_flags = [f"--label={name}={value}" for name, value in sorted(labels.items())]
     options = [f"--build-arg=BASE={base}", "--network=none", *TIMELESS, *(["--no-cache"] if fresh else [])]
     done = subprocess.run(
-        [*command, *options, f"--tag={tag}", *label_flags, os.fspath(context)],
+        [*command, *options, f"--tag={tag}", f"--iidfile={written}", *label_flags, os.fspath(context)],
         capture_output=True, text=True, env=environment, check=False,
     )  # fmt: skip
     if done.returncode:
         raise explain_error(_reason(done.stderr), f"{tag}: the build failed")
+    return written.read_text().strip()
 
 
 def _revision() -> str:

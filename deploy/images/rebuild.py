@@ -5,8 +5,9 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from deploy.docker.engine import connect
-from deploy.docker.labels import BUNDLE, EXTRAS
+from deploy.docker.labels import BUNDLE, EXTRAS, read_release_labels
 from deploy.images.build import build_image, require_image
+from deploy.images.content import read_content
 from deploy.images.signatures import check_signature, read_signature
 from toolchain.errors import DockerError, RecordError
 from toolchain.records.bundle import Bundle
@@ -34,7 +35,8 @@ def rebuild_and_compare(tag: str, bundle: Bundle) -> RebuildComparison:
             )
         key, why_not = "", ""
         try:
-            key = check_signature(read_signature(str(image.id)), str(image.id), tag).key
+            content, labels = read_content(image), read_release_labels(image.labels, tag)
+            key = check_signature(read_signature(content.config), content, labels, tag).key
         except RecordError as error:
             why_not = str(error)
         scratch = f"edge-verify:{uuid.uuid4().hex[:12]}"

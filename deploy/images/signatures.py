@@ -1,8 +1,8 @@
-"""Image signatures: Ed25519 over the image's digest, name, release and bundle, stored outside of the image.
+"""Image signatures: Ed25519 over the image's content and labels, stored outside of the image.
 
-An image cannot contain its own signature, so the signature lies in the toolchain's home under the image's id, travels
-with the image and is stored on every server that has it. The id is the digest of the image's configuration, which lists
-the digests of its layers: changing one byte of the model or the manifest changes the id.
+An image cannot contain its own signature, so the signature lies in the toolchain's home under the digest of the image's
+configuration, travels with the image and is stored on every server that has it. It covers what identifies the image on
+every engine (ImageContent) and what the image says that it is: name, release, model, bundle and target.
 """
 
 from base64 import b64encode
@@ -10,22 +10,34 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
-from docker.models.images import Image
 from nacl.exceptions import BadSignatureError
-from nacl.signing import VerifyKey
+from nacl.signing import SigningKey, VerifyKey
 
-from deploy.docker.labels import BUNDLE, NAME, RELEASE
+from deploy.docker.archive import ImageContent
+from deploy.docker.labels import ReleaseLabels
 from deploy.runtime.device.signing import signing_key
-from toolchain.errors import DeviceError, DockerError, RecordError, UsageError
+from toolchain.errors import DeviceError, RecordError, UsageError
 from toolchain.paths import home
 from toolchain.records.certificate import decode_base64, signable_bytes
 from toolchain.records.storage import decode_record, encode_record, write_atomically
 
-FORMAT = 1
+FORMAT = 2
 
 
 class Signature(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """image: its id; key, signature: base64; the signature is of all the rest (certificate.signable_bytes)."""
+    """key, signature: base64; the signature is of all the rest (certificate.signable_bytes)."""
+
+    content: ImageContent
+    labels: ReleaseLabels
+    signed_at: str
+    key: str
+    signature: str = ""
+    format: int = FORMAT
+
+
+class SignatureOfFormat1(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """image: the id that the engine which built it had for it: on engines of that time, the configuration's digest. It
+    covers the configuration, and with it the labels and the layers."""
 
     image: str
     name: str
@@ -34,50 +46,95 @@ class Signature(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     signed_at: str
     key: str
     signature: str = ""
-    format: int = FORMAT
+    format: int = 1
 
 
-def sign_image(image: Image, key: Path | None = None) -> Signature:
+def sign_image(content: ImageContent, labels: ReleaseLabels, key: Path | None = None) -> Signature:
     """Sign with the key in a file, or with this toolchain's own key (created on first use), and store the signature.
-    UsageError, DockerError."""
-    labels = image.labels
-    if not labels.get(BUNDLE):
-        raise DockerError(f"{image.short_id} was not built by this toolchain; build an image: toolchain image")
-    try:
-        private = signing_key(key, _key_folder())
-    except DeviceError as error:
-        raise UsageError(str(error)) from error
-    public = b64encode(bytes(private.verify_key)).decode()
+    UsageError: the file holds no key."""
+    private = read_signing_key(key)
     at = datetime.now(UTC).isoformat(timespec="seconds")
-    made = Signature(str(image.id), labels[NAME], labels[RELEASE], labels[BUNDLE], at, public)
-    signature = b64encode(private.sign(signable_bytes(encode_record(made))).signature).decode()
-    made = msgspec.structs.replace(made, signature=signature)
-    write_atomically(_signature_path(str(image.id)), encode_record(made))
+    unsigned = Signature(content, labels, at, public_key(private))
+    made = msgspec.structs.replace(unsigned, signature=sign_document(encode_record(unsigned), private))
+    write_atomically(_signature_path(content.config), encode_record(made))
     return made
 
 
-def read_signature(image: str) -> bytes:
-    """The stored signature of an image id; b"" when it is not signed."""
-    place = _signature_path(image)
+def read_signing_key(key: Path | None = None) -> SigningKey:
+    """The key in a file; by default this toolchain's own, created on first use. UsageError: the file holds no key."""
+    try:
+        return signing_key(key, _key_folder())
+    except DeviceError as error:
+        raise UsageError(str(error)) from error
+
+
+def public_key(private: SigningKey) -> str:
+    return b64encode(bytes(private.verify_key)).decode()
+
+
+def sign_document(document: bytes, private: SigningKey) -> str:
+    """The signature of a record as JSON, base64; of all its fields but `signature`."""
+    return b64encode(private.sign(signable_bytes(document)).signature).decode()
+
+
+def verify_document(document: bytes, key: str, signature: str, what: str) -> None:
+    """RecordError: `document` is not what the holder of `key` signed."""
+    try:
+        VerifyKey(decode_base64(key)).verify(signable_bytes(document), decode_base64(signature))
+    except (BadSignatureError, ValueError, TypeError) as error:
+        raise RecordError(f"{what}: the signature does not match: it was changed after it was signed") from error
+
+
+def read_signature(config: str) -> bytes:
+    """The stored signature of the image with that configuration; b"" when it is not signed."""
+    place = _signature_path(config)
     return place.read_bytes() if place.is_file() else b""
 
 
-def keep_signature(image: str, document: bytes) -> None:
-    write_atomically(_signature_path(image), document)
-
-
-def check_signature(document: bytes, image: str, what: str) -> Signature:
-    """RecordError: no signature, a signature of another image, or one that was changed."""
+def check_signature(document: bytes, content: ImageContent, labels: ReleaseLabels, what: str) -> Signature:
+    """The signature, if it is valid and of just this image and release. RecordError: none, another's, or changed."""
     if not document:
         raise RecordError(f"{what} is not signed; sign it where it was built: toolchain image sign {what}")
-    signature = decode_record(document, Signature, f"the signature of {what}", FORMAT)
-    if signature.image != image:
-        raise RecordError(f"{what}: the signature is of another image, {signature.image[:19]}, not of {image[:19]}")
+    found = _decode_signature(document, content, labels, what)
+    if found.content != content:
+        raise RecordError(
+            f"{what}: the signature is of another image, {found.content.config[:19]}, not of {content.config[:19]}; "
+            f"sign it where it was built: toolchain image sign {what}"
+        )
+    for field in labels.__struct_fields__:
+        signed, claimed = getattr(found.labels, field), getattr(labels, field)
+        if signed != claimed:
+            raise RecordError(
+                f"{what}: signed as {field} {signed or 'none'!r}, and it claims to be {claimed!r}; do not use it"
+            )
+    verify_document(document, found.key, found.signature, what)
+    return found
+
+
+def signed_content(document: bytes) -> ImageContent | None:
+    """What a signature says that it is of, before it is checked; None where it does not say (format 1) or is none."""
     try:
-        VerifyKey(decode_base64(signature.key)).verify(signable_bytes(document), decode_base64(signature.signature))
-    except (BadSignatureError, ValueError, TypeError) as error:
-        raise RecordError(f"{what}: the signature does not match: it was changed after it was signed") from error
-    return signature
+        return msgspec.json.decode(document, type=Signature).content
+    except msgspec.MsgspecError:
+        return None
+
+
+def _decode_signature(document: bytes, content: ImageContent, labels: ReleaseLabels, what: str) -> Signature:
+    """One of format 1 with what it does not name as claimed: the digest of the configuration covers all of that."""
+    place = f"the signature of {what}"
+    if _format_number(document) != 1:
+        return decode_record(document, Signature, place, FORMAT)
+    old = decode_record(document, SignatureOfFormat1, place, 1)
+    content = content if content.config == old.image else msgspec.structs.replace(content, config=old.image)
+    named = msgspec.structs.replace(labels, name=old.name, release=old.release, bundle=old.bundle)
+    return Signature(content, named, old.signed_at, old.key, old.signature, 1)
+
+
+def _format_number(document: bytes) -> object:
+    try:
+        return msgspec.json.decode(document, type=dict[str, object]).get("format")
+    except msgspec.MsgspecError:
+        return None
 
 
 def _key_folder() -> Path:
@@ -86,5 +143,5 @@ def _key_folder() -> Path:
     return folder
 
 
-def _signature_path(image: str) -> Path:
-    return home() / "signatures" / f"{image.rpartition(':')[2]}.json"
+def _signature_path(config: str) -> Path:
+    return home() / "signatures" / f"{config.rpartition(':')[2]}.json"

@@ -30,9 +30,8 @@ EPOCH = datetime.fromtimestamp(0, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 OF_THE_BUILD = ("container", "container_config", "docker_version", "moby.buildkit.buildinfo.v1")
 
 
-def strip_build_times(client: DockerClient, tag: str) -> Image:
-    """The image `tag` without build times in its configuration, under the same tag."""
-    made = client.images.get(tag)
+def strip_build_times(client: DockerClient, made: Image, tag: str) -> Image:
+    """The image `made` without build times in its configuration, under `tag`."""
     before = _read_configuration(made)
     after = normalize_configuration(before)
     if after == before:

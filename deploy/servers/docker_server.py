@@ -68,7 +68,7 @@ class DockerServer:
         with self._containers.translating_errors("check"):
             self._transfer.check()
             found = self._containers.by_release().get(release)
-            if found is not None and found.attrs["Image"] != self._image.id:
+            if found is not None and found.attrs["Image"] != self._image.content.config:
                 raise ShipError(
                     f"{self.name}: {release} there is another image than {self._image.tag} here, and releases are "
                     "immutable; build this one under a new name: --release"
@@ -92,14 +92,15 @@ class DockerServer:
             self._transfer.verify()
 
     def _check_signature(self, trusted: tuple[str, ...]) -> Signature:
+        image = self._image
         try:
-            found = check_signature(self._image.signature, self._image.id, self._image.tag)
+            found = check_signature(image.signature, image.content, image.labels, image.tag)
         except RecordError as error:
             raise ShipError(f"{self.name}: {error}") from error
         if trusted and found.key not in trusted and not self._trust:
             known = ", ".join(short_key(key) for key in trusted)
             raise ShipError(
-                f"{self.name}: {self._image.tag} is signed by {short_key(found.key)}, which is not trusted there "
+                f"{self.name}: {image.tag} is signed by {short_key(found.key)}, which is not trusted there "
                 f"(trusted: {known}); if you trust it: --trust"
             )
         return found
@@ -109,9 +110,9 @@ class DockerServer:
             found = self._containers.by_release().get(
                 release
             )  # one that an earlier run started, or the one that serves
-        image = str(found.attrs["Image"]) if found else self._image.id
+        image = str(found.attrs["Image"]) if found else self._image.content.config
         self._containers.start(release, image)
-        if image == self._image.id:
+        if image == self._image.content.config:
             signed = self._check_signature(())
             self._containers.trust_key(release, self._image.signature, signed.key)
 

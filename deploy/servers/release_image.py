@@ -9,28 +9,38 @@ import msgspec
 from docker import DockerClient
 from docker.models.images import Image
 
-from deploy.docker.labels import NAME, RELEASE, TARGET
+from deploy.docker.archive import ImageContent
+from deploy.docker.labels import ReleaseLabels, read_release_labels
 from deploy.images.build import require_image
-from deploy.images.signatures import read_signature
+from deploy.images.content import read_content
+from deploy.images.signatures import read_signature, signed_content
 from deploy.images.variants import target_variant
-from toolchain.errors import DockerError
 
 UNFIT = re.compile(r"[^A-Za-z0-9_.-]+")
 
 
-class ReleaseImage(msgspec.Struct, frozen=True):
-    """id: of the image, the digest of its configuration; layers: their diff ids, lowest first, and sizes: unpacked,
-    bytes; kind: of device that it is for; signature: who made it (deploy/images/signatures.py), b"" for nobody."""
+class ReleaseImage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """tag: its name here and on the servers; content: what identifies it on every engine; labels: what it says that it
+    is; signature: who made it (deploy/images/signatures.py), b"" for nobody."""
 
     tag: str
-    id: str
-    layers: tuple[str, ...]
-    sizes: tuple[int, ...]
+    content: ImageContent
+    labels: ReleaseLabels
     architecture: str
-    model: str
-    release: str
-    kind: str
     signature: bytes = b""
+
+    @property
+    def model(self) -> str:
+        return self.labels.name
+
+    @property
+    def release(self) -> str:
+        return self.labels.release
+
+    @property
+    def kind(self) -> str:
+        """Of device that it is for."""
+        return "gpu" if target_variant(self.labels.target).gpu else "cpu"
 
 
 def container_name(model: str, release: str) -> str:
@@ -54,24 +64,15 @@ def docker_name(text: str) -> str:
 def read_release_image(client: DockerClient, tag: str) -> ReleaseImage:
     """DockerError for a tag that is no image of ours on that engine."""
     image = require_image(client, tag)
-    labels = image.labels
-    if not (labels.get(NAME) and labels.get(RELEASE)):
-        raise DockerError(f"{tag} is no image of this toolchain: it has no labels of ours; make it: toolchain image")
-    return ReleaseImage(
-        tag,
-        str(image.id),
-        tuple(image.attrs["RootFS"]["Layers"]),
-        _sizes(image),
-        image.attrs["Architecture"],
-        labels[NAME],
-        labels[RELEASE],
-        "gpu" if target_variant(labels.get(TARGET, "")).gpu else "cpu",
-        read_signature(str(image.id)),
-    )
+    labels = read_release_labels(image.labels, tag)
+    content = read_content(image)
+    return ReleaseImage(tag, content, labels, image.attrs["Architecture"], read_signature(content.config))
 
 
-def _sizes(image: Image) -> tuple[int, ...]:
-    """Of its layers, lowest first. An engine that counts otherwise: all in the last, so that too much is asked for."""
-    count = len(image.attrs["RootFS"]["Layers"])
-    sizes = [layer["Size"] for layer in reversed(image.history()) if layer["Size"]]
-    return tuple(sizes) if len(sizes) == count else (*[0] * (count - 1), image.attrs["Size"])
+def read_deployed_image(image: Image, signature: bytes) -> ReleaseImage:
+    """A release that is on a server already, with the signature that was stored there. It is as its signature says;
+    ImageTransfer.verify compares it with what is there."""
+    tag, layers = next(iter(image.tags), str(image.id)), tuple(image.attrs["RootFS"]["Layers"])
+    content = signed_content(signature) or ImageContent(str(image.id), 0, layers, (0,) * len(layers))
+    labels = read_release_labels(image.labels, tag)
+    return ReleaseImage(tag, content, labels, image.attrs["Architecture"], signature)

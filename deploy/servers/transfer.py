@@ -71,7 +71,7 @@ class ImageTransfer:
         if self._is_present():
             return 0, 0
         present = self._count_present()
-        return len(self._image.layers) - present, sum(self._image.sizes[present:])
+        return len(self._image.content.layers) - present, sum(self._image.content.layer_bytes[present:])
 
     def send(self) -> int:
         """Send the image and tag it; the bytes sent. ShipError if it does not arrive intact."""
@@ -91,31 +91,33 @@ class ImageTransfer:
     def verify(self) -> None:
         """An image's id is the digest of its configuration, which lists the digests of its layers."""
         if not self._is_present():
-            raise ShipError(f"{self._name}: {self._image.tag} did not arrive intact ({self._image.id[:19]})")
+            raise ShipError(
+                f"{self._name}: {self._image.tag} did not arrive intact ({self._image.content.config[:19]})"
+            )
 
     def _is_present(self) -> bool:
         try:
-            found = self._engine.images.get(self._image.id)
+            found = self._engine.images.get(self._image.content.config)
         except docker.errors.ImageNotFound:
             return False
-        return tuple(found.attrs["RootFS"]["Layers"]) == self._image.layers
+        return tuple(found.attrs["RootFS"]["Layers"]) == self._image.content.layers
 
     def _tag(self) -> None:
         repository, _, tag = self._image.tag.rpartition(":")
-        self._engine.images.get(self._image.id).tag(repository, tag)
+        self._engine.images.get(self._image.content.config).tag(repository, tag)
 
     def _count_present(self) -> int:
-        return count_present_layers(self._image.layers, record_layers(self._name, self._engine))
+        return count_present_layers(self._image.content.layers, record_layers(self._name, self._engine))
 
     def _send_archive(self, present: int) -> int:
         image = self._image
         present, file = self._source.archive_without(present)
         size = file.stat().st_size
-        self._check_space(self._engine.info()["DockerRootDir"], sum(image.sizes[present:]))
+        self._check_space(self._engine.info()["DockerRootDir"], sum(image.content.layer_bytes[present:]))
         self._check_space(".", size)
-        count = len(image.layers) - present
+        count = len(image.content.layers) - present
         logger.info(
-            f"{self._name}: {count} of {len(image.layers)} layers are missing there, {size / 1e6:.1f} MB packed"
+            f"{self._name}: {count} of {len(image.content.layers)} layers are missing there, {size / 1e6:.1f} MB packed"
         )
         place, sent = self._shell.upload(file, ProgressLog(self._name))
         refused = ""
@@ -166,11 +168,11 @@ def archive_provider(client: DockerClient, image: ReleaseImage) -> ArchiveProvid
     """Packs archives of the image on first use, and keeps them for the other servers."""
 
     def provide(present: int) -> tuple[int, Path]:
-        file = home() / "shipping" / f"{image.id.rpartition(':')[2][:24]}-{present}.tar.gz"
+        file = home() / "shipping" / f"{image.content.config.rpartition(':')[2][:24]}-{present}.tar.gz"
         with PACK_LOCK:
             if not file.is_file():
-                logger.info(f"packing {image.tag} without its first {present} of {len(image.layers)} layers")
-                pack_image(client.images.get(image.id), present, file)
+                logger.info(f"packing {image.tag} without its first {present} of {len(image.content.layers)} layers")
+                pack_image(client.images.get(image.content.config), present, file)
         return present, file
 
     return provide
@@ -186,7 +188,7 @@ def registry_push(client: DockerClient, image: ReleaseImage) -> RegistryPush:
                 repository, _, tag = image.tag.rpartition(":")
                 name = f"{registry}/{repository.rpartition('/')[2]}"
                 logger.info(f"pushing {image.tag} to {name}")
-                client.images.get(image.id).tag(name, tag)
+                client.images.get(image.content.config).tag(name, tag)
                 _check_pushed(client.images.push(name, tag, stream=True, decode=True), name)
                 done[registry] = f"{name}:{tag}"
                 client.images.remove(done[registry])  # the name only: the image has its own

@@ -43,7 +43,7 @@ class OfflineBundle(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def write_offline_bundle(client: DockerClient, sent: ReleaseImage, servers: Sequence[str], out: Path) -> OfflineBundle:
     """Write the bundle for `servers`; without servers, it holds the whole image."""
-    present = {count_present_layers(sent.layers, last_known_layers(server)) for server in servers} or {0}
+    present = {count_present_layers(sent.content.layers, last_known_layers(server)) for server in servers} or {0}
     made = archive_provider(client, sent)
     files = {f"image-{count}.tar.gz": made(count) for count in sorted(present)}
     stick = OfflineBundle(

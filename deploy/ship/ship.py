@@ -15,7 +15,7 @@ from deploy.servers.containers import DeployedContainers, deployed_model_names
 from deploy.servers.docker_server import DockerServer, ServerConnection, connect_server
 from deploy.servers.inventory import Inventory, ServerConfig, select_servers
 from deploy.servers.lock_holder import new_lock_holder
-from deploy.servers.release_image import ReleaseImage, lock_name, read_release_image
+from deploy.servers.release_image import ReleaseImage, lock_name, read_deployed_image, read_release_image
 from deploy.servers.server import AuditEntry, LockHolder, ShipError, format_error
 from deploy.servers.transfer import NO_SOURCE, ReleaseSource, archive_provider, record_layers, registry_push
 from deploy.ship.offline import open_offline_bundle
@@ -128,10 +128,7 @@ def _roll_back_server(
             f"{there.server.name}: no image of {containers.model} {to} there; it has: "
             f"{', '.join(sorted(images.values())) or 'none'}"
         )
-    tags = there.client.images.get(image).tags
-    kept = msgspec.structs.replace(
-        read_release_image(there.client, next(iter(tags), image)), signature=containers.read_signature(to)
-    )
+    kept = read_deployed_image(there.client.images.get(image), containers.read_signature(to))
     target = _docker_server(there, kept, NO_SOURCE, request)
     return roll_out_to_server(target, to, holder, terms)
 

@@ -30,12 +30,16 @@ def image_sign(image: str, *, key: Path | None = None) -> None:
     from contextlib import closing
 
     from deploy.docker.engine import connect
+    from deploy.docker.labels import read_release_labels
     from deploy.images.build import require_image
+    from deploy.images.content import read_content
     from deploy.images.signatures import sign_image as signed
     from toolchain.views.bundle import as_json
 
     with closing(connect()) as client:
-        print(as_json(signed(require_image(client, image), key)))
+        found = require_image(client, image)
+        labels = read_release_labels(found.labels, image)
+        print(as_json(signed(read_content(found), labels, key)))
 
 
 def image_verify(image: str, *, bundle: Path) -> None:

@@ -7,8 +7,12 @@ from docker import DockerClient
 from deploy.containers.run_once import SANDBOX
 from deploy.docker.engine import client_command
 from deploy.images.build import BuiltImage, app_files, build_image, default_tag, image_manifest, write_context
+from deploy.images.content import read_content
+from deploy.images.signatures import read_signature
 from deploy.images.variants import CPU
 from tests.bundles import null_bundle
+from tests.deploy.docker.images import tar_of
+from tests.names import own_name
 from toolchain.errors import DockerError
 from toolchain.records.bundle import Bundle
 
@@ -106,6 +110,28 @@ def test_it_runs_as_nobody_and_writes_no_byte_code(image: BuiltImage) -> None:
 def test_nothing_changed_nothing_built(image: BuiltImage, bundle: Bundle) -> None:
     again = build_image(bundle, image.tag)
     assert (again.id, again.built) == (image.id, False)
+
+
+@pytest.mark.docker
+def test_what_carries_the_tag_and_the_labels_of_an_image_is_not_signed_for_them(
+    engine: DockerClient, image: BuiltImage, bundle: Bundle
+) -> None:
+    """Somebody else loaded it; what is signed is only what this run built."""
+    tag = own_name("edge-test-labels") + ":1"
+    container = engine.containers.create(image.tag)
+    container.put_archive("/bundle", tar_of({"more": b"x"}))
+    foreign = container.commit(*tag.split(":"))
+    container.remove()
+    try:
+        labels = engine.images.get(tag).labels
+        assert (foreign.id != image.id, labels) == (True, engine.images.get(image.tag).labels)
+        built = build_image(bundle, tag)
+        assert (built.id, built.built) == (image.id, True)
+        assert read_signature(read_content(foreign).config) == b""
+        assert read_signature(image.id)
+    finally:
+        engine.images.remove(tag)
+        engine.images.remove(str(foreign.id))
 
 
 @pytest.mark.docker

@@ -6,13 +6,17 @@ from pathlib import Path
 
 import pytest
 
+from deploy.docker.archive import ImageContent
+from deploy.docker.labels import ReleaseLabels
 from deploy.servers.release_image import ReleaseImage
 from deploy.servers.server import ShipError
 from deploy.ship import offline
 from deploy.ship.offline import CONTENTS, open_offline_bundle, write_offline_bundle
 from toolchain.errors import RecordError, UsageError
 
-SENT = ReleaseImage("edge-net:2", "sha256:ab", ("a", "b", "c"), (1, 2, 3), "amd64", "net", "2", "cpu", b"\x00signed")
+CONTENT = ImageContent("sha256:ab", 4, ("a", "b", "c"), (1, 2, 3))
+LABELS = ReleaseLabels("net", "2", "resnet20", "b" * 64, "openvino")
+SENT = ReleaseImage("edge-net:2", CONTENT, LABELS, "amd64", b"\x00signed")
 
 
 @pytest.fixture
