@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 BEGAN = time.perf_counter()
 WordT = TypeVar("WordT", bound=str)
-HELD_BYTES = 512 << 20
+MAX_BODY_BYTES = 64 << 20
 
 
 def log_line(text: str) -> None:
@@ -57,11 +57,18 @@ def engine_threads(requested: int | None) -> int:
 def _check_numbers(options: argparse.Namespace) -> None:
     from deploy.runtime.device.cgroup import memory_limit_bytes
     from deploy.runtime.http.access import check_port
+    from deploy.runtime.scheduling.memory_budget import default_budget_bytes
 
     check_port("--port", options.port)
     check_port("--grpc-port", options.grpc_port)
     if options.max_held is None:
-        options.max_held = max(options.max_body, min(HELD_BYTES, (memory_limit_bytes() or 4 * HELD_BYTES) // 4))
+        options.max_held = max(options.max_body or 0, default_budget_bytes(memory_limit_bytes()))
+    if options.max_body is None:
+        options.max_body = min(MAX_BODY_BYTES, options.max_held // 2)
+    if options.connections_per_address is None:
+        options.connections_per_address = max(1, options.connections // 2)
+    if options.connections_per_address < 0:
+        raise UsageError(f"--connections-per-address {options.connections_per_address}: expected 0 or more")
     for name in ("queue", "max_batch", "timeout", "sender_timeout", "max_body", "max_held", "connections"):
         if not 0 < getattr(options, name) < 1 << 40:
             raise UsageError(f"--{name.replace('_', '-')} {getattr(options, name)}: expected more than 0")
@@ -94,6 +101,7 @@ def _serve(options: argparse.Namespace, bundle: "Bundle") -> int:
         held_bytes=options.max_held,
         sender_s=options.sender_timeout,
         connections=options.connections,
+        connections_per_address=options.connections_per_address,
     )
     settings = ServerOptions(
         host=options.host,

@@ -41,22 +41,43 @@ SERVE = (  # flag, environment variable, default, type, help
     ("--unix-socket", "UNIX_SOCKET", "", str, "Unix socket to listen on in addition to the port; empty: none"),
     ("--timeout", "TIMEOUT_S", 10.0, float, "seconds within which the engine must start on a request; then 504"),
     ("--grace", "GRACE_S", 10.0, float, "seconds to finish requests in flight after SIGTERM"),
-    ("--max-body", "MAX_BODY_BYTES", 64 << 20, int, "bytes of one request body; beyond that, 413"),
+    (
+        "--max-body",
+        "MAX_BODY_BYTES",
+        None,
+        int,
+        "bytes of one request body or gRPC message; beyond that, 413; default: 64 MB, or half of --max-held",
+    ),
     (
         "--max-held",
         "MAX_HELD_BYTES",
         None,
         int,
-        "bytes of all request bodies together; default: 512 MB, or a quarter of the memory limit",
+        "bytes that requests may hold together (bodies and gRPC messages as they arrive, images while they are "
+        "decoded), half of it for one address; then 503; default: 512 MB, or a quarter of the memory limit",
     ),
     (
         "--sender-timeout",
         "SENDER_TIMEOUT_S",
         10.0,
         float,
-        "seconds to send a request head (a body: on top of its size at 64 kB/s); then 408",
+        "seconds to send a request head; a body must bring 64 kB/s in each such time; then 408",
     ),
-    ("--connections", "CONNECTIONS", 512, int, "open connections; beyond that, 503"),
+    (
+        "--connections",
+        "CONNECTIONS",
+        512,
+        int,
+        "open connections; beyond that, one without a request makes room, or 503",
+    ),
+    (
+        "--connections-per-address",
+        "CONNECTIONS_PER_ADDRESS",
+        None,
+        int,
+        "open connections from one IPv4 address or IPv6 /64; 0: no limit, for a server behind a proxy, where all "
+        "clients have the proxy's address; default: half of --connections",
+    ),
     (
         "--certify",
         "CERTIFY",

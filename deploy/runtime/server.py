@@ -76,7 +76,7 @@ class RuntimeServer:
         self._bundle, self._options, self._log, self._began = bundle, options, log, began
         self._loop = asyncio.get_running_loop()
         self._health = Health(options.certification.policy)
-        budget = MemoryBudget(options.limits.held_bytes, options.limits.held_bytes // 2)
+        budget = MemoryBudget(options.limits.held_bytes, options.limits.client_bytes)
         self._handler = InferenceHandler(
             bundle, self._health, Metrics(), log, options.timeout_s, SharedRegions(), budget
         )

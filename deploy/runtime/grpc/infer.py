@@ -53,6 +53,7 @@ class GrpcAdapter:
         self._handler, self._message, self._context, self._method = handler, message, context, method
         self._regions = RegionAccess(handler.regions, shared, lambda: is_local(context))
         self.client: Hashable = context.peer()
+        self.budget_client: Hashable = None
         self._left_s = context.time_remaining()
         self.reply: asyncio.Future[Any] = handler.loop.create_future()
         self.is_heavy = not message.raw_input_contents and message.ByteSize() > LONG_BYTES

@@ -5,6 +5,7 @@ from typing import Protocol
 
 from deploy.runtime.http.limits import Peer
 from deploy.runtime.http.messages import HttpRequest, SendReply
+from deploy.runtime.scheduling.memory_budget import MemoryBudget
 
 HeadCheck = Callable[[bool, bytes, bytes, dict[bytes, bytes]], None]
 
@@ -14,6 +15,7 @@ class App(Protocol):
     before its body: whether the client has a certificate, method, target, headers; it raises HTTPError."""
 
     connections: set[Peer]
+    budget: MemoryBudget
 
     @property
     def check(self) -> HeadCheck | None: ...
@@ -22,3 +24,4 @@ class App(Protocol):
 
     def answer(self, request: HttpRequest, send: SendReply) -> None: ...
     def count_refusal(self, status: int, reason: str) -> None: ...
+    def count_rejection(self, reason: str) -> None: ...

@@ -13,10 +13,9 @@ from functools import cached_property
 from math import inf
 from typing import Literal, cast
 
-import httptools
-
 from deploy.runtime.http.app import App
-from deploy.runtime.http.limits import Limits, check_body, check_held, make_room
+from deploy.runtime.http.body import BodyMemory, ChunkReader
+from deploy.runtime.http.limits import SLOWEST_BYTES_PER_S, Limits, make_room
 from deploy.runtime.http.messages import (
     HTTPError,
     HttpReply,
@@ -33,7 +32,6 @@ from deploy.runtime.protocol.tensors import aligned_buffer
 BUFFER_BYTES = 32 << 10
 NO_HEAD, NO_BODY = RequestHead(), memoryview(b"")
 LINGER_S = 1.0  # after an error: time for the client to stop sending and read it
-SLOWEST_BYTES_PER_S = 64 << 10
 MAX_STEPS = 8  # heads and runs of chunks handled before other connections get their turn: hundreds fit into a buffer
 
 
@@ -46,8 +44,11 @@ class Connection(asyncio.BufferedProtocol):
         self.deadline = clock() + limits.sender_s
         self._buffer = bytearray(BUFFER_BYTES)
         self._view = memoryview(self._buffer)
-        self._start = self._end = self._received = self._overhead = 0
+        self._start = self._end = self._received = 0
         self._head, self._body = NO_HEAD, NO_BODY
+        self._memory = BodyMemory(app.budget, limits)
+        self.client: str | None = None
+        self._is_new = True  # no whole head yet
         self._is_advancing = self._is_write_paused = self._is_half_closed = self._is_rescheduled = False
         self._socket: asyncio.Transport | None = None
 
@@ -56,7 +57,9 @@ class Connection(asyncio.BufferedProtocol):
     def register(self, transport: asyncio.BaseTransport) -> None:
         """Count the connection from now on; HTTPError where there is no room. TLS calls this with two transports."""
         self._transport = cast("asyncio.Transport", transport)
-        self._socket = self._socket or self._transport
+        if self._socket is None:
+            self._socket = self._transport
+            self.client = self._memory.client = self._limits.client_of(transport.get_extra_info("peername"))
         self._app.connections.add(self)
         make_room(self._app.connections, self, self._limits)
 
@@ -70,6 +73,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         self.unregister()
+        if self.state != "busy":  # else the app still reads the body
+            self._memory.release()
 
     def unregister(self) -> None:
         self._app.connections.discard(self)
@@ -81,9 +86,10 @@ class Connection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         if self.state == "body":
-            self._received += nbytes
-            if self._received == len(self._body):
-                self._dispatch(self._body)
+            try:
+                self._add_to_body(nbytes)
+            except HTTPError as refusal:
+                self._send_error(refusal)
         elif self.state != "closing":
             self._end += nbytes
             self._advance()
@@ -110,13 +116,14 @@ class Connection(asyncio.BufferedProtocol):
         return self._transport
 
     @property
-    def is_idle(self) -> bool:
-        """No part of a request has arrived, and no part of a reply is left to send."""
-        return self.state == "head" and self._start == self._end and not self._is_write_paused
+    def idle_rank(self) -> int | None:
+        if self._is_write_paused or self.state not in ("head", "closing"):
+            return None
+        return 0 if self._is_new or self._start < self._end or self.state == "closing" else 1
 
-    @property
-    def held_bytes(self) -> int:
-        return len(self._body) + len(self._head.chunks)
+    def drop(self) -> None:
+        self._app.count_rejection("dropped")
+        self._transport.abort()
 
     def is_gone(self) -> bool:
         """The client sends no more: it has disconnected, or waits for the reply with its half closed."""
@@ -135,11 +142,15 @@ class Connection(asyncio.BufferedProtocol):
             self._transport.abort()
         elif self.state == "closing" or (self.state == "head" and self._start == self._end):
             self._close()
+        elif self.state == "head":
+            self._send_error(HTTPError(408, "slow_sender", f"no request head within {self._limits.sender_s:g} s"))
+        elif words := self._memory.slow_text(self._received if self.state == "body" else len(self._head.chunks)):
+            self._send_error(HTTPError(408, "slow_sender", words))
         else:
-            self._send_error(HTTPError(408, "slow_sender", f"no whole request within {self._limits.sender_s:g} s"))
+            self.deadline = now + self._limits.sender_s
 
     def close_if_idle(self) -> None:
-        if self.is_idle:
+        if self.state == "head" and self._start == self._end and not self._is_write_paused:
             self._close()
 
     def _close(self) -> None:
@@ -201,6 +212,7 @@ class Connection(asyncio.BufferedProtocol):
             return False
         block = self._view[self._start : at + 4]
         self._start = at + 4
+        self._is_new = False
         self._head, self._parser = parse_head(block) if self._app.check is not None else parse_head_cached(block)
         if self._app.check is not None:
             self._app.check(self._has_certificate, self._parser.get_method(), self._head.url, self._head.headers)
@@ -211,13 +223,13 @@ class Connection(asyncio.BufferedProtocol):
         coding, size = headers.get(b"transfer-encoding"), int(headers.get(b"content-length", b"0"))
         if coding is not None and (coding.lower() != b"chunked" or b"upgrade" in headers):
             raise HTTPError(400, "malformed", "the only supported Transfer-Encoding is chunked")
-        check_body(size, self._limits)
-        check_held(self._app.connections, self, size, self._limits)
-        self.deadline = self._clock() + self._limits.sender_s + size / SLOWEST_BYTES_PER_S
+        self._memory.begin(size)
+        self.deadline = self._clock() + self._limits.sender_s
         if headers.get(b"expect", b"").lower() == b"100-continue" and self._end - self._start < max(size, 1):
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         if coding is not None:
-            self.state, self._overhead = "chunks", 0
+            self.state = "chunks"
+            self._chunks = ChunkReader(self._head, self._parser, self._memory, self._limits.head_bytes)
         elif size:
             self._begin_sized_body(size, headers.get(b"inference-header-content-length", b""))
         else:
@@ -225,42 +237,28 @@ class Connection(asyncio.BufferedProtocol):
 
     def _begin_sized_body(self, size: int, header_bytes: bytes) -> None:
         self._body = aligned_buffer(size, int(header_bytes) if header_bytes.isdigit() and len(header_bytes) < 10 else 0)
-        self._received = min(size, self._end - self._start)
-        self._body[: self._received] = self._view[self._start : self._start + self._received]
-        self._start += self._received
-        self.state = "body"
-        if self._received < size and self._descriptor >= 0:
+        here = min(size, self._end - self._start)
+        self._body[:here] = self._view[self._start : self._start + here]
+        self._start += here
+        self.state, self._received = "body", 0
+        if here < size and self._descriptor >= 0:
             # the rest has mostly arrived: reading it now is faster than waiting for the event loop
             with suppress(OSError):
-                self._received += os.readv(self._descriptor, [self._body[self._received :]])
-        if self._received == size:
+                here += os.readv(self._descriptor, [self._body[here:]])
+        self._add_to_body(here)
+
+    def _add_to_body(self, size: int) -> None:
+        self._received += size
+        if self._memory.is_counted:
+            self._memory.add(size)
+        if self._received == len(self._body):
             self._dispatch(self._body)
 
     def _read_chunks(self) -> bool:
-        """Feed line by line: a body ends with a line, so that what follows never reaches this parser."""
-        while self._start < self._end and not self._head.message_done:
-            at = self._buffer.find(b"\n", self._start, self._end)
-            stop = self._end if at < 0 else at + 1
-            before = len(self._head.chunks)
-            try:
-                self._parser.feed_data(self._view[self._start : stop])
-            except httptools.HttpParserError as error:
-                raise HTTPError(400, "malformed", f"a malformed chunk: {error}") from error
-            self._check_chunk(stop - self._start, len(self._head.chunks) - before)
-            self._start = stop
+        self._start = self._chunks.read(self._buffer, self._start, self._end)
         if self._head.message_done:
             self._dispatch(memoryview(self._head.chunks))
         return self._head.message_done
-
-    def _check_chunk(self, sent: int, body: int) -> None:
-        """Limit a chunked body: `sent` bytes held `body` bytes of it. Chunk extensions and trailers hold none."""
-        self._overhead = 0 if body else self._overhead + sent
-        self.deadline += body / SLOWEST_BYTES_PER_S
-        if self._overhead > self._limits.head_bytes:
-            raise HTTPError(431, "head_too_large", f"more than {self._limits.head_bytes} bytes around the chunks")
-        check_body(len(self._head.chunks), self._limits)
-        if body:
-            check_held(self._app.connections, self, 0, self._limits)
 
     # from requests to replies
 
@@ -271,6 +269,7 @@ class Connection(asyncio.BufferedProtocol):
         self._app.answer(HttpRequest(self._method, path, self._head.headers, body, self), self._send)
 
     def _send(self, reply: HttpReply) -> None:
+        self._memory.release()
         if self.state != "busy" or self._transport.is_closing():
             return
         close = not self._head.is_keep_alive or self._app.draining
@@ -290,6 +289,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _send_error(self, refusal: HTTPError) -> None:
         """Send the error, stop sending, and discard what the client still sends, so that it gets to read the error."""
+        self._memory.release()
         self._app.count_refusal(refusal.status, refusal.reason)
         self._transport.write(reply_bytes(error_reply(refusal.status, str(refusal), refusal.headers), close=True))
         self.state, self.deadline = "closing", self._clock() + LINGER_S

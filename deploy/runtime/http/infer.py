@@ -23,6 +23,7 @@ class HttpAdapter:
         self._handler, self._request, self._send = handler, request, send
         self._regions = RegionAccess(handler.regions, shared, lambda: request.caller.is_local)
         self.client: Hashable = request.caller
+        self.budget_client: Hashable = request.caller.client
         self._is_image = request.headers.get(b"content-type", b"").startswith(b"image/")
         self.is_heavy = self._is_image or _json_bytes(request) > LONG_BYTES
 

@@ -26,6 +26,7 @@ def admin_limits(limits: Limits) -> Limits:
         limits,
         body_bytes=min(ADMIN_BODY_BYTES, limits.body_bytes),
         connections=min(ADMIN_CONNECTIONS, limits.connections),
+        connections_per_address=min(ADMIN_CONNECTIONS // 2, limits.connections_per_address),
     )
 
 
@@ -44,7 +45,9 @@ class Listener:
         self._endpoints, self._limits, self._tls, self._clock = endpoints, limits, tls, clock
         self.connections = connections
         self.check: HeadCheck | None = rules.check if rules.has_rules else None
+        self.budget = endpoints.budget
         self.answer, self.count_refusal = endpoints.answer, endpoints.count_refusal
+        self.count_rejection = endpoints.count_rejection
 
     @property
     def draining(self) -> bool:

@@ -14,12 +14,15 @@ VERSIONS = ("1.0", "1.1")
 
 
 class Caller(Protocol):
-    """The client. is_gone(): whether it has closed its side; is_local: on this host (loopback, or a Unix socket)."""
+    """The client. is_gone(): whether it has closed its side; is_local: on this host (loopback, or a Unix socket);
+    client: see Limits.client_of."""
 
     def __hash__(self) -> int: ...
     def is_gone(self) -> bool: ...
     @property
     def is_local(self) -> bool: ...
+    @property
+    def client(self) -> str | None: ...
 
 
 class HttpRequest(msgspec.Struct, frozen=True):

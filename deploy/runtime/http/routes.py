@@ -33,7 +33,7 @@ class Router:
 
     def __init__(self, handler: InferenceHandler, options: SchedulingOptions, shared: SharedMemoryPolicy) -> None:
         self._handler, self._options, self._shared = handler, options, shared
-        self._health = handler.health
+        self._health, self.budget = handler.health, handler.budget
         self.connections: set[Peer] = set()
         self.metric_sources: list[Callable[[], Iterable[Family]]] = []  # beyond this file's own
         self.is_leaving = False  # another server accepts now: clients should reconnect, to that one
@@ -109,6 +109,10 @@ class Router:
     def _find_get(self, path: str, headers: Mapping[bytes, bytes]) -> tuple[str, MakeReply] | None:
         page = page_reply(path, headers)
         return self._gets.get(path) if page is None else ("page", lambda: page)
+
+    def count_rejection(self, reason: str) -> None:
+        """Count a connection that got no reply."""
+        self._handler.metrics.rejections[reason] += 1
 
     def count_refusal(self, status: int, reason: str) -> None:
         """Count a request that a connection refused before it was routed."""
@@ -189,6 +193,8 @@ class Router:
         yield gauge("edge_queue_depth", "Requests admitted, not yet inferred.", service.depth if service else 0)
         yield gauge("edge_requests_in_flight", "Requests not yet answered.", self._handler.in_flight)
         yield gauge("edge_connections", "Open connections.", len(self.connections))
+        yield gauge("edge_memory_reserved_bytes", "What requests hold of the memory budget.", self.budget.held_bytes)
+        yield gauge("edge_memory_budget_bytes", "What all requests together may hold.", self.budget.total_bytes)
         build = {
             "model": manifest.name,
             "release": manifest.release,

@@ -44,12 +44,14 @@ class SpanAttributes(NamedTuple):
 
 
 class RequestAdapter(Protocol[AdapterReplyT]):
-    """A request in its protocol's form. is_heavy: parsing may take a while; client: for fairness; is_gone(): whether
-    the client has disconnected; times: seconds by stage. parse() and encode() run on any thread, send() and
-    span_attributes() on the event loop's; span_attributes() is called only when tracing."""
+    """A request in its protocol's form. is_heavy: parsing may take a while; client: for fairness; budget_client: whose
+    share of the memory budget it takes (None: nobody's); is_gone(): whether the client has disconnected; times: seconds
+    by stage. parse() and encode() run on any thread, send() and span_attributes() on the event loop's;
+    span_attributes() is called only when tracing."""
 
     is_heavy: bool
     client: Hashable
+    budget_client: Hashable
 
     def is_gone(self) -> bool: ...
     def parse(self) -> InferenceRequest: ...

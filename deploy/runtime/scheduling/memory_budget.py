@@ -21,8 +21,7 @@ def default_budget_bytes(limit_bytes: int | None) -> int:
 
 
 class MemoryBudget:
-    """For any number of threads. client_bytes: the most for one client, unless it holds nothing else: a single request
-    may take everything, many of one client may not; None: the same as for all."""
+    """For any number of threads. client_bytes: the most for one client; None: the same as for all."""
 
     def __init__(self, total_bytes: int = DEFAULT_BYTES, client_bytes: int | None = None) -> None:
         self.total_bytes, self.held_bytes = total_bytes, 0
@@ -36,16 +35,20 @@ class MemoryBudget:
         reservation.grow(size_bytes)
         return reservation
 
+    def check(self, size_bytes: int, client: Hashable = None) -> None:
+        """Unavailable where the bytes are not there now."""
+        held, mine = self.held_bytes + size_bytes, self._clients[client] + size_bytes
+        if held > self.total_bytes:
+            raise Unavailable(_refusal_text("all clients", held, self.total_bytes), "memory")
+        if client is not None and mine > self._client_bytes:
+            raise Unavailable(_refusal_text("this client", mine, self._client_bytes), "memory")
+
     def add(self, size_bytes: int, client: Hashable) -> None:
         """For Reservation, which gives back what it has taken; Unavailable where the bytes are not there."""
         with self._lock:
-            held, mine = self.held_bytes + size_bytes, self._clients[client] + size_bytes
-            if held > self.total_bytes:
-                raise Unavailable(_refusal_text("all clients", held, self.total_bytes), "memory")
-            if client is not None and mine > size_bytes and mine > self._client_bytes:
-                raise Unavailable(_refusal_text("this client", mine, self._client_bytes), "memory")
-            self.held_bytes = held
-            self._clients[client] = mine
+            self.check(size_bytes, client)
+            self.held_bytes += size_bytes
+            self._clients[client] += size_bytes
 
     def subtract(self, size_bytes: int, client: Hashable) -> None:
         with self._lock:

@@ -6,6 +6,7 @@ import socket
 from deploy.runtime.http.connection import Connection
 from deploy.runtime.http.limits import Limits
 from deploy.runtime.http.messages import HttpReply, HttpRequest, SendReply
+from deploy.runtime.scheduling.memory_budget import MemoryBudget
 from tests.deploy.runtime.server import PATIENCE_S, request
 
 
@@ -16,6 +17,7 @@ class Plain:
 
     def __init__(self, size: int) -> None:
         self.connections: set[Connection] = set()
+        self.budget = MemoryBudget()
         self.asked: list[str] = []
         self._size = size
 
@@ -24,6 +26,9 @@ class Plain:
         send(HttpReply(200, bytes(self._size)))
 
     def count_refusal(self, status: int, reason: str) -> None:
+        raise AssertionError(reason)
+
+    def count_rejection(self, reason: str) -> None:
         raise AssertionError(reason)
 
 

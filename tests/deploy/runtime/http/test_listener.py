@@ -17,14 +17,15 @@ BODY = json.dumps({"inputs": [CAT]}).encode()
 def test_the_admin_port_takes_little_and_never_more_than_the_other() -> None:
     found = admin_limits(Limits(sender_s=3))
     assert (found.connections, found.body_bytes, found.sender_s) == (ADMIN_CONNECTIONS, 1 << 20, 3)
-    small = Limits(connections=2, body_bytes=10)
+    small = Limits(connections=2, connections_per_address=1, body_bytes=10)
     assert admin_limits(small) == small
 
 
 def test_a_crowd_shuts_no_operator_out(tmp_path: Path) -> None:
     slow = null_bundle(tmp_path / "null.bundle", delay_ms=2000).folder
     admin_flags = ("--admin-port", 0, "--admin-host", "127.0.0.1")
-    with serving(slow, "--connections", 2, *admin_flags) as server, server.connect() as one, server.connect() as other:
+    flags = ("--connections", 2, "--connections-per-address", 0, *admin_flags)
+    with serving(slow, *flags) as server, server.connect() as one, server.connect() as other:
         for crowd in (one, other):
             crowd.sendall(request("POST", INFER, BODY))
         admin = server.wait_for("listening for control")["port"]
