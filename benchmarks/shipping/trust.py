@@ -45,9 +45,11 @@ def _signature(rig: Rack) -> Path:
     return rig.folder / "home" / "signatures" / f"{image.rpartition(':')[2]}.json"
 
 
-def _changed(place: Path, field: str, value: str) -> Undo:
+def _changed(place: Path, field: str, value: str, part: str = "") -> Undo:
     before = place.read_bytes()
-    place.write_bytes(json.dumps({**json.loads(before), field: value}).encode())
+    document = json.loads(before)
+    (document[part] if part else document)[field] = value
+    place.write_bytes(json.dumps(document).encode())
     return lambda: _back(place, before)
 
 
@@ -61,7 +63,7 @@ def signature(rig: Rack) -> Undo:
 
 def manifest(rig: Rack) -> Undo:
     """What is signed names another bundle."""
-    return _changed(_signature(rig), "bundle", "0" * 64)
+    return _changed(_signature(rig), "bundle", "0" * 64, "labels")
 
 
 def unsigned(rig: Rack) -> Undo:

@@ -19,16 +19,12 @@ from typing import IO, Protocol
 
 import msgspec
 
+from deploy.docker.tar import BLOCK, END_BYTES, PLAIN_BYTES, is_plain_end, padding, plain_header, read_plain_header
 from toolchain.errors import DockerError
 
 MANIFEST, INDEX, LAYOUT = "manifest.json", "index.json", "oci-layout"
 LEVEL = 6
-BLOCK = 512  # of a tar
 CHUNK_BYTES = 1 << 20
-MEMBER_BYTES = (8 << 30) - 1  # what a plain header of a tar can say
-END_BYTES = 20 * BLOCK  # zeros that end a tar, at most
-MAGIC = b"ustar\x0000"
-OCTAL = re.compile(rb"[0-7]{11}\0")
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 OCI = "application/vnd.oci.image."
 LAYOUT_VERSION = b'{"imageLayoutVersion":"1.0.0"}'
@@ -88,11 +84,11 @@ def write_archive(image: ImageFiles, content: ImageContent, left_out: int, out: 
         _write_member(packed, _blob_name(content.config), image.configuration)
         for layer, expected in _packed_layers(content, left_out).items():
             with image.open_layer(layer) as (stream, size):
-                packed.write(_header(_blob_name(layer), size))
+                packed.write(plain_header(_blob_name(layer), size))
                 _expect_digest(_copied(_blocks(stream.read, size), packed.write), layer, "the engine's layer")
             if size != expected:
                 raise ArchiveError(f"the layer {layer[:19]} has {size} bytes, and {expected} were announced")
-            packed.write(bytes(-size % BLOCK))
+            packed.write(bytes(padding(size)))
         packed.write(bytes(2 * BLOCK))
 
 
@@ -120,8 +116,8 @@ def check_content(content: ImageContent) -> None:
     if len(content.layers) != len(content.layer_bytes):
         raise ArchiveError(f"{len(content.layer_bytes)} sizes are announced for {len(content.layers)} layers")
     for size in (content.config_bytes, *content.layer_bytes):
-        if not 0 <= size <= MEMBER_BYTES:
-            raise ArchiveError(f"{size} bytes are announced for a layer; an archive takes at most {MEMBER_BYTES} each")
+        if not 0 <= size <= PLAIN_BYTES:
+            raise ArchiveError(f"{size} bytes are announced for a layer; an archive takes at most {PLAIN_BYTES} each")
 
 
 def _packed_layers(content: ImageContent, left_out: int) -> dict[str, int]:
@@ -152,24 +148,23 @@ def _json(**fields: object) -> bytes:
 def _expect_member(packed: gzip.GzipFile, name: str, digest: str, size: int) -> None:
     _expect_header(_read_exactly(packed, BLOCK), name, size)
     _expect_digest(_blocks(lambda count: _read_exactly(packed, count), size), digest, name[-64:][:19])
-    if any(_read_exactly(packed, -size % BLOCK)):
+    if any(_read_exactly(packed, padding(size))):
         raise ArchiveError(f"the archive has something behind {name[:40]} that belongs to no file")
 
 
 def _expect_header(block: bytes, name: str, size: int) -> None:
-    """The header of a plain file in the form of tar that every reader reads alike."""
-    entry = tarfile.TarInfo.frombuf(block, "ascii", "strict")
-    plain = block[156:157] == tarfile.REGTYPE and block[257:265] == MAGIC and bool(OCTAL.fullmatch(block[124:136]))
-    plain = plain and not any(block[157:257]) and not any(block[345:])
-    if not plain or block[:100].rstrip(b"\0") != name.encode():
-        raise ArchiveError(f"the archive holds {entry.name[:80]!r} where {name[:80]!r} is expected")
-    if entry.size != size:
-        raise ArchiveError(f"the archive declares {entry.size} bytes for {name[:40]}; expected {size}")
+    try:
+        found, declared = read_plain_header(block)
+    except tarfile.TarError as error:
+        raise ArchiveError(f"the archive does not hold {name[:80]!r} where it is expected: {error}") from error
+    if found != name:
+        raise ArchiveError(f"the archive holds {found[:80]!r} where {name[:80]!r} is expected")
+    if declared != size:
+        raise ArchiveError(f"the archive declares {declared} bytes for {name[:40]}; expected {size}")
 
 
 def _expect_end(packed: gzip.GzipFile) -> None:
-    rest = packed.read(END_BYTES + 1)
-    if any(rest) or not 2 * BLOCK <= len(rest) <= END_BYTES:
+    if not is_plain_end(packed.read(END_BYTES + 1)):
         raise ArchiveError("the archive holds more than the image that was announced, or is cut")
 
 
@@ -184,14 +179,8 @@ def _blob_name(digest: str) -> str:
     return f"blobs/{digest.replace(':', '/', 1)}"
 
 
-def _header(name: str, size: int) -> bytes:
-    entry = tarfile.TarInfo(name)
-    entry.size = size
-    return entry.tobuf(tarfile.USTAR_FORMAT, "ascii", "strict")
-
-
 def _write_member(packed: gzip.GzipFile, name: str, content: bytes) -> None:
-    packed.write(_header(name, len(content)) + content + bytes(-len(content) % BLOCK))
+    packed.write(plain_header(name, len(content)) + content + bytes(padding(len(content))))
 
 
 def _blocks(read: Callable[[int], bytes], size: int) -> Iterator[bytes]:

@@ -15,11 +15,11 @@ from nacl.signing import SigningKey, VerifyKey
 
 from deploy.docker.archive import ImageContent
 from deploy.docker.labels import ReleaseLabels
-from deploy.runtime.device.signing import signing_key
+from deploy.runtime.device.signing import KEY, signing_key
 from toolchain.errors import DeviceError, RecordError, UsageError
 from toolchain.paths import home
 from toolchain.records.certificate import decode_base64, signable_bytes
-from toolchain.records.storage import decode_record, encode_record, write_atomically
+from toolchain.records.storage import JSON_ERRORS, decode_record, encode_record, format_number, write_atomically
 
 FORMAT = 2
 
@@ -68,6 +68,11 @@ def read_signing_key(key: Path | None = None) -> SigningKey:
         raise UsageError(str(error)) from error
 
 
+def own_public_key() -> str:
+    """Of this toolchain's own key; "" where it has none yet."""
+    return public_key(read_signing_key()) if (_key_folder() / KEY).is_file() else ""
+
+
 def public_key(private: SigningKey) -> str:
     return b64encode(bytes(private.verify_key)).decode()
 
@@ -111,30 +116,40 @@ def check_signature(document: bytes, content: ImageContent, labels: ReleaseLabel
     return found
 
 
+class SigningTime(msgspec.Struct, frozen=True):
+    """What signatures of every format have."""
+
+    signed_at: datetime
+
+
+def read_signed_at(document: bytes, what: str) -> str:
+    """When a stored signature says that it was made, in UTC; "" for none. RecordError: it is no signature."""
+    if not document:
+        return ""
+    try:
+        at = msgspec.json.decode(document, type=SigningTime).signed_at
+    except JSON_ERRORS as error:
+        raise RecordError(f"{what}: not a signature: {error}") from error
+    return at.astimezone(UTC).isoformat(timespec="seconds")
+
+
 def signed_content(document: bytes) -> ImageContent | None:
     """What a signature says that it is of, before it is checked; None where it does not say (format 1) or is none."""
     try:
         return msgspec.json.decode(document, type=Signature).content
-    except msgspec.MsgspecError:
+    except JSON_ERRORS:
         return None
 
 
 def _decode_signature(document: bytes, content: ImageContent, labels: ReleaseLabels, what: str) -> Signature:
     """One of format 1 with what it does not name as claimed: the digest of the configuration covers all of that."""
     place = f"the signature of {what}"
-    if _format_number(document) != 1:
+    if format_number(document, "signature", place) != 1:
         return decode_record(document, Signature, place, FORMAT)
     old = decode_record(document, SignatureOfFormat1, place, 1)
     content = content if content.config == old.image else msgspec.structs.replace(content, config=old.image)
     named = msgspec.structs.replace(labels, name=old.name, release=old.release, bundle=old.bundle)
     return Signature(content, named, old.signed_at, old.key, old.signature, 1)
-
-
-def _format_number(document: bytes) -> object:
-    try:
-        return msgspec.json.decode(document, type=dict[str, object]).get("format")
-    except msgspec.MsgspecError:
-        return None
 
 
 def _key_folder() -> Path:

@@ -20,6 +20,7 @@ from deploy.containers.publishing import has_secrets, secrets_mount, supports_se
 from deploy.docker.engine import explain_error
 from deploy.docker.labels import NAME, RELEASE, ROLE
 from deploy.docker.sandbox import MEMORY_BYTES, RESTART, STATE, sandbox_settings, state_volume
+from deploy.images.signatures import read_signed_at
 from deploy.runtime.handover.socket_holder import LIVE
 from deploy.servers.inventory import ServerConfig
 from deploy.servers.release_image import container_name, docker_name, socket_holder_name
@@ -208,6 +209,17 @@ class DeployedContainers:
         """The stored signature; b"" if there is none."""
         with self.translating_errors("trust"):
             return self._files.read(_signature_file(release)).encode()
+
+    def newest_shipped(self) -> tuple[str, str]:
+        """(release, when it was signed) of the later signed of two: the one that serves, and the one that was shipped
+        last by the audit, from which a rollback may have gone back. ("", "") for none."""
+        shipped = (note for note in reversed(self.read_audit()) if note.what.startswith("ship: "))
+        last = next((note.release for note in shipped if note.outcome == "live"), "")
+        signed = {
+            release: read_signed_at(self.read_signature(release), f"{self.server.name}: the signature of {release}")
+            for release in {last, self.read_state().live} - {""}
+        }
+        return max(signed.items(), key=lambda one: one[1], default=("", ""))
 
     def append_audit(self, line: AuditEntry) -> None:
         with self.translating_errors("note"):

@@ -12,7 +12,7 @@ import msgspec
 from docker import DockerClient
 
 from deploy.docker.ssh import tunnel_to
-from deploy.images.signatures import Signature, check_signature
+from deploy.images.signatures import Signature, check_signature, read_signed_at
 from deploy.servers.containers import DeployedContainers
 from deploy.servers.inventory import RolloutPolicy, ServerConfig
 from deploy.servers.lock import release_lock, take_lock
@@ -35,7 +35,8 @@ class ServerConnection(msgspec.Struct, frozen=True):
 
 
 class DockerServer:
-    """trust: accept the image's signing key even if the server does not know it yet."""
+    """trust: accept the image's signing key even if the server does not know it yet; first_trust: accept it where the
+    server knows none yet."""
 
     def __init__(
         self,
@@ -44,9 +45,12 @@ class DockerServer:
         source: ReleaseSource,
         policy: RolloutPolicy,
         trust: bool,
+        first_trust: bool = True,
     ) -> None:
         self.name, self._client, self._url = connection.server.name, connection.client, connection.url
         self._image, self._policy, self._trust = image, policy, trust
+        self._first_trust = first_trust
+        self._signer = ""  # once check() has found that it may be trusted
         self._containers = DeployedContainers(connection.server, connection.client, image.model)
         shell = Shell(connection.server.address)
         self._transfer = ImageTransfer(connection.server, connection.client, shell, image, source)
@@ -63,8 +67,10 @@ class DockerServer:
         return self._containers.read_state()
 
     def check(self, release: str) -> None:
-        """A server that trusts no key yet trusts that of the first release shipped to it."""
-        self._check_signature(self._containers.trusted_keys())
+        """A server that trusts no key yet trusts that of the first release shipped to it from where it was built."""
+        signed = self._read_signature()
+        self._check_signer(signed.key, self._containers.trusted_keys())
+        self._signer = signed.key
         with self._containers.translating_errors("check"):
             self._transfer.check()
             found = self._containers.by_release().get(release)
@@ -79,6 +85,12 @@ class DockerServer:
                     "containers are not changed; ship another release"
                 )
 
+    def newer_release(self, release: str) -> str:
+        with self._containers.translating_errors("check"):
+            newest, at = self._containers.newest_shipped()
+        mine = read_signed_at(self._image.signature, self._image.tag)
+        return newest if newest != release and at > mine else ""
+
     def missing_layers(self) -> tuple[int, int]:
         with self._containers.translating_errors("check"):
             return self._transfer.missing_layers()
@@ -91,19 +103,30 @@ class DockerServer:
         with self._containers.translating_errors("verify"):
             self._transfer.verify()
 
-    def _check_signature(self, trusted: tuple[str, ...]) -> Signature:
+    def _read_signature(self) -> Signature:
+        """Of just this image and release. ShipError: none, or changed."""
         image = self._image
         try:
-            found = check_signature(image.signature, image.content, image.labels, image.tag)
+            return check_signature(image.signature, image.content, image.labels, image.tag)
         except RecordError as error:
             raise ShipError(f"{self.name}: {error}") from error
-        if trusted and found.key not in trusted and not self._trust:
-            known = ", ".join(short_key(key) for key in trusted)
+
+    def _check_signer(self, key: str, trusted: tuple[str, ...]) -> None:
+        """ShipError for a key that is not trusted there."""
+        tag = self._image.tag
+        if self._trust or key in trusted:
+            return
+        if trusted:
+            known = ", ".join(short_key(one) for one in trusted)
             raise ShipError(
-                f"{self.name}: {image.tag} is signed by {short_key(found.key)}, which is not trusted there "
+                f"{self.name}: {tag} is signed by {short_key(key)}, which is not trusted there "
                 f"(trusted: {known}); if you trust it: --trust"
             )
-        return found
+        if not self._first_trust:
+            raise ShipError(
+                f"{self.name} trusts no key yet, and {tag} is signed by {short_key(key)}, not by this machine; compare "
+                "that with the key that `toolchain pack` printed, and if it is the same: --trust"
+            )
 
     def start(self, release: str) -> None:
         with self._containers.translating_errors("start"):
@@ -112,9 +135,8 @@ class DockerServer:
             )  # one that an earlier run started, or the one that serves
         image = str(found.attrs["Image"]) if found else self._image.content.config
         self._containers.start(release, image)
-        if image == self._image.content.config:
-            signed = self._check_signature(())
-            self._containers.trust_key(release, self._image.signature, signed.key)
+        if image == self._image.content.config and self._signer:
+            self._containers.trust_key(release, self._image.signature, self._signer)
 
     def wait_healthy(self, release: str) -> None:
         self._containers.wait_healthy(release)

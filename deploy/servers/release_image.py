@@ -4,6 +4,7 @@ Names are made of the model's and the release's, so that whoever types `docker p
 """
 
 import re
+from typing import Annotated
 
 import msgspec
 from docker import DockerClient
@@ -16,6 +17,7 @@ from deploy.images.content import read_content
 from deploy.images.signatures import read_signature, signed_content
 from deploy.images.variants import target_variant
 
+TAG = r"^[A-Za-z0-9][A-Za-z0-9._/:@-]{0,254}\Z"
 UNFIT = re.compile(r"[^A-Za-z0-9_.-]+")
 
 
@@ -23,7 +25,7 @@ class ReleaseImage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """tag: its name here and on the servers; content: what identifies it on every engine; labels: what it says that it
     is; signature: who made it (deploy/images/signatures.py), b"" for nobody."""
 
-    tag: str
+    tag: Annotated[str, msgspec.Meta(pattern=TAG)]
     content: ImageContent
     labels: ReleaseLabels
     architecture: str

@@ -26,6 +26,10 @@ class LockedError(ShipError):
     """Another run holds the lock of this server."""
 
 
+class DowngradeError(ShipError):
+    """The release is older than what was shipped to this server."""
+
+
 class LockHolder(msgspec.Struct, frozen=True):
     """Who holds a server's lock. holder: an id of the run; pid and boot show on that host whether the run is alive."""
 
@@ -82,6 +86,10 @@ class EdgeServer(Protocol):
     def read_state(self) -> ServerState: ...
     def check(self, release: str) -> None:
         """ShipError: the wrong kind of device, an untrusted signature, or a release that differs from the one there."""
+
+    def newer_release(self, release: str) -> str:
+        """The release that serves there or was shipped there last, if it was signed after `release`; otherwise ""."""
+        ...
 
     def missing_layers(self) -> tuple[int, int]:
         """(number of layers that the server lacks, their unpacked size in bytes)."""

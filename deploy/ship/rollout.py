@@ -15,6 +15,7 @@ import msgspec
 
 from deploy.servers.server import (
     AuditEntry,
+    DowngradeError,
     EdgeServer,
     GateResult,
     LockedError,
@@ -34,16 +35,18 @@ RolloutOutcome = Literal["live", "unchanged", "refused", "failed", "locked"]
 
 class RolloutOptions(msgspec.Struct, frozen=True):
     """if_inconclusive: whether a release goes live when the gate is inconclusive; skip_gate: why the gate is skipped,
-    "" to run it; action: its name in the audit."""
+    "" to run it; action: its name in the audit; allow_downgrade: whether the release may be older than what was shipped
+    before."""
 
     if_inconclusive: Literal["stop", "go"] = "stop"
     skip_gate: str = ""
-    action: str = "ship"
+    action: Literal["ship", "rollback"] = "ship"
+    allow_downgrade: bool = False
 
 
 class RolloutResult(msgspec.Struct, frozen=True):
     """The outcome on one server. before: the release that served at the start; live: the one that serves now, as far as
-    known."""
+    known; downgrade_from: the release that was signed after this one and served or was shipped before, "" for none."""
 
     server: str
     release: str
@@ -53,6 +56,7 @@ class RolloutResult(msgspec.Struct, frozen=True):
     sent_bytes: int = 0
     verdict: str = ""
     reason: str = ""
+    downgrade_from: str = ""
 
 
 def roll_out_to_server(server: EdgeServer, release: str, holder: LockHolder, options: RolloutOptions) -> RolloutResult:
@@ -105,12 +109,15 @@ def plan_steps(server: EdgeServer, release: str, options: RolloutOptions) -> lis
     server.check(release)
     if before.live == release and before.is_serving:
         return ["nothing: it is already live"]
+    newer = _check_downgrade(server, release, options)
+    back = [f"go back from {newer}, which was signed later"] if newer else []
     left = [f"remove {other}, which an interrupted run left" for other in before.containers if other != before.live]
     layers, size = server.missing_layers()
     sent = f"send {layers} layers ({size / 1e6:.1f} MB unpacked)" if layers else "send nothing: its image is there"
     judged = f"gate it against {before.live} there" if before.is_serving else "skip the gate: nothing serves there"
     return [
         "take the lock",
+        *back,
         *left,
         sent,
         f"start {release} next to {before.live or 'nothing'} and wait until it is certified there",
@@ -130,6 +137,8 @@ def _roll_out(
     found: RolloutResult,
 ) -> RolloutResult:
     def finish(outcome: RolloutOutcome, reason: str, **more: object) -> RolloutResult:
+        if found.downgrade_from:
+            reason = f"went back from {found.downgrade_from}, which was signed later; {reason}"
         ended = msgspec.structs.replace(found, outcome=outcome, reason=reason, **more)
         with suppress(ToolchainError, OSError):  # a failed audit must not undo the rollout
             server.append_audit(
@@ -142,6 +151,7 @@ def _roll_out(
         server.check(release)
         if before.live == release and before.is_serving:
             return msgspec.structs.replace(found, outcome="unchanged")
+        found = msgspec.structs.replace(found, downgrade_from=_check_downgrade(server, release, options))
         found = msgspec.structs.replace(found, sent_bytes=server.send(release))
         server.verify(release)
         logger.info(f"{server.name}: starting {release} next to {before.live or 'nothing'}")
@@ -154,8 +164,20 @@ def _roll_out(
     except (ToolchainError, OSError) as error:
         _remove_candidate(server, release, before)
         refused = judged.verdict in ("regressed", "inconclusive", "not comparable")
+        refused = refused or isinstance(error, DowngradeError)
         return finish("refused" if refused else "failed", format_error(error))
     return _switch(server, release, before, finish, judged)
+
+
+def _check_downgrade(server: EdgeServer, release: str, options: RolloutOptions) -> str:
+    """The newer release that this goes back from, "" for none. DowngradeError where that is not allowed."""
+    newer = server.newer_release(release)
+    if newer and not options.allow_downgrade:
+        raise DowngradeError(
+            f"{server.name}: {release} was signed before {newer}, which was shipped there; to go back: toolchain "
+            "rollback, or --allow-downgrade"
+        )
+    return newer
 
 
 def _run_gate(server: EdgeServer, release: str, before: ServerState, options: RolloutOptions) -> GateResult:

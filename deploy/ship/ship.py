@@ -11,6 +11,7 @@ import msgspec
 from docker import DockerClient
 
 from deploy.docker.engine import connect
+from deploy.images.signatures import own_public_key
 from deploy.servers.containers import DeployedContainers, deployed_model_names
 from deploy.servers.docker_server import DockerServer, ServerConnection, connect_server
 from deploy.servers.inventory import Inventory, ServerConfig, select_servers
@@ -28,13 +29,21 @@ QueriedT = TypeVar("QueriedT")
 
 class ShipRequest(msgspec.Struct, frozen=True):
     """servers: names in the inventory, () for all; why: for the audit; skip_gate: why no gate runs, "" where one does;
-    trust: accept a signer that the server does not trust yet."""
+    trust: accept a signer that the server does not trust yet; first_trust: accept one where the server trusts none yet;
+    allow_downgrade: the release may be older than what was shipped to a server before."""
 
     inventory: Inventory
     servers: tuple[str, ...] = ()
     why: str = ""
     skip_gate: str = ""
     trust: bool = False
+    first_trust: bool = True
+    allow_downgrade: bool = False
+
+    @property
+    def rollout_options(self) -> RolloutOptions:
+        inconclusive = self.inventory.policy.inconclusive
+        return RolloutOptions(inconclusive, self.skip_gate, allow_downgrade=self.allow_downgrade)
 
 
 class DeployedModel(msgspec.Struct, frozen=True):
@@ -59,14 +68,17 @@ def ship_from_engine(tag: str, request: ShipRequest, on_result: OnResult) -> Wav
 
 
 def ship_from_bundle(place: Path, request: ShipRequest, on_result: OnResult) -> WavesResult:
-    """As ship_from_engine, from an offline bundle."""
-    with open_offline_bundle(place) as (sent, archive_without):
-        return ship_image(sent, NO_SOURCE._replace(archive_without=archive_without), request, on_result)
+    """As ship_from_engine, from an offline bundle. A file may come from anybody: that it is the first that a server
+    gets is no reason to trust its signer, unless that is this machine."""
+    with open_offline_bundle(place) as opened:
+        source = NO_SOURCE._replace(archive_without=opened.archive_without)
+        asked = msgspec.structs.replace(request, first_trust=opened.signer == own_public_key())
+        return ship_image(opened.release, source, asked, on_result)
 
 
 def ship_image(sent: ReleaseImage, source: ReleaseSource, request: ShipRequest, on_result: OnResult) -> WavesResult:
     """As ship_from_engine, from any source."""
-    terms = RolloutOptions(request.inventory.policy.inconclusive, request.skip_gate)
+    terms = request.rollout_options
     holder = new_lock_holder(request.why or f"{sent.model} {sent.release}")
 
     def one(target: DockerServer) -> RolloutResult:
@@ -83,10 +95,7 @@ def plan_rollout(tag: str, request: ShipRequest) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     with closing(connect()) as here:
         sent = read_release_image(here, tag)
-        source, terms = (
-            _image_source(here, sent, request),
-            RolloutOptions(request.inventory.policy.inconclusive, request.skip_gate),
-        )
+        source, terms = _image_source(here, sent, request), request.rollout_options
         for server in select_servers(request.inventory, request.servers):
             try:
                 with connect_server(server) as there:
@@ -101,7 +110,7 @@ def roll_back(release: str | None, model: str | None, request: ShipRequest, on_r
     """Roll back to `release` (None: the one that served before), whose image is still there. No gate is run."""
     why = request.why or "no reason given"
     holder = new_lock_holder(why)
-    terms = RolloutOptions(skip_gate=f"rolled back: {why}", action="rollback")
+    terms = RolloutOptions(skip_gate=f"rolled back: {why}", action="rollback", allow_downgrade=True)
 
     def answer(server: ServerConfig) -> RolloutResult:
         return _with_connection(
@@ -231,7 +240,7 @@ def _image_source(here: DockerClient, sent: ReleaseImage, request: ShipRequest) 
 def _docker_server(
     there: ServerConnection, sent: ReleaseImage, source: ReleaseSource, request: ShipRequest
 ) -> DockerServer:
-    return DockerServer(there, sent, source, request.inventory.policy, request.trust)
+    return DockerServer(there, sent, source, request.inventory.policy, request.trust, request.first_trust)
 
 
 def _containers_of(there: ServerConnection, model: str | None) -> DeployedContainers:

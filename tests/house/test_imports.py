@@ -115,7 +115,7 @@ RULES: dict[str, tuple[str, ...]] = {
     "deploy.servers": (
         *("deploy.docker", "deploy.images", "deploy.containers", "deploy.runtime.handover", "toolchain.paths"),
     ),
-    "deploy.ship": ("deploy.servers", "deploy.docker"),
+    "deploy.ship": ("deploy.servers", "deploy.docker", "deploy.images.signatures"),
     "deploy.kubernetes": ("deploy.containers.secrets", "deploy.runtime.http"),
     "toolchain": (),
     "deploy": (),

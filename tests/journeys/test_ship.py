@@ -181,7 +181,7 @@ def test_another_s_signature_is_refused_until_it_is_trusted(toolchain: Toolchain
     other.write_text("Y2hhbmdlIG1lIGNoYW5nZSBtZSBjaGFuZ2UgbWUgMTI=\n")
     try:
         signed = toolchain("image", "sign", tag("2"), f"--key={other}").last
-        place = signatures / f"{signed['image'].rpartition(':')[2]}.json"
+        place = signatures / f"{signed['content']['config'].rpartition(':')[2]}.json"
         refused = toolchain("ship", tag("2"), "edge1")
         assert refused.code == 1
         assert f"is signed by {signed['key'][:16]}, which is not trusted there" in refused.err
@@ -223,7 +223,13 @@ def test_a_registry_is_gone_through_where_the_inventory_names_one(
 ) -> None:
     """edge1's engine plays the build machine's: unlike that, it may speak to a registry without TLS."""
     inventory(rack[:2])
-    assert toolchain("ship", tag("2"), "edge1", "--skip-gate", "--reason=tried above").last["complete"]
+    flags = ("--skip-gate", "--reason=tried above")
+    (older,) = told(toolchain("ship", tag("2"), "edge1", *flags))["servers"]
+    assert (older["outcome"], older["live"]) == ("refused", "1")
+    assert "2 was signed before 3, which was shipped there; to go back: toolchain rollback" in older["reason"]
+    (back,) = toolchain("ship", tag("2"), "edge1", *flags, "--allow-downgrade").last["servers"]
+    assert (back["live"], back["downgrade_from"]) == ("2", "3")
+    assert "went back from 3" in toolchain("audit", "edge1").last["servers"]["edge1"][-1]["reason"]
     monkeypatch.setenv("DOCKER_HOST", f"unix://{rack[0].socket}")
     with edges.registry(tmp_path) as name:
         place = rack[0].folder.parent / "inventory.toml"

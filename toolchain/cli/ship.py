@@ -19,6 +19,7 @@ def ship(
     skip_gate: bool = False,
     reason: str = "",
     trust: bool = False,
+    allow_downgrade: bool = False,
     dry_run: bool = False,
 ) -> None:
     """Roll a release out to edge servers: send only missing layers, gate it on each, switch without losing a request.
@@ -34,6 +35,7 @@ def ship(
         skip_gate: switch to the release without running the gate; needs a reason
         reason: why the gate is skipped; kept in the servers' audit
         trust: trust the image's signing key on servers that do not know it yet; see image sign
+        allow_downgrade: ship a release that was signed before the one that a server has; see rollback
         dry_run: print what would be done on each server, and change nothing
     """
     from deploy.servers.inventory import read_inventory
@@ -41,7 +43,14 @@ def ship(
     from toolchain.views.bundle import as_json
     from toolchain.views.ship import board, plan_page
 
-    request = ShipRequest(read_inventory(inventory), servers, message, _skip_reason(skip_gate, reason), trust)
+    request = ShipRequest(
+        read_inventory(inventory),
+        servers,
+        message,
+        _skip_reason(skip_gate, reason),
+        trust,
+        allow_downgrade=allow_downgrade,
+    )
     if dry_run:
         planned = plan_rollout(image, request)
         print(plan_page(planned), end="\n\n")
@@ -52,13 +61,14 @@ def ship(
     _print_result(fleet)
 
 
-def pack(image: str, *, to: Path, for_: str = "") -> None:
+def pack(image: str, *, to: Path, for_: str = "", key: Path | None = None) -> None:
     """Write a release to a file for servers that this machine cannot reach (air-gapped); see unpack.
 
     Args:
         image: the tag of an image on this machine's engine
         to: the file
         for_: server names, separated by commas; packs only the layers that they lacked when last reached
+        key: a file with the private key that the image is signed with; by default this toolchain's own
     """
     from contextlib import closing
 
@@ -71,8 +81,9 @@ def pack(image: str, *, to: Path, for_: str = "") -> None:
     check_output_path(to, "--to")
     with closing(connect()) as client:
         sent = read_release_image(client, image)
-        stick = write_offline_bundle(client, sent, tuple(filter(None, for_.split(","))), to)
-    print(as_json({"file": str(to), "size_bytes": to.stat().st_size, "image": image, "archives": stick.archives}))
+        stick = write_offline_bundle(client, sent, tuple(filter(None, for_.split(","))), to, key)
+    size = to.stat().st_size
+    print(as_json({"file": str(to), "size_bytes": size, "image": image, "key": stick.key, "archives": stick.archives}))
 
 
 def unpack(
@@ -83,6 +94,7 @@ def unpack(
     skip_gate: bool = False,
     reason: str = "",
     trust: bool = False,
+    allow_downgrade: bool = False,
 ) -> None:
     """Roll out a release from a file that pack wrote, as ship does.
 
@@ -96,12 +108,20 @@ def unpack(
         skip_gate: switch to the release without running the gate; needs a reason
         reason: why the gate is skipped; kept in the servers' audit
         trust: trust the image's signing key on servers that do not know it yet
+        allow_downgrade: roll out a release that was signed before the one that a server has; see rollback
     """
     from deploy.servers.inventory import read_inventory
     from deploy.ship.ship import ShipRequest, ship_from_bundle
     from toolchain.views.ship import board
 
-    request = ShipRequest(read_inventory(inventory), servers, message, _skip_reason(skip_gate, reason), trust)
+    request = ShipRequest(
+        read_inventory(inventory),
+        servers,
+        message,
+        _skip_reason(skip_gate, reason),
+        trust,
+        allow_downgrade=allow_downgrade,
+    )
     with board() as shown:
         fleet = ship_from_bundle(stick, request, shown.show_result)
     _print_result(fleet)

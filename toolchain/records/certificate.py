@@ -17,6 +17,7 @@ from toolchain.errors import RecordError
 from toolchain.records.fingerprint import Fingerprint
 from toolchain.records.gpu import GpuFigures, Percentiles
 from toolchain.records.report import Scenario, percentiles
+from toolchain.records.storage import JSON_ERRORS
 
 FORMAT = 4
 PERCENTS = (50.0, 90.0, 99.0)
@@ -116,8 +117,8 @@ def signable_bytes(document: bytes) -> bytes:
     """
     try:
         fields = msgspec.json.decode(document, type=dict[str, object])
-    except msgspec.MsgspecError as error:
-        raise RecordError(f"not a certificate: {error}") from error
+    except JSON_ERRORS as error:
+        raise RecordError(f"not a signed document: {error}") from error
     fields.pop("signature", None)
     return msgspec.json.encode(fields, order="deterministic")
 

@@ -25,6 +25,8 @@ class Numbered(Protocol):
 
 
 RecordT = TypeVar("RecordT", bound=Numbered)
+# what msgspec raises for JSON that is none, is not UTF-8, or is nested without end
+JSON_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 def digest_of(path: Path) -> str:
@@ -92,19 +94,25 @@ def encode_record(record: object) -> bytes:
     return msgspec.json.format(msgspec.json.encode(record, order="deterministic"), indent=1) + b"\n"
 
 
-def decode_record(content: bytes, kind: type[RecordT], place: str, newest: int) -> RecordT:
-    """Read a record; RecordError names `place` and the mismatch. newest: the highest format that is known here."""
+def format_number(content: bytes, kind: str, place: str) -> int | None:
+    """The format number of a record of `kind`, None when it has none. RecordError: no JSON object."""
     try:
         number = msgspec.json.decode(content, type=dict[str, object]).get("format")
-    except msgspec.MsgspecError as error:
-        raise RecordError(f"{place}: not a {kind.__name__} in JSON: {error}") from error
-    if not isinstance(number, int) or not 1 <= number <= newest:
+    except JSON_ERRORS as error:
+        raise RecordError(f"{place}: not a {kind} in JSON: {error}") from error
+    return number if isinstance(number, int) else None
+
+
+def decode_record(content: bytes, kind: type[RecordT], place: str, newest: int) -> RecordT:
+    """Read a record; RecordError names `place` and the mismatch. newest: the highest format that is known here."""
+    number = format_number(content, kind.__name__, place)
+    if number is None or not 1 <= number <= newest:
         raise RecordError(
             f"{place}: {kind.__name__} format {number!r}; this toolchain reads 1 to {newest}; update the toolchain"
         )
     try:
         return msgspec.json.decode(content, type=kind)
-    except msgspec.MsgspecError as error:
+    except JSON_ERRORS as error:
         raise RecordError(f"{place}: {error}") from error
 
 

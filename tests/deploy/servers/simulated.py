@@ -30,7 +30,7 @@ class World:
 
 
 class SimulatedServer:
-    """slower: releases that its gate calls regressed; kind_fits: whether they run there at all."""
+    """slower: releases that its gate calls regressed; newer: what was shipped before and signed later than others."""
 
     def __init__(self, name: str, world: World, live: str = "", slower: tuple[str, ...] = ()) -> None:
         self.name, self.world, self.slower = name, world, slower
@@ -38,7 +38,7 @@ class SimulatedServer:
         self.images = {live} if live else set[str]()
         self.held: LockHolder | None = None
         self.notes: list[AuditEntry] = []
-        self.most_live = 0
+        self.newer = ""
         self.outages = 0
 
     def _done(self, effect: object = None) -> None:
@@ -75,6 +75,10 @@ class SimulatedServer:
 
     def check(self, release: str) -> None:
         self._done()
+
+    def newer_release(self, release: str) -> str:
+        self._done()
+        return self.newer if release != self.newer else ""
 
     def send(self, release: str) -> int:
         self._done(lambda: self.images.add(release))

@@ -1,79 +1,229 @@
-"""Offline bundles: read back as written, or refused with a reason."""
+"""Offline bundles: read back as written, or refused before anything but the signed list is read."""
 
 import io
+import json
 import tarfile
+from base64 import b64encode
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
+from nacl.signing import SigningKey
 
-from deploy.docker.archive import ImageContent
+from deploy.docker.archive import write_archive
 from deploy.docker.labels import ReleaseLabels
+from deploy.docker.saved_image import SavedImage
+from deploy.images.signatures import public_key, read_signature, read_signing_key, sign_document, sign_image
 from deploy.servers.release_image import ReleaseImage
 from deploy.servers.server import ShipError
 from deploy.ship import offline
 from deploy.ship.offline import CONTENTS, open_offline_bundle, write_offline_bundle
-from toolchain.errors import RecordError, UsageError
+from tests.deploy.docker.images import content, saved_by_20_10
+from toolchain.errors import RecordError, ToolchainError, UsageError
+from toolchain.records.storage import encode_record
 
-CONTENT = ImageContent("sha256:ab", 4, ("a", "b", "c"), (1, 2, 3))
-LABELS = ReleaseLabels("net", "2", "resnet20", "b" * 64, "openvino")
-SENT = ReleaseImage("edge-net:2", CONTENT, LABELS, "amd64", b"\x00signed")
+CONTENT, LABELS = content(), ReleaseLabels("net", "2", "resnet20", "b" * 64, "openvino")
+Members = dict[str, bytes]
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A bundle for two servers, one of which had two layers."""
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("TOOLCHAIN_HOME", str(tmp_path / "home"))
 
     def archive_without(present: int) -> tuple[int, Path]:
         file = tmp_path / f"{present}.tar.gz"
-        file.write_bytes(b"layers from %d" % present)
+        with file.open("wb") as out:
+            write_archive(SavedImage(io.BytesIO(saved_by_20_10())), CONTENT, present, out)
         return present, file
 
-    monkeypatch.setattr(offline, "archive_provider", lambda client, parcel: archive_without)
-    monkeypatch.setattr(
-        offline, "last_known_layers", lambda server: [("a", "b", "x")] if server == "line-1" else [("a",)]
-    )
-    write_offline_bundle(None, SENT, ("line-1", "line-2"), tmp_path / "stick.tar")  # type: ignore[arg-type]  # no engine
-    return tmp_path / "stick.tar"
+    first, second, _ = CONTENT.layers
+    there = {"line-1": [(first, second, "x")], "line-2": [(first,)]}
+    monkeypatch.setattr(offline, "archive_provider", lambda client, sent: archive_without)
+    monkeypatch.setattr(offline, "last_known_layers", lambda server: there[server])
+    return tmp_path
 
 
-def test_each_server_gets_the_smallest_archive_that_fits_it(place: Path) -> None:
-    with open_offline_bundle(place) as (sent, archive_without):
-        assert sent == SENT
-        assert [(count, file.read_bytes()) for count, file in map(archive_without, (1, 2, 3))] == [
-            (1, b"layers from 1"),
-            (2, b"layers from 2"),
-            (2, b"layers from 2"),
-        ]
+def release(key: Path | None = None) -> ReleaseImage:
+    sign_image(CONTENT, LABELS, key)
+    return ReleaseImage("edge-net:2", CONTENT, LABELS, "amd64", read_signature(CONTENT.config))
+
+
+@pytest.fixture
+def place(home: Path) -> Path:
+    """A bundle for two servers, one of which had two layers."""
+    write_offline_bundle(None, release(), ("line-1", "line-2"), home / "stick.tar")  # type: ignore[arg-type]  # no engine
+    return home / "stick.tar"
+
+
+def test_each_server_gets_the_smallest_archive_that_fits_it(place: Path, home: Path) -> None:
+    with open_offline_bundle(place) as opened:
+        assert (opened.release, opened.signer) == (release(), public_key(read_signing_key()))
+        got = [(count, file.read_bytes()) for count, file in map(opened.archive_without, (1, 2, 3))]
+        assert got == [(count, (home / f"{count}.tar.gz").read_bytes()) for count in (1, 2, 2)]
         with pytest.raises(
             ShipError, match="leaves out 1 layers, of which the server has only 0: pack it again without"
         ):
-            archive_without(0)
+            opened.archive_without(0)
 
 
-def changed(place: Path, name: str, content: bytes) -> None:
+def read(place: Path) -> Members:
     with tarfile.open(place) as archive:
-        files = {one: archive.extractfile(one).read() for one in archive.getnames()}  # type: ignore[union-attr]  # all are files
-    files[name] = content
-    with tarfile.open(place, "w") as archive:
-        for one, held in files.items():
-            entry = tarfile.TarInfo(one)
-            entry.size = len(held)
-            archive.addfile(entry, io.BytesIO(held))
+        return {one.name: archive.extractfile(one).read() for one in archive}  # type: ignore[union-attr]  # all are files
 
 
-def test_an_archive_that_was_changed_is_refused(place: Path) -> None:
-    changed(place, "image-1.tar.gz", b"layers from 7")
-    with pytest.raises(ShipError, match=r"image-1\.tar\.gz in it was changed or truncated"), open_offline_bundle(place):
+def write(place: Path, members: Members) -> None:
+    with tarfile.open(place, "w", format=tarfile.USTAR_FORMAT) as archive:
+        for name, text in members.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(text)
+            archive.addfile(entry, io.BytesIO(text))
+
+
+def relist(members: Members, edit: Callable[[Any], object], key: SigningKey | None = None) -> None:
+    """Another list, signed by `key` where there is one."""
+    listed = json.loads(members[CONTENTS])
+    edit(listed)
+    if key is not None:
+        listed["key"] = public_key(key)
+        listed["signature"] = sign_document(json.dumps(listed).encode(), key)
+    members[CONTENTS] = json.dumps(listed).encode()
+
+
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [
+        (lambda listed: listed["archives"][0].update(sha256="0" * 64), "changed after it was signed"),
+        (lambda listed: listed["release"].update(tag="other-app:latest"), "changed after it was signed"),
+        (lambda listed: listed["release"]["labels"].update(release="3"), "changed after it was signed"),
+        (lambda listed: listed["release"]["labels"].update(target="tensorrt"), "changed after it was signed"),
+        (lambda listed: listed.update(signature=""), "changed after it was signed"),
+        (lambda listed: listed.update(key=b64encode(bytes(32)).decode()), "changed after it was signed"),
+        (lambda listed: listed.pop("signature"), "changed after it was signed"),
+        (lambda listed: listed.update(format=1), "of format 1, which is not signed; pack it again: toolchain pack"),
+        (lambda listed: listed.update(format=3), "reads 1 to 2"),
+        (lambda listed: listed["release"].update(tag="--against=x\n"), "Expected `str` matching regex"),
+        (lambda listed: listed.update(more=1), "unknown field `more`"),
+    ],
+)
+def test_a_list_that_was_changed_is_refused(place: Path, edit: Callable[[Any], object], said: str) -> None:
+    members = read(place)
+    relist(members, edit)
+    write(place, members)
+    with pytest.raises(RecordError, match=said) as refused, open_offline_bundle(place):
+        pass
+    assert "\n" not in str(refused.value)
+
+
+def test_a_list_signed_by_another_than_the_image_is_refused(place: Path) -> None:
+    members = read(place)
+    relist(members, lambda listed: None, SigningKey.generate())
+    write(place, members)
+    with pytest.raises(RecordError, match=r"the list is signed by .*, the image by "), open_offline_bundle(place):
+        pass
+
+
+def test_an_old_release_under_a_new_name_is_refused_even_by_its_signer(place: Path) -> None:
+    """The list is as the holder of the key would sign it; the image's signature says what the image is."""
+    for field, value in {"release": "3", "target": "tensorrt", "name": "other", "model": "x", "bundle": "c"}.items():
+        members = read(place)
+        relist(members, lambda listed: listed["release"]["labels"].update({field: value}), read_signing_key())  # noqa: B023
+        other = place.with_name("other.tar")
+        write(other, members)
+        with pytest.raises(RecordError, match=f"signed as {field} '.*', and it claims"), open_offline_bundle(other):
+            pass
+
+
+def test_nothing_but_the_list_is_read_before_its_signature_is_checked(place: Path) -> None:
+    """What lies behind it is no tar at all, and the list is what is complained of."""
+    members = read(place)
+    relist(members, lambda listed: listed["release"].update(tag="x"))
+    write(place, members)
+    whole = place.read_bytes()
+    behind = 512 + len(members[CONTENTS]) + -len(members[CONTENTS]) % 512
+    place.write_bytes(whole[:behind] + b"\xff" * 5000)
+    with pytest.raises(RecordError, match="changed after it was signed"), open_offline_bundle(place):
+        pass
+
+
+def test_an_archive_that_was_changed_is_refused_when_it_is_asked_for(place: Path) -> None:
+    members = read(place)
+    members["image-1.tar.gz"] = members["image-1.tar.gz"][:-1] + b"!"
+    write(place, members)
+    with open_offline_bundle(place) as opened:
+        assert opened.archive_without(2)[0] == 2
+        with pytest.raises(ShipError, match=r"image-1\.tar\.gz in it was changed or truncated"):
+            opened.archive_without(1)
+
+
+def swapped(members: Members) -> Members:
+    return {name: members[name] for name in reversed(members)}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (swapped, "begins with 'image-2"),
+        (lambda members: {**members, "../../etc/x": b"x"}, "holds more than its list"),
+        (lambda members: {**members, "/etc/x": b"x"}, "holds more than its list"),
+        (lambda members: {CONTENTS: members[CONTENTS]}, "EOF|empty|not a plain file|end of file"),
+        (lambda members: {**members, "image-1.tar.gz": b"short"}, "'image-1.tar.gz' of 5 bytes"),
+        (lambda members: {CONTENTS: bytes(2 << 20)}, "begins with 'stick.json' of 2097152 bytes"),
+    ],
+)
+def test_members_are_those_of_the_list(place: Path, change: Callable[[Members], Members], said: str) -> None:
+    write(place, change(read(place)))
+    with pytest.raises(UsageError, match=f"not an offline bundle .*({said})"), open_offline_bundle(place):
+        pass
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"type": tarfile.SYMTYPE, "linkname": "/etc/passwd"},
+        {"type": tarfile.LNKTYPE, "linkname": CONTENTS},
+        {"type": tarfile.XHDTYPE, "size": 1 << 40},
+        {"type": tarfile.GNUTYPE_LONGNAME, "size": 1 << 40},
+        {"type": tarfile.GNUTYPE_SPARSE},
+        {"size": 1 << 40},
+    ],
+)
+def test_a_first_member_that_is_no_plain_file_is_refused(place: Path, entry: dict[str, Any]) -> None:
+    header = tarfile.TarInfo(CONTENTS)
+    for field, value in entry.items():
+        setattr(header, field, value)
+    place.write_bytes(header.tobuf(tarfile.GNU_FORMAT) + place.read_bytes())
+    with pytest.raises(UsageError, match="not an offline bundle"), open_offline_bundle(place):
+        pass
+
+
+@pytest.mark.parametrize("cut", [0, 100, 600, -2000, -512])
+def test_a_bundle_that_was_cut_is_refused(place: Path, cut: int) -> None:
+    place.write_bytes(place.read_bytes()[:cut])
+    with pytest.raises(ToolchainError, match=r"stick\.tar"), open_offline_bundle(place):
         pass
 
 
 def test_a_file_that_is_no_offline_bundle_is_refused(place: Path, tmp_path: Path) -> None:
-    cut = tmp_path / "cut.tar"
-    cut.write_bytes(place.read_bytes()[:600])
-    for other in (cut, tmp_path / "nowhere.tar", tmp_path):
-        with pytest.raises(UsageError, match="not an offline bundle"), open_offline_bundle(other):
+    nested = tmp_path / "nested.tar"
+    write(nested, {CONTENTS: b'{"a":' * 100_000})
+    for other in (tmp_path / "nowhere.tar", tmp_path, nested):
+        with pytest.raises(ToolchainError, match=other.name) as refused, open_offline_bundle(other):
             pass
-    changed(place, CONTENTS, b"{}")
-    with pytest.raises((RecordError, UsageError), match=r"stick\.tar"), open_offline_bundle(place):
-        pass
+        assert "\n" not in str(refused.value)
+
+
+def test_a_bundle_is_packed_only_by_who_signed_the_image(home: Path) -> None:
+    key = home / "other.key"
+    key.write_text(b64encode(b"7" * 32).decode())
+    signed, out = release(key), home / "stick.tar"
+    with pytest.raises(UsageError, match="pack it with the key that it was signed with: --key=FILE"):
+        write_offline_bundle(None, signed, (), out)  # type: ignore[arg-type]  # no engine
+    with pytest.raises(RecordError, match="edge-net:2 is not signed"):
+        write_offline_bundle(None, msgspec.structs.replace(signed, signature=b""), (), out)  # type: ignore[arg-type]  # no engine
+    assert not out.exists()
+    bundle = write_offline_bundle(None, signed, (), out, key)  # type: ignore[arg-type]  # no engine
+    with open_offline_bundle(out) as opened:
+        assert (opened.signer, opened.release) == (bundle.key, signed)
+    assert encode_record(bundle) == read(out)[CONTENTS]

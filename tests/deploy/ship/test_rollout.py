@@ -4,8 +4,8 @@ from contextlib import suppress
 
 import pytest
 
-from deploy.servers.server import LockHolder
-from deploy.ship.rollout import RolloutOptions, roll_out_to_server
+from deploy.servers.server import LockHolder, ShipError
+from deploy.ship.rollout import RolloutOptions, plan_steps, roll_out_to_server
 from tests.deploy.servers.simulated import LIVING, Killed, SimulatedServer, World
 
 CALM = 0.0
@@ -37,6 +37,30 @@ def test_a_slower_release_is_refused_there_and_leaves_nothing() -> None:
     despite = roll_out_to_server(site, "1.5.0", holder(), RolloutOptions(skip_gate="recall of 1.4.0"))
     assert (despite.outcome, site.live) == ("live", "1.5.0")
     assert "recall of 1.4.0" in site.notes[-1].reason
+
+
+def test_a_release_older_than_what_was_shipped_goes_live_only_where_that_is_asked_for_and_it_is_said() -> None:
+    site = SimulatedServer("line-1", World(0, CALM), live="1.5.0")
+    site.newer = "1.5.0"
+    refused = roll_out_to_server(site, "1.4.0", holder(), RolloutOptions())
+    assert (refused.outcome, refused.live, site.live, site.images) == ("refused", "1.5.0", "1.5.0", {"1.5.0"})
+    assert refused.reason == (
+        "line-1: 1.4.0 was signed before 1.5.0, which was shipped there; to go back: toolchain rollback, or "
+        "--allow-downgrade"
+    )
+    allowed = roll_out_to_server(site, "1.4.0", holder(), RolloutOptions(allow_downgrade=True))
+    assert (allowed.outcome, allowed.live, allowed.downgrade_from) == ("live", "1.4.0", "1.5.0")
+    assert allowed.reason == site.notes[-1].reason == "went back from 1.5.0, which was signed later; no slower"
+    assert [note.outcome for note in site.notes] == ["refused", "live"]
+
+
+def test_a_plan_says_that_it_goes_back() -> None:
+    site = SimulatedServer("line-1", World(0, CALM), live="1.5.0")
+    site.newer = "1.5.0"
+    with pytest.raises(ShipError, match="--allow-downgrade"):
+        plan_steps(site, "1.4.0", RolloutOptions())
+    plan = plan_steps(site, "1.4.0", RolloutOptions(allow_downgrade=True))
+    assert plan[1] == "go back from 1.5.0, which was signed later"
 
 
 def test_the_first_release_needs_no_gate() -> None:
