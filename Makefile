@@ -35,9 +35,14 @@ $(STAMP): $(LOCK) requirements/uv.txt pyproject.toml
 	@deploy/setup.sh venv $(LOCK)
 	@touch $@
 
+# Python's compiled modules are kept, whatever the caller's environment says: a test run starts some hundred processes,
+# and to compile torch's sources takes each of them five seconds.
+export PYTHONDONTWRITEBYTECODE :=
+
 # Most tests wait for servers and containers: two workers a core. A worker holds up to 1.5 GB: at most eight.
-WORKERS ?= $(shell echo $$(( 2 * $$(nproc) < 8 ? 2 * $$(nproc) : 8 )))
-PYTEST := .venv/bin/python -m pytest --numprocesses=$(WORKERS) --dist=loadgroup --no-loadscope-reorder --durations=25 $(if $(SEED),--randomly-seed=$(SEED))
+CORES := $(shell nproc)
+WORKERS ?= $(shell echo $$(( 2 * $(CORES) < 8 ? 2 * $(CORES) : 8 )))
+PYTEST = .venv/bin/python -m pytest --numprocesses=$(WORKERS) --dist=loadgroup --no-loadscope-reorder --durations=25 $(if $(SEED),--randomly-seed=$(SEED))
 
 test: setup  ## every test but the exhaustive ones, Docker journeys too, in random order; TESTS='tests/deploy -k port' for some, SEED=… for one order again, WORKERS=… at a time
 	@deploy/setup.sh servers
@@ -47,7 +52,9 @@ test-all: setup  ## the exhaustive tests too: all pairs of compression steps, a 
 	@deploy/setup.sh servers
 	@$(PYTEST) -m '' $(TESTS)
 
-test-fast: $(STAMP)  ## what needs no Docker Engine and no server, in two minutes
+# These compute and do not wait, and every worker spends ten seconds on imports: one a core.
+test-fast: WORKERS = $(CORES)
+test-fast: $(STAMP)  ## what needs no Docker Engine, no server and no more than five seconds of CPU a test; in two minutes
 	@$(PYTEST) --durations=5 -m 'not docker and not server and not slow and not exhaustive' $(TESTS)
 
 check: $(STAMP)  ## ruff, mypy, house tests

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 from types import FrameType
@@ -29,6 +29,9 @@ ROOT = Path(__file__).parents[1]
 # by the beginning of a test's path: what only one worker may use at a time
 RESOURCES = {"tests/journeys/test_ship": "bridge"}
 RESOURCES_OF_FIXTURES = {"postgresql": "database", "place": "database"}
+SLOW_S = 5.0  # of CPU, with its children and what it sets up for those after it: then a test has to be marked `slow`
+NOT_FAST = {"docker", "server", "slow", "exhaustive"}
+CPU_S, BEGAN = "cpu_s", pytest.StashKey[float]()
 # what `make test-fast` leaves out, by what a test's module imports and by its fixtures
 SERVERS = {"tests.deploy.runtime.server", "tests.deploy.runtime.security.secured", "tests.edges", "tests.httpserver"}
 SERVERS_OF_FIXTURES = {"postgresql", "place", "engine"}
@@ -91,6 +94,36 @@ def pytest_collection_modifyitems(items: list[pytest.Function]) -> Iterator[None
     if strays:
         raise pytest.UsageError(f"pytest-xdist has not grouped {strays[0]}: what shares a resource would run at once")
     return outcome
+
+
+def used_cpu_s() -> float:
+    """By this process and its children that have ended, since it began. A busy machine makes it hardly more."""
+    return sum(os.times()[:4])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[object]:
+    item.stash[BEGAN] = used_cpu_s()
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if call.when == "teardown":
+        report.user_properties.append((CPU_S, used_cpu_s() - item.stash[BEGAN]))
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """No failure: a machine may be slow. Who added such a test marks it, or makes it cheaper."""
+    reports = [one for one in terminalreporter.stats.get("", []) if NOT_FAST.isdisjoint(one.keywords)]
+    used = {one.nodeid: dict(one.user_properties).get(CPU_S, 0.0) for one in reports}
+    for nodeid, cpu_s in sorted(used.items(), key=lambda pair: -pair[1]):
+        if cpu_s > SLOW_S:
+            terminalreporter.write_line(f"not marked slow, and took {cpu_s:.1f} s of CPU: {nodeid}")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -15,7 +15,10 @@ from toolchain.backends.openvino_graph import graph_from_onnx, layers
 from toolchain.errors import BackendError, UsageError
 from toolchain.records.manifest import Candidate, Needs
 
-EVERY = [(name, precision) for name in TABLE for precision in backend(name).PRECISIONS]
+SLOW = {"tensorrt": pytest.mark.slow}
+EVERY = [
+    pytest.param(name, precision, marks=SLOW.get(name, ())) for name in TABLE for precision in backend(name).PRECISIONS
+]
 
 
 @pytest.mark.parametrize(("name", "precision"), EVERY)

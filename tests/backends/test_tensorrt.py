@@ -48,6 +48,7 @@ def inspection_in(folder: Path, precision: str) -> LayerInspection:
     return decode_record(path.read_bytes(), LayerInspection, str(path), 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("precision", "computed"), [("fp32", "Float"), ("fp16", "Half"), ("bf16", "BFloat16"), ("int8", "Int8")]
 )
@@ -73,20 +74,14 @@ def test_a_plan_is_built_and_inspected_and_its_stand_in_agrees(
         assert record.max_abs > 0  # not a copy of the float graph
 
 
-def test_the_graph_is_the_same_bytes_twice(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    _, first = tensorrt_build(tmp_path_factory, "int8")
-    build(tmp_path, "int8")
-    graphs = [(folder / "built" / "standin-int8.onnx").read_bytes() for folder in (first, tmp_path)]
-    assert graphs[0] == graphs[1]
-    assert str(tmp_path).encode() not in graphs[0]
-
-
+@pytest.mark.slow
 def test_a_recipe_may_set_gpus_and_batches(tmp_path: Path) -> None:
     build(tmp_path, "fp16", compute_capabilities=[89, 86], batches=[4])
     inspection = inspection_in(tmp_path, "fp16")
     assert (inspection.capabilities, inspection.batches) == ((86, 89), (4,))
 
 
+@pytest.mark.slow
 def test_the_classic_flavour_ships_the_typed_graph(tmp_path: Path) -> None:
     candidate = build(tmp_path, "int8", flavour="classic")
     assert candidate.files == ("model-int8.onnx", "order-int8.json")
@@ -143,6 +138,7 @@ def test_int8_that_is_computed_in_float_is_refused_by_name() -> None:
     require_int8_convolutions(msgspec.structs.replace(inspection, precision="fp16"))
 
 
+@pytest.mark.slow
 def test_convolutions_too_narrow_for_int8_are_refused_unless_the_recipe_names_them(tmp_path: Path) -> None:
     narrow = tiny_onnx(tmp_path / "in.onnx", width=8)
     with pytest.raises(BackendError, match=r"2 of 2 convolutions in float: Conv\.4 \(Half\), Conv\.6 \(Half\); "):
@@ -175,6 +171,7 @@ def test_bytes_are_cast_before_they_are_transposed(tmp_path: Path) -> None:
     np.testing.assert_array_equal(before, after)
 
 
+@pytest.mark.slow
 def test_modelopt_leaves_onnx_runtimes_quantizer_in_this_process_unchanged(tmp_path: Path) -> None:
     build(tmp_path, "int8")
     found = onnxruntime_backend.build(
@@ -183,6 +180,7 @@ def test_modelopt_leaves_onnx_runtimes_quantizer_in_this_process_unchanged(tmp_p
     assert found.size_bytes
 
 
+@pytest.mark.slow
 def test_a_failure_of_modelopt_is_reported_in_one_line(tmp_path: Path) -> None:
     from toolchain.backends.modelopt import ModelOptRequest, run_modelopt
 
@@ -211,6 +209,7 @@ def learned_onnx(folder: Path, symmetric: bool) -> Path:
     return onnx_from_torch(prepared.eval(), shape, folder / "learned.onnx")
 
 
+@pytest.mark.slow
 def test_symmetric_learned_quantization_is_built_unchanged(tmp_path: Path) -> None:
     graph = learned_onnx(tmp_path, symmetric=True)
     candidate = tensorrt.build(graph, tmp_path / "built", "int8", None)
@@ -222,6 +221,7 @@ def test_symmetric_learned_quantization_is_built_unchanged(tmp_path: Path) -> No
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_asymmetric_learned_quantization_is_refused_with_the_option_that_fixes_it(tmp_path: Path) -> None:
     with pytest.raises(BackendError, match=r"TensorRT would not accept this graph: .*qat = \{ symmetric = true \}"):
         tensorrt.build(learned_onnx(tmp_path, symmetric=False), tmp_path / "built", "int8", None)

@@ -12,6 +12,7 @@ QAT = "[[step]]\nqat = { epochs = 1, batch_size = 8, calibration_samples = 8, di
 LOOSE = "[build]\nmax_accuracy_loss = 100.0\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["openvino", "onnxruntime", "null"])
 def test_it_is_built_in_int8_alone(folder: Path, target: str) -> None:
     manifest = built(recipe(folder, QAT + LOOSE), target)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.job.test_job import folder, recipe
+from tests.job.test_job import folder, make_folder, recipe
 from toolchain.build.pipeline import build
 from toolchain.job import code_digest
 from toolchain.job.code_digest import SourceTree, read_source, source_tree
@@ -32,8 +32,8 @@ def changed(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
     source_tree.cache_clear()
 
 
-@pytest.fixture
-def stages(monkeypatch: pytest.MonkeyPatch, folder: Path) -> dict[str, tuple[str, ...]]:
+@pytest.fixture(scope="module")
+def stages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, ...]]:
     """The modules that each stage of a build starts from, by the stage's name."""
     found: dict[str, tuple[str, ...]] = {}
     modules = Stage.modules.fget  # type: ignore[attr-defined]  # a property has one
@@ -41,8 +41,9 @@ def stages(monkeypatch: pytest.MonkeyPatch, folder: Path) -> dict[str, tuple[str
     def spy(stage: Stage[object]) -> tuple[str, ...]:
         return found.setdefault(stage.name, modules(stage))
 
-    monkeypatch.setattr(Stage, "modules", property(spy))
-    build(recipe(folder, STEPS), "null", None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Stage, "modules", property(spy))
+        build(recipe(make_folder(tmp_path_factory.mktemp("stages"), patch), STEPS), "null", None)
     return found
 
 
@@ -60,6 +61,7 @@ def rebuilt(place: Path, messages: list[str]) -> list[str]:
     return [line.removesuffix(" ...").partition(":")[0] for line in messages if line.endswith(" ...")]
 
 
+@pytest.mark.slow
 def test_the_choice_is_made_again_when_its_noise_changes_and_nothing_is_trained(
     folder: Path, changed: dict[str, str], messages: list[str]
 ) -> None:
@@ -77,6 +79,7 @@ def test_the_choice_is_made_again_when_its_noise_changes_and_nothing_is_trained(
     assert {"step 1/2", "step 2/2", "candidates", "samples"} <= set(rebuilt(place, messages))
 
 
+@pytest.mark.slow
 def test_a_constant_in_any_module_that_a_stage_reaches_makes_it_again_and_a_comment_does_not(
     stages: dict[str, tuple[str, ...]], tmp_path: Path
 ) -> None:
@@ -84,19 +87,21 @@ def test_a_constant_in_any_module_that_a_stage_reaches_makes_it_again_and_a_comm
     before = {name: plain.digest(*modules) for name, modules in stages.items()}
     reached = {name: set().union(*map(plain.reachable_modules, modules)) for name, modules in stages.items()}
 
-    def changed_by(module: str, more: str) -> set[str]:
-        text = source(module) + more
-        tree = SourceTree(lambda name: text if name == module else read_source(name), tmp_path / "memo.json")
+    def changed_by(more: str, *changed: str) -> set[str]:
+        texts = {module: source(module) + more for module in changed}
+        tree = SourceTree(lambda name: texts.get(name) or read_source(name), tmp_path / "memo.json")
         return {name for name, modules in stages.items() if tree.digest(*modules) != before[name]}
 
     assert "toolchain.compress.training.loop" in reached["finetune"], "the step's own module, which was handed in"
     assert "toolchain.compress.steps.qat" not in reached["finetune"]
     assert set(stages) >= TRAINING | {"reference", "onnx", "null-fp32", "candidates", "step-figures", "samples"}
-    for module in set().union(*reached.values()):
-        assert changed_by(module, "\n# a comment\n") == set(), module
-        assert changed_by(module, "\nCHANGED = 1\n") == {name for name in stages if module in reached[name]}, module
+    every = set().union(*reached.values())
+    assert changed_by("\n# a comment\n", *every) == set()
+    for module in every:
+        assert changed_by("\nCHANGED = 1\n", module) == {name for name in stages if module in reached[name]}, module
 
 
+@pytest.mark.slow
 def test_a_training_depends_on_no_view_no_engine_and_nothing_that_delivers(stages: dict[str, tuple[str, ...]]) -> None:
     tree = SourceTree()
     for name in TRAINING:

@@ -69,6 +69,7 @@ def typed(capfd: pytest.CaptureFixture[str], *words: object) -> Said:
     return Said(run(COMMANDS, [str(word) for word in words]), *capfd.readouterr())
 
 
+@pytest.mark.slow
 def test_zeros_that_no_kernel_skips_are_refused_before_any_training(folder: Path, messages: list[str]) -> None:
     place = recipe(folder, "zeros", SPARSE.format(more="") + REFUSE)
     with pytest.raises(RefusedError) as refusal:
@@ -86,6 +87,7 @@ def test_zeros_that_no_kernel_skips_are_refused_before_any_training(folder: Path
     assert "steps: dry run timed on the target: unchanged" in messages
 
 
+@pytest.mark.slow
 def test_what_does_not_pay_is_told_where_nothing_is_refused(folder: Path) -> None:
     more = SPARSE.format(more="") + "[[step]]\nquantize = { samples = 8 }\n[build]\nmax_accuracy_loss = 100\n"
     steps = build(recipe(folder, "told", more), "onnxruntime", None).manifest.steps
@@ -103,6 +105,7 @@ def test_what_does_not_pay_is_told_where_nothing_is_refused(folder: Path) -> Non
         assert 1e7 < (one.memory_bytes or 0) < 1e10
 
 
+@pytest.mark.slow
 def test_recipes_are_compared_in_one_table_and_one_json_line(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Also one that says refuse = true: what it would refuse is shown."""
     zeros = recipe(folder, "zeros", SPARSE.format(more="") + REFUSE)

@@ -81,6 +81,7 @@ def test_the_same_model_gives_the_same_bytes_without_paths(tmp_path: Path) -> No
     assert [path.name for path in (tmp_path / "b").iterdir()] == ["c.onnx"]
 
 
+@pytest.mark.slow
 def test_a_torchvision_model_is_exported(tmp_path: Path) -> None:
     shape, module = Preprocessing(64, 64, 3, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)), models.resnet18().eval()
     path = onnx_from_torch(module, shape, tmp_path / "model.onnx")

@@ -51,13 +51,17 @@ path = "pictures"
 QUANTIZE = "[[step]]\nquantize = { samples = 8 }\n"
 
 
+def make_folder(place: Path, patch: pytest.MonkeyPatch) -> Path:
+    """Four classes of ten random pictures, and a net with random weights."""
+    patch.setenv("TOOLCHAIN_HOME", str(place / "home"))
+    write_pictures(place, 8)
+    (place / "nets.py").write_text(NETS)
+    return place
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Four classes of ten random pictures, and a net with random weights."""
-    monkeypatch.setenv("TOOLCHAIN_HOME", str(tmp_path / "home"))
-    write_pictures(tmp_path, 8)
-    (tmp_path / "nets.py").write_text(NETS)
-    return tmp_path
+    return make_folder(tmp_path, monkeypatch)
 
 
 def recipe(folder: Path, more: str = "", text: str = RECIPE) -> Path:

@@ -125,6 +125,7 @@ def test_the_summary_is_markdown_whose_table_no_text_breaks(newest: ReportConten
     assert len({line.count("|") for line in rows}) == 1
 
 
+@pytest.mark.slow
 def test_every_plot_is_a_file_that_can_be_looked_at(newest: ReportContent, tmp_path: Path) -> None:
     folder = tmp_path / "out"
     paths = write_report(newest, folder)

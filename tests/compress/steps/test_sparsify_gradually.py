@@ -126,6 +126,7 @@ gradual.apply(CompressedModel(Dies(2 * STEPS + 4)), context(Path(sys.argv[1])))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("every_steps", [None, 4])
 def test_killed_in_an_epoch_it_ends_with_the_weights_of_an_uninterrupted_one(
     every_steps: int | None, tmp_path: Path, messages: list[str]

@@ -20,6 +20,7 @@ QUICK = terms()
 @pytest.fixture(autouse=True)
 def short_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("deploy.gate.rounds.SLICE_S", 0.0)
+    monkeypatch.setattr("deploy.gate.rounds.ROUND_S", 0.25)
     monkeypatch.setattr("deploy.gate.rounds.perf_counter", CLOCK)
 
 

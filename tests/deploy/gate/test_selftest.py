@@ -20,6 +20,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Gates whose containers are drawn by a seed."""
     monkeypatch.setenv("TOOLCHAIN_HOME", str(tmp_path / "home"))
     monkeypatch.setattr("deploy.gate.rounds.SLICE_S", 0.0)
+    monkeypatch.setattr("deploy.gate.rounds.ROUND_S", 0.25)
     monkeypatch.setattr("deploy.gate.rounds.perf_counter", CLOCK)
     players = {CANDIDATE: Drawn(0.1, seed=1), BASELINE: Drawn(0.1, seed=2)}
     monkeypatch.setattr(

@@ -2,6 +2,8 @@
 
 from contextlib import suppress
 
+import pytest
+
 from deploy.servers.inventory import ServerConfig
 from deploy.servers.server import LockHolder
 from deploy.ship.rollout import RolloutOptions, RolloutResult, roll_out_to_server
@@ -46,6 +48,7 @@ def test_failures_within_the_budget_do_not_stop_it() -> None:
     assert sum(site.live == "1.5.0" for site in sites.values()) == 99
 
 
+@pytest.mark.slow
 def test_in_a_thousand_runs_under_faults_every_server_serves_one_release_all_the_time() -> None:
     for seed in range(1000):
         world = World(seed, 0.03)
