@@ -9,7 +9,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,8 +17,10 @@ from pathlib import Path
 from docker import DockerClient
 from filelock import FileLock
 
+from tests.engines.systems import System
+
 SSHD, DOCKERD = "/usr/sbin/sshd", "dockerd"
-BRIDGE, NETWORK = "edge-test", "10.77.0"
+BRIDGE, NETWORK, NAME = "edge-test", "10.77.0", "edge"
 START_S = 120.0
 LOCK = Path(tempfile.gettempdir()) / "edge-test-bridge.lock"
 
@@ -38,12 +40,14 @@ def done(*words: str) -> str:
 
 @dataclass
 class Edge:
-    """address: its IP, and what ssh knows it by; root: what its engine writes below, on a disk of its own if asked."""
+    """address: its IP, and what ssh knows it by; root: what its engine writes below, on a disk of its own if asked;
+    system: what it runs, None for this machine's own."""
 
     name: str
     address: str
     folder: Path
     root: Path
+    system: System | None = None
     processes: dict[str, "subprocess.Popen[bytes]"] = field(default_factory=dict)
 
     @property
@@ -59,6 +63,14 @@ class Edge:
         return ["nsenter", f"--net=/run/netns/{self.name}", *words]
 
     def start_engine(self) -> None:
+        with (self.folder / "dockerd.log").open("ab") as log:
+            words = self._engine_words(self.system)
+            self.processes["dockerd"] = subprocess.Popen(self.inside(*words), stdout=log, stderr=log)
+        wait_for(self._answers, f"{self.name}: its engine; see {self.folder}/dockerd.log")
+
+    def _engine_words(self, system: System | None) -> list[str]:
+        if system:
+            return system.enter(self.folder, self.root, *system.engine(self.folder, self.socket, f"{NETWORK}.254:5000"))
         settings = {
             "data-root": str(self.root), "exec-root": str(self.folder / "exec"), "pidfile": str(self.folder / "pid"),
             "hosts": [f"unix://{self.socket}"], "storage-driver": "overlay2", "live-restore": False,
@@ -67,11 +79,7 @@ class Edge:
         (self.folder / "daemon.json").write_text(json.dumps(settings))
         (self.folder / "pid").unlink(missing_ok=True)  # of a daemon that was killed; its containerd's too
         (self.folder / "exec" / "containerd" / "containerd.pid").unlink(missing_ok=True)
-        with (self.folder / "dockerd.log").open("ab") as log:
-            self.processes["dockerd"] = subprocess.Popen(
-                self.inside(DOCKERD, f"--config-file={self.folder}/daemon.json"), stdout=log, stderr=log
-            )
-        wait_for(self._answers, f"{self.name}: dockerd; see {self.folder}/dockerd.log")
+        return [DOCKERD, f"--config-file={self.folder}/daemon.json"]
 
     def _answers(self) -> bool:
         asked = ["docker", "-H", f"unix://{self.socket}", "version"]
@@ -99,11 +107,13 @@ class Edge:
 
     def start_sshd(self, key: Path) -> None:
         Path("/run/sshd").mkdir(exist_ok=True)
-        (self.folder / "home").mkdir()
+        home = self.folder / "home"
+        home.mkdir()
+        login = f'cd {home} && exec sh -c "$SSH_ORIGINAL_COMMAND"'  # a home of its own
         (self.folder / "sshd").write_text(
             f"HostKey {self.folder}/host\nAuthorizedKeysFile {key}.pub\nStrictModes no\nPidFile none\n"
             f"ListenAddress {self.address}:22\nMaxStartups 100\nMaxSessions 100\n"
-            f'ForceCommand cd {self.folder}/home && exec sh -c "$SSH_ORIGINAL_COMMAND"\n'  # a home of its own
+            f"ForceCommand {self.system.login(self.folder) if self.system else login}\n"
         )
         done("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.folder / "host"))
         self.processes["sshd"] = subprocess.Popen(
@@ -142,9 +152,11 @@ def wait_for(good: Callable[[], bool], what: str, seconds: float = START_S) -> N
 
 
 @contextmanager
-def edges(folder: Path, count: int, disks_mb: Mapping[int, int] | None = None) -> Iterator[list[Edge]]:
+def edges(
+    folder: Path, count: int, disks_mb: Mapping[int, int] | None = None, systems: Sequence[System] = ()
+) -> Iterator[list[Edge]]:
     """`count` servers; a folder `bin` with an `ssh` that knows them, to be put on PATH. disks_mb: servers by number
-    whose engine has a disk of its own of so many MB."""
+    whose engine has a disk of its own of so many MB; systems: what the first ones run."""
     key = folder / "user"
     done("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key))
     (folder / "config").write_text(
@@ -156,10 +168,12 @@ def edges(folder: Path, count: int, disks_mb: Mapping[int, int] | None = None) -
     ssh.write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} -F {folder}/config "$@"\n')
     ssh.chmod(0o755)
     with FileLock(LOCK):
-        yield from _on_a_bridge(folder, count, disks_mb or {}, key)
+        yield from _on_a_bridge(folder, count, disks_mb or {}, key, systems)
 
 
-def _on_a_bridge(folder: Path, count: int, disks_mb: Mapping[int, int], key: Path) -> Iterator[list[Edge]]:
+def _on_a_bridge(
+    folder: Path, count: int, disks_mb: Mapping[int, int], key: Path, systems: Sequence[System]
+) -> Iterator[list[Edge]]:
     """Its name and its addresses are the machine's: one run of tests at a time has them."""
     subprocess.run(["ip", "link", "del", BRIDGE], check=False, capture_output=True)
     done("ip", "link", "add", BRIDGE, "type", "bridge")
@@ -169,6 +183,7 @@ def _on_a_bridge(folder: Path, count: int, disks_mb: Mapping[int, int], key: Pat
     try:
         for number in range(1, count + 1):
             made.append(edge := _laid_out(folder, number, disks_mb.get(number)))
+            edge.system = systems[number - 1] if number <= len(systems) else None
             edge.start_sshd(key)
             edge.start_engine()
         yield made
@@ -201,7 +216,7 @@ def _listens(host: str, port: int) -> bool:
 
 
 def _laid_out(folder: Path, number: int, disk_mb: int | None) -> Edge:
-    name = f"edge{number}"
+    name = f"{NAME}{number}"
     edge = Edge(name, f"{NETWORK}.{number}", folder / name, folder / name / "data")
     edge.root.mkdir(parents=True)
     if disk_mb:

@@ -31,7 +31,7 @@ from deploy.containers.publishing import (
     supports_secrets,
 )
 from deploy.containers.readiness import check_ready, wait_until_ready
-from deploy.docker.engine import connect, explain_error, find_builder, is_same_architecture
+from deploy.docker.engine import connect, explain_error, find_builder, is_podman, is_same_architecture
 from deploy.docker.labels import BUNDLE, ROLE
 from deploy.docker.sandbox import MEMORY_BYTES, RESTART, STATE, sandbox_settings, state_volume
 from deploy.images.build import parse_manifest, read_bundle_files, require_image
@@ -106,8 +106,8 @@ def run_server(
 def check_start(name: str, endpoint: PublishedEndpoint) -> None:
     """DockerError for whatever would prevent build and start: no engine, no BuildKit, a foreign container, a used
     port."""
-    find_builder()
     with closing(connect()) as client:
+        find_builder(is_podman(client))
         _check_ports(client, endpoint, _find_own_container(client, name))
 
 

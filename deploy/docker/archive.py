@@ -73,12 +73,13 @@ def digest_text(content: bytes) -> str:
     return f"sha256:{sha256(content).hexdigest()}"
 
 
-def write_archive(image: ImageFiles, content: ImageContent, left_out: int, out: IO[bytes]) -> None:
-    """Write the canonical archive, without the `left_out` lowest layers. The same image gives the same bytes.
+def write_archive(image: ImageFiles, content: ImageContent, left_out: int, out: IO[bytes], level: int = LEVEL) -> None:
+    """Write the canonical archive, without the `left_out` lowest layers. The same image gives the same bytes. level: of
+    gzip.
     ArchiveError: a layer is not what its diff id says."""
     check_content(content)
     _expect_digest(iter([image.configuration]), content.config, "the engine's configuration of the image")
-    with gzip.GzipFile("", "wb", LEVEL, out, mtime=0) as packed:
+    with gzip.GzipFile("", "wb", level, out, mtime=0) as packed:
         for name, document in _documents(content):
             _write_member(packed, name, document)
         _write_member(packed, _blob_name(content.config), image.configuration)

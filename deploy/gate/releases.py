@@ -72,7 +72,7 @@ def _find_release(client: DockerClient, what: str, others: Sequence[OtherRelease
     if named:
         return named
     image = find_image(client, what)
-    if image and not any(tag in (what, f"{what}:latest") for tag in image.tags):
+    if image and not any(_same_name(tag, what) for tag in image.tags):
         image = None  # the engine takes the first digits of an image's number for its name, and `9` is a release
     if image and image.labels.get(NAME) == name:
         return str(image.labels[BUNDLE])
@@ -80,6 +80,11 @@ def _find_release(client: DockerClient, what: str, others: Sequence[OtherRelease
         raise UsageError(f"{what} is a release of '{image.labels[NAME]}', the candidate one of '{name}'")
     known = ", ".join(dict.fromkeys(one.release for one in others)) or "none"
     raise UsageError(f"no release '{what}' of {name}; the ledger has: {known} (an image's tag will do too)")
+
+
+def _same_name(tag: str, what: str) -> bool:
+    """Whether an image's tag is what a person typed: Podman writes the default registry in front of it."""
+    return tag.removeprefix("docker.io/").removeprefix("library/") in (what, f"{what}:latest")
 
 
 def _image_of(client: DockerClient, what: str) -> tuple[str, Bundle]:

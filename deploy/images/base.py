@@ -17,7 +17,8 @@ from shutil import which
 import docker.errors
 from docker import DockerClient
 
-from deploy.docker.engine import explain_error, find_builder
+from deploy.docker.engine import explain_error, find_builder, is_podman
+from deploy.images.content import read_content
 from deploy.images.timestamps import EPOCH, strip_build_times
 from toolchain.errors import DockerError
 
@@ -69,10 +70,10 @@ rm -rf "$1/etc/cron.daily" "$1/etc/dpkg"
 
 @dataclass(frozen=True)
 class BaseImage:
-    """tag: what to build on; id: its digest on this engine; source: what it was built from, in words."""
+    """tag: what to build on; digest: of its configuration; source: what it was built from, in words."""
 
     tag: str
-    id: str
+    digest: str
     source: str
 
 
@@ -84,15 +85,15 @@ def base_image(client: DockerClient) -> BaseImage:
     if base:
         return base
     if _pull_official(client):
-        build_from_official(official, PINNED)
+        build_from_official(client, official, PINNED)
         return _find_base(client, official, NAME) or _raise_missing(official)
     build_from_debian(client, debian)
     return _find_base(client, debian, f"Debian {SUITE} packages") or _raise_missing(debian)
 
 
-def build_from_official(tag: str, image: str) -> None:
+def build_from_official(client: DockerClient, tag: str, image: str) -> None:
     """Build `tag` as a slimmed copy of `image`, which this engine has."""
-    command, environment = find_builder()
+    command, environment = find_builder(is_podman(client))
     done = subprocess.run(
         [*command, "--build-arg", f"PINNED={image}", "--network=none", f"--tag={tag}", "-"],
         input=OFFICIAL, capture_output=True, text=True, env=environment, check=False,
@@ -159,7 +160,7 @@ def _find_base(client: DockerClient, tag: str, source: str) -> BaseImage | None:
         return None
     if image.attrs["Created"] != EPOCH:
         image = strip_build_times(client, image, tag)
-    return BaseImage(tag, str(image.id), source)
+    return BaseImage(tag, read_content(image).config, source)
 
 
 def _raise_missing(tag: str) -> BaseImage:

@@ -22,7 +22,7 @@ from docker import DockerClient
 from docker.models.containers import Container
 from docker.models.images import Image as EngineImage
 
-from deploy.docker.engine import connect, explain_error, find_builder
+from deploy.docker.engine import connect, explain_error, find_builder, is_podman
 from deploy.docker.labels import EXTRAS, RECIPE, image_labels, read_release_labels
 from deploy.docker.tar import read_member
 from deploy.images.base import base_image
@@ -50,7 +50,8 @@ TAG = re.compile(r"[^a-z0-9_.-]+")
 
 @dataclass(frozen=True)
 class BuiltImage:
-    """id: `sha256:…`; size_bytes: unpacked, including the base; built: False when it already existed."""
+    """id: the digest of its configuration, `sha256:…`, whatever its engine calls it; size_bytes: unpacked, with the
+    base; built: False when it already existed."""
 
     id: str
     tag: str
@@ -75,25 +76,26 @@ def build_image(bundle: Bundle, tag: str | None, fresh: bool = False, tracing: b
     with closing(connect()) as client:
         base = base_image(client)
         tag = tag or default_tag(bundle)
-        inputs = _digest_of_inputs(bundle, base.id, kind)
+        inputs = _digest_of_inputs(bundle, base.digest, kind)
         found = find_image(client, tag)
         if found and not fresh and found.labels.get(RECIPE) == inputs and _is_signed(found, tag):
-            return BuiltImage(str(found.id), tag, found.attrs["Size"], base.source, built=False)
+            return BuiltImage(read_content(found).config, tag, found.attrs["Size"], base.source, built=False)
         wheels = fill_wheelhouse([*kind.locks, INSTALLER_LOCK], sources=kind.sources)
         labels = {**image_labels(bundle, base.source, _revision()), RECIPE: inputs}
         labels |= {EXTRAS: "tracing"} if tracing else {}
         logger.info(f"image: building {tag} on {base.source}")
         with tempfile.TemporaryDirectory(prefix="edge-image-") as context:
             write_context(Path(context), bundle, wheels, kind)
-            id = _build(Path(context), tag, base.tag, fresh, labels)
+            id = _build(client, Path(context), tag, base.tag, fresh, labels)
         built = find_image(client, id)
         if not built:
             raise DockerError(
                 f"{tag}: built, but the engine does not have it; do `docker` and DOCKER_HOST name one engine?"
             )
         made = strip_build_times(client, built, tag)
-        sign_image(read_content(made), read_release_labels(made.labels, tag))
-        return BuiltImage(str(made.id), tag, made.attrs["Size"], base.source, built=True)
+        content = read_content(made)
+        sign_image(content, read_release_labels(made.labels, tag))
+        return BuiltImage(content.config, tag, made.attrs["Size"], base.source, built=True)
 
 
 def _is_signed(image: EngineImage, tag: str) -> bool:
@@ -184,7 +186,7 @@ def write_context(context: Path, bundle: Bundle, wheels: Path, kind: ImageVarian
     set_times(context, 0)
 
 
-def _digest_of_inputs(bundle: Bundle, base_id: str, kind: ImageVariant) -> str:
+def _digest_of_inputs(bundle: Bundle, base: str, kind: ImageVariant) -> str:
     files = [
         kind.dockerfile,
         *kind.locks,
@@ -193,15 +195,15 @@ def _digest_of_inputs(bundle: Bundle, base_id: str, kind: ImageVariant) -> str:
         ROOT / "deploy/images/install.py",
         ROOT / "deploy/docker/labels.py",
     ]
-    running = sha256(f"{bundle.digest} {base_id}".encode())
+    running = sha256(f"{bundle.digest} {base}".encode())
     for file in (*files, *(ROOT / name for name in app_files())):
         running.update(f"{file.relative_to(ROOT)} ".encode() + sha256(file.read_bytes()).digest())
     return running.hexdigest()
 
 
-def _build(context: Path, tag: str, base: str, fresh: bool, labels: dict[str, str]) -> str:
+def _build(client: DockerClient, context: Path, tag: str, base: str, fresh: bool, labels: dict[str, str]) -> str:
     """The engine's id of what was built, which the builder writes: the tag may name something else by now."""
-    command, environment = find_builder()
+    command, environment = find_builder(is_podman(client))
     written = context / "image.id"  # in a folder of our own; the builder writes it when it has read the context
     label_flags = [f"--label={name}={value}" for name, value in sorted(labels.items())]
     options = [f"--build-arg=BASE={base}", "--network=none", *TIMELESS, *(["--no-cache"] if fresh else [])]

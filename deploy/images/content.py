@@ -8,9 +8,10 @@ changes: it is read once, out of the engine's own archive of the image, and kept
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import docker.errors
 import msgspec
 from docker import DockerClient
 from docker.models.images import Image
@@ -47,6 +48,16 @@ def read_content(image: Image) -> ImageContent:
 def image_layers(image: Image) -> tuple[str, ...]:
     """Diff ids, lowest first; () for an image that its engine has not got whole."""
     return tuple(image.attrs.get("RootFS", {}).get("Layers") or ())
+
+
+def find_content(client: DockerClient, content: ImageContent) -> Image | None:
+    """The image with `content` that an engine has whole, by the ids that loading gives it."""
+    for name in (content.config, content.manifest_digest):
+        with suppress(docker.errors.ImageNotFound):
+            image = client.images.get(name)
+            if image_layers(image) == content.layers:
+                return image
+    return None
 
 
 def has_content(image: Image, content: ImageContent) -> bool:

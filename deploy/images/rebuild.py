@@ -15,7 +15,8 @@ from toolchain.records.bundle import Bundle
 
 @dataclass(frozen=True)
 class RebuildComparison:
-    """id, again: digests of the image and of its rebuild; signed_by: the key, or "" with the reason in `why_not`."""
+    """id, again: digests of the configurations of the image and of its rebuild; signed_by: the key, or "" with the
+    reason in `why_not`."""
 
     image: str
     id: str
@@ -33,13 +34,13 @@ def rebuild_and_compare(tag: str, bundle: Bundle) -> RebuildComparison:
             raise DockerError(
                 f"{tag} was built from another bundle than {bundle.folder}; expected {bundle.digest[:12]}"
             )
-        key, why_not = "", ""
+        key, why_not, content = "", "", read_content(image)
         try:
-            content, labels = read_content(image), read_release_labels(image.labels, tag)
+            labels = read_release_labels(image.labels, tag)
             key = check_signature(read_signature(content.config), content, labels, tag).key
         except RecordError as error:
             why_not = str(error)
         scratch = f"edge-verify:{uuid.uuid4().hex[:12]}"
         again = build_image(bundle, scratch, fresh=True, tracing=image.labels.get(EXTRAS) == "tracing")
         client.images.remove(scratch)
-    return RebuildComparison(tag, str(image.id), again.id, again.id == image.id, key, why_not)
+    return RebuildComparison(tag, content.config, again.id, again.id == content.config, key, why_not)

@@ -32,13 +32,14 @@ INDENT = 2
 PackageFiles = dict[str, bytes]
 
 
-def build_sbom(client: DockerClient, image: Image, tag: str) -> str:
-    """The bill of materials of an image, as JSON. DockerError: the image was not built by this toolchain."""
+def build_sbom(client: DockerClient, image: Image, config: str, tag: str) -> str:
+    """The bill of materials of an image, as JSON. config: the digest of its configuration. DockerError: the image was
+    not built by this toolchain."""
     files = _read_package_files(client, image)
     if f"bundle/{MANIFEST}" not in files:
         raise DockerError(f"{tag} has no /bundle: it was not built by `toolchain image`")
     manifest = parse_manifest(files[f"bundle/{MANIFEST}"], tag)
-    digest = str(image.id).rpartition(":")[2]
+    digest = config.rpartition(":")[2]
     whole = Component(
         name=tag.rpartition(":")[0] or tag,
         version=manifest.release,

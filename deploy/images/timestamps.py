@@ -1,26 +1,27 @@
 """Reproducible images: the digest depends on the content, not on when or where the image was built.
 
 Layers are the same bytes on every machine (the Dockerfiles set all times and modes), but an engine writes the build
-time into the image's configuration, whose digest is the image's id. Here those times are set to SOURCE_DATE_EPOCH
-(reproducible-builds.org/specs/source-date-epoch) by loading the configuration again; the engine has the layers already.
+time into the image's configuration, whose digest identifies the image (deploy/images/content.py). Here those times are
+set to SOURCE_DATE_EPOCH (reproducible-builds.org/specs/source-date-epoch) by loading the image again with another
+configuration: without its layers, which the classic store has already; with them into a containerd store, which keeps
+what it built compressed.
 """
 
-import io
 import json
 import logging
-import tarfile
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
-from hashlib import sha256
 from typing import Any
 
 import docker.errors
 from docker import DockerClient
 from docker.models.images import Image
 
-from deploy.docker.tar import add_member, read_member
+from deploy.docker.archive import ImageContent, write_archive
+from deploy.docker.saved_image import SavedImage
+from deploy.images.content import find_content, remember_content, saved_image
 
 logger = logging.getLogger(__name__)
 
@@ -28,30 +29,43 @@ logger = logging.getLogger(__name__)
 EPOCH = datetime.fromtimestamp(0, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 # what engines record about themselves and about the containers of build steps
 OF_THE_BUILD = ("container", "container_config", "docker_version", "moby.buildkit.buildinfo.v1")
+UNPACKED = 0  # gzip's level for an archive that stays on this machine
 
 
 def strip_build_times(client: DockerClient, made: Image, tag: str) -> Image:
-    """The image `made` without build times in its configuration, under `tag`."""
-    before = _read_configuration(made)
-    after = normalize_configuration(before)
-    if after == before:
+    """The image `made` without build times in its configuration, under `tag`, and with the id that every engine with
+    this image store gives it."""
+    with saved_image(made) as saved:
+        before = json.loads(saved.configuration)
+        after = normalize_configuration(before)
+        if after != before:
+            saved.replace_configuration(json.dumps(after, sort_keys=True, separators=(",", ":")).encode())
+        content = saved.content
+        found = find_content(client, content)
+        found = found or _load(client, saved, content, len(content.layers)) or _load(client, saved, content, 0)
+    if found is None:
+        logger.info(f"{tag}: this engine does not load its own image again, so its digest depends on the build time")
         return made
-    content = json.dumps(after, sort_keys=True, separators=(",", ":")).encode()
-    digest = sha256(content).hexdigest()
-    with suppress(docker.errors.APIError):
-        client.images.load(_configuration_archive(f"{digest}.json", content, tag))
-    try:
-        found = client.images.get(f"sha256:{digest}")
-    except docker.errors.ImageNotFound:
-        logger.info(
-            f"{tag}: this engine takes no configuration without layers, so the image's digest depends on the build time"
-        )
-        return made
-    made.reload()
-    if not made.tags:
-        with suppress(docker.errors.APIError):  # a container may use it
-            client.images.remove(str(made.id))
-    return found
+    remember_content(str(found.id), content)
+    repository, _, name = tag.rpartition(":")
+    found.tag(repository, name)
+    _remove_untagged(client, str(made.id))
+    return client.images.get(str(found.id))
+
+
+def _remove_untagged(client: DockerClient, image: str) -> None:
+    with suppress(docker.errors.APIError):  # it is gone already, or a container uses it
+        if not client.images.get(image).tags:
+            client.images.remove(image)
+
+
+def _load(client: DockerClient, saved: SavedImage, content: ImageContent, left_out: int) -> Image | None:
+    """The image that the engine has after loading, None when it has not got all layers."""
+    with tempfile.TemporaryFile() as archive, suppress(docker.errors.APIError, docker.errors.ImageLoadError):
+        write_archive(saved, content, left_out, archive, UNPACKED)
+        archive.seek(0)
+        client.images.load(archive)
+    return find_content(client, content)
 
 
 def normalize_configuration(configuration: Mapping[str, Any]) -> dict[str, Any]:
@@ -65,26 +79,3 @@ def normalize_configuration(configuration: Mapping[str, Any]) -> dict[str, Any]:
             settings[name] = ""
     found["config"] = settings
     return found
-
-
-def _read_configuration(image: Image) -> dict[str, Any]:
-    with tempfile.TemporaryFile() as saved:
-        for block in image.save():
-            saved.write(block)
-        saved.seek(0)
-        with tarfile.open(fileobj=saved) as archive:
-            (listed,) = json.loads(read_member(archive, "manifest.json"))
-            found: dict[str, Any] = json.loads(read_member(archive, listed["Config"]))
-            return found
-
-
-def _configuration_archive(name: str, configuration: bytes, tag: str) -> bytes:
-    """An archive for `docker load` without layers; the engine looks for them in its store first."""
-    layers = json.loads(configuration)["rootfs"]["diff_ids"]
-    files = [f"{layer.rpartition(':')[2]}/layer.tar" for layer in layers]
-    listed = [{"Config": name, "RepoTags": [tag], "Layers": files}]
-    held = io.BytesIO()
-    with tarfile.open(fileobj=held, mode="w") as archive:
-        for member, content in ((name, configuration), ("manifest.json", json.dumps(listed).encode())):
-            add_member(archive, member, content)
-    return held.getvalue()

@@ -16,7 +16,7 @@ from deploy.images.signatures import Signature, check_signature, read_signed_at
 from deploy.servers.containers import DeployedContainers
 from deploy.servers.inventory import RolloutPolicy, ServerConfig
 from deploy.servers.lock import release_lock, take_lock
-from deploy.servers.release_image import ReleaseImage, lock_name
+from deploy.servers.release_image import ReleaseImage, is_release, lock_name
 from deploy.servers.server import AuditEntry, GateResult, LockHolder, ServerState, ShipError
 from deploy.servers.ssh import Shell
 from deploy.servers.transfer import ImageTransfer, ReleaseSource, prune_images
@@ -74,7 +74,7 @@ class DockerServer:
         with self._containers.translating_errors("check"):
             self._transfer.check()
             found = self._containers.by_release().get(release)
-            if found is not None and found.attrs["Image"] != self._image.content.config:
+            if found is not None and not is_release(self._client, found.attrs["Image"], self._image):
                 raise ShipError(
                     f"{self.name}: {release} there is another image than {self._image.tag} here, and releases are "
                     "immutable; build this one under a new name: --release"
@@ -130,12 +130,12 @@ class DockerServer:
 
     def start(self, release: str) -> None:
         with self._containers.translating_errors("start"):
-            found = self._containers.by_release().get(
-                release
-            )  # one that an earlier run started, or the one that serves
-        image = str(found.attrs["Image"]) if found else self._image.content.config
+            # one that an earlier run started, or the one that serves
+            found = self._containers.by_release().get(release)
+            image = str(found.attrs["Image"]) if found else self._transfer.engine_id()
+            is_ours = not found or is_release(self._client, image, self._image)
         self._containers.start(release, image)
-        if image == self._image.content.config and self._signer:
+        if is_ours and self._signer:
             self._containers.trust_key(release, self._image.signature, self._signer)
 
     def wait_healthy(self, release: str) -> None:

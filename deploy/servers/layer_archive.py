@@ -1,24 +1,20 @@
-"""An image -> the file that `docker load` takes, without the layers that an engine has already.
+"""An image -> the canonical archive of it (deploy/docker/archive.py) without the layers that an engine has already.
 
-Docker's loader looks a layer up by its chain of digests before it opens the file (tarexport/load.go), so an archive may
-leave out what is there. Of one release of a model the next differs in its last layer, the model. Packed with gzip, the
-same bytes for the same image and the same layers, so that a transfer that was cut can go on.
+Every image store takes an archive without layers that it has: the classic one and Podman's look a layer up before they
+open its file, and the containerd store has it under the same digest from an earlier archive. Of one release of a model
+the next differs in its last layer, the model. The same image and the same layers give the same bytes, so that a
+transfer that was cut can go on.
 """
 
-import gzip
-import json
-import tarfile
-import tempfile
+import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import IO
 
 from docker.models.images import Image
 
-from deploy.servers.server import ShipError
+from deploy.docker.archive import ImageContent, check_archive, write_archive
+from deploy.images.content import saved_image
 from toolchain.records.storage import atomic_file
-
-LEVEL = 6
 
 
 def count_present_layers(layers: Sequence[str], there: Iterable[Sequence[str]]) -> int:
@@ -33,52 +29,30 @@ def _common_prefix(one: Sequence[str], other: Sequence[str]) -> int:
     return min(len(one), len(other))
 
 
-def pack_image(image: Image, present: int, out: Path) -> Path:
-    """Write the archive of `image` without its first `present` layers to `out`."""
-    with tempfile.TemporaryFile() as saved:
-        for block in image.save(named=True):
-            saved.write(block)
-        saved.seek(0)
-        with atomic_file(out) as temporary:
-            _write_archive(saved, present, temporary)
+def pack_image(image: Image, content: ImageContent, present: int, out: Path) -> Path:
+    """Write the archive of `image` without its first `present` layers to `out`. ArchiveError: the engine's image is not
+    the one with `content`."""
+    with saved_image(image) as saved, atomic_file(out) as temporary, temporary.open("wb") as file:
+        write_archive(saved, content, present, file)
     return out
 
 
-def _write_archive(saved: IO[bytes], present: int, out: Path) -> None:
-    with tarfile.open(fileobj=saved) as whole:
-        left_out = _files_to_omit(whole, present)
-        with (
-            out.open("wb") as raw,
-            gzip.GzipFile("", "wb", LEVEL, raw, mtime=0) as zipped,
-            tarfile.open(fileobj=zipped, mode="w|") as sent,
-        ):
-            for entry in sorted(whole.getmembers(), key=lambda one: one.name):
-                if entry.name not in left_out:
-                    sent.addfile(_normalize(entry), whole.extractfile(entry) if entry.isreg() else None)
+class ArchiveChecks:
+    """Compares archives with what was announced, each once: all servers of a fleet are sent the same files."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._checked: set[tuple[object, ...]] = set()
+
+    def check(self, file: Path, content: ImageContent, present: int) -> None:
+        """ArchiveError: `file` is not the archive of `content` without its first `present` layers."""
+        state = file.stat()
+        key = (file, state.st_ino, state.st_size, state.st_mtime_ns, content, present)
+        with self._lock:
+            if key not in self._checked:
+                with file.open("rb") as opened:
+                    check_archive(opened, content, present)
+                self._checked.add(key)
 
 
-def _files_to_omit(whole: tarfile.TarFile, present: int) -> set[str]:
-    """The files of the first `present` layers, but none that a layer that is sent shares with them."""
-    listed = whole.extractfile("manifest.json")
-    if listed is None:
-        raise ShipError("the engine's archive of the image has no manifest.json")
-    (manifest,) = json.load(listed)
-    layers: list[str] = [_resolve_link(whole, name) for name in manifest["Layers"]]
-    return set(layers[:present]) - set(layers[present:])
-
-
-def _resolve_link(whole: tarfile.TarFile, name: str) -> str:
-    """Where a layer that an image holds twice really is: old engines write links."""
-    entry = whole.getmember(name)
-    if not entry.issym():
-        return name
-    return str((Path("/") / name).parent.joinpath(entry.linkname).resolve().relative_to("/"))
-
-
-def _normalize(entry: tarfile.TarInfo) -> tarfile.TarInfo:
-    """Without times and owners, which differ from one saving to the next."""
-    entry.mtime = 0
-    entry.uid = entry.gid = 0
-    entry.uname = entry.gname = ""
-    entry.pax_headers = {}
-    return entry
+ARCHIVE_CHECKS = ArchiveChecks()

@@ -6,14 +6,15 @@ Names are made of the model's and the release's, so that whoever types `docker p
 import re
 from typing import Annotated
 
+import docker.errors
 import msgspec
 from docker import DockerClient
 from docker.models.images import Image
 
 from deploy.docker.archive import ImageContent
-from deploy.docker.labels import ReleaseLabels, read_release_labels
+from deploy.docker.labels import NAME, RELEASE, ReleaseLabels, read_release_labels
 from deploy.images.build import require_image
-from deploy.images.content import read_content
+from deploy.images.content import find_content, has_content, image_layers, is_id_of, read_content
 from deploy.images.signatures import read_signature, signed_content
 from deploy.images.variants import target_variant
 
@@ -74,7 +75,26 @@ def read_release_image(client: DockerClient, tag: str) -> ReleaseImage:
 def read_deployed_image(image: Image, signature: bytes) -> ReleaseImage:
     """A release that is on a server already, with the signature that was stored there. It is as its signature says;
     ImageTransfer.verify compares it with what is there."""
-    tag, layers = next(iter(image.tags), str(image.id)), tuple(image.attrs["RootFS"]["Layers"])
+    tag, layers = next(iter(image.tags), str(image.id)), image_layers(image)
     content = signed_content(signature) or ImageContent(str(image.id), 0, layers, (0,) * len(layers))
     labels = read_release_labels(image.labels, tag)
     return ReleaseImage(tag, content, labels, image.attrs["Architecture"], signature)
+
+
+def find_release(client: DockerClient, image: ReleaseImage) -> Image | None:
+    """The image of a release that an engine has whole, whatever it calls it."""
+    found = find_content(client, image.content)
+    if found is not None:
+        return found
+    named = client.images.list(filters={"label": [f"{NAME}={image.model}", f"{RELEASE}={image.release}"]})
+    return next((one for one in named if has_content(one, image.content)), None)
+
+
+def is_release(client: DockerClient, engine_id: str, image: ReleaseImage) -> bool:
+    """Whether that release is what an engine, or a container on it, calls by an id."""
+    if is_id_of(engine_id, image.content):
+        return True
+    try:
+        return has_content(client.images.get(engine_id), image.content)
+    except docker.errors.ImageNotFound:
+        return False

@@ -45,9 +45,10 @@ class Shell:
             return ["sh", "-c", f"cd && {command}"]
         return ["ssh", "-T", *OPTIONS, *ALIVE, "--", self.address, f"sh -c {quote(command)}"]
 
-    def free_bytes(self, folder: str) -> int:
-        """Room on the disk of `folder`, for who is no root."""
-        return 1024 * int(self.run(f"df -Pk {quote(folder)} | tail -n 1").split()[3])
+    def free_bytes(self, folder: str) -> int | None:
+        """Room on the disk of `folder`, for who is no root; None when there is no such folder."""
+        fields = self.run(f"df -Pk {quote(folder)} 2>/dev/null | tail -n 1").split()
+        return 1024 * int(fields[3]) if len(fields) >= 6 and fields[3].isdigit() else None
 
     def upload(self, file: Path, progress: OnProgress) -> tuple[str, int]:
         """(its path there, bytes that were sent now). What an earlier try brought is not sent again: the name is the

@@ -6,16 +6,19 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from shlex import quote
 from typing import Any, NamedTuple
 
 import docker.errors
 import msgspec
 from docker import DockerClient
+from docker.models.images import Image
 
 from deploy.docker.engine import is_same_architecture
+from deploy.images.content import image_layers, remember_content, uses_containerd_store
 from deploy.servers.inventory import ServerConfig
-from deploy.servers.layer_archive import count_present_layers, pack_image
-from deploy.servers.release_image import ReleaseImage
+from deploy.servers.layer_archive import ARCHIVE_CHECKS, count_present_layers, pack_image
+from deploy.servers.release_image import ReleaseImage, find_release
 from deploy.servers.server import ShipError
 from deploy.servers.ssh import Shell
 from toolchain.paths import home
@@ -68,20 +71,20 @@ class ImageTransfer:
 
     def missing_layers(self) -> tuple[int, int]:
         """(number of missing layers, their unpacked size in bytes)."""
-        if self._is_present():
+        if self._find():
             return 0, 0
         present = self._count_present()
         return len(self._image.content.layers) - present, sum(self._image.content.layer_bytes[present:])
 
     def send(self) -> int:
         """Send the image and tag it; the bytes sent. ShipError if it does not arrive intact."""
-        if self._is_present():
+        if self._find():
             self._tag()
             return 0
         registry = self._source.registry
         sent = self._pull(registry) if registry else self._send_archive(self._count_present())
-        if not self._is_present() and not registry:  # other image stores take whole images only
-            logger.info(f"{self._name}: its engine does not accept partial images; sending the whole image")
+        if not self._find() and not registry:  # layers that are kept in another form than they were sent in
+            logger.info(f"{self._name}: its engine does not accept this partial image; sending the whole image")
             sent += self._send_archive(0)
         self.verify()
         self._tag()
@@ -89,45 +92,51 @@ class ImageTransfer:
         return sent
 
     def verify(self) -> None:
-        """An image's id is the digest of its configuration, which lists the digests of its layers."""
-        if not self._is_present():
+        """ShipError: the image that was signed is not there, whole, under any id."""
+        self._require()
+
+    def engine_id(self) -> str:
+        """What the engine there calls the image."""
+        return str(self._require().id)
+
+    def _require(self) -> Image:
+        found = self._find()
+        if found is None:
             raise ShipError(
                 f"{self._name}: {self._image.tag} did not arrive intact ({self._image.content.config[:19]})"
             )
+        return found
 
-    def _is_present(self) -> bool:
-        try:
-            found = self._engine.images.get(self._image.content.config)
-        except docker.errors.ImageNotFound:
-            return False
-        return tuple(found.attrs["RootFS"]["Layers"]) == self._image.content.layers
+    def _find(self) -> Image | None:
+        return find_release(self._engine, self._image)
 
     def _tag(self) -> None:
         repository, _, tag = self._image.tag.rpartition(":")
-        self._engine.images.get(self._image.content.config).tag(repository, tag)
+        self._require().tag(repository, tag)
 
     def _count_present(self) -> int:
         return count_present_layers(self._image.content.layers, record_layers(self._name, self._engine))
 
     def _send_archive(self, present: int) -> int:
-        image = self._image
+        content = self._image.content
         present, file = self._source.archive_without(present)
+        ARCHIVE_CHECKS.check(file, content, present)
         size = file.stat().st_size
-        self._check_space(self._engine.info()["DockerRootDir"], sum(image.content.layer_bytes[present:]))
+        self._check_engine_space(sum(content.layer_bytes[present:]))
         self._check_space(".", size)
-        count = len(image.content.layers) - present
+        count = len(content.layers) - present
         logger.info(
-            f"{self._name}: {count} of {len(image.content.layers)} layers are missing there, {size / 1e6:.1f} MB packed"
+            f"{self._name}: {count} of {len(content.layers)} layers are missing there, {size / 1e6:.1f} MB packed"
         )
         place, sent = self._shell.upload(file, ProgressLog(self._name))
         refused = ""
         try:
-            self._shell.run(f"docker -H unix://{self._server.socket} load -q -i {place}", timeout_s=600)
+            self._shell.run(_load_command(self._server.socket, place), timeout_s=600)
         except ShipError as error:
             refused = str(error)
         finally:
             self._shell.remove_uploads()
-        if refused and present == 0 and not self._is_present():
+        if refused and present == 0 and not self._find():
             raise ShipError(refused)
         return sent
 
@@ -135,21 +144,40 @@ class ImageTransfer:
         """Pull it from the registry; 0, since this machine sends nothing."""
         name = self._source.push_to(registry)
         logger.info(f"{self._name}: pulling {name}")
-        self._check_space(self._engine.info()["DockerRootDir"], self.missing_layers()[1])
+        self._check_engine_space(self.missing_layers()[1])
         self._engine.images.pull(name)
-        if self._is_present():
+        if self._find():
             self._tag()
         self._engine.images.remove(name)  # the registry's name for it, or what another put in its place
         return 0
 
+    def _check_engine_space(self, needed: int) -> None:
+        """A containerd store keeps every layer twice: as it came, and unpacked."""
+        copies = 2 if uses_containerd_store(self._engine) else 1
+        self._check_space(self._engine.info()["DockerRootDir"], copies * needed)
+
     def _check_space(self, folder: str, needed: int) -> None:
         free = self._shell.free_bytes(folder)
-        if free < needed + SPARE_BYTES:
+        if free is None:
+            logger.info(
+                f"{self._name}: no folder {folder} there, where its engine says that it keeps images (it runs in a "
+                "machine of its own): whether there is room for the image is not checked"
+            )
+        elif free < needed + SPARE_BYTES:
             place, needed_mb = folder if folder != "." else "the home folder", (needed + SPARE_BYTES) / 1e6
             raise ShipError(
                 f"{self._name}: {free / 1e6:.0f} MB free in {place} there, {needed_mb:.0f} MB needed; free some: ssh "
                 f"{self._server.address} docker image prune"
             )
+
+
+def _load_command(socket: str, file: str) -> str:
+    """By the server's own client: Docker's, or Podman's where that is all there is."""
+    url, file = quote(f"unix://{socket}"), quote(file)
+    return (
+        f"if command -v docker >/dev/null; then docker -H {url} load -q -i {file}; "
+        f"else podman --url={url} load -q -i {file}; fi"
+    )
 
 
 class ProgressLog:
@@ -168,11 +196,12 @@ def archive_provider(client: DockerClient, image: ReleaseImage) -> ArchiveProvid
     """Packs archives of the image on first use, and keeps them for the other servers."""
 
     def provide(present: int) -> tuple[int, Path]:
-        file = home() / "shipping" / f"{image.content.config.rpartition(':')[2][:24]}-{present}.tar.gz"
+        file = home() / "shipping" / f"oci-{image.content.config.rpartition(':')[2][:24]}-{present}.tar.gz"
         with PACK_LOCK:
             if not file.is_file():
-                logger.info(f"packing {image.tag} without its first {present} of {len(image.content.layers)} layers")
-                pack_image(client.images.get(image.content.config), present, file)
+                count = len(image.content.layers)
+                logger.info(f"packing {image.tag} without its first {present} of {count} layers")
+                pack_image(_require_release(client, image), image.content, present, file)
         return present, file
 
     return provide
@@ -188,25 +217,39 @@ def registry_push(client: DockerClient, image: ReleaseImage) -> RegistryPush:
                 repository, _, tag = image.tag.rpartition(":")
                 name = f"{registry}/{repository.rpartition('/')[2]}"
                 logger.info(f"pushing {image.tag} to {name}")
-                client.images.get(image.content.config).tag(name, tag)
-                _check_pushed(client.images.push(name, tag, stream=True, decode=True), name)
-                done[registry] = f"{name}:{tag}"
-                client.images.remove(done[registry])  # the name only: the image has its own
+                _require_release(client, image).tag(name, tag)
+                digest = _pushed_digest(client.images.push(name, tag, stream=True, decode=True), name)
+                remember_content(digest, image.content)  # what a containerd store calls it that pulls it
+                done[registry] = f"{name}@{digest}"
+                client.images.remove(f"{name}:{tag}")  # the name only: the image has its own
             return done[registry]
 
     return push_to
 
 
-def _check_pushed(lines: Iterable[Mapping[str, object]], name: str) -> None:
-    """ShipError for a failure, which the engine reports in its progress stream."""
+def _require_release(client: DockerClient, image: ReleaseImage) -> Image:
+    found = find_release(client, image)
+    if found is None:
+        raise ShipError(f"{image.tag} is no longer on this machine's engine; build it again: toolchain image")
+    return found
+
+
+def _pushed_digest(lines: Iterable[Mapping[str, Any]], name: str) -> str:
+    """Of the manifest that the registry has now. ShipError for a failure, which the engine reports in its progress
+    stream."""
+    digest = ""
     for line in lines:
         if "error" in line:
             raise ShipError(f"{name}: the registry rejected it: {str(line['error'])[:200]}")
+        digest = (line.get("aux") or {}).get("Digest", digest)
+    if not digest:
+        raise ShipError(f"{name}: the engine did not report the digest of what it pushed; ship it without `registry`")
+    return str(digest)
 
 
 def record_layers(server: str, there: DockerClient) -> list[Sequence[str]]:
     """The layers of a server's images; also stored, for offline bundles packed while the server cannot be reached."""
-    found = [one.attrs["RootFS"].get("Layers") or () for one in there.images.list(all=True)]
+    found: list[Sequence[str]] = [image_layers(image) for image in there.images.list(all=True)]
     write_atomically(_layers_file(server), msgspec.json.encode(found))
     return found
 

@@ -74,13 +74,15 @@ def image_sbom(image: str, *, out: Path | None = None) -> None:
 
     from deploy.docker.engine import connect
     from deploy.images.build import require_image
+    from deploy.images.content import read_content
     from deploy.images.sbom import build_sbom as listed
     from toolchain.records.storage import check_output_path, write_atomically
 
     if out is not None:
         check_output_path(out)
     with closing(connect()) as client:
-        document = listed(client, require_image(client, image), image)
+        found = require_image(client, image)
+        document = listed(client, found, read_content(found).config, image)
     if out is not None:
         write_atomically(out, document.encode() + b"\n")
     print(msgspec.json.encode(msgspec.json.decode(document)).decode())

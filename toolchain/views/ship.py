@@ -102,7 +102,7 @@ def servers_table(found: "Sequence[ServerInfo]") -> str:
             one.gpu or (f"{short_device(one.cpu)} ({' '.join(one.features)})" if one.cpu else one.error),
             one.cores or None,
             one.memory_bytes / GB if one.memory_bytes else None,
-            one.free_bytes / GB if one.engine else None,
+            None if one.free_bytes is None else one.free_bytes / GB,
             one.engine or None,
             ", ".join(one.serves) or None,
         )

@@ -98,12 +98,12 @@ def _command(name: str, what: str) -> MachineFinding:
 
 def _engine() -> list[MachineFinding]:
     """The engine's version, where it keeps images and how much room is there; the client that builds."""
-    from deploy.docker.engine import connect, find_builder
+    from deploy.docker.engine import connect, find_builder, is_podman
 
-    findings = []
+    findings, podman = [], False
     try:
         client = connect()
-        facts = client.info()
+        facts, podman = client.info(), is_podman(client)
         client.close()
         found = f"{facts['ServerVersion']}, storage {facts['Driver']}, cgroup v{facts.get('CgroupVersion', '1')}"
         findings.append(MachineFinding("Docker Engine", "ok", found))
@@ -113,7 +113,7 @@ def _engine() -> list[MachineFinding]:
     except DockerError as error:
         findings.append(MachineFinding("Docker Engine", "missing", *_halves(error)))
     try:
-        command, _ = find_builder()
+        command, _ = find_builder(podman)
         findings.append(MachineFinding("BuildKit", "ok", " ".join(command)))
     except DockerError as error:
         findings.append(MachineFinding("BuildKit", "missing", *_halves(error)))

@@ -46,9 +46,9 @@ def test_the_list_names_packages_wheels_code_model_and_data(tmp_path: Path) -> N
     container = SimpleNamespace(export=lambda: [exported(bundle.folder)], remove=remove)
     client: Any = SimpleNamespace(containers=SimpleNamespace(create=lambda image, command: container))
     image: Any = SimpleNamespace(id="sha256:" + "a" * 64, labels={NAME: "net"})
-    document = build_sbom(client, image, "edge-net:1.5.0")
+    document = build_sbom(client, image, image.id, "edge-net:1.5.0")
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(document) is None
-    assert document == build_sbom(client, image, "edge-net:1.5.0")
+    assert document == build_sbom(client, image, image.id, "edge-net:1.5.0")
     assert removed == [True, True]
     found = json.loads(document)
     parts = {(one["type"], one["name"]): one for one in found["components"]}
