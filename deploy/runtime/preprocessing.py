@@ -7,30 +7,30 @@ what the graph does (channel order, scale, mean and std). Embedded colour profil
 dropped, as torchvision does.
 """
 
+from collections.abc import Callable
 from io import BytesIO
 from struct import error as StructError
-from typing import cast
 from zlib import error as ZlibError
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from deploy.runtime.decoding import jpeg, png
+from deploy.runtime.decoding.encoded_image import MAX_BYTES, EncodedImage, check_size, incomplete_image
 from toolchain.errors import RequestError
 from toolchain.records.tensors import Preprocessing
 
 ImageArray = NDArray[np.uint8]
 
-# An image is refused by its header, before its pixels are decoded: a PNG of 200 kB can hold gigabytes.
-MAX_BYTES = 32 << 20
-MAX_PIXELS = 64_000_000
-# A JPEG of a few kB can make the decoder scan its 64 million pixels thousands of times, milliseconds each.
-# 0xFF in the data itself is always followed by 0; real progressive files have about ten scans.
-MAX_SCANS, START_OF_SCAN = 200, b"\xff\xda"
-FORMATS = ("JPEG", "PNG")  # also keeps Pillow's rarer, less tested decoders away from untrusted bytes
+# A JPEG of more pixels is decoded at 1/2, 1/4 or 1/8 of its size where that still leaves so many times the pixels that
+# are needed on a side: within a rounding of the whole (docs/decisions/0015), at a third of the time.
+MAX_EXACT_PIXELS = 4_000_000
+REDUCING_GAP = 4
+SCALES = (8, 4, 2)
+PIECE_BYTES = 4096  # fed to the decoder between two looks at the time: a scan of millions of pixels may take twenty
 
 FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
-ORIENTATION = 0x0112
 TRANSPOSES = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -47,7 +47,37 @@ SIZE_ERRORS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 def decode_and_fit(content: bytes, preprocessing: Preprocessing) -> ImageArray:
     """A JPEG or PNG as uint8 [height, width, channels]; RequestError for anything else, and for an image that is too
     large."""
-    return fit_image(decode_image(content), preprocessing)
+    return decode_and_fit_image(read_image(content), preprocessing)
+
+
+def decode_and_fit_image(
+    image: EncodedImage, preprocessing: Preprocessing, check: Callable[[], None] | None = None
+) -> ImageArray:
+    """The same for an image whose headers were read; check: called again and again meanwhile, ends it by raising."""
+    return fit_image(_decode(image, choose_scale(image, preprocessing), check), preprocessing)
+
+
+def read_image(content: bytes) -> EncodedImage:
+    """What a JPEG or PNG is; RequestError for anything else, and for one that is too large."""
+    if len(content) > MAX_BYTES:
+        raise RequestError(f"an image of {len(content)} bytes: expected at most {MAX_BYTES}; send a smaller one")
+    if content.startswith(jpeg.SIGNATURE):
+        image = jpeg.read_jpeg(content)
+    elif content.startswith(png.SIGNATURE):
+        image = png.read_png(content)
+    else:
+        raise incomplete_image("unknown format", len(content))
+    check_size(image)
+    return image
+
+
+def choose_scale(image: EncodedImage, preprocessing: Preprocessing) -> int:
+    """1, or the 8, 4 or 2 by which a JPEG's sides are divided as it is decoded."""
+    if image.format != "JPEG" or image.pixels <= MAX_EXACT_PIXELS:
+        return 1
+    left, top, right, bottom = crop_box(*image.upright_size, preprocessing)
+    reduction = min((right - left) / preprocessing.width, (bottom - top) / preprocessing.height)
+    return next((scale for scale in SCALES if reduction >= scale * REDUCING_GAP), 1)
 
 
 def fit_array(image: ImageArray, preprocessing: Preprocessing) -> ImageArray:
@@ -62,30 +92,10 @@ def fits(shape: tuple[int, ...], preprocessing: Preprocessing) -> bool:
     return shape == preprocessing.shape and preprocessing.resize in (None, min(shape[:2]))
 
 
-def decode_image(content: bytes) -> Image.Image:
-    """The image, upright, in mode RGB or L."""
-    if len(content) > MAX_BYTES:
-        raise RequestError(f"an image of {len(content)} bytes: expected at most {MAX_BYTES}; send a smaller one")
-    try:
-        image = Image.open(BytesIO(content), formats=FORMATS)
-        width, height = image.size
-        if width * height > MAX_PIXELS:
-            raise RequestError(
-                f"an image of {width}x{height} pixels: expected at most {MAX_PIXELS}; send a smaller one"
-            )
-        if image.format == "JPEG" and (scans := content.count(START_OF_SCAN)) > MAX_SCANS:
-            raise RequestError(f"a JPEG of {scans} scans: expected at most {MAX_SCANS}; save it again as baseline JPEG")
-        image.load()
-        return _upright(_to_rgb_or_gray(image), image.getexif().get(ORIENTATION, 1))
-    except SIZE_ERRORS as error:
-        raise RequestError(f"an image of too many pixels: expected at most {MAX_PIXELS}; send a smaller one") from error
-    except DECODE_ERRORS as error:
-        raise RequestError(f"not a complete JPEG or PNG image ({_reason(error)}); got {len(content)} bytes") from error
-
-
 def fit_image(image: Image.Image, preprocessing: Preprocessing) -> ImageArray:
     """Convert the channels, then the size, of an upright image."""
-    image = image.convert("L" if preprocessing.channels == 1 else "RGB")
+    mode = "L" if preprocessing.channels == 1 else "RGB"
+    image = image if image.mode == mode else image.convert(mode)
     height, width, channels = preprocessing.shape
     if not fits((image.height, image.width, channels), preprocessing):
         box = crop_box(image.width, image.height, preprocessing)
@@ -113,20 +123,51 @@ def crop_box(width: int, height: int, preprocessing: Preprocessing) -> tuple[flo
     return left * x, top * y, min(right, float(width)), min(bottom, float(height))
 
 
+class _TimedFile(BytesIO):
+    """Calls `check` whenever the decoder reads on."""
+
+    def __init__(self, content: bytes, check: Callable[[], None]) -> None:
+        super().__init__(content)
+        self._check = check
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self._check()
+        return super().read(size)
+
+
+def _decode(encoded: EncodedImage, scale: int, check: Callable[[], None] | None) -> Image.Image:
+    """The image, upright, in mode RGB or L."""
+    file = BytesIO(encoded.content) if check is None else _TimedFile(encoded.content, check)
+    try:
+        image = Image.open(file, formats=(encoded.format,))
+        if image.size != (encoded.width, encoded.height):
+            raise incomplete_image("two sizes", len(encoded.content))
+        if scale > 1:
+            image.draft(image.mode, (encoded.width // scale, encoded.height // scale))
+        if check is not None:
+            image.decodermaxblock = PIECE_BYTES  # type: ignore[attr-defined]  # of every ImageFile
+        image.load()
+        plain = _to_rgb_or_gray(image)
+        del image  # the largest images are copied twice
+        return _upright(plain, encoded.orientation)
+    except SIZE_ERRORS as error:
+        raise RequestError(f"an image of {encoded.width}x{encoded.height} pixels: send a smaller one") from error
+    except DECODE_ERRORS as error:
+        raise incomplete_image(_reason(error), len(encoded.content)) from error
+
+
 def _to_rgb_or_gray(image: Image.Image) -> Image.Image:
     """Every mode that JPEG and PNG have, as L or RGB."""
     if image.mode in ("L", "RGB"):
         return image
     if image.mode.startswith("I"):  # 16 bits a pixel: Pillow would clip at 255, not scale
-        return Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8))
-    if image.mode == "P":  # by way of RGBA: a palette with transparency may be converted no other way
-        return image.convert("RGBA").convert("RGB")
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     return image.convert("L" if image.mode in ("1", "LA") else "RGB")
 
 
-def _upright(image: Image.Image, orientation: object) -> Image.Image:
+def _upright(image: Image.Image, orientation: int) -> Image.Image:
     """Turned as the camera's EXIF tag says."""
-    turn = TRANSPOSES.get(cast("int", orientation))
+    turn = TRANSPOSES.get(orientation)
     return image if turn is None else image.transpose(turn)
 
 

@@ -74,7 +74,8 @@ RULES: dict[str, tuple[str, ...]] = {
     # what is in the container
     "deploy.runtime.logs": (),
     "deploy.runtime.metrics": (),
-    "deploy.runtime.preprocessing": (),
+    "deploy.runtime.decoding": (),
+    "deploy.runtime.preprocessing": ("deploy.runtime.decoding",),
     "deploy.runtime.healthcheck": (),
     "deploy.runtime.device": ("deploy.runtime.metrics",),
     "deploy.runtime.engines": ("deploy.runtime.device",),
@@ -82,7 +83,7 @@ RULES: dict[str, tuple[str, ...]] = {
     "deploy.runtime.protocol": ("deploy.runtime.scheduling", "deploy.runtime.metrics"),
     "deploy.runtime.inference": (
         *("deploy.runtime.protocol", "deploy.runtime.scheduling"),
-        *("deploy.runtime.logs", "deploy.runtime.metrics", "deploy.runtime.preprocessing"),
+        *("deploy.runtime.logs", "deploy.runtime.metrics", "deploy.runtime.preprocessing", "deploy.runtime.decoding"),
     ),
     "deploy.runtime.security": ("deploy.runtime.logs",),
     "deploy.runtime.http": (

@@ -164,7 +164,7 @@ class Router:
         health = self._health
         if health.ready:
             return json_reply(metadata.Readiness(self._bundle.manifest.name, ready=True))
-        return json_reply(metadata.Readiness(self._bundle.manifest.name, ready=False, error=health.reason), 503)
+        return json_reply(metadata.Readiness(self._bundle.manifest.name, ready=False, error=health.why_not_ready), 503)
 
     def _about(self) -> HttpReply:
         health = self._health

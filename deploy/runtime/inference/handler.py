@@ -7,12 +7,9 @@ loop's thread. Knows nothing of HTTP, gRPC or sockets: a RequestAdapter does.
 import asyncio
 import time
 from collections.abc import Callable, Hashable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from threading import get_ident
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
 from deploy.runtime.inference.callback_queue import CallbackQueue
 from deploy.runtime.inference.health import Health
@@ -22,16 +19,24 @@ from deploy.runtime.protocol.header_cache import HeaderCache
 from deploy.runtime.protocol.requests import InferenceRequest
 from deploy.runtime.protocol.shared_memory import SharedRegions
 from deploy.runtime.scheduling.errors import ClientDisconnected, DeadlineExceeded, EngineFault, Unavailable
+from deploy.runtime.scheduling.fair_pool import FairPool
 from deploy.runtime.scheduling.fair_queue import InferenceOutcome, InferenceResult
-from deploy.runtime.scheduling.memory_budget import MemoryBudget
+from deploy.runtime.scheduling.memory_budget import MemoryBudget, Reservation
 from deploy.runtime.scheduling.service import Service
 from toolchain.errors import RequestError, ToolchainError
 from toolchain.records.bundle import Bundle
-from toolchain.records.tensors import Array
+from toolchain.records.tensors import Feeds
+
+if TYPE_CHECKING:
+    from deploy.runtime.inference.image_decoding import ImageDecoding
 
 ResultT = TypeVar("ResultT")
 AdapterReplyT = TypeVar("AdapterReplyT")
 LONG_BYTES = 16 << 10  # of JSON, in or out: about a millisecond
+# Large images have a thread of their own, which steps back behind the others, and a quarter of the default queue
+MAX_LARGE_WAITING, LARGE_NICENESS = 16, 10
+SMALL_BYTES = 256 << 10  # of decoded images: not reserved, the queue's length bounds them
+STUCK_S = 20.0  # beyond the longest time that a request may take to its decoding's end
 TRACE_HEADERS = ("traceparent", "tracestate")  # headers (w3.org/TR/trace-context)
 
 
@@ -84,7 +89,10 @@ class InferenceHandler:
         self.regions, self.budget = regions, budget
         self.header_cache = HeaderCache(bundle.manifest.inputs, bundle.manifest.outputs, bundle.manifest.preprocessing)
         self.loop = asyncio.get_running_loop()
-        self.pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="decode")
+        self.pool = FairPool("decoding", 2, self._log_bug)
+        self.large_pool = FairPool("large images", 1, self._log_bug, MAX_LARGE_WAITING, LARGE_NICENESS)
+        self._stuck_s = timeout_s + STUCK_S
+        health.stuck_reason = self.stuck_reason
         self.in_flight = 0
         self.callbacks = CallbackQueue(self.loop)
         self.thread, self.call_soon = get_ident(), self.callbacks.call_soon
@@ -103,9 +111,19 @@ class InferenceHandler:
         self.in_flight += 1
         exchange = RequestPipeline(self, service, adapter)
         if adapter.is_heavy:
-            self.pool.submit(exchange.begin)
+            self.pool.submit(exchange.begin, adapter.client)
         else:
             exchange.begin()
+
+    def stuck_reason(self) -> str:
+        """Why this server should get no requests although its engine works; empty: no reason."""
+        running_s = max(self.pool.longest_run_s(), self.large_pool.longest_run_s())
+        return (
+            f"decoding is stuck: a request has kept a thread for {running_s:.0f} s" if running_s > self._stuck_s else ""
+        )
+
+    def _log_bug(self, error: Exception) -> None:
+        self.log.write("error", "unexpected", error=repr(error))
 
     def refuse(self, error: ToolchainError, adapter: RequestAdapter[AdapterReplyT], seconds: float = 0.0) -> None:
         """Count the error by its reason, send it, and log it where it is the server's fault. seconds: spent on the
@@ -142,6 +160,7 @@ class RequestPipeline(Generic[AdapterReplyT]):
         self._started = time.perf_counter()
         self._deadline = self._started + handler.timeout_s
         self._times: dict[str, float] = {}
+        self._reservation: Reservation | None = None
 
     def begin(self) -> None:
         """Parse, decode if needed, submit."""
@@ -151,22 +170,65 @@ class RequestPipeline(Generic[AdapterReplyT]):
             self._request = self._time_stage("parse", self._adapter.parse)
             if self._request.timeout_us is not None:
                 self._deadline = min(self._deadline, self._started + self._request.timeout_us / 1e6)
-            if (
-                self._request.images and not self._adapter.is_heavy
-            ):  # parsed on the event loop's thread, decoded elsewhere
-                self._handler.pool.submit(self._submit)
-            else:
-                self._submit()
+            if not self._request.images:
+                self._submit(self._request.feeds)
+            elif self._adapter.is_heavy:
+                self._begin_decoding()
+            else:  # parsed on the event loop's thread, decoded elsewhere
+                self._handler.pool.submit(self._begin_decoding, self._adapter.client)
         except Exception as error:
             self._fail(error)
 
-    def _submit(self) -> None:
+    def _submit(self, feeds: Feeds) -> None:
+        left_s = self._deadline - time.perf_counter()
+        self._service.submit(feeds, self._on_outcome, left_s, self._adapter.client, self._adapter.is_gone)
+
+    def _begin_decoding(self) -> None:
+        """Small images at once, large ones on their own pool, one image a turn."""
         try:
-            feeds = self._time_stage("decode", self._decode_images) if self._request.images else self._request.feeds
-            left_s = self._deadline - time.perf_counter()
-            self._service.submit(feeds, self._on_outcome, left_s, self._adapter.client, self._adapter.is_gone)
+            decoding = self._plan_decoding()
+            if decoding.is_large:
+                self._handler.large_pool.submit(partial(self._decode_turn, decoding), self._adapter.client)
+                return
+            while self._decode_next(decoding):
+                pass
+            self._submit_decoded(decoding)
         except Exception as error:
             self._fail(error)
+
+    def _decode_turn(self, decoding: "ImageDecoding") -> None:
+        try:
+            with self._handler.budget.reserve(decoding.next_bytes):
+                has_more = self._decode_next(decoding)
+            if has_more:
+                self._handler.large_pool.resubmit(partial(self._decode_turn, decoding), self._adapter.client)
+            else:
+                self._submit_decoded(decoding)
+        except Exception as error:
+            self._fail(error)
+
+    def _plan_decoding(self) -> "ImageDecoding":
+        from deploy.runtime.inference.image_decoding import ImageDecoding  # loads Pillow, at the first image
+
+        manifest, images, budget = self._handler.bundle.manifest, self._request.images, self._handler.budget
+        spec, preprocessing = manifest.inputs[0], manifest.preprocessing
+        if len(manifest.inputs) > 1 or spec.dtype != "uint8" or spec.shape != (None, *preprocessing.shape):
+            raise RequestError("this model does not take images; send tensors (see the model's metadata)")
+        most = self._service.options.max_batch
+        if len(images) > most:
+            raise RequestError(f"expected at most {most} images, got {len(images)}")
+        self._check_deadline()
+        decoding = self._time_stage("decode", lambda: ImageDecoding(images, preprocessing, budget.total_bytes))
+        if decoding.array_bytes > SMALL_BYTES:
+            self._reservation = budget.reserve(decoding.array_bytes)
+        return decoding
+
+    def _decode_next(self, decoding: "ImageDecoding") -> bool:
+        self._check_deadline()
+        return self._time_stage("decode", lambda: decoding.decode_next(self._check_deadline))
+
+    def _submit_decoded(self, decoding: "ImageDecoding") -> None:
+        self._submit({self._handler.bundle.manifest.inputs[0].name: decoding.array})
 
     def _fail(self, error: Exception) -> None:
         """Even after a bug: the client must get a reply, and the place in the queue must be given back."""
@@ -189,24 +251,8 @@ class RequestPipeline(Generic[AdapterReplyT]):
     def _time_stage(self, stage: str, work: Callable[[], ResultT]) -> ResultT:
         began = time.perf_counter()
         result = work()
-        self._times[stage] = time.perf_counter() - began
+        self._times[stage] = self._times.get(stage, 0.0) + time.perf_counter() - began
         return result
-
-    def _decode_images(self) -> dict[str, Array]:
-        from deploy.runtime.preprocessing import decode_and_fit  # loads Pillow, at the first image
-
-        manifest, images = self._handler.bundle.manifest, self._request.images
-        spec, preprocessing = manifest.inputs[0], manifest.preprocessing
-        if len(manifest.inputs) > 1 or spec.dtype != "uint8" or spec.shape != (None, *preprocessing.shape):
-            raise RequestError("this model does not take images; send tensors (see the model's metadata)")
-        most = self._service.options.max_batch
-        if len(images) > most:
-            raise RequestError(f"expected at most {most} images, got {len(images)}")
-        arrays = []
-        for image in images:
-            self._check_deadline()
-            arrays.append(decode_and_fit(image, preprocessing))
-        return {spec.name: np.stack(arrays)}
 
     def _on_outcome(self, outcome: InferenceOutcome) -> None:
         """On any thread: pass the outcome to the event loop, a large one by way of the thread pool."""
@@ -214,7 +260,7 @@ class RequestPipeline(Generic[AdapterReplyT]):
             isinstance(outcome, InferenceResult)
             and sum(output.size for output in outcome.outputs.values()) > LONG_BYTES // 8
         ):
-            self._handler.pool.submit(self._encode_on_pool, outcome)
+            self._handler.pool.submit(partial(self._encode_on_pool, outcome), self._adapter.client)
         elif get_ident() == self._handler.thread:
             self._encode_and_finish(outcome)
         else:
@@ -240,6 +286,8 @@ class RequestPipeline(Generic[AdapterReplyT]):
 
     def _finish(self, outcome: InferenceOutcome, reply: AdapterReplyT | None) -> None:
         self._handler.in_flight -= 1
+        if self._reservation is not None:
+            self._reservation.release()
         if reply is None or not isinstance(outcome, InferenceResult):
             outcome = outcome if isinstance(outcome, ToolchainError) else EngineFault("no reply")
             self._handler.refuse(outcome, self._adapter, time.perf_counter() - self._started)

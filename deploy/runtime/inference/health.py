@@ -1,5 +1,6 @@
 """Is the server ready, and if not, why? Not ready until the golden samples pass on this device."""
 
+from collections.abc import Callable
 from typing import Literal
 
 from deploy.runtime.scheduling.errors import Unavailable
@@ -15,6 +16,7 @@ class Health:
     def __init__(self, policy: str = "off") -> None:
         self.policy = policy
         self.phase: Phase = "starting"
+        self.stuck_reason: Callable[[], str] = str  # why not, although the phase is "ready"; "": none
         self.reason = "the engine is loading; this device then checks and measures it"
         self.checks: tuple[Check, ...] = ()
         self.service: Service | None = None
@@ -22,7 +24,11 @@ class Health:
 
     @property
     def ready(self) -> bool:
-        return self.phase == "ready"
+        return self.phase == "ready" and not self.stuck_reason()
+
+    @property
+    def why_not_ready(self) -> str:
+        return self.reason or self.stuck_reason()
 
     @property
     def draining(self) -> bool:
