@@ -24,7 +24,7 @@ from toolchain.records.tensors import Preprocessing
 ImageArray = NDArray[np.uint8]
 
 # A JPEG of more pixels is decoded at 1/2, 1/4 or 1/8 of its size where that still leaves so many times the pixels that
-# are needed on a side: within a rounding of the whole (docs/decisions/0015), at a third of the time.
+# are needed on a side: within a rounding of the whole (docs/decisions/0017), at a third of the time.
 MAX_EXACT_PIXELS = 4_000_000
 REDUCING_GAP = 4
 SCALES = (8, 4, 2)

@@ -12,6 +12,7 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
 from deploy.runtime.inference.callback_queue import CallbackQueue
+from deploy.runtime.inference.decoding_pools import DecodingPools
 from deploy.runtime.inference.health import Health
 from deploy.runtime.logs import Log
 from deploy.runtime.metrics import Metrics
@@ -19,7 +20,6 @@ from deploy.runtime.protocol.header_cache import HeaderCache
 from deploy.runtime.protocol.requests import InferenceRequest
 from deploy.runtime.protocol.shared_memory import SharedRegions
 from deploy.runtime.scheduling.errors import ClientDisconnected, DeadlineExceeded, EngineFault, Unavailable
-from deploy.runtime.scheduling.fair_pool import FairPool
 from deploy.runtime.scheduling.fair_queue import InferenceOutcome, InferenceResult
 from deploy.runtime.scheduling.memory_budget import MemoryBudget, Reservation
 from deploy.runtime.scheduling.service import Service
@@ -33,10 +33,7 @@ if TYPE_CHECKING:
 ResultT = TypeVar("ResultT")
 AdapterReplyT = TypeVar("AdapterReplyT")
 LONG_BYTES = 16 << 10  # of JSON, in or out: about a millisecond
-# Large images have a thread of their own, which steps back behind the others, and a quarter of the default queue
-MAX_LARGE_WAITING, LARGE_NICENESS = 16, 10
 SMALL_BYTES = 256 << 10  # of decoded images: not reserved, the queue's length bounds them
-STUCK_S = 20.0  # beyond the longest time that a request may take to its decoding's end
 TRACE_HEADERS = ("traceparent", "tracestate")  # headers (w3.org/TR/trace-context)
 
 
@@ -89,10 +86,8 @@ class InferenceHandler:
         self.regions, self.budget = regions, budget
         self.header_cache = HeaderCache(bundle.manifest.inputs, bundle.manifest.outputs, bundle.manifest.preprocessing)
         self.loop = asyncio.get_running_loop()
-        self.pool = FairPool("decoding", 2, self._log_bug)
-        self.large_pool = FairPool("large images", 1, self._log_bug, MAX_LARGE_WAITING, LARGE_NICENESS)
-        self._stuck_s = timeout_s + STUCK_S
-        health.stuck_reason = self.stuck_reason
+        self.pools = DecodingPools(timeout_s, self._log_bug)
+        health.stuck_reason = self.pools.stuck_reason
         self.in_flight = 0
         self.callbacks = CallbackQueue(self.loop)
         self.thread, self.call_soon = get_ident(), self.callbacks.call_soon
@@ -111,16 +106,9 @@ class InferenceHandler:
         self.in_flight += 1
         exchange = RequestPipeline(self, service, adapter)
         if adapter.is_heavy:
-            self.pool.submit(exchange.begin, adapter.client)
+            self.pools.small.submit(exchange.begin, adapter.client, adapter.budget_client)
         else:
             exchange.begin()
-
-    def stuck_reason(self) -> str:
-        """Why this server should get no requests although its engine works; empty: no reason."""
-        running_s = max(self.pool.longest_run_s(), self.large_pool.longest_run_s())
-        return (
-            f"decoding is stuck: a request has kept a thread for {running_s:.0f} s" if running_s > self._stuck_s else ""
-        )
 
     def _log_bug(self, error: Exception) -> None:
         self.log.write("error", "unexpected", error=repr(error))
@@ -161,6 +149,7 @@ class RequestPipeline(Generic[AdapterReplyT]):
         self._deadline = self._started + handler.timeout_s
         self._times: dict[str, float] = {}
         self._reservation: Reservation | None = None
+        self._client = adapter.client, adapter.budget_client
 
     def begin(self) -> None:
         """Parse, decode if needed, submit."""
@@ -175,7 +164,7 @@ class RequestPipeline(Generic[AdapterReplyT]):
             elif self._adapter.is_heavy:
                 self._begin_decoding()
             else:  # parsed on the event loop's thread, decoded elsewhere
-                self._handler.pool.submit(self._begin_decoding, self._adapter.client)
+                self._handler.pools.small.submit(self._begin_decoding, *self._client)
         except Exception as error:
             self._fail(error)
 
@@ -188,7 +177,7 @@ class RequestPipeline(Generic[AdapterReplyT]):
         try:
             decoding = self._plan_decoding()
             if decoding.is_large:
-                self._handler.large_pool.submit(partial(self._decode_turn, decoding), self._adapter.client)
+                self._handler.pools.large.submit(partial(self._decode_turn, decoding), *self._client)
                 return
             while self._decode_next(decoding):
                 pass
@@ -198,10 +187,10 @@ class RequestPipeline(Generic[AdapterReplyT]):
 
     def _decode_turn(self, decoding: "ImageDecoding") -> None:
         try:
-            with self._handler.budget.reserve(decoding.next_bytes):
+            with self._handler.budget.reserve(decoding.next_bytes):  # not the client's: one at a time
                 has_more = self._decode_next(decoding)
             if has_more:
-                self._handler.large_pool.resubmit(partial(self._decode_turn, decoding), self._adapter.client)
+                self._handler.pools.large.resubmit(partial(self._decode_turn, decoding), *self._client)
             else:
                 self._submit_decoded(decoding)
         except Exception as error:
@@ -218,9 +207,9 @@ class RequestPipeline(Generic[AdapterReplyT]):
         if len(images) > most:
             raise RequestError(f"expected at most {most} images, got {len(images)}")
         self._check_deadline()
-        decoding = self._time_stage("decode", lambda: ImageDecoding(images, preprocessing, budget.total_bytes))
+        decoding = self._time_stage("decode", lambda: ImageDecoding(images, preprocessing, budget.total_bytes // 2))
         if decoding.array_bytes > SMALL_BYTES:
-            self._reservation = budget.reserve(decoding.array_bytes)
+            self._reservation = budget.reserve(decoding.array_bytes, self._adapter.budget_client)
         return decoding
 
     def _decode_next(self, decoding: "ImageDecoding") -> bool:
@@ -260,7 +249,7 @@ class RequestPipeline(Generic[AdapterReplyT]):
             isinstance(outcome, InferenceResult)
             and sum(output.size for output in outcome.outputs.values()) > LONG_BYTES // 8
         ):
-            self._handler.pool.submit(partial(self._encode_on_pool, outcome), self._adapter.client)
+            self._handler.pools.small.submit(partial(self._encode_on_pool, outcome), *self._client)
         elif get_ident() == self._handler.thread:
             self._encode_and_finish(outcome)
         else:

@@ -8,7 +8,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Hashable
 from queue import SimpleQueue
-from threading import Lock, Thread, get_ident, get_native_id
+from threading import Lock, Thread, get_ident
 
 from deploy.runtime.scheduling.errors import Unavailable
 
@@ -90,7 +90,7 @@ class FairPool:
 
     def _run(self) -> None:
         if self._niceness:
-            os.setpriority(os.PRIO_PROCESS, get_native_id(), self._niceness)
+            os.nice(self._niceness)  # of this thread alone, on Linux
         while True:
             self._wakeups.get()
             with self._lock:

@@ -8,15 +8,14 @@ import subprocess
 import threading
 import time
 from base64 import b64encode
-from io import BytesIO
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
-from PIL import Image
 
 from tests.bundles import null_bundle
+from tests.deploy.runtime.decoding.files import encode, many_scans, noise
 from tests.deploy.runtime.server import CAT, INFER, PATIENCE_S, ROOT, Running, answer, command, request, serving
 from toolchain.records.bundle import file_record
 from toolchain.records.manifest import Needs
@@ -81,14 +80,23 @@ def test_a_request_that_waits_past_its_own_timeout_gets_504(tmp_path: Path) -> N
 
 def test_pictures_that_take_too_long_to_decode_get_504(tmp_path: Path) -> None:
     """Decoding counts like waiting: else some requests full of large pictures would shut all others out."""
-    content = BytesIO()
-    Image.new("RGB", (4000, 4000)).save(content, "JPEG")
-    pictures = [b64encode(content.getvalue()).decode()] * 40
+    pictures = [b64encode(many_scans(4000, 40)).decode()] * 40
     tensor = {"name": "image", "datatype": "BYTES", "shape": [40], "data": pictures}
     with serving(null_bundle(tmp_path / "null.bundle").folder, "--timeout", 0.5) as server:
         status, found = server.infer(tensor)
         assert status == 504
         assert "to be decoded, past its deadline" in found["error"]
+
+
+def test_an_image_that_keeps_the_decoder_busy_delays_no_small_one(tmp_path: Path) -> None:
+    slow, small = many_scans(4000, 50), encode(noise(8, 8), "PNG")
+    with serving(null_bundle(tmp_path / "null.bundle").folder) as server, server.connect() as attacker:
+        attacker.sendall(request("POST", INFER, slow, Content_Type="image/jpeg"))
+        server.wait_for_depth(1)
+        assert server.ask("POST", INFER, small, Content_Type="image/png")[0] == 200
+        server.wait_for_depth(1)  # still
+        assert server.ask("GET", "/v2/health/ready")[0] == 200
+        assert answer(attacker)[0] in (200, 400)  # 400: slower machines take longer than its share of 2 s
 
 
 def test_sigterm_under_load_answers_all_that_was_asked_and_ends_with_0(tmp_path: Path) -> None:
