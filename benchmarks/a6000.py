@@ -25,7 +25,7 @@ COLUMNS = {
     "with copies, p50 ms": ".3f",
     "SingleStream p90, ms": ".3f",
     "Offline, 1/s": ",.0f",
-    "mJ a picture": ".2f",
+    "mJ per image": ".2f",
     "MHz": "",
     "W": ".0f",
     "C": "",
@@ -42,15 +42,15 @@ def measure(recipe: str) -> Iterator[Report]:
         yield bench_image(image, SECONDS, "all", precision=candidate["precision"])
 
 
-def table_row(found: Report) -> tuple[object, ...]:
-    seen = found.gpu
+def table_row(report: Report) -> tuple[object, ...]:
+    seen = report.gpu
     assert seen is not None
     clocks = "" if seen.clock_mhz is None else "{} to {}".format(*seen.clock_mhz)
     return (
-        *(found.name, found.precision, seen.compute_ms[0], seen.compute_ms[2], seen.whole_ms[0]),
-        found.scenario("SingleStream").percentile_ms(90.0),
-        found.scenario("Offline").throughput_per_s,
-        None if found.joules_per_picture is None else 1e3 * found.joules_per_picture,
+        *(report.name, report.precision, seen.compute_ms[0], seen.compute_ms[2], seen.whole_ms[0]),
+        report.scenario("SingleStream").percentile_ms(90.0),
+        report.scenario("Offline").throughput_per_s,
+        None if report.joules_per_picture is None else 1e3 * report.joules_per_picture,
         *(clocks, seen.power_w, seen.temperature_c, ", ".join(seen.throttled) or "nothing"),
     )
 
@@ -58,14 +58,14 @@ def table_row(found: Report) -> tuple[object, ...]:
 def main() -> None:
     log_to_stderr()
     try:
-        reports = [one for recipe in RECIPES for one in measure(recipe)]
+        reports = [report for recipe in RECIPES for report in measure(recipe)]
     except (ToolchainError, subprocess.CalledProcessError) as error:
         print(f"bench-a6000: not run: {error}", file=sys.stderr)
         raise SystemExit(1) from error
     seen = reports[0].gpu
     assert seen is not None
     print(f"{seen.name}, driver {seen.driver}, {reports[0].engine}, power limit {seen.power_limit_w or 0:.0f} W\n")
-    print(table([table_row(one) for one in reports], COLUMNS))
+    print(table([table_row(report) for report in reports], COLUMNS))
 
 
 if __name__ == "__main__":

@@ -58,9 +58,9 @@ class Built:
 def run(*words: str) -> dict[str, Any]:
     """The JSON document that the command ends with; its progress goes to stderr. CalledProcessError when it fails."""
     done = subprocess.run(words, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
-    found = json.loads(done.stdout.strip().rpartition("\n")[2])
-    assert isinstance(found, dict)
-    return found
+    document = json.loads(done.stdout.strip().rpartition("\n")[2])
+    assert isinstance(document, dict)
+    return document
 
 
 def trained(name: str, quick: bool) -> Path:
@@ -79,10 +79,10 @@ def recipe_of(name: str) -> Path:
     if path.exists():
         return path
     text = (ROOT / "recipes" / f"{name.replace('vgg16', 'vgg11')}.toml").read_text()
-    made = WORK / f"{name}-trained.toml"
-    made.parent.mkdir(parents=True, exist_ok=True)
-    made.write_text(text.replace("vgg11", "vgg16").replace("../examples", str(EXAMPLES.parent)))
-    return made
+    recipe = WORK / f"{name}-trained.toml"
+    recipe.parent.mkdir(parents=True, exist_ok=True)
+    recipe.write_text(text.replace("vgg11", "vgg16").replace("../examples", str(EXAMPLES.parent)))
+    return recipe
 
 
 def built(name: str, quick: bool) -> Built:
@@ -92,8 +92,8 @@ def built(name: str, quick: bool) -> Built:
     place = WORK / f"{name}.toml"
     place.parent.mkdir(parents=True, exist_ok=True)
     place.write_text(started(recipe_of(name).read_text(), path))
-    made = run(*TOOLCHAIN, "build", str(place))
-    return Built(place, weights, open_bundle(Path(made["bundle"])).manifest, budget_of(weights))
+    result = run(*TOOLCHAIN, "build", str(place))
+    return Built(place, weights, open_bundle(Path(result["bundle"])).manifest, budget_of(weights))
 
 
 def started(text: str, weights: Path) -> str:
@@ -107,13 +107,13 @@ def started(text: str, weights: Path) -> str:
 
 def budget_of(weights: Weights) -> str:
     """`distill 48 epochs`, as the file itself says."""
-    said = [f"{one.step} {one.options['epochs']} epochs" for one in weights.steps if "epochs" in one.options]
-    return f"{', '.join(said) or 'nothing trained'}; seed {weights.seed}"
+    budgets = [f"{step.step} {step.options['epochs']} epochs" for step in weights.steps if "epochs" in step.options]
+    return f"{', '.join(budgets) or 'nothing trained'}; seed {weights.seed}"
 
 
 def base() -> Manifest:
-    made = run(*TOOLCHAIN, "build", f"recipes/{BASE}.toml")
-    return open_bundle(Path(made["bundle"])).manifest
+    result = run(*TOOLCHAIN, "build", f"recipes/{BASE}.toml")
+    return open_bundle(Path(result["bundle"])).manifest
 
 
 def quantized(unpruned: Manifest, quick: bool) -> Iterator[Row]:
@@ -126,30 +126,30 @@ def quantized(unpruned: Manifest, quick: bool) -> Iterator[Row]:
         ("cifar10-resnet20-qat", "ResNet-20, quantization-aware INT8", 0.1),
         ("cifar10-resnet20-qat4", "ResNet-20, quantization-aware, 4-bit weights", 1.0),
     ):
-        one = built(name, quick)
-        serving = one.manifest.serving
-        note = f"{one.points:.2f} of {fp32:.2f} %; {serving.size_bytes / 1e3:.0f} kB {serving.storage}; {one.budget}"
-        yield row(what, fp32 - one.points, "<=", bound, "points lost", note)
+        net = built(name, quick)
+        serving = net.manifest.serving
+        note = f"{net.points:.2f} of {fp32:.2f} %; {serving.size_bytes / 1e3:.0f} kB {serving.storage}; {net.budget}"
+        yield row(what, fp32 - net.points, "<=", bound, "points lost", note)
 
 
 def pruned(quick: bool) -> Iterator[Row]:
     """Fewer multiply-accumulates: what they cost in accuracy and give in time, in one run with the unpruned net."""
-    one = built("cifar10-resnet20-pruned", quick)
-    compared = run(*TOOLCHAIN, "compare", f"recipes/{BASE}.toml", str(one.recipe))
+    net = built("cifar10-resnet20-pruned", quick)
+    compared = run(*TOOLCHAIN, "compare", f"recipes/{BASE}.toml", str(net.recipe))
     before, after = (recipe["steps"][0] for recipe in compared["recipes"])
     fewer, faster = before["macs"] / after["macs"], before["latency_ms"] / after["latency_ms"]
     lost = (before["accuracy"] - after["accuracy"]) * 100
     what = "ResNet-20, structured pruning"
     yield row(f"{what}: MACs", fewer, ">=", MACS_TIMES_FEWER, "times fewer", f"{after['macs'] / 1e6:.1f} M")
-    yield row(f"{what}: accuracy", lost, "<=", 1.0, "points lost", f"{after['accuracy']:.2%}; {one.budget}")
+    yield row(f"{what}: accuracy", lost, "<=", 1.0, "points lost", f"{after['accuracy']:.2%}; {net.budget}")
     note = f"{faster:.2f} times faster on OpenVINO fp32, batch 1, for {fewer:.2f} times fewer MACs"
     yield row(f"{what}: speed-up by MACs ratio", faster / fewer, ">=", OF_THE_RATIO, "", note)
 
 
 def small(quick: bool) -> Iterator[Row]:
-    one = built("cifar10-resnet8", quick)
-    accuracy = one.weights.accuracy
-    note = f"{one.weights.parameters:,} parameters; served as {one.manifest.chosen}: {one.points:.2f} %; {one.budget}"
+    net = built("cifar10-resnet8", quick)
+    accuracy = net.weights.accuracy
+    note = f"{net.weights.parameters:,} parameters; served as {net.manifest.chosen}: {net.points:.2f} %; {net.budget}"
     yield row("ResNet-8 by distillation", accuracy and accuracy * 100, ">=", 87, "% top-1", note)
 
 
@@ -164,15 +164,15 @@ def packed(quick: bool) -> Iterator[Row]:
         command = f"--net {net} --epochs 8 --small-epochs 3 --lr 0.1"
         trainer = (sys.executable, str(EXAMPLES / "train.py"), *command.split(), "--out", str(whole))
         subprocess.run(trainer, cwd=ROOT, stdout=sys.stderr, check=True)
-    one = built(f"cifar10-{net}-packed", quick)
-    size = one.manifest.serving.size_bytes
+    outcome = built(f"cifar10-{net}-packed", quick)
+    size = outcome.manifest.serving.size_bytes
     before_bytes, before = whole_net(net)
     what = f"{net.upper()}, pruned, 4-bit, packed"
-    note = f"{before_bytes / 1e6:.1f} MB -> {size / 1e6:.2f} MB, {one.manifest.serving.storage}"
+    note = f"{before_bytes / 1e6:.1f} MB -> {size / 1e6:.2f} MB, {outcome.manifest.serving.storage}"
     yield row(f"{what}: size", before_bytes / size, ">=", 30, "times smaller", note)
-    lost = None if before is None else before * 100 - one.points
+    lost = None if before is None else before * 100 - outcome.points
     told_so = "; the whole net (37 MB) is not committed: run without QUICK" if before is None else f" of {before:.2%}"
-    yield row(f"{what}: accuracy", lost, "<=", 0.5, "points lost", f"{one.points:.2f} %{told_so}; {one.budget}")
+    yield row(f"{what}: accuracy", lost, "<=", 0.5, "points lost", f"{outcome.points:.2f} %{told_so}; {outcome.budget}")
 
 
 def whole_net(net: str) -> tuple[int, float | None]:
@@ -196,9 +196,9 @@ def others(quick: bool) -> Iterator[Row]:
         return
     yield from zoo.rows(tuple(NETS))
     yield ddp.compared()
-    found, shown = distillation(Budget())
+    rows, shown = distillation(Budget())
     print(shown, end="\n\n", flush=True)
-    yield from found
+    yield from rows
 
 
 def main() -> None:

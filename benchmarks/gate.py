@@ -51,9 +51,9 @@ def run_toolchain(*words: str, environment: Mapping[str, str] | None = None) -> 
     """The JSON document that a command prints last; progress goes to stderr. CalledProcessError when it fails."""
     settings = {**os.environ, **(environment or {})}
     done = subprocess.run([*TOOLCHAIN, *words], cwd=ROOT, env=settings, stdout=subprocess.PIPE, text=True, check=True)
-    found = json.loads(done.stdout.strip().rpartition("\n")[2])
-    assert isinstance(found, dict)
-    return found
+    document = json.loads(done.stdout.strip().rpartition("\n")[2])
+    assert isinstance(document, dict)
+    return document
 
 
 def build_image(target: str) -> tuple[str, str]:
@@ -71,8 +71,8 @@ def measure_rate(
 ) -> Rate:
     """`gate selftest` of one slowdown; home: the TOOLCHAIN_HOME with an interrupted run's results, "" for the usual."""
     words = (f"--gates={gates}", f"--slower={slower:g}", f"--ledger={ledger}", f"--minutes={minutes:g}")
-    found = run_toolchain("gate", "selftest", tag, *words, environment={"TOOLCHAIN_HOME": home} if home else None)
-    return msgspec.convert(found["rates"][0], Rate)
+    rates = run_toolchain("gate", "selftest", tag, *words, environment={"TOOLCHAIN_HOME": home} if home else None)
+    return msgspec.convert(rates["rates"][0], Rate)
 
 
 def measure_concurrently(tag: str, gates: int) -> Rate:
@@ -88,13 +88,13 @@ def measure_concurrently(tag: str, gates: int) -> Rate:
 
 def pool_rates(rates: Sequence[Rate]) -> Rate:
     """All gates of the same slowdown; rounds and seconds: the median of the medians."""
-    gates = sum(one.gates for one in rates)
+    gates = sum(rate.gates for rate in rates)
     passed, inconclusive, regressed = (
-        sum(getattr(one, verdict) * one.gates for one in rates) / gates
+        sum(getattr(rate, verdict) * rate.gates for rate in rates) / gates
         for verdict in ("passed", "inconclusive", "regressed")
     )
     low, high = wilson(round(regressed * gates), gates)
-    rounds, seconds = (median([getattr(one, name) for one in rates]) for name in ("rounds", "seconds"))
+    rounds, seconds = (median([getattr(rate, name) for rate in rates]) for name in ("rounds", "seconds"))
     return Rate(rates[0].slower, gates, passed, inconclusive, regressed, low, high, rounds, seconds)
 
 
@@ -105,9 +105,9 @@ def cached_rate(what: str, tag: str, gates: int, measure: Callable[[], Rate]) ->
         logger.info(f"bench: {what} was measured before the interruption ({place})")
         return msgspec.json.decode(place.read_bytes(), type=Rate)
     logger.info(f"bench: {what}, {gates} gates")
-    found = measure()
-    write_atomically(place, encode_record(found))
-    return found
+    rate = measure()
+    write_atomically(place, encode_record(rate))
+    return rate
 
 
 def _use_a_core() -> None:
@@ -133,30 +133,30 @@ def noisy_neighbour() -> Iterator[None]:
             process.join()
 
 
-def describe(found: Rate) -> str:
+def describe(rate: Rate) -> str:
     return (
-        f"{found.gates} gates: {found.regressed:.1%} regressed ({found.low:.1%} to {found.high:.1%}), "
-        f"{found.inconclusive:.1%} inconclusive; {found.seconds:.0f} s, {found.rounds:.0f} rounds"
+        f"{rate.gates} gates: {rate.regressed:.1%} regressed ({rate.low:.1%} to {rate.high:.1%}), "
+        f"{rate.inconclusive:.1%} inconclusive; {rate.seconds:.0f} s, {rate.rounds:.0f} rounds"
     )
 
 
-def false_alarm_row(what: str, found: Rate) -> Row:
-    return row(f"false alarms, {what}", 100 * found.regressed, "<=", 1, "%", describe(found))
+def false_alarm_row(what: str, rate: Rate) -> Row:
+    return row(f"false alarms, {what}", 100 * rate.regressed, "<=", 1, "%", describe(rate))
 
 
 def verdict_rows(share: int) -> Iterator[Row]:
     """False alarms and power, alone and next to a noisy neighbour."""
     null, _ = build_image("null")
     gates = NULL_GATES // share
-    found = cached_rate("null", null, gates, lambda: measure_concurrently(null, gates))
-    yield false_alarm_row(f"a release against itself, null engine, {CONCURRENT_GATES} at once", found)
+    null_rate = cached_rate("null", null, gates, lambda: measure_concurrently(null, gates))
+    yield false_alarm_row(f"a release against itself, null engine, {CONCURRENT_GATES} at once", null_rate)
     real, digest = build_image("openvino")
     yield false_alarm_row("a release against itself, OpenVINO", measure_alone(real, REAL_GATES // share, 0.0))
-    found = measure_alone(real, SLOWER_GATES // share, 0.05)
-    yield row("power, 5 % slower, OpenVINO", 100 * found.regressed, ">=", 95, "%", describe(found))
-    yield row("... a gate takes", found.seconds, "<=", 60 * MINUTES, "s", "median")
-    found = measure_alone(real, max(1, UNSEEN_GATES // share), 0.03)
-    yield row("power, 3 % slower, OpenVINO", 100 * found.regressed, ">=", 0, "%", f"told: {describe(found)}")
+    slowed = measure_alone(real, SLOWER_GATES // share, 0.05)
+    yield row("power, 5 % slower, OpenVINO", 100 * slowed.regressed, ">=", 95, "%", describe(slowed))
+    yield row("... a gate takes", slowed.seconds, "<=", 60 * MINUTES, "s", "median")
+    slightly = measure_alone(real, max(1, UNSEEN_GATES // share), 0.03)
+    yield row("power, 3 % slower, OpenVINO", 100 * slightly.regressed, ">=", 0, "%", f"no bound: {describe(slightly)}")
     yield neighbour_row(real, NOISY_GATES // share)
     with Ledger(LEDGER) as ledger:
         print(peers_table(ledger.gates(digest)), end="\n\n", flush=True)
@@ -178,13 +178,13 @@ def neighbour_row(tag: str, gates: int) -> Row:
 
     same, slowed = measured(0.0), measured(0.1)
     wrong = same.regressed * same.gates + slowed.passed * slowed.gates
-    note = f"as it is: {describe(same)}; 10 % slower: {describe(slowed)}"
+    note = f"unchanged: {describe(same)}; 10 % slower: {describe(slowed)}"
     return row("wrong verdicts next to a neighbour on all cores half of the time", wrong, "<=", 0, "gates", note)
 
 
 def peers_table(gates: tuple[Gate, ...]) -> str:
     """The verdicts of each rule on the same rounds; this gate's include its second run."""
-    rows = [(one.name, f"{one.slower:.0%}", one.gates, one.regressed) for one in compare_rules(gates)]
+    rows = [(gate.name, f"{gate.slower:.0%}", gate.gates, gate.regressed) for gate in compare_rules(gates)]
     return table(rows, {"rule": "", "slower by": "", "gates": "", "says regressed": ".1%"})
 
 

@@ -90,28 +90,35 @@ def main_job_rows(fresh: Clone) -> Iterator[Row]:
     yield row("image, unpacked", first["image_bytes"] / 1e6, "<=", 260, "MB")
     yield row("cold start: container start to first answer", first["cold_start_s"], "<", 2, "s")
     names = fresh.run("docker", "run", "--rm", "--entrypoint", "python3", first["image"], "-c", LISTING)[0].split()
-    found = [name for name in FORBIDDEN if name in names]
+    forbidden = [name for name in FORBIDDEN if name in names]
     fresh.toolchain("stop", first["image"].partition(":")[0])
-    yield row("of torch, torchvision, onnx, nncf, fire in the image", len(found), "<=", 0, "packages", ", ".join(found))
+    yield row(
+        "of torch, torchvision, onnx, nncf, fire in the image",
+        len(forbidden),
+        "<=",
+        0,
+        "packages",
+        ", ".join(forbidden),
+    )
 
 
 def photos_row(fresh: Clone) -> Row:
     """EfficientNet-Lite0: does INT8, calibrated on other images, predict the same as FP32 on the 20 photos?"""
-    made = fresh.toolchain("build", "recipes/efficientnet-lite0.toml")
-    printed, _ = fresh.run(".venv/bin/python", "-m", "benchmarks.compression.photos", made["bundle"])
+    result = fresh.toolchain("build", "recipes/efficientnet-lite0.toml")
+    printed, _ = fresh.run(".venv/bin/python", "-m", "benchmarks.compression.photos", result["bundle"])
     same = last_json_line(printed)
-    note = f"right: fp32 {same['right_fp32']}, int8 {same['right_int8']}; served: {made['precision']}"
+    note = f"right: fp32 {same['right_fp32']}, int8 {same['right_int8']}; served: {result['precision']}"
     return row("EfficientNet-Lite0 INT8, same top-1 as FP32", same["same"], ">=", 18, "of 20 photos", note)
 
 
 def own_model_row(fresh: Clone, recipe: str, what: str) -> Row:
     """A user's own model, deployed to a container and evaluated over HTTP."""
     fresh.run(".venv/bin/python", "examples/own_model/make_data.py")
-    made = fresh.toolchain("deploy", recipe, f"--port={PORT + 1}")
-    answered = fresh.toolchain("eval", made["url"], f"--recipe={recipe}")
-    fresh.toolchain("stop", made["image"].partition(":")[0])
-    lost = 100 * (made["accuracy_fp32"] - answered["accuracy"])
-    note = f"{made['precision']}, {answered['accuracy']:.1%} of {answered['images']} by HTTP"
+    result = fresh.toolchain("deploy", recipe, f"--port={PORT + 1}")
+    answered = fresh.toolchain("eval", result["url"], f"--recipe={recipe}")
+    fresh.toolchain("stop", result["image"].partition(":")[0])
+    lost = 100 * (result["accuracy_fp32"] - answered["accuracy"])
+    note = f"{result['precision']}, {answered['accuracy']:.1%} of {answered['images']} by HTTP"
     return row(what, lost, "<=", 0.5, "points lost", note)
 
 

@@ -1,10 +1,10 @@
-"""`make bench-ship`: what must hold of shipping, on edge servers of this machine's own (tests/edges.py). Needs root.
+"""`make bench-ship`: the requirements for shipping, on simulated edge servers (tests/edges.py). Needs root.
 
     make bench-ship            # about forty minutes
     QUICK=1 make bench-ship    # a few cases of each row
 
-Each server is a Docker Engine with a data root of its own behind a real sshd in a network namespace; every command is
-the one that a person types.
+Each server is a Docker Engine with its own data root behind a real sshd in a network namespace; every command is the
+one that a user types.
 """
 
 import json
@@ -32,27 +32,27 @@ DISK_MB = 4000  # of each server, so that one can be filled
 
 
 def bytes_row(rig: Rack) -> Iterator[Row]:
-    """Two releases that differ in the model alone."""
+    """The bytes sent for a release that differs only in the model."""
     rig.build("1", 2.0, MODEL_BYTES)
     model = rig.build("2", 2.0, MODEL_BYTES)
     rig.ship("1", "edge1")
-    told = rig.ship("2", "edge1")
+    results = rig.ship("2", "edge1")
     bound = model * 1.1 + 1e6
     note = f"the bundle: {model / 1e6:.1f} MB, random bytes"
-    yield row("sent when only the model changed", told["sent_bytes"], "<=", bound, "bytes", note)
+    yield row("sent when only the model changed", results["sent_bytes"], "<=", bound, "bytes", note)
 
 
 def switch_row(rig: Rack, switches: int) -> Iterator[Row]:
-    """Back and forth between the two releases under load."""
+    """Requests lost while switching between two releases under load."""
     edge = rig.edges[0]
     with under_load(edge, clients=4, per_second=1e6) as most:
         _pause(CAPACITY_S)
     capacity = sum(most.values()) / CAPACITY_S
     with under_load(edge, clients=8, per_second=LOAD_SHARE * capacity) as answers:
         for number in range(switches):
-            told = rig.told("rollback", "edge1", "--message=bench")
+            results = rig.told("rollback", "edge1", "--message=bench")
             so_far = sum(answers.values())
-            logger.info(f"switch {number + 1} of {switches}: to {told['live']}, {so_far} answers so far")
+            logger.info(f"switch {number + 1} of {switches}: to {results['live']}, {so_far} answers so far")
     lost = sum(count for answer, count in answers.items() if answer != "200")
     note = f"{sum(answers.values())} requests at {LOAD_SHARE:.0%} of {capacity:.0f}/s, half over kept connections"
     yield row(f"requests that failed in {switches} switches under load", lost, "<=", 0, "", note)
@@ -63,34 +63,34 @@ def _pause(seconds: float) -> None:
 
 
 def waves_row(rig: Rack) -> Iterator[Row]:
-    """A slower release, five servers, the first wave of one."""
+    """A slower release must not go beyond the first wave of one server."""
     rig.build("9", 4.0)
     rig.ship("1", despite="all begin with it")
     done = rig.run("ship", tag("9"))
-    told = json.loads(done.stdout.splitlines()[-1])
+    summary = json.loads(done.stdout.splitlines()[-1])
     notes = [rig.notes(edge.name)[-1]["outcome"] for edge in rig.edges]
     right = (
         done.returncode == 1
-        and [one["outcome"] for one in told["servers"]] == ["refused"]
-        and told["left"] == [edge.name for edge in rig.edges[1:]]
+        and [server["outcome"] for server in summary["servers"]] == ["refused"]
+        and summary["left"] == [edge.name for edge in rig.edges[1:]]
         and {serves(edge) for edge in rig.edges} == {"1"}
         and notes == ["refused", *["live"] * (len(rig.edges) - 1)]
         and left_behind(rig.edges[-1]) == clean("1")
     )
-    note = told["servers"][0]["reason"][:120]
+    note = summary["servers"][0]["reason"][:120]
     yield row(
         f"a slower release on {len(rig.edges)} servers went further than it may", int(not right), "<=", 0, "", note
     )
 
 
 def simulated_row() -> Row:
-    """The state machine of a rollout on a hundred servers in memory, a thousand seeds."""
-    asked = [sys.executable, "-m", "pytest", "-q", "-o", "addopts=", "tests/deploy/ship/test_waves.py"]
-    asked += ["-k", "thousand_runs"]
-    done = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=False)
+    """Rollouts on a hundred simulated servers, with a thousand seeds."""
+    command = [sys.executable, "-m", "pytest", "-q", "-o", "addopts=", "tests/deploy/ship/test_waves.py"]
+    command += ["-k", "thousand_runs"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     passed = done.returncode == 0 and "1 passed" in done.stdout
     return row(
-        "invariants broken in 1,000 seeded rollouts under faults", int(not passed), "<=", 0, "", " ".join(asked[3:])
+        "invariants broken in 1,000 seeded rollouts under faults", int(not passed), "<=", 0, "", " ".join(command[3:])
     )
 
 
@@ -101,25 +101,32 @@ def checkout(folder: Path) -> Iterator[Path]:
 
 
 def reproducible_row(rig: Rack) -> Row:
-    """Two clean checkouts, two engines that have built nothing before."""
-    found = []
+    """Builds in two clean checkouts, on two engines without a build cache, give the same image."""
+    digests = []
     for number, edge in enumerate(rig.edges[:2], 1):
         with tempfile.TemporaryDirectory() as at, checkout(Path(at) / "checkout") as clone:
             environment = {**os.environ, "DOCKER_HOST": f"unix://{edge.socket}", "PYTHONPATH": str(clone)}
-            asked = [sys.executable, "-m", "toolchain", "image", str(rig.folder / "1.bundle"), f"--tag=again:{number}"]
+            command = [
+                sys.executable,
+                "-m",
+                "toolchain",
+                "image",
+                str(rig.folder / "1.bundle"),
+                f"--tag=again:{number}",
+            ]
             logger.info(f"building in a clean checkout, on {edge.name}")
             done = subprocess.run(
-                asked, cwd=clone, env=environment, stdout=subprocess.PIPE, text=True, check=True
+                command, cwd=clone, env=environment, stdout=subprocess.PIPE, text=True, check=True
             )  # fmt: skip
-            found.append(json.loads(done.stdout.splitlines()[-1])["id"])
-    same = len(set(found)) == 1
+            digests.append(json.loads(done.stdout.splitlines()[-1])["id"])
+    same = len(set(digests)) == 1
     return row(
         "image digests of two builds in two clean checkouts",
-        len(set(found)),
+        len(set(digests)),
         "<=",
         1,
         "",
-        found[0] if same else str(found),
+        digests[0] if same else str(digests),
     )
 
 

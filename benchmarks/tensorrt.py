@@ -53,10 +53,10 @@ def build_plan(graph: Path, precision: Precision) -> tuple[PlanBuild, LayerInspe
     onnx.save(model, path)
     command = [sys.executable, "-m", "benchmarks.tensorrt_build", str(path)]
     printed = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout
-    found = msgspec.json.decode(printed.strip().rpartition("\n")[2], type=PlanBuild)
+    plan = msgspec.json.decode(printed.strip().rpartition("\n")[2], type=PlanBuild)
     convolutions = convolution_sizes(model)
-    audit = inspect_layers(found.layers, convolutions, found.engine, precision, A6000, USUAL_BATCHES, found.plan_bytes)
-    return found, audit
+    audit = inspect_layers(plan.layers, convolutions, plan.engine, precision, A6000, USUAL_BATCHES, plan.plan_bytes)
+    return plan, audit
 
 
 def build_rows(folder: Path) -> Iterator[Row]:
@@ -66,24 +66,27 @@ def build_rows(folder: Path) -> Iterator[Row]:
         graph = export(name, folder)
         for precision in precisions:
             logger.info(f"bench: {name}, {precision}")
-            found, audit = build_plan(graph, precision)
-            sizes = f"plan {found.plan_bytes / 1e6:.1f} MB, {audit.kernels} kernels"
-            note = f"{found.engine}, SM86, batches 1 to 32; {sizes}"
+            plan, audit = build_plan(graph, precision)
+            sizes = f"plan {plan.plan_bytes / 1e6:.1f} MB, {audit.kernels} kernels"
+            note = f"{plan.engine}, SM86, batches 1 to 32; {sizes}"
             if name == "resnet50":
-                yield row(f"{name} {precision}: build", found.seconds, "<", 10, "s", note)
-                yield row(f"{name} {precision}: peak memory", found.peak_bytes / 1e9, "<", 2, "GB")
+                yield row(f"{name} {precision}: build", plan.seconds, "<", 10, "s", note)
+                yield row(f"{name} {precision}: peak memory", plan.peak_bytes / 1e9, "<", 2, "GB")
             if precision == "int8":
                 kinds = count_types(audit)
                 left = sum(count for kind, count in kinds.items() if kind != "Int8")
-                told = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
-                yield row(f"{name} int8: convolutions that are not Int8", left, "<=", 0, "", f"{told}; {note}")
+                layers = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
+                yield row(f"{name} int8: convolutions that are not Int8", left, "<=", 0, "", f"{layers}; {note}")
 
 
 def example_rows() -> Iterator[Row]:
     """The trained example end to end: the accuracy of the ONNX graph that is built, and the image's size."""
     bundle = run_toolchain("build", RECIPE, "--target=tensorrt")
     manifest: dict[str, Any] = run_toolchain("show", bundle["bundle"])
-    accuracy, candidates = manifest["accuracy"], {one["precision"]: one for one in manifest["candidates"]}
+    accuracy, candidates = (
+        manifest["accuracy"],
+        {candidate["precision"]: candidate for candidate in manifest["candidates"]},
+    )
     int8 = candidates["int8"]["accuracy"]
     note = f"int8 {int8:.2%}, torch fp32 {accuracy['fp32']:.2%} of {accuracy['images']}, by ONNX Runtime"
     yield row("CIFAR-10 ResNet-20 int8, symmetric", 100 * (accuracy["fp32"] - int8), "<=", 0.3, "points lost", note)

@@ -39,7 +39,7 @@ def test_a_swallowed_interrupt_ends_a_loop_at_its_next_item() -> None:
     assert done == [0, 1]
 
 
-def test_an_interrupt_is_forgotten_when_nobody_listens_any_more() -> None:
+def test_an_interrupt_is_forgotten_after_the_last_listener() -> None:
     before = signal.getsignal(signal.SIGINT)
     with listening():
         swallowed()

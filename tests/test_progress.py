@@ -20,12 +20,14 @@ for item in track(range(3), "epoch [1]"):
 """
 
 
-def test_a_library_shows_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_library_prints_no_progress(capsys: pytest.CaptureFixture[str]) -> None:
     assert list(track(range(3), "images")) == [0, 1, 2]
     assert capsys.readouterr() == ("", "")
 
 
-def test_a_pipe_gets_a_line_now_and_then(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pipe_gets_an_occasional_progress_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("toolchain.progress.EVERY_S", 0.0)
     with console():
         assert list(track(iter("ab"), "images", 2)) == ["a", "b"]

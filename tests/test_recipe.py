@@ -63,12 +63,12 @@ def test_steps_keep_their_order_and_options(tmp_path: Path) -> None:
         (("[data]", "[build]\nmax_accuracy_loss = -1\n[data]"), "build.max_accuracy_loss: expected `float` >= 0"),
     ],
 )
-def test_what_does_not_fit_is_named_with_its_place(tmp_path: Path, change: tuple[str, str], words: str) -> None:
+def test_an_invalid_key_is_named_with_its_place(tmp_path: Path, change: tuple[str, str], words: str) -> None:
     place = written(tmp_path, GOOD.replace(*change))
-    with pytest.raises(RecipeError, match=r"x\.toml") as found:
+    with pytest.raises(RecipeError, match=r"x\.toml") as raised:
         read_recipe(place)
-    assert words in str(found.value)
-    assert "\n" not in str(found.value)
+    assert words in str(raised.value)
+    assert "\n" not in str(raised.value)
 
 
 def test_a_missing_recipe_points_at_the_examples(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import pytest
 from toolchain.tables import table
 
 
-def test_numbers_are_right_aligned_and_what_is_not_known_is_a_dash() -> None:
+def test_numbers_are_right_aligned_and_missing_values_are_a_dash() -> None:
     rows = [("torch", 1.234, None), ("openvino [int8]", 22.5, 1234567)]
     assert table(rows, {"engine": "", "p50, ms": ".2f", "size, bytes": ",d"}).splitlines() == [
         "engine           p50, ms  size, bytes",
@@ -21,10 +21,10 @@ def test_long_text_is_wrapped_and_no_line_is_longer_than_100_characters() -> Non
     assert text.count("word") == 60
 
 
-def test_no_rows_still_have_headings() -> None:
+def test_a_table_without_rows_has_headings() -> None:
     assert table([], ("a", "b")).splitlines()[0] == "a  b"
 
 
-def test_a_row_that_does_not_fit_is_the_programmers_error() -> None:
+def test_a_row_of_the_wrong_length_is_an_error() -> None:
     with pytest.raises(ValueError, match="zip"):
         table([(1, 2, 3)], ("a", "b"))

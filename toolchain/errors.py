@@ -7,7 +7,7 @@ ToolchainError            exit 1
 ├── ModelError            a checkpoint or module that cannot be loaded, or whose weights are not finite
 ├── ExportError           torch -> ONNX failed, or the ONNX answers differently
 ├── BackendError          ONNX -> artifact failed, or the back end is not installed here
-├── AccuracyError         no candidate keeps the accuracy floor
+├── AccuracyError         no candidate meets the accuracy threshold
 ├── RefusedError          a step that does not pay, where the recipe says refuse = true
 ├── ParityError           two ways of running the model disagree
 ├── RecordError           a manifest, report or bundle that cannot be trusted: wrong format, changed byte

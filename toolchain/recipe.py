@@ -49,9 +49,9 @@ class BuildSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """max_accuracy_loss: points of top-1 (0.3 = 0.3 %) that a candidate may lose against fp32 torch.
 
     precisions: what is built and measured; None: all that the back end has, int8 when a `quantize` step says how.
-    prefer: what the choice among those above the floor goes by. refuse: stop when a step does not pay (slower, or below
-    the floor after the training that follows it), and say why; else it is only told. choose: whether each device
-    serves what is fastest there above the floor, or what was fastest where the bundle was built.
+    prefer: how to choose among candidates that meet the accuracy threshold. refuse: stop the build, with the reason, at
+    a step that does not pay (slower, or below the threshold after the training that follows it); otherwise only report
+    it. choose: whether each device serves what is fastest there, or what was fastest where the bundle was built.
     """
 
     precisions: Annotated[tuple[Precision, ...], msgspec.Meta(min_length=1)] | None = None

@@ -3,8 +3,8 @@
     python -m benchmarks.compression.ddp
     python -m benchmarks.compression.ddp --samples=1024 --epochs=1 --seeds=1
 
-ResNet-8 on CIFAR-10 through the real command line, one thread a process. Builds go to a folder of their own and are
-kept there: what was interrupted goes on.
+ResNet-8 on CIFAR-10 through the real command line, one thread a process. Builds are kept in a separate folder, so an
+interrupted run resumes.
 """
 
 import argparse
@@ -44,7 +44,7 @@ seed = {seed}
 
 
 def validated(processes: int, seed: int, samples: int, epochs: int) -> float:
-    """Accuracy on the validate part after training in so many processes, in percent."""
+    """Validation accuracy after training in `processes` processes, in percent."""
     folder = home() / "bench-ddp" / str(processes)
     folder.mkdir(parents=True, exist_ok=True)
     recipe = folder / f"{seed}.toml"
@@ -63,18 +63,18 @@ def validated(processes: int, seed: int, samples: int, epochs: int) -> float:
 
 
 def compared(samples: int = 8000, epochs: int = 4, seeds: int = 2) -> Row:
-    """The difference of the means, held against twice its standard error over seeds and pictures."""
-    one, two = ([validated(n, seed, samples, epochs) for seed in range(seeds)] for n in (1, 2))
-    mean = fmean([*one, *two]) / 100
-    pictures = 1000  # of the validate part; the same for both, so this is on the safe side
-    spread = max([stdev(some) for some in (one, two) if len(some) > 1], default=0.0)
-    noise = 2 * (2 * (spread**2 + 1e4 * mean * (1 - mean) / pictures) / seeds) ** 0.5
+    """The difference of the means, compared with twice its standard error over seeds and images."""
+    single, two = ([validated(n, seed, samples, epochs) for seed in range(seeds)] for n in (1, 2))
+    mean = fmean([*single, *two]) / 100
+    images = 1000  # of the validation split; the same for both, so this is conservative
+    spread = max([stdev(accuracies) for accuracies in (single, two) if len(accuracies) > 1], default=0.0)
+    noise = 2 * (2 * (spread**2 + 1e4 * mean * (1 - mean) / images) / seeds) ** 0.5
     note = (
-        f"{fmean(one):.1f} % in one, {fmean(two):.1f} % in two; {samples} pictures, {epochs} epochs, {seeds} seeds; "
+        f"{fmean(single):.1f} % in one, {fmean(two):.1f} % in two; {samples} images, {epochs} epochs, {seeds} seeds; "
         f"spread over seeds {spread:.1f}"
     )
     what = "DDP with 2 processes on CPU: same accuracy within noise as one process with the same global batch"
-    return row(what, abs(fmean(one) - fmean(two)), "<=", noise, "points", note)
+    return row(what, abs(fmean(single) - fmean(two)), "<=", noise, "points", note)
 
 
 def main() -> None:
@@ -82,8 +82,8 @@ def main() -> None:
     words.add_argument("--samples", type=int, default=8000)
     words.add_argument("--epochs", type=int, default=4)
     words.add_argument("--seeds", type=int, default=2)
-    given = words.parse_args()
-    print_rows([compared(given.samples, given.epochs, given.seeds)])
+    options = words.parse_args()
+    print_rows([compared(options.samples, options.epochs, options.seeds)])
 
 
 if __name__ == "__main__":

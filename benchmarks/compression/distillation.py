@@ -1,13 +1,12 @@
-"""Every kind of distillation against none: ResNet-8 taught by ResNet-20 on CIFAR-10, all with one budget.
+"""Every kind of distillation against none: ResNet-8 learns from ResNet-20 on CIFAR-10, all with the same budget.
 
     python -m benchmarks.compression.distillation
     python -m benchmarks.compression.distillation --samples=512 --epochs=1 --seeds=1
 
 A second teacher, of another family, is any of vgg11, vgg16, resnet56 and resnet32 in examples/cifar10 (train.py there
-makes one); without it three kinds fall short. A run is one kind with one seed; its accuracy on the 10,000 test images
-is kept in the toolchain's cache under what it depends on, so that an interrupted benchmark goes on where it was. On a
-CPU two runs go side by side with one thread each, on a GPU one after the other. The budget is that of one net:
-born_again trains two of them in turn, distill_mutual two side by side.
+makes one); without it three kinds fail. A run is one kind with one seed; its accuracy on the 10,000 test images is
+cached, so an interrupted benchmark resumes. On a CPU two runs go in parallel with one thread each, on a GPU one after
+the other. The budget is per model: born_again trains two in turn, distill_mutual two at once.
 """
 
 import argparse
@@ -23,8 +22,8 @@ from toolchain.tables import table
 
 @dataclass(frozen=True)
 class Line:
-    """A kind's accuracy over seeds, a share 0..1; std is None for one seed, everything for a kind that was not run.
-    gain, noise: points, the gain's two standard errors."""
+    """A kind's accuracy over seeds, a share 0..1; std is None for one seed, all fields for a kind that was not run.
+    gain: in points; noise: two standard errors of the gain."""
 
     kind: Kind
     mean: float | None
@@ -34,10 +33,10 @@ class Line:
     seconds: float | None
 
 
-def lines_of(found: Sequence[Run], kinds: Sequence[Kind] = KINDS) -> list[Line]:
-    """One a kind. The spread is taken over all kinds together, as few seeds tell little of each; it is no less than
-    what 10,000 test images leave open."""
-    by_kind = {kind.name: [run for run in found if run.kind == kind.name] for kind in kinds}
+def lines_of(runs: Sequence[Run], kinds: Sequence[Kind] = KINDS) -> list[Line]:
+    """One line per kind. The spread is pooled over all kinds, since few seeds say little about each, and is at least
+    the sampling error of 10,000 test images."""
+    by_kind = {kind.name: [run for run in runs if run.kind == kind.name] for kind in kinds}
     spreads = [variance([run.accuracy for run in group]) for group in by_kind.values() if len(group) > 1]
     base = fmean(run.accuracy for run in by_kind[NONE])
     pooled = max(fmean(spreads) if spreads else 0.0, base * (1 - base) / TEST_IMAGES)
@@ -53,7 +52,7 @@ def lines_of(found: Sequence[Run], kinds: Sequence[Kind] = KINDS) -> list[Line]:
 
 
 def rows(lines: Sequence[Line]) -> list[Row]:
-    """What must hold of each kind: its least gain, or no loss beyond noise unless the reason is stated."""
+    """The requirement for each kind: a minimum gain, or no loss beyond noise unless a reason is given."""
     return [_row(line) for line in lines if line.kind.name != NONE]
 
 
@@ -70,13 +69,13 @@ def _row(line: Line) -> Row:
 
 
 def table_of(lines: Sequence[Line]) -> str:
-    """For people: accuracies in percent."""
+    """A table with accuracies in percent."""
     percent = [
-        (None if one.mean is None else 100 * one.mean, None if one.std is None else 100 * one.std) for one in lines
+        (None if line.mean is None else 100 * line.mean, None if line.std is None else 100 * line.std) for line in lines
     ]
     cells = [
-        (one.kind.name, mean, std, one.gain, one.noise, one.seconds)
-        for one, (mean, std) in zip(lines, percent, strict=True)
+        (line.kind.name, mean, std, line.gain, line.noise, line.seconds)
+        for line, (mean, std) in zip(lines, percent, strict=True)
     ]
     heads = {"kind": "", "test, %": ".2f", "std": ".2f", "gain, points": "+.2f", "noise": ".2f", "s a run": ".0f"}
     return table(cells, heads)
@@ -89,7 +88,7 @@ def distillation(budget: Budget, workers: int | None = None) -> tuple[list[Row],
     on_gpu = torch.cuda.is_available()
     lines = lines_of(list(runs(budget, workers or (1 if on_gpu else 2))))
     title = (
-        f"ResNet-8 from ResNet-20, {'GPU' if on_gpu else 'CPU'}: {budget.samples} training pictures, {budget.epochs} "
+        f"ResNet-8 from ResNet-20, {'GPU' if on_gpu else 'CPU'}: {budget.samples} training images, {budget.epochs} "
         f"epochs, batch {budget.batch_size}, lr {budget.lr:g}, {budget.seeds} seeds; judged on {TEST_IMAGES} images"
     )
     return rows(lines), f"{title}\n{table_of(lines)}"
@@ -100,10 +99,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("samples", "epochs", "seeds", "workers"):
         parser.add_argument(f"--{name}", type=int, default=getattr(Budget(), name, None))
-    given = parser.parse_args()
-    found, shown = distillation(Budget(given.samples, given.epochs, given.seeds), given.workers)
+    options = parser.parse_args()
+    rows, shown = distillation(Budget(options.samples, options.epochs, options.seeds), options.workers)
     print(shown, end="\n\n")
-    print_rows(found)
+    print_rows(rows)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The runs behind distillation.py: one kind of distillation with one seed, trained, evaluated and kept.
+"""The runs behind distillation.py: one kind of distillation with one seed, trained, evaluated and cached.
 
 Knows the kinds and the budget; knows nothing of tables.
 """
@@ -29,11 +29,11 @@ SECOND_NETS = ("vgg11", "vgg16", "resnet56", "resnet32")  # of another family, b
 STUDENT = "resnet8"
 NONE = "no teacher"
 TEST_IMAGES = 10_000
-CODE = "toolchain.compress"  # with all that it reaches, it decides a run
+CODE = "toolchain.compress"  # this code and all that it imports determine a run
 
 
 class Budget(msgspec.Struct, frozen=True):
-    """What every kind gets; the rest is shared by all."""
+    """The training budget of every kind."""
 
     samples: int = 2000
     epochs: int = 12
@@ -84,7 +84,7 @@ class Run(msgspec.Struct, frozen=True):
 
 
 def second_teacher() -> dict[str, str] | None:
-    """The first trained net of another family beside the example's."""
+    """The first trained model of another family in the example's folder."""
     for net in SECOND_NETS:
         if (EXAMPLES / f"{net}.safetensors").is_file():
             return {"source": f"cifar:{net}", "weights": str(EXAMPLES / f"{net}.safetensors")}
@@ -92,14 +92,14 @@ def second_teacher() -> dict[str, str] | None:
 
 
 def teachers_for(kind: Kind, folder: Path) -> list[dict[str, str]] | None:
-    """The specs of the kind's teachers; None when one is not there. `folder` holds the ONNX file."""
+    """The specs of the kind's teachers; None if a file is missing. `folder` holds the ONNX file."""
     known = {"first": TEACHER, "second": second_teacher(), "onnx": {"source": str(folder / "resnet20.onnx")}}
-    found = [known[name] for name in kind.teachers]
-    return None if None in found else [one for one in found if one]
+    teachers = [known[name] for name in kind.teachers]
+    return None if None in teachers else [teacher for teacher in teachers if teacher]
 
 
 def write_onnx_teacher(folder: Path) -> None:
-    """The teacher as a graph of normalized float32 [N, 3, 32, 32], any N; kept when it is there."""
+    """The teacher as a graph of normalized float32 [N, 3, 32, 32], any N; reused if it exists."""
     import torch
 
     from toolchain.models import load_model
@@ -109,20 +109,20 @@ def write_onnx_teacher(folder: Path) -> None:
     if path.is_file():
         return
     module = load_model(ModelSpec(TEACHER["source"], TEACHER["weights"]), PREPROCESSING, 10, Path()).require_module()
-    pictures = torch.zeros(2, 3, 32, 32)
-    program = torch.export.export(module, (pictures,), dynamic_shapes=({0: torch.export.Dim("batch")},), strict=False)
-    made = torch.onnx.export(program, (), opset_version=18, verbose=False)
-    assert made is not None
-    write_atomically(path, made.model_proto.SerializeToString())
+    images = torch.zeros(2, 3, 32, 32)
+    program = torch.export.export(module, (images,), dynamic_shapes=({0: torch.export.Dim("batch")},), strict=False)
+    exported = torch.onnx.export(program, (), opset_version=18, verbose=False)
+    assert exported is not None
+    write_atomically(path, exported.model_proto.SerializeToString())
 
 
 def trained(kind: Kind, seed: int, budget: Budget, folder: Path) -> Run:
-    """One run, or what is kept of it."""
+    """One run, or its cached result."""
     teachers = teachers_for(kind, folder)
     assert teachers is not None
     shared = {name: value for name, value in msgspec.to_builtins(budget).items() if name != "seeds"}
     options = {**shared, **kind.options, **({"teachers": teachers} if teachers else {})}
-    files = [digest_of(Path(one.get("weights", one["source"]))) for one in teachers]
+    files = [digest_of(Path(teacher.get("weights", teacher["source"]))) for teacher in teachers]
     key = sha256(
         encode_record([STUDENT, kind.step, options, files, seed, source_tree(folder).digest(CODE)])
     ).hexdigest()[:20]
@@ -151,13 +151,13 @@ def _done(kind: Kind, seed: int, options: dict[str, Any], work: Path) -> Run:
         torch.manual_seed(seed)
         student = cifar_network(STUDENT, 10).eval()
     title = f"{kind.name}, seed {seed}"
-    log_to_stderr(f"{title}: %(message)s")  # several train at once
+    log_to_stderr(f"{title}: %(message)s")  # several trainings run at once
     context = StepContext(data, PREPROCESSING, work, seed)
     steps = parse_steps(({kind.step: options},), title)
     check_steps(steps, CompressedModel(student), context, title)
     module = steps[0][1].apply(CompressedModel(student), context).module
-    found = accuracy(module, data.split("test"), PREPROCESSING, f"{title}: test")
-    return Run(kind.name, seed, found, time.monotonic() - began)
+    measured = accuracy(module, data.split("test"), PREPROCESSING, f"{title}: test")
+    return Run(kind.name, seed, measured, time.monotonic() - began)
 
 
 def _one_thread() -> None:
@@ -167,7 +167,7 @@ def _one_thread() -> None:
 
 
 def runs(budget: Budget, workers: int, kinds: Sequence[Kind] = KINDS) -> Iterable[Run]:
-    """Every kind whose teachers are there, with every seed, as they come to an end."""
+    """Every kind whose teachers exist, with every seed, in the order in which they finish."""
     folder = home() / "cache" / "distillation"
     folder.mkdir(parents=True, exist_ok=True)
     write_onnx_teacher(folder)

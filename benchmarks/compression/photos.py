@@ -25,7 +25,9 @@ def main() -> None:
         with serving_engine(bundle, Settings(default_threads()), precision) as engine:
             answers = engine.infer({engine.inputs[0].name: images})
             named[precision] = answers[engine.outputs[0].name].argmax(1)
-    right = {f"right_{precision}": int((found == test.labels).sum()) for precision, found in named.items()}
+    right = {
+        f"right_{precision}": int((class_photos == test.labels).sum()) for precision, class_photos in named.items()
+    }
     same = int((named["fp32"] == named["int8"]).sum())
     print(msgspec.json.encode({"photos": len(test), "same": same, **right}).decode())
 

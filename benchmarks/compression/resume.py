@@ -1,10 +1,10 @@
-"""Killed with SIGKILL at a random moment and started again: the same weights as a straight run?
+"""Is a training that was killed (SIGKILL) and restarted bit-identical to an uninterrupted one?
 
     python -m benchmarks.compression.resume
     python -m benchmarks.compression.resume --step=finetune --kills=2
 
-A step at a time, through the real command line on examples/own_model's pictures, one thread. What is compared is the
-digest of the net that the step leaves in the cache.
+One step at a time, by the real command line on the images of examples/own_model, with one thread. Compares the
+digests of the weights that the step leaves in the cache.
 """
 
 import argparse
@@ -31,11 +31,11 @@ STEPS = {
     "distill": f"distill = {{ {COMMON} }}",
     "qat": 'qat = { epochs = 8, batch_size = 32, lr = 0.002, augment = ["crop"] }',
 }
-EPOCH = "epoch "  # what a line of progress begins with
+EPOCH = "epoch "  # the start of a progress line
 
 
 def made(folder: Path) -> Path:
-    """The example's net, weights and pictures in a folder of our own."""
+    """The example's network, weights and images, copied to `folder`."""
     for name in ("nets.py", "make_data.py", "grey28.safetensors"):
         copy2(EXAMPLE / name, folder)
     subprocess.run([sys.executable, "make_data.py"], cwd=folder, check=True, stdout=subprocess.DEVNULL)
@@ -61,13 +61,13 @@ def digest(recipe: Path, home: Path, step: str) -> str:
 
 
 def training(recipe: Path, home: Path) -> dict[str, Any]:
-    """The step alone, by the command line, its results thrown away; the progress is on stderr."""
+    """Arguments of a process that trains only this step; its progress goes to stderr."""
     command = [str(BIN / "toolchain"), "weights", str(recipe), f"--out={recipe.with_suffix('.safetensors')}"]
     return {"args": command, "env": environment(home), "stdout": subprocess.DEVNULL, "text": True}
 
 
 def straight(recipe: Path, home: Path) -> float:
-    """Train it; the seconds that its epochs took."""
+    """Train without interruption; returns the seconds from the first epoch to the last."""
     times = []
     with subprocess.Popen(**training(recipe, home), stderr=subprocess.PIPE) as job:
         assert job.stderr is not None
@@ -80,7 +80,7 @@ def straight(recipe: Path, home: Path) -> float:
 
 
 def killed(recipe: Path, home: Path, after_s: float) -> int:
-    """Kill it so long after it told of an epoch; how many it had told by then."""
+    """Kill the training `after_s` after it reported an epoch; returns how many epochs it had reported."""
     with subprocess.Popen(**training(recipe, home), stderr=subprocess.PIPE) as job:
         assert job.stderr is not None
         epochs = int(any(line.startswith(EPOCH) for line in job.stderr))
@@ -93,19 +93,20 @@ def killed(recipe: Path, home: Path, after_s: float) -> int:
 def resumed(folder: Path, name: str, kills: int, moment: random.Random) -> Row:
     recipe, homes = recipe_of(folder, name), (folder / name / "straight", folder / name / "killed")
     seconds = straight(recipe, homes[0])
-    told = [killed(recipe, homes[1], moment.uniform(0, 0.8 * seconds / kills)) for _ in range(kills)]
+    interruptions = [killed(recipe, homes[1], moment.uniform(0, 0.8 * seconds / kills)) for _ in range(kills)]
     subprocess.run(**training(recipe, homes[1]), check=True)
-    wanted, found = (digest(recipe, home, name) for home in homes)
-    note = f"killed after {' and '.join(map(str, told))} told epochs of 8; digest {found[:12]}, straight {wanted[:12]}"
-    what = f"{name}: killed at a random epoch, restarted: same weights digest as the straight run"
-    return row(what, float(found != wanted), "<=", 0, "differ", note)
+    expected, actual = (digest(recipe, home, name) for home in homes)
+    epochs = " and ".join(map(str, interruptions))
+    note = f"killed after {epochs} reported epochs of 8; digest {actual[:12]}, uninterrupted {expected[:12]}"
+    what = f"{name}: killed at a random epoch, restarted: same weights digest as an uninterrupted run"
+    return row(what, float(actual != expected), "<=", 0, "differ", note)
 
 
 def rows(steps: Sequence[str] = tuple(STEPS), kills: int = 1, seed: int = 0) -> list[Row]:
     """A row a step; `seed` decides the moments."""
     with tempfile.TemporaryDirectory(prefix="edge-resume-") as name:
         folder, moment = made(Path(name)), random.Random(seed)  # no secret
-        return [resumed(folder, one, kills, moment) for one in steps]
+        return [resumed(folder, step, kills, moment) for step in steps]
 
 
 def main() -> None:
@@ -113,8 +114,8 @@ def main() -> None:
     words.add_argument("--step", choices=STEPS, action="append")
     words.add_argument("--kills", type=int, default=1)
     words.add_argument("--seed", type=int, default=0)
-    given = words.parse_args()
-    print_rows(rows(given.step or tuple(STEPS), given.kills, given.seed))
+    options = words.parse_args()
+    print_rows(rows(options.step or tuple(STEPS), options.kills, options.seed))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""A net without a training that still tells pictures apart: what parity needs of it, and no more.
+"""An untrained model that still distinguishes images, which is what parity needs.
 
-Random weights, and weights just pruned, answer much the same to every picture, or zeros once they are in int8, and then
-no agreement means anything. So BatchNorm statistics are taken from a few pictures and the classifier is fitted to them
-in closed form (ridge regression, Hoerl & Kennard 1970). Its accuracy means nothing; which answers agree does.
+With random or freshly pruned weights the outputs are nearly the same for every image, or zeros in int8, and agreement
+is meaningless. Therefore BatchNorm statistics are taken from a few images and the classifier is fitted to them in
+closed form (ridge regression, Hoerl & Kennard 1970). Its accuracy is meaningless; the agreement of outputs is not.
 """
 
 import torch
@@ -14,8 +14,8 @@ from toolchain.models.eval_mode import evaluation_mode
 from toolchain.records.tensors import Preprocessing
 
 BATCH = 16
-RIDGE = 0.02  # of the mean diagonal; at 0.1 one odd picture left the others near ties (Inception-v3)
-SPAN = 10.0  # of the fitted logits: that of the wanted class, all others zero
+RIDGE = 0.02  # of the mean diagonal; at 0.1 one odd image left the others near ties (Inception-v3)
+SPAN = 10.0  # of the fitted logits: for the wanted class; all others are zero
 
 
 def normed(module: nn.Module, images: Tensor) -> None:
@@ -47,7 +47,7 @@ def _through(module: nn.Module, images: Tensor) -> None:
 
 
 def _features(module: nn.Module, head: ClassifierHead, images: Tensor) -> Tensor:
-    """What the classifier sees of each picture, float32 [N, F]; a convolution's positions are averaged."""
+    """The classifier's input for each image, float32 [N, F]; a convolution's positions are averaged."""
     seen: list[Tensor] = []
     hook = head.layer.register_forward_pre_hook(lambda _, inputs: seen.append(_averaged(inputs[0])))
     try:

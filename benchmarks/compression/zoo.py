@@ -1,9 +1,9 @@
-"""Nine architectures and EfficientNet-Lite0: pruned, exported, OpenVINO fp32 and int8. Do all answer alike, how fast?
+"""Nine architectures and EfficientNet-Lite0: pruned, exported, in OpenVINO fp32 and int8: parity and latency.
 
-python -m benchmarks.compression.zoo; NETS=vgg16,resnet50 for some. What stands in for a training, so that agreement
-means something and accuracy nothing: untrained.py and, for four nets, zoo_net.py ("taught": so many epochs of 32
-pictures). Weights are torchvision's own where they can be fetched, else random; the table says which. One net at a
-time, one thread, batch 1.
+python -m benchmarks.compression.zoo; NETS=vgg16,resnet50 for some. Instead of training, which would take too long:
+untrained.py and, for four networks, zoo_net.py ("epochs": that many on 32 images), so that agreement is meaningful and
+accuracy is not. Weights are torchvision's own where they can be fetched, otherwise random; the table says which. One
+network at a time, one thread, batch 1.
 """
 
 import os
@@ -26,7 +26,7 @@ from toolchain.tables import table
 COLUMNS = {
     "net": "",
     "weights": "",
-    "taught": "",
+    "epochs": "",
     "MACs, M": ",.0f",
     "pruned": ",.0f",
     "fp32, ms": ".2f",
@@ -39,50 +39,50 @@ COLUMNS = {
 
 
 def result(name: str) -> Found:
-    """Measured now, or kept by an interrupted run, which goes on."""
+    """A measurement, or the cached one of an interrupted run."""
     folder = home() / "zoo" / name
     path = folder / "found.json"
-    if path.is_file() and (found := msgspec.json.decode(path.read_bytes(), type=Found)).code == code(folder):
-        return found
-    found = measured(name, StageCache(folder, SEED))
-    write_atomically(path, encode_record(found))
-    return found
+    if path.is_file() and (measurement := msgspec.json.decode(path.read_bytes(), type=Found)).code == code(folder):
+        return measurement
+    measurement = measured(name, StageCache(folder, SEED))
+    write_atomically(path, encode_record(measurement))
+    return measurement
 
 
-def line(found: Found) -> tuple[object, ...]:
-    fp32 = max(one.relative for one in found.parity if not one.candidate.endswith("int8"))
-    int8 = min(one.top1_agreement for one in found.parity if one.candidate.endswith("int8"))
-    millions = [count / 1e6 for count in found.macs]
-    return (found.net, found.about.weights, found.about.epochs, *millions, *found.latency_ms, fp32, int8, found.seconds)
+def line(net: Found) -> tuple[object, ...]:
+    fp32 = max(pair.relative for pair in net.parity if not pair.candidate.endswith("int8"))
+    int8 = min(pair.top1_agreement for pair in net.parity if pair.candidate.endswith("int8"))
+    millions = [count / 1e6 for count in net.macs]
+    return (net.net, net.about.weights, net.about.epochs, *millions, *net.latency_ms, fp32, int8, net.seconds)
 
 
 def row(name: str, result: Found | str) -> Row:
-    """Holds when every pair agrees by parity's own bounds; a str: what refused the net."""
+    """Passes if every pair agrees within parity's bounds; a str: the error that refused the network."""
     what, bound = f"{name}: pruned, exported, int8; pairs that disagree", "<= 0 pairs"
     if isinstance(result, str):
         return Row(what, None, bound, False, result)
-    failed = [one for one in result.parity if not one.passed]
-    notes = [f"{one.candidate}: off by {one.relative:.2g}, agrees {one.top1_agreement:.0%}" for one in failed]
+    failed = [pair for pair in result.parity if not pair.passed]
+    notes = [f"{pair.candidate}: off by {pair.relative:.2g}, agrees {pair.top1_agreement:.0%}" for pair in failed]
     times = f"{result.macs[0] / result.macs[1]:.2f} times fewer MACs, {result.about.importance}"
     whole_ms, *others_ms = result.latency_ms
-    faster = "{:.2f} times faster, {:.2f} in int8".format(*(whole_ms / one for one in others_ms))
+    faster = "{:.2f} times faster, {:.2f} in int8".format(*(whole_ms / other_ms for other_ms in others_ms))
     blocks = f"prune_blocks {result.blocks}"
     return Row(what, len(failed), bound, not failed, "; ".join([*notes, times, faster, blocks]))
 
 
 def rows(names: Sequence[str]) -> list[Row]:
-    """A row a net; the table is printed. What an interrupted run kept goes when all of them are done."""
+    """One row per network; prints the table. Cached measurements are removed when all are done."""
     torch.set_num_threads(THREADS)
-    found: dict[str, Found | str] = {}
+    results: dict[str, Found | str] = {}
     for name in names:
         try:
-            found[name] = result(name)
+            results[name] = result(name)
         except ToolchainError as error:
-            found[name] = str(error)
-    print(table([line(one) for one in found.values() if isinstance(one, Found)], COLUMNS), end="\n\n")
+            results[name] = str(error)
+    print(table([line(net) for net in results.values() if isinstance(net, Found)], COLUMNS), end="\n\n")
     for name in names:
         rmtree(home() / "zoo" / name, ignore_errors=True)
-    return [row(name, one) for name, one in found.items()]
+    return [row(name, outcome) for name, outcome in results.items()]
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """One architecture of the zoo: pruned, exported, built for the engine in fp32 and int8, compared and timed.
 
-No net is trained to know anything: untrained.py says what stands in for that, and four nets learn 32 pictures by heart
-besides, so that agreement means something; accuracy means nothing.
+No network is really trained: untrained.py replaces that, and four networks memorize 32 images in addition, so that
+agreement is meaningful. Accuracy is not.
 """
 
 import time
@@ -45,22 +45,22 @@ from toolchain.records.tensors import Preprocessing
 
 ROOT = Path(__file__).parents[2]
 TARGET, THREADS, SEED = "openvino", 1, 0
-FITTED, COMPARED = 32, 16  # pictures; see Pictures
-BATCHES = (1, 2, 5, 8)  # ONNX Runtime's, so that a graph made for one batch size shows itself
+FITTED, COMPARED = 32, 16  # images; see Pictures
+BATCHES = (1, 2, 5, 8)  # ONNX Runtime's, so that a graph exported for one batch size is detected
 IMAGENET: dict[str, Any] = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 LITE = {"mean": (0.4980392156862745,) * 3, "std": (0.5019607843137255,) * 3}
 
 
 class Plan(NamedTuple):
-    """importance: by what channels are ranked. epochs: of finetune on the fitted pictures, after pruning."""
+    """importance: how channels are ranked. epochs: of finetune on the fitted images, after pruning."""
 
     importance: str
     epochs: int = 0
 
 
-# Every importance at least once; no BatchNorm in vgg16 and squeezenet1_1. In the nets for phones int8's rounding drowns
-# the little signal that pruning leaves (8, 11 and 14 of 16 pictures agreed, docs/lab.md): as anyone would do after it,
-# they are trained, as long as it takes to be sure of the pictures
+# Every importance at least once; no BatchNorm in vgg16 and squeezenet1_1. In mobile networks int8's rounding exceeds
+# the small signal that pruning leaves (8, 11 and 14 of 16 images agreed, docs/lab.md): they are fine-tuned, as anyone
+# would do after pruning, until they are sure of the images
 NETS: Mapping[str, Plan] = {
     "vgg16": Plan("l1"),
     "inception_v3": Plan("l2"),
@@ -75,11 +75,11 @@ NETS: Mapping[str, Plan] = {
 }
 ONNX = "model.onnx"
 Images = NDArray[np.uint8]
-Made = tuple[Path, Candidate, Path]  # an artifact's folder, what it is, and the graph that it was made of
+Made = tuple[Path, Candidate, Path]  # an artifact's folder, its name, and the graph that it was built from
 
 
 class About(msgspec.Struct, frozen=True):
-    """Where the weights come from, by what channels were ranked, and how long the pruned net was trained."""
+    """The origin of the weights, how channels were ranked, and how many epochs the pruned model was trained."""
 
     weights: str
     importance: str
@@ -87,8 +87,8 @@ class About(msgspec.Struct, frozen=True):
 
 
 class Found(msgspec.Struct, frozen=True):
-    """One net's figures. macs and latency_ms: as it came, pruned, and the latter in int8 too. blocks: what prune_blocks
-    does with the net. seconds: since it last went on."""
+    """One network's figures. macs and latency_ms: original, pruned, and pruned in int8. blocks: the result of
+    prune_blocks. seconds: since it was last resumed."""
 
     net: str
     date: str
@@ -102,9 +102,9 @@ class Found(msgspec.Struct, frozen=True):
 
 
 class Pictures(NamedTuple):
-    """Of the train part: for BatchNorm, the fit or training, and calibration, which in a build comes from the train
-    part too (a net that knows nothing else answers other pictures with other ranges). Compared are some of them: on
-    other pictures the answers of a net that was never trained are near ties, and which of them wins says nothing."""
+    """Images of the training split: for BatchNorm, the fit or training, and calibration (an untrained model has other
+    ranges on other images). Outputs are compared on some of them: on other images an untrained model's logits are near
+    ties, and the winning class is meaningless."""
 
     inputs: Tensor
     labels: Tensor
@@ -120,7 +120,7 @@ def pictures(data: DataSet, shape: Preprocessing) -> Pictures:
 
 
 def architecture(name: str, shape: Preprocessing, classes: int) -> tuple[nn.Module, str]:
-    """The net with a fresh head, and where its weights come from."""
+    """The network with a new head, and the origin of its weights."""
     if name == "efficientnet_lite0":
         spec = ModelSpec("examples/efficientnet_lite0/model.py:efficientnet_lite0")
         module = load_model(spec, shape, classes, ROOT, allow_other_head=True).require_module()
@@ -143,7 +143,7 @@ def pruned(module: nn.Module, context: StepContext, importance: str) -> nn.Modul
 
 
 def taught(module: nn.Module, context: StepContext, epochs: int) -> nn.Module:
-    """The net after finetune on the fitted pictures alone."""
+    """The model after finetune on the fitted images only."""
     part = context.data.split("train")
     few = Split(part.images[:FITTED], part.labels[:FITTED], part.indices[:FITTED])
     data = replace(context.data, splits={"train": few, "validate": few})
@@ -152,14 +152,14 @@ def taught(module: nn.Module, context: StepContext, epochs: int) -> nn.Module:
 
 
 def stepped(net: CompressedModel, context: StepContext, name: str, options: dict[str, Any]) -> CompressedModel:
-    """A recipe's step on `net`, read as from a recipe, checked and applied."""
+    """Parse, check and apply a recipe's step."""
     [(_, step)] = parse_steps(({name: options},), "benchmarks.compression.zoo")
     step.check(context)
     return step.apply(net, context)
 
 
 def without_a_block(module: nn.Module, context: StepContext) -> str:
-    """One residual block fewer: what prune_blocks does with this net, or why it will not."""
+    """The result of removing one residual block by prune_blocks, or the reason why it cannot."""
     try:
         after = stepped(
             CompressedModel(module),
@@ -174,7 +174,7 @@ def without_a_block(module: nn.Module, context: StepContext) -> str:
 
 
 def measured(name: str, cache: StageCache) -> Found:
-    """Everything of one net, each stage kept in `cache`; any room may raise its own error."""
+    """Measure one network; each stage is cached. Any ToolchainError."""
     began, side = time.monotonic(), 299 if name == "inception_v3" else 224
     shape = Preprocessing(side, side, **(LITE if name == "efficientnet_lite0" else IMAGENET))
     data = load("cifar10", shape)
@@ -190,7 +190,7 @@ def measured(name: str, cache: StageCache) -> Found:
     )
     if name == "efficientnet_lite0":
         architecture(name, shape, len(data.classes))  # a kept net is read with its classes at hand
-    whole, narrow = (load_compressed(nets.folder / f"{one}.pt").module for one in ("whole", "narrow"))
+    whole, narrow = (load_compressed(nets.folder / f"{variant}.pt").module for variant in ("whole", "narrow"))
     blocks = cache.run(
         Stage(
             "blocks",
@@ -223,7 +223,7 @@ def measured(name: str, cache: StageCache) -> Found:
 
 
 def make_nets(name: str, data: DataSet, shape: Preprocessing, folder: Path, work: Path) -> About:
-    """The net as it came, its BatchNorms settled, and the pruned one, able to tell the data's classes apart."""
+    """The original model with BatchNorm statistics, and the pruned one, fitted to the data's classes."""
     seen, context = pictures(data, shape), StepContext(data, shape, work, SEED)
     with torch.random.fork_rng([]):
         torch.manual_seed(SEED)
@@ -245,7 +245,7 @@ def make_nets(name: str, data: DataSet, shape: Preprocessing, folder: Path, work
 def made(
     what: str, module: nn.Module, shape: Preprocessing, cache: StageCache, calibration: Calibration | None
 ) -> Made:
-    """An artifact of the net `what`, in int8 when there is a calibration; its graph is a stage of its own."""
+    """An artifact of the model `what`, in int8 if there is calibration data; its graph is a separate stage."""
     precision: Precision = "int8" if calibration else "fp32"
 
     def export(folder: Path, _: Path) -> None:
@@ -263,26 +263,26 @@ def made(
 def compared(
     module: nn.Module, artifacts: list[Made], shape: Preprocessing, images: Images
 ) -> tuple[ParityRecord, ...]:
-    """The pruned net by torch, ONNX Runtime and the engine in fp32 and int8."""
+    """The parity of the pruned model in torch, ONNX Runtime, and the engine in fp32 and int8."""
     logger.info("  parity")
     _, *narrow = artifacts
-    answers = {one.precision: engine_answers(at, one, Settings(THREADS), images) for at, one, _ in narrow}
+    answers = {pair.precision: engine_answers(at, pair, Settings(THREADS), images) for at, pair, _ in narrow}
     graph = ort_logits(narrow[0][2], images, BATCHES)
     return compare_three_ways(torch_logits(module, shape, images), graph, answers, TARGET)
 
 
 def timed(artifacts: list[Made], images: Images) -> tuple[float, ...]:
-    """Medians of one picture, in turn in one run: whole fp32, pruned fp32, pruned int8."""
+    """Median latency of one image, interleaved: original fp32, pruned fp32, pruned int8."""
     logger.info("  latency")
     with ExitStack() as stack:
         engines = {
-            str(number): stack.enter_context(open_engine(at, one, Settings(THREADS)))
-            for number, (at, one, _) in enumerate(artifacts)
+            str(number): stack.enter_context(open_engine(at, artifact, Settings(THREADS)))
+            for number, (at, artifact, _) in enumerate(artifacts)
         }
-        found = latencies_ms(engines, images)
-    return tuple(found[str(number)] for number in range(len(artifacts)))
+        medians = latencies_ms(engines, images)
+    return tuple(medians[str(number)] for number in range(len(artifacts)))
 
 
 def code(cache: Path) -> str:
-    """Of all that decides a net's figures; parsed sources are remembered in the folder `cache`."""
+    """The digest of the code that determines a network's figures; parsed sources are cached in `cache`."""
     return source_tree(cache).digest(__name__)

@@ -57,13 +57,15 @@ def chosen(variable: str, known: Sequence[str]) -> tuple[str, ...]:
 def servers(bundle: Bundle, folder: Path, question: Question) -> Iterator[list[Way]]:
     """Every way of every server, all of them up."""
     with ExitStack() as stack:
-        found = []
+        ways = []
         names = chosen("ONLY", (NAME, *PEERS))
         if NAME in names:
-            found += stack.enter_context(serving(bundle, folder, question))
-        found += stack.enter_context(all_serving(tuple(one for one in names if one in PEERS), bundle, folder, question))
+            ways += stack.enter_context(serving(bundle, folder, question))
+        ways += stack.enter_context(
+            all_serving(tuple(name for name in names if name in PEERS), bundle, folder, question)
+        )
         wanted = os.environ.get("TRANSPORTS", "").split(",")
-        yield [way for way in found if wanted == [""] or way.transport in wanted]
+        yield [way for way in ways if wanted == [""] or way.transport in wanted]
 
 
 def checked(ways: Sequence[Way], folder: Path, question: Question, players: tuple[Player, Player]) -> None:
@@ -84,24 +86,24 @@ def played(
 ) -> list[list[Round]]:
     """A list for each way, with its rounds."""
     engine, client = players
-    found: list[list[Round]] = [[] for _ in ways]
+    measured_rounds: list[list[Round]] = [[] for _ in ways]
     for number in range(rounds):
         logger.info(f"  concurrency {concurrency}: round {number + 1} of {rounds}")
         beside, taken = [_bare(engine, seconds, concurrency)], []
         for way in ways:
             with awake(way.pid):
                 before = cpu_s(way.pid)
-                one = client.ask(load.Ask(way.target, seconds, concurrency), Slice)
-                taken.append((one, cpu_s(way.pid) - before))
+                answered = client.ask(load.Ask(way.target, seconds, concurrency), Slice)
+                taken.append((answered, cpu_s(way.pid) - before))
             beside.append(_bare(engine, seconds, concurrency))
-        for place, ((before_it, after_it), (one, cost)) in enumerate(zip(pairwise(beside), taken, strict=True)):
-            found[place].append(Round(before_it, one, after_it, cost))
-    return found
+        for place, ((before_it, after_it), (answered, cost)) in enumerate(zip(pairwise(beside), taken, strict=True)):
+            measured_rounds[place].append(Round(before_it, answered, after_it, cost))
+    return measured_rounds
 
 
 def _bare(engine: Player, seconds: float, concurrency: int) -> Slice:
-    found: Slice = engine.ask(bare.Ask(seconds, concurrency), Slice)
-    return found
+    measured_slice: Slice = engine.ask(bare.Ask(seconds, concurrency), Slice)
+    return measured_slice
 
 
 def measured(model: str, concurrencies: Sequence[int], rounds: int) -> Iterator[Figures | Row]:
@@ -120,15 +122,17 @@ def measured(model: str, concurrencies: Sequence[int], rounds: int) -> Iterator[
         for concurrency in concurrencies:
             logger.info(f"  {busy():.0%} of the cores are taken by others: above some percent, figures mislead")
             taken = played(ways, concurrency, rounds, LONGER.get(model, SECONDS), players)
-            for way, some in zip(ways, taken, strict=True):
-                yield figures(model, way.server, way.transport, concurrency, some, memory_mb(way.pid))
+            for way, way_rounds in zip(ways, taken, strict=True):
+                yield figures(model, way.server, way.transport, concurrency, way_rounds, memory_mb(way.pid))
             yield bare_figures(model, concurrency, taken, memory_mb(engine.pid))
 
 
 def bare_figures(model: str, concurrency: int, taken: Sequence[Sequence[Round]], memory: float) -> Figures:
     """The bare engine beside itself: its share is 1, and the spread tells how far it drifted."""
-    slices = [side for rounds in taken for one in rounds for side in (one.before, one.after)]
-    rounds = [Round(one, one, one, one.cpu_s) for one in slices]
+    slices = [
+        side for rounds in taken for measured_round in rounds for side in (measured_round.before, measured_round.after)
+    ]
+    rounds = [Round(bare, bare, bare, bare.cpu_s) for bare in slices]
     return figures(model, "bare engine", "in process", concurrency, rounds, memory)
 
 
@@ -136,11 +140,11 @@ def main() -> None:
     log_to_stderr()
     rounds = int(os.environ.get("ROUNDS", QUICK_ROUNDS if QUICK else ROUNDS))
     concurrencies = [int(word) for word in chosen("AT", AT)]
-    told = [one for model in chosen("MODELS", MODELS) for one in measured(model, concurrencies, rounds)]
-    found = [one for one in told if isinstance(one, Figures)]
-    print(page(found), end="\n\n")
+    results = [result for model in chosen("MODELS", MODELS) for result in measured(model, concurrencies, rounds)]
+    all_figures = [result for result in results if isinstance(result, Figures)]
+    print(page(all_figures), end="\n\n")
     beside = [] if os.environ.get("ONLY") else [*quotas(), *of_container()]
-    print_rows([*rows(found), *(one for one in told if isinstance(one, Row)), *beside])
+    print_rows([*rows(all_figures), *(result for result in results if isinstance(result, Row)), *beside])
 
 
 if __name__ == "__main__":

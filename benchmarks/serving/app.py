@@ -37,7 +37,7 @@ def _played(bundle: Bundle) -> float:
     program = Path(sys.executable).parent / "benchmark_app"
     command: list[str | Path] = [sys.executable, program, "-m", model, "-shape", f"[{shape}]", *WORDS]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    found = re.search(r"Throughput: *([\d.]+) FPS", done.stdout)
-    if not found:
+    match = re.search(r"Throughput: *([\d.]+) FPS", done.stdout)
+    if not match:
         raise RuntimeError(f"benchmark_app: {(done.stdout + done.stderr).strip()[-300:]}")
-    return float(found[1])
+    return float(match[1])

@@ -47,10 +47,10 @@ class Bare:
             data = request.get_input_tensor().data
             data[:] = random.integers(0, 256, data.shape, np.uint8)
 
-    def answer(self, picture: Path) -> list[float]:
+    def answer(self, path: Path) -> list[float]:
         """The logits, by the form for throughput."""
         request = self._queue[0]
-        request.infer([np.load(picture)])
+        request.infer([np.load(path)])
         return [float(value) for value in request.get_output_tensor().data[0]]
 
     def play(self, ask: Ask) -> Slice:
@@ -63,34 +63,34 @@ class Bare:
 
     def _one_by_one(self, end: float) -> list[tuple[float, float]]:
         """(ms, when) of each answer, timed from outside, as a client times a server."""
-        found, now = [], time.perf_counter()
+        latencies, now = [], time.perf_counter()
         while now < end:
             self._one.infer()
             began, now = now, time.perf_counter()
-            found.append(((now - began) * 1e3, now))
-        return found[:-1]
+            latencies.append(((now - began) * 1e3, now))
+        return latencies[:-1]
 
     def _many(self, end: float) -> list[tuple[float, float]]:
-        found, flying, queue = [], set(), self._queue
+        latencies, flying, queue = [], set(), self._queue
         while True:
             idle = queue.get_idle_request_id()
             now = time.perf_counter()
             if now >= end:
                 break
             if idle in flying:
-                found.append((queue[idle].latency, now))
+                latencies.append((queue[idle].latency, now))
             flying.add(idle)
             queue.start_async()
         queue.wait_all()
-        return found
+        return latencies
 
 
 def main() -> None:
     bare = Bare(Path(sys.argv[1]))
     for line in sys.stdin:
         ask = msgspec.json.decode(line, type=Ask)
-        found: object = bare.answer(Path(ask.picture)) if ask.picture else bare.play(ask)
-        print(msgspec.json.encode(found).decode(), flush=True)
+        result: object = bare.answer(Path(ask.picture)) if ask.picture else bare.play(ask)
+        print(msgspec.json.encode(result).decode(), flush=True)
 
 
 if __name__ == "__main__":

@@ -49,14 +49,14 @@ def rows(size_bytes: int | None, starts_s: Sequence[float], restarts_s: Sequence
 
 
 def _all(which: str, seconds: Sequence[float]) -> str:
-    told = " ".join(f"{one:.2f}" for one in sorted(seconds))
-    return f"the {which} of {len(seconds)}: {told} s; {MODEL} int8" if seconds else ""
+    shown = " ".join(f"{second:.2f}" for second in sorted(seconds))
+    return f"the {which} of {len(seconds)}: {shown} s; {MODEL} int8" if seconds else ""
 
 
 @contextmanager
 def running(client: DockerClient, volume: str) -> Iterator[tuple[Container, str]]:
     """A container of TAG that has answered, and its address; it goes, and its volume unless that was here before."""
-    kept = {one.name for one in client.volumes.list()}
+    kept = {volume.name for volume in client.volumes.list()}
     try:
         url = containers.run_server(TAG, PublishedEndpoint(free_port()), NAME).url
         served = client.containers.get(NAME)

@@ -10,21 +10,21 @@ PROC = Path("/proc")
 
 def family(pid: int) -> list[int]:
     """The process and its descendants that are alive."""
-    found = [pid]
-    for one in found:
-        for task in (PROC / str(one) / "task").glob("*/children"):
-            found += [int(child) for child in task.read_text().split()]
-    return found
+    pids = [pid]
+    for process in pids:
+        for task in (PROC / str(process) / "task").glob("*/children"):
+            pids += [int(child) for child in task.read_text().split()]
+    return pids
 
 
 def cpu_s(pid: int) -> float:
     """User and system time so far, with that of children that ended."""
-    return sum(sum(map(int, _stat(one)[11:15])) for one in family(pid)) * TICK_S
+    return sum(sum(map(int, _stat(process)[11:15])) for process in family(pid)) * TICK_S
 
 
 def memory_mb(pid: int) -> float:
     """Proportional set size: pages that processes share are counted once."""
-    return sum(_pss_kb(one) for one in family(pid)) / 1e3
+    return sum(_pss_kb(process) for process in family(pid)) / 1e3
 
 
 def busy(seconds: float = 1.0) -> float:

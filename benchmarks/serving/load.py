@@ -98,12 +98,12 @@ def connected(target: Target, number: int) -> Connection:
 def connections(target: Target, count: int) -> Iterator[dict[int, Connection]]:
     """By file number."""
     with ExitStack() as stack:
-        found = {}
+        opened = {}
         for number in range(count):
-            one = connected(target, number)
-            stack.enter_context(one.socket)
-            found[one.socket.fileno()] = one
-        yield found
+            connection = connected(target, number)
+            stack.enter_context(connection.socket)
+            opened[connection.socket.fileno()] = connection
+        yield opened
 
 
 class Load:
@@ -120,8 +120,8 @@ class Load:
             for number in self._opened:
                 poll.register(number, EVENTS)
             start = time.perf_counter() + (WARM_S if seconds else 0)
-            for one in self._opened.values():
-                one.begin()
+            for connection in self._opened.values():
+                connection.begin()
             self._until(poll, start + seconds)
         if not seconds:
             start = 0.0
@@ -135,23 +135,23 @@ class Load:
             if not events:
                 raise RuntimeError(f"no answer within {PATIENCE_S:.0f} s")
             for number, event in events:
-                one = self._opened[number]
+                connection = self._opened[number]
                 if event & select.EPOLLOUT:
-                    one.flush()
-                if event & ~select.EPOLLOUT and one.receive():
+                    connection.flush()
+                if event & ~select.EPOLLOUT and connection.receive():
                     now = time.perf_counter()
-                    self._finished.append((one.began, now))
+                    self._finished.append((connection.began, now))
                     if now < end:
-                        one.begin()
+                        connection.begin()
                     else:
                         flying -= 1
 
 
 def played(ask: Ask) -> Slice:
     with connections(ask.target, ask.concurrency) as opened:
-        found = Load(opened).play(ask.seconds)
+        result = Load(opened).play(ask.seconds)
         reply = b"" if ask.seconds else next(iter(opened.values())).protocol.reply()
-        return msgspec.structs.replace(found, reply=reply)
+        return msgspec.structs.replace(result, reply=reply)
 
 
 def asked(target: Target) -> bool:
@@ -166,10 +166,10 @@ def asked(target: Target) -> bool:
 def main() -> None:
     for line in sys.stdin:
         try:
-            found = played(msgspec.json.decode(line, type=Ask))
+            result = played(msgspec.json.decode(line, type=Ask))
         except (OSError, RuntimeError) as error:
             sys.exit(f"bench: load: {error}")
-        print(msgspec.json.encode(found).decode(), flush=True)
+        print(msgspec.json.encode(result).decode(), flush=True)
 
 
 if __name__ == "__main__":

@@ -57,7 +57,9 @@ def pictures(shape: Preprocessing, count: int) -> Pictures:
     random = np.random.default_rng(SEED)
     coarse = random.integers(0, 256, (count, 8, 8, 3), np.uint8)
     size = (shape.width, shape.height)
-    smooth = np.stack([np.asarray(Image.fromarray(one).resize(size, Image.Resampling.BICUBIC)) for one in coarse])
+    smooth = np.stack(
+        [np.asarray(Image.fromarray(channel).resize(size, Image.Resampling.BICUBIC)) for channel in coarse]
+    )
     grain = random.integers(-8, 9, smooth.shape)
     return np.clip(smooth + grain, 0, 255).astype(np.uint8)
 

@@ -128,9 +128,9 @@ def all_serving(names: tuple[str, ...], bundle: Bundle, folder: Path, question: 
 def free_port() -> int:
     """A port whose successor is free as well: some open two."""
     while True:
-        with socket.socket() as one, socket.socket() as two:
-            one.bind(("127.0.0.1", 0))
-            port = int(one.getsockname()[1])
+        with socket.socket() as probe, socket.socket() as two:
+            probe.bind(("127.0.0.1", 0))
+            port = int(probe.getsockname()[1])
             try:
                 two.bind(("127.0.0.1", port + 1))
             except OSError:

@@ -46,8 +46,8 @@ class Served(NamedTuple):
     def path(self) -> str:
         return f"/v2/models/{self.bundle.manifest.name}/infer"
 
-    def way(self, transport: str, target: Target, read: Callable[[bytes], Array], picture: str = "raw") -> Way:
-        return Way(NAME, transport, self.pid, target, read, picture)
+    def way(self, transport: str, target: Target, read: Callable[[bytes], Array], form: str = "raw") -> Way:
+        return Way(NAME, transport, self.pid, target, read, form)
 
 
 @contextmanager
@@ -59,8 +59,8 @@ def serving(bundle: Bundle, folder: Path, question: Question, within: Sequence[s
     words = ["serve", f"--bundle={bundle.folder}", "--host=127.0.0.1", "--port=0", "--certify=off"]
     words += ["--grpc-port=0", f"--unix-socket={socket}", *more]
     with started([*within, sys.executable, "-m", "deploy.runtime", *words], log) as process:
-        said = said_when_ready(process, log)
-        ports = said["listening"]["port"], said["listening for gRPC"]["grpc_port"]
+        ready = said_when_ready(process, log)
+        ports = ready["listening"]["port"], ready["listening for gRPC"]["grpc_port"]
         server = Served(bundle, folder, question, process.pid, *ports, socket)
         with shared_memory(server) as shared:
             yield [*over_http(server), *over_unix(server), *over_grpc(server), *shared]
@@ -68,10 +68,10 @@ def serving(bundle: Bundle, folder: Path, question: Question, within: Sequence[s
 
 def header(server: Served, parameters: dict[str, Any], output: dict[str, Any]) -> bytes:
     """The JSON of a request for one picture, as Open Inference Protocol v2 has it."""
-    (given,), (asked,) = server.bundle.manifest.inputs, server.bundle.manifest.outputs
+    (inputs,), (outputs,) = server.bundle.manifest.inputs, server.bundle.manifest.outputs
     shape = list(server.question.raw.shape)
-    tensor = {"name": given.name, "datatype": "UINT8", "shape": shape, "parameters": parameters}
-    return json.dumps({"inputs": [tensor], "outputs": [{"name": asked.name, "parameters": output}]}).encode()
+    tensor = {"name": inputs.name, "datatype": "UINT8", "shape": shape, "parameters": parameters}
+    return json.dumps({"inputs": [tensor], "outputs": [{"name": outputs.name, "parameters": output}]}).encode()
 
 
 def binary_request(server: Served) -> bytes:
@@ -113,9 +113,9 @@ def over_unix(server: Served) -> Iterator[Way]:
 
 
 def over_grpc(server: Served) -> Iterator[Way]:
-    (given,), (asked,) = server.bundle.manifest.inputs, server.bundle.manifest.outputs
+    (inputs,), (outputs,) = server.bundle.manifest.inputs, server.bundle.manifest.outputs
     raw, shape = server.question.raw.tobytes(), server.question.raw.shape
-    message = infer_request(server.bundle.manifest.name, given.name, shape, asked.name, raw)
+    message = infer_request(server.bundle.manifest.name, inputs.name, shape, outputs.name, raw)
     target = Target(f"127.0.0.1:{server.grpc_port}", written(server.folder, "grpc", message), "grpc")
     yield server.way("gRPC", target, read_message)
 
@@ -146,9 +146,11 @@ def _register(server: Served, name: str, size: int) -> None:
 
 def _shared_way(server: Served, names: Sequence[str], size: int, answer: int) -> Way:
     def content(name: str) -> bytes:
-        given = {"shared_memory_region": name, "shared_memory_byte_size": size}
-        asked = {"shared_memory_region": name, "shared_memory_offset": size, "shared_memory_byte_size": answer}
-        return request("POST", server.path, header(server, given, asked), {"Content-Type": "application/json"})
+        input_region = {"shared_memory_region": name, "shared_memory_byte_size": size}
+        output_region = {"shared_memory_region": name, "shared_memory_offset": size, "shared_memory_byte_size": answer}
+        return request(
+            "POST", server.path, header(server, input_region, output_region), {"Content-Type": "application/json"}
+        )
 
     def read(_: bytes) -> Array:
         with (SHARED / names[0]).open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as memory:

@@ -37,16 +37,16 @@ def started(
 
 def said_when_ready(process: "subprocess.Popen[bytes]", log: Path) -> dict[str, dict[str, Any]]:
     """The lines of our server's log by their events; RuntimeError with the log when it does not come up."""
-    found: dict[str, dict[str, Any]] = {}
-    while "ready" not in found:
-        if process.poll() is not None or "not ready" in found:
+    messages: dict[str, dict[str, Any]] = {}
+    while "ready" not in messages:
+        if process.poll() is not None or "not ready" in messages:
             raise RuntimeError(f"our server did not start: {log.read_text()[-1000:]}")
         try:
             process.wait(0.05)
         except subprocess.TimeoutExpired:
             lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
-            found = {line["event"]: line for line in lines}
-    return found
+            messages = {line["event"]: line for line in lines}
+    return messages
 
 
 @contextmanager

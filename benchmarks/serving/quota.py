@@ -47,23 +47,23 @@ def group(name: str, quota: float) -> Iterator[Path]:
 
 def stopped(folder: Path) -> tuple[int, int]:
     """Periods so far, and those in which the group had used its quota up."""
-    told = dict(line.split() for line in (folder / "cpu.stat").read_text().splitlines())
-    return int(told["nr_periods"]), int(told["nr_throttled"])
+    counters = dict(line.split() for line in (folder / "cpu.stat").read_text().splitlines())
+    return int(counters["nr_periods"]), int(counters["nr_throttled"])
 
 
 def played(client: Player, way: Way, folder: Path) -> tuple[float, Slice]:
     """The share of periods in which it was stopped, and the slice."""
     client.ask(load.Ask(way.target, WARM_S, CONCURRENCY), Slice)
     before = stopped(folder)
-    found: Slice = client.ask(load.Ask(way.target, SECONDS, CONCURRENCY), Slice)
-    periods, times = (after - one for after, one in zip(stopped(folder), before, strict=True))
-    return times / max(1, periods), found
+    measured_slice: Slice = client.ask(load.Ask(way.target, SECONDS, CONCURRENCY), Slice)
+    periods, times = (after - counter for after, counter in zip(stopped(folder), before, strict=True))
+    return times / max(1, periods), measured_slice
 
 
 def measured(quota: float, client: Player, folder: Path, question: Question) -> Iterator[Row]:
     bundle = bundle_of("mobilenet_v2")
     with ExitStack() as stack:
-        found = {}
+        results = {}
         for name in (ours.NAME, BY_HAND):
             logger.info(f"  {quota:g} CPUs: {name}")
             place = stack.enter_context(group(f"{name.lower()}-{quota:g}", quota))
@@ -73,8 +73,8 @@ def measured(quota: float, client: Player, folder: Path, question: Question) -> 
                 if name == ours.NAME
                 else others.serving(name, bundle, folder, question, within)
             )
-            found[name] = played(client, ways[0], place)
-    (share, mine), (other_share, other) = found[ours.NAME], found[BY_HAND]
+            results[name] = played(client, ways[0], place)
+    (share, mine), (other_share, other) = results[ours.NAME], results[BY_HAND]
     p99_ms, other_ms = (float(np.quantile(one.latencies_ms, 0.99)) for one in (mine, other))
     note = f"{len(mine.latencies_ms)} answers in {SECONDS:g} s; {BY_HAND} {other_share:.0%}, {len(other.latencies_ms)}"
     yield row(f"--cpus={quota:g}: stopped by the kernel, of periods at full load", 100 * share, "<", 1, "%", note)

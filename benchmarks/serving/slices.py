@@ -73,21 +73,21 @@ def figures(
     model: str, server: str, transport: str, concurrency: int, rounds: Sequence[Round], memory_mb: float
 ) -> Figures:
     """Of all rounds of one server, transport and concurrency with one model."""
-    pooled = [ms for one in rounds for ms in one.slice.latencies_ms]
-    asked = sum(one.slice.requests for one in rounds)
-    shares = [one.share for one in rounds]
+    pooled = [ms for measured in rounds for ms in measured.slice.latencies_ms]
+    requests = sum(measured.slice.requests for measured in rounds)
+    shares = [measured.share for measured in rounds]
     return Figures(
         model=model,
         server=server,
         transport=transport,
         concurrency=concurrency,
         share=median(shares),
-        rate=median([one.slice.rate for one in rounds]),
+        rate=median([measured.slice.rate for measured in rounds]),
         p50_ms=float(np.percentile(pooled, 50)),
         p99_ms=float(np.percentile(pooled, 99)),
-        more_ms=median([one.more_ms for one in rounds]),
-        server_cpu_ms=1e3 * sum(one.server_cpu_s for one in rounds) / asked,
-        client_cpu_ms=1e3 * sum(one.slice.cpu_s for one in rounds) / asked,
+        more_ms=median([measured.more_ms for measured in rounds]),
+        server_cpu_ms=1e3 * sum(measured.server_cpu_s for measured in rounds) / requests,
+        client_cpu_ms=1e3 * sum(measured.slice.cpu_s for measured in rounds) / requests,
         memory_mb=memory_mb,
         spread=(min(shares), max(shares)),
     )

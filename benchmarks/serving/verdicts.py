@@ -36,50 +36,54 @@ PEERS = {"LitServe": 1.5, "BentoML": 1.5, "MLServer": 1.5, "KServe": 1.5, BY_HAN
 COMPARED = "mobilenet_v2"
 
 
-def page(found: Sequence[Figures]) -> str:
+def page(figures: Sequence[Figures]) -> str:
     """A line each, and what the columns mean."""
-    return f"{table([_line(one) for one in found], COLUMNS)}\n\n{LEGEND}"
+    return f"{table([_line(figure) for figure in figures], COLUMNS)}\n\n{LEGEND}"
 
 
-def _line(one: Figures) -> tuple[object, ...]:
-    costs = one.server_cpu_ms, one.client_cpu_ms, one.memory_mb
-    times = one.rate, one.p50_ms, one.p99_ms
-    return (f"{one.model} {one.concurrency}", one.server, one.transport, one.share, *times, *costs)
+def _line(figure: Figures) -> tuple[object, ...]:
+    costs = figure.server_cpu_ms, figure.client_cpu_ms, figure.memory_mb
+    times = figure.rate, figure.p50_ms, figure.p99_ms
+    return (f"{figure.model} {figure.concurrency}", figure.server, figure.transport, figure.share, *times, *costs)
 
 
-def rows(found: Sequence[Figures]) -> list[Row]:
+def rows(figures: Sequence[Figures]) -> list[Row]:
     """The issue's, of what was measured in this run."""
-    return [*_full(found), *_alone(found), *_against(found)]
+    return [*_full(figures), *_alone(figures), *_against(figures)]
 
 
-def _full(found: Sequence[Figures]) -> Iterator[Row]:
+def _full(figures: Sequence[Figures]) -> Iterator[Row]:
     for (model, transports, bound), concurrency in product(FULL, LOADED):
-        some = [one for one in found if (one.server, one.model, one.concurrency) == (OURS, model, concurrency)]
-        some = [one for one in some if one.transport in transports]
-        if some:
-            one = max(some, key=lambda one: one.share)
-            what = f"{model}, {one.transport}, c={concurrency}: of the bare engine's throughput"
-            note = f"rounds {one.spread[0]:.2f} to {one.spread[1]:.2f}; {one.rate:.0f}/s"
-            yield row(what, one.share, ">=", bound, "", note)
+        ours = [
+            figure
+            for figure in figures
+            if (figure.server, figure.model, figure.concurrency) == (OURS, model, concurrency)
+        ]
+        ours = [figure for figure in ours if figure.transport in transports]
+        if ours:
+            best = max(ours, key=lambda figure: figure.share)
+            what = f"{model}, {best.transport}, c={concurrency}: of the bare engine's throughput"
+            note = f"rounds {best.spread[0]:.2f} to {best.spread[1]:.2f}; {best.rate:.0f}/s"
+            yield row(what, best.share, ">=", bound, "", note)
 
 
-def _alone(found: Sequence[Figures]) -> Iterator[Row]:
-    for one in found:
-        bound = ALONE_MS.get(one.transport)
-        if one.server == OURS and one.concurrency == 1 and bound is not None:
-            what = f"{one.model}, {one.transport}, c=1: p50 beyond the bare engine's"
-            yield row(what, one.more_ms, "<=", bound, "ms", f"p50 {one.p50_ms:.2f} ms")
+def _alone(figures: Sequence[Figures]) -> Iterator[Row]:
+    for figure in figures:
+        bound = ALONE_MS.get(figure.transport)
+        if figure.server == OURS and figure.concurrency == 1 and bound is not None:
+            what = f"{figure.model}, {figure.transport}, c=1: p50 beyond the bare engine's"
+            yield row(what, figure.more_ms, "<=", bound, "ms", f"p50 {figure.p50_ms:.2f} ms")
 
 
-def _against(found: Sequence[Figures]) -> Iterator[Row]:
+def _against(figures: Sequence[Figures]) -> Iterator[Row]:
     """Each peer by its fastest way against our HTTP with pixels."""
-    loaded = [one for one in found if one.model == COMPARED and one.concurrency in LOADED]
-    for ours in (one for one in loaded if (one.server, one.transport) == (OURS, BINARY)):
+    loaded = [figure for figure in figures if figure.model == COMPARED and figure.concurrency in LOADED]
+    for ours in (figure for figure in loaded if (figure.server, figure.transport) == (OURS, BINARY)):
         for peer, bound in PEERS.items():
-            theirs = [one for one in loaded if one.server == peer and one.concurrency == ours.concurrency]
+            theirs = [figure for figure in loaded if figure.server == peer and figure.concurrency == ours.concurrency]
             if not theirs:
                 continue
-            best = max(theirs, key=lambda one: one.share)
+            best = max(theirs, key=lambda figure: figure.share)
             where = f"{COMPARED}, c={ours.concurrency}"
             note = f"by {best.transport}: {best.share:.0%} of bare against our {ours.share:.0%}"
             yield row(f"{where}: throughput over {peer}", ours.share / best.share, ">=", bound, "times", note)

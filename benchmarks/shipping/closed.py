@@ -57,12 +57,12 @@ def measured(server: Running, connection: socket.socket, sent: bytes) -> tuple[f
 
 def whole(connection: socket.socket) -> None:
     """One reply, with less work than `answer`."""
-    found = connection.recv(1 << 16)
-    while (at := found.find(b"\r\n\r\n")) < 0:
-        found += connection.recv(1 << 16)
-    size = int(found[: at + 4].lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
-    while len(found) < at + 4 + size:
-        found += connection.recv(1 << 16)
+    received = connection.recv(1 << 16)
+    while (at := received.find(b"\r\n\r\n")) < 0:
+        received += connection.recv(1 << 16)
+    size = int(received[: at + 4].lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+    while len(received) < at + 4 + size:
+        received += connection.recv(1 << 16)
 
 
 def main(rounds: int) -> None:
@@ -74,17 +74,17 @@ def main(rounds: int) -> None:
             for kind in KINDS
         }
         connections = {kind: stack.enter_context(connected(kind, server, ours)) for kind, server in servers.items()}
-        for size, pictures in PICTURES.items():
-            head, payload = request_parts("image", "logits", np.zeros((pictures, 8, 8, 3), np.uint8))
-            told = {"Inference-Header-Content-Length": str(len(head))}
-            found: dict[str, list[tuple[float, float]]] = {kind: [] for kind in KINDS}
+        for size, images in PICTURES.items():
+            head, payload = request_parts("image", "logits", np.zeros((images, 8, 8, 3), np.uint8))
+            headers = {"Inference-Header-Content-Length": str(len(head))}
+            latencies: dict[str, list[tuple[float, float]]] = {kind: [] for kind in KINDS}
             for _ in range(rounds):
                 for kind in KINDS:
                     shown = {"Authorization": f"Bearer {TOKEN}"} if "token" in kind else {}
-                    sent = request("POST", INFER, head + payload, **told, **shown)
-                    found[kind].append(measured(servers[kind], connections[kind], sent))
+                    sent = request("POST", INFER, head + payload, **headers, **shown)
+                    latencies[kind].append(measured(servers[kind], connections[kind], sent))
             for kind in KINDS:
-                times, cpu = zip(*found[kind], strict=True)
+                times, cpu = zip(*latencies[kind], strict=True)
                 print(
                     f"{size:8}{kind:26}{statistics.median(times):7.0f} us"
                     f"{statistics.mean(cpu):7.0f} us of the server's processor time"

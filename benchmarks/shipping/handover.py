@@ -109,12 +109,12 @@ def clients(port: int) -> "Iterator[Counter[str]]":
             count[asked(port)] += 1
 
     threads = [threading.Thread(target=ask) for _ in range(CLIENTS)]
-    for one in threads:
-        one.start()
+    for thread in threads:
+        thread.start()
     yield count
     end.set()
-    for one in threads:
-        one.join()
+    for thread in threads:
+        thread.join()
 
 
 def lost(count: "Counter[str]") -> int:
@@ -128,8 +128,8 @@ def door_row(folder: Path) -> Row:
     ends = {name: SPAWN.Event() for name in ("a", "b")}
     servers = [SPAWN.Process(target=behind_door, args=(folder, name, end)) for name, end in ends.items()]
     (folder / LIVE).write_text("a")
-    for one in servers:
-        one.start()
+    for server in servers:
+        server.start()
     while asked(port) != "200":
         time.sleep(0.1)
     with clients(port) as count:

@@ -47,9 +47,9 @@ class Rack:
         return sum(path.stat().st_size for path in bundle.folder.iterdir())
 
     def start(self, *words: str) -> "subprocess.Popen[str]":
-        asked = [sys.executable, "-m", "toolchain", *words]
+        command = [sys.executable, "-m", "toolchain", *words]
         return subprocess.Popen(
-            asked, cwd=self.folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, text=True,
+            command, cwd=self.folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
 
@@ -62,8 +62,8 @@ class Rack:
         """Of a command that reaches one server and must go well: what it says of that one."""
         done = self.run(*words)
         assert done.returncode == 0, done.stderr
-        (found,) = json.loads(done.stdout.splitlines()[-1])["servers"]
-        return dict(found)
+        (results,) = json.loads(done.stdout.splitlines()[-1])["servers"]
+        return dict(results)
 
     def ship(
         self, release: str, server: str = "", *flags: str, despite: str = "the gate is not what is measured"
@@ -91,14 +91,14 @@ def rack(count: int, disks_mb: int | None = None) -> Iterator[Rack]:
     with tempfile.TemporaryDirectory(prefix="bench-ship-") as at:
         folder = Path(at)
         disks = dict.fromkeys(range(1, count + 1), disks_mb) if disks_mb else {}
-        with edges(folder, count, disks) as made:
+        with edges(folder, count, disks) as servers:
             os.environ |= {"PATH": f"{folder}/bin:{before['PATH']}", "TOOLCHAIN_HOME": str(folder / "home")}
             (folder / "home").mkdir()
             wheelhouse.mkdir(parents=True, exist_ok=True)
             (folder / "home" / "wheelhouse").symlink_to(wheelhouse.absolute())
-            (folder / "inventory.toml").write_text(POLICY + "".join(_listed(edge) for edge in made))
+            (folder / "inventory.toml").write_text(POLICY + "".join(_listed(edge) for edge in servers))
             try:
-                yield Rack(folder, made)
+                yield Rack(folder, servers)
             finally:
                 _restore(before)
                 with closing(connect()) as client:

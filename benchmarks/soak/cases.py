@@ -99,8 +99,8 @@ CHUNKS = (
 
 def head_case(chance: Random) -> Case:
     """One or several requests in a row, with errors in the request line, the fields, the chunks or any byte."""
-    found = b"".join(_request(chance) for _ in range(chance.choice((1, 1, 1, 2, 5))))
-    return Case("alone", mutate_bytes(found, chance, 2) if chance.random() < 0.3 else found)
+    requests = b"".join(_request(chance) for _ in range(chance.choice((1, 1, 1, 2, 5))))
+    return Case("alone", mutate_bytes(requests, chance, 2) if chance.random() < 0.3 else requests)
 
 
 def _request(chance: Random) -> bytes:

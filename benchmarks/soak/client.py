@@ -48,9 +48,9 @@ class FuzzClient:
                     return [self._send_on_kept(case.content)]
                 case "grpc":
                     limit = time.monotonic() + RESTART_S
-                    while (told := self._call_grpc(case)).status in RESTARTING and time.monotonic() < limit:
+                    while (reply := self._call_grpc(case)).status in RESTARTING and time.monotonic() < limit:
                         time.sleep(0.02)
-                    return [told]
+                    return [reply]
                 case "http2":
                     return self._send_http2(case.content)
                 case _:
@@ -67,16 +67,16 @@ class FuzzClient:
     def _send_on_kept(self, content: bytes) -> Reply:
         if self._kept is None:
             self._kept = socket.create_connection(("127.0.0.1", self._port), TIMEOUT_S)
-        found = b""
+        received = b""
         with suppress(ConnectionError):
             self._kept.sendall(content)
         with suppress(ConnectionError):
-            while (whole := _parse_reply(found)) is None and (block := self._kept.recv(1 << 16)):
-                found += block
-        if (whole := _parse_reply(found)) is None:
+            while (whole := _parse_reply(received)) is None and (block := self._kept.recv(1 << 16)):
+                received += block
+        if (whole := _parse_reply(received)) is None:
             self._drop()
-            return Reply("closed", found)
-        if b"connection: close" in found.lower():
+            return Reply("closed", received)
+        if b"connection: close" in received.lower():
             self._drop()
         return whole
 
@@ -84,8 +84,10 @@ class FuzzClient:
         """Send everything, close the sending half, and read until the server closes the other."""
         with socket.create_connection(("127.0.0.1", self._port), TIMEOUT_S) as connection:
             _send(connection, content)
-            found = _read(connection)
-        return [Reply(code.decode(), found[-600:]) for code, _ in STATUS.findall(found)] or [Reply("closed", found)]
+            received = _read(connection)
+        return [Reply(code.decode(), received[-600:]) for code, _ in STATUS.findall(received)] or [
+            Reply("closed", received)
+        ]
 
     def _send_http2(self, content: bytes) -> list[Reply]:
         """A ping after the case is answered once everything before it was read; without an answer, stop soon."""
@@ -93,15 +95,15 @@ class FuzzClient:
             with suppress(ConnectionError):
                 connection.sendall(content + frame(PING, 0, 0, MARK))
             connection.settimeout(QUIET_S)
-            found = b""
+            received = b""
             with suppress(TimeoutError, ConnectionError):
-                while MARK not in found and (block := connection.recv(1 << 16)):
-                    found += block
+                while MARK not in received and (block := connection.recv(1 << 16)):
+                    received += block
             connection.settimeout(TIMEOUT_S)
             _send(connection, b"")
-            found += _read(connection)
-        kinds = _frame_kinds(found)
-        return [Reply("answered" if HEADERS in kinds else "goaway" if GOAWAY in kinds else "closed", found[:600])]
+            received += _read(connection)
+        kinds = _frame_kinds(received)
+        return [Reply("answered" if HEADERS in kinds else "goaway" if GOAWAY in kinds else "closed", received[:600])]
 
     def _call_grpc(self, case: Case) -> Reply:
         patience: Any = {"timeout": TIMEOUT_S, "wait_for_ready": True}
@@ -113,10 +115,10 @@ class FuzzClient:
                 )
             return Reply("OK", self._channel.unary_unary(path)(case.content, **patience)[:600])
         except grpc.RpcError as error:
-            told: Any = error
-            if told.code() is grpc.StatusCode.DEADLINE_EXCEEDED and "Deadline Exceeded" in str(told.details()):
+            call: Any = error
+            if call.code() is grpc.StatusCode.DEADLINE_EXCEEDED and "Deadline Exceeded" in str(call.details()):
                 return Reply("none")
-            return Reply(told.code().name, str(told.details()).encode()[:600])
+            return Reply(call.code().name, str(call.details()).encode()[:600])
 
 
 def _connect(port: int) -> socket.socket:
@@ -139,31 +141,31 @@ def _send(connection: socket.socket, content: bytes) -> None:
 
 def _read(connection: socket.socket) -> bytes:
     """Read until the server closes its half."""
-    found = b""
+    received = b""
     with suppress(ConnectionError):
         while block := connection.recv(1 << 16):
-            found += block
-    return found
+            received += block
+    return received
 
 
-def _frame_kinds(found: bytes) -> set[int]:
+def _frame_kinds(content: bytes) -> set[int]:
     """The types of the complete frames."""
     kinds, at = set(), 0
-    while at + HEAD <= len(found):
-        kinds.add(found[at + 3])
-        at += HEAD + int.from_bytes(found[at : at + 3], "big")
+    while at + HEAD <= len(content):
+        kinds.add(content[at + 3])
+        at += HEAD + int.from_bytes(content[at : at + 3], "big")
     return kinds
 
 
-def _parse_reply(found: bytes) -> Reply | None:
+def _parse_reply(content: bytes) -> Reply | None:
     """The reply to a request other than HEAD, once it is complete; a 100 Continue before it is skipped."""
-    while match := STATUS.match(found):
+    while match := STATUS.match(content):
         if match[1] != b"100":
             break
-        found = found[match.end() :]
+        content = content[match.end() :]
     else:
         return None
     size = SIZE.search(match[2])
-    if len(found) < match.end() + int(size[1] if size else 0):
+    if len(content) < match.end() + int(size[1] if size else 0):
         return None
-    return Reply(match[1].decode(), found[match.end() :][:600])
+    return Reply(match[1].decode(), content[match.end() :][:600])

@@ -39,10 +39,10 @@ def find_flaws(url: str, examples: int, number: int, answers: Answers) -> Iterat
     """The first flaw of each operation and mode, of `examples` requests each."""
     with requests.Session() as session:
         document = session.get(f"{url}/v2/openapi.json", timeout=TIMEOUT_S).json()
-        for found in schemathesis.openapi.from_dict(document).get_all_operations():
-            if isinstance(found, Err):
-                raise found.err()
-            operation = found.ok()
+        for result in schemathesis.openapi.from_dict(document).get_all_operations():
+            if isinstance(result, Err):
+                raise result.err()
+            operation = result.ok()
             for mode in _modes(operation):
                 flaw = _try_operation(operation, mode, url, session, _settings(examples), number, answers)
                 if flaw:
@@ -86,7 +86,7 @@ def _try_operation(
     try:
         ask()
     except FailureGroup as group:
-        return "; ".join(str(one) for one in group.exceptions)
+        return "; ".join(str(exception) for exception in group.exceptions)
     except (Failure, AssertionError, requests.RequestException) as error:
         return str(error)
     return ""
@@ -94,15 +94,15 @@ def _try_operation(
 
 def document_rows(examples: int, number: int) -> list[Row]:
     """The rows of one run; flaws are logged at once."""
-    answers, found = Answers(), list[str]()
+    answers, flaws = Answers(), list[str]()
     with TemporaryDirectory(prefix="soak-") as folder, run_server(Path(folder), *FLAGS) as (server, port, _):
         for flaw in find_flaws(f"http://127.0.0.1:{port}", examples, number, answers):
             logger.info(f"  {flaw}")
-            found.append(flaw)
+            flaws.append(flaw)
         faults = server.faults()
         alive = server.is_alive
     note = f"{sum(answers.values())} requests: " + ", ".join(f"{code} {n}" for code, n in sorted(answers.items()))
     return [
-        row("OpenAPI document: operations with responses that it does not allow", len(found), "<=", 0, "", note),
+        row("OpenAPI document: operations with responses that it does not allow", len(flaws), "<=", 0, "", note),
         row("OpenAPI document: faults in the log, or the server gone", len(faults) + (not alive), "<=", 0, ""),
     ]

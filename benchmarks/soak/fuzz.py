@@ -58,15 +58,15 @@ def case_names(count: int, seed: int) -> Iterator[str]:
     return (f"{kinds[number % len(kinds)]}:{seed}:{number}" for number in range(count))
 
 
-def find_flaw(told: Reply) -> str:
+def find_flaw(reply: Reply) -> str:
     """Why this is not a valid reply to a malformed request; empty if it is one."""
-    if told.status == "none":
+    if reply.status == "none":
         return "no reply in time"
-    if told.status in BY_DESIGN:
-        return "" if b'"error"' in told.text else f"{told.status} without a reason"
-    if told.status in CLOSED or told.status in OF_GRPC or told.status[0] in "1234":
+    if reply.status in BY_DESIGN:
+        return "" if b'"error"' in reply.text else f"{reply.status} without a reason"
+    if reply.status in CLOSED or reply.status in OF_GRPC or reply.status[0] in "1234":
         return ""
-    return f"answered {told.status}: {told.text!r:.300}"
+    return f"answered {reply.status}: {reply.text!r:.300}"
 
 
 class Usage(NamedTuple):
@@ -99,13 +99,13 @@ class Fuzz:
     def _try(self, name: str) -> None:
         case, began = make_case(name), time.monotonic()
         try:
-            told = self._asking.send(case)
+            replies = self._asking.send(case)
         except OSError as error:
-            told = [Reply("refused", repr(error).encode())]
+            replies = [Reply("refused", repr(error).encode())]
         self.slowest_s = max(self.slowest_s, time.monotonic() - began)
-        for one in told:
-            self.answers[f"{name.partition(':')[0]} {one.status}"] += 1
-        whys = [why for one in told if (why := find_flaw(one))]
+        for reply in replies:
+            self.answers[f"{name.partition(':')[0]} {reply.status}"] += 1
+        whys = [why for reply in replies if (why := find_flaw(reply))]
         whys += [f"the log says {line[:1500]}" for line in self._server.faults()]
         for why in whys:
             self._fail(name, why, case.content)
@@ -118,15 +118,15 @@ class Fuzz:
     def _check_server(self, name: str) -> None:
         """Whether the server still answers a valid request after all regions were unregistered."""
         self._asking.send(FORGET)
-        told = self._asking.send(VALID)[0]
-        if told.status != "200":
-            self._fail(name, f"then a valid request was answered {told.status}: {told.text!r:.300}")
+        reply = self._asking.send(VALID)[0]
+        if reply.status != "200":
+            self._fail(name, f"then a valid request was answered {reply.status}: {reply.text!r:.300}")
         if self._server.is_alive:
             self.seen.append(Usage(self._server.memory_mb, self._server.files))
 
 
 def rows(fuzz: Fuzz, count: int, alive: bool) -> list[Row]:
-    memory, files = [one.memory_mb for one in fuzz.seen], [one.files for one in fuzz.seen]
+    memory, files = [usage.memory_mb for usage in fuzz.seen], [usage.files for usage in fuzz.seen]
     answers = ", ".join(f"{what}: {many}" for what, many in sorted(fuzz.answers.items()))
     more = files[-1] - min(files) if files else None
     return [
@@ -154,11 +154,11 @@ def fuzz_rows(chosen: Sequence[str], count: int) -> list[Row]:
             asking = FuzzClient(ports[0], ports[1])
             fuzz = Fuzz(server, asking)
             fuzz.run(chosen)
-            found = rows(fuzz, count, server.is_alive)
+            measured = rows(fuzz, count, server.is_alive)
             asking.close()
     finally:
         file.unlink()
-    return found
+    return measured
 
 
 def main() -> None:
@@ -169,9 +169,13 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--kind", choices=KINDS, help="only cases of this kind")
     parser.add_argument("--case", help="repeat one case, as kind:seed:number")
-    asked = parser.parse_args()
-    chosen = [asked.case] if asked.case else list(case_names(asked.first + asked.count, asked.seed))[asked.first :]
-    chosen = [name for name in chosen if asked.kind is None or name.startswith(f"{asked.kind}:")]
+    options = parser.parse_args()
+    chosen = (
+        [options.case]
+        if options.case
+        else list(case_names(options.first + options.count, options.seed))[options.first :]
+    )
+    chosen = [name for name in chosen if options.kind is None or name.startswith(f"{options.kind}:")]
     print_rows(fuzz_rows(chosen, len(chosen)))
 
 

@@ -114,19 +114,19 @@ def _region_case(chance: Random) -> Case:
 
 def _fields(chance: Random) -> bytes:
     """Literals without indexing, each name and value shorter than 127 bytes (RFC 7541, 6.2.2)."""
-    found = [(name.encode(), text.encode()) for name, text in FIELDS.items()]
+    fields = [(name.encode(), text.encode()) for name, text in FIELDS.items()]
     for _ in range(chance.choice((0, 1, 1, 2))):
-        at = chance.randrange(len(found) + 1)
+        at = chance.randrange(len(fields) + 1)
         match chance.randrange(4):
             case 0:
-                found[at:at] = [(chance.choice(METADATA), chance.choice(BYTES))]
-            case 1 if at < len(found):
-                found[at] = (found[at][0], chance.choice(BYTES))
-            case 2 if at < len(found):
-                found[at] = (found[at][0], mutate_bytes(found[at][1], chance, 1)[:126])
+                fields[at:at] = [(chance.choice(METADATA), chance.choice(BYTES))]
+            case 1 if at < len(fields):
+                fields[at] = (fields[at][0], chance.choice(BYTES))
+            case 2 if at < len(fields):
+                fields[at] = (fields[at][0], mutate_bytes(fields[at][1], chance, 1)[:126])
             case _:
-                found[at : at + 1] = found[at : at + 1] * chance.choice((0, 2))
-    return b"".join(b"\0" + b"".join(bytes([len(one)]) + one for one in field) for field in found)
+                fields[at : at + 1] = fields[at : at + 1] * chance.choice((0, 2))
+    return b"".join(b"\0" + b"".join(bytes([len(text)]) + text for text in field) for field in fields)
 
 
 def http2_case(chance: Random) -> Case:

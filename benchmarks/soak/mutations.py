@@ -25,35 +25,35 @@ NAMES = (
 
 def mutate_bytes(content: bytes, chance: Random, most: int = 4) -> bytes:
     """One to `most` flaws: bits turned, pieces lost, doubled, moved, or replaced by what parsers stumble over."""
-    found = bytearray(content)
+    mutated = bytearray(content)
     for _ in range(chance.randint(1, most)):
-        at = chance.randrange(len(found) + 1)
-        end = min(len(found), at + chance.choice((1, 1, 2, 4, 16, 200)))
+        at = chance.randrange(len(mutated) + 1)
+        end = min(len(mutated), at + chance.choice((1, 1, 2, 4, 16, 200)))
         match chance.randrange(7):
-            case 0 if at < len(found):
-                found[at] ^= 1 << chance.randrange(8)
+            case 0 if at < len(mutated):
+                mutated[at] ^= 1 << chance.randrange(8)
             case 1:
-                found[at:at] = chance.choice(TOKENS)
+                mutated[at:at] = chance.choice(TOKENS)
             case 2:
-                del found[at:end]
+                del mutated[at:end]
             case 3:
-                found[at:at] = found[at:end] * chance.choice((1, 2, 50))
+                mutated[at:at] = mutated[at:end] * chance.choice((1, 2, 50))
             case 4:
-                found[at:end] = chance.randbytes(end - at)
+                mutated[at:end] = chance.randbytes(end - at)
             case 5:
-                found[at:end] = chance.choice(TOKENS)
+                mutated[at:end] = chance.choice(TOKENS)
             case _ if chance.random() < 0.3:
-                del found[at:]
-    return bytes(found)
+                del mutated[at:]
+    return bytes(mutated)
 
 
 def places(value: Any) -> list[tuple[Any, Any]]:
     """Every (container, key or index) inside."""
     keys = value.keys() if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
-    found = [(value, key) for key in keys]
-    for _, key in tuple(found)[:20]:
-        found += places(value[key])
-    return found
+    nodes = [(value, key) for key in keys]
+    for _, key in tuple(nodes)[:20]:
+        nodes += places(value[key])
+    return nodes
 
 
 def mutate_json(value: Any, chance: Random, most: int = 3) -> Any:

@@ -55,8 +55,8 @@ class ServerProcess:
 
     def wait_until_ready(self) -> tuple[int, int]:
         """Wait until the server listens; return its ports for HTTP and gRPC."""
-        found = said_when_ready(self._process, self._log)
-        return found["listening"]["port"], found["listening for gRPC"]["grpc_port"]
+        ready = said_when_ready(self._process, self._log)
+        return ready["listening"]["port"], ready["listening for gRPC"]["grpc_port"]
 
 
 @contextmanager

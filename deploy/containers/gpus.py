@@ -34,6 +34,6 @@ def gpu_requests(client: DockerClient, image: str) -> list[DeviceRequest]:
 
 
 def gets_gpu(client: DockerClient, image: str) -> bool:
-    found = find_image(client, image)
-    needs_gpu = found is not None and target_variant(found.labels.get(TARGET, "")).gpu
+    image_details = find_image(client, image)
+    needs_gpu = image_details is not None and target_variant(image_details.labels.get(TARGET, "")).gpu
     return needs_gpu and "nvidia" in client.info().get("Runtimes", {})

@@ -116,8 +116,8 @@ def matches_endpoint(attrs: Attrs, wanted: PublishedEndpoint) -> bool:
 
 def has_secrets(attrs: Attrs, mounts: Sequence[Mount], environment: Mapping[str, str]) -> bool:
     """Whether the container was created with exactly these secrets."""
-    sources = [one["Source"] for one in attrs["Mounts"] if one["Destination"] == SECRETS_PATH]
-    return sources == [one["Source"] for one in mounts] and _secret_environment(attrs) == environment
+    sources = [mount["Source"] for mount in attrs["Mounts"] if mount["Destination"] == SECRETS_PATH]
+    return sources == [mount["Source"] for mount in mounts] and _secret_environment(attrs) == environment
 
 
 def supports_secrets(image: Attrs) -> bool:

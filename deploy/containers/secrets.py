@@ -60,22 +60,22 @@ def read_secret_folder(folder: Path) -> SecretFolder:
     for name, needed in ((CERT, KEY), (KEY, CERT), (CLIENT_CA, CERT)):
         if name in names and needed not in names:
             raise UsageError(f"--secrets {folder}: {needed} is missing; {name} needs it")
-    found = SecretFolder(folder.resolve(), names)
+    folder_secrets = SecretFolder(folder.resolve(), names)
     for name in names:
-        _check_file(found, name)
+        _check_file(folder_secrets, name)
     try:
-        _check_content(found)
+        _check_content(folder_secrets)
     except UsageError as error:
         raise UsageError(f"--secrets: {_without_flag(str(error))}") from error
-    for text in _warnings(found):
+    for text in _warnings(folder_secrets):
         logger.info(f"secrets: {_without_flag(text)}")
-    return found
+    return folder_secrets
 
 
-def _check_file(found: SecretFolder, name: str) -> None:
-    place = found.folder / name
+def _check_file(secrets: SecretFolder, name: str) -> None:
+    place = secrets.folder / name
     target = place.resolve()
-    if not target.is_relative_to(found.folder):
+    if not target.is_relative_to(secrets.folder):
         raise UsageError(f"--secrets: {place} is a link to {target}, which a container would not see; copy the file")
     if not target.is_file():
         raise UsageError(f"--secrets: {place}: expected a file")
@@ -85,8 +85,8 @@ def _check_file(found: SecretFolder, name: str) -> None:
         )
 
 
-def _check_content(found: SecretFolder) -> None:
-    tls, tokens = found.tls, found.file(TOKENS)
+def _check_content(secrets: SecretFolder) -> None:
+    tls, tokens = secrets.tls, secrets.file(TOKENS)
     if tls is not None and os.access(tls.key, os.R_OK):
         server_context(tls)
     if tls is not None and (end := expiry(tls.cert)) < datetime.now(UTC):
@@ -95,9 +95,9 @@ def _check_content(found: SecretFolder) -> None:
         token_digests(tokens)
 
 
-def _warnings(found: SecretFolder) -> list[str]:
-    tokens = found.file(TOKENS)
-    return [*(warnings(found.tls) if found.tls else ()), *(readability_warnings(FLAG, tokens) if tokens else ())]
+def _warnings(secrets: SecretFolder) -> list[str]:
+    tokens = secrets.file(TOKENS)
+    return [*(warnings(secrets.tls) if secrets.tls else ()), *(readability_warnings(FLAG, tokens) if tokens else ())]
 
 
 def _without_flag(text: str) -> str:

@@ -76,11 +76,11 @@ def run_server(
     with closing(connect()) as client:
         image_id = _check_image(client, image, endpoint)
         kept, sample = read_bundle_files(client, image, MANIFEST, SAMPLE)
-        manifest, picture = parse_manifest(kept, image), _first_golden_input(sample)
+        manifest, image_pixels = parse_manifest(kept, image), _first_golden_input(sample)
         older = _find_own_container(client, name)
         if older and _is_serving(older, image_id, endpoint, cpus):
             logger.info(f"container: {name} is already running on {http_url(older.attrs)}")
-            _check_answer(http_url(older.attrs), endpoint, manifest, picture)
+            _check_answer(http_url(older.attrs), endpoint, manifest, image_pixels)
             return _describe_container(older)
         _check_ports(client, endpoint, older)
         if older:
@@ -92,7 +92,7 @@ def run_server(
             _start(client, created, endpoint)
             url = http_url(created.attrs)
             wait_until_ready(url, timeout_s, lambda: _check_alive(created), endpoint.credentials)
-            cold_start_s = time.monotonic() - began if _check_answer(url, endpoint, manifest, picture) else None
+            cold_start_s = time.monotonic() - began if _check_answer(url, endpoint, manifest, image_pixels) else None
             # only now: a server that cannot start must not be restarted forever
             created.update(restart_policy=RESTART)  # type: ignore[arg-type]  # missing in its stub
         except BaseException:
@@ -115,10 +115,10 @@ def stop_server(name: str) -> bool:
     """Drain and remove `name`; False when there is no such container. DockerError when it is not the toolchain's
     own."""
     with closing(connect()) as client:
-        found = _find_own_container(client, name)
-        if found:
-            _stop(found)
-        return bool(found)
+        container = _find_own_container(client, name)
+        if container:
+            _stop(container)
+        return bool(container)
 
 
 def _stop(container: EngineContainer) -> None:
@@ -143,27 +143,27 @@ def _describe_start(url: str, cold_start_s: float | None) -> str:
 
 def _check_image(client: DockerClient, image: str, endpoint: PublishedEndpoint) -> str:
     """The image's id; DockerError when it is missing, cannot run on this engine, or does not support secrets."""
-    found = require_image(client, image)
-    built, here = found.attrs["Architecture"], client.info()["Architecture"]
+    details = require_image(client, image)
+    built, here = details.attrs["Architecture"], client.info()["Architecture"]
     if not is_same_architecture(built, here):
         raise DockerError(f"{image} is for {built}, this engine runs on {here}; build it for that: toolchain build")
-    if (endpoint.secrets or endpoint.grpc_port is not None) and not supports_secrets(found.attrs):
+    if (endpoint.secrets or endpoint.grpc_port is not None) and not supports_secrets(details.attrs):
         raise DockerError(f"{image} was built before gRPC, TLS and tokens were supported; rebuild it: toolchain image")
-    return str(found.id)
+    return str(details.id)
 
 
 def _find_own_container(client: DockerClient, name: str) -> EngineContainer | None:
     try:
-        found = client.containers.get(name)
+        container = client.containers.get(name)
     except docker.errors.NotFound:
         return None
     except docker.errors.APIError as error:
         raise explain_error(error, f"container '{name}'") from error
-    if found.labels.get(ROLE) != "server":
+    if container.labels.get(ROLE) != "server":
         raise DockerError(
             f"container '{name}' was not created by this toolchain; choose another name, or remove it yourself"
         )
-    return found
+    return container
 
 
 def _is_serving(container: EngineContainer, image_id: str, endpoint: PublishedEndpoint, cpus: float | None) -> bool:
@@ -258,13 +258,13 @@ def _first_golden_input(sample: bytes) -> NDArray[np.uint8]:
         return cast("NDArray[np.uint8]", arrays["inputs"][:1])
 
 
-def _check_answer(url: str, endpoint: PublishedEndpoint, manifest: Manifest, picture: NDArray[np.uint8]) -> bool:
+def _check_answer(url: str, endpoint: PublishedEndpoint, manifest: Manifest, pixels: NDArray[np.uint8]) -> bool:
     """Whether a request was sent. DeviceError when the server does not answer, or answers unauthenticated clients."""
     if endpoint.unauthenticated is not None:
         _check_authentication(url, manifest, endpoint.unauthenticated)
     if endpoint.is_authorized:
         with connect_client(url, manifest.name, credentials=endpoint.credentials) as server:
-            server.infer(picture)
+            server.infer(pixels)
     return endpoint.is_authorized
 
 

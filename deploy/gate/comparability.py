@@ -8,16 +8,16 @@ from collections.abc import Iterator, Sequence
 from toolchain.errors import UsageError
 from toolchain.records.fingerprint import Fingerprint
 
-# field of Fingerprint -> what a person calls it. What is not listed may differ: a host's memory limit for a container,
-# since neither release is held back by it unless it is killed.
+# Field of Fingerprint -> its name in messages. Fields not listed here may differ, such as a container's memory limit:
+# it does not slow a release down unless the release is killed.
 MUST_MATCH = {
     "architecture": "architecture",
     "cpu_model": "CPU",
     "cpu_isa": "CPU features",
     "cores": "number of CPUs",
-    "cpus_allowed": "number of CPUs that it may use",
+    "cpus_allowed": "number of usable CPUs",
     "cpu_quota": "CPU quota",
-    "cpuset": "CPUs that it may use",
+    "cpuset": "usable CPUs",
     "microcode": "microcode",
     "numa_nodes": "number of NUMA nodes",
     "governor": "frequency governor",
@@ -29,16 +29,16 @@ MUST_MATCH = {
     "gpu": "GPU",
     "gpu_driver": "GPU driver",
 }
-ENGINE = "engine"  # of a release, not of a device
+ENGINE = "engine"  # a property of a release, not of a device
 ALLOWABLE = (*MUST_MATCH, ENGINE)
 
 
 def mismatches(
-    one: Fingerprint, other: Fingerprint, engines: tuple[str, str] = ("", ""), allowed: Sequence[str] = ()
+    first: Fingerprint, other: Fingerprint, engines: tuple[str, str] = ("", ""), allowed: Sequence[str] = ()
 ) -> Iterator[str]:
-    """A sentence for each fact that differs and may not. engines: their versions; across: facts that may differ."""
+    """One sentence for each property that differs but must match. engines: their versions. allowed: exceptions."""
     for field, words in MUST_MATCH.items():
-        mine, theirs = getattr(one, field), getattr(other, field)
+        mine, theirs = getattr(first, field), getattr(other, field)
         if mine != theirs and field not in allowed:
             yield f"{words}: {_format_value(mine)} against {_format_value(theirs)}"
     if engines[0] != engines[1] and ENGINE not in allowed:
@@ -47,7 +47,7 @@ def mismatches(
 
 
 def check_allowed_differences(words: Sequence[str]) -> tuple[str, ...]:
-    """UsageError for a word that names no property of a device."""
+    """The words themselves; UsageError for one that is not a comparable property."""
     for word in words:
         if word not in ALLOWABLE:
             raise UsageError(f"--allow-difference={word}: expected some of {', '.join(ALLOWABLE)}")
@@ -57,4 +57,4 @@ def check_allowed_differences(words: Sequence[str]) -> tuple[str, ...]:
 def _format_value(value: object) -> str:
     if isinstance(value, tuple):
         return " ".join(map(str, value)) or "none"
-    return "not known" if value in ("", None) else str(value)
+    return "unknown" if value in ("", None) else str(value)

@@ -15,7 +15,7 @@ toolchain=$(command -v toolchain || echo "$(dirname "$0")/../.venv/bin/toolchain
 
 "$toolchain" gate "$candidate" "$@"
 status=$?
-# What was asked wrongly (2) or could not be done has no verdict to report on
+# A usage error (2) or a failure leaves no verdict to report on
 if [ "$status" -le 3 ] && [ "$status" -ne 2 ] && "$toolchain" report "$name" --out="$folder"; then
     [ -z "${GITHUB_STEP_SUMMARY:-}" ] || cat "$folder/summary.md" >>"$GITHUB_STEP_SUMMARY"
 fi

@@ -1,4 +1,4 @@
-"""Interleaved A/B measurement: runners take turns within one run, so that the drift of the machine cancels.
+"""Interleaved A/B measurement: runners take turns within one run, so that drift of the machine cancels out.
 
 Duet benchmarking: Bulej et al., ICPE 2020 (arXiv 2001.05811). The round is the unit: requests inside one slice share
 the state of the machine and are not independent. Knows neither how a container is started nor what a runner computes.
@@ -28,7 +28,7 @@ InputT = TypeVar("InputT")
 
 
 class Runner(Protocol):
-    """slice() answers `queries` batch-1 requests, warm, one after the other, and tells their latencies in ms."""
+    """slice() warms up, runs `queries` batch-1 requests one after the other and returns their latencies in ms."""
 
     @property
     def name(self) -> str: ...
@@ -37,8 +37,8 @@ class Runner(Protocol):
 
 @dataclass(frozen=True)
 class ContainerRunner:
-    """A candidate inside `docker run -i IMAGE duet`, spoken to in JSON lines; several may share one `process`, which
-    was opened in text mode with pipes for its input and output."""
+    """A candidate inside `docker run -i IMAGE duet`, controlled by JSON lines. Several runners may share one `process`,
+    opened in text mode with pipes for its input and output."""
 
     process: Popen[str]
     precision: str
@@ -49,7 +49,7 @@ class ContainerRunner:
         return self.label or self.precision
 
     def slice(self, queries: int) -> list[float]:
-        """DockerError when the container is gone, DeviceError when it says that it cannot."""
+        """DockerError when the container is gone, DeviceError for an error that it reports."""
         return list(self.run_slice(SliceRequest(self.precision, queries)).latencies_ms)
 
     def run_slice(self, request: SliceRequest) -> SliceResult:
@@ -75,9 +75,9 @@ class ContainerRunner:
         except OSError:
             answer = ""
         if not answer:
-            with suppress(OSError):  # else the unsent line is tried again when the pipe is closed for good
+            with suppress(OSError):  # otherwise closing the pipe later would send the line again
                 self.process.stdin.close()
-            with suppress(TimeoutExpired):  # it closed its output, yet may hang: then its code is not known
+            with suppress(TimeoutExpired):  # it may hang after closing its output: the exit code is then unknown
                 self.process.wait(timeout=10)
             code = self.process.returncode
             raise DockerError(f"{self.name}: the container ended (exit code {code}) during a measurement; see its log")
@@ -86,7 +86,7 @@ class ContainerRunner:
 
 @dataclass(frozen=True)
 class CallableRunner(Generic[InputT]):
-    """A function of this process, such as the eager torch baseline; `inputs` are batch-1 and taken in turn."""
+    """A function in this process, such as the eager PyTorch baseline. It cycles through the batch-1 `inputs`."""
 
     name: str
     call: Callable[[InputT], object]
@@ -109,8 +109,8 @@ def run_interleaved(
     *,
     threads: int,
 ) -> InterleavedLatencies:
-    """`rounds` rounds in which each contestant plays one slice of `queries`; every other round backwards (ABBA), so
-    that a drift of the machine favours nobody. `threads`: what each of them uses, for the record."""
+    """Measure `rounds` rounds, in each of which every runner runs one slice of `queries`. Every other round runs in
+    reverse order (ABBA), so that drift favours no runner. threads: each runner's thread count, for the record."""
     names = [runner.name for runner in runners]
     if len(set(names)) < max(2, len(names)):
         raise UsageError(f"expected at least two runners with different names, got: {', '.join(names)}")
@@ -126,9 +126,9 @@ def run_interleaved(
 
 
 def latency_ratio(measurement: InterleavedLatencies, a: str, b: str) -> tuple[float, float, float]:
-    """How many times as long `a` takes as `b`: median over the rounds, and its 95 % interval (low, high).
+    """Latency of `a` divided by that of `b`: the median over the rounds and its 95 % interval (low, high).
 
-    Each round gives one value, the log-ratio of the two slices' medians; the interval is the bootstrap's over rounds.
+    Each round yields one value, the log-ratio of the two slices' medians; the interval is a bootstrap over rounds.
     """
     for name in (a, b):
         if name not in measurement.latencies_ms:

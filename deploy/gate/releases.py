@@ -20,10 +20,10 @@ NO_ANCHOR = "none"
 
 
 def resolve_arms(candidate: str, against: str | None, anchor: str | None, ledger: Ledger) -> dict[str, Arm] | None:
-    """By role; None when there is no other release yet. candidate: an image's tag or a bundle's folder.
+    """The arms by role; None when there is no other release yet. candidate: an image's tag or a bundle's folder.
 
-    against, anchor: a release's name or an image's tag; None: of those before it the newest that passed, and the
-    oldest. The candidate's release is kept in the ledger, as deploy keeps it. UsageError, DockerError.
+    against, anchor: a release's name or an image's tag; by default the newest earlier release that passed, and the
+    oldest one. Records the candidate's release in the ledger, as deploy does. UsageError, DockerError.
     """
     with closing(connect()) as client:
         image, bundle = _image_of(client, candidate)
@@ -36,12 +36,14 @@ def resolve_arms(candidate: str, against: str | None, anchor: str | None, ledger
         )
         if before is None:
             return None
-        found = {CANDIDATE: _make_arm(client, image, bundle), BASELINE: _arm_of_bundle(client, before)}
-        # a release against itself tells what the noise is here, and needs no anchor
-        first = None if before == bundle.digest and not anchor else _anchor(client, anchor, others, manifest.name)
-        if first not in (None, before, bundle.digest):
-            found[ANCHOR] = _arm_of_bundle(client, str(first))
-        return found
+        arms = {CANDIDATE: _make_arm(client, image, bundle), BASELINE: _arm_of_bundle(client, before)}
+        # a release against itself measures the noise of this device and needs no anchor
+        anchor_bundle = (
+            None if before == bundle.digest and not anchor else _anchor(client, anchor, others, manifest.name)
+        )
+        if anchor_bundle not in (None, before, bundle.digest):
+            arms[ANCHOR] = _arm_of_bundle(client, str(anchor_bundle))
+        return arms
 
 
 def read_arm(image: str) -> Arm:
@@ -56,30 +58,30 @@ def _anchor(client: DockerClient, anchor: str | None, others: Sequence[OtherRele
         return None
     if anchor:
         return _find_release(client, anchor, others, name)
-    return next((one.bundle for one in reversed(others) if one.older and _tag_of(client, one.bundle)), None)
+    return next((other.bundle for other in reversed(others) if other.older and _tag_of(client, other.bundle)), None)
 
 
 def _newest_passing(others: Sequence[OtherRelease]) -> str | None:
     """The newest earlier release that passed; without one, the newest that did not regress."""
-    before = [one for one in others if one.older]
-    passed = next((one.bundle for one in before if one.verdict == "passed"), None)
-    return passed or next((one.bundle for one in before if one.verdict != "regressed"), None)
+    before = [other for other in others if other.older]
+    passed = next((release.bundle for release in before if release.verdict == "passed"), None)
+    return passed or next((release.bundle for release in before if release.verdict != "regressed"), None)
 
 
 def _find_release(client: DockerClient, what: str, others: Sequence[OtherRelease], name: str) -> str:
-    """The digest of the bundle that a release's name or an image's tag means."""
-    named = next((one.bundle for one in others if one.release == what), None)
+    """The bundle digest of the release or image named `what`."""
+    named = next((other.bundle for other in others if other.release == what), None)
     if named:
         return named
     image = find_image(client, what)
     if image and not any(_same_name(tag, what) for tag in image.tags):
-        image = None  # the engine takes the first digits of an image's number for its name, and `9` is a release
+        image = None  # the engine accepts the first digits of an image's id as its name, and `9` is a release
     if image and image.labels.get(NAME) == name:
         return str(image.labels[BUNDLE])
     if image and image.labels.get(NAME):
         raise UsageError(f"{what} is a release of '{image.labels[NAME]}', the candidate one of '{name}'")
-    known = ", ".join(dict.fromkeys(one.release for one in others)) or "none"
-    raise UsageError(f"no release '{what}' of {name}; the ledger has: {known} (an image's tag will do too)")
+    known = ", ".join(dict.fromkeys(other.release for other in others)) or "none"
+    raise UsageError(f"no release '{what}' of {name}; the ledger has: {known}; an image's tag works too")
 
 
 def _same_name(tag: str, what: str) -> bool:
@@ -93,14 +95,16 @@ def _image_of(client: DockerClient, what: str) -> tuple[str, Bundle]:
         bundle = open_bundle(Path(what))
         tag = _tag_of(client, bundle.digest)
         if not tag:
-            raise DockerError(f"{what}: no image of it here ({default_tag(bundle)}); make it: toolchain image")
+            raise DockerError(
+                f"{what}: its image ({default_tag(bundle)}) is not on this engine; build it: toolchain image"
+            )
         return tag, bundle
     (content,) = read_bundle_files(client, what, MANIFEST)
     return what, Bundle(Path("/bundle"), parse_manifest(content, what), sha256(content).hexdigest())
 
 
 def _tag_of(client: DockerClient, bundle: str) -> str | None:
-    """The tag of an image that holds that bundle, if there is one here."""
+    """The tag of an image on this engine that holds the bundle; None if there is none."""
     images = client.images.list(filters={"label": f"{BUNDLE}={bundle}"})
     return next((str(tag) for image in images for tag in sorted(image.tags)), None)
 
@@ -115,11 +119,11 @@ def _arm_of_bundle(client: DockerClient, bundle: str) -> Arm:
 
 
 def _make_arm(client: DockerClient, image: str, bundle: Bundle) -> Arm:
-    made = bundle.manifest
-    certify = next((file.sha256 for file in made.files if file.path == CERTIFY), "")
-    return Arm(image, _size(client, image), bundle.digest, made.name, made.release, certify)
+    manifest = bundle.manifest
+    certify = next((file.sha256 for file in manifest.files if file.path == CERTIFY), "")
+    return Arm(image, _size(client, image), bundle.digest, manifest.name, manifest.release, certify)
 
 
 def _size(client: DockerClient, image: str) -> int:
-    found = find_image(client, image)
-    return int(found.attrs["Size"]) if found else 0
+    details = find_image(client, image)
+    return int(details.attrs["Size"]) if details else 0

@@ -1,10 +1,10 @@
 """Measures rounds of releases on one device, each release in its own container. Gives no verdict.
 
-A round is several times A B B A (A B C C B A with an anchor), every other time from the other end, so that neither a
-drift of the machine nor who comes first favours anybody. What sets the speed of one process for as long as it lives
-(where its memory lies) or for seconds (where its threads run) is no property of a release (docs/lab.md): so each round
-has containers of its own, the engine's threads are pinned, and the slices are short and many. Latency and throughput
-come one after the other: their engines have threads of their own, which push each other off their cores.
+A round repeats A B B A (A B C C B A with an anchor), every other time in reverse, so that neither drift nor the order
+favours a release. Memory placement fixes the speed of a process for its lifetime, thread placement for seconds; neither
+is a property of the release (docs/lab.md). Therefore every round uses new containers, engine threads are pinned, and
+slices are short and many. Latency and throughput are measured one after the other: their engines have separate threads,
+which would displace each other from their cores.
 """
 
 import subprocess
@@ -26,13 +26,13 @@ from toolchain.records.fingerprint import Fingerprint
 from toolchain.records.gate import BASELINE, CANDIDATE, Round
 from toolchain.records.interleaved import THROUGHPUT_BATCH, WARMUP_CALLS, SliceRequest, SliceResult
 
-TURNS, ROUND_S = (4, 64), 2.5  # A B B A so many times a round, as fit into its time
-RATE_PART = 2  # so many times fewer with batches: what they tell scatters less
+TURNS, ROUND_S = (4, 64), 2.5  # repetitions of A B B A per round: as many as fit into ROUND_S
+RATE_PART = 2  # this many times fewer throughput slices: they vary less
 SLICE_S = 0.004
-QUERIES = (8, 64)  # fewest: those that a median needs; the slices of the fewest turns together allow a p90
+QUERIES = (8, 64)  # the minimum is what a median needs; all slices of a shortest round together allow a p90
 RATE_S = 0.01
 BATCHES = (2, 50)
-WARM_S, WARM_QUERIES = 0.2, (8, 1000)  # a new process is slower at first: its memory, the clock, the scheduler
+WARM_S, WARM_QUERIES = 0.2, (8, 1000)  # a new process is slow at first: page faults, CPU clock, scheduler
 END_S = 10
 CLOCK_SLACK, CLOCK_SHARE, CLOCK_SLICES = 1.02, 0.25, 32
 
@@ -57,8 +57,8 @@ class ArmContainer:
 
 @dataclass(frozen=True)
 class ArmFacts:
-    """What a release told of itself before the first round; precision: what this device serves of it; `right` of its
-    held-out pictures."""
+    """What a release reported before the first round. precision: the candidate that this device serves; right: which of
+    its held-out images it classified correctly."""
 
     device: Fingerprint
     threads: int
@@ -83,7 +83,7 @@ class ArmContainers:
                 process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
                 self._stack.callback(_stop, process, command[0], name)
                 runners[role] = ContainerRunner(process, "", role)
-            for runner in runners.values():  # all are told first, then each is waited for
+            for runner in runners.values():  # runs first: all containers are asked to end before any is waited for
                 self._stack.callback(_close_stdin, runner.process)
             self._stack = self._stack.pop_all()
             return runners
@@ -117,27 +117,28 @@ def _stop(process: "subprocess.Popen[str]", client: str, name: str) -> None:
 
 
 class ABSession:
-    """Rounds between releases, by role. opened: new containers of all of them, as a block; across: facts that may
-    differ; slower: the candidate, on purpose.
+    """Rounds between releases, by role. open_containers: a context manager with a new container of each release.
+    allowed_differences: device properties that may differ. slower: how much the candidate is slowed down on purpose.
 
-    facts, peak_memory_bytes: what they told of themselves; empty before the first round."""
+    facts, peak_memory_bytes: as the containers reported them; empty before the first round."""
 
     def __init__(
         self,
-        opened: Callable[[], AbstractContextManager[Mapping[str, SliceRunner]]],
-        across: Sequence[str] = (),
+        open_containers: Callable[[], AbstractContextManager[Mapping[str, SliceRunner]]],
+        allowed_differences: Sequence[str] = (),
         slower: float = 0.0,
     ) -> None:
-        self._opened, self._across, self._slower = opened, across, slower
+        self._open_containers, self._slower = open_containers, slower
+        self._allowed_differences = allowed_differences
         self._queries = self._batches = self._turns = 0
         self._overheads: dict[str, list[tuple[float, float]]] = {}
         self.peak_memory_bytes: dict[str, int] = {}
         self.facts: dict[str, ArmFacts] = {}
 
     def round(self, number: int) -> Round:
-        """Round `number`, from 0, in new containers. NotComparable, with every reason, where the releases do not run
-        alike on this device; for samples that are missing, or a clock that cannot be right."""
-        with self._opened() as runners:
+        """Measure round `number` (from 0) in new containers. NotComparableError, with every reason, when device
+        properties differ, samples are missing, or a clock cannot be right."""
+        with self._open_containers() as runners:
             if not self.facts:
                 self.facts = {role: self._read_facts(role, runner) for role, runner in runners.items()}
                 self._check_comparable()
@@ -157,12 +158,14 @@ class ABSession:
     def _check_comparable(self) -> None:
         mine = self.facts[CANDIDATE]
         for role, other in self.facts.items():
-            found = list(mismatches(mine.device, other.device, (mine.engine, other.engine), self._across))
-            if found:
-                raise NotComparableError(f"candidate against {role}: {'; '.join(found)}")
+            differences = list(
+                mismatches(mine.device, other.device, (mine.engine, other.engine), self._allowed_differences)
+            )
+            if differences:
+                raise NotComparableError(f"candidate against {role}: {'; '.join(differences)}")
 
     def _warm_up(self, role: str, runner: SliceRunner) -> None:
-        """Both engines of a new container, beside those of the others: compiled, and past their first slow answers."""
+        """Warm up both engines of a new container, in parallel with the other containers."""
         first_ms = self._typical_ms(role, runner)
         queries = _clamp(WARM_S * 1000 / max(first_ms, 1e-6), *WARM_QUERIES)
         self._run_slice(role, runner, "latency", queries)
@@ -172,8 +175,8 @@ class ABSession:
         return median(self._run_slice(role, runner, "latency", QUERIES[0]).latencies_ms or (0.0,))
 
     def _calibrate(self, runners: Mapping[str, SliceRunner]) -> None:
-        """So many requests a slice that the slower of all takes about SLICE_S, the same for all and in all rounds; told
-        by warm containers, one after the other: what is compiled or runs beside them is none of their speed."""
+        """Choose the requests per slice, the same for all releases and rounds: the slowest release takes about SLICE_S.
+        Measured on warm containers one after the other, so that nothing else runs meanwhile."""
         slowest_ms, slowest_per_s = 1e-6, float("inf")
         for role, runner in runners.items():
             slowest_ms = max(slowest_ms, self._typical_ms(role, runner))
@@ -193,23 +196,23 @@ class ABSession:
         orders = [roles if (number + index) % 2 == 0 else roles[::-1] for index in range(self._turns)]
         turns = [(*order, *order[::-1]) for order in orders]
         for role in chain(*turns):
-            alone = self._run_latency_slice(role, runners[role])
-            latencies[role].append(alone.latencies_ms)
-            throttled[role] += alone.throttled_periods
+            latency = self._run_latency_slice(role, runners[role])
+            latencies[role].append(latency.latencies_ms)
+            throttled[role] += latency.throttled_periods
         for role in chain(*turns[: self._turns // RATE_PART]):
-            together = self._run_slice(role, runners[role], "throughput", self._batches)
-            rates[role].append(together.throughput_per_s or 0.0)
-            throttled[role] += together.throttled_periods
-            joules[role] += together.joules or 0.0
-            self.peak_memory_bytes[role] = max(together.peak_memory_bytes, self.peak_memory_bytes.get(role, 0))
+            batches = self._run_slice(role, runners[role], "throughput", self._batches)
+            rates[role].append(batches.throughput_per_s or 0.0)
+            throttled[role] += batches.throttled_periods
+            joules[role] += batches.joules or 0.0
+            self.peak_memory_bytes[role] = max(batches.peak_memory_bytes, self.peak_memory_bytes.get(role, 0))
         return Round(
             {role: tuple(parts) for role, parts in latencies.items()},
             {role: tuple(parts) for role, parts in rates.items()},
             throttled,
             {
-                role: found / (len(rates[role]) * self._batches * THROUGHPUT_BATCH)
-                for role, found in joules.items()
-                if found
+                role: total / (len(rates[role]) * self._batches * THROUGHPUT_BATCH)
+                for role, total in joules.items()
+                if total
             },
         )
 
@@ -228,23 +231,24 @@ class ABSession:
         self._check_clock(role, sum(result.latencies_ms) / 1000, took_s)
         return result
 
-    def _check_clock(self, role: str, told_s: float, took_s: float) -> None:
-        """Reported latencies must fit into the wall time of their slice, and the rest, the round trip to the container,
-        must be about the same for all arms."""
-        if told_s > CLOCK_SLACK * took_s:
+    def _check_clock(self, role: str, reported_s: float, took_s: float) -> None:
+        """Reported latencies must fit into the wall time of their slice; the remainder (the container round trip)
+        must be about the same for all releases."""
+        if reported_s > CLOCK_SLACK * took_s:
             raise NotComparableError(
-                f"{role}: its clock is wrong: it reported {told_s:.3f} s of requests within {took_s:.3f} s of wall time"
+                f"{role}: its clock is wrong: it reported {reported_s:.3f} s of requests within {took_s:.3f} s of wall "
+                "time"
             )
-        self._overheads[role].append((took_s, took_s - told_s * (1 + WARMUP_CALLS / self._queries)))
+        self._overheads[role].append((took_s, took_s - reported_s * (1 + WARMUP_CALLS / self._queries)))
         if min(map(len, self._overheads.values())) < CLOCK_SLICES:
             return
-        over = {role: median([left for _, left in found]) for role, found in self._overheads.items()}
-        for one, found in self._overheads.items():
-            typical_s = median([took for took, _ in found])
-            share = (over[one] - min(over.values())) / typical_s
+        overheads = {name: median([left for _, left in slices]) for name, slices in self._overheads.items()}
+        for name, slices in self._overheads.items():
+            typical_s = median([took for took, _ in slices])
+            share = (overheads[name] - min(overheads.values())) / typical_s
             if share > CLOCK_SHARE:
                 raise NotComparableError(
-                    f"{one}: {100 * share:.0f} % of wall time is not accounted for by its reported latencies; "
+                    f"{name}: {100 * share:.0f} % of wall time is not accounted for by its reported latencies; "
                     "its clock may be wrong"
                 )
 

@@ -28,15 +28,15 @@ logger = logging.getLogger(__name__)
 
 
 class GateRequest(msgspec.Struct, frozen=True):
-    """What `toolchain gate` was asked for; None: as it is by itself. budget: of every timed figure, as a share; on: the
-    machine whose engine is spoken to (remote.py)."""
+    """The options of `toolchain gate`; None: the default. budget: of every timed metric, as a share. on: the machine
+    whose Docker Engine is used (deploy/docker/ssh.py)."""
 
     candidate: str
     against: str | None = None
     anchor: str | None = None
     minutes: float = MINUTES
     budget: float | None = None
-    across: tuple[str, ...] = ()
+    allowed_differences: tuple[str, ...] = ()
     on: str | None = None
 
 
@@ -46,16 +46,18 @@ def run_gate(request: GateRequest, ledger: Ledger) -> Gate | None:
         raise UsageError(f"--minutes={request.minutes:g}: expected more than 0")
     if request.budget is not None and not 0 < request.budget < 1:
         raise UsageError(f"--budget={request.budget:g}: expected a share between 0 and 1, such as 0.03 for 3 %")
-    across = check_allowed_differences(request.across)
-    found = resolve_arms(request.candidate, request.against, request.anchor, ledger)
-    if found is None:
+    allowed_differences = check_allowed_differences(request.allowed_differences)
+    arms = resolve_arms(request.candidate, request.against, request.anchor, ledger)
+    if arms is None:
         return None
     logger.info(
-        "gate: " + " against ".join(f"{role} {one.name} {one.release} ({one.image})" for role, one in found.items())
+        "gate: " + " against ".join(f"{role} {arm.name} {arm.release} ({arm.image})" for role, arm in arms.items())
     )
-    budgets = BUDGETS if request.budget is None else {**BUDGETS, **{one.name: request.budget for one in METRICS}}
-    terms = GateOptions(None, request.minutes, budgets, across, partial(read_noise_floors, ledger, found[CANDIDATE]))
-    result = _run_resumable(found, terms, request.on)
+    budgets = BUDGETS if request.budget is None else {**BUDGETS, **{metric.name: request.budget for metric in METRICS}}
+    options = GateOptions(
+        None, request.minutes, budgets, allowed_differences, partial(read_noise_floors, ledger, arms[CANDIDATE])
+    )
+    result = _run_resumable(arms, options, request.on)
     ledger.record_gate(result)
     return result
 
@@ -63,20 +65,20 @@ def run_gate(request: GateRequest, ledger: Ledger) -> Gate | None:
 def read_noise_floors(
     ledger: Ledger, candidate: Arm, device: Fingerprint, engine_threads: int, precision: str
 ) -> dict[str, float]:
-    """How far equal releases of this model lie apart on this device, by metric, where enough gates of a release against
-    itself have told."""
+    """How much equal releases of this model differ on this device, by metric, where the ledger has enough gates of a
+    release against itself."""
     effects = ledger.gate_noise(candidate.name, precision, device, engine_threads)
-    learned = {metric: noise_floor(found) for metric, found in effects.items()}
+    learned = {metric: noise_floor(differences) for metric, differences in effects.items()}
     return {metric: floor for metric, floor in learned.items() if floor is not None}
 
 
-def _run_resumable(found: dict[str, Arm], terms: GateOptions, on: str | None) -> Gate:
-    path = progress_path(found, on)
+def _run_resumable(arms: dict[str, Arm], options: GateOptions, on: str | None) -> Gate:
+    path = progress_path(arms, on)
     progress = _read_progress(path)
     if progress.rounds:
         logger.info(f"gate: resuming after {progress.count} rounds of an interrupted gate")
     try:
-        result = compare_releases(found, terms, progress)
+        result = compare_releases(arms, options, progress)
     except BaseException:
         if progress.rounds:
             write_atomically(path, encode_record(progress))
@@ -87,7 +89,7 @@ def _run_resumable(found: dict[str, Arm], terms: GateOptions, on: str | None) ->
 
 
 def progress_path(who: object, on: str | None) -> Path:
-    """A file of its own for who plays, and on which machine."""
+    """The progress file of this comparison (`who`) on this machine."""
     device: object = on or (fingerprint(), os.environ.get("DOCKER_HOST", ""))
     return home() / "gates" / f"{sha256(encode_record((who, device))).hexdigest()[:16]}.json"
 

@@ -1,7 +1,7 @@
-"""How often is the gate wrong on this very device? It judges a release against itself, as it is and slowed on purpose.
+"""Measures how often the gate is wrong on this device: a release against itself, unchanged and slowed on purpose.
 
-As it is, every *regressed* is a false alarm; slowed by 5 %, every *passed* is a miss. Each gate has containers of its
-own, as a real one has. What the releases as they are differ by is recorded, and is the noise that later gates allow.
+Unchanged, every *regressed* is a false alarm; slowed by 5 %, every *passed* is a miss. Each gate runs in new
+containers, as usual. The differences between unchanged releases are recorded: later gates allow for that noise.
 """
 
 import logging
@@ -29,7 +29,7 @@ SLOWER = (0.0, 0.01, 0.02, 0.03, 0.05, 0.10)
 
 
 class Trial(msgspec.Struct, frozen=True):
-    """One gate: how much slower its candidate was made, and what it said."""
+    """One gate of the self-test. slower: the injected slowdown, as a share."""
 
     slower: float
     verdict: str
@@ -39,8 +39,8 @@ class Trial(msgspec.Struct, frozen=True):
 
 
 class Rate(msgspec.Struct, frozen=True):
-    """All gates of one slowdown. regressed: their share, which is the false-alarm rate where slower is 0 and the power
-    elsewhere, with its 95 % interval (Wilson). rounds, seconds: medians of a gate."""
+    """All gates of one slowdown. regressed: their share (the false-alarm rate for slower = 0, otherwise the power) with
+    its 95 % interval (Wilson). rounds, seconds: medians over the gates."""
 
     slower: float
     gates: int
@@ -54,7 +54,7 @@ class Rate(msgspec.Struct, frozen=True):
 
 
 class _SelfTestProgress(msgspec.Struct):
-    """floors: what was learned before the first gate, so that no gate of the self-test allows for another's noise."""
+    """floors: the noise floors before the first gate, so that no gate of the self-test allows for another's noise."""
 
     floors: dict[str, float] | None = None
     trials: list[Trial] = []
@@ -64,29 +64,29 @@ def run_selftest(
     release: Arm,
     slower: Sequence[float],
     gates: int,
-    terms: GateOptions,
+    options: GateOptions,
     ledger: Ledger,
     on: str | None = None,
 ) -> tuple[Trial, ...]:
-    """`gates` gates for each of `slower`, in turn; those that an interrupted self-test judged are not judged again."""
+    """Run `gates` gates for each slowdown in `slower`, in turn; gates of an interrupted self-test are not repeated."""
     if gates < 1:
         raise UsageError(f"--gates={gates}: expected 1 or more")
     if not slower or min(slower) < 0 or max(slower) > 1:
-        raise UsageError(f"--slower={','.join(f'{one:g}' for one in slower)}: expected shares of 0 to 1")
-    path = progress_path(("selftest", release, slower, terms.minutes), on)
+        raise UsageError(f"--slower={','.join(f'{share:g}' for share in slower)}: expected shares of 0 to 1")
+    path = progress_path(("selftest", release, slower, options.minutes), on)
     progress = _read_progress(path)
     learned = partial(_noise_floors, progress, ledger, release)
     wanted = [share for _ in range(gates) for share in slower]
     for number, share in enumerate(wanted[len(progress.trials) :], len(progress.trials) + 1):
-        asked = replace(terms, slower=share, floors=learned)
+        slowed = replace(options, slower=share, noise_floors=learned)
         with quiet("deploy.gate"):
-            found = compare_releases({CANDIDATE: release, BASELINE: release}, asked)
-        ledger.record_gate(found)
-        played = len(found.rounds) + len(found.confirming)
-        progress.trials.append(Trial(share, found.verdict, found.reason, played, found.seconds))
+            gate = compare_releases({CANDIDATE: release, BASELINE: release}, slowed)
+        ledger.record_gate(gate)
+        count = len(gate.rounds) + len(gate.confirming)
+        progress.trials.append(Trial(share, gate.verdict, gate.reason, count, gate.seconds))
         write_atomically(path, encode_record(progress))
-        took = f"{played} rounds, {found.seconds:.0f} s"
-        logger.info(f"gate {number} of {len(wanted)}: {share:.0%} slower: {found.verdict} after {took}")
+        took = f"{count} rounds, {gate.seconds:.0f} s"
+        logger.info(f"gate {number} of {len(wanted)}: {share:.0%} slower: {gate.verdict} after {took}")
     path.unlink(missing_ok=True)
     return tuple(progress.trials[: len(wanted)])
 
@@ -104,26 +104,26 @@ def parse_slowdowns(text: str) -> tuple[float, ...]:
     try:
         return tuple(float(word) for word in text.split(","))
     except ValueError as error:
-        raise UsageError(f"--slower={text}: expected shares with commas between them, as 0,0.05,0.1") from error
+        raise UsageError(f"--slower={text}: expected shares separated by commas, such as 0,0.05,0.1") from error
 
 
 def error_rates(trials: Sequence[Trial]) -> Iterator[Rate]:
-    """By slowdown, rising."""
-    for slower in sorted({one.slower for one in trials}):
-        some = [one for one in trials if one.slower == slower]
-        counts = {verdict: sum(one.verdict == verdict for one in some) for verdict in ("passed", "regressed")}
-        low, high = wilson(counts["regressed"], len(some))
-        passed, regressed = (counts[verdict] / len(some) for verdict in ("passed", "regressed"))
+    """One Rate per slowdown, in ascending order."""
+    for slower in sorted({trial.slower for trial in trials}):
+        same = [trial for trial in trials if trial.slower == slower]
+        counts = {verdict: sum(trial.verdict == verdict for trial in same) for verdict in ("passed", "regressed")}
+        low, high = wilson(counts["regressed"], len(same))
+        passed, regressed = (counts[verdict] / len(same) for verdict in ("passed", "regressed"))
         yield Rate(
             slower,
-            len(some),
+            len(same),
             passed,
             1 - passed - regressed,
             regressed,
             low,
             high,
-            median([one.rounds for one in some]),
-            median([one.seconds for one in some]),
+            median([trial.rounds for trial in same]),
+            median([trial.seconds for trial in same]),
         )
 
 
@@ -133,4 +133,6 @@ def _read_progress(path: Path) -> _SelfTestProgress:
     try:
         return msgspec.json.decode(path.read_bytes(), type=_SelfTestProgress)
     except msgspec.MsgspecError as error:
-        raise RecordError(f"{path}: not the gates of a self-test ({error}); remove it and begin again") from error
+        raise RecordError(
+            f"{path}: not the gates of a self-test ({error}); remove it and run the self-test again"
+        ) from error

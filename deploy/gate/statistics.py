@@ -30,13 +30,13 @@ RESAMPLES = 4000
 FLIPS = 20_000
 EXACT_VALUES = 14  # up to this many values, all 2**n sign flips are counted
 TRIMMED = 0.2  # share of the values cut at each end
-MIN_EFFECTS = 8  # quartiles of fewer values mean nothing
+MIN_EFFECTS = 8  # quartiles of fewer values are meaningless
 
 
 def median(values: Sequence[float]) -> float:
     """The median. ValueError for no values."""
     if not len(values):
-        raise ValueError("no median of nothing")
+        raise ValueError("no median of no values")
     return float(np.median(np.asarray(values, np.float64)))
 
 
@@ -46,7 +46,7 @@ def trimmed_mean(values: Sequence[float]) -> float:
     from scipy.stats import trim_mean
 
     if not len(values):
-        raise ValueError("no mean of nothing")
+        raise ValueError("no mean of no values")
     return float(trim_mean(values, TRIMMED))
 
 
@@ -97,7 +97,7 @@ def sign_flip(values: Sequence[float], seed: int = 0) -> float:
     from scipy.stats import rankdata
 
     if not len(values):
-        raise ValueError("no test of nothing")
+        raise ValueError("no test of no values")
     sample = np.asarray(values, np.float64)
     ranks = np.asarray(rankdata(np.abs(sample)), np.float64)
     observed = float(np.sum(ranks * np.sign(sample)))

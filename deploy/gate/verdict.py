@@ -1,14 +1,14 @@
 """Rounds of two releases -> which metrics regressed, with confidence and beyond their budget.
 
-Pure functions; nothing is measured here. Each round gives one value, the log-ratio of the two sides in that round
+Pure functions; nothing is measured here. Each round yields one value, the log-ratio of the two releases in that round
 (interleaved pairs, Bulej et al. 2020, arXiv 2001.05811): requests inside a round share the state of the machine and are
-not independent. A metric has
+not independent. A metric is
 
-    passed     when the interval of its change (the rounds' trimmed mean) lies below the margin (TOST: Schuirmann 1987)
-    regressed  when it lies above the margin, and a sign-flip test, corrected for the number of metrics, agrees
-    inconclusive   else: more rounds may decide
+    passed        if the interval of its change (the rounds' trimmed mean) lies below the margin (TOST: Schuirmann 1987)
+    regressed     if it lies above the margin and a sign-flip test, corrected for the number of metrics, agrees
+    inconclusive  otherwise: more rounds may decide
 
-The margin is the user's budget or, if larger, the difference that this device's noise makes between identical releases.
+The margin is the user's budget or, if larger, the difference that noise makes here between identical releases.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +27,7 @@ from deploy.gate.statistics import (
 )
 from toolchain.records.gate import CANDIDATE, Finding, GatedRelease, GateVerdict, Round
 
-LEVEL = 0.98  # of the interval: 1 % beyond each end
+LEVEL = 0.98  # of the confidence interval: 1 % beyond each end
 ALPHA = 0.01
 MIN_ROUNDS = 10  # with fewer, the sign-flip test of several metrics can never reach ALPHA
 
@@ -35,9 +35,9 @@ LogRatio = Callable[[Round, str, str], float | None]
 
 
 class Metric(NamedTuple):
-    """A figure that every round gives. worse: by how much the first side's is than the second's, as a log-ratio; None
-    for too few samples. budget: the change allowed unless the user says otherwise. proven: that it is below the margin
-    must be shown; else it must only not be shown to be above."""
+    """A timed metric. worse(round, a, b): how much worse `a` is than `b`, as a log-ratio; None for too few samples.
+    budget: the default allowed change. proven: to pass, it must be shown to be below the margin; otherwise it is enough
+    that it is not shown to be above."""
 
     name: str
     budget: float
@@ -46,9 +46,10 @@ class Metric(NamedTuple):
 
 
 def _percentile_ratio(percent: float) -> LogRatio:
-    def worse(one: Round, candidate: str, other: str) -> float | None:
+    def worse(measured: Round, candidate: str, other: str) -> float | None:
         both = (
-            percentile([ms for part in one.latencies_ms[side] for ms in part], percent) for side in (candidate, other)
+            percentile([ms for part in measured.latencies_ms[side] for ms in part], percent)
+            for side in (candidate, other)
         )
         mine, theirs = both
         return log(mine / theirs) if mine and theirs else None
@@ -56,28 +57,28 @@ def _percentile_ratio(percent: float) -> LogRatio:
     return worse
 
 
-def _median_ratio(one: Round, candidate: str, other: str) -> float | None:
-    """Of each pair of slices, played within milliseconds, the log-ratio of their medians; of these the median: a
-    machine has moods that change within a second, and the median of all requests jumps from one to the other."""
-    pairs = zip(one.latencies_ms[candidate], one.latencies_ms[other], strict=True)
+def _median_ratio(measured: Round, candidate: str, other: str) -> float | None:
+    """The median over pairs of slices of the log-ratio of their medians. The slices of a pair ran within milliseconds:
+    a machine's speed changes within a second, and the median over all requests jumps between its levels."""
+    pairs = zip(measured.latencies_ms[candidate], measured.latencies_ms[other], strict=True)
     whole = [pair for pair in pairs if min(map(len, pair)) >= SAMPLES_FOR[50.0]]
     return median([log(median(mine) / median(theirs)) for mine, theirs in whole]) if whole else None
 
 
-def _throughput_ratio(one: Round, candidate: str, other: str) -> float | None:
-    mine, theirs = (one.throughput_per_s.get(side) for side in (candidate, other))
+def _throughput_ratio(measured: Round, candidate: str, other: str) -> float | None:
+    mine, theirs = (measured.throughput_per_s.get(side) for side in (candidate, other))
     if not mine or not theirs:
         return None
     return median([log(other / own) for own, other in zip(mine, theirs, strict=True)])
 
 
-def _energy_ratio(one: Round, candidate: str, other: str) -> float | None:
-    mine, theirs = one.joules.get(candidate), one.joules.get(other)
+def _energy_ratio(measured: Round, candidate: str, other: str) -> float | None:
+    mine, theirs = measured.joules.get(candidate), measured.joules.get(other)
     return log(mine / theirs) if mine and theirs else None
 
 
-# A tail moves with whatever else the machine does, so that "no worse" can seldom be shown of it; a release that
-# stutters is still seen to be worse.
+# Tail latencies depend on whatever else the machine does, so "no worse" can seldom be shown for them; a release with
+# pauses is still detected.
 METRICS = (
     Metric("p50", 0.02, True, _median_ratio),
     Metric("p90", 0.05, False, _percentile_ratio(90.0)),
@@ -95,7 +96,7 @@ def timed_findings(rounds: Sequence[Round], margins: Mapping[str, Mapping[str, f
     keys = [(metric, other) for other in margins for metric in METRICS]
     values = [_values(rounds, metric, other) for metric, other in keys]
     beyond = [margins[other][metric.name] for metric, other in keys]
-    known = [place for place, found in enumerate(values) if found]
+    known = [place for place, value in enumerate(values) if value]
     tests = [sign_flip([value - log(1 + beyond[place]) for value in values[place]]) for place in known]
     adjusted = dict(zip(known, holm(tests), strict=True))
     return tuple(
@@ -107,8 +108,8 @@ def timed_findings(rounds: Sequence[Round], margins: Mapping[str, Mapping[str, f
 
 
 def _values(rounds: Sequence[Round], metric: Metric, other: str) -> list[float]:
-    """One value a round; empty where a round lacks it or there are fewer than two."""
-    values = [metric.worse(one, CANDIDATE, other) for one in rounds]
+    """One value per round; empty if a round lacks it or there are fewer than two."""
+    values = [metric.worse(measured, CANDIDATE, other) for measured in rounds]
     whole = [value for value in values if value is not None]
     return whole if len(whole) == len(values) >= 2 else []
 
@@ -126,16 +127,16 @@ def _timed_finding(name: str, other: str, values: list[float], margin: float, p:
 def _unknown(name: str, other: str, rounds: Sequence[Round]) -> Finding:
     percent = {"p50": 50.0, "p90": 90.0, "p99": 99.0}.get(name)
     if percent is None:
-        note = "not readable here" if name == "energy" else "a container did not report it"
+        note = "cannot be read here" if name == "energy" else "a container did not report it"
         return Finding(name, other, "", note=note)
-    held = min((sum(map(len, one.latencies_ms[other])) for one in rounds), default=0)
-    return Finding(name, other, "", note=f"{held} requests a round; {name} needs {SAMPLES_FOR[percent]}")
+    count = min((sum(map(len, measured.latencies_ms[other])) for measured in rounds), default=0)
+    return Finding(name, other, "", note=f"{count} requests per round; {name} needs {SAMPLES_FOR[percent]}")
 
 
 def size_finding(name: str, candidate: int, other: int, against: str, margin: float) -> Finding:
-    """A finding on a size in bytes, which is known exactly. 0: not known."""
+    """A finding on a size in bytes, which is known exactly; 0: unknown."""
     if not candidate or not other:
-        return Finding(name, against, "", margin=margin, note="not readable here")
+        return Finding(name, against, "", margin=margin, note="cannot be read here")
     change = candidate / other - 1
     return Finding(name, against, "regressed" if change > margin else "passed", change, margin=margin)
 
@@ -143,8 +144,8 @@ def size_finding(name: str, candidate: int, other: int, against: str, margin: fl
 def accuracy_finding(
     candidate: GatedRelease, other: GatedRelease, against: str, margin: float, lost: int | None, won: int | None
 ) -> Finding:
-    """Held-out pictures right on this device. lost, won: those that only `other`, only the candidate has right, where
-    both were asked the same pictures; else None, and nothing is tested."""
+    """A finding on the accuracy on held-out images, measured on this device. lost, won: the number of images that only
+    `other`, or only the candidate, classifies correctly; None if the images differ, and then no test is made."""
     mine, theirs = candidate.accuracy, other.accuracy
     if mine is None or theirs is None:
         return Finding(ACCURACY, against, "", margin=margin, note="no labelled images in both bundles")
@@ -163,12 +164,16 @@ def accuracy_finding(
 def overall_verdict(findings: Sequence[Finding]) -> tuple[GateVerdict, str]:
     """The overall verdict and its reason in a sentence."""
     for verdict in ("regressed", "inconclusive"):
-        found = [one for one in findings if one.verdict == verdict and (verdict == "regressed" or _must_pass(one))]
-        if found:
-            return verdict, "; ".join(map(format_finding, found))
-    unknown = [one for one in findings if one.metric in MUST_BE_PROVEN and not one.verdict]
+        decisive = [
+            finding
+            for finding in findings
+            if finding.verdict == verdict and (verdict == "regressed" or _must_pass(finding))
+        ]
+        if decisive:
+            return verdict, "; ".join(map(format_finding, decisive))
+    unknown = [finding for finding in findings if finding.metric in MUST_BE_PROVEN and not finding.verdict]
     if unknown:
-        return "inconclusive", "; ".join(f"{one.metric}: {one.note}" for one in unknown)
+        return "inconclusive", "; ".join(f"{finding.metric}: {finding.note}" for finding in unknown)
     return "passed", "no metric regressed beyond its budget"
 
 
@@ -177,7 +182,7 @@ def _must_pass(finding: Finding) -> bool:
 
 
 def format_finding(finding: Finding) -> str:
-    """`p50 6.1 % worse than the baseline's (5.2 to 7.0), 3.0 % may be`."""
+    """`p50 is 6.1 % worse than the baseline (98 % CI +5.2 to +7.0 %); the budget is 3.0 %`."""
     if finding.change is None:
         return f"{finding.metric}: {finding.note}"
     unit = "points" if finding.metric == ACCURACY else "%"

@@ -48,11 +48,11 @@ def render_manifests(manifest: Manifest, image: str, access: ClusterAccess = OPE
         "networkpolicy.yaml": network_policy(manifest, access),
         "podmonitor.yaml": pod_monitor(manifest, access),
     }
-    found = {f"base/{name}": _text(value) for name, value in base.items()}
+    files = {f"base/{name}": _text(value) for name, value in base.items()}
     listed = {"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization", "resources": sorted(base)}
-    found["base/kustomization.yaml"] = _text(listed)
-    found["kserve/inferenceservice.yaml"] = _text(inference_service(manifest, image, access))
-    return dict(sorted(found.items()))
+    files["base/kustomization.yaml"] = _text(listed)
+    files["kserve/inferenceservice.yaml"] = _text(inference_service(manifest, image, access))
+    return dict(sorted(files.items()))
 
 
 def deployment(manifest: Manifest, image: str, access: ClusterAccess) -> Object:
@@ -118,13 +118,13 @@ def inference_service(manifest: Manifest, image: str, access: ClusterAccess) -> 
     pod = _pod(manifest, image, "kserve-container", access)
     (container,) = pod["containers"]
     # KServe makes a Service of every port that is listed: the first as 80, the others as they are
-    container["ports"] = [one for one in container["ports"] if one["name"] != "admin"]
+    container["ports"] = [port for port in container["ports"] if port["name"] != "admin"]
     container["env"] = [{"name": "PROTOCOL", "value": "v2"}, *container.get("env", ())]
     predictor = {"minReplicas": 1, "maxReplicas": 8, "scaleMetric": "cpu", "scaleTarget": 70, **pod}
     spec = {"predictor": predictor}
-    found = _object("serving.kserve.io/v1beta1", "InferenceService", manifest, spec)
-    found["metadata"]["annotations"] = {"serving.kserve.io/deploymentMode": "RawDeployment"}
-    return found
+    service = _object("serving.kserve.io/v1beta1", "InferenceService", manifest, spec)
+    service["metadata"]["annotations"] = {"serving.kserve.io/deploymentMode": "RawDeployment"}
+    return service
 
 
 def _object(version: str, kind: str, manifest: Manifest, spec: Mapping[str, Any]) -> Object:
@@ -211,18 +211,23 @@ def _container(manifest: Manifest, image: str, name: str, access: ClusterAccess)
 def node_selector(manifest: Manifest) -> dict[str, str]:
     """Nodes that can run it: labels of Kubernetes, of node-feature-discovery and of NVIDIA's GPU operator."""
     needs = manifest.needs
-    found = {"kubernetes.io/arch": {"x86_64": "amd64", "aarch64": "arm64"}.get(needs.architecture, needs.architecture)}
-    found |= {
-        f"feature.node.kubernetes.io/cpu-cpuid.{FEATURE_LABELS[one]}": "true"
-        for one in needs.cpu_isa
-        if one in FEATURE_LABELS
+    selector = {
+        "kubernetes.io/arch": {"x86_64": "amd64", "aarch64": "arm64"}.get(needs.architecture, needs.architecture)
+    }
+    selector |= {
+        f"feature.node.kubernetes.io/cpu-cpuid.{FEATURE_LABELS[feature]}": "true"
+        for feature in needs.cpu_isa
+        if feature in FEATURE_LABELS
     }
     if needs.gpu:
-        found["nvidia.com/gpu.present"] = "true"
+        selector["nvidia.com/gpu.present"] = "true"
     if len(needs.compute_capabilities) == 1:
-        (one,) = needs.compute_capabilities
-        found |= {"nvidia.com/gpu.compute.major": str(one // 10), "nvidia.com/gpu.compute.minor": str(one % 10)}
-    return found
+        (capabilities,) = needs.compute_capabilities
+        selector |= {
+            "nvidia.com/gpu.compute.major": str(capabilities // 10),
+            "nvidia.com/gpu.compute.minor": str(capabilities % 10),
+        }
+    return selector
 
 
 class _PlainDumper(yaml.SafeDumper):

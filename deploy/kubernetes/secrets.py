@@ -37,15 +37,15 @@ class ClusterAccess:
     @property
     def _secret_by_file(self) -> dict[str, str]:
         """File -> Secret."""
-        found = {CERT: self.tls, KEY: self.tls, CLIENT_CA: self.client_ca, TOKENS: self.tokens}
-        return {name: secret for name, secret in found.items() if secret}
+        secrets = {CERT: self.tls, KEY: self.tls, CLIENT_CA: self.client_ca, TOKENS: self.tokens}
+        return {name: secret for name, secret in secrets.items() if secret}
 
     @property
     def environment(self) -> list[Object]:
-        told = secret_environment(tuple(self._secret_by_file))
+        variables = secret_environment(tuple(self._secret_by_file))
         if self.admin_port is not None:
-            told["ADMIN_PORT"] = str(self.admin_port)
-        return [{"name": name, "value": value} for name, value in told.items()]
+            variables["ADMIN_PORT"] = str(self.admin_port)
+        return [{"name": name, "value": value} for name, value in variables.items()]
 
     @property
     def volumes(self) -> list[Object]:
@@ -62,42 +62,42 @@ class ClusterAccess:
 
     @property
     def ports(self) -> list[Object]:
-        found = {self.scheme: HTTP_PORT, "grpc": GRPC_PORT}
+        ports = {self.scheme: HTTP_PORT, "grpc": GRPC_PORT}
         if self.admin_port is not None:
-            found["admin"] = self.admin_port
-        return [{"name": name, "containerPort": port, "protocol": "TCP"} for name, port in found.items()]
+            ports["admin"] = self.admin_port
+        return [{"name": name, "containerPort": port, "protocol": "TCP"} for name, port in ports.items()]
 
     def probe(self, path: str) -> Object:
         """A probe needs neither token nor certificate; on the admin port it does not compete with clients."""
-        asked: Object = {"path": path, "port": self.admin_port or HTTP_PORT}
-        return {"httpGet": {**asked, "scheme": "HTTPS"} if self.tls else asked}
+        request: Object = {"path": path, "port": self.admin_port or HTTP_PORT}
+        return {"httpGet": {**request, "scheme": "HTTPS"} if self.tls else request}
 
     @property
     def ingress(self) -> list[Object]:
         """Clients from anywhere; the admin port only from the monitoring namespace."""
-        found: list[Object] = [{"ports": [{"port": name, "protocol": "TCP"} for name in (self.scheme, "grpc")]}]
+        rules: list[Object] = [{"ports": [{"port": name, "protocol": "TCP"} for name in (self.scheme, "grpc")]}]
         if self.admin_port is not None:
-            found.append({"from": [MONITORING], "ports": [{"port": "admin", "protocol": "TCP"}]})
-        return found
+            rules.append({"from": [MONITORING], "ports": [{"port": "admin", "protocol": "TCP"}]})
+        return rules
 
     def scrape_endpoint(self, name: str) -> Object:
         """An endpoint for a PodMonitor. Prometheus reads its credentials and CA from a Secret NAME-monitor: ca.crt,
         token, tls.crt and tls.key. The certificate of the pods is for the host NAME."""
-        found: Object = {
+        endpoint: Object = {
             "port": self.scheme if self.admin_port is None else "admin",
             "path": "/metrics",
             "interval": "15s",
         }
         secret = f"{name}-monitor"
         if self.tls:
-            found["scheme"] = "https"
-            found["tlsConfig"] = {"ca": {"secret": {"name": secret, "key": "ca.crt"}}, "serverName": name}
+            endpoint["scheme"] = "https"
+            endpoint["tlsConfig"] = {"ca": {"secret": {"name": secret, "key": "ca.crt"}}, "serverName": name}
         if self.client_ca:
-            found["tlsConfig"]["cert"] = {"secret": {"name": secret, "key": "tls.crt"}}
-            found["tlsConfig"]["keySecret"] = {"name": secret, "key": "tls.key"}
+            endpoint["tlsConfig"]["cert"] = {"secret": {"name": secret, "key": "tls.crt"}}
+            endpoint["tlsConfig"]["keySecret"] = {"name": secret, "key": "tls.key"}
         if self.tokens:
-            found["authorization"] = {"credentials": {"name": secret, "key": "token"}}
-        return found
+            endpoint["authorization"] = {"credentials": {"name": secret, "key": "token"}}
+        return endpoint
 
 
 OPEN_ACCESS = ClusterAccess()

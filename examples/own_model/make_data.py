@@ -22,8 +22,8 @@ def stripes(angle: float, height: int, width: int, channels: int, noise: float, 
     rows, columns = np.mgrid[:height, :width]
     across = columns * np.cos(np.radians(angle)) + rows * np.sin(np.radians(angle))
     wave = np.sin(2 * np.pi * across / period + phase)[..., None]
-    picture = 128 + wave * random.uniform(20, 70, channels) + random.normal(0, noise, (height, width, channels))
-    return picture.clip(0, 255).astype(np.uint8)
+    image = 128 + wave * random.uniform(20, 70, channels) + random.normal(0, noise, (height, width, channels))
+    return image.clip(0, 255).astype(np.uint8)
 
 
 def make(name: str, classes: int, size: tuple[int, int, int], train: int, test: int, noise: float) -> Path:
@@ -35,8 +35,8 @@ def make(name: str, classes: int, size: tuple[int, int, int], train: int, test: 
             folder = FOLDER / name / part / f"angle_{angle:03.0f}"
             folder.mkdir(parents=True, exist_ok=True)
             for number in range(count):
-                picture = stripes(angle, *size, noise, random)
-                Image.fromarray(picture.squeeze()).save(folder / f"{number:04}.{'png' if size[2] == 1 else 'jpg'}")
+                image = stripes(angle, *size, noise, random)
+                Image.fromarray(image.squeeze()).save(folder / f"{number:04}.{'png' if size[2] == 1 else 'jpg'}")
     return FOLDER / name
 
 

@@ -26,57 +26,61 @@ def verdicts(candidates, reference=0.9205, points=0.3):
     return {candidate.precision: candidate.verdict for candidate in choice.candidates}
 
 
-def test_the_fastest_that_keeps_the_floor_is_chosen():
+def test_the_fastest_candidate_that_meets_the_accuracy_threshold_is_chosen():
     candidates, chosen, sentence = choose([FP32, BF16, INT8], 0.9205, 0.3)
     assert chosen == "int8"
     assert [candidate.precision for candidate in candidates] == ["fp32", "bf16", "int8"]
-    assert sentence == ("int8: 1.70 ms, 91.90% top-1; fastest of 3 measured that keeps the floor (0.15 points lost)")
+    assert sentence == (
+        "int8: 1.70 ms, 91.90% top-1; fastest of 3 measured that meets the accuracy threshold (0.15 points lost)"
+    )
     assert verdicts([FP32, BF16, INT8]) == {
         "fp32": "slower than int8: 4.00 ms against 1.70 ms",
         "bf16": "slower than int8: 2.40 ms against 1.70 ms",
-        "int8": "chosen: fastest above the floor",
+        "int8": "chosen: fastest that meets the accuracy threshold",
     }
 
 
-def test_one_that_loses_too_much_is_passed_over_with_the_figures():
+def test_a_candidate_that_loses_too_much_accuracy_is_rejected_with_the_figures():
     lossy = msgspec.structs.replace(INT8, accuracy=0.9153)
     assert choose([FP32, BF16, lossy], 0.9205, 0.3).chosen == "bf16"
-    assert verdicts([FP32, BF16, lossy])["int8"] == "loses 0.52 points, floor allows 0.30"
+    assert verdicts([FP32, BF16, lossy])["int8"] == "loses 0.52 points, at most 0.30 allowed"
 
 
-def test_a_loss_of_exactly_the_floor_is_kept():
+def test_a_loss_of_exactly_the_allowed_points_is_accepted():
     assert choose([FP32, msgspec.structs.replace(INT8, accuracy=0.9175)], 0.9205, 0.3).chosen == "int8"
 
 
-def test_where_int8_is_slower_the_sentence_says_so():
+def test_the_sentence_says_when_int8_is_slower():
     slow = msgspec.structs.replace(INT8, latency_ms=3.1)
     choice = choose([FP32, BF16, slow], 0.9205, 0.3)
     assert choice.chosen == "bf16"
     assert choice.sentence.endswith("; int8 is slower than bf16 here, 3.10 against 2.40 ms")
 
 
-def test_within_noise_the_more_precise_is_taken():
+def test_among_candidates_within_noise_the_most_precise_is_chosen():
     near = msgspec.structs.replace(INT8, latency_ms=2.35)
     choice = choose([FP32, BF16, near], 0.9205, 0.3)
     assert choice.chosen == "bf16"
-    assert "int8 is within 3 % of it, so the more precise is taken" in choice.sentence
-    found = verdicts([FP32, BF16, near])
-    assert found["bf16"] == "chosen: within 3 % of int8 (2.35 ms), and more precise"
-    assert found["int8"] == "no faster than bf16 beyond noise: 2.35 ms against 2.40 ms"
+    assert "int8 is within 3 % of it, so the more precise one is chosen" in choice.sentence
+    measured = verdicts([FP32, BF16, near])
+    assert measured["bf16"] == "chosen: within 3 % of int8 (2.35 ms), and more precise"
+    assert measured["int8"] == "no faster than bf16 beyond noise: 2.35 ms against 2.40 ms"
 
 
-def test_a_candidate_that_cannot_run_here_keeps_its_reason():
+def test_a_candidate_that_cannot_run_here_keeps_the_reason_as_its_verdict():
     refused = msgspec.structs.replace(BF16, accuracy=None, latency_ms=None, verdict="cannot run here: no bf16")
     assert verdicts([FP32, refused, INT8])["bf16"] == "cannot run here: no bf16"
 
 
-def test_when_none_keeps_the_floor_all_figures_stand_in_one_line():
+def test_when_no_candidate_meets_the_threshold_one_line_has_all_figures():
     refused = msgspec.structs.replace(BF16, accuracy=None, latency_ms=None, verdict="cannot run here: no bf16")
-    with pytest.raises(AccuracyError, match=r"floor of 0.30 points: fp32 loses 2.95 points \(4.00 ms\), bf16 cannot "):
+    with pytest.raises(
+        AccuracyError, match=r"threshold \(at most 0.30 points lost\): fp32 loses 2.95 points \(4.00 ms\), bf16 cannot "
+    ):
         choose([FP32, refused, INT8], 0.95, 0.3)
 
 
-def test_without_labels_agreement_with_fp32_is_the_measure_and_the_sentence_says_so():
+def test_without_labels_agreement_with_fp32_decides_and_the_sentence_says_so():
     fp32, int8 = (
         msgspec.structs.replace(candidate, accuracy=None, options={AGREEMENT: share})
         for candidate, share in ((FP32, 1.0), (INT8, 0.999))
@@ -90,22 +94,22 @@ def untimed(precision: Precision, accuracy: float | None) -> Candidate:
     return Candidate(precision, "tensorrt", (f"model-{precision}.sm86.plan",), 1, accuracy)
 
 
-def test_where_nothing_could_be_timed_half_precision_serves_until_a_device_has_measured():
+def test_without_timings_half_precision_serves_until_a_device_has_measured():
     candidates = [untimed("fp32", 0.92), untimed("fp16", 0.9199), untimed("int8", 0.9185), untimed("bf16", 0.9)]
     choice = choose(candidates, 0.9205, 0.3)
     assert choice.chosen == "fp16"
     assert choice.sentence == (
-        "fp16: keeps the floor (0.06 points lost), not timed: no such device here; also above it: fp32, int8"
+        "fp16: meets the accuracy threshold (0.06 points lost); not timed: no such device here; so do: fp32, int8"
     )
-    assert {one.precision: one.verdict for one in choice.candidates} == {
-        "fp32": "keeps the floor; not timed here",
+    assert {candidate.precision: candidate.verdict for candidate in choice.candidates} == {
+        "fp32": "meets the accuracy threshold; not timed here",
         "fp16": "chosen until a device has measured it",
-        "int8": "keeps the floor; not timed here",
-        "bf16": "loses 2.05 points, floor allows 0.30",
+        "int8": "meets the accuracy threshold; not timed here",
+        "bf16": "loses 2.05 points, at most 0.30 allowed",
     }
 
 
-def test_the_floor_and_the_size_are_judged_where_nothing_could_be_timed():
+def test_without_timings_the_threshold_and_the_size_still_count():
     with pytest.raises(
         AccuracyError, match=r"fp32 loses 2.05 points \(not timed\), int8 loses 4.05 points \(not timed\)"
     ):
@@ -120,32 +124,32 @@ def sized(candidate, size_bytes):
     return msgspec.structs.replace(candidate, size_bytes=size_bytes)
 
 
-def test_the_smallest_above_the_floor_is_chosen_where_size_is_preferred():
+def test_with_prefer_size_the_smallest_that_meets_the_threshold_is_chosen():
     lossy = sized(measured("int2w", 0.5, 4.0), 20_000)
     small = sized(measured("int4w", 0.9195, 4.0), 40_000)
     candidates = [sized(FP32, 320_000), sized(BF16, 320_000), sized(INT8, 80_000), small, lossy]
     choice = choose(candidates, 0.9205, 0.3, "size")
     assert choice.chosen == "int4w"
     assert choice.sentence == (
-        "int4w: 4.00 ms, 91.95% top-1; 0.0400 MB: smallest of 5 measured that keeps the floor (0.10 points lost), "
-        'as prefer = "size" asks'
+        "int4w: 4.00 ms, 91.95% top-1; 0.0400 MB: smallest of 5 measured that meets the accuracy threshold "
+        '(0.10 points lost), as prefer = "size" requires'
     )
-    assert {one.precision: one.verdict for one in choice.candidates} == {
+    assert {candidate.precision: candidate.verdict for candidate in choice.candidates} == {
         "fp32": "larger than int4w: 0.320 MB against 0.0400 MB",
         "bf16": "larger than int4w: 0.320 MB against 0.0400 MB",
         "int8": "larger than int4w: 0.0800 MB against 0.0400 MB",
-        "int4w": "chosen: smallest above the floor",
-        "int2w": "loses 42.05 points, floor allows 0.30",
+        "int4w": "chosen: smallest that meets the accuracy threshold",
+        "int2w": "loses 42.05 points, at most 0.30 allowed",
     }
 
 
-def test_of_two_that_share_a_file_the_faster_is_chosen_where_size_is_preferred():
+def test_with_prefer_size_the_faster_of_two_with_the_same_file_is_chosen():
     choice = choose([FP32, BF16], 0.9205, 0.3, "size")
     assert choice.chosen == "bf16"
     assert choice.candidates[0].verdict == "no smaller than bf16, and slower"
 
 
-def test_what_only_lies_narrow_on_disk_says_so_beside_its_time():
+def test_the_verdict_of_packed_weights_names_their_storage():
     narrow = measured("int4w", 0.9195, 4.1)
     assert verdicts([FP32, INT8, narrow])["int4w"] == (
         "slower than int8: 4.10 ms against 1.70 ms; stored, not computed, at 4 bits"
@@ -153,7 +157,7 @@ def test_what_only_lies_narrow_on_disk_says_so_beside_its_time():
 
 
 def test_every_precision_that_computes_in_fewer_bits_and_is_slower_is_named():
-    slow = [msgspec.structs.replace(one, latency_ms=5.0) for one in (BF16, INT8)]
+    slow = [msgspec.structs.replace(candidate, latency_ms=5.0) for candidate in (BF16, INT8)]
     sentence = choose([FP32, *slow, measured("int4w", 0.92, 9.0)], 0.9205, 0.3).sentence
     assert sentence.endswith(
         "; bf16 is slower than fp32 here, 5.00 against 4.00 ms; int8 is slower than fp32 here, 5.00 against 4.00 ms"
@@ -182,32 +186,32 @@ def test_candidates_are_measured_with_the_engine_that_serves(built, messages):
         labels = engine.infer({"image": images})["logits"].argmax(1)
     labels[:15] = 3 - labels[:15]  # fifteen wrong labels: fp32 is right on the others
     part = Split(images, labels, np.arange(150))
-    found = measure_candidates(folder, candidates, part, Settings(threads=2))
-    assert found[0].accuracy == pytest.approx(0.9)
-    assert 0.7 < found[1].accuracy < 1
-    assert all(candidate.latency_ms > 0 for candidate in found)
+    measured = measure_candidates(folder, candidates, part, Settings(threads=2))
+    assert measured[0].accuracy == pytest.approx(0.9)
+    assert 0.7 < measured[1].accuracy < 1
+    assert all(candidate.latency_ms > 0 for candidate in measured)
     assert [line.split(":")[0].strip() for line in messages] == ["fp32", "int8"]
 
 
-def test_without_a_test_part_agreement_is_measured_on_pictures(built):
+def test_without_a_test_split_agreement_is_measured_on_unlabelled_images(built):
     folder, candidates = built
-    found = measure_candidates(folder, candidates, None, Settings(threads=1), tiny_images(70))
-    assert [candidate.accuracy for candidate in found] == [None, None]
-    assert found[0].options == {AGREEMENT: 1.0}
-    assert 0.7 < found[1].options[AGREEMENT] <= 1
+    measured = measure_candidates(folder, candidates, None, Settings(threads=1), tiny_images(70))
+    assert [candidate.accuracy for candidate in measured] == [None, None]
+    assert measured[0].options == {AGREEMENT: 1.0}
+    assert 0.7 < measured[1].options[AGREEMENT] <= 1
 
 
-def test_one_that_this_machine_cannot_run_is_told_and_the_rest_measured(built):
+def test_a_candidate_that_cannot_run_here_is_reported_and_the_rest_is_measured(built):
     folder, candidates = built
     strange = msgspec.structs.replace(candidates[1], precision="int8d")
-    found = measure_candidates(folder, [candidates[0], strange], None, Settings(threads=1), tiny_images(8))
-    assert found[1].verdict.startswith(
+    measured = measure_candidates(folder, [candidates[0], strange], None, Settings(threads=1), tiny_images(8))
+    assert measured[1].verdict.startswith(
         "cannot run here: engine openvino runs fp32, fp16, bf16, int8, int8w, int4w, int2w, int1w; not int8d"
     )
-    assert found[1].latency_ms is None
+    assert measured[1].latency_ms is None
 
 
-def test_nothing_to_measure_on_is_said(built):
+def test_measuring_without_images_is_an_error(built):
     folder, candidates = built
     with pytest.raises(AccuracyError, match="no images to measure candidates on"):
         measure_candidates(folder, candidates, None, Settings(threads=1))

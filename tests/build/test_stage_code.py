@@ -35,16 +35,16 @@ def changed(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
 @pytest.fixture(scope="module")
 def stages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, ...]]:
     """The modules that each stage of a build starts from, by the stage's name."""
-    found: dict[str, tuple[str, ...]] = {}
+    digests: dict[str, tuple[str, ...]] = {}
     modules = Stage.modules.fget  # type: ignore[attr-defined]  # a property has one
 
     def spy(stage: Stage[object]) -> tuple[str, ...]:
-        return found.setdefault(stage.name, modules(stage))
+        return digests.setdefault(stage.name, modules(stage))
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Stage, "modules", property(spy))
         build(recipe(make_folder(tmp_path_factory.mktemp("stages"), patch), STEPS), "null", None)
-    return found
+    return digests
 
 
 def source(module: str) -> str:
@@ -62,7 +62,7 @@ def rebuilt(place: Path, messages: list[str]) -> list[str]:
 
 
 @pytest.mark.slow
-def test_the_choice_is_made_again_when_its_noise_changes_and_nothing_is_trained(
+def test_a_changed_noise_constant_repeats_the_choice_but_no_training(
     folder: Path, changed: dict[str, str], messages: list[str]
 ) -> None:
     place = recipe(folder, STEPS)
@@ -80,7 +80,7 @@ def test_the_choice_is_made_again_when_its_noise_changes_and_nothing_is_trained(
 
 
 @pytest.mark.slow
-def test_a_constant_in_any_module_that_a_stage_reaches_makes_it_again_and_a_comment_does_not(
+def test_a_changed_constant_in_any_module_of_a_stage_repeats_it_and_a_comment_does_not(
     stages: dict[str, tuple[str, ...]], tmp_path: Path
 ) -> None:
     plain = SourceTree(read_source, tmp_path / "memo.json")
@@ -102,7 +102,7 @@ def test_a_constant_in_any_module_that_a_stage_reaches_makes_it_again_and_a_comm
 
 
 @pytest.mark.slow
-def test_a_training_depends_on_no_view_no_engine_and_nothing_that_delivers(stages: dict[str, tuple[str, ...]]) -> None:
+def test_training_depends_on_no_view_engine_or_deployment_module(stages: dict[str, tuple[str, ...]]) -> None:
     tree = SourceTree()
     for name in TRAINING:
         reached = set().union(*map(tree.reachable_modules, stages[name]))

@@ -70,7 +70,7 @@ def typed(capfd: pytest.CaptureFixture[str], *words: object) -> Said:
 
 
 @pytest.mark.slow
-def test_zeros_that_no_kernel_skips_are_refused_before_any_training(folder: Path, messages: list[str]) -> None:
+def test_sparsity_without_a_sparse_kernel_is_refused_before_any_training(folder: Path, messages: list[str]) -> None:
     place = recipe(folder, "zeros", SPARSE.format(more="") + REFUSE)
     with pytest.raises(RefusedError) as refusal:
         build(place, "onnxruntime", None)
@@ -88,39 +88,41 @@ def test_zeros_that_no_kernel_skips_are_refused_before_any_training(folder: Path
 
 
 @pytest.mark.slow
-def test_what_does_not_pay_is_told_where_nothing_is_refused(folder: Path) -> None:
+def test_without_refuse_a_step_that_does_not_pay_is_only_reported(folder: Path) -> None:
     more = SPARSE.format(more="") + "[[step]]\nquantize = { samples = 8 }\n[build]\nmax_accuracy_loss = 100\n"
     steps = build(recipe(folder, "told", more), "onnxruntime", None).manifest.steps
-    assert [one.step for one in steps] == ["model", "sparsify", "finetune", "quantize"]
-    assert [one.precision for one in steps] == ["fp32", "fp32", "fp32", "int8"]
-    assert steps[0].verdict == "as it came"
+    assert [step.step for step in steps] == ["model", "sparsify", "finetune", "quantize"]
+    assert [step.precision for step in steps] == ["fp32", "fp32", "fp32", "int8"]
+    assert steps[0].verdict == "original"
     assert steps[1].verdict.startswith("does not pay: unstructured sparsity: no sparse kernel in this engine")
     assert steps[2].verdict == "judged with step 1"
     assert steps[1].predicted_speedup == pytest.approx(5, rel=0.2)
-    for one in steps:
-        assert one.latency_ms is not None
-        assert one.measured_speedup == pytest.approx((steps[0].latency_ms or 0) / one.latency_ms)
-        assert one.accuracy is not None
-        assert (one.artifact_bytes or 0) > 1000
-        assert 1e7 < (one.memory_bytes or 0) < 1e10
+    for step in steps:
+        assert step.latency_ms is not None
+        assert step.measured_speedup == pytest.approx((steps[0].latency_ms or 0) / step.latency_ms)
+        assert step.accuracy is not None
+        assert (step.artifact_bytes or 0) > 1000
+        assert 1e7 < (step.memory_bytes or 0) < 1e10
 
 
 @pytest.mark.slow
-def test_recipes_are_compared_in_one_table_and_one_json_line(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_several_recipes_are_compared_in_one_table_and_one_json_line(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     """Also one that says refuse = true: what it would refuse is shown."""
     zeros = recipe(folder, "zeros", SPARSE.format(more="") + REFUSE)
     plain = recipe(folder, "plain", "[build]\nmax_accuracy_loss = 100\n")
-    said = typed(capfd, "compare", zeros, plain, "--target=onnxruntime")
-    found = said.last
-    assert found["target"] == "onnxruntime"
-    assert [(one["name"], len(one["steps"])) for one in found["recipes"]] == [("zeros", 3), ("plain", 1)]
-    assert found["recipes"][0]["steps"][1]["verdict"].startswith("does not pay: unstructured sparsity")
-    assert "refuse = false" not in said.out
-    lines = said.out.splitlines()
+    output = typed(capfd, "compare", zeros, plain, "--target=onnxruntime")
+    document = output.last
+    assert document["target"] == "onnxruntime"
+    assert [(recipe["name"], len(recipe["steps"])) for recipe in document["recipes"]] == [("zeros", 3), ("plain", 1)]
+    assert document["recipes"][0]["steps"][1]["verdict"].startswith("does not pay: unstructured sparsity")
+    assert "refuse = false" not in output.out
+    lines = output.out.splitlines()
     assert lines[0].split()[:2] == ["recipe", "step"]
-    assert json.loads(lines[-1]) == found
+    assert json.loads(lines[-1]) == document
     again = typed(capfd, "compare", zeros, plain, "--target=onnxruntime")
-    assert again.last == found
+    assert again.last == document
     assert "all rows in turn: latency, accuracy and memory on this machine: unchanged" in again.err
 
 
@@ -142,7 +144,7 @@ def test_recipes_that_cannot_be_compared_are_refused_before_any_work(
     assert not (folder / "home" / "cache").exists() or not list((folder / "home" / "cache").glob("onnx-*"))
 
 
-def test_the_memory_of_an_artifact_that_cannot_run_is_refused_in_one_line(tmp_path: Path) -> None:
+def test_measuring_the_memory_of_an_artifact_that_cannot_run_is_one_line(tmp_path: Path) -> None:
     candidate = Candidate("fp32", "onnxruntime", ("none.onnx",), 0)
     with pytest.raises(Exception, match="onnxruntime fp32: its memory cannot be measured: "):
         peak_memory_of(tmp_path, candidate, 1, (8, 8, 3))

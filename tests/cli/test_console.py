@@ -31,7 +31,7 @@ def test_a_command_prints_plain_lines_on_stderr(capsys: pytest.CaptureFixture[st
 
 
 @pytest.mark.parametrize(("rank", "shown"), [("0", "epoch 1\n"), ("1", "")])
-def test_of_the_processes_of_torchrun_the_first_logs(
+def test_under_torchrun_only_the_first_process_logs(
     rank: str, shown: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("LOCAL_RANK", rank)
@@ -40,7 +40,7 @@ def test_of_the_processes_of_torchrun_the_first_logs(
     assert capsys.readouterr().err == shown
 
 
-def test_what_is_quiet_logs_its_warnings_only(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_quieted_logger_logs_only_warnings(capsys: pytest.CaptureFixture[str]) -> None:
     with console():
         log_to_stderr("net: %(message)s")
         with quiet("deploy.gate"):

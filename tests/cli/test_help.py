@@ -16,7 +16,7 @@ def test_the_overview_has_a_line_for_each_command(argv: list[str], capsys: pytes
     assert "  data fetch    Fetch a data set.\n" in text
 
 
-def test_help_of_a_command_has_its_usage_its_story_and_its_parameters(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_of_a_command_has_usage_description_and_parameters(capsys: pytest.CaptureFixture[str]) -> None:
     CALLS.clear()
     assert run(COMMANDS, ["build", "r.toml", "--port=x", "--help"]) == 0
     assert not CALLS
@@ -59,7 +59,7 @@ def all_commands() -> list[Command]:
     ]
 
 
-@pytest.mark.parametrize("command", all_commands(), ids=lambda one: one.title)
+@pytest.mark.parametrize("command", all_commands(), ids=lambda command: command.title)
 def test_every_summary_is_a_whole_sentence(command: Command) -> None:
     assert command.summary.endswith(".")
     assert len(command.summary) <= 120

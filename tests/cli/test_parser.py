@@ -107,7 +107,7 @@ def refused(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
 @pytest.mark.parametrize(
     "text", ["1.10", "1e10", "12e4567", "None", "[1]", "a b'c\"d\n", "0x10", "True", "-", "-1", ""]
 )
-def test_text_stays_as_it_was_typed(text: str) -> None:
+def test_text_values_stay_as_typed(text: str) -> None:
     assert called("build", "r.toml", f"--release={text}") == (Path("r.toml"), "openvino", text, 8080, 0.5)
 
 
@@ -120,11 +120,11 @@ def test_any_text_that_argv_can_hold_arrives_unchanged(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["1.10", "-", "-1", "a=b"])
-def test_a_value_may_follow_its_flag(text: str) -> None:
+def test_a_value_may_follow_its_flag_as_a_separate_word(text: str) -> None:
     assert called("build", "r.toml", "--release", text)[2] == text
 
 
-def test_values_are_of_the_types_that_the_signature_says() -> None:
+def test_values_have_the_types_of_the_signature() -> None:
     assert called("build", "r.toml", "null", "--port=+81", "--loss", "-1e-3") == (
         Path("r.toml"),
         "null",
@@ -134,7 +134,7 @@ def test_values_are_of_the_types_that_the_signature_says() -> None:
     )
 
 
-def test_a_positional_may_be_given_by_its_name() -> None:
+def test_a_positional_argument_may_be_given_as_a_flag() -> None:
     assert called("build", "--target=null", "--recipe", "r.toml")[:2] == (Path("r.toml"), "null")
 
 
@@ -150,28 +150,28 @@ def test_a_positional_may_be_given_by_its_name() -> None:
         (["--wait=False"], False, False),
     ],
 )
-def test_a_switch_is_a_switch_however_it_is_written(words: list[str], dry_run: bool, wait: bool) -> None:
+def test_every_spelling_of_a_switch_works(words: list[str], dry_run: bool, wait: bool) -> None:
     assert called("stop", "cifar", *words) == ("cifar", dry_run, wait)
 
 
-def test_the_words_that_are_left_go_to_the_last_parameter() -> None:
+def test_remaining_words_go_to_the_variadic_parameter() -> None:
     assert called("show", "all", "a", "1.10") == ("all", Path("a"), Path("1.10"))
     CALLS.clear()
     assert called("show", "--kind=none", "--", "--a", "-b") == ("none", Path("--a"), Path("-b"))
 
 
-def test_words_with_commas_are_several_of_the_choices() -> None:
+def test_comma_separated_words_are_several_choices() -> None:
     assert called("choose", "null", "--kinds=b,a") == ("null", ("b", "a"))
     CALLS.clear()
     assert called("choose") == ("openvino", ("a",))
 
 
-def test_a_group_has_commands_of_its_own() -> None:
+def test_a_group_has_its_own_commands() -> None:
     assert called("data", "fetch", "cifar10") == ("cifar10",)
 
 
 @pytest.mark.parametrize(
-    ("argv", "said"),
+    ("argv", "message"),
     [
         ("biuld r.toml", "no command 'biuld'; did you mean 'build'?; toolchain has: build, stop, show, data, "),
         ("data fetsh x", "no command 'fetsh'; did you mean 'fetch'?; toolchain data has: fetch"),
@@ -196,34 +196,34 @@ def test_a_group_has_commands_of_its_own() -> None:
         ("fails --x", "fails: no flag '--x'; it has none"),
     ],
 )
-def test_what_does_not_fit_is_refused_before_anything_runs(
-    argv: str, said: str, capsys: pytest.CaptureFixture[str]
+def test_a_wrong_command_line_is_refused_before_anything_runs(
+    argv: str, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert refused(capsys, *argv.split()).startswith(f"toolchain: {said}")
+    assert refused(capsys, *argv.split()).startswith(f"toolchain: {message}")
 
 
-def test_our_errors_are_one_line_and_their_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
+def test_toolchain_errors_are_one_line_and_set_the_exit_status(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(COMMANDS, ["fails"]) == 1
     assert capsys.readouterr().err == "toolchain: x.json: not a Manifest; build it again\n"
 
 
-def test_an_interruption_says_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_interruption_says_how_to_resume(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(COMMANDS, ["interrupted"]) == 130
     assert capsys.readouterr().err.strip() == "toolchain: interrupted; run the same command again to resume"
 
 
-def test_a_full_disk_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_full_disk_is_reported_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(COMMANDS, ["full"]) == 1
-    said = "toolchain: /x/y: No space left on device; free some space and run the same command again to resume\n"
-    assert capsys.readouterr().err == said
+    message = "toolchain: /x/y: No space left on device; free some space and run the same command again to resume\n"
+    assert capsys.readouterr().err == message
 
 
-def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(COMMANDS, ["--version"]) == 0
     assert capsys.readouterr().out == f"toolchain {__version__}\n"
 
 
-def test_a_parameter_that_no_command_line_can_give_is_the_programmers_error() -> None:
+def test_a_parameter_of_an_unsupported_type_is_a_type_error() -> None:
     def wrong(table: dict[str, int]) -> None: ...
 
     with pytest.raises(TypeError, match="wrong: table: dict"):
@@ -244,7 +244,7 @@ sys.exit(status)
 """
 
 
-def test_a_reader_that_goes_away_is_no_error() -> None:
+def test_a_closed_stdout_is_not_an_error() -> None:
     words = f"set -o pipefail; '{sys.executable}' -c '{SCRIPT}' many | head -n 1"
     ran = subprocess.run(["bash", "-c", words], capture_output=True, text=True, check=False)
     assert (ran.stdout, ran.stderr, ran.returncode) == ("0\n", "", 141)

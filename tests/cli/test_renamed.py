@@ -24,7 +24,7 @@ from toolchain.cli.renamed import current_spelling
         ("gate net:1 --across=engine", "gate net:1 --allow-difference=engine"),
     ],
 )
-def test_an_old_spelling_is_the_new_command(old: str, new: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_old_spelling_runs_the_new_command(old: str, new: str, capsys: pytest.CaptureFixture[str]) -> None:
     words = current_spelling(old.split())
     assert words == new.split()
     assert isinstance(read(COMMANDS, words), Call)
@@ -36,6 +36,6 @@ def test_an_old_spelling_is_the_new_command(old: str, new: str, capsys: pytest.C
 @pytest.mark.parametrize(
     "words", ["", "ledger export", "image sign x", "ship x -- --why=a", "build --why=x", "logs history"]
 )
-def test_what_is_not_an_old_spelling_stays_as_it_is(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_other_command_lines_stay_unchanged(words: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert current_spelling(words.split()) == words.split()
     assert capsys.readouterr().err == ""

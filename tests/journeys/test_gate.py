@@ -110,14 +110,14 @@ def test_what_cannot_be_gated_is_one_line(release: Releases, toolchain: Toolchai
     tag = release("2")
     for words, code, error in (
         (("edge-nothing:1",), 1, "edge-nothing:1: no such image on this engine; build it: toolchain image"),
-        ((tag, "--against=9"), 2, "no release '9' of gated; the ledger has: 2 (an image's tag will do too)"),
+        ((tag, "--against=9"), 2, "no release '9' of gated; the ledger has: 2; an image's tag works too"),
         ((tag, "--minutes=0"), 2, "--minutes=0: expected more than 0"),
         ((tag, "--budget=3"), 2, "--budget=3: expected a share between 0 and 1, such as 0.03 for 3 %"),
         ((tag, "--allow-difference=moon"), 2, "--allow-difference=moon: expected some of architecture"),
         (
             (null_bundle(tmp_path / "b", release="8").folder,),
             1,
-            "no image of it here (edge-null:8-null); make it: toolchain image",
+            "its image (edge-null:8-null) is not on this engine; build it: toolchain image",
         ),
     ):
         said = toolchain("gate", *words)

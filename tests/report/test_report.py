@@ -17,12 +17,12 @@ from toolchain.records.gate import BASELINE, CANDIDATE, Finding, Round
 from toolchain.records.manifest import Candidate, StepRecord
 from toolchain.report.content import ReportContent, read_report_content
 from toolchain.report.html import page
-from toolchain.report.plots import picture, png, power, svg
+from toolchain.report.plots import png, power, svg, write_plot
 from toolchain.report.writer import draw_plots, summary, write_report
 
 EPOCHS = tuple({"epoch": 1.0 + at, "loss": 2.0 / (1 + at), "accuracy_validate": 0.5 + at / 10} for at in range(4))
 STEPS = (
-    StepRecord("model", {}, 10, 100, 40, 0.5, 0.0, predicted_speedup=1.0, measured_speedup=1.0, verdict="as it came"),
+    StepRecord("model", {}, 10, 100, 40, 0.5, 0.0, predicted_speedup=1.0, measured_speedup=1.0, verdict="original"),
     StepRecord("finetune", {}, 10, 100, 40, 0.9, 3.0, EPOCHS, measured_speedup=1.0, verdict="judged with: <that>"),
 )
 CANDIDATES = (
@@ -95,7 +95,7 @@ class Page(HTMLParser):
         self.text += data
 
 
-def test_the_page_is_whole_holds_everything_and_fetches_nothing(newest: ReportContent) -> None:
+def test_the_page_is_complete_and_fetches_nothing(newest: ReportContent) -> None:
     read = Page()
     text = page(newest, draw_plots(newest))
     read.feed(text)
@@ -108,16 +108,16 @@ def test_the_page_is_whole_holds_everything_and_fetches_nothing(newest: ReportCo
     assert newest.bundle in read.text
 
 
-def test_a_release_that_was_never_judged_or_measured_still_has_a_page(ledger: Path) -> None:
+def test_a_release_without_gate_or_report_still_has_a_page(ledger: Path) -> None:
     with Ledger(ledger) as book:
         first = read_report_content("null", "1", book)
     bare = msgspec.structs.replace(first.manifest, candidates=(), steps=(), parity=())
-    assert "Not judged yet: toolchain gate" in page(first, draw_plots(first))
-    assert "Not judged: no gate of it" in summary(first)
+    assert "No gate yet; run one: toolchain gate" in page(first, draw_plots(first))
+    assert "No gate: the ledger has none for this release." in summary(first)
     assert set(draw_plots(ReportContent(first.bundle, bare, None, ()))) == set()
 
 
-def test_the_summary_is_markdown_whose_table_no_text_breaks(newest: ReportContent) -> None:
+def test_the_summarys_markdown_table_survives_any_text(newest: ReportContent) -> None:
     told_so = summary(newest)
     assert told_so.startswith("### null 2 for null\n\n❌ **regressed**: p50 <5 %> worse")
     rows = [line for line in told_so.splitlines() if line.startswith("|")]
@@ -126,7 +126,7 @@ def test_the_summary_is_markdown_whose_table_no_text_breaks(newest: ReportConten
 
 
 @pytest.mark.slow
-def test_every_plot_is_a_file_that_can_be_looked_at(newest: ReportContent, tmp_path: Path) -> None:
+def test_every_plot_is_a_readable_image_file(newest: ReportContent, tmp_path: Path) -> None:
     folder = tmp_path / "out"
     paths = write_report(newest, folder)
     assert {path.name for path in folder.iterdir()} == {"report.html", "summary.md"} | {
@@ -135,21 +135,21 @@ def test_every_plot_is_a_file_that_can_be_looked_at(newest: ReportContent, tmp_p
         for kind in ("svg", "png")
     }
     for name in ("rounds", "pareto", "trend"):
-        with Image.open(paths[name]) as picture:
-            assert min(picture.size) > 300
-            assert len(picture.convert("RGB").getcolors(1 << 24) or ()) > 10
+        with Image.open(paths[name]) as image:
+            assert min(image.size) > 300
+            assert len(image.convert("RGB").getcolors(1 << 24) or ()) > 10
     assert write_report(newest, folder) == paths  # over an earlier report
 
 
-def test_nothing_but_a_report_is_written_over(newest: ReportContent, tmp_path: Path) -> None:
+def test_only_a_report_is_overwritten(newest: ReportContent, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
-    with pytest.raises(UsageError, match="holds something else than a report; name a new folder"):
+    with pytest.raises(UsageError, match="is not a report's folder; name a new folder"):
         write_report(newest, tmp_path / "mine")
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
 
 
-def test_a_release_that_the_ledger_has_not_is_refused_with_those_it_has(ledger: Path) -> None:
+def test_an_unknown_release_is_refused_with_the_known_ones(ledger: Path) -> None:
     with Ledger(ledger) as book:
         with pytest.raises(UsageError, match="no release of 'other' in the ledger; it has: null"):
             read_report_content("other", None, book)
@@ -157,20 +157,20 @@ def test_a_release_that_the_ledger_has_not_is_refused_with_those_it_has(ledger: 
             read_report_content("null", "9", book)
 
 
-def test_plots_are_the_same_bytes_again_and_take_the_pages_colour() -> None:
+def test_plots_are_reproducible_and_take_the_pages_colour() -> None:
     rates = [Rate(slower, 20, 0.9, 0.0, share, 0.0, 1.0, 10, 14) for slower, share in ((0.0, 0.0), (0.05, 1.0))]
     first, second = (svg(power(rates)) for _ in range(2))
     assert first == second
     assert "currentColor" in first and "#010203" not in first
-    with Image.open(io.BytesIO(png(power(rates)))) as picture:
-        assert picture.format == "PNG"
+    with Image.open(io.BytesIO(png(power(rates)))) as image:
+        assert image.format == "PNG"
 
 
-def test_a_plot_is_written_as_its_name_says(tmp_path: Path) -> None:
+def test_a_plot_is_written_in_the_format_of_its_suffix(tmp_path: Path) -> None:
     rates = [Rate(0.0, 20, 1.0, 0.0, 0.0, 0.0, 0.16, 10, 14)]
     for name, begins in (("a.png", b"\x89PNG"), ("a.svg", b"<svg")):
         place = tmp_path / "new" / name
-        assert picture(power(rates), place) == str(place)
+        assert write_plot(power(rates), place) == str(place)
         assert place.read_bytes().startswith(begins)
     with pytest.raises(UsageError, match=r"a.gif: expected a name that ends in .png or .svg"):
-        picture(power(rates), tmp_path / "a.gif")
+        write_plot(power(rates), tmp_path / "a.gif")

@@ -10,7 +10,16 @@ import pytest
 from deploy.runtime.device.probe import fingerprint
 from toolchain.backends import TABLE
 from toolchain.records.fingerprint import Fingerprint
-from toolchain.workflows.doctor import GIB, MachineFinding, examine_machine, memory, package, processor, room, sound
+from toolchain.workflows.doctor import (
+    GIB,
+    MachineFinding,
+    examine_machine,
+    free_space,
+    memory,
+    package,
+    processor,
+    sound,
+)
 
 DEVICE = Fingerprint("x86_64", "Xeon", ("avx2",), 8, 4, 2.5, "", "6.1", False, 16 * GIB, None)
 
@@ -26,7 +35,7 @@ def here() -> dict[str, MachineFinding]:
     return by_name(findings)
 
 
-def test_this_machine_is_examined_without_importing_what_is_heavy(here: dict[str, MachineFinding]) -> None:
+def test_this_machine_is_examined_without_heavy_imports(here: dict[str, MachineFinding]) -> None:
     assert here["torch"].state == here["openvino"].state == "ok"
     assert here["CPU"].found.startswith(fingerprint().cpu_model)
     assert {f"target {name}" for name in TABLE} <= set(here)
@@ -34,7 +43,7 @@ def test_this_machine_is_examined_without_importing_what_is_heavy(here: dict[str
     assert {"Docker Engine", "BuildKit", "GPU", "memory", "npm", "mmdebstrap"} <= set(here)
 
 
-def test_what_is_not_well_says_what_to_do(here: dict[str, MachineFinding]) -> None:
+def test_every_problem_comes_with_advice(here: dict[str, MachineFinding]) -> None:
     assert [finding for finding in here.values() if finding.state != "ok" and not finding.advice] == []
 
 
@@ -42,11 +51,11 @@ def test_what_is_not_well_says_what_to_do(here: dict[str, MachineFinding]) -> No
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_machine_without_an_engine_is_not_sound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
-    found = by_name(examine_machine())
-    assert found["Docker Engine"].state == "missing"
-    assert found["Docker Engine"].found.startswith("no Docker Engine at ")
-    assert "make setup" in found["Docker Engine"].advice
-    assert not sound(found.values())
+    findings = by_name(examine_machine())
+    assert findings["Docker Engine"].state == "missing"
+    assert findings["Docker Engine"].found.startswith("no Docker Engine at ")
+    assert "make setup" in findings["Docker Engine"].advice
+    assert not sound(findings.values())
     gc.collect()
 
 
@@ -65,25 +74,23 @@ def test_notes_alone_leave_a_machine_sound() -> None:
         ((), ("note", "none of amx_int8, avx512_vnni, avx_vnni, avx2"), ("note", "none of amx_bf16, avx512_bf16")),
     ],
 )
-def test_the_best_feature_speaks_for_the_speed(
-    isa: tuple[str, ...], int8: tuple[str, str], bf16: tuple[str, str]
-) -> None:
-    found = by_name(processor(msgspec.structs.replace(DEVICE, cpu_isa=isa)))
-    assert (found["INT8 speed"].state, found["INT8 speed"].found) == int8
-    assert (found["BF16 speed"].state, found["BF16 speed"].found) == bf16
-    assert found["INT8 speed"].advice
+def test_the_best_cpu_feature_is_reported(isa: tuple[str, ...], int8: tuple[str, str], bf16: tuple[str, str]) -> None:
+    findings = by_name(processor(msgspec.structs.replace(DEVICE, cpu_isa=isa)))
+    assert (findings["INT8 speed"].state, findings["INT8 speed"].found) == int8
+    assert (findings["BF16 speed"].state, findings["BF16 speed"].found) == bf16
+    assert findings["INT8 speed"].advice
 
 
-def test_cores_quota_and_limits_are_told() -> None:
+def test_cores_quota_and_limits_are_reported() -> None:
     assert by_name(processor(DEVICE))["CPU cores"].found == "8, 4 allowed, cgroup quota 2.5 CPUs"
     assert memory(DEVICE) == MachineFinding("memory", "ok", "16.0 GiB")
     limited = memory(msgspec.structs.replace(DEVICE, memory_limit_bytes=GIB))
     assert (limited.state, limited.found) == ("note", "16.0 GiB, cgroup limit 1.0 GiB")
 
 
-def test_a_full_disk_is_missing_room(tmp_path: Path) -> None:
-    assert room("disk", tmp_path / "not" / "made" / "yet", 1).state == "ok"
-    full = room("disk", tmp_path / "not", 1 << 62)
+def test_a_full_disk_is_missing_space(tmp_path: Path) -> None:
+    assert free_space("disk", tmp_path / "not" / "made" / "yet", 1).state == "ok"
+    full = free_space("disk", tmp_path / "not", 1 << 62)
     assert full.state == "missing"
     assert full.found.endswith(f" GiB free at {tmp_path}")
 

@@ -55,10 +55,10 @@ def after(place: Path) -> nn.Module:
     return load_compressed(newest).module
 
 
-def same(one: nn.Module, other: nn.Module) -> bool:
-    pictures = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+def same(module: nn.Module, other: nn.Module) -> bool:
+    images = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        return torch.allclose(one(pictures), other(pictures), atol=1e-5)
+        return torch.allclose(module(images), other(images), atol=1e-5)
 
 
 def test_a_pruned_net_is_written_and_another_recipe_starts_from_it(folder: Path) -> None:
@@ -85,7 +85,7 @@ QAT = "[[step]]\nqat = { %s, epochs = 1, samples = 16, batch_size = 8, augment =
 
 
 @pytest.mark.parametrize("how", ["weight_bits = 8", 'weight_bits = 4, scales = "running", activation_bits = 8'])
-def test_a_pruned_and_quantization_aware_net_comes_back(folder: Path, how: str) -> None:
+def test_a_pruned_and_quantization_aware_net_is_restored(folder: Path, how: str) -> None:
     nets = folder / "nets.py"
     adding = "x = self.conv(x).relu(); x = self.norm(self.more(x)) + x; return self.head(x.mean((2, 3)))"
     more = "self.conv, self.more, self.norm = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 1, bias=False), nn.BatchNorm2d(8); "
@@ -109,12 +109,12 @@ def test_a_pruned_and_quantization_aware_net_comes_back(folder: Path, how: str) 
     assert again.structure == record.structure
 
 
-def test_integers_without_their_scales_are_refused(folder: Path) -> None:
+def test_quantized_weights_without_their_scales_are_refused(folder: Path) -> None:
     place, file = recipe(folder, QAT % "weight_bits = 4"), folder / "w.safetensors"
     out(place)
-    state, said = load_file(file), read_metadata(file)
+    state, metadata = load_file(file), read_metadata(file)
     state["conv.weight_quantizer.scale"] = state["conv.weight_quantizer.scale"][:2].clone()
-    save_file(state, file, said)
+    save_file(state, file, metadata)
     with pytest.raises(
         ModelError, match=r"no scales for the int8 weights of 'conv\.weight'; the file is damaged: write it"
     ):
@@ -126,7 +126,7 @@ def test_what_the_back_end_does_after_export_is_not_in_the_file(folder: Path) ->
     assert [step.step for step in record.steps] == ["prune_channels"]
 
 
-def test_the_second_time_nothing_is_done_again_and_the_file_is_the_same(folder: Path, messages: list[str]) -> None:
+def test_a_second_run_repeats_no_work_and_writes_the_same_file(folder: Path, messages: list[str]) -> None:
     place = recipe(folder, PRUNE)
     out(place)
     first = digest_of(folder / "w.safetensors")
@@ -136,7 +136,7 @@ def test_the_second_time_nothing_is_done_again_and_the_file_is_the_same(folder: 
     assert all(line.endswith(": unchanged") for line in messages if not line.startswith("data: ")), messages
 
 
-def test_an_earlier_step_is_written_when_it_is_asked_for(folder: Path) -> None:
+def test_an_earlier_step_is_written_on_request(folder: Path) -> None:
     place = recipe(folder, PRUNE + TUNE + QUANTIZE)
     assert [step.step for step in out(place, 1).steps] == ["prune_channels"]
     assert out(place, 0).steps == ()
@@ -146,7 +146,7 @@ def test_an_earlier_step_is_written_when_it_is_asked_for(folder: Path) -> None:
         out(place, 4)
 
 
-def test_steps_add_up_over_several_recipes(folder: Path) -> None:
+def test_the_record_accumulates_steps_over_several_recipes(folder: Path) -> None:
     place = recipe(folder, PRUNE)
     out(place)
     started(place)
@@ -157,12 +157,12 @@ def test_steps_add_up_over_several_recipes(folder: Path) -> None:
     assert record.structure.layers["conv"] == {"out_channels": 4}
 
 
-def test_a_file_that_is_not_ours_is_not_overwritten(folder: Path) -> None:
+def test_a_foreign_file_is_not_overwritten(folder: Path) -> None:
     place = recipe(folder)
     (folder / "other.safetensors").write_text("mine")
     (folder / "folder.safetensors").mkdir()
     for name in ("other.safetensors", "folder.safetensors"):
-        with pytest.raises(UsageError, match="is there, and `toolchain weights` did not write it; choose another name"):
+        with pytest.raises(UsageError, match="exists and was not written by `toolchain weights`; choose another name"):
             write(place, folder / name, None, "onnxruntime")
     with pytest.raises(UsageError, match=r"--out=w.pt: expected a file that ends with .safetensors"):
         write(place, Path("w.pt"), None, "onnxruntime")
@@ -177,7 +177,7 @@ def test_a_finished_graph_has_no_torch_weights_to_write(folder: Path, suffix: st
         out(place)
 
 
-def test_the_verbs_end_with_one_line_of_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_commands_end_with_one_line_of_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     place, file = recipe(folder, PRUNE), folder / "w.safetensors"
     weights(place, out=file, target="onnxruntime")
     last = json.loads(capsys.readouterr().out.splitlines()[-1])

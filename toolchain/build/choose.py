@@ -1,8 +1,7 @@
-"""Which precision serves: every candidate is measured here, and of those above the accuracy floor the fastest is
-chosen, or the smallest.
+"""Chooses the precision that serves: of the candidates that meet the accuracy threshold, the fastest or the smallest.
 
-`choose` is pure: it judges the figures that `measure_candidates` wrote into the candidates. Knows nothing of recipes,
-of files or of how a candidate was made.
+`choose` is pure: it compares the figures that `measure_candidates` wrote into the candidates. Knows nothing of recipes,
+files, or how a candidate was built.
 """
 
 import logging
@@ -27,8 +26,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-AGREEMENT = "top1_agreement"  # in Candidate.options, where no labels tell an accuracy
-# where nothing was timed: half the bytes at once, and seldom slower; int8 must prove on the device that it is faster
+AGREEMENT = "top1_agreement"  # in Candidate.options, where there are no labels for an accuracy
+# the order of preference where nothing was timed: 16 bits are seldom slower; int8 must prove on the device to be faster
 UNTIMED_FIRST: tuple[Precision, ...] = ("fp16", "bf16", "int8", "fp32")
 PRECISE_FIRST: tuple[Precision, ...] = (
     "fp32",
@@ -46,7 +45,7 @@ MB = 1e6
 
 
 class CandidateChoice(NamedTuple):
-    """candidates: with a verdict each, in the order given; sentence: why `chosen`, for the manifest and the table."""
+    """candidates: with their verdicts, in the given order. sentence: why `chosen`, for the manifest and the table."""
 
     candidates: tuple[Candidate, ...]
     chosen: Precision
@@ -58,58 +57,62 @@ def measure_candidates(
     candidates: Sequence[Candidate],
     test: "Split | None",
     settings: Settings,
-    pictures: "ImageSource | None" = None,
-    right: Precision = "fp32",
+    source: "ImageSource | None" = None,
+    reference: Precision = "fp32",
     timed: bool = True,
 ) -> tuple[Candidate, ...]:
-    """Fill latency_ms (batch 1; not where `timed` is False: it would be another engine's) and accuracy (top-1, all of
-    `test`); a candidate that cannot run here says so.
+    """Fill in latency_ms (batch 1; None where `timed` is False, since another engine stands in) and accuracy (top-1 on
+    all of `test`). A candidate that cannot run here gets the reason as its verdict.
 
-    Without labels (`test` is None), top-1 agreement with the candidate `right` on `pictures` goes into `options` as
-    `top1_agreement`: fp32, or what the net learned in training. AccuracyError when there is neither.
+    Without labels (`test` is None), top-1 agreement with the candidate `reference` on the images of `source` goes into
+    `options` as `top1_agreement`. reference: fp32, or the precision that the model learned in training. AccuracyError
+    when there are no images or no reference.
     """
-    images = test.images if test is not None else pictures
+    images = test.images if test is not None else source
     if images is None or len(images) == 0:
         raise AccuracyError("no images to measure candidates on; give the recipe's [data] a test split or images")
-    if test is None and all(candidate.precision != right for candidate in candidates):
+    if test is None and all(candidate.precision != reference for candidate in candidates):
         raise AccuracyError(
-            f"no labelled test split, and no {right} to agree with; add {right} to `precisions` under [build]"
+            f"no labelled test split, and no {reference} to agree with; add {reference} to `precisions` under [build]"
         )
     latency = msgspec.structs.replace(settings, hint="latency")
-    able, refused = _open_candidates(folder, candidates, images if timed else None, latency)
+    runnable, refused = _open_candidates(folder, candidates, images if timed else None, latency)
     throughput = msgspec.structs.replace(settings, hint="throughput")
     answers: dict[Precision, NDArray[np.int64]] = {}
-    for candidate in able.values():
+    for candidate in runnable.values():
         with open_engine(folder, candidate, throughput) as engine:
-            answers[candidate.precision] = top1_of(engine, images, f"{candidate.precision}: batches of pictures")
-        taken = "not timed" if candidate.latency_ms is None else f"{candidate.latency_ms:#.3g} ms"
-        logger.info(f"  {candidate.precision}: {taken}; {len(images)} pictures answered")
-    truth = test.labels if test is not None else answers.get(right)
+            answers[candidate.precision] = top1_of(engine, images, f"{candidate.precision}: batches of images")
+        timing = "not timed" if candidate.latency_ms is None else f"{candidate.latency_ms:#.3g} ms"
+        logger.info(f"  {candidate.precision}: {timing}; {len(images)} images classified")
+    truth = test.labels if test is not None else answers.get(reference)
     if truth is None:
-        raise AccuracyError(f"no labelled test split, and {right} to agree with {refused[right].verdict}")
-    scored = {name: _score_candidate(found, answers[name], truth, test is not None) for name, found in able.items()}
+        raise AccuracyError(f"no labelled test split, and {reference} to agree with {refused[reference].verdict}")
+    scored = {
+        name: _score_candidate(candidate, answers[name], truth, test is not None)
+        for name, candidate in runnable.items()
+    }
     return tuple((scored | refused)[candidate.precision] for candidate in candidates)
 
 
 def _open_candidates(
     folder: Path, candidates: Sequence[Candidate], images: "ImageSource | None", settings: Settings
 ) -> tuple[dict[Precision, Candidate], dict[Precision, Candidate]]:
-    """Those that run here, with latency_ms where there are images, and those that do not, with the reason as verdict;
-    by precision."""
-    able: dict[Precision, Candidate] = {}
+    """By precision: the candidates that run here, with latency_ms if there are images, and those that do not, with the
+    reason as verdict."""
+    runnable: dict[Precision, Candidate] = {}
     refused: dict[Precision, Candidate] = {}
     engines: dict[str, Engine] = {}
     with ExitStack() as stack:
         for candidate in candidates:
             try:
                 engines[candidate.precision] = stack.enter_context(open_engine(folder, candidate, settings))
-                able[candidate.precision] = candidate
+                runnable[candidate.precision] = candidate
             except DeviceError as error:
                 verdict = f"cannot run here: {error}"
                 refused[candidate.precision] = msgspec.structs.replace(candidate, verdict=verdict)
-        found = latencies_ms(engines, images) if engines and images is not None else {}
+        medians = latencies_ms(engines, images) if engines and images is not None else {}
     return {
-        name: msgspec.structs.replace(candidate, latency_ms=found.get(name)) for name, candidate in able.items()
+        name: msgspec.structs.replace(candidate, latency_ms=medians.get(name)) for name, candidate in runnable.items()
     }, refused
 
 
@@ -128,35 +131,42 @@ def choose(
     max_accuracy_loss_points: float,
     prefer: Prefer = "latency",
 ) -> CandidateChoice:
-    """The fastest candidate whose loss is within the floor; among those within 3 % of it, the most precise. With
-    prefer = "size" the smallest on disk; among equals the fastest.
+    """The fastest candidate that meets the accuracy threshold; of those within 3 % of it, the most precise. With
+    prefer = "size" the smallest on disk; of equals the fastest.
 
-    accuracy_fp32_torch: share 0..1; None: no labels, the floor is on top-1 agreement with fp32.
-    max_accuracy_loss_points: 0.3 lets 92.05 % fall to 91.75 %. AccuracyError, with all figures in one line, when none
-    keeps the floor.
+    accuracy_fp32_torch: share 0..1; None: no labels, so the threshold applies to top-1 agreement with fp32.
+    max_accuracy_loss_points: 0.3 allows 92.05 % to drop to 91.75 %. AccuracyError with all figures in one line when no
+    candidate meets the threshold.
     """
     reference = 1.0 if accuracy_fp32_torch is None else accuracy_fp32_torch
-    losses = {found.precision: (reference - _share(found)) * 100 for found in candidates if answers_here(found)}
-    kept = [found for found in candidates if losses.get(found.precision, 1e9) <= max_accuracy_loss_points + 1e-9]
+    losses = {
+        candidate.precision: (reference - _share(candidate)) * 100
+        for candidate in candidates
+        if answers_here(candidate)
+    }
+    kept = [
+        candidate for candidate in candidates if losses.get(candidate.precision, 1e9) <= max_accuracy_loss_points + 1e-9
+    ]
     if not kept:
         raise AccuracyError(_none_kept(candidates, losses, max_accuracy_loss_points))
     fastest = min(kept, key=_latency)
     if fastest.latency_ms is None and prefer == "latency":
         return _choose_untimed(candidates, kept, losses, max_accuracy_loss_points)
-    level = [found for found in kept if _latency(found) <= _latency(fastest) * NOISE]
-    winner = min(level, key=lambda found: PRECISE_FIRST.index(found.precision))
+    level = [candidate for candidate in kept if _latency(candidate) <= _latency(fastest) * NOISE]
+    winner = min(level, key=lambda candidate: PRECISE_FIRST.index(candidate.precision))
     if prefer == "size":
-        winner = min(kept, key=lambda found: (found.size_bytes, _latency(found)))
+        winner = min(kept, key=lambda candidate: (candidate.size_bytes, _latency(candidate)))
     verdicts = (
-        _unfit(found, losses.get(found.precision), max_accuracy_loss_points)
-        or (_by_size(found, winner) if prefer == "size" else _by_latency(found, winner, fastest))
-        for found in candidates
+        _unfit(candidate, losses.get(candidate.precision), max_accuracy_loss_points)
+        or (_by_size(candidate, winner) if prefer == "size" else _by_latency(candidate, winner, fastest))
+        for candidate in candidates
     )
     judged = tuple(
-        msgspec.structs.replace(found, verdict=verdict) for found, verdict in zip(candidates, verdicts, strict=True)
+        msgspec.structs.replace(candidate, verdict=verdict)
+        for candidate, verdict in zip(candidates, verdicts, strict=True)
     )
     measure = "top-1" if accuracy_fp32_torch is not None else "top-1 agreement with fp32 (no labelled test split)"
-    clauses = [f"{winner.precision}: {_told_ms(winner)}, {_share(winner):.2%} {measure}"]
+    clauses = [f"{winner.precision}: {_format_latency(winner)}, {_share(winner):.2%} {measure}"]
     clauses += _because_of_size(winner, losses) if prefer == "size" else _because_of_latency(winner, fastest, losses)
     return CandidateChoice(judged, winner.precision, "; ".join((*clauses, *_slower(candidates, winner, losses))))
 
@@ -164,22 +174,30 @@ def choose(
 def _choose_untimed(
     candidates: Sequence[Candidate], kept: Sequence[Candidate], losses: dict[Precision, float], max_points: float
 ) -> CandidateChoice:
-    """The device that it is for is not here: what is likely fastest serves until a device has measured them."""
-    winner = min(kept, key=lambda found: UNTIMED_FIRST.index(found.precision))
+    """For a device that is not here: the candidate that is probably fastest serves until a device has measured them."""
+    winner = min(kept, key=lambda candidate: UNTIMED_FIRST.index(candidate.precision))
     verdicts = {
-        found.precision: _unfit(found, losses.get(found.precision), max_points)
-        or ("chosen until a device has measured it" if found is winner else "keeps the floor; not timed here")
-        for found in candidates
+        candidate.precision: _unfit(candidate, losses.get(candidate.precision), max_points)
+        or (
+            "chosen until a device has measured it"
+            if candidate is winner
+            else "meets the accuracy threshold; not timed here"
+        )
+        for candidate in candidates
     }
-    judged = tuple(msgspec.structs.replace(found, verdict=verdicts[found.precision]) for found in candidates)
-    others = ", ".join(found.precision for found in kept if found is not winner) or "none"
+    judged = tuple(
+        msgspec.structs.replace(candidate, verdict=verdicts[candidate.precision]) for candidate in candidates
+    )
+    others = ", ".join(candidate.precision for candidate in kept if candidate is not winner) or "none"
     lost = _loss(losses[winner.precision])
-    sentence = f"{winner.precision}: keeps the floor ({lost}), not timed: no such device here; also above it: {others}"
+    sentence = (
+        f"{winner.precision}: meets the accuracy threshold ({lost}); not timed: no such device here; so do: {others}"
+    )
     return CandidateChoice(judged, winner.precision, sentence)
 
 
 def answers_here(candidate: Candidate) -> bool:
-    """Whether it, or what stands in for it, was asked on this machine."""
+    """Whether it, or its stand-in, ran on this machine."""
     return any((candidate.accuracy is not None, candidate.latency_ms is not None, AGREEMENT in candidate.options))
 
 
@@ -191,59 +209,60 @@ def _latency(candidate: Candidate) -> float:
     return float("inf") if candidate.latency_ms is None else candidate.latency_ms
 
 
-def _told_ms(candidate: Candidate) -> str:
+def _format_latency(candidate: Candidate) -> str:
     return "not timed" if candidate.latency_ms is None else f"{candidate.latency_ms:#.3g} ms"
 
 
-def _unfit(found: Candidate, loss: float | None, max_points: float) -> str:
-    """Why it cannot be chosen at all; '' when it can."""
+def _unfit(candidate: Candidate, loss: float | None, max_points: float) -> str:
+    """Why it cannot be chosen; '' when it can."""
     if loss is None:
-        return found.verdict or "not measured"
-    return f"loses {loss:.2f} points, floor allows {max_points:.2f}" if loss > max_points + 1e-9 else ""
+        return candidate.verdict or "not measured"
+    return f"loses {loss:.2f} points, at most {max_points:.2f} allowed" if loss > max_points + 1e-9 else ""
 
 
-def _by_latency(found: Candidate, winner: Candidate, fastest: Candidate) -> str:
-    times = f"{_latency(found):#.3g} ms against {_latency(winner):#.3g} ms"
-    if found.precision == winner.precision:
+def _by_latency(candidate: Candidate, winner: Candidate, fastest: Candidate) -> str:
+    times = f"{_latency(candidate):#.3g} ms against {_latency(winner):#.3g} ms"
+    if candidate.precision == winner.precision:
         if winner is fastest:
-            return "chosen: fastest above the floor"
+            return "chosen: fastest that meets the accuracy threshold"
         return f"chosen: within 3 % of {fastest.precision} ({_latency(fastest):#.3g} ms), and more precise"
-    why = f"; {found.storage}" if found.storage else ""
-    if _latency(found) <= _latency(fastest) * NOISE:
-        return f"no faster than {winner.precision} beyond noise: {times}{why}"
-    return f"slower than {winner.precision}: {times}{why}"
+    storage = f"; {candidate.storage}" if candidate.storage else ""
+    if _latency(candidate) <= _latency(fastest) * NOISE:
+        return f"no faster than {winner.precision} beyond noise: {times}{storage}"
+    return f"slower than {winner.precision}: {times}{storage}"
 
 
-def _by_size(found: Candidate, winner: Candidate) -> str:
-    if found.precision == winner.precision:
-        return "chosen: smallest above the floor"
-    if found.size_bytes == winner.size_bytes:
+def _by_size(candidate: Candidate, winner: Candidate) -> str:
+    if candidate.precision == winner.precision:
+        return "chosen: smallest that meets the accuracy threshold"
+    if candidate.size_bytes == winner.size_bytes:
         return f"no smaller than {winner.precision}, and slower"
-    return f"larger than {winner.precision}: {_megabytes(found)} against {_megabytes(winner)}"
+    return f"larger than {winner.precision}: {_megabytes(candidate)} against {_megabytes(winner)}"
 
 
 def _because_of_latency(winner: Candidate, fastest: Candidate, losses: dict[Precision, float]) -> list[str]:
     if winner is not fastest:
-        return [f"{fastest.precision} is within 3 % of it, so the more precise is taken"]
-    return [f"fastest of {len(losses)} measured that keeps the floor ({_loss(losses[winner.precision])})"]
+        return [f"{fastest.precision} is within 3 % of it, so the more precise one is chosen"]
+    return [f"fastest of {len(losses)} measured that meets the accuracy threshold ({_loss(losses[winner.precision])})"]
 
 
 def _because_of_size(winner: Candidate, losses: dict[Precision, float]) -> list[str]:
-    kept = f"keeps the floor ({_loss(losses[winner.precision])})"
-    return [f'{_megabytes(winner)}: smallest of {len(losses)} measured that {kept}, as prefer = "size" asks']
+    lost = _loss(losses[winner.precision])
+    smallest = f"smallest of {len(losses)} measured that meets the accuracy threshold ({lost})"
+    return [f'{_megabytes(winner)}: {smallest}, as prefer = "size" requires']
 
 
 def _slower(candidates: Sequence[Candidate], winner: Candidate, losses: dict[Precision, float]) -> list[str]:
-    """Of what computes in fewer bits than the winner and was to be faster for it: that it is not, and the figures."""
+    """A sentence for each candidate that computes in fewer bits than the winner and is slower nevertheless."""
     rank = PRECISE_FIRST.index(winner.precision)
     return [
-        f"{found.precision} is slower than {winner.precision} here, {_latency(found):#.3g} against "
+        f"{candidate.precision} is slower than {winner.precision} here, {_latency(candidate):#.3g} against "
         f"{_latency(winner):#.3g} ms"
-        for found in candidates
-        if found.precision in losses
-        and found.precision not in ("fp16", *WEIGHT_BITS)
-        and PRECISE_FIRST.index(found.precision) > rank
-        and _latency(found) > _latency(winner) * NOISE
+        for candidate in candidates
+        if candidate.precision in losses
+        and candidate.precision not in ("fp16", *WEIGHT_BITS)
+        and PRECISE_FIRST.index(candidate.precision) > rank
+        and _latency(candidate) > _latency(winner) * NOISE
     ]
 
 
@@ -257,12 +276,12 @@ def _loss(points: float) -> str:
 
 def _none_kept(candidates: Sequence[Candidate], losses: dict[Precision, float], max_points: float) -> str:
     rows = [
-        f"{found.precision} loses {losses[found.precision]:.2f} points ({_told_ms(found)})"
-        if found.precision in losses
-        else f"{found.precision} {found.verdict or 'was not measured'}"
-        for found in candidates
+        f"{candidate.precision} loses {losses[candidate.precision]:.2f} points ({_format_latency(candidate)})"
+        if candidate.precision in losses
+        else f"{candidate.precision} {candidate.verdict or 'was not measured'}"
+        for candidate in candidates
     ]
     return (
-        f"no candidate keeps the floor of {max_points:.2f} points: {', '.join(rows)}; "
+        f"no candidate meets the accuracy threshold (at most {max_points:.2f} points lost): {', '.join(rows)}; "
         "raise `max_accuracy_loss` under [build], or add a finetune step"
     )

@@ -1,7 +1,7 @@
 """Does a step pay? What papers promise of it beside what was measured on the target, and a verdict in one sentence.
 
 Pure: judges figures, makes and measures none. A step pays when the net is faster for it beyond the noise (or smaller,
-where the recipe prefers size) and, after the training that follows it, above the accuracy floor.
+where the recipe prefers size) and, after the training that follows it, above the accuracy threshold.
 """
 
 from collections.abc import Sequence
@@ -56,7 +56,7 @@ class StepCriteria:
 
 @dataclass(frozen=True)
 class StepVerdict:
-    """predicted, measured: speed-up against the net as it came; step_*: against the net before the step. pays: None
+    """predicted, measured: speed-up over the original model; step_*: over the model before the step. pays: None
     where nothing can be said."""
 
     predicted: float
@@ -68,7 +68,7 @@ class StepVerdict:
 
 
 def judge_steps(rows: Sequence[StepRow], criteria: StepCriteria) -> tuple[StepVerdict, ...]:
-    """A verdict a row. rows[0]: the net as it came; training rows are judged with the step before them."""
+    """A verdict a row. rows[0]: the original model; training rows are judged with the step before them."""
     return tuple(_verdict(rows, number, criteria) for number in range(len(rows)))
 
 
@@ -106,7 +106,7 @@ def _verdict(rows: Sequence[StepRow], number: int, criteria: StepCriteria) -> St
 def _judge(rows: Sequence[StepRow], number: int, before: StepRow, criteria: StepCriteria) -> tuple[bool | None, str]:
     row = rows[number]
     if number == 0:
-        return None, "as it came"
+        return None, "original"
     if not criteria.computes:
         return None, "not judged: this engine computes nothing"
     if row.absent:
@@ -138,7 +138,7 @@ def _loss(rows: Sequence[StepRow], number: int, criteria: StepCriteria) -> str:
     points = (criteria.reference - found) * 100
     trained = " after the training that follows" if end > number else ""
     return (
-        f"loses {points:.2f} points{trained}, floor {criteria.max_loss:.2f}"
+        f"loses {points:.2f} points{trained}, at most {criteria.max_loss:.2f} allowed"
         if points > criteria.max_loss + 1e-9
         else ""
     )

@@ -29,9 +29,9 @@ def doctor(*, json: bool = False) -> None:
     from toolchain.views.bundle import as_json
     from toolchain.workflows.doctor import examine_machine, sound
 
-    found = examine_machine()
-    print(as_json({"findings": found}) if json else findings_page(found))
-    if not sound(found):
+    findings = examine_machine()
+    print(as_json({"findings": findings}) if json else findings_page(findings))
+    if not sound(findings):
         raise SystemExit(1)
 
 
@@ -57,11 +57,11 @@ def build(recipe: Path, *, target: Target = "openvino", release: str | None = No
         release: the name of the release; by default the next number, or the last one if nothing changed
     """
     from toolchain.build.pipeline import build as built
-    from toolchain.cli.pages import made_page
+    from toolchain.cli.pages import build_page
     from toolchain.views.bundle import as_json, bundle_summary
 
     bundle = built(recipe, target, release)
-    print(made_page(bundle.manifest), end="\n\n")
+    print(build_page(bundle.manifest), end="\n\n")
     print(as_json(bundle_summary(bundle)))
 
 
@@ -78,9 +78,9 @@ def compare(*recipes: Path, target: Target = "openvino") -> None:
     from toolchain.views.steps import compared_page
     from toolchain.workflows.compare import compare_recipes
 
-    found = compare_recipes(recipes, target)
-    print(compared_page([(one.name, one.steps) for one in found]), end="\n\n")
-    print(as_json({"target": target, "recipes": found}))
+    comparisons = compare_recipes(recipes, target)
+    print(compared_page([(comparison.name, comparison.steps) for comparison in comparisons]), end="\n\n")
+    print(as_json({"target": target, "recipes": comparisons}))
 
 
 def evaluate(

@@ -45,28 +45,28 @@ def certificate_verify(certificate: Path, *, key: str | None = None, bundle: Pat
     from toolchain.views.certificate import certificate_page
 
     trusted = read_trusted_key(key)
-    document, found = read_certificate(certificate)
-    verify_certificate(document, found, trusted)
-    if bundle is not None and open_bundle(bundle).digest != found.bundle:
-        raise RecordError(f"{certificate}: of bundle {found.bundle[:12]}, not of {bundle}")
-    print(certificate_page(found), end="\n\n")
+    document, content = read_certificate(certificate)
+    verify_certificate(document, content, trusted)
+    if bundle is not None and open_bundle(bundle).digest != content.bundle:
+        raise RecordError(f"{certificate}: of bundle {content.bundle[:12]}, not of {bundle}")
+    print(certificate_page(content), end="\n\n")
     whose = "the trusted key" if trusted else "this device's key; whose it is, only --key can tell"
-    print(f"the signature fits: {found.key}, {whose}", end="\n\n")
+    print(f"the signature fits: {content.key}, {whose}", end="\n\n")
     print(
         as_json(
             {
                 "verified": True,
                 "trusted": trusted is not None,
-                "passed": found.passed,
-                "key": found.key,
-                "bundle": found.bundle,
-                "precision": found.precision,
-                "accuracy": found.accuracy,
-                "issued_at": found.issued_at,
+                "passed": content.passed,
+                "key": content.key,
+                "bundle": content.bundle,
+                "precision": content.precision,
+                "accuracy": content.accuracy,
+                "issued_at": content.issued_at,
             }
         )
     )
-    if not found.passed:
+    if not content.passed:
         raise SystemExit(1)
 
 

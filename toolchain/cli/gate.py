@@ -35,16 +35,16 @@ def gate(
 
     words = tuple(filter(None, allow_difference.split(",")))
     with engine_on(on), Ledger(ledger) as book:
-        found = run_gate(GateRequest(candidate, against, anchor, minutes, budget, words, on), book)
-    if found is None:
-        reason = "a first release: there is nothing to compare it with"
+        result = run_gate(GateRequest(candidate, against, anchor, minutes, budget, words, on), book)
+    if result is None:
+        reason = "a first release; there is nothing to compare it with"
         print(f"passed: {reason}", end="\n\n")
         print(as_json({"verdict": "passed", "reason": reason}))
         return
-    print(gate_page(found), end="\n\n")
-    print(as_json(gate_summary(found)))
-    if found.verdict != "passed":
-        raise SystemExit(1 if found.verdict == "regressed" else 3)
+    print(gate_page(result), end="\n\n")
+    print(as_json(gate_summary(result)))
+    if result.verdict != "passed":
+        raise SystemExit(1 if result.verdict == "regressed" else 3)
 
 
 def gate_selftest(
@@ -75,14 +75,14 @@ def gate_selftest(
     from deploy.gate.selftest import error_rates, parse_slowdowns, run_selftest
     from deploy.ledger.ledger import Ledger
     from toolchain.paths import home
-    from toolchain.report.plots import picture, power
+    from toolchain.report.plots import power, write_plot
     from toolchain.views.bundle import as_json
     from toolchain.views.gate import rates_page
 
     with engine_on(on), Ledger(ledger) as book:
-        judged = read_arm(release)
-        trials = run_selftest(judged, parse_slowdowns(slower), gates, GateOptions(minutes=minutes), book, on)
-    found = list(error_rates(trials))
-    plot = picture(power(found), home() / "reports" / f"selftest-{judged.name}-{judged.release}.png")
-    print(rates_page(found), end="\n\n")
-    print(as_json({"release": release, "rates": found, "plot": plot}))
+        arm = read_arm(release)
+        trials = run_selftest(arm, parse_slowdowns(slower), gates, GateOptions(minutes=minutes), book, on)
+    rates = list(error_rates(trials))
+    plot = write_plot(power(rates), home() / "reports" / f"selftest-{arm.name}-{arm.release}.png")
+    print(rates_page(rates), end="\n\n")
+    print(as_json({"release": release, "rates": rates, "plot": plot}))

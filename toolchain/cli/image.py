@@ -55,9 +55,9 @@ def image_verify(image: str, *, bundle: Path) -> None:
     from toolchain.records.bundle import open_bundle
     from toolchain.views.bundle import as_json
 
-    found = rebuild_and_compare(image, open_bundle(bundle))
-    print(as_json(found))
-    if not (found.same and found.signed_by):
+    rebuilt = rebuild_and_compare(image, open_bundle(bundle))
+    print(as_json(rebuilt))
+    if not (rebuilt.same and rebuilt.signed_by):
         raise SystemExit(1)
 
 

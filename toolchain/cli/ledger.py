@@ -32,15 +32,15 @@ def ledger_history(
         known = book.history(name, max(limit, LOOKED_BACK))
     rows, changes = known[:limit], find_release_changes(known)
     if plot:
-        from toolchain.report.plots import picture, trend
+        from toolchain.report.plots import trend, write_plot
 
         drawn = trend(rows, changes)
         if drawn is None:
             raise UsageError("--plot: no release here was measured yet; measure one: toolchain bench")
-        picture(drawn, plot)
+        write_plot(drawn, plot)
     print(history_table(rows), end="\n\n")
-    for one in changes:
-        logger.warning(f"warning: {one.sentence}")
+    for change in changes:
+        logger.warning(f"warning: {change.sentence}")
     print(as_json({"rows": rows, "changes": changes}))
 
 
@@ -107,6 +107,6 @@ def report(name: str, *, release: str | None = None, out: Path | None = None, le
     from toolchain.views.bundle import as_json
 
     with Ledger(ledger) as book:
-        found = read_report_content(name, release, book)
-    folder = out or home() / "reports" / f"{name}-{found.manifest.release}"
-    print(as_json({"release": found.manifest.release, **write_report(found, folder)}))
+        content = read_report_content(name, release, book)
+    folder = out or home() / "reports" / f"{name}-{content.manifest.release}"
+    print(as_json({"release": content.manifest.release, **write_report(content, folder)}))

@@ -1,4 +1,4 @@
-"""What the commands print that end a workflow: the views of its records, one under the other."""
+"""The pages that commands print at the end of a workflow, composed of the views of its records."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -14,24 +14,25 @@ if TYPE_CHECKING:
 
 
 def findings_page(findings: "Sequence[MachineFinding]") -> str:
-    """What `doctor` found."""
+    """The findings of `doctor`."""
     return table(
-        [(one.name, one.state, one.found, one.advice) for one in findings], ("", "state", "found", "what to do")
+        [(finding.name, finding.state, finding.found, finding.advice) for finding in findings],
+        ("", "state", "found", "what to do"),
     )
 
 
-def made_page(manifest: Manifest) -> str:
-    """What the main job made, before anything ran."""
+def build_page(manifest: Manifest) -> str:
+    """The result of a build: steps, candidates, parity."""
     candidates = f"{candidates_table(manifest)}\n\nchosen: {manifest.choice}"
     parts = {"Steps": steps_table(manifest), "Candidates": candidates, "Parity": parity_table(manifest)}
     return "\n\n".join(add_title(title, text) for title, text in parts.items())
 
 
 def outcome_page(outcome: "Outcome") -> str:
-    """What the main job ends with: candidates, certificate, benchmark, before and after, and a line to paste."""
+    """The result of `deploy`: the build, certificate, benchmark, before and after, and a command to try the server."""
     manifest, summary = outcome.bundle.manifest, outcome.summary
-    accuracy, fp32 = manifest.accuracy, next((one for one in manifest.candidates if one.precision == "fp32"), None)
-    before = accuracy.fp32 if accuracy else None
+    fp32 = next((candidate for candidate in manifest.candidates if candidate.precision == "fp32"), None)
+    before = manifest.accuracy.fp32 if manifest.accuracy else None
     openvino = _ratio(summary.latency_ms_torch_fp32, summary.latency_ms_openvino_fp32)
     rows = [
         ("before: PyTorch fp32, eager", percent(before), summary.latency_ms_torch_fp32, 1.0, summary.size_bytes_fp32),
@@ -53,7 +54,7 @@ def outcome_page(outcome: "Outcome") -> str:
     shown = [(*row[:4], None if row[4] is None else row[4] / MB) for row in rows if row[2] is not None]
     columns = {"": "", "test top-1": "", "p50, ms (batch 1)": ".3f", "times faster": ".2f", "model, MB": ".2f"}
     parts = [
-        made_page(manifest),
+        build_page(manifest),
         add_title("Certificate", certificate_page(outcome.certificate)),
         add_title("Benchmark", report_table(outcome.report)),
         add_title("Before and after", table(shown, columns)),
@@ -62,18 +63,18 @@ def outcome_page(outcome: "Outcome") -> str:
     return "\n\n".join(parts)
 
 
-def unrun_page(found: "Unrun") -> str:
-    """What was made for a device that is not here, and what was not run."""
-    manifest, summary = found.bundle.manifest, found.summary
-    checks = [("passed" if one.passed else "FAILED", one.name, one.found) for one in found.selfcheck.checks]
-    told = "\n".join(f"  {what}" for what in summary.not_run)
+def unrun_page(outcome: "Unrun") -> str:
+    """The result of `deploy` for a device that is not in this machine, and what was not run."""
+    manifest, summary = outcome.bundle.manifest, outcome.summary
+    checks = [("passed" if check.passed else "FAILED", check.name, check.found) for check in outcome.selfcheck.checks]
+    reasons = "\n".join(f"  {what}" for what in summary.not_run)
     lacking, _, advice = summary.lacking.partition(": ")
     return "\n\n".join(
         [
-            made_page(manifest),
-            table(checks, {"the image's check of itself": "", "": "", "found": ""}),
-            f"NOT RUN: {lacking}\n{told}\nto run them: {advice}",
-            f"made: {summary.image} ({summary.image_bytes / MB:.0f} MB); on a machine with the GPU: "
+            build_page(manifest),
+            table(checks, {"the image's self-check": "", "": "", "found": ""}),
+            f"NOT RUN: {lacking}\n{reasons}\nto run them: {advice}",
+            f"built: {summary.image} ({summary.image_bytes / MB:.0f} MB); on a machine with the GPU: "
             f"docker run --gpus=all -p 8080:8080 -v edge-{manifest.name}-state:/state {summary.image}",
         ]
     )

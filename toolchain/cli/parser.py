@@ -134,7 +134,9 @@ def _parse_arguments(command: Command, left: list[str]) -> Call:
             _take_flag(walk, word)
         else:
             _take_word(walk, word)
-    missing = [one.shown for one in command.parameters if one.required and one.name not in walk.values]
+    missing = [
+        parameter.shown for parameter in command.parameters if parameter.required and parameter.name not in walk.values
+    ]
     if missing:
         raise UsageError(f"{command.title}: {' and '.join(missing)} missing; usage: {command.usage}")
     return Call(command, walk.values, tuple(walk.rest))
@@ -177,14 +179,14 @@ def _find_flag(command: Command, key: str) -> tuple[Parameter, bool]:
     """The parameter that `--key` names, and whether it is named by its negation (--no-x, --nox)."""
     flags = {parameter.flag: (parameter, False) for parameter in command.parameters if not parameter.many}
     switches = [parameter for parameter in command.parameters if parameter.kind is bool]
-    negations = {f"--no{dash}{one.flag[2:]}": (one, True) for one in switches for dash in ("-", "")}
-    asked = key.replace("_", "-")
-    if asked in flags:
-        return flags[asked]
-    if asked in negations:
-        return negations[asked]
+    negations = {f"--no{dash}{switch.flag[2:]}": (switch, True) for switch in switches for dash in ("-", "")}
+    flag = key.replace("_", "-")
+    if flag in flags:
+        return flags[flag]
+    if flag in negations:
+        return negations[flag]
     has = f"it has: {', '.join(flags)}" if flags else "it has none"
-    raise UsageError(f"{command.title}: no flag '{key}'{_suggestion(asked, [*flags, *negations])}; {has}")
+    raise UsageError(f"{command.title}: no flag '{key}'{_suggestion(flag, [*flags, *negations])}; {has}")
 
 
 def _value(parameter: Parameter, text: str) -> object:
@@ -240,8 +242,8 @@ def _fire_arguments(call: Call) -> list[str]:
     values = dict(call.values)
     if call.rest:
         # Fire would fill parameters that were left out with the words of *names
-        positional = [one for one in call.command.parameters if not one.many]
-        values = {one.name: one.default for one in positional} | values
+        positional = [parameter for parameter in call.command.parameters if not parameter.many]
+        values = {parameter.name: parameter.default for parameter in positional} | values
     flags = [f"--{name}={_literal(value)}" for name, value in values.items()]
     return [*call.command.words, *flags, *(_literal(value) for value in call.rest)]
 
@@ -254,8 +256,12 @@ def _with_paths(command: Command) -> Function:
     """The command's function, taking text where it asks for a Path: Fire hands on literals only."""
     paths = {parameter.name for parameter in command.parameters if parameter.kind is Path}
     # what Fire hands on by place: words after these are *names, though a parameter that only a flag gives comes between
-    placed = [one for one in signature(command.function).parameters.values() if one.kind is one.POSITIONAL_OR_KEYWORD]
-    named = [one.name for one in placed]
+    placed = [
+        parameter
+        for parameter in signature(command.function).parameters.values()
+        if parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+    ]
+    named = [parameter.name for parameter in placed]
     many = next((parameter.name for parameter in command.parameters if parameter.many), "")
 
     def as_asked(name: str, value: object) -> object:
@@ -264,7 +270,7 @@ def _with_paths(command: Command) -> Function:
     @wraps(command.function)
     def function(*words: object, **flags: object) -> object:
         names = [*named[: len(words)], *[many] * (len(words) - len(named))]
-        given = (as_asked(name, word) for name, word in zip(names, words, strict=True))
-        return command.function(*given, **{name: as_asked(name, value) for name, value in flags.items()})
+        values = (as_asked(name, word) for name, word in zip(names, words, strict=True))
+        return command.function(*values, **{name: as_asked(name, value) for name, value in flags.items()})
 
     return function

@@ -166,10 +166,10 @@ def servers(*names: str, inventory: Path = INVENTORY) -> None:
     from toolchain.views.bundle import as_json
     from toolchain.views.ship import servers_table
 
-    found = read_server_info(ShipRequest(read_inventory(inventory), names))
-    print(servers_table(found), end="\n\n")
-    print(as_json({"servers": found}))
-    if any(one.error for one in found):
+    infos = read_server_info(ShipRequest(read_inventory(inventory), names))
+    print(servers_table(infos), end="\n\n")
+    print(as_json({"servers": infos}))
+    if any(info.error for info in infos):
         raise SystemExit(1)
 
 
@@ -185,10 +185,10 @@ def status(*names: str, inventory: Path = INVENTORY) -> None:
     from toolchain.views.bundle import as_json
     from toolchain.views.ship import status_table
 
-    found = read_status(ShipRequest(read_inventory(inventory), names))
-    print(status_table(found), end="\n\n")
-    print(as_json({"servers": found}))
-    if any(one.error or (one.live and not one.serves) for one in found):
+    deployed = read_status(ShipRequest(read_inventory(inventory), names))
+    print(status_table(deployed), end="\n\n")
+    print(as_json({"servers": deployed}))
+    if any(model.error or (model.live and not model.serves) for model in deployed):
         raise SystemExit(1)
 
 
@@ -205,9 +205,9 @@ def audit(*names: str, inventory: Path = INVENTORY, model: str | None = None) ->
     from toolchain.views.bundle import as_json
     from toolchain.views.ship import audit_table
 
-    found = read_audits(ShipRequest(read_inventory(inventory), names), model)
-    print(audit_table(found), end="\n\n")
-    print(as_json({"servers": found}))
+    audits = read_audits(ShipRequest(read_inventory(inventory), names), model)
+    print(audit_table(audits), end="\n\n")
+    print(as_json({"servers": audits}))
 
 
 def logs(

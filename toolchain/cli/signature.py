@@ -88,23 +88,25 @@ def command_from(function: Function, words: tuple[str, ...], program: str) -> Co
     """Read a command's function. TypeError (the programmer's) for a parameter whose type no command line can give."""
     summary, story, about = _docstring(inspect.getdoc(function) or "")
     signature = inspect.signature(function, eval_str=True)
-    parameters = tuple(_parameter(one, about.get(one.name, ""), words) for one in signature.parameters.values())
+    parameters = tuple(
+        _parameter(parameter, about.get(parameter.name, ""), words) for parameter in signature.parameters.values()
+    )
     return Command(program, words, function, parameters, summary, story)
 
 
-def _parameter(one: inspect.Parameter, about: str, words: tuple[str, ...]) -> Parameter:
-    if one.kind not in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY, one.VAR_POSITIONAL):
-        raise TypeError(f"{' '.join(words)}: {one} cannot be given by a command line")
-    (kind, choices), many = _kind(one.annotation), one.kind is one.VAR_POSITIONAL
+def _parameter(parameter: inspect.Parameter, about: str, words: tuple[str, ...]) -> Parameter:
+    if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY, parameter.VAR_POSITIONAL):
+        raise TypeError(f"{' '.join(words)}: {parameter} cannot be given by a command line")
+    (kind, choices), many = _kind(parameter.annotation), parameter.kind is parameter.VAR_POSITIONAL
     if kind not in WORDS:
         raise TypeError(
-            f"{' '.join(words)}: {one} has a type that no command line can give: {', '.join(map(str, WORDS))}"
+            f"{' '.join(words)}: {parameter} has a type that no command line can give: {', '.join(map(str, WORDS))}"
         )
-    default = None if one.default is one.empty else one.default
-    required = one.default is one.empty and not many
+    default = None if parameter.default is parameter.empty else parameter.default
+    required = parameter.default is parameter.empty and not many
     # a bare word never switches something on
-    positional = one.kind is one.POSITIONAL_OR_KEYWORD and kind is not bool
-    return Parameter(one.name, kind, required, default, positional, many, about, choices)
+    positional = parameter.kind is parameter.POSITIONAL_OR_KEYWORD and kind is not bool
+    return Parameter(parameter.name, kind, required, default, positional, many, about, choices)
 
 
 def _kind(annotation: Any) -> tuple[Any, tuple[str, ...]]:
@@ -168,9 +170,9 @@ def _right(parameter: Parameter) -> str:
 def overview(sections: Sections, program: str, words: tuple[str, ...] = (), about: str = "") -> str:
     """Every command below `words`, one line each, under the headings of their sections."""
     rows = {heading: list(_rows(commands)) for heading, commands in sections.items()}
-    width = max(len(left) for found in rows.values() for left, _ in found)
+    width = max(len(left) for row in rows.values() for left, _ in row)
     parts = [f"usage: {' '.join((program, *words))} COMMAND ...", about]
-    parts += [f"{heading}\n{_align_columns(found, width)}".lstrip("\n") for heading, found in rows.items()]
+    parts += [f"{heading}\n{_align_columns(row, width)}".lstrip("\n") for heading, row in rows.items()]
     return "\n\n".join([*filter(None, parts), f"More on one: {' '.join((program, *words))} COMMAND --help"])
 
 

@@ -122,8 +122,8 @@ def check_steps(
 
 def _parse_step(table: dict[str, dict[str, Any]], place: str) -> tuple[str, "Step"]:
     if len(table) != 1:
-        found = ", ".join(table) or "nothing"
-        raise RecipeError(f"{place}: expected one step in a [[step]] table, found {found}; write a [[step]] for each")
+        names = ", ".join(table) or "nothing"
+        raise RecipeError(f"{place}: expected one step in a [[step]] table, found {names}; write a [[step]] for each")
     [(name, options)] = table.items()
     if name not in TABLE:
         near = get_close_matches(name, TABLE, 1)

@@ -151,5 +151,5 @@ def mix_images(images: Tensor, others: Tensor, plan: AugmentationPlan) -> Tensor
 
 def soft_labels(labels: Tensor, others: Tensor, share: float, classes: int) -> Tensor:
     """float32 [n, classes]: `share` for the image's own class, the rest for its partner's."""
-    own, other = (functional.one_hot(one, classes).float() for one in (labels, others))
+    own, other = (functional.one_hot(other, classes).float() for other in (labels, others))
     return torch.lerp(other, own, share)

@@ -53,9 +53,9 @@ class DistributedContext:
         """Every process's `value`, by rank."""
         if self.size == 1:
             return [value]
-        found: list[ValueT] = [value] * self.size
-        dist.all_gather_object(found, value, group=self.object_group)
-        return found
+        values: list[ValueT] = [value] * self.size
+        dist.all_gather_object(values, value, group=self.object_group)
+        return values
 
     def all_reduce(self, tensor: Tensor) -> Tensor:
         """The sum over all processes."""
@@ -103,8 +103,8 @@ def _join_process_group() -> DistributedContext:
         )
     if on_gpu:
         torch.cuda.set_device(place)
-    told = dist.new_group(backend="gloo", timeout=TIMEOUT) if on_gpu else dist.group.WORLD
-    return DistributedContext(dist.get_rank(), dist.get_world_size(), place == 0, told)
+    group = dist.new_group(backend="gloo", timeout=TIMEOUT) if on_gpu else dist.group.WORLD
+    return DistributedContext(dist.get_rank(), dist.get_world_size(), place == 0, group)
 
 
 def training_device() -> torch.device:

@@ -73,16 +73,16 @@ def step_record(
 ) -> StepRecord:
     """Measure `model`. accuracy_validate is None without validation images, or when the model's class count differs
     from the data's (before its head is replaced)."""
-    module, split, found = model.module, data.splits.get("validate"), None
+    module, split, measured = model.module, data.splits.get("validate"), None
     if split is not None and len(split) and class_count(module, preprocessing) == len(data.classes):
-        found = accuracy(module, split, preprocessing, f"{name}: validate")
+        measured = accuracy(module, split, preprocessing, f"{name}: validate")
     return StepRecord(
         step=name,
         options=options,
         parameters=parameter_count(module),
         macs=macs(module, preprocessing),
         size_bytes=weights_size_bytes(module),
-        accuracy_validate=found,
+        accuracy_validate=measured,
         seconds=seconds,
         history=model.history,
         sparsity=sparsity(module),

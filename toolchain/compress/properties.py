@@ -65,12 +65,14 @@ def _precision_and_bits(before: CompressedModel | None, after: CompressedModel) 
     and activation, in which products are computed."""
     if after.rounding and (before is None or after.rounding != before.rounding):
         bits = after.rounding[-1].bits
-        return next(one for one, width in WEIGHT_ONLY.items() if width == bits), bits, FP32_BITS
+        return next(precision for precision, width in WEIGHT_ONLY.items() if width == bits), bits, FP32_BITS
     if after.quantization is not None:
         return "int8d" if after.quantization.dynamic else "int8", INT8_BITS, INT8_BITS
     if after.learned is not None:
         weights, activations = after.learned.weight_bits, after.learned.activation_bits
-        precision = "int8" if activations else next(one for one, width in WEIGHT_ONLY.items() if width == weights)
+        precision = (
+            "int8" if activations else next(precision for precision, width in WEIGHT_ONLY.items() if width == weights)
+        )
         return precision, weights, max(weights, FP32_BITS if activations is None else activations)
     return "fp32", FP32_BITS, FP32_BITS
 
@@ -78,8 +80,10 @@ def _precision_and_bits(before: CompressedModel | None, after: CompressedModel) 
 def layer_widths(module: nn.Module) -> dict[str, int]:
     """Output channels of every convolution and linear layer, by name."""
     kinds = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
-    layers: list[tuple[str, Any]] = [(name, one) for name, one in module.named_modules() if isinstance(one, kinds)]
-    return {name: getattr(one, "out_channels", None) or one.out_features for name, one in layers}
+    layers: list[tuple[str, Any]] = [
+        (name, layer) for name, layer in module.named_modules() if isinstance(layer, kinds)
+    ]
+    return {name: getattr(layer, "out_channels", None) or layer.out_features for name, layer in layers}
 
 
 def _changes_architecture(step: TrainingOptions, before: CompressedModel, after: CompressedModel) -> bool:

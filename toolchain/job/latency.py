@@ -1,6 +1,6 @@
-"""What a candidate does on this machine: its answers to many pictures, and how long it takes for one.
+"""Measures a candidate on this machine: its top-1 classes for many images, and its latency for one.
 
-Runs the very engine that will serve. Knows nothing of floors or of which candidate should win (choose.py does).
+Uses the same engine code that will serve. Knows nothing of accuracy thresholds or of the choice (choose.py does).
 """
 
 import time
@@ -22,11 +22,11 @@ BATCH = 64
 ROUNDS = 9
 SLICE_S = 0.25
 LEAST_CALLS = 5
-PICTURES = 32  # different ones in turn: a picture that stays in the cache flatters
+INPUTS = 32  # different images in turn: an image that stays in the CPU's cache would be too fast
 
 
 def top1_of(engine: Engine, images: "ImageSource", what: str) -> NDArray[np.int64]:
-    """The engine's top-1 class of every picture [N], in batches of 64, as many at once as keep the engine busy."""
+    """The engine's top-1 class of every image [N], in batches of 64, as many at once as keep the engine busy."""
     source, output = engine.inputs[0].name, engine.outputs[0].name
     batch = BATCH if engine.inputs[0].shape[0] is None else engine.inputs[0].shape[0]
 
@@ -43,11 +43,11 @@ def top1_of(engine: Engine, images: "ImageSource", what: str) -> NDArray[np.int6
 
 
 def latencies_ms(engines: Mapping[str, Engine], images: "ImageSource") -> dict[str, float]:
-    """Median latency of one picture, for each engine.
+    """Median latency of one image, for each engine.
 
     All engines take turns, in slices of a quarter of a second and in alternating order, so that a machine that slows
-    down slows all of them (duet, arXiv 2001.05811). The first round warms up. The result is the median of the slices'
-    medians: the slice is the unit, since calls within one are not independent.
+    down affects all of them (duet benchmarking, arXiv 2001.05811). The first round warms up. The result is the median
+    of the slices' medians: the slice is the unit, since calls within one are not independent.
     """
     return in_turn_ms({name: caller(engine, images) for name, engine in engines.items()})
 
@@ -58,13 +58,13 @@ def in_turn_ms(callers: Mapping[str, Callable[[int], object]]) -> dict[str, floa
     for number in track(range(ROUNDS + 1), "latency: rounds"):
         for name in sorted(callers, reverse=number % 2 == 1):
             slices[name].append(_slice_ms(callers[name]))
-    return {name: median(found[1:]) for name, found in slices.items()}
+    return {name: median(times[1:]) for name, times in slices.items()}
 
 
 def caller(engine: Engine, images: "ImageSource") -> Callable[[int], object]:
     """Asks `engine` for one picture, each time another one."""
-    pictures = [np.ascontiguousarray(images[index : index + 1]) for index in range(min(PICTURES, len(images)))]
-    feeds = [{engine.inputs[0].name: picture} for picture in pictures]
+    inputs = [np.ascontiguousarray(images[index : index + 1]) for index in range(min(INPUTS, len(images)))]
+    feeds = [{engine.inputs[0].name: image} for image in inputs]
     return lambda call: engine.infer(feeds[call % len(feeds)])
 
 

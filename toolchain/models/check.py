@@ -72,16 +72,16 @@ def _logits_width(module: nn.Module, preprocessing: Preprocessing, source: str, 
     return answer.shape[1]
 
 
-def check_head(found: int, classes: int, source: str, spec: ModelSpec, allow_other_head: bool) -> None:
+def check_head(count: int, classes: int, source: str, spec: ModelSpec, allow_other_head: bool) -> None:
     """Raise ModelError when the head's width differs from the data's class count, unless a later step replaces the
     head."""
-    if found == classes or allow_other_head:
+    if count == classes or allow_other_head:
         return
     way = "or let a step replace the head: finetune = { replace_head = true }"
     if spec.source.endswith(".onnx"):
         way = "or export a graph with the data's classes"
     raise ModelError(
-        f"{source}: {found} classes, but the data has {classes}; choose the data that it was trained on, {way}"
+        f"{source}: {count} classes, but the data has {classes}; choose the data that it was trained on, {way}"
     )
 
 

@@ -74,9 +74,9 @@ def fill_module(module: nn.Module, state: Mapping[str, Tensor], path: Path, sour
             "other shape", [f"'{key}' {_format_shape(state[key])}, model {_format_shape(wanted[key])}" for key in other]
         ),
     )
-    found = "; ".join(filter(None, complaints))
-    if found:
-        raise ModelError(f"{path}: does not fit {source}: {found}; check model.source and model.options")
+    mismatches = "; ".join(filter(None, complaints))
+    if mismatches:
+        raise ModelError(f"{path}: does not fit {source}: {mismatches}; check model.source and model.options")
     module.load_state_dict(dict(state), strict=False)
     return ("auxiliary heads left out",) if auxiliary else ()
 
@@ -131,10 +131,10 @@ def _unwrap(content: object, path: Path) -> tuple[StateDict, tuple[str, ...]]:
         or not content
         or not all(isinstance(value, Tensor) for value in content.values())
     ):
-        found = type(content).__name__
+        kind = type(content).__name__
         inside = f" with {', '.join(map(str, list(content)[:5]))}" if isinstance(content, Mapping) else ""
         raise ModelError(
-            f"{path}: expected a state dict (tensors by name), found a {found}{inside}; save model.state_dict()"
+            f"{path}: expected a state dict (tensors by name), found a {kind}{inside}; save model.state_dict()"
         )
     state = {str(key): value for key, value in content.items()}
     for prefix in PREFIXES:

@@ -80,18 +80,18 @@ def load_model(
         loaded = _load_source(spec, classes, base, allow_other_head, rebuild)
     if loaded.module is not None:
         check_finite(loaded.module.state_dict(), loaded.description)
-        found = class_count(loaded.module, preprocessing, loaded.description)
+        count = class_count(loaded.module, preprocessing, loaded.description)
     else:
-        found = graph_class_count(loaded.require_graph()) or classes
-    check_head(found, classes, loaded.description, spec, allow_other_head)
-    final = classes if allow_other_head else found
+        count = graph_class_count(loaded.require_graph()) or classes
+    check_head(count, classes, loaded.description, spec, allow_other_head)
+    final = classes if allow_other_head else count
     if labels is not None and len(labels) != final:
         raise ModelError(
             f"{spec.labels}: {len(labels)} labels, but there are {final} classes; expected one label per line"
         )
     if labels is None and not allow_other_head:  # a replaced head does not keep its class names
         labels = loaded.labels
-    return replace(loaded, labels=labels, head_fits=found == classes)
+    return replace(loaded, labels=labels, head_fits=count == classes)
 
 
 def _load_source(

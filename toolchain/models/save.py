@@ -59,8 +59,8 @@ def _check_same_output(module: nn.Module, loaded: nn.Module, shape: Preprocessin
         TRIAL_IMAGES, shape.channels, shape.height, shape.width, generator=torch.Generator().manual_seed(0)
     )
     with evaluation_mode(module), evaluation_mode(loaded), torch.inference_mode():
-        expected, found = module(images), loaded(images)
-    difference, largest = float((expected - found).abs().max()), float(expected.abs().max())
+        expected, reloaded = module(images), loaded(images)
+    difference, largest = float((expected - reloaded).abs().max()), float(expected.abs().max())
     counts = [sum(parameter.numel() for parameter in model.parameters()) for model in (module, loaded)]
     if not difference <= TOLERANCE * largest or counts[0] != counts[1]:
         raise ModelError(

@@ -24,13 +24,13 @@ def source_files(spec: ModelSpec, base: Path) -> tuple[Path, ...]:
     """Every existing file that the model depends on: the source, its weights and its labels; the Python files and
     packages next to the user's own file, which it may import; an ONNX file's external data."""
     own = user_file(spec, base)
-    found = {base / name for name in (spec.source, spec.weights, spec.labels) if name}
+    files = {base / name for name in (spec.source, spec.weights, spec.labels) if name}
     if own is not None:
-        found |= {own, *own.parent.glob("*.py")}
-        found |= {path for package in own.parent.glob("*/__init__.py") for path in package.parent.rglob("*.py")}
+        files |= {own, *own.parent.glob("*.py")}
+        files |= {path for package in own.parent.glob("*/__init__.py") for path in package.parent.rglob("*.py")}
     if spec.source.endswith(".onnx"):
-        found |= set(_external_data_files(base / spec.source))
-    return tuple(sorted({path.resolve() for path in found if path.is_file()}))
+        files |= set(_external_data_files(base / spec.source))
+    return tuple(sorted({path.resolve() for path in files if path.is_file()}))
 
 
 def read_weights_record(spec: ModelSpec, base: Path) -> Weights | None:

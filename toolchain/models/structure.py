@@ -130,13 +130,13 @@ def _resize(layer: nn.Module, sizes: LayerSizes, place: str) -> None:
         setattr(layer, name, bool(size) if isinstance(getattr(layer, name), bool) else size)
 
 
-def _tensor_of_shape(old: Tensor, shape: tuple[int, ...], found: Tensor | None, place: str) -> Tensor:
+def _tensor_of_shape(old: Tensor, shape: tuple[int, ...], tensor: Tensor | None, place: str) -> Tensor:
     """A tensor of `shape`: the file's own, or the start of `old` when the file has none (a normalization that
     quantization-aware training folds away). Never allocates more than the larger of the two."""
-    if found is not None and tuple(found.shape) == shape:
-        return found.to(old.dtype, copy=True)
-    if found is not None or math.prod(shape) > old.numel():
-        held = list(old.shape if found is None else found.shape)
+    if tensor is not None and tuple(tensor.shape) == shape:
+        return tensor.to(old.dtype, copy=True)
+    if tensor is not None or math.prod(shape) > old.numel():
+        held = list(old.shape if tensor is None else tensor.shape)
         raise ModelError(f"{place}: recorded as {list(shape)}, found {held}; the file is damaged: write it again")
     return old.detach().flatten()[: math.prod(shape)].reshape(shape).clone()
 

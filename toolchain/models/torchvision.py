@@ -51,12 +51,12 @@ def _check_name(name: str) -> str:
 
 
 def _weights_entry(name: str, weights: str) -> models.WeightsEnum:
-    found = models.get_model_weights(_check_name(name))
+    entries = models.get_model_weights(_check_name(name))
     wanted = "DEFAULT" if weights == "official" else weights
-    if wanted not in found.__members__:
-        known = ", ".join(member for member in found.__members__ if member != "DEFAULT")
+    if wanted not in entries.__members__:
+        known = ", ".join(member for member in entries.__members__ if member != "DEFAULT")
         raise ModelError(f"torchvision:{name}: no official weights '{weights}'; there are: official, {known}")
-    entry: models.WeightsEnum = found[wanted]
+    entry: models.WeightsEnum = entries[wanted]
     return entry
 
 

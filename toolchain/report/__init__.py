@@ -1,1 +1,1 @@
-"""A release told to people: one page without a network, its plots as files, a summary for a pull request."""
+"""The report on a release: a self-contained HTML page, its plots as files, a summary for a pull request."""

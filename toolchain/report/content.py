@@ -1,4 +1,4 @@
-"""What a report is about: a release, its last gate, and the releases around it."""
+"""The content of a report: a release, its last gate, and the other releases of the model."""
 
 from dataclasses import dataclass
 
@@ -14,8 +14,8 @@ RELEASES = 50
 
 @dataclass(frozen=True)
 class ReportContent:
-    """bundle: the release's digest. gate: its last; None: never judged. history: of the same model, newest first;
-    changes: of its level."""
+    """bundle: the release's digest. gate: its last one, None if there was none. history: all releases of the model,
+    newest first. changes: where its latency changed."""
 
     bundle: str
     manifest: Manifest
@@ -28,11 +28,11 @@ def read_report_content(name: str, release: str | None, ledger: Ledger) -> Repor
     """The newest release of a model, or the named one; UsageError when the ledger has none."""
     history = ledger.history(name, RELEASES)
     if not history:
-        known = ", ".join(dict.fromkeys(one.name for one in ledger.history(limit=RELEASES))) or "none"
+        known = ", ".join(dict.fromkeys(row.name for row in ledger.history(limit=RELEASES))) or "none"
         raise UsageError(f"no release of '{name}' in the ledger; it has: {known}")
     bundle = ledger.find_bundle(name, release)
     if bundle is None:
-        releases = ", ".join(dict.fromkeys(one.release for one in history))
+        releases = ", ".join(dict.fromkeys(row.release for row in history))
         raise UsageError(f"no release '{release}' of {name} in the ledger; it has: {releases}")
     gates = ledger.gates(bundle)
     return ReportContent(

@@ -1,5 +1,5 @@
-"""The report as one HTML file (report.html.jinja): tables, plots and style inside it, no script, nothing fetched.
-Readable on a phone, on light and on dark, and on paper."""
+"""The report as one HTML file (report.html.jinja): tables, plots and style in one file, no script, nothing fetched.
+Readable on a phone, in light and dark mode, and on paper."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
@@ -33,36 +33,36 @@ def _table() -> Template:
     return _environment().from_string(TABLE)
 
 
-def page(told: ReportContent, figures: Mapping[str, Figure]) -> str:
-    """The whole file."""
-    made, gate = told.manifest, told.gate
-    measured = any(step.measured_speedup is not None for step in made.steps)
+def page(content: ReportContent, figures: Mapping[str, Figure]) -> str:
+    """The HTML document."""
+    manifest, gate = content.manifest, content.gate
+    measured = any(step.measured_speedup is not None for step in manifest.steps)
     return (
         _environment()
         .get_template("report.html.jinja")
         .render(
-            title=f"{made.name} {made.release} for {made.target}",
-            manifest=made,
-            bundle=told.bundle,
+            title=f"{manifest.name} {manifest.release} for {manifest.target}",
+            manifest=manifest,
+            bundle=content.bundle,
             gate=gate,
             heading=heading(gate) if gate else "",
             findings=Markup(findings_table(gate, table)) if gate and gate.findings else "",
-            candidates=Markup(candidates_table(made, table)),
-            steps=Markup(steps_page(made.steps, made.target, table).partition("\n")[0]) if measured else "",
-            reasons=list(reasons(made.steps, "")) if measured else [],
+            candidates=Markup(candidates_table(manifest, table)),
+            steps=Markup(steps_page(manifest.steps, manifest.target, table).partition("\n")[0]) if measured else "",
+            reasons=list(reasons(manifest.steps, "")) if measured else [],
             training=[name for name in figures if name.startswith("training")],
-            parity=Markup(parity_table(made, table)) if made.parity else "",
-            history=Markup(history_table(told.history, table)),
-            changes=told.changes,
-            facts=Markup(manifest_facts(made, table)),
-            device=Markup(_device(told)),
+            parity=Markup(parity_table(manifest, table)) if manifest.parity else "",
+            history=Markup(history_table(content.history, table)),
+            changes=content.changes,
+            facts=Markup(manifest_facts(manifest, table)),
+            device=Markup(_device(content)),
             plots={name: Markup(svg(figure)) for name, figure in figures.items()},
         )
     )
 
 
-def _device(told: ReportContent) -> str:
-    device = told.gate.fingerprint if told.gate else None
+def _device(content: ReportContent) -> str:
+    device = content.gate.fingerprint if content.gate else None
     if device is None:
         return ""
     facts = [(name.replace("_", " "), _fact(value)) for name, value in msgspec.structs.asdict(device).items()]
@@ -72,11 +72,11 @@ def _device(told: ReportContent) -> str:
 def _fact(value: object) -> str:
     if isinstance(value, tuple):
         return " ".join(map(str, value))
-    return "not readable there" if value in ("", None) else str(value)
+    return "cannot be read there" if value in ("", None) else str(value)
 
 
 def table(rows: Iterable[Sequence[object]], columns: Columns) -> str:
-    """toolchain.tables.table for a page, on one line: steps_page ends its table with a line break."""
+    """Like toolchain.tables.table, as HTML on a single line: steps_page separates its table by a line break."""
     formats = dict(columns) if isinstance(columns, Mapping) else dict.fromkeys(columns, "")
     cells = [list(row) for row in rows]
     kinds = [NUMBER if all_numbers([row[place] for row in cells]) else "" for place in range(len(formats))]

@@ -1,6 +1,6 @@
-"""The report's plots. Each takes figures and gives a matplotlib Figure; none is drawn where there is nothing to draw.
+"""The report's plots, each a matplotlib Figure, or None where there is no data.
 
-Colours are about those of Okabe and Ito (2008): told apart by colour-blind readers, on light and on dark.
+The colours are close to those of Okabe and Ito (2008): distinguishable by colour-blind readers, on light and dark.
 """
 
 from collections.abc import Mapping, Sequence
@@ -63,8 +63,8 @@ def png(figure: Figure) -> bytes:
     return page.getvalue()
 
 
-def picture(figure: Figure, place: Path) -> str:
-    """Write a plot as PNG, or as SVG where `place` ends so; its path. UsageError for another ending."""
+def write_plot(figure: Figure, place: Path) -> str:
+    """Write a plot as PNG or SVG, by the suffix of `place`; returns its path. UsageError for any other suffix."""
     if place.suffix not in (".png", ".svg"):
         raise UsageError(f"{place}: expected a name that ends in .png or .svg")
     write_atomically(place, png(figure) if place.suffix == ".png" else svg(figure).encode())
@@ -88,17 +88,21 @@ def _axes(title: str, x: str, y: str) -> tuple[Figure, Axes]:
 
 
 def pareto(candidates: Sequence[Candidate], chosen: str) -> Figure | None:
-    """Accuracy by latency; the area of a point is the size on disk, and the line is what nothing beats in both."""
-    known = [(one.latency_ms, 100 * one.accuracy, one) for one in candidates if one.latency_ms and one.accuracy]
+    """Accuracy against latency; the area of a point is its size on disk, the line the Pareto front."""
+    known = [
+        (candidate.latency_ms, 100 * candidate.accuracy, candidate)
+        for candidate in candidates
+        if candidate.latency_ms and candidate.accuracy
+    ]
     if not known:
         return None
     figure, axes = _axes("Candidates", "median latency of one image, ms", "top-1 on the test split, %")
-    biggest = max(one.size_bytes for _, _, one in known)
-    for x, y, one in known:
-        area = 40 + 400 * one.size_bytes / biggest
-        colour = ORANGE if one.precision == chosen else BLUE
+    biggest = max(candidate.size_bytes for _, _, candidate in known)
+    for x, y, candidate in known:
+        area = 40 + 400 * candidate.size_bytes / biggest
+        colour = ORANGE if candidate.precision == chosen else BLUE
         axes.scatter([x], [y], s=area, color=colour, alpha=0.7, linewidths=0)
-        label = f"{one.precision}, {one.size_bytes / 1e6:.2f} MB"
+        label = f"{candidate.precision}, {candidate.size_bytes / 1e6:.2f} MB"
         axes.annotate(label, (x, y), (0, 14), textcoords="offset points", ha="center", fontsize=9)
     best = [(x, y) for x, y, _ in known if not any(a <= x and b >= y and (a, b) != (x, y) for a, b, _ in known)]
     axes.plot(*zip(*sorted(best), strict=True), color=GREY, linewidth=1, zorder=0)
@@ -111,15 +115,15 @@ def training(step: StepRecord) -> Figure | None:
     """Loss and accuracy against the epoch, side by side."""
     if not step.history:
         return None
-    epochs = [one["epoch"] for one in step.history]
+    epochs = [epoch["epoch"] for epoch in step.history]
     with rc_context(STYLE):
         figure = Figure(SIZE)
         left, right = figure.subplots(1, 2)
         for axes, key, factor, label, colour in (
             (left, "loss", 1, "loss", BLUE),
-            (right, "accuracy_validate", 100, "top-1 on the validation part, %", GREEN),
+            (right, "accuracy_validate", 100, "top-1 on the validation split, %", GREEN),
         ):
-            axes.plot(epochs, [factor * one[key] for one in step.history], color=colour, marker=".")
+            axes.plot(epochs, [factor * epoch[key] for epoch in step.history], color=colour, marker=".")
             axes.set_xlabel("epoch")
             axes.set_ylabel(label)
             axes.locator_params(axis="x", integer=True)
@@ -128,16 +132,18 @@ def training(step: StepRecord) -> Figure | None:
 
 
 def distributions(gate: Gate) -> Figure | None:
-    """What share of requests took at most so long, for every release in the gate (ECDF)."""
+    """The cumulative distribution of latency (ECDF) of every release in the gate."""
     if not gate.rounds:
         return None
-    figure, axes = _axes("Latency of one picture, all requests", "ms", "share of requests")
+    figure, axes = _axes("Latency of one image, all requests", "ms", "share of requests")
     colours = cycle((GREEN, PINK))
     for role, side in gate.sides.items():
-        values = np.sort([ms for one in gate.rounds for part in one.latencies_ms[role] for ms in part])
+        values = np.sort([ms for measured in gate.rounds for part in measured.latencies_ms[role] for ms in part])
         colour = SIDES.get(role) or next(colours)
         axes.plot(values, np.arange(1, len(values) + 1) / len(values), color=colour, label=f"{role} {side.release}")
-    everything = [ms for one in gate.rounds for parts in one.latencies_ms.values() for part in parts for ms in part]
+    everything = [
+        ms for measured in gate.rounds for parts in measured.latencies_ms.values() for part in parts for ms in part
+    ]
     ends = np.quantile(everything, (0, 0.99))
     axes.set_xlim(ends[0] * 0.98, ends[1] * 1.02)
     _legend(axes)
@@ -145,45 +151,45 @@ def distributions(gate: Gate) -> Figure | None:
 
 
 def rounds(gate: Gate) -> Figure | None:
-    """Each round's p50 of the candidate against the baseline's: what the verdict was made of."""
+    """Each round's p50 of the candidate relative to the baseline: the values behind the verdict."""
     shown = [*gate.rounds, *gate.confirming]
     if not shown:
         return None
-    figure, axes = _axes("Candidate against baseline, a point a round", "round", "p50 worse by, %")
-    worse = [100 * (_p50(one, CANDIDATE) / _p50(one, BASELINE) - 1) for one in shown]
+    figure, axes = _axes("Candidate against baseline, one point per round", "round", "p50 worse by, %")
+    worse = [100 * (_p50(measured, CANDIDATE) / _p50(measured, BASELINE) - 1) for measured in shown]
     first = len(gate.rounds)
     axes.scatter(range(1, first + 1), worse[:first], color=BLUE, label="first run")
     if gate.confirming:
         axes.scatter(range(first + 1, len(worse) + 1), worse[first:], color=ORANGE, label="second run")
-    found = next((one for one in gate.findings if (one.metric, one.against) == ("p50", BASELINE)), None)
+    p50 = next((finding for finding in gate.findings if (finding.metric, finding.against) == ("p50", BASELINE)), None)
     axes.axhline(0, color=INK, linewidth=0.8)
-    if found:
-        axes.axhline(100 * found.margin, color=PINK, linestyle="--", label=f"margin, {100 * found.margin:.1f} %")
-    if found and found.low is not None and found.high is not None:
-        axes.axhspan(100 * found.low, 100 * found.high, color=GREY, alpha=0.25, linewidth=0, label="98 % interval")
+    if p50:
+        axes.axhline(100 * p50.margin, color=PINK, linestyle="--", label=f"margin, {100 * p50.margin:.1f} %")
+    if p50 and p50.low is not None and p50.high is not None:
+        axes.axhspan(100 * p50.low, 100 * p50.high, color=GREY, alpha=0.25, linewidth=0, label="98 % interval")
     axes.locator_params(axis="x", integer=True)
     _legend(axes)
     return figure
 
 
-def _p50(one: Round, side: str) -> float:
-    return float(np.median(np.concatenate(one.latencies_ms[side])))
+def _p50(measured: Round, side: str) -> float:
+    return float(np.median(np.concatenate(measured.latencies_ms[side])))
 
 
 def trend(rows: Sequence[HistoryRow], changes: Sequence[ReleaseChange] = ()) -> Figure | None:
-    """p50 of each report by release, oldest first, a line a device; a dashed line where a level changed."""
+    """p50 of each report by release, oldest first, one line per device; dashed lines where the level changed."""
     known: dict[str, list[HistoryRow]] = {}
-    for one in reversed(rows):
-        if one.p50_ms is not None and one.device:
-            known.setdefault(one.device, []).append(one)
+    for row in reversed(rows):
+        if row.p50_ms is not None and row.device:
+            known.setdefault(row.device, []).append(row)
     if not known:
         return None
-    releases = list(dict.fromkeys(one.release for one in reversed(rows) if one.p50_ms is not None))
+    releases = list(dict.fromkeys(row.release for row in reversed(rows) if row.p50_ms is not None))
     figure, axes = _axes("Releases", "release", "p50 (LoadGen SingleStream), ms")
-    for (device, found), colour in zip(known.items(), cycle((BLUE, GREEN, PINK, ORANGE)), strict=False):
-        places = [releases.index(one.release) for one in found]
-        axes.plot(places, [one.p50_ms or 0.0 for one in found], color=colour, marker="o", label=device)
-    for place in {releases.index(one.began) for one in changes if one.began in releases}:
+    for (device, points), colour in zip(known.items(), cycle((BLUE, GREEN, PINK, ORANGE)), strict=False):
+        places = [releases.index(row.release) for row in points]
+        axes.plot(places, [row.p50_ms or 0.0 for row in points], color=colour, marker="o", label=device)
+    for place in {releases.index(change.began) for change in changes if change.began in releases}:
         axes.axvline(place - 0.5, color=GREY, linestyle="--")
     axes.set_xticks(range(len(releases)), releases)
     axes.set_ylim(bottom=0)
@@ -192,12 +198,12 @@ def trend(rows: Sequence[HistoryRow], changes: Sequence[ReleaseChange] = ()) -> 
 
 
 def power(rates: Sequence[Rate]) -> Figure:
-    """How often the gate says regressed, by how much the candidate was slowed, with its 95 % interval."""
-    figure, axes = _axes("The gate's own error rate", "candidate slower by, %", "gates that say regressed, %")
-    x, y = [100 * one.slower for one in rates], [100 * one.regressed for one in rates]
+    """The share of gates with the verdict regressed by injected slowdown, with its 95 % interval."""
+    figure, axes = _axes("The gate's own error rate", "candidate slower by, %", "gates with verdict regressed, %")
+    x, y = [100 * rate.slower for rate in rates], [100 * rate.regressed for rate in rates]
     errors = [
-        [max(0.0, a - 100 * one.low) for a, one in zip(y, rates, strict=True)],
-        [max(0.0, 100 * one.high - a) for a, one in zip(y, rates, strict=True)],
+        [max(0.0, a - 100 * rate.low) for a, rate in zip(y, rates, strict=True)],
+        [max(0.0, 100 * rate.high - a) for a, rate in zip(y, rates, strict=True)],
     ]
     axes.errorbar(x, y, yerr=errors, color=BLUE, marker="o", capsize=3)
     axes.set_ylim(-3, 103)
@@ -205,5 +211,5 @@ def power(rates: Sequence[Rate]) -> Figure:
 
 
 def _present_figures(figures: Mapping[str, Figure | None]) -> dict[str, Figure]:
-    """Those that there are."""
+    """The figures that are not None."""
     return {name: figure for name, figure in figures.items() if figure is not None}

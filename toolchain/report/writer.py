@@ -15,19 +15,19 @@ from toolchain.tables import Columns, cell_text
 from toolchain.views.gate import findings_table, heading
 
 PAGE = "report.html"
-# a list of checks is read by its signs
+# readers scan a list of checks by these signs
 SIGNS = {"passed": "✅", "regressed": "❌", "inconclusive": "⚠️", "not comparable": "⚠️"}
 
 
-def write_report(told: ReportContent, folder: Path) -> dict[str, str]:
-    """Write everything into `folder`, whole or not at all; the paths by what they are. UsageError for a folder that
-    holds something else than an earlier report."""
+def write_report(content: ReportContent, folder: Path) -> dict[str, str]:
+    """Write all files into `folder` atomically; returns their paths by kind. UsageError for a folder that holds
+    anything but an earlier report."""
     if folder.exists() and any(folder.iterdir() if folder.is_dir() else [folder]) and not (folder / PAGE).is_file():
-        raise UsageError(f"--out={folder}: holds something else than a report; name a new folder")
-    figures = draw_plots(told)
+        raise UsageError(f"--out={folder}: is not a report's folder; name a new folder")
+    figures = draw_plots(content)
     with atomic_folder(folder) as temporary:
-        write_atomically(temporary / PAGE, page(told, figures).encode())
-        write_atomically(temporary / "summary.md", summary(told).encode())
+        write_atomically(temporary / PAGE, page(content, figures).encode())
+        write_atomically(temporary / "summary.md", summary(content).encode())
         for name, figure in figures.items():
             write_atomically(temporary / f"{name}.svg", svg(figure).encode())
             write_atomically(temporary / f"{name}.png", png(figure))
@@ -36,33 +36,35 @@ def write_report(told: ReportContent, folder: Path) -> dict[str, str]:
     }
 
 
-def draw_plots(told: ReportContent) -> dict[str, Figure]:
-    """Every plot that there is something to draw of."""
-    made, gate = told.manifest, told.gate
+def draw_plots(content: ReportContent) -> dict[str, Figure]:
+    """Every plot for which there is data."""
+    manifest, gate = content.manifest, content.gate
     return _present_figures(
         {
             "distributions": distributions(gate) if gate else None,
             "rounds": rounds(gate) if gate else None,
-            "pareto": pareto(made.candidates, made.chosen),
-            **{f"training-{number}": training(step) for number, step in enumerate(made.steps)},
-            "trend": trend(told.history, told.changes),
+            "pareto": pareto(manifest.candidates, manifest.chosen),
+            **{f"training-{number}": training(step) for number, step in enumerate(manifest.steps)},
+            "trend": trend(content.history, content.changes),
         }
     )
 
 
-def summary(told: ReportContent) -> str:
+def summary(content: ReportContent) -> str:
     """For a pull request, in GitHub's and GitLab's Markdown."""
-    made = told.manifest
-    parts = [f"### {made.name} {made.release} for {made.target}"]
-    parts += _gate(told.gate) if told.gate else ["Not judged: no gate of it in the ledger."]
-    accuracy = f", {made.accuracy.chosen:.2%} top-1 ({made.accuracy.fp32:.2%} in fp32)" if made.accuracy else ""
-    parts.append(f"Serves {made.choice}; {made.serving.size_bytes / 1e6:.2f} MB{accuracy}.")
+    manifest = content.manifest
+    parts = [f"### {manifest.name} {manifest.release} for {manifest.target}"]
+    parts += _gate(content.gate) if content.gate else ["No gate: the ledger has none for this release."]
+    accuracy = (
+        f", {manifest.accuracy.chosen:.2%} top-1 ({manifest.accuracy.fp32:.2%} in fp32)" if manifest.accuracy else ""
+    )
+    parts.append(f"Serves {manifest.choice}; {manifest.serving.size_bytes / 1e6:.2f} MB{accuracy}.")
     return "\n\n".join(parts) + "\n"
 
 
 def _gate(gate: Gate) -> list[str]:
-    said = f"{SIGNS[gate.verdict]} **{gate.verdict}**: {gate.reason}"
-    return [said, findings_table(gate, _markdown), heading(gate)] if gate.findings else [said]
+    sentence = f"{SIGNS[gate.verdict]} **{gate.verdict}**: {gate.reason}"
+    return [sentence, findings_table(gate, _markdown), heading(gate)] if gate.findings else [sentence]
 
 
 def _markdown(rows: Iterable[Sequence[object]], columns: Columns) -> str:

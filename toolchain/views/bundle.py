@@ -1,6 +1,6 @@
-"""What a person sees of a record on stdout: tables and pages of plain text, and the last line of JSON.
+"""Records as text on stdout: tables and pages, and the last line of JSON.
 
-Knows how records look; computes nothing but shares and ratios of what they hold.
+Computes nothing but shares and ratios.
 """
 
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ def percent(share: float | None) -> str | None:
 
 
 def steps_table(manifest: Manifest) -> str:
-    """What the model was after each step; then what each step promised beside what was measured of it."""
+    """The model after each step; then each step's predicted and measured effect."""
     rows = [
         (
             *(step.step, step.parameters, step.macs, step.sparsity, step.size_bytes / MB),
@@ -45,7 +45,7 @@ def steps_table(manifest: Manifest) -> str:
         "zeros": ".0%",
         "fp32 weights, MB": ".2f",
         "validation top-1": "",
-        "took, s": ".1f",
+        "time, s": ".1f",
     }
     if all(step.measured_speedup is None for step in manifest.steps):
         return table(rows, columns)
@@ -53,10 +53,16 @@ def steps_table(manifest: Manifest) -> str:
 
 
 def candidates_table(manifest: Manifest, draw: Draw = table) -> str:
-    """Every precision that was built, what was measured with it here, and why it serves or not."""
+    """Every precision that was built, its figures on this machine, and why it serves or does not."""
     rows = [
-        (one.precision, percent(one.accuracy), one.latency_ms, one.size_bytes / MB, one.verdict)
-        for one in manifest.candidates
+        (
+            candidate.precision,
+            percent(candidate.accuracy),
+            candidate.latency_ms,
+            candidate.size_bytes / MB,
+            candidate.verdict,
+        )
+        for candidate in manifest.candidates
     ]
     return draw(
         rows, {manifest.target: "", "test top-1": "", "p50, ms (batch 1)": ".3f", "file, MB": ".2f", "verdict": ""}
@@ -76,12 +82,12 @@ def parity_table(manifest: Manifest, draw: Draw = table) -> str:
         )
         for row in manifest.parity
     ]
-    columns = {"answers": "", "max |diff|": ".2e", "relative": ".2e", "same top-1": "", "worst picture": "d", "": ""}
+    columns = {"outputs": "", "max |diff|": ".2e", "relative": ".2e", "same top-1": "", "worst image": "d", "": ""}
     return draw(rows, columns)
 
 
 def report_table(report: Report) -> str:
-    """Percentiles only where there are samples enough (MLPerf's counts)."""
+    """Percentiles only where there are enough samples (MLPerf's counts)."""
     rows = [
         (
             scenario.scenario,
@@ -93,7 +99,7 @@ def report_table(report: Report) -> str:
         for scenario in report.scenarios
     ]
     percentiles = {f"p{percent:g}, ms": ".3f" for percent in SAMPLES_FOR}
-    return table(rows, {"LoadGen": "", "samples": "d", **percentiles, "pictures/s": ",.0f", "": ""})
+    return table(rows, {"LoadGen": "", "samples": "d", **percentiles, "images/s": ",.0f", "": ""})
 
 
 def report_summary(report: Report) -> dict[str, object]:
@@ -117,7 +123,7 @@ def report_summary(report: Report) -> dict[str, object]:
 
 
 def bundle_summary(bundle: Bundle) -> dict[str, object]:
-    """What `build` ends with."""
+    """The last line of `build`."""
     manifest = bundle.manifest
     return {
         "bundle": str(bundle.folder),
@@ -134,7 +140,7 @@ def bundle_summary(bundle: Bundle) -> dict[str, object]:
 
 
 def manifest_facts(manifest: Manifest, draw: Draw = table) -> str:
-    """What a release is."""
+    """A release's properties."""
     data = manifest.data
     shape = manifest.preprocessing
     facts = (
@@ -145,8 +151,8 @@ def manifest_facts(manifest: Manifest, draw: Draw = table) -> str:
         ("output", f"{manifest.outputs[0].name}: {manifest.outputs[0]}"),
         ("labels", shorten_labels(manifest.labels)),
         ("data", f"{data.name} ({data.source}, sha256 {data.sha256[:12]})"),
-        ("calibrated on", f"{len(data.calibration_indices)} pictures of {data.calibration_name or 'nothing'}"),
-        ("certified on", f"{len(data.certify_indices)} held-out pictures"),
+        ("calibrated on", f"{len(data.calibration_indices)} images of {data.calibration_name or 'nothing'}"),
+        ("certified on", f"{len(data.certify_indices)} held-out images"),
         ("needs", f"{manifest.needs.architecture} {' '.join(manifest.needs.cpu_isa)}"),
         ("tools", ", ".join(f"{name} {version}" for name, version in manifest.tools.items() if version)),
     )
@@ -187,7 +193,7 @@ def history_table(rows: "Sequence[HistoryRow]", draw: Draw = table) -> str:
         "device": "",
         "top-1": ".2%",
         "p50, ms": ".3f",
-        "img/s": ",.0f",
+        "images/s": ",.0f",
         "MB": ".2f",
         "image, MB": ".0f",
         "on": "",
@@ -196,6 +202,6 @@ def history_table(rows: "Sequence[HistoryRow]", draw: Draw = table) -> str:
 
 
 def short_device(label: str | None) -> str:
-    """A processor's name without what every name has."""
+    """A processor's name without trademarks and filler words."""
     words = (label or "not measured").replace("(R)", "").replace("(TM)", "").replace(" Processor", "")
     return words.replace(" CPU ", " ")

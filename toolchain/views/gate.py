@@ -1,4 +1,4 @@
-"""A gate as text: a row for each figure, the verdict in a sentence. Knows how it looks; computes nothing."""
+"""A gate as text: one row per metric, and the verdict in a sentence. Computes nothing."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -9,7 +9,7 @@ from toolchain.tables import Draw, table
 if TYPE_CHECKING:
     from deploy.gate.selftest import Rate
 
-COLUMNS = {"figure": "", "verdict": "", "worse by": "", "98 % interval": "", "budget": "", "p": ".4f", "": ""}
+COLUMNS = {"metric": "", "verdict": "", "worse by": "", "98 % interval": "", "budget": "", "p": ".4f", "": ""}
 
 
 def gate_page(gate: Gate) -> str:
@@ -19,29 +19,31 @@ def gate_page(gate: Gate) -> str:
 
 
 def heading(gate: Gate) -> str:
-    """Who played, and for how long."""
+    """What was compared, in how many rounds and how long."""
     mine = gate.sides[CANDIDATE]
-    others = ", ".join(f"{role} {one.release}" for role, one in gate.sides.items() if role != CANDIDATE)
+    others = ", ".join(f"{role} {release.release}" for role, release in gate.sides.items() if role != CANDIDATE)
     rounds = f"{len(gate.rounds)} rounds" + (f" and {len(gate.confirming)} confirming" if gate.confirming else "")
     return f"{mine.name} {mine.release} ({mine.precision}) against {others}: {rounds}, {gate.seconds:.0f} s"
 
 
 def findings_table(gate: Gate, draw: Draw = table) -> str:
-    """A row for each figure."""
-    return draw([_row(one, gate.floors.get(one.metric, 0.0)) for one in gate.findings], COLUMNS)
+    """One row per metric."""
+    return draw([_row(finding, gate.floors.get(finding.metric, 0.0)) for finding in gate.findings], COLUMNS)
 
 
-def _row(one: Finding, floor: float) -> tuple[object, ...]:
-    unit = "points" if one.metric == "accuracy" else "%"
-    known = one.low is not None and one.high is not None
+def _row(finding: Finding, floor: float) -> tuple[object, ...]:
+    unit = "points" if finding.metric == "accuracy" else "%"
+    known = finding.low is not None and finding.high is not None
     return (
-        one.metric if one.against == BASELINE else f"{one.metric} ({one.against})",
-        one.verdict or "not judged",
-        None if one.change is None else f"{_share(one.change)} {unit}",
-        f"{_share(one.low)} .. {_share(one.high)}" if known else None,
-        f"{100 * one.margin:.1f} {unit}{', noise' if floor >= one.margin > 0 else ''}" if one.verdict else None,
-        one.p,
-        one.note,
+        finding.metric if finding.against == BASELINE else f"{finding.metric} ({finding.against})",
+        finding.verdict or "not measured",
+        None if finding.change is None else f"{_share(finding.change)} {unit}",
+        f"{_share(finding.low)} .. {_share(finding.high)}" if known else None,
+        f"{100 * finding.margin:.1f} {unit}{', noise' if floor >= finding.margin > 0 else ''}"
+        if finding.verdict
+        else None,
+        finding.p,
+        finding.note,
     )
 
 
@@ -64,15 +66,15 @@ def gate_summary(gate: Gate) -> dict[str, object]:
 
 
 def rates_page(rates: "Sequence[Rate]", draw: Draw = table) -> str:
-    """What the self-test found; the first row's *regressed* are false alarms."""
+    """The self-test's rates; *regressed* in the first row are false alarms."""
     rows = [
         (
-            "as it is (false alarms)" if not one.slower else f"{one.slower:.0%} slower",
-            *(one.gates, one.passed, one.inconclusive, one.regressed),
-            f"{one.low:.1%} .. {one.high:.1%}",
-            *(one.rounds, one.seconds),
+            "unchanged (false alarms)" if not rate.slower else f"{rate.slower:.0%} slower",
+            *(rate.gates, rate.passed, rate.inconclusive, rate.regressed),
+            f"{rate.low:.1%} .. {rate.high:.1%}",
+            *(rate.rounds, rate.seconds),
         )
-        for one in rates
+        for rate in rates
     ]
     columns = {"candidate": "", "gates": "", "passed": ".1%", "inconclusive": ".1%", "regressed": ".1%"}
-    return draw(rows, {**columns, "95 % interval": "", "rounds": ".0f", "s a gate": ".0f"})
+    return draw(rows, {**columns, "95 % interval": "", "rounds": ".0f", "s per gate": ".0f"})

@@ -1,4 +1,4 @@
-"""Edge servers as text: what they are, what serves, what was done. Knows how it looks; asks nobody."""
+"""Edge servers as text: their hardware, the releases that serve, and the audit records. Contacts no server."""
 
 import logging
 import sys
@@ -24,14 +24,14 @@ MB, GB = 1e6, 1e9
 
 
 class Board(logging.Handler):
-    """What each server is doing: messages in a log, a table that is rewritten on a terminal."""
+    """The progress of each server: log messages or, on a terminal, a live table."""
 
     def __init__(self, live: "Live | None") -> None:
         super().__init__()
         self._live, self._rows = live, dict[str, tuple[str, str, str]]()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """`SERVER: what it does`, or what concerns no server alone."""
+        """Show `SERVER: action` in the server's row; print any other message above the table."""
         text = record.getMessage()
         server, _, doing = text.partition(": ")
         assert self._live
@@ -40,13 +40,13 @@ class Board(logging.Handler):
         elif self._rows.get(server, ("",))[0] in ("", "at work"):
             self._show(server, "at work", doing)
 
-    def show_result(self, wave: int, told: "RolloutResult") -> None:
-        """A server is done."""
+    def show_result(self, wave: int, result: "RolloutResult") -> None:
+        """Show the final result of a server."""
         if self._live is None:
-            reason = f": {told.reason}" if told.reason else ""
-            logger.info(f"wave {wave}: {told.server}: {told.outcome}{reason}")
+            reason = f": {result.reason}" if result.reason else ""
+            logger.info(f"wave {wave}: {result.server}: {result.outcome}{reason}")
         else:
-            self._show(told.server, told.outcome, told.reason, f"{wave}")
+            self._show(result.server, result.outcome, result.reason, f"{wave}")
 
     def _show(self, server: str, state: str, words: str, wave: str = "") -> None:
         from rich.table import Table
@@ -61,7 +61,7 @@ class Board(logging.Handler):
 
 @contextmanager
 def board() -> "Iterator[Board]":
-    """On stderr, for as long as the block lasts."""
+    """A board on stderr while the block runs."""
     if not sys.stderr.isatty():
         yield Board(None)
         return
@@ -78,15 +78,23 @@ def board() -> "Iterator[Board]":
 
 
 def fleet_page(fleet: "WavesResult") -> str:
-    """A row for each server that was reached for, and who was left as it is."""
+    """A row for each server that was attempted, and the names of those that were not."""
     rows = [
-        (one.server, one.outcome, one.before or None, one.live or None, one.sent_bytes / MB, one.verdict, one.reason)
-        for one in fleet.results
+        (
+            result.server,
+            result.outcome,
+            result.before or None,
+            result.live or None,
+            result.sent_bytes / MB,
+            result.verdict,
+            result.reason,
+        )
+        for result in fleet.results
     ]
-    columns = {"server": "", "": "", "before": "", "serves": "", "sent, MB": ".2f", "gate": "", "why": ""}
+    columns = {"server": "", "": "", "before": "", "serves": "", "sent, MB": ".2f", "gate": "", "reason": ""}
     parts = [table(rows, columns)] if rows else []
     if fleet.not_started:
-        parts.append(f"not begun, after {len(fleet.failures)} that did not take it: {', '.join(fleet.not_started)}")
+        parts.append(f"not started, after {len(fleet.failures)} failed: {', '.join(fleet.not_started)}")
     return "\n\n".join(parts)
 
 
@@ -94,19 +102,19 @@ def plan_page(planned: Mapping[str, Sequence[str]]) -> str:
     return "\n".join(f"{name}:\n" + "\n".join(f"  {line}" for line in lines) for name, lines in planned.items())
 
 
-def servers_table(found: "Sequence[ServerInfo]") -> str:
+def servers_table(infos: "Sequence[ServerInfo]") -> str:
     rows = [
         (
-            one.server,
-            one.kind,
-            one.gpu or (f"{short_device(one.cpu)} ({' '.join(one.features)})" if one.cpu else one.error),
-            one.cores or None,
-            one.memory_bytes / GB if one.memory_bytes else None,
-            None if one.free_bytes is None else one.free_bytes / GB,
-            one.engine or None,
-            ", ".join(one.serves) or None,
+            info.server,
+            info.kind,
+            info.gpu or (f"{short_device(info.cpu)} ({' '.join(info.features)})" if info.cpu else info.error),
+            info.cores or None,
+            info.memory_bytes / GB if info.memory_bytes else None,
+            None if info.free_bytes is None else info.free_bytes / GB,
+            info.engine or None,
+            ", ".join(info.serves) or None,
         )
-        for one in found
+        for info in infos
     ]
     columns = {
         "server": "",
@@ -121,20 +129,22 @@ def servers_table(found: "Sequence[ServerInfo]") -> str:
     return table(rows, columns)
 
 
-def status_table(found: "Sequence[DeployedModel]") -> str:
+def status_table(models: "Sequence[DeployedModel]") -> str:
     rows = []
-    for one in found:
-        others = [release for release in one.images if release != one.live]
-        last = f"{one.last.at}: {one.last.what} ({one.last.release}): {one.last.outcome}" if one.last else None
-        state = one.error or ("ready" if one.serves else "does not serve" if one.live else "nothing shipped yet")
-        rows.append((one.server, one.model or None, one.live or None, state, ", ".join(others) or None, last))
-    return table(rows, ("server", "model", "serves", "", "also there", "last"))
+    for model in models:
+        others = [release for release in model.images if release != model.live]
+        last = (
+            f"{model.last.at}: {model.last.what} ({model.last.release}): {model.last.outcome}" if model.last else None
+        )
+        state = model.error or ("ready" if model.serves else "does not serve" if model.live else "nothing shipped yet")
+        rows.append((model.server, model.model or None, model.live or None, state, ", ".join(others) or None, last))
+    return table(rows, ("server", "model", "serves", "", "other releases", "last action"))
 
 
-def audit_table(found: "Mapping[str, Sequence[AuditEntry]]") -> str:
+def audit_table(audits: "Mapping[str, Sequence[AuditEntry]]") -> str:
     rows = [
-        (name, one.at, one.who, one.what, one.release, one.outcome, one.reason or None)
-        for name, notes in found.items()
-        for one in notes
+        (name, entry.at, entry.who, entry.what, entry.release, entry.outcome, entry.reason or None)
+        for name, entries in audits.items()
+        for entry in entries
     ]
-    return table(rows, ("server", "at", "who", "what", "release", "", "why"))
+    return table(rows, ("server", "at", "who", "what", "release", "", "reason"))

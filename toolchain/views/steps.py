@@ -1,7 +1,4 @@
-"""The honest table as text: a row a step, what it promised beside what was measured.
-
-Knows how the rows look; computes nothing.
-"""
+"""The step report as text: each step's predicted effect next to the measured one. Computes nothing."""
 
 from collections.abc import Sequence
 
@@ -21,15 +18,15 @@ COLUMNS = {
 
 
 def steps_page(steps: Sequence[StepRecord], target: str, draw: Draw = table) -> str:
-    """Speed-ups (predicted by MACs, bits and zeros; measured) are against the net as it came; below, what does not pay
-    and why."""
+    """Speed-ups (predicted from MACs, bits and zeros; measured) are relative to the original model. Below the table:
+    the steps that do not pay, and why."""
     rows = [(number, *_cells(step)) for number, step in enumerate(steps)]
     drawn = draw(rows, {target: "d", "step": "", "in": "", **COLUMNS})
     return "\n".join([drawn, *reasons(steps, "")])
 
 
 def compared_page(recipes: Sequence[tuple[str, Sequence[StepRecord]]]) -> str:
-    """Several recipes' rows, each against its own start; all measured in one run."""
+    """The rows of several recipes, each relative to its own original model; all measured in one run."""
     rows = [
         ("" if number else name, number, *_cells(step)) for name, steps in recipes for number, step in enumerate(steps)
     ]
@@ -38,7 +35,7 @@ def compared_page(recipes: Sequence[tuple[str, Sequence[StepRecord]]]) -> str:
 
 
 def reasons(steps: Sequence[StepRecord], before: str) -> list[str]:
-    """The verdicts that are longer than a cell."""
+    """Verdicts that are too long for a cell."""
     return [
         f"{before}step {number}, {step.step}: {step.verdict}"
         for number, step in enumerate(steps)

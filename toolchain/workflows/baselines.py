@@ -1,8 +1,8 @@
-"""What the release is held against: the trained model as it came, in fp32, by PyTorch and by OpenVINO, on this host;
-for a bundle that runs on a GPU, by PyTorch on it, copies to and from it counted.
+"""The baselines of a release: the original trained model in fp32, run by PyTorch and by OpenVINO on this host; for a
+bundle that runs on a GPU, by PyTorch on that GPU, including the copies to and from it.
 
-They run on the same threads as the container, one picture at a time. PyTorch is handed normalized float32 tensors, so
-its preprocessing costs it nothing, while the engines take uint8 pictures and do theirs inside: the ratio understates.
+They use as many threads as the container, one image at a time. PyTorch gets normalized float32 tensors, so its
+preprocessing costs nothing, while the engines preprocess uint8 images themselves: the ratio understates the speed-up.
 """
 
 from collections.abc import Iterator
@@ -33,25 +33,25 @@ TORCH, OPENVINO = "torch_fp32", "openvino_fp32"
 
 @contextmanager
 def baselines(job: "BuildJob", cache: "StageCache") -> Iterator[tuple[Runner, ...]]:
-    """The contestants that can run here: PyTorch unless the model came as ONNX, OpenVINO where it is installed."""
-    pictures, inputs = trial_images(job.data), model_inputs(job)
+    """The baselines that can run here: PyTorch unless the model is an ONNX file, OpenVINO where it is installed."""
+    images, inputs = trial_images(job.data), model_inputs(job)
     model = trained_model(job, DistributedStageCache(cache, distributed_context()), inputs)
-    found: list[Runner] = []
+    figures: list[Runner] = []
     if model is not None:
-        found.append(_torch(job, model, pictures))
+        figures.append(_torch(job, model, images))
     if backend("openvino").missing() or target_variant(job.target).gpu:
-        yield tuple(found)
+        yield tuple(figures)
         return
     graph = export_graph(job, cache, inputs, model)
     artifact = build_artifact(replace(job, target="openvino"), cache, graph, "fp32")
     with open_engine(artifact.folder, artifact.record, Settings(job.threads)) as engine:
         name = engine.inputs[0].name
-        feeds = [{name: pictures[at : at + 1]} for at in range(len(pictures))]
-        found.append(CallableRunner(OPENVINO, engine.infer, feeds))
-        yield tuple(found)
+        feeds = [{name: images[at : at + 1]} for at in range(len(images))]
+        figures.append(CallableRunner(OPENVINO, engine.infer, feeds))
+        yield tuple(figures)
 
 
-def _torch(job: "BuildJob", model: Model, pictures: NDArray[np.uint8]) -> Runner:
+def _torch(job: "BuildJob", model: Model, images: NDArray[np.uint8]) -> Runner:
     import torch
 
     from toolchain.models.preprocessing import normalize_images
@@ -59,9 +59,7 @@ def _torch(job: "BuildJob", model: Model, pictures: NDArray[np.uint8]) -> Runner
     torch.set_num_threads(job.threads)
     device = "cuda" if target_variant(job.target).gpu and torch.cuda.is_available() else "cpu"
     module = load_staged(job, model).module.eval().to(device)
-    inputs = [
-        normalize_images(torch.from_numpy(pictures[at : at + 1]), job.recipe.input) for at in range(len(pictures))
-    ]
+    inputs = [normalize_images(torch.from_numpy(images[at : at + 1]), job.recipe.input) for at in range(len(images))]
 
     def answer(image: torch.Tensor) -> object:
         with torch.inference_mode():

@@ -1,4 +1,4 @@
-"""The benchmark of a container on this device, next to its baselines in the same run; kept for one image."""
+"""Benchmarks an image on this device, interleaved with its baselines; the result is cached per image and device."""
 
 import subprocess
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The certificate that a container writes of itself on this device, kept for one image."""
+"""Lets an image certify itself on this device; the certificate is cached per image and device."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def certify_on_device(cache: "StageCache", image: "BuiltImage", threads: int) -> Certificate:
-    """The image checks, chooses and measures itself here."""
+    """The image checks and measures itself here and chooses its candidate."""
 
     def make(_: Path, __: Path) -> Certificate:
         return certify_image(image.tag)
@@ -26,5 +26,5 @@ def certify_on_device(cache: "StageCache", image: "BuiltImage", threads: int) ->
 
 
 def device_inputs(image: "BuiltImage", threads: int) -> dict[str, object]:
-    """What an image's figures depend on."""
+    """Everything that an image's figures depend on."""
     return {"image": image.id, "device": msgspec.to_builtins(fingerprint()), "threads": threads}

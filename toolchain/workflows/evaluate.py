@@ -1,7 +1,4 @@
-"""Top-1 accuracy over the whole test split, asked of whoever answers: a container, a bundle's engine, torch.
-
-Knows how to ask; each answers by its own code.
-"""
+"""Top-1 accuracy on the whole test split: of a running container, a bundle's engine, or the torch model."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -34,11 +31,11 @@ class Evaluation(msgspec.Struct, frozen=True):
 
 
 def evaluate_accuracy(where: str, recipe: Path | None, shown: "Credentials | None" = None) -> Evaluation:
-    """Ask `where` (URL, bundle folder, or recipe) for every test picture of the recipe's data."""
+    """Evaluate `where` (URL, bundle folder, or recipe) on every test image of the recipe's data."""
     if where.endswith(".toml"):
         return _as_trained(Path(where))
     if recipe is None:
-        raise UsageError(f"eval {where}: whose data? Add --recipe=recipes/NAME.toml")
+        raise UsageError(f"eval {where}: no test data named; add --recipe=recipes/NAME.toml")
     data = _data(recipe)
     if where.startswith(("http://", "https://")):
         return _by_container(where, data, shown)
@@ -75,7 +72,7 @@ def _by_bundle(folder: Path, data: DataSet) -> Evaluation:
 
 
 def _as_trained(recipe: Path) -> Evaluation:
-    """The model as it came, in fp32: by torch, or by ONNX Runtime where it came as a graph."""
+    """The original model in fp32: by torch, or by ONNX Runtime if it is an ONNX file."""
     from toolchain.compress.metrics import accuracy
     from toolchain.compress.quantization.restore import rebuild_qat_layers
     from toolchain.export import ort_accuracy

@@ -1,7 +1,7 @@
-"""`toolchain weights`: the torch weights of a recipe's net, after its steps, as a .safetensors file with its history.
+"""`toolchain weights`: writes a recipe's torch weights, after its steps, as .safetensors with their history.
 
-Knows where the stages keep the nets and what is told of them; how a net is written down is models/'s. What the back end
-does after export (quantize, quantize_weights) is in no torch net and so in no such file.
+models/ knows the file's content. What the back end does after export (quantize, quantize_weights) changes no torch
+weights and is not in the file.
 """
 
 from dataclasses import replace
@@ -33,7 +33,7 @@ SUFFIX = ".safetensors"
 
 
 class Written(msgspec.Struct, frozen=True):
-    """file: as it was asked for; accuracy: top-1 of fp32 torch on the test split, None where there is none."""
+    """file: the requested path. accuracy: top-1 of fp32 torch on the test split; None if there is none."""
 
     file: str
     sha256: str
@@ -43,8 +43,8 @@ class Written(msgspec.Struct, frozen=True):
 
 
 def write(place: Path, out: Path, step: int | None, target: str) -> tuple[Weights, Written]:
-    """Run the steps of the recipe at `place`, up to number `step` (None: the last one on torch), and write the net to
-    `out`, whole or not at all. UsageError or ModelError for what cannot be written."""
+    """Run the steps of the recipe at `place`, up to number `step` (None: the last one on torch), and write the
+    model to `out` atomically. UsageError or ModelError for what cannot be written."""
     from toolchain.compress.quantization.restore import rebuild_qat_layers, tensors_to_store
     from toolchain.models.save import write_weights
 
@@ -78,7 +78,7 @@ def check_source(job: BuildJob) -> None:
 
 
 def check_out(out: Path) -> None:
-    """UsageError for a name that is not a .safetensors file's, and for a file that is not ours to overwrite."""
+    """UsageError for a name that does not end in .safetensors, and for a file that the toolchain did not write."""
     if out.suffix != SUFFIX:
         raise UsageError(f"--out={out}: expected a file that ends with {SUFFIX}")
     if not out.exists():
@@ -88,26 +88,26 @@ def check_out(out: Path) -> None:
     except RecordError:
         ours = False
     if not ours:
-        raise UsageError(f"--out={out}: is there, and `toolchain weights` did not write it; choose another name")
+        raise UsageError(f"--out={out}: exists and was not written by `toolchain weights`; choose another name")
 
 
 def check_step(job: BuildJob, step: int | None) -> None:
-    """UsageError for a number that no step has, or a step that leaves the torch net as it is."""
+    """UsageError for a number that no step has, or a step that does not change the torch model."""
     if step is None:
         return
     names = [name for name, _ in job.steps]
     if not 0 <= step <= len(names):
         shown = ", ".join(f"{number} {name}" for number, name in enumerate(names, 1)) or "no steps"
-        raise UsageError(f"--step={step}: the recipe has: {shown}; 0 is the model as it came")
+        raise UsageError(f"--step={step}: the recipe has: {shown}; 0 is the original model")
     if step and names[step - 1] in POST_EXPORT_STEPS:
         raise UsageError(
             f"--step={step}: {names[step - 1]} is done by the back end, after export, and changes no torch weights; "
-            f"take --step={step - 1} or leave --step out"
+            f"use --step={step - 1} or omit --step"
         )
 
 
 def _record(job: BuildJob, models: tuple[Model, ...], accuracy: float | None, command: str) -> Weights:
-    """models: as loaded, and after each step whose result is in the weights."""
+    """The record of the weights. models: the original, and the result of each step that is in the weights."""
     recipe, last, started = job.recipe, models[-1].record.step, load_trained_model(job).weights_record
     applied = tuple(AppliedStep(name, msgspec.to_builtins(step)) for name, step in job.steps[: len(models) - 1])
     classes, structure = _structure(job, models, started)
@@ -131,9 +131,9 @@ def _record(job: BuildJob, models: tuple[Model, ...], accuracy: float | None, co
 
 
 def _structure(job: BuildJob, models: tuple[Model, ...], started: Weights | None) -> tuple[int, Structure]:
-    """The classes to build the source for, and what to do to it. Quantization-aware layers are not described one by
-    one: the net before them is, and how to make them of it. started: what the recipe's own weights say of themselves,
-    when they were quantization-aware already."""
+    """The class count to build the source with, and how to change its structure. For quantization-aware layers the
+    model before them is described, and the settings that create them. started: the record of the weights that the
+    recipe started from, which may be quantization-aware already."""
     from toolchain.models.check import class_count
     from toolchain.models.save import structure_for_source
 
@@ -144,9 +144,9 @@ def _structure(job: BuildJob, models: tuple[Model, ...], started: Weights | None
     at = names.index("qat") if "qat" in names else None
     module = load_staged(job, models[-1] if at is None else models[at]).module
     classes = class_count(module, job.recipe.input)
-    found = structure_for_source(job.recipe.model, job.base, module, classes)
+    structure = structure_for_source(job.recipe.model, job.base, module, classes)
     learned = None if at is None else _qat_settings(job.steps[at][1])
-    return classes, msgspec.structs.replace(found, sparse=sparse, learned=learned)
+    return classes, msgspec.structs.replace(structure, sparse=sparse, learned=learned)
 
 
 def _qat_settings(step: "Step") -> QatSettings:
@@ -158,6 +158,6 @@ def _qat_settings(step: "Step") -> QatSettings:
 
 
 def _command(place: Path, out: Path, step: int | None) -> str:
-    """What was typed, without this machine's folders."""
+    """The command line, without this machine's folders."""
     recipe, file = (path.name if path.is_absolute() else str(path) for path in (place, out))
     return f"toolchain weights {recipe} --out={file}{f' --step={step}' if step is not None else ''}"

@@ -63,9 +63,9 @@ class Http1:
 
 
 def _unchunked(body: bytes) -> bytes:
-    found = []
+    chunks = []
     while body:
         size, _, body = body.partition(b"\r\n")
-        found.append(body[: int(size, 16)])
+        chunks.append(body[: int(size, 16)])
         body = body[int(size, 16) + 2 :]
-    return b"".join(found)
+    return b"".join(chunks)

@@ -123,15 +123,15 @@ class Http2:
 
     def _data(self) -> list[bytes]:
         """As much of the payload as the server has room for, in frames."""
-        found = []
+        blocks = []
         while (left := len(self._payload) - self._sent) and (open_ := min(self._window, self._stream_window)) > 0:
             size = min(left, open_, self._frame)
             part = self._payload[self._sent : self._sent + size]
-            found.append(frame(DATA, END_STREAM if size == left else 0, self._stream, part))
+            blocks.append(frame(DATA, END_STREAM if size == left else 0, self._stream, part))
             self._sent += size
             self._window -= size
             self._stream_window -= size
-        return found
+        return blocks
 
     def _send(self, *frames: bytes) -> None:
         if frames:

@@ -7,11 +7,11 @@ MODEL_NAME, INPUTS, OUTPUTS, RAW_INPUTS, RAW_OUTPUTS = 1, 5, 6, 7, 6
 NAME, DATATYPE, SHAPE = 1, 2, 3
 
 
-def infer_request(model: str, given: str, shape: Sequence[int], asked: str, raw: bytes) -> bytes:
+def infer_request(model: str, input_name: str, shape: Sequence[int], output_name: str, raw: bytes) -> bytes:
     """ModelInferRequest for one tensor of uint8."""
     sizes = b"".join(map(varint, shape))
-    tensor = field(NAME, given.encode()) + field(DATATYPE, b"UINT8") + field(SHAPE, sizes)
-    output = field(NAME, asked.encode())
+    tensor = field(NAME, input_name.encode()) + field(DATATYPE, b"UINT8") + field(SHAPE, sizes)
+    output = field(NAME, output_name.encode())
     return field(MODEL_NAME, model.encode()) + field(INPUTS, tensor) + field(OUTPUTS, output) + field(RAW_INPUTS, raw)
 
 
@@ -24,11 +24,11 @@ def raw_output(message: bytes) -> bytes:
 
 
 def varint(value: int) -> bytes:
-    found = bytearray()
+    encoded = bytearray()
     while value > 127:
-        found.append(value & 127 | 128)
+        encoded.append(value & 127 | 128)
         value >>= 7
-    return bytes([*found, value])
+    return bytes([*encoded, value])
 
 
 def field(number: int, content: bytes) -> bytes:

@@ -56,9 +56,9 @@ def written(folder: Path, name: str, *requests: bytes) -> tuple[str, ...]:
 
 def check(way: Way, load: Player, expected: Array) -> None:
     """RuntimeError when the server does not answer as the bare engine does."""
-    found = way.read(load.ask(Ask(way.target), Slice).reply).reshape(-1)
-    if found.shape != expected.shape:
-        raise RuntimeError(f"{way}: {found.size} logits, the bare engine has {expected.size}")
-    off = float(np.abs(found - expected).max() / np.abs(expected).max())
-    if found.argmax() != expected.argmax() or off > CLOSE[way.picture]:
-        raise RuntimeError(f"{way}: class {found.argmax()}, {off:.2g} off; the bare engine says {expected.argmax()}")
+    answer = way.read(load.ask(Ask(way.target), Slice).reply).reshape(-1)
+    if answer.shape != expected.shape:
+        raise RuntimeError(f"{way}: {answer.size} logits, the bare engine has {expected.size}")
+    off = float(np.abs(answer - expected).max() / np.abs(expected).max())
+    if answer.argmax() != expected.argmax() or off > CLOSE[way.picture]:
+        raise RuntimeError(f"{way}: class {answer.argmax()}, {off:.2g} off; the bare engine says {expected.argmax()}")

@@ -76,8 +76,8 @@ class Serial:
 
     def __init__(self) -> None:
         # Several processes that pin their threads choose the same core
-        one = {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1, "ENABLE_CPU_PINNING": False}
-        self._request = compiled(one).create_infer_request()
+        options = {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1, "ENABLE_CPU_PINNING": False}
+        self._request = compiled(options).create_infer_request()
         self._given = self._request.get_input_tensor().data
         self._found = self._request.get_output_tensor().data
 

@@ -28,8 +28,8 @@ class Classifier(Model):
     ) -> bytes | InferResponse:
         if isinstance(payload, bytes):
             return await self.engine.answered(payload)
-        found = await self.engine.answered(payload.inputs[0].as_numpy())
-        logits = np.frombuffer(found, np.float32)[None]
+        answer = await self.engine.answered(payload.inputs[0].as_numpy())
+        logits = np.frombuffer(answer, np.float32)[None]
         output = InferOutput("logits", list(logits.shape), "FP32")
         output.set_data_from_numpy(logits)
         return InferResponse(payload.id, self.name, [output])

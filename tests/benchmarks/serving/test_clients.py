@@ -30,42 +30,42 @@ from benchmarks.serving.load import Ask, Target, asked, played
 
 
 def fed(protocol: Http1 | Http2, *parts: bytes) -> list[bool]:
-    found = []
+    received = []
     for part in parts:
         protocol.room()[: len(part)] = part
-        found.append(protocol.took(len(part)))
-    return found
+        received.append(protocol.took(len(part)))
+    return received
 
 
 def frames(sent: bytes) -> list[tuple[int, int, int, bytes]]:
     """(kind, flags, stream, content)"""
-    found = []
+    received = []
     while sent:
         size = int.from_bytes(sent[:3], "big")
-        found.append((*struct.unpack_from(">BBI", sent, 3), sent[HEAD : HEAD + size]))
+        received.append((*struct.unpack_from(">BBI", sent, 3), sent[HEAD : HEAD + size]))
         sent = sent[HEAD + size :]
-    return found
+    return received
 
 
-def test_a_reply_is_whole_when_its_length_is_there() -> None:
-    one = Http1(b"x")
-    assert fed(one, b"HTTP/1.1 200 OK\r\nContent-", b"Length: 5\r\n\r\nab", b"cde") == [False, False, True]
-    assert one.reply() == b"abcde"
+def test_a_reply_is_complete_once_its_content_length_has_arrived() -> None:
+    client = Http1(b"x")
+    assert fed(client, b"HTTP/1.1 200 OK\r\nContent-", b"Length: 5\r\n\r\nab", b"cde") == [False, False, True]
+    assert client.reply() == b"abcde"
 
 
-def test_a_reply_in_chunks_is_whole_with_its_last() -> None:
-    one = Http1(b"x")
+def test_a_chunked_reply_is_complete_with_its_last_chunk() -> None:
+    client = Http1(b"x")
     parts = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", b"3\r\nabc\r\n", b"2\r\nde\r\n0\r\n\r\n"
-    assert fed(one, *parts) == [False, False, True]
-    assert one.reply() == b"abcde"
+    assert fed(client, *parts) == [False, False, True]
+    assert client.reply() == b"abcde"
 
 
-def test_a_reply_that_is_not_200_is_an_error_with_its_words() -> None:
+def test_a_reply_other_than_200_is_an_error_that_quotes_it() -> None:
     with pytest.raises(RuntimeError, match="503 Busy"):
         fed(Http1(b"x"), b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n")
 
 
-def test_a_call_sends_no_more_than_the_server_has_room_for() -> None:
+def test_a_call_respects_http2_flow_control() -> None:
     call = Http2(bytes(100_000))
     call.begin()
     opening, sent = bytes(call.ready[: len(OPENING)]), bytes(call.ready[len(OPENING) :])
@@ -81,7 +81,7 @@ def test_a_call_sends_no_more_than_the_server_has_room_for() -> None:
     assert [flags for _, flags, *_ in rest] == [0, 0, END_STREAM]
 
 
-def test_a_call_is_answered_with_its_last_frame_and_pings_are_answered_beside() -> None:
+def test_a_call_completes_with_its_last_frame_and_pings_are_answered_meanwhile() -> None:
     call = Http2(b"question")
     call.begin()
     call.ready = memoryview(b"")
@@ -93,14 +93,14 @@ def test_a_call_is_answered_with_its_last_frame_and_pings_are_answered_beside() 
 
 
 @pytest.mark.parametrize("content", [frame(RST_STREAM, 0, 1, bytes(4)), frame(HEADERS, 5, 1, b"?")])
-def test_a_call_that_fails_is_an_error(content: bytes) -> None:
+def test_a_failed_call_is_an_error(content: bytes) -> None:
     call = Http2(b"question")
     call.begin()
     with pytest.raises(RuntimeError):
         fed(call, content)
 
 
-def test_a_message_reads_as_it_was_written() -> None:
+def test_a_message_survives_encoding_and_decoding() -> None:
     raw = bytes(range(256)) * 2
     message = infer_request("net", "image", (1, 8, 300, 3), "logits", raw)
     assert [number for number, _ in fields(message)] == [1, 5, 6, 7]
@@ -108,17 +108,17 @@ def test_a_message_reads_as_it_was_written() -> None:
     assert raw_output(field(1, b"net") + field(RAW_OUTPUTS, raw)) == raw
 
 
-def test_a_slice_counts_what_was_answered_in_it_and_nothing_is_left_in_flight(tmp_path: Path) -> None:
+def test_a_slice_counts_its_own_answers_and_leaves_no_request_in_flight(tmp_path: Path) -> None:
     body = json.dumps({"ok": True}).encode()
     reply = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body
     content = request("POST", "/", b"12345")
     answered: list[bytes] = []
 
-    def answer(one: socket.socket) -> None:
-        with one:
-            while one.recv(len(content), socket.MSG_WAITALL):
+    def answer(client: socket.socket) -> None:
+        with client:
+            while client.recv(len(content), socket.MSG_WAITALL):
                 answered.append(reply)
-                one.sendall(reply)
+                client.sendall(reply)
 
     def accept(listening: socket.socket) -> None:
         for _ in range(3):
@@ -130,8 +130,8 @@ def test_a_slice_counts_what_was_answered_in_it_and_nothing_is_left_in_flight(tm
         place = tmp_path / "request"
         place.write_bytes(content)
         target = Target(f"127.0.0.1:{listening.getsockname()[1]}", (str(place),))
-        found = played(Ask(target, 0.05, 2))
+        received = played(Ask(target, 0.05, 2))
         assert asked(target)
         accepting.join()
-    assert found.requests == len(answered) - 1
-    assert 0 < len(found.latencies_ms) < found.requests
+    assert received.requests == len(answered) - 1
+    assert 0 < len(received.latencies_ms) < received.requests

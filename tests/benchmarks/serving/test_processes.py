@@ -30,7 +30,7 @@ def gone(pid: int) -> bool:
         return True
 
 
-def test_a_server_is_all_that_it_started(tmp_path: Path) -> None:
+def test_all_processes_that_a_server_started_end_with_it(tmp_path: Path) -> None:
     with started([sys.executable, "-c", PARENT], tmp_path / "log") as process:
         assert within(10, lambda: len(family(process.pid)) == 2)
         child = family(process.pid)[1]

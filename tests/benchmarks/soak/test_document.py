@@ -69,17 +69,17 @@ def answering(status: int, body: object, kind: str = "application/json") -> Iter
         (500, {"error": "a fault"}, "application/json", "500"),
     ],
 )
-def test_an_answer_that_the_document_does_not_have_is_told(status: int, body: object, kind: str, words: str) -> None:
+def test_an_undocumented_response_is_reported(status: int, body: object, kind: str, words: str) -> None:
     answers = Counter[int]()
     with answering(status, body, kind) as url:
-        found = list(find_flaws(url, 3, 1, answers))
+        flaws = list(find_flaws(url, 3, 1, answers))
     assert answers[status] > 0
-    assert bool(found) is bool(words)
-    assert all(one.startswith("GET /live, positive: ") and words in one.lower() for one in found), found
+    assert bool(flaws) is bool(words)
+    assert all(flaw.startswith("GET /live, positive: ") and words in flaw.lower() for flaw in flaws), flaws
 
 
 @pytest.mark.slow
-def test_every_answer_is_one_that_the_document_has() -> None:
+def test_every_response_is_documented() -> None:
     flawed, faults = document_rows(EXAMPLES, 1)
     assert int(flawed.note.split()[0]) > 100
     assert (flawed.value, faults.value) == (0, 0), flawed

@@ -8,7 +8,7 @@ from benchmarks.soak.growth import growth
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_name_makes_the_same_case_whatever_was_made_before(kind: str) -> None:
+def test_a_case_depends_only_on_its_name(kind: str) -> None:
     chosen = [f"{kind}:1:{number}" for number in range(150)]
     first = {name: make_case(name) for name in chosen}
     assert {name: make_case(name) for name in reversed(chosen)} == first
@@ -16,14 +16,14 @@ def test_a_name_makes_the_same_case_whatever_was_made_before(kind: str) -> None:
     assert make_case(f"{kind}:2:0") != first[f"{kind}:1:0"]
 
 
-def test_every_kind_has_its_share() -> None:
+def test_every_kind_of_case_is_generated() -> None:
     chosen = list(case_names(len(KINDS) * 3, 5))
     assert len(set(chosen)) == len(chosen)
     assert {name.partition(":")[0] for name in chosen[: len(KINDS)]} == set(KINDS)
 
 
 @pytest.mark.parametrize(
-    ("told", "right"),
+    ("reply", "right"),
     [
         (Reply("200"), True),
         (Reply("431"), True),
@@ -37,18 +37,18 @@ def test_every_kind_has_its_share() -> None:
         (Reply("INTERNAL"), False),
     ],
 )
-def test_only_refusals_are_right(told: Reply, right: bool) -> None:
-    assert (find_flaw(told) == "") is right
+def test_only_refusals_are_accepted(reply: Reply, right: bool) -> None:
+    assert (find_flaw(reply) == "") is right
 
 
-def test_memory_that_comes_back_is_no_growth_and_a_leak_is() -> None:
+def test_freed_memory_is_not_growth_but_a_leak_is() -> None:
     assert growth([60, 73, 73, 50, 50, 74, 73, 73, 73, 73]) == 1
     leaks = growth([float(70 + number) for number in range(50)])
     assert leaks is not None and leaks > 1.2
     assert growth([]) is None
 
 
-def test_a_peak_while_a_large_picture_is_decoded_is_no_growth_but_a_higher_level_at_the_end_is() -> None:
+def test_a_peak_during_decoding_is_not_growth_but_a_higher_final_level_is() -> None:
     assert growth([71, 72, 72, 70, 71, 71, 69, 69, 69, 77, 78, 71, 70, 70, 70, 69, 69, 71, 68, 83]) == pytest.approx(
         71 / 72
     )

@@ -28,8 +28,8 @@ def laid(place: Path, *names: str) -> Laid:
             (folder / name).write_text(f"# the gateway's\n{TOKEN}\n")
         else:
             copy(files[name], folder / name)
-    for one in folder.iterdir():
-        one.chmod(0o640)
+    for file in folder.iterdir():
+        file.chmod(0o640)
     return Laid(folder, ours, client)
 
 

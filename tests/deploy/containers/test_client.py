@@ -20,12 +20,12 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield f"http://127.0.0.1:{server.port}"
 
 
-def test_it_finds_the_model_and_asks_it(url: str) -> None:
+def test_the_client_finds_the_model_and_sends_requests(url: str) -> None:
     with connect_client(url, served_model(url)) as client:
         assert client.infer(np.zeros((3, 8, 8, 3), np.uint8)).tolist() == [[0.0] * 4] * 3
 
 
-def test_the_servers_words_are_passed_on(url: str) -> None:
+def test_the_servers_error_message_is_passed_on(url: str) -> None:
     with (
         connect_client(url, "null") as client,
         pytest.raises(DeviceError, match=r"answered 400: .*expected uint8 \[N, 8, 8, 3\]"),
@@ -39,12 +39,12 @@ def test_the_servers_words_are_passed_on(url: str) -> None:
 
 
 @pytest.mark.parametrize("place", ["http://127.0.0.1:9", "http://127.0.0.1:port"])
-def test_nobody_there_is_told_with_what_to_look_at(place: str) -> None:
+def test_an_unreachable_server_is_reported_with_advice(place: str) -> None:
     with pytest.raises(DeviceError, match=rf"^{place}: no answer \(.*; is the container running\? docker ps$"):
         served_model(place)
 
 
-def test_a_closed_server_is_asked_with_a_token_and_a_certificate(tmp_path: Path) -> None:
+def test_a_server_with_access_control_accepts_token_and_certificate(tmp_path: Path) -> None:
     ours, tokens = Authority(tmp_path), tmp_path / "tokens"
     server, client = ours.issue("server"), ours.issue("client")
     tokens.write_text("# the gateway's\na-token-of-ours-to-test-with\n")

@@ -9,7 +9,7 @@ from tests.deploy.runtime.security.authority import Authority
 from toolchain.errors import UsageError
 
 
-def test_the_first_token_is_shown(tmp_path: Path) -> None:
+def test_the_first_token_of_the_file_is_sent(tmp_path: Path) -> None:
     file = tmp_path / "tokens"
     file.write_text("# old and new\n\nthe-new-token-of-ours\nthe-old-token-of-ours\n")
     assert Credentials(file).headers() == {"Authorization": "Bearer the-new-token-of-ours"}

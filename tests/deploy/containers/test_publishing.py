@@ -30,14 +30,14 @@ def described(ports: dict[str, int], environment: tuple[str, ...] = (), source: 
     }
 
 
-def test_a_container_with_a_certificate_is_asked_by_https() -> None:
+def test_a_container_with_a_certificate_is_reached_by_https() -> None:
     plain, closed = described({"8080": 8080}), described({"8080": 8443, "8081": 9001}, ("TLS_CERT=/secrets/tls.crt",))
     assert (http_url(plain), grpc_address(plain)) == ("http://127.0.0.1:8080", "")
     assert (http_url(closed), grpc_address(closed)) == ("https://127.0.0.1:8443", "127.0.0.1:9001")
     assert publishes_port(closed, 9001) and not publishes_port(plain, 9001)
 
 
-def test_a_container_is_the_one_that_was_asked_for_only_with_the_same_ports_and_secrets(tmp_path: Path) -> None:
+def test_a_container_matches_only_with_the_same_ports_and_secrets(tmp_path: Path) -> None:
     secrets = read_secret_folder(laid(tmp_path / "a", TOKENS).folder)
     others = read_secret_folder(laid(tmp_path / "b", TOKENS).folder)
     closed = described({"8080": 8080, "8081": 8081}, ("TOKEN_FILE=/secrets/tokens",), secrets.folder)
@@ -57,7 +57,7 @@ def test_a_container_is_the_one_that_was_asked_for_only_with_the_same_ports_and_
     assert not matches_endpoint(described({"8080": 8080}), PublishedEndpoint(8080, None, secrets))
 
 
-def test_what_is_published_and_mounted_is_what_was_asked_for(tmp_path: Path) -> None:
+def test_the_requested_ports_are_published_and_secrets_mounted(tmp_path: Path) -> None:
     secrets = read_secret_folder(laid(tmp_path).folder)
     assert PublishedEndpoint(0).ports == {"8080/tcp": None}
     assert PublishedEndpoint(8080, 0).ports == {"8080/tcp": 8080, "8081/tcp": None}
@@ -66,7 +66,7 @@ def test_what_is_published_and_mounted_is_what_was_asked_for(tmp_path: Path) -> 
     assert (mount["Source"], mount["Target"], mount["ReadOnly"]) == (str(secrets.folder), "/secrets", True)
 
 
-def test_strangers_are_tried_only_where_they_are_to_be_turned_away(tmp_path: Path) -> None:
+def test_an_unauthenticated_request_is_tried_only_where_it_must_be_refused(tmp_path: Path) -> None:
     tls = read_secret_folder(laid(tmp_path / "tls", CERT, KEY).folder)
     tokens = read_secret_folder(laid(tmp_path / "tokens", TOKENS).folder)
     assert PublishedEndpoint(0).unauthenticated is None and PublishedEndpoint(0, None, tls).unauthenticated is None
@@ -74,14 +74,14 @@ def test_strangers_are_tried_only_where_they_are_to_be_turned_away(tmp_path: Pat
     assert stranger is not None and stranger.headers() == {}
 
 
-def test_without_a_client_certificate_a_server_that_wants_one_is_not_asked(tmp_path: Path) -> None:
+def test_without_a_client_certificate_no_request_is_sent_to_a_server_that_requires_one(tmp_path: Path) -> None:
     found = laid(tmp_path)
     secrets = read_secret_folder(found.folder)
     assert not PublishedEndpoint(0, None, secrets).is_authorized
     assert PublishedEndpoint(0, None, secrets, found.client.cert, found.client.key).is_authorized
 
 
-def test_the_line_to_paste_takes_the_token_from_its_file(tmp_path: Path) -> None:
+def test_the_curl_command_reads_the_token_from_its_file(tmp_path: Path) -> None:
     flags = PublishedEndpoint(0, None, read_secret_folder(laid(tmp_path).folder)).curl_flags
     assert flags[:2] == ["--insecure", "--cert FILE --key FILE"]
     assert TOKEN not in " ".join(flags)

@@ -32,12 +32,12 @@ def server(*replies: tuple[int, bytes]) -> Iterator[str]:
         yield address
 
 
-def test_a_server_that_becomes_ready_is_waited_for() -> None:
+def test_the_wait_ends_when_the_server_is_ready() -> None:
     with server((503, STARTING), (503, STARTING), (200, b"")) as url:
         wait_until_ready(url, 5, lambda: None)
 
 
-def test_a_server_that_never_gets_ready_is_quoted() -> None:
+def test_a_server_that_never_gets_ready_is_an_error_that_quotes_it() -> None:
     with (
         server((503, STARTING)) as url,
         pytest.raises(DockerError, match=r"not ready within 0 s; its last answer: .*is loading"),
@@ -50,7 +50,7 @@ def test_a_failed_golden_sample_ends_the_wait_at_once() -> None:
         wait_until_ready(url, 60, lambda: None)
 
 
-def test_a_closed_server_is_waited_for_and_one_with_another_certificate_is_not(tmp_path: Path) -> None:
+def test_only_a_server_with_the_expected_certificate_counts_as_ready(tmp_path: Path) -> None:
     ours = Authority(tmp_path)
     here, other = ours.issue("here"), ours.issue("other")
     with serving(null_bundle(tmp_path / "null.bundle").folder, "--tls-cert", here.cert, "--tls-key", here.key) as it:
@@ -60,10 +60,10 @@ def test_a_closed_server_is_waited_for_and_one_with_another_certificate_is_not(t
             wait_until_ready(url, 60, lambda: None, Credentials(server_cert=other.cert))
 
 
-def test_nobody_there_is_not_ready() -> None:
-    is_ready, said = check_ready("http://127.0.0.1:9")
+def test_an_unreachable_server_is_not_ready() -> None:
+    is_ready, message = check_ready("http://127.0.0.1:9")
     assert not is_ready
-    assert said.startswith("http://127.0.0.1:9: no answer ([Errno 111] Connection refused)")
+    assert message.startswith("http://127.0.0.1:9: no answer ([Errno 111] Connection refused)")
 
 
 def test_the_wait_ends_when_the_container_has_died() -> None:

@@ -12,7 +12,7 @@ from toolchain.records.bundle import Bundle
 
 
 @pytest.mark.docker
-def test_a_command_is_a_value_behind_the_wall() -> None:
+def test_a_command_is_a_value_and_sandboxed() -> None:
     argv = once_command("edge-x:1", ["certify"], cpus=1.5)
     assert argv[1:4] == ["run", "-i", "--rm"]
     assert set(SANDBOX) < set(argv)
@@ -21,14 +21,14 @@ def test_a_command_is_a_value_behind_the_wall() -> None:
 
 
 @pytest.mark.docker
-def test_certify_answers_with_one_json_document(image: BuiltImage, bundle: Bundle, messages: list[str]) -> None:
+def test_certify_prints_one_json_document(image: BuiltImage, bundle: Bundle, messages: list[str]) -> None:
     certificate = json.loads(run_once(image.tag, ["certify"]))
     assert certificate["bundle"] == bundle.digest
     assert any(line.startswith("passed: ") for line in messages)
 
 
 @pytest.mark.docker
-def test_a_certificate_that_failed_is_an_answer_too(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_failed_certificate_is_a_result_too(tmp_path_factory: pytest.TempPathFactory) -> None:
     bundle = null_bundle(tmp_path_factory.mktemp("fails") / "b", preprocessing_sha256="0" * 64)
     failing = build_image(bundle, own_name("edge-test:fails"))
     certificate = json.loads(run_once(failing.tag, ["certify"]))
@@ -36,20 +36,20 @@ def test_a_certificate_that_failed_is_an_answer_too(tmp_path_factory: pytest.Tem
 
 
 @pytest.mark.docker
-def test_a_duet_plays_what_it_is_asked(image: BuiltImage) -> None:
-    asked = '{"precision":"fp32","queries":3}\n'
-    done = subprocess.run(interleaved_command(image.tag, 1), input=asked, capture_output=True, text=True, check=True)
+def test_an_interleaved_runner_runs_the_requested_slices(image: BuiltImage) -> None:
+    request = '{"precision":"fp32","queries":3}\n'
+    done = subprocess.run(interleaved_command(image.tag, 1), input=request, capture_output=True, text=True, check=True)
     assert len(json.loads(done.stdout)["latencies_ms"]) == 3
 
 
 @pytest.mark.docker
-def test_what_fails_is_told_by_its_last_line(image: BuiltImage) -> None:
+def test_a_failure_is_reported_with_its_last_line(image: BuiltImage) -> None:
     with pytest.raises(DockerError, match=rf"{image.tag} juggle: failed \(exit 2\): .*invalid choice: 'juggle'"):
         run_once(image.tag, ["juggle"])
 
 
 @pytest.mark.docker
-def test_what_takes_too_long_is_stopped(image: BuiltImage) -> None:
+def test_a_command_that_takes_too_long_is_stopped(image: BuiltImage) -> None:
     with pytest.raises(DockerError, match="not done after 2 s"):
         run_once(image.tag, ["bench", "--seconds=60"], timeout_s=2)
 

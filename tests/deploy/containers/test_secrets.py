@@ -11,7 +11,7 @@ from tests.deploy.runtime.security.authority import Authority
 from toolchain.errors import UsageError
 
 
-def test_the_server_is_told_of_just_the_files_that_are_there(tmp_path: Path, messages: list[str]) -> None:
+def test_environment_variables_name_only_the_files_that_exist(tmp_path: Path, messages: list[str]) -> None:
     both, one = laid(tmp_path / "both"), laid(tmp_path / "one", TOKENS)
     (both.folder / "README").write_text("ours\n")
     assert read_secret_folder(both.folder).environment == {
@@ -22,13 +22,13 @@ def test_the_server_is_told_of_just_the_files_that_are_there(tmp_path: Path, mes
     assert not messages, "nothing is unwise here"
 
 
-def test_links_as_kubernetes_makes_them_stay_in_the_folder(tmp_path: Path) -> None:
-    found = laid(tmp_path, TOKENS).folder
-    (found / "..data").mkdir()
-    (found / TOKENS).rename(found / "..data" / TOKENS)
-    (found / TOKENS).symlink_to(f"..data/{TOKENS}")
-    (tmp_path / "by-link").symlink_to(found)
-    assert read_secret_folder(tmp_path / "by-link").folder == found
+def test_links_within_the_folder_are_accepted_as_kubernetes_makes_them(tmp_path: Path) -> None:
+    folder = laid(tmp_path, TOKENS).folder
+    (folder / "..data").mkdir()
+    (folder / TOKENS).rename(folder / "..data" / TOKENS)
+    (folder / TOKENS).symlink_to(f"..data/{TOKENS}")
+    (tmp_path / "by-link").symlink_to(folder)
+    assert read_secret_folder(tmp_path / "by-link").folder == folder
 
 
 def expired(one: Laid) -> None:
@@ -75,7 +75,7 @@ WRONG: dict[str, tuple[Callable[[Laid], object], str]] = {
 
 
 @pytest.mark.parametrize("what", WRONG)
-def test_a_folder_that_cannot_close_a_server_is_refused_in_one_line(tmp_path: Path, what: str) -> None:
+def test_an_unusable_secrets_folder_is_refused_in_one_line(tmp_path: Path, what: str) -> None:
     one = laid(tmp_path)
     spoil, words = WRONG[what]
     spoil(one)
@@ -85,17 +85,17 @@ def test_a_folder_that_cannot_close_a_server_is_refused_in_one_line(tmp_path: Pa
     assert "\n" not in str(caught.value)
 
 
-def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=rf"^--secrets {tmp_path}/none: cannot be read \(No such file or directory\)"):
         read_secret_folder(tmp_path / "none")
 
 
-def test_secrets_that_everyone_here_can_read_are_told(tmp_path: Path, messages: list[str]) -> None:
-    found = laid(tmp_path).folder
+def test_world_readable_secrets_are_reported(tmp_path: Path, messages: list[str]) -> None:
+    folder = laid(tmp_path).folder
     for name in (KEY, TOKENS):
-        (found / name).chmod(0o644)
-    read_secret_folder(found)
+        (folder / name).chmod(0o644)
+    read_secret_folder(folder)
     assert messages == [
-        f"secrets: {found / name}: every user of this machine can read it; chmod o-r {found / name}"
+        f"secrets: {folder / name}: every user of this machine can read it; chmod o-r {folder / name}"
         for name in (KEY, TOKENS)
     ]

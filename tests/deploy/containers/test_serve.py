@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.docker, pytest.mark.usefixtures("unnamed")]
 NAME = own_name("edge-test-server")
 
 
-def test_a_container_serves_is_found_kept_replaced_and_stopped(
+def test_a_container_is_started_kept_replaced_and_stopped(
     image: BuiltImage, bundle: Bundle, messages: list[str]
 ) -> None:
     first = run_server(image.tag, PublishedEndpoint(0), NAME)
@@ -51,7 +51,7 @@ def test_a_server_that_is_killed_is_started_again(image: BuiltImage, engine: Doc
     assert container.attrs["RestartCount"] == 1
 
 
-def test_it_is_locked_down(image: BuiltImage, engine: DockerClient) -> None:
+def test_the_container_is_sandboxed(image: BuiltImage, engine: DockerClient) -> None:
     started = run_server(image.tag, PublishedEndpoint(0), NAME)
     settings = engine.containers.get(started.id).attrs["HostConfig"]
     assert settings["ReadonlyRootfs"]
@@ -61,7 +61,7 @@ def test_it_is_locked_down(image: BuiltImage, engine: DockerClient) -> None:
     assert settings["Memory"] > 0
 
 
-def test_a_container_that_is_not_ours_is_left_alone(image: BuiltImage, engine: DockerClient) -> None:
+def test_a_foreign_container_is_left_alone(image: BuiltImage, engine: DockerClient) -> None:
     other = engine.containers.create(image.id, name=NAME)
     for verb in (lambda: run_server(image.tag, PublishedEndpoint(0), NAME), lambda: stop_server(NAME)):
         with pytest.raises(
@@ -72,14 +72,16 @@ def test_a_container_that_is_not_ours_is_left_alone(image: BuiltImage, engine: D
     assert other.status == "created"
 
 
-def test_a_port_in_use_is_told_with_its_holder(image: BuiltImage, engine: DockerClient) -> None:
+def test_a_port_in_use_is_reported_with_its_holder(image: BuiltImage, engine: DockerClient) -> None:
     with socket.socket() as held:
         held.bind(("0.0.0.0", 0))
         held.listen()
         port = held.getsockname()[1]
         with pytest.raises(DockerError, match=rf"^port {port} is in use by python\S* \(process \d+\); stop that"):
             run_server(image.tag, PublishedEndpoint(port), NAME)
-    assert not [one for one in engine.containers.list(all=True, ignore_removed=True) if one.name == NAME]
+    assert not [
+        container for container in engine.containers.list(all=True, ignore_removed=True) if container.name == NAME
+    ]
     run_server(image.tag, PublishedEndpoint(port), f"{NAME}-a")
     with pytest.raises(DockerError, match=rf"^port {port} is in use by container '{NAME}-a'"):
         run_server(image.tag, PublishedEndpoint(port), f"{NAME}-b")
@@ -90,7 +92,7 @@ def test_a_missing_image_is_named() -> None:
         run_server("edge-none:1", PublishedEndpoint(0), NAME)
 
 
-def test_a_container_that_dies_is_quoted_and_removed(
+def test_a_container_that_dies_is_removed_and_its_log_quoted(
     tmp_path_factory: pytest.TempPathFactory, engine: DockerClient
 ) -> None:
     bundle = null_bundle(tmp_path_factory.mktemp("dies") / "b", needs=Needs(cpu_isa=("avx4096",)))
@@ -98,4 +100,6 @@ def test_a_container_that_dies_is_quoted_and_removed(
     with pytest.raises(DockerError, match=rf"container '{NAME}' died \(exit 1\): .*avx4096"):
         run_server(built.tag, PublishedEndpoint(0), NAME)
     engine.images.remove(built.tag, force=True)
-    assert not [one for one in engine.containers.list(all=True, ignore_removed=True) if one.name == NAME]
+    assert not [
+        container for container in engine.containers.list(all=True, ignore_removed=True) if container.name == NAME
+    ]

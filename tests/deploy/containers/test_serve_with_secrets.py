@@ -33,69 +33,73 @@ assert found.as_numpy("logits").shape == (1, 4)
 """
 
 
-def started(image: BuiltImage, one: Laid, grpc_port: int | None = None, shows: bool = True) -> ServerContainer:
-    cert, key = (one.client.cert, one.client.key) if shows else (None, None)
-    return run_server(image.tag, parse_endpoint(0, grpc_port, one.folder, cert, key), NAME)
+def started(image: BuiltImage, secrets: Laid, grpc_port: int | None = None, shows: bool = True) -> ServerContainer:
+    cert, key = (secrets.client.cert, secrets.client.key) if shows else (None, None)
+    return run_server(image.tag, parse_endpoint(0, grpc_port, secrets.folder, cert, key), NAME)
 
 
-def test_a_closed_container_answers_us_over_both_protocols_and_no_stranger(image: BuiltImage, tmp_path: Path) -> None:
-    one = readable(laid(tmp_path))
-    found = started(image, one, grpc_port=0)
-    assert found.url.startswith("https://127.0.0.1:") and found.cold_start_s is not None
-    shown = Credentials(one.folder / TOKENS, one.ours.root, one.client.cert, one.client.key)
-    assert served_model(found.url, shown) == "null"
+def test_a_container_with_secrets_serves_only_authenticated_clients_on_both_protocols(
+    image: BuiltImage, tmp_path: Path
+) -> None:
+    secrets = readable(laid(tmp_path))
+    server = started(image, secrets, grpc_port=0)
+    assert server.url.startswith("https://127.0.0.1:") and server.cold_start_s is not None
+    shown = Credentials(secrets.folder / TOKENS, secrets.ours.root, secrets.client.cert, secrets.client.key)
+    assert served_model(server.url, shown) == "null"
     with pytest.raises(DeviceError, match=r"^GET /: 403 "):
-        served_model(found.url, Credentials(one.folder / TOKENS, one.ours.root))
-    files = (one.ours.root, one.client.cert, one.client.key)
+        served_model(server.url, Credentials(secrets.folder / TOKENS, secrets.ours.root))
+    files = (secrets.ours.root, secrets.client.cert, secrets.client.key)
     done = subprocess.run(
-        [sys.executable, "-c", GRPC, found.grpc, *map(str, files), TOKEN],
+        [sys.executable, "-c", GRPC, server.grpc, *map(str, files), TOKEN],
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
 
 
-def test_the_same_secrets_keep_it_and_others_replace_it(image: BuiltImage, tmp_path: Path) -> None:
-    one = readable(laid(tmp_path, TOKENS))
-    first = run_server(image.tag, parse_endpoint(0, 0, one.folder, None, None), NAME)
+def test_the_same_secrets_keep_the_container_and_others_replace_it(image: BuiltImage, tmp_path: Path) -> None:
+    secrets = readable(laid(tmp_path, TOKENS))
+    first = run_server(image.tag, parse_endpoint(0, 0, secrets.folder, None, None), NAME)
     assert first.url.startswith("http://")
     with pytest.raises(DeviceError, match=r"^GET /: 401 "):
         served_model(first.url)
-    assert run_server(image.tag, parse_endpoint(0, 0, one.folder, None, None), NAME).id == first.id
+    assert run_server(image.tag, parse_endpoint(0, 0, secrets.folder, None, None), NAME).id == first.id
     opened = run_server(image.tag, PublishedEndpoint(0), NAME)
     assert (opened.id == first.id, opened.grpc, served_model(opened.url)) == (False, "", "null")
 
 
-def test_without_a_client_certificate_it_is_ready_and_not_asked(
+def test_without_a_client_certificate_readiness_alone_is_checked(
     image: BuiltImage, tmp_path: Path, messages: list[str]
 ) -> None:
-    found = started(image, readable(laid(tmp_path)), shows=False)
-    assert found.cold_start_s is None
-    said = f"container: {NAME} is ready on {found.url}; it requires a client certificate: add --cert=FILE --key=FILE "
-    assert f"{said}to check its answer" in messages
+    server = started(image, readable(laid(tmp_path)), shows=False)
+    assert server.cold_start_s is None
+    line = f"container: {NAME} is ready on {server.url}; it requires a client certificate: add --cert=FILE --key=FILE "
+    assert f"{line}to check its answer" in messages
 
 
-def test_secrets_are_mounted_read_only_and_no_engine_is_told_what_is_in_them(
+def test_secrets_are_mounted_read_only_and_their_content_reaches_no_engine(
     image: BuiltImage, engine: DockerClient, tmp_path: Path
 ) -> None:
     container = engine.containers.get(started(image, readable(laid(tmp_path))).id)
-    (mount,) = [one for one in container.attrs["Mounts"] if one["Destination"] == "/secrets"]
+    (mount,) = [secrets for secrets in container.attrs["Mounts"] if secrets["Destination"] == "/secrets"]
     assert (mount["Type"], mount["RW"]) == ("bind", False)
     assert TOKEN not in str(container.attrs) and TOKEN not in container.logs().decode()
 
 
-def test_a_key_that_the_servers_user_may_not_read_is_told(
+def test_a_key_that_the_servers_user_cannot_read_is_reported(
     image: BuiltImage, tmp_path: Path, engine: DockerClient
 ) -> None:
-    one = readable(laid(tmp_path))
-    (one.folder / KEY).chmod(0o600)
+    secrets = readable(laid(tmp_path))
+    (secrets.folder / KEY).chmod(0o600)
     with pytest.raises(DockerError, match=r"died \(exit 2\): .*/secrets/tls.key: cannot be read \(Permission denied\)"):
-        started(image, one)
-    assert not [one for one in engine.containers.list(all=True, ignore_removed=True) if one.name == NAME]
+        started(image, secrets)
+    assert not [
+        container for container in engine.containers.list(all=True, ignore_removed=True) if container.name == NAME
+    ]
 
 
-def test_a_port_for_grpc_that_is_taken_is_told_with_its_flag(image: BuiltImage, tmp_path: Path) -> None:
-    found = run_server(image.tag, PublishedEndpoint(0, 0), NAME)
-    port = int(found.grpc.rpartition(":")[2])
+def test_a_grpc_port_in_use_is_reported_with_its_flag(image: BuiltImage, tmp_path: Path) -> None:
+    server = run_server(image.tag, PublishedEndpoint(0, 0), NAME)
+    port = int(server.grpc.rpartition(":")[2])
     assert is_port_in_use(port)
     words = rf"^port {port} is in use by container '{NAME}'; stop that, or choose another: --grpc-port=…$"
     with pytest.raises(DockerError, match=words):
@@ -103,12 +107,12 @@ def test_a_port_for_grpc_that_is_taken_is_told_with_its_flag(image: BuiltImage, 
     check_start(NAME, PublishedEndpoint(0, port))
 
 
-def test_an_image_whose_server_knows_no_secrets_is_not_given_any(tmp_path: Path, engine: DockerClient) -> None:
+def test_an_image_without_secrets_support_is_refused(tmp_path: Path, engine: DockerClient) -> None:
     """It would leave the variables alone, and serve open to all."""
     old, _ = engine.images.build(fileobj=io.BytesIO(b"FROM scratch\nLABEL old=1\n"), tag=OLD)
-    one = laid(tmp_path, TOKENS)
+    secrets = laid(tmp_path, TOKENS)
     try:
-        for wanted in (parse_endpoint(0, None, one.folder, None, None), PublishedEndpoint(0, 0)):
+        for wanted in (parse_endpoint(0, None, secrets.folder, None, None), PublishedEndpoint(0, 0)):
             with pytest.raises(DockerError, match=rf"^{OLD} was built before gRPC, TLS and tokens were supported; "):
                 run_server(OLD, wanted, NAME)
     finally:

@@ -26,13 +26,13 @@ def manifest(tmp_path: Path) -> Manifest:
 
 
 def objects(manifest: Manifest, access: ClusterAccess = OPEN_ACCESS) -> dict[str, Any]:
-    found = (yaml.safe_load(text) for text in render_manifests(manifest, IMAGE, access).values())
-    return {one["kind"]: one for one in found}
+    manifests = (yaml.safe_load(text) for text in render_manifests(manifest, IMAGE, access).values())
+    return {one["kind"]: one for one in manifests}
 
 
-def containers(found: dict[str, Any]) -> list[dict[str, Any]]:
+def containers(manifests: dict[str, Any]) -> list[dict[str, Any]]:
     """Of the Deployment and of KServe's service."""
-    pods = (found["Deployment"]["spec"]["template"]["spec"], found["InferenceService"]["spec"]["predictor"])
+    pods = (manifests["Deployment"]["spec"]["template"]["spec"], manifests["InferenceService"]["spec"]["predictor"])
     return [pod["containers"][0] for pod in pods]
 
 
@@ -41,7 +41,7 @@ def containers(found: dict[str, Any]) -> list[dict[str, Any]]:
     [OPEN_ACCESS, ClusterAccess(tokens="t"), ClusterAccess(tls="t"), ClusterAccess(admin_port=9090), CLOSED],
     ids=str,
 )
-def test_kubernetes_own_schemas_take_every_object(manifest: Manifest, access: ClusterAccess) -> None:
+def test_every_object_fits_kubernetes_own_schemas(manifest: Manifest, access: ClusterAccess) -> None:
     judged = 0
     for kind, one in objects(manifest, access).items():
         if kind not in OF_OTHERS:
@@ -50,56 +50,67 @@ def test_kubernetes_own_schemas_take_every_object(manifest: Manifest, access: Cl
     assert judged == 5
 
 
-def test_both_protocols_are_named_ports_that_clients_may_reach(manifest: Manifest) -> None:
-    found = objects(manifest)
-    for container in containers(found):
-        assert [(one["name"], one["containerPort"]) for one in container["ports"]] == [("http", 8080), ("grpc", 8081)]
+def test_both_protocols_are_named_ports_open_to_clients(manifest: Manifest) -> None:
+    manifests = objects(manifest)
+    for container in containers(manifests):
+        assert [(port["name"], port["containerPort"]) for port in container["ports"]] == [
+            ("http", 8080),
+            ("grpc", 8081),
+        ]
         assert container["readinessProbe"]["httpGet"] == {"path": "/v2/health/ready", "port": 8080}
         assert "TLS_CERT" not in str(container) and "secrets" not in str(container)
-    ports = [(one["name"], one["port"], one["appProtocol"]) for one in found["Service"]["spec"]["ports"]]
+    ports = [(port["name"], port["port"], port["appProtocol"]) for port in manifests["Service"]["spec"]["ports"]]
     assert ports == [("http", 80, "http"), ("grpc", 8081, "kubernetes.io/h2c")]
-    (allowed,) = found["NetworkPolicy"]["spec"]["ingress"]
-    assert [one["port"] for one in allowed["ports"]] == ["http", "grpc"]
+    (allowed,) = manifests["NetworkPolicy"]["spec"]["ingress"]
+    assert [port["port"] for port in allowed["ports"]] == ["http", "grpc"]
 
 
-def test_secrets_are_mounted_by_name_and_the_server_is_told_where_they_are(manifest: Manifest) -> None:
-    found = objects(manifest, CLOSED)
-    for container in containers(found):
-        told = {one["name"]: one["value"] for one in container["env"] if one["name"] != "PROTOCOL"}
-        assert told == {
+def test_secrets_are_mounted_by_name_and_variables_say_where(manifest: Manifest) -> None:
+    manifests = objects(manifest, CLOSED)
+    for container in containers(manifests):
+        variables = {one["name"]: one["value"] for one in container["env"] if one["name"] != "PROTOCOL"}
+        assert variables == {
             "TLS_CERT": "/secrets/tls.crt", "TLS_KEY": "/secrets/tls.key", "TOKEN_FILE": "/secrets/tokens",
             "TLS_CLIENT_CA": "/secrets/client-ca.crt", "ADMIN_PORT": "9090",
         }  # fmt: skip
         assert {"name": "secrets", "mountPath": "/secrets", "readOnly": True} in container["volumeMounts"]
-    for pod in (found["Deployment"]["spec"]["template"]["spec"], found["InferenceService"]["spec"]["predictor"]):
-        (volume,) = [one["projected"] for one in pod["volumes"] if one["name"] == "secrets"]
-        held = {one["secret"]["name"]: [item["path"] for item in one["secret"]["items"]] for one in volume["sources"]}
+    for pod in (
+        manifests["Deployment"]["spec"]["template"]["spec"],
+        manifests["InferenceService"]["spec"]["predictor"],
+    ):
+        (volume,) = [volume["projected"] for volume in pod["volumes"] if volume["name"] == "secrets"]
+        held = {
+            source["secret"]["name"]: [item["path"] for item in source["secret"]["items"]]
+            for source in volume["sources"]
+        }
         assert held == {"clients": ["client-ca.crt", "tokens"], "my-net-tls": ["tls.crt", "tls.key"]}
         assert volume["defaultMode"] == 0o440
-    assert "Secret" not in found
+    assert "Secret" not in manifests
 
 
-def test_probes_and_prometheus_ask_the_admin_port_in_tls_and_clients_cannot(manifest: Manifest) -> None:
-    found = objects(manifest, CLOSED)
-    for container in containers(found):
+def test_only_probes_and_prometheus_reach_the_admin_port_over_tls(manifest: Manifest) -> None:
+    manifests = objects(manifest, CLOSED)
+    for container in containers(manifests):
         for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
-            asked = container[probe]["httpGet"]
-            assert (asked["scheme"], asked["port"]) == ("HTTPS", 9090)
-    plain, kserve = containers(found)
-    assert [one["name"] for one in plain["ports"]] == ["https", "grpc", "admin"]
-    assert [one["name"] for one in kserve["ports"]] == ["https", "grpc"], "KServe would put every port into its Service"
-    ports = [(one["name"], one["port"], one["targetPort"]) for one in found["Service"]["spec"]["ports"]]
+            request = container[probe]["httpGet"]
+            assert (request["scheme"], request["port"]) == ("HTTPS", 9090)
+    plain, kserve = containers(manifests)
+    assert [port["name"] for port in plain["ports"]] == ["https", "grpc", "admin"]
+    assert [port["name"] for port in kserve["ports"]] == ["https", "grpc"], (
+        "KServe would put every port into its Service"
+    )
+    ports = [(port["name"], port["port"], port["targetPort"]) for port in manifests["Service"]["spec"]["ports"]]
     assert ports == [("https", 443, "https"), ("grpc", 8081, "grpc")]
-    clients, operators = found["NetworkPolicy"]["spec"]["ingress"]
+    clients, operators = manifests["NetworkPolicy"]["spec"]["ingress"]
     assert "from" not in clients and operators["ports"] == [{"port": "admin", "protocol": "TCP"}]
     assert operators["from"][0]["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "monitoring"}
 
 
-def test_prometheus_shows_what_the_server_asks_for_from_a_secret_of_its_own(manifest: Manifest) -> None:
+def test_prometheus_takes_its_credentials_from_a_secret_of_its_own(manifest: Manifest) -> None:
     def scraped(access: ClusterAccess) -> dict[str, Any]:
-        (found,) = objects(manifest, access)["PodMonitor"]["spec"]["podMetricsEndpoints"]
-        assert (found.pop("path"), found.pop("interval")) == ("/metrics", "15s")
-        return dict(found)
+        (manifests,) = objects(manifest, access)["PodMonitor"]["spec"]["podMetricsEndpoints"]
+        assert (manifests.pop("path"), manifests.pop("interval")) == ("/metrics", "15s")
+        return dict(manifests)
 
     own = "edge-my-net-monitor"
     assert scraped(OPEN_ACCESS) == {"port": "http"}
@@ -117,26 +128,26 @@ def test_prometheus_shows_what_the_server_asks_for_from_a_secret_of_its_own(mani
     }
 
 
-def test_names_are_what_dns_takes_and_selectors_find_the_pods(manifest: Manifest) -> None:
-    found = objects(manifest)
-    assert {one["metadata"]["name"] for kind, one in found.items() if kind != "Kustomization"} == {"edge-my-net"}
-    labels = found["Deployment"]["spec"]["template"]["metadata"]["labels"]
+def test_names_are_valid_dns_labels_and_selectors_match_the_pods(manifest: Manifest) -> None:
+    manifests = objects(manifest)
+    assert {one["metadata"]["name"] for kind, one in manifests.items() if kind != "Kustomization"} == {"edge-my-net"}
+    labels = manifests["Deployment"]["spec"]["template"]["metadata"]["labels"]
     assert labels["app.kubernetes.io/version"] == "1.5.0-a"
     for selector in (
-        found["Service"]["spec"]["selector"],
-        found["Deployment"]["spec"]["selector"]["matchLabels"],
-        found["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"],
-        found["NetworkPolicy"]["spec"]["podSelector"]["matchLabels"],
-        found["PodMonitor"]["spec"]["selector"]["matchLabels"],
+        manifests["Service"]["spec"]["selector"],
+        manifests["Deployment"]["spec"]["selector"]["matchLabels"],
+        manifests["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"],
+        manifests["NetworkPolicy"]["spec"]["podSelector"]["matchLabels"],
+        manifests["PodMonitor"]["spec"]["selector"]["matchLabels"],
     ):
         assert selector.items() <= labels.items()
-    assert sorted(found["Kustomization"]["resources"]) == [
+    assert sorted(manifests["Kustomization"]["resources"]) == [
         "deployment.yaml", "horizontalpodautoscaler.yaml", "networkpolicy.yaml", "poddisruptionbudget.yaml",
         "podmonitor.yaml", "service.yaml",
     ]  # fmt: skip
 
 
-def test_a_gpu_release_asks_for_one_and_for_nodes_that_have_the_right_kind(manifest: Manifest) -> None:
+def test_a_gpu_release_requests_a_gpu_and_suitable_nodes(manifest: Manifest) -> None:
     needs = Needs(gpu=True, compute_capabilities=(86,))
     gpu = msgspec.structs.replace(manifest, needs=needs)
     container = objects(gpu)["Deployment"]["spec"]["template"]["spec"]["containers"][0]

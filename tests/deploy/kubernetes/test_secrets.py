@@ -7,13 +7,13 @@ from deploy.runtime.flags import SERVE
 from toolchain.errors import UsageError
 
 
-def test_what_is_asked_for_is_what_is_closed() -> None:
+def test_only_the_requested_access_control_is_configured() -> None:
     assert access_from_flags(None, None, None, None) == ClusterAccess()
     assert access_from_flags("net.tls", "ca-1", "t", 9090) == ClusterAccess("net.tls", "ca-1", "t", 9090)
 
 
 @pytest.mark.parametrize(
-    ("asked", "words"),
+    ("flags", "words"),
     [
         (("My_Net", None, None, None), "--tls-secret=My_Net: expected the name of a Secret"),
         (("t", "-ca", None, None), "--client-ca-secret=-ca: expected the name of a Secret"),
@@ -25,15 +25,15 @@ def test_what_is_asked_for_is_what_is_closed() -> None:
         ((None, None, None, 0), "--admin-port=0: expected a port of its own, such as 9090"),
     ],
 )
-def test_what_no_cluster_would_take_is_refused(
-    asked: tuple[str | None, str | None, str | None, int | None], words: str
+def test_impossible_access_flags_are_refused(
+    flags: tuple[str | None, str | None, str | None, int | None], words: str
 ) -> None:
     with pytest.raises(UsageError) as caught:
-        access_from_flags(*asked)
+        access_from_flags(*flags)
     assert str(caught.value).startswith(words)
 
 
-def test_every_variable_is_one_that_the_server_reads() -> None:
-    told = {one["name"] for one in ClusterAccess("t", "t", "t", 9090).environment}
-    assert told == {"TLS_CERT", "TLS_KEY", "TLS_CLIENT_CA", "TOKEN_FILE", "ADMIN_PORT"}
-    assert told <= {variable for _, variable, *_ in SERVE}
+def test_the_server_reads_every_variable() -> None:
+    names = {variable["name"] for variable in ClusterAccess("t", "t", "t", 9090).environment}
+    assert names == {"TLS_CERT", "TLS_KEY", "TLS_CLIENT_CA", "TOKEN_FILE", "ADMIN_PORT"}
+    assert names <= {variable for _, variable, *_ in SERVE}

@@ -62,10 +62,10 @@ def gate_of(candidate: str = "a" * 64, baseline: str = "b" * 64, change: float =
     rounds = tuple(
         Round(dict.fromkeys(sides, ((1.0, 2.5), (1.0 / 3,))), dict.fromkeys(sides, (3.0, 4.0))) for _ in range(2)
     )
-    found = Finding("p50", BASELINE, "passed", change, change - 0.01, change + 0.01, 0.03, 0.5)
+    finding = Finding("p50", BASELINE, "passed", change, change - 0.01, change + 0.01, 0.03, 0.5)
     known = Finding("memory", BASELINE, "passed", 0.5)
     judged = "2026-01-02T03:04:05+00:00"
-    whole = Gate(sides, DEVICE, 2, rounds, rounds[:1], (found, known), {"p50": 0.01}, "passed", "why", judged, 9.5)
+    whole = Gate(sides, DEVICE, 2, rounds, rounds[:1], (finding, known), {"p50": 0.01}, "passed", "why", judged, 9.5)
     return msgspec.structs.replace(whole, **changes)
 
 
@@ -79,8 +79,8 @@ def free_port() -> int:
 def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A server of our own, on loopback, in a temporary folder; the URL of its database."""
     binaries = max(Path("/usr/lib/postgresql").glob("*/bin"), default=None, key=lambda path: int(path.parent.name))
-    found = shutil.which("initdb") or (binaries and str(binaries / "initdb"))
-    if not found:
+    finding = shutil.which("initdb") or (binaries and str(binaries / "initdb"))
+    if not finding:
         pytest.skip("no PostgreSQL server here: apt-get install postgresql")
     as_root = os.geteuid() == 0
     if as_root and "postgres" not in {user.pw_name for user in pwd.getpwall()}:
@@ -90,10 +90,10 @@ def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     user: Any = {"user": "postgres", "group": "postgres", "extra_groups": [], "cwd": folder} if as_root else {}
     if as_root:
         shutil.chown(folder, "postgres", "postgres")
-    port, data, control = free_port(), folder / "data", str(Path(found).parent / "pg_ctl")
+    port, data, control = free_port(), folder / "data", str(Path(finding).parent / "pg_ctl")
     try:
         options = ["--username=judge", "--auth=trust", "--no-sync", "--encoding=UTF8", "--locale=C"]
-        subprocess.run([found, "-D", str(data), *options], check=True, capture_output=True, **user)
+        subprocess.run([finding, "-D", str(data), *options], check=True, capture_output=True, **user)
         server = f"-c listen_addresses=127.0.0.1 -c port={port} -c unix_socket_directories={folder} -c fsync=off"
         log = str(folder / "log")
         start = [control, "-D", str(data), "-w", "-l", log, "-o", server, "start"]

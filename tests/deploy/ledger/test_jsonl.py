@@ -21,7 +21,7 @@ def lines(tmp_path: Path) -> list[bytes]:
         return list(dump_jsonl(ledger))
 
 
-def test_what_goes_out_comes_in_whole_and_twice_changes_nothing(lines: list[bytes], tmp_path: Path) -> None:
+def test_an_export_imports_completely_and_a_second_import_changes_nothing(lines: list[bytes], tmp_path: Path) -> None:
     assert [json.loads(line)["kind"] for line in lines] == ["release", "certificate", "report", "gate"]
     with Ledger(tmp_path / "two.sqlite") as other:
         assert load_jsonl(other, lines, "here") == dict.fromkeys(("release", "certificate", "report", "gate"), 1)
@@ -31,13 +31,13 @@ def test_what_goes_out_comes_in_whole_and_twice_changes_nothing(lines: list[byte
         assert row.image_bytes == 1234
 
 
-def test_a_model_may_go_out_alone(lines: list[bytes], tmp_path: Path) -> None:
+def test_a_single_model_can_be_exported(lines: list[bytes], tmp_path: Path) -> None:
     with Ledger(tmp_path / "one.sqlite") as ledger:
         assert list(dump_jsonl(ledger, "null")) == lines
         assert list(dump_jsonl(ledger, "other")) == []
 
 
-def test_a_changed_latency_is_refused_by_its_line(lines: list[bytes], tmp_path: Path) -> None:
+def test_a_changed_latency_is_refused_with_its_line(lines: list[bytes], tmp_path: Path) -> None:
     forged = lines[2].replace(b'"throughput_per_s":', b'"throughput_per_s":1', 1)
     assert forged != lines[2]
     with Ledger(tmp_path / "two.sqlite") as other:

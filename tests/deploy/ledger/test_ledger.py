@@ -61,14 +61,17 @@ def test_a_report_comes_back_with_every_latency_exactly(place: str) -> None:
         assert ledger.reports("c" * 64) == ()
 
 
-def test_a_report_of_the_first_release_is_read_as_it_was_recorded(place: str) -> None:
+def test_a_report_of_the_first_format_is_read_exactly_as_recorded(place: str) -> None:
     """As 0.1.0 kept it: fields that reports got since are in neither the document nor the digest."""
     content = (Path(__file__).parents[2] / "records" / "old" / "report-1.json").read_bytes()
     bare = json.loads(content)
-    latencies = {"scenarios": [one["latencies_ms"] for one in bare["scenarios"]], "duet": bare["duet"]["latencies_ms"]}
+    latencies = {
+        "scenarios": [scenario["latencies_ms"] for scenario in bare["scenarios"]],
+        "duet": bare["duet"]["latencies_ms"],
+    }
     bare["duet"]["latencies_ms"] = {}
-    for one in bare["scenarios"]:
-        one["latencies_ms"] = []
+    for scenario in bare["scenarios"]:
+        scenario["latencies_ms"] = []
     with Ledger(place) as ledger:
         digest = ledger.record_report(report())
         with ledger._engine.begin() as connection:
@@ -86,7 +89,7 @@ def test_a_report_of_the_first_release_is_read_as_it_was_recorded(place: str) ->
     assert found == decode_record(content, Report, "old", FORMAT)
 
 
-def test_history_is_newest_first_by_name_and_bounded(place: str, tmp_path: Path) -> None:
+def test_history_is_newest_first_filtered_by_name_and_limited(place: str, tmp_path: Path) -> None:
     with Ledger(place) as ledger:
         ledger.record_release(null_bundle(tmp_path / "one.bundle"))  # now, without any report
         for day in (1, 3, 2):
@@ -99,7 +102,7 @@ def test_history_is_newest_first_by_name_and_bounded(place: str, tmp_path: Path)
         assert len(ledger.history(limit=2)) == 2
 
 
-def test_too_few_latencies_have_no_percentiles(place: str) -> None:
+def test_too_few_latencies_give_no_percentiles(place: str) -> None:
     few = (Scenario("SingleStream", (1.0, 2.0), 1.0, 1.0, False),)
     with Ledger(place) as ledger:
         ledger.record_report(report(scenarios=few))
@@ -120,11 +123,11 @@ for number in range(5):
 
 
 @pytest.mark.slow
-def test_several_writers_begin_one_ledger_and_lose_nothing(place: str) -> None:
+def test_concurrent_writers_create_one_ledger_and_lose_nothing(place: str) -> None:
     writers = [subprocess.Popen([sys.executable, "-c", WRITER, place, str(number)]) for number in range(3)]
     assert [writer.wait(timeout=120) for writer in writers] == [0, 0, 0]
     with Ledger(place) as ledger:
-        periods = {one.throttled_periods for one in ledger.reports("b" * 64)}
+        periods = {report.throttled_periods for report in ledger.reports("b" * 64)}
     assert periods == {100 * writer + number for writer in range(3) for number in range(5)}
 
 
@@ -138,7 +141,7 @@ def test_a_ledger_of_a_newer_format_is_refused(place: str) -> None:
         pass
 
 
-def test_a_changed_latency_is_noticed(place: str) -> None:
+def test_a_changed_latency_is_detected(place: str) -> None:
     with Ledger(place) as ledger:
         ledger.record_report(report())
         with ledger._engine.begin() as connection:
@@ -174,7 +177,7 @@ def test_a_corrupt_file_is_refused_in_one_line_and_left_alone(content: bytes, tm
     assert place.read_bytes() == content
 
 
-def test_a_place_that_is_no_ledgers_is_refused(tmp_path: Path) -> None:
+def test_an_impossible_ledger_location_is_refused(tmp_path: Path) -> None:
     for place in ("mysql://u:secret@host/db", "http://host/x", "sqlite://", "postgresql://u:secret@host:port/db"):
         with pytest.raises(RecordError, match="a file's path or postgresql://user") as caught:
             Ledger(place)
@@ -187,15 +190,13 @@ def test_a_server_that_does_not_answer_is_named_without_its_password() -> None:
     port = free_port()
     with pytest.raises(RecordError) as caught, Ledger(f"postgresql://judge:secret@127.0.0.1:{port}/ledger"):
         pass
-    said = str(caught.value)
-    assert said.startswith(f"postgresql://judge:***@127.0.0.1:{port}/ledger: the ledger cannot be used: ")
-    assert "secret" not in said
-    assert "\n" not in said
+    message = str(caught.value)
+    assert message.startswith(f"postgresql://judge:***@127.0.0.1:{port}/ledger: the ledger cannot be used: ")
+    assert "secret" not in message
+    assert "\n" not in message
 
 
-def test_the_ledger_lies_in_the_toolchains_folder_unless_told_otherwise(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_by_default_the_ledger_lies_in_the_toolchains_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOOLCHAIN_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("TOOLCHAIN_LEDGER", raising=False)
     with Ledger():

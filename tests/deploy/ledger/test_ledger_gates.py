@@ -14,13 +14,13 @@ from tests.deploy.ledger.ledgers import DEVICE, gate_of, report
 def test_a_gate_comes_back_with_every_round_exactly(place: str) -> None:
     incomparable = gate_of(fingerprint=None, verdict="not comparable", judged_at="2026-01-03T00:00:00+00:00")
     with Ledger(place) as ledger:
-        for one in (gate_of(), gate_of(), incomparable):
-            ledger.record_gate(one)
+        for gate in (gate_of(), gate_of(), incomparable):
+            ledger.record_gate(gate)
         assert ledger.gates("a" * 64) == (gate_of(), incomparable)
         assert ledger.gates("b" * 64) == ()
 
 
-def test_noise_is_what_gates_of_a_release_against_itself_found_on_that_device(place: str) -> None:
+def test_noise_comes_from_gates_of_a_release_against_itself_on_that_device(place: str) -> None:
     same = {"candidate": "b" * 64, "baseline": "b" * 64}
     other = msgspec.structs.replace(DEVICE, cores=4)
     with Ledger(place) as ledger:
@@ -35,7 +35,7 @@ def test_noise_is_what_gates_of_a_release_against_itself_found_on_that_device(pl
         assert ledger.gate_noise("null", "int8", DEVICE, 2) == {}
 
 
-def test_other_releases_are_told_newest_first_with_the_verdict_of_their_last_gate(place: str, tmp_path: Path) -> None:
+def test_other_releases_are_listed_newest_first_with_their_last_verdict(place: str, tmp_path: Path) -> None:
     bundles = [null_bundle(tmp_path / f"{number}.bundle", release=str(number)) for number in range(4)]
     with Ledger(place) as ledger:
         for bundle in bundles:
@@ -45,9 +45,12 @@ def test_other_releases_are_told_newest_first_with_the_verdict_of_their_last_gat
             ledger.record_gate(gate_of(second, first, verdict=verdict, judged_at=f"2026-01-0{number + 1}"))
         ledger.record_gate(gate_of(third, second))
         ledger.record_gate(gate_of(first, first))  # against itself: says nothing of the release
-        found = ledger.other_releases(last, "null", "null")
-        assert found == ((third, "2", "passed", True), (second, "1", "regressed", True), (first, "0", "", True))
-        assert [(one.release, one.older) for one in ledger.other_releases(second, "null", "null")] == [
+        others = ledger.other_releases(last, "null", "null")
+        assert others == ((third, "2", "passed", True), (second, "1", "regressed", True), (first, "0", "", True))
+        assert [
+            (other_release.release, other_release.older)
+            for other_release in ledger.other_releases(second, "null", "null")
+        ] == [
             ("3", False),
             ("2", False),
             ("0", True),
@@ -55,7 +58,7 @@ def test_other_releases_are_told_newest_first_with_the_verdict_of_their_last_gat
         assert ledger.other_releases(last, "null", "openvino") == ledger.other_releases(last, "net", "null") == ()
 
 
-def test_a_ledger_of_the_first_format_is_brought_up_to_date_with_all_that_it_holds(place: str) -> None:
+def test_a_ledger_of_the_first_format_is_migrated_completely(place: str) -> None:
     with Ledger(place) as ledger:
         ledger.record_report(report())
         with ledger._engine.begin() as connection:  # what the first format had

@@ -41,24 +41,24 @@ def find_layers(
         if name not in known:
             near = ", ".join(get_close_matches(name, known, 3, 0.3)) or ", ".join(known[:3])
             raise RecipeError(f"{option}: {whose} has no layer '{name}'; the nearest are: {near}")
-    found = {one.name: one for one, _ in _trace_layers(module, preprocessing)}
+    layers = {layer.name: layer for layer, _ in _trace_layers(module, preprocessing)}
     for name in names:
-        if name not in found:
+        if name not in layers:
             raise RecipeError(
                 f"{option}: layer '{name}' of {whose} does not output [N, C, H, W]; name a convolution or block"
             )
-    return tuple(found[name] for name in names)
+    return tuple(layers[name] for name in names)
 
 
 def find_stage_ends(module: nn.Module, preprocessing: Preprocessing, whose: str) -> tuple[FeatureLayer, ...]:
     """The last block at each feature map size above 1x1, shallow to deep; RecipeError when there is none."""
     ran = _trace_layers(module, preprocessing)
-    units = _block_names(module, {one.name: (one, before) for one, before in ran})
-    once = [one for one, _ in ran if one.name in units and sum(one.name == other.name for other, _ in ran) == 1]
+    units = _block_names(module, {layer.name: (layer, before) for layer, before in ran})
+    once = [layer for layer, _ in ran if layer.name in units and sum(layer.name == other.name for other, _ in ran) == 1]
     ends = [
-        one
-        for one, after in zip(once, [*once, None][1:], strict=True)
-        if one.height * one.width > 1 and (after is None or after.height * after.width < one.height * one.width)
+        layer
+        for layer, after in zip(once, [*once, None][1:], strict=True)
+        if layer.height * layer.width > 1 and (after is None or after.height * after.width < layer.height * layer.width)
     ]
     if not ends:
         raise RecipeError(f"no stages found in {whose}: no layer outputs [N, C, H, W] larger than 1x1; use distill")
@@ -67,17 +67,21 @@ def find_stage_ends(module: nn.Module, preprocessing: Preprocessing, whose: str)
 
 def _block_names(module: nn.Module, ran: dict[str, tuple[FeatureLayer, int]]) -> set[str]:
     """Names of blocks; chains, and submodules that more than halve the feature map, are searched for blocks inside."""
-    found, waiting = set[str](), [(name, child) for name, child in module.named_children()]
+    blocks, waiting = set[str](), [(name, child) for name, child in module.named_children()]
     while waiting:
         name, layer = waiting.pop()
         children = [(f"{name}.{below}", child) for below, child in layer.named_children()]
-        one, pixels_before = ran.get(name, (None, 0))
-        whole = one is not None and not isinstance(layer, nn.Sequential) and 5 * one.height * one.width >= pixels_before
+        traced, pixels_before = ran.get(name, (None, 0))
+        whole = (
+            traced is not None
+            and not isinstance(layer, nn.Sequential)
+            and 5 * traced.height * traced.width >= pixels_before
+        )
         if whole or not children:
-            found.add(name)
+            blocks.add(name)
         else:
             waiting += children
-    return found
+    return blocks
 
 
 def _trace_layers(module: nn.Module, preprocessing: Preprocessing) -> list[tuple[FeatureLayer, int]]:
@@ -85,9 +89,9 @@ def _trace_layers(module: nn.Module, preprocessing: Preprocessing) -> list[tuple
     ran: list[tuple[FeatureLayer, int]] = []
 
     def hook(name: str) -> Callable[..., None]:
-        def note(_: nn.Module, given: tuple[Any, ...], output: Any) -> None:
+        def note(_: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
             if isinstance(output, Tensor) and output.ndim == 4:
-                first = given[0] if given and isinstance(given[0], Tensor) and given[0].ndim == 4 else output
+                first = inputs[0] if inputs and isinstance(inputs[0], Tensor) and inputs[0].ndim == 4 else output
                 ran.append((FeatureLayer(name, *output.shape[1:]), first.shape[2] * first.shape[3]))
 
         return note
@@ -102,15 +106,15 @@ def capture_features(
     module: nn.Module, images: Tensor, names: Sequence[str], side: LayerSide = "output"
 ) -> tuple[ModelOutput, tuple[Tensor, ...]]:
     """The model's output for a batch [N, C, H, W], and the input or output of each named layer."""
-    found: dict[str, Tensor] = {}
+    features: dict[str, Tensor] = {}
 
     def hook(name: str) -> Callable[..., None]:
-        def note(_: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> None:
-            found[name] = output if side == "output" else given[0]
+        def note(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            features[name] = output if side == "output" else inputs[0]
 
         return note
 
     hooks = [module.get_submodule(name).register_forward_hook(hook(name)) for name in set(names)]
     with temporary_hooks(hooks):
         answers: ModelOutput = module(images)
-    return answers, tuple(found[name] for name in names)
+    return answers, tuple(features[name] for name in names)

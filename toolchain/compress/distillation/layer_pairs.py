@@ -33,7 +33,7 @@ def pair_layers(
         raise RecipeError(
             f"teacher_layers names {len(teacher_layers)} layers, layers {len(layers)}; expected the same number"
         )
-    found: list[LayerPair] = []
+    pairs: list[LayerPair] = []
     for number, teacher in enumerate(teachers):
         if layers:
             ours = find_layers(student, layers, context.preprocessing, "layers", "the student")
@@ -44,8 +44,8 @@ def pair_layers(
             theirs = find_stage_ends(teacher, context.preprocessing, "the teacher")
             count = min(len(ours), len(theirs))
             ours, theirs = ours[-count:], theirs[-count:]
-        found += [LayerPair(number, mine, other) for mine, other in zip(ours, theirs, strict=True)]
-    return tuple(found)
+        pairs += [LayerPair(number, mine, other) for mine, other in zip(ours, theirs, strict=True)]
+    return tuple(pairs)
 
 
 def teacher_layer_names(pairs: Sequence[LayerPair], teachers: int) -> list[list[str]]:

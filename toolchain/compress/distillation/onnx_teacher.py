@@ -47,8 +47,8 @@ class OnnxTeacher(nn.Module):
         missing = size - len(batch)
         if missing:
             batch = np.concatenate([batch, np.zeros((missing, *batch.shape[1:]), np.float32)])
-        found = np.asarray(self.session.run(None, {self.input: batch})[0], np.float32)
-        return found[: size - missing]
+        logits = np.asarray(self.session.run(None, {self.input: batch})[0], np.float32)
+        return logits[: size - missing]
 
 
 def _open_session(path: Path) -> onnxruntime.InferenceSession:
@@ -72,9 +72,9 @@ def _check_input(
     axes = tuple(axis if isinstance(axis, int) and axis > 0 else None for axis in inputs[0].shape)
     fits = len(axes) == 4 and all(have in (None, want) for have, want in zip(axes[1:], wanted, strict=True))
     if len(inputs) != 1 or inputs[0].type != "tensor(float)" or not fits:
-        found = ", ".join(f"{one.name} {one.type} {one.shape}" for one in inputs)
+        described = ", ".join(f"{value.name} {value.type} {value.shape}" for value in inputs)
         raise RecipeError(
-            f"teacher {path.name} takes {found}; expected one input, normalized float32 [N, {channels}, {height}, "
+            f"teacher {path.name} takes {described}; expected one input, normalized float32 [N, {channels}, {height}, "
             f"{width}] (export it without its preprocessing)"
         )
     return inputs[0].name, axes

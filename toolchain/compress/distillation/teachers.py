@@ -28,12 +28,12 @@ def load_teachers(
     that rejects smaller images where it must accept them.
     """
     if specs:
-        found = [_load_teacher(spec, context, needs_features) for spec in specs]
+        teachers = [_load_teacher(spec, context, needs_features) for spec in specs]
     elif context.original is not None:
-        found = [(context.original(), "the model that the recipe starts from")]
+        teachers = [(context.original(), "the model that the recipe starts from")]
     else:
         raise RecipeError("no teacher is named and there is no original model; add teachers = [{ source = … }]")
-    return tuple(_check_teacher(module, description, context, small_images) for module, description in found)
+    return tuple(_check_teacher(module, description, context, small_images) for module, description in teachers)
 
 
 def _load_teacher(spec: ModelSpec, context: StepContext, needs_features: bool) -> tuple[nn.Module, str]:
@@ -54,10 +54,10 @@ def _load_teacher(spec: ModelSpec, context: StepContext, needs_features: bool) -
 
 
 def _check_teacher(module: nn.Module, description: str, context: StepContext, small_images: bool) -> nn.Module:
-    found, classes = class_count(module, context.preprocessing, description), len(context.data.classes)
-    if found != classes:
+    count, classes = class_count(module, context.preprocessing, description), len(context.data.classes)
+    if count != classes:
         raise RecipeError(
-            f"{description} has {found} classes, data '{context.data.name}' has {classes}; "
+            f"{description} has {count} classes, data '{context.data.name}' has {classes}; "
             "name a teacher with the same classes"
         )
     if small_images:

@@ -28,8 +28,8 @@ def find_residual_blocks(module: nn.Module, preprocessing: Preprocessing) -> tup
     """The innermost removable blocks, by name, in the order in which they run."""
     seen = _record_inputs(module, preprocessing)
     with evaluation_mode(module):
-        found = [name for name, given in seen.items() if _is_residual(module.get_submodule(name), given)]
-    return tuple(name for name in found if not any(other.startswith(f"{name}.") for other in found))
+        blocks = [name for name, block_input in seen.items() if _is_residual(module.get_submodule(name), block_input)]
+    return tuple(name for name in blocks if not any(other.startswith(f"{name}.") for other in blocks))
 
 
 def remove_blocks(module: nn.Module, blocks: Collection[str]) -> nn.Module:
@@ -55,9 +55,9 @@ def block_influences(
     totals, seen = dict.fromkeys(blocks, 0.0), dict.fromkeys(blocks, 0)
 
     def measure(name: str) -> Callable[..., None]:
-        def hook(_: nn.Module, given: tuple[Tensor, ...], answer: Tensor) -> None:
+        def hook(_: nn.Module, inputs: tuple[Tensor, ...], answer: Tensor) -> None:
             axis = 1 if answer.ndim == 4 else -1  # channels of [N, C, H, W]; features of [N, tokens, features]
-            cosine = functional.cosine_similarity(given[0], answer, dim=axis)
+            cosine = functional.cosine_similarity(inputs[0], answer, dim=axis)
             totals[name] += float(cosine.sum())
             seen[name] += cosine.numel()
 
@@ -73,18 +73,18 @@ def _record_inputs(module: nn.Module, preprocessing: Preprocessing) -> dict[str,
     height, width, channels = preprocessing.shape
     random = torch.Generator().manual_seed(0)
     image = torch.randn(1, channels, height, width, generator=random).to(device_of(module))
-    given: dict[str, Tensor] = {}
+    inputs: dict[str, Tensor] = {}
     kept: dict[str, Tensor] = {}
 
     def before(name: str) -> Callable[..., None]:
         return lambda _, args: (
-            given.update({name: args[0].clone()}) if _is_single_tensor(args) else None
+            inputs.update({name: args[0].clone()}) if _is_single_tensor(args) else None
         )  # cloned: in-place layers may follow
 
     def after(name: str) -> Callable[..., None]:
         def hook(_: nn.Module, args: tuple[Any, ...], answer: Any) -> None:
-            if _is_single_tensor(args) and isinstance(answer, Tensor) and answer.shape == given[name].shape:
-                kept[name] = given[name]
+            if _is_single_tensor(args) and isinstance(answer, Tensor) and answer.shape == inputs[name].shape:
+                kept[name] = inputs[name]
 
         return hook
 
@@ -94,21 +94,21 @@ def _record_inputs(module: nn.Module, preprocessing: Preprocessing) -> dict[str,
             handles += [layer.register_forward_pre_hook(before(name)), layer.register_forward_hook(after(name))]
     with temporary_hooks(handles), evaluation_mode(module), torch.no_grad():
         module(image)
-    return {name: kept[name] for name in given if name in kept}
+    return {name: kept[name] for name in inputs if name in kept}
 
 
 def _is_single_tensor(args: tuple[Any, ...]) -> bool:
     return len(args) == 1 and isinstance(args[0], Tensor)
 
 
-def _is_residual(block: nn.Module, given: Tensor) -> bool:
+def _is_residual(block: nn.Module, block_input: Tensor) -> bool:
     """Whether the block with a zero branch is the identity, or a ReLU."""
     empty = deepcopy(block)
     with torch.no_grad():
         for parameter in empty.parameters():
             parameter.zero_()
-        answer: Tensor = empty(given.clone())
-    return torch.equal(answer, given) or torch.equal(answer, given.relu())
+        answer: Tensor = empty(block_input.clone())
+    return torch.equal(answer, block_input) or torch.equal(answer, block_input.relu())
 
 
 @torch.inference_mode()

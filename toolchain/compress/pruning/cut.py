@@ -67,7 +67,7 @@ def trace_groups(
 
 def drop_auxiliary_heads(module: nn.Module) -> nn.Module:
     """Remove auxiliary classifiers: they serve only training, and do not run when the layers are traced."""
-    for name in {one.partition(".")[0] for one in AUXILIARY_HEADS}:
+    for name in {head.partition(".")[0] for head in AUXILIARY_HEADS}:
         if isinstance(getattr(module, name, None), nn.Module):
             setattr(module, name, None)
     if hasattr(module, "aux_logits"):

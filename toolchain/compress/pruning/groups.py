@@ -50,14 +50,14 @@ def score_groups(
     """Every prunable group: without an output of a `protected` layer, and with a score. residual: include groups whose
     channels an addition of two branches couples."""
     names = {layer: name for name, layer in module.named_modules()}
-    found = []
+    scored = []
     for group in graph.get_all_groups(ignored_layers=list(protected), root_module_types=[nn.Conv2d, nn.Linear]):
         scores = score(group) if residual or not _joins_branches(group) else None
         if scores is not None:
             root, repeat = group[0].dep.target.module, _part_count(group)
             averaged = scores.detach().cpu().view(repeat, -1).mean(0).nan_to_num(0.0)  # a dead layer: 0 / 0
-            found.append(ChannelGroup(names[root], averaged, repeat, root, group[0].dep.handler))
-    return found
+            scored.append(ChannelGroup(names[root], averaged, repeat, root, group[0].dep.handler))
+    return scored
 
 
 def _joins_branches(group: Any) -> bool:
@@ -69,8 +69,10 @@ def _joins_branches(group: Any) -> bool:
 def _part_count(group: Any) -> int:
     """The number of equal parts of the group's channels; a depthwise convolution just follows its input."""
     layers = [dependency.target.module for dependency, _ in group]
-    convolutions = [one.groups for one in layers if isinstance(one, nn.Conv2d) and one.groups != one.out_channels]
-    return max([1, *convolutions, *(one.num_groups for one in layers if isinstance(one, nn.GroupNorm))])
+    convolutions = [
+        layer.groups for layer in layers if isinstance(layer, nn.Conv2d) and layer.groups != layer.out_channels
+    ]
+    return max([1, *convolutions, *(layer.num_groups for layer in layers if isinstance(layer, nn.GroupNorm))])
 
 
 def channels_to_remove(

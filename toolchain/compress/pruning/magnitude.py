@@ -40,10 +40,10 @@ def prunable_weights(
     left_out = {name for pattern in ignore for name in match_names(pattern, names, "ignore")}
     if not classifier:
         left_out.add(find_head(module, preprocessing).name)
-    found = [f"{name}.weight".lstrip(".") for name in layers if name not in left_out]
-    if not found:
+    weights = [f"{name}.weight".lstrip(".") for name in layers if name not in left_out]
+    if not weights:
         raise RecipeError("no layer is left to make sparse: all are ignored, or the classifier")
-    return {name: module.get_parameter(name) for name in found}
+    return {name: module.get_parameter(name) for name in weights}
 
 
 def magnitude_masks(weights: Mapping[str, Tensor], sparsity: float, scope: SparsityScope) -> ZeroMasks:

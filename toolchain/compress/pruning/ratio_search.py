@@ -111,7 +111,7 @@ def _load_probes(path: Path, key: str) -> tuple[RatioProbe, ...]:
     if not path.is_file():
         return ()
     try:
-        found = msgspec.json.decode(path.read_bytes(), type=SavedProbes)
+        saved = msgspec.json.decode(path.read_bytes(), type=SavedProbes)
     except msgspec.MsgspecError:
         return ()
-    return found.probes if found.key == key else ()
+    return saved.probes if saved.key == key else ()

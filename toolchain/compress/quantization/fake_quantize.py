@@ -156,11 +156,11 @@ def closest_scale(weight: Tensor, bits: int) -> Tensor:
 def observe_ranges(module: nn.Module) -> Iterator[None]:
     """Quantizers below `module` pass activations through unchanged and record their ranges, from which they start
     afterwards."""
-    found = [layer for layer in module.modules() if isinstance(layer, ActivationQuantizer)]
-    for layer in found:
+    quantizers = [layer for layer in module.modules() if isinstance(layer, ActivationQuantizer)]
+    for layer in quantizers:
         layer.observing, layer.seen = True, 0
     try:
         yield
     finally:
-        for layer in found:
+        for layer in quantizers:
             layer.finish_observing()

@@ -50,7 +50,7 @@ def fold_batch_norms(module: nn.Module, image: Tensor) -> tuple[str, ...]:
 
 def _find_pairs(module: nn.Module, image: Tensor) -> list[FoldPair]:
     """Each convolution and the name of the BatchNorm directly after it, where both run exactly once."""
-    made: dict[int, nn.Conv2d] = {}
+    producers: dict[int, nn.Conv2d] = {}
     kept: list[Tensor] = []  # keeps tensors alive, since ids are reused
     pairs: list[FoldPair] = []
     runs: dict[nn.Module, int] = {}
@@ -58,13 +58,13 @@ def _find_pairs(module: nn.Module, image: Tensor) -> list[FoldPair]:
     def convolved(layer: nn.Module, _: tuple[Tensor, ...], out: Tensor) -> None:
         runs[layer] = runs.get(layer, 0) + 1
         if isinstance(layer, nn.Conv2d):
-            made[id(out)] = layer
+            producers[id(out)] = layer
             kept.append(out)
 
     def normalized(layer: nn.Module, args: tuple[Tensor, ...]) -> None:
         runs[layer] = runs.get(layer, 0) + 1
-        if id(args[0]) in made:
-            pairs.append((made[id(args[0])], names[layer]))
+        if id(args[0]) in producers:
+            pairs.append((producers[id(args[0])], names[layer]))
 
     names = {layer: name for name, layer in module.named_modules()}
     hooks = [layer.register_forward_hook(convolved) for layer in names if type(layer) is nn.Conv2d]

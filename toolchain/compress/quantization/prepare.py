@@ -78,15 +78,15 @@ def _quantize_additions(module: nn.Module) -> nn.Module:
         (name for name, container in module.named_modules() if _has_own_forward(container)),
         key=lambda name: -name.count("."),
     )
-    for name in (*(one for one in names if one), ""):
+    for name in (*(inner for inner in names if inner), ""):
         container = module.get_submodule(name)
         if not _has_own_forward(container):
             continue
-        made = _replace_additions(container, name or "the model")
-        if made is not None and name:
-            module.set_submodule(name, made)
-        elif made is not None:
-            module = made
+        replaced = _replace_additions(container, name or "the model")
+        if replaced is not None and name:
+            module.set_submodule(name, replaced)
+        elif replaced is not None:
+            module = replaced
     return module
 
 
@@ -123,8 +123,8 @@ def _replace_additions(container: nn.Module, name: str) -> nn.Module | None:
         with graph.inserting_before(node):
             node.replace_all_uses_with(graph.call_module(target, (node.args[0], node.args[1])))
         graph.erase_node(node)
-    made = fx.GraphModule(container, graph, type(container).__name__)
-    return made.train(container.training)
+    traced = fx.GraphModule(container, graph, type(container).__name__)
+    return traced.train(container.training)
 
 
 def _is_addition(node: fx.Node) -> bool:
@@ -137,7 +137,7 @@ def _is_addition(node: fx.Node) -> bool:
 def _attach_quantizers(module: nn.Module, image: Tensor, new: Callable[[], ActivationQuantizer]) -> None:
     """Attach a quantizer to every distinct tensor that a quantized layer consumes, except to sums of anything but two
     feature maps."""
-    found: dict[tuple[int, int], ActivationQuantizer] = {}
+    quantizers: dict[tuple[int, int], ActivationQuantizer] = {}
     kept: list[Tensor] = []  # keeps tensors alive, since ids are reused
 
     def give(layer: Any, tensors: tuple[Tensor, ...]) -> None:
@@ -146,14 +146,14 @@ def _attach_quantizers(module: nn.Module, image: Tensor, new: Callable[[], Activ
             return
         for slot, tensor in zip(QUANTIZER_SLOTS[type(layer)], tensors, strict=True):
             if getattr(layer, slot) is None:
-                made = found.setdefault((id(tensor), tensor._version), new())
-                made.observing = True
-                setattr(layer, slot, made)
+                quantizer = quantizers.setdefault((id(tensor), tensor._version), new())
+                quantizer.observing = True
+                setattr(layer, slot, quantizer)
             kept.append(tensor)
 
     kinds = (QuantizedConv2d, QuantizedLinear, QuantizedAdd)
     hooks = [layer.register_forward_pre_hook(give) for layer in module.modules() if isinstance(layer, kinds)]
     with temporary_hooks(hooks), evaluation_mode(module), torch.no_grad():
         module(image)
-    for quantizer in found.values():
+    for quantizer in quantizers.values():
         quantizer.finish_observing()

@@ -67,7 +67,7 @@ QUANTIZER_SLOTS = {
 def quantize_layer(layer: nn.Conv2d | nn.Linear, bits: int, learned: bool) -> QuantizedLayer:
     """Turn `layer` in place into its quantized class; its input stays in float until a quantizer is attached."""
     layer.__class__ = QuantizedConv2d if isinstance(layer, nn.Conv2d) else QuantizedLinear
-    made = cast("QuantizedLayer", layer)
-    made.weight_quantizer = WeightQuantizer(layer.weight, bits, learned)
-    made.register_module("input_quantizer", None)
-    return made
+    quantized = cast("QuantizedLayer", layer)
+    quantized.weight_quantizer = WeightQuantizer(layer.weight, bits, learned)
+    quantized.register_module("input_quantizer", None)
+    return quantized

@@ -47,5 +47,5 @@ def compressed_model_of(loaded: LoadedModel) -> CompressedModel:
 
 def learned_quantization(written: Weights | None) -> LearnedQuantization | None:
     """The quantization that the weights in a file were trained for; None for plain weights."""
-    found = written.structure.learned if written else None
-    return LearnedQuantization(found.weight_bits, found.activation_bits, found.symmetric) if found else None
+    learned = written.structure.learned if written else None
+    return LearnedQuantization(learned.weight_bits, learned.activation_bits, learned.symmetric) if learned else None

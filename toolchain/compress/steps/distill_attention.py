@@ -74,9 +74,9 @@ class DistillAttention(DistillationOptions, frozen=True, forbid_unknown_fields=T
         response = ResponseLoss(ready, self.alpha, self.temperature, self.label_smoothing)
 
         def loss(module: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-            found = module(images)
-            attention = attention_loss(found.features, teacher_features(ready, images, layers)) / len(ready)
-            return self.beta / 2 * attention + response(found.output, images, labels)
+            output = module(images)
+            attention = attention_loss(output.features, teacher_features(ready, images, layers)) / len(ready)
+            return self.beta / 2 * attention + response(output.output, images, labels)
 
         return loss
 
@@ -87,7 +87,7 @@ def attention_map(maps: Tensor) -> Tensor:
     return functional.normalize(maps.float().pow(2).mean(1).flatten(1))
 
 
-def attention_loss(found: Sequence[Tensor], teachers: Sequence[Tensor]) -> Tensor:
+def attention_loss(student: Sequence[Tensor], teachers: Sequence[Tensor]) -> Tensor:
     """The mean squared difference of the attention maps, summed over the layers."""
-    pairs = (match_sizes(mine, other) for mine, other in zip(found, teachers, strict=True))
+    pairs = (match_sizes(mine, other) for mine, other in zip(student, teachers, strict=True))
     return torch.stack([functional.mse_loss(attention_map(mine), attention_map(other)) for mine, other in pairs]).sum()

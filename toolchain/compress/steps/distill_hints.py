@@ -98,13 +98,13 @@ class _HintLoss:
         self.hints_only = epoch < self.options.hint_epochs
 
     def __call__(self, module: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-        options, found = self.options, module(images)
-        assert isinstance(found, StudentOutput)
-        hints = options.beta * hint_loss(found.auxiliary, teacher_features(self.teachers, images, self.layers))
+        options, output = self.options, module(images)
+        assert isinstance(output, StudentOutput)
+        hints = options.beta * hint_loss(output.auxiliary, teacher_features(self.teachers, images, self.layers))
         if self.hints_only:
             return hints
         response = ResponseLoss(self.teachers, options.alpha, options.temperature, options.label_smoothing)
-        return hints + response(found.output, images, labels)
+        return hints + response(output.output, images, labels)
 
 
 def teacher_features(
@@ -116,7 +116,7 @@ def teacher_features(
         return tuple(one for group in maps for one in group)
 
 
-def hint_loss(found: Sequence[Tensor], teachers: Sequence[Tensor]) -> Tensor:
+def hint_loss(student: Sequence[Tensor], teachers: Sequence[Tensor]) -> Tensor:
     """The mean squared difference of regressed features [N, C, H, W] from the teacher's, averaged over the layers."""
-    pairs = (match_sizes(mine.float(), other.float()) for mine, other in zip(found, teachers, strict=True))
+    pairs = (match_sizes(mine.float(), other.float()) for mine, other in zip(student, teachers, strict=True))
     return torch.stack([functional.mse_loss(mine, other) for mine, other in pairs]).mean()

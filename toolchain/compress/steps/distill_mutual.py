@@ -73,7 +73,7 @@ class DistillMutual(TrainingOptions, frozen=True, forbid_unknown_fields=True):
 
     def _peer_loss(self, number: int, answers: tuple[Tensor, ...], labels: Tensor) -> Tensor:
         mine = answers[number]
-        others = [logits_of(one).detach() for at, one in enumerate(answers) if at != number]
+        others = [logits_of(answer).detach() for at, answer in enumerate(answers) if at != number]
         soft = torch.stack([distillation_kl(logits_of(mine), other, self.temperature) for other in others]).mean()
         return classification_loss(mine, labels, self.label_smoothing) + self.weight * soft
 
@@ -81,6 +81,6 @@ class DistillMutual(TrainingOptions, frozen=True, forbid_unknown_fields=True):
         if self.keep == "first":
             return students[0]
         split = context.data.split("validate")
-        found = [accuracy(one, split, context.preprocessing, "peers: validate") for one in students]
-        logger.info("peers on validate: " + ", ".join(f"{share:.2%}" for share in found))
-        return students[found.index(max(found))]
+        accuracies = [accuracy(student, split, context.preprocessing, "peers: validate") for student in students]
+        logger.info("peers on validate: " + ", ".join(f"{share:.2%}" for share in accuracies))
+        return students[accuracies.index(max(accuracies))]

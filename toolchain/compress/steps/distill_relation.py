@@ -49,8 +49,8 @@ class DistillRelation(DistillationOptions, frozen=True, forbid_unknown_fields=Tr
         """The same model, untrained; RecipeError when it cannot be trained, or a teacher does not fit or has no
         classifier."""
         check_student(self, model, context)
-        for one in (model.module, *load_step_teachers(self, context, needs_features=True)):
-            find_head(one, context.preprocessing)
+        for network in (model.module, *load_step_teachers(self, context, needs_features=True)):
+            find_head(network, context.preprocessing)
         return replace(model, history=())
 
     def apply(self, model: CompressedModel, context: StepContext) -> CompressedModel:
@@ -71,9 +71,9 @@ class DistillRelation(DistillationOptions, frozen=True, forbid_unknown_fields=Tr
         response = ResponseLoss(ready, self.alpha, self.temperature, self.label_smoothing)
 
         def loss(module: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-            found = module(images)
-            total = response(found.output, images, labels)
-            mine = embedding(found.features[0])
+            output = module(images)
+            total = response(output.output, images, labels)
+            mine = embedding(output.features[0])
             for teacher, head in zip(ready, heads, strict=True):
                 with torch.no_grad():
                     other = embedding(capture_features(teacher, images, [head], "input")[1][0])
@@ -84,9 +84,9 @@ class DistillRelation(DistillationOptions, frozen=True, forbid_unknown_fields=Tr
         return loss
 
 
-def embedding(given: Tensor) -> Tensor:
+def embedding(features: Tensor) -> Tensor:
     """A classifier's input as vectors [N, D]; feature maps [N, C, H, W] are averaged over positions."""
-    return (given.mean((2, 3)) if given.ndim == 4 else given.flatten(1)).float()
+    return (features.mean((2, 3)) if features.ndim == 4 else features.flatten(1)).float()
 
 
 def distance_loss(student: Tensor, teacher: Tensor) -> Tensor:

@@ -57,29 +57,29 @@ class DistillSelf(TrainingOptions, frozen=True, forbid_unknown_fields=True):
         *exits, deepest = self._stages(model, context)
         with torch.random.fork_rng([]):
             torch.manual_seed(seed_of(self, context))
-            beside = [Exit(one, deepest, len(context.data.classes)) for one in exits]
-        module = StudentWithFeatures(deepcopy(model.module), [one.name for one in (*exits, deepest)], beside)
+            beside = [Exit(early_exit, deepest, len(context.data.classes)) for early_exit in exits]
+        module = StudentWithFeatures(deepcopy(model.module), [layer.name for layer in (*exits, deepest)], beside)
         wrapper, history = train_student(DistillationObjective(module, self._loss), model, self, context)
         return replace(model, module=wrapper.get_submodule("student"), history=history)
 
     def _stages(self, model: CompressedModel, context: StepContext) -> tuple[FeatureLayer, ...]:
         if self.layers:
             return find_layers(model.module, self.layers, context.preprocessing, "layers", "the model")
-        found = find_stage_ends(model.module, context.preprocessing, "the model")
-        if len(found) < 2:
-            raise RecipeError(f"found only one stage in the model, {found[0].name}; name the exits: layers = [...]")
-        return found
+        stages = find_stage_ends(model.module, context.preprocessing, "the model")
+        if len(stages) < 2:
+            raise RecipeError(f"found only one stage in the model, {stages[0].name}; name the exits: layers = [...]")
+        return stages
 
     def _loss(self, module: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-        found = module(images)
+        output = module(images)
         total, answers = (
-            classification_loss(found.output, labels, self.label_smoothing),
-            logits_of(found.output).detach(),
+            classification_loss(output.output, labels, self.label_smoothing),
+            logits_of(output.output).detach(),
         )
-        for logits, maps in found.auxiliary:
+        for logits, maps in output.auxiliary:
             hard = functional.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
             soft = distillation_kl(logits, answers, self.temperature)
-            hint = functional.mse_loss(*match_sizes(maps.float(), found.features[-1].detach().float()))
+            hint = functional.mse_loss(*match_sizes(maps.float(), output.features[-1].detach().float()))
             exit_loss = (1 - self.alpha) * hard + self.alpha * soft + self.hint_weight * hint
             total = total + self.exit_weight * exit_loss
         return total

@@ -60,14 +60,14 @@ class Finetune(TrainingOptions, frozen=True, forbid_unknown_fields=True):
         """Replace the head, train nothing; RecipeError when class count or layer names do not fit."""
         check_trainable(model)
         module, classes = deepcopy(model.module), len(context.data.classes)
-        found = class_count(module, context.preprocessing)
+        count = class_count(module, context.preprocessing)
         if self.replace_head:
             with torch.random.fork_rng([]):
                 torch.manual_seed(seed_of(self, context))
                 module = attach_head(module, context.preprocessing, classes)
-        elif found != classes:
+        elif count != classes:
             raise RecipeError(
-                f"the model has {found} classes, data '{context.data.name}' has {classes}; set replace_head = true"
+                f"the model has {count} classes, data '{context.data.name}' has {classes}; set replace_head = true"
             )
         self._frozen_by_epoch(module, find_head(module, context.preprocessing).name)
         return replace(model, module=module, history=())
@@ -96,8 +96,8 @@ class Finetune(TrainingOptions, frozen=True, forbid_unknown_fields=True):
     def _frozen_by_epoch(self, module: nn.Module, head: str) -> dict[int, frozenset[str]]:
         """The frozen names from each epoch on."""
         freeze: Freeze = self.freeze
-        found = frozen_names_by_epoch(module, frozen_names(module, freeze, head), self.unfreeze)
-        return found if self.unfreeze_after is None else {**found, self.unfreeze_after: frozenset()}
+        frozen = frozen_names_by_epoch(module, frozen_names(module, freeze, head), self.unfreeze)
+        return frozen if self.unfreeze_after is None else {**frozen, self.unfreeze_after: frozenset()}
 
     def _start_epoch(self, frozen: dict[int, frozenset[str]]) -> Callable[[nn.Module, int], None]:
         def ready(module: nn.Module, epoch: int) -> None:

@@ -96,14 +96,14 @@ class PruneBlocks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def _removable_blocks(self, model: CompressedModel, context: StepContext) -> tuple[str, ...]:
         """The names of the blocks that may be removed."""
-        found = find_residual_blocks(model.module, context.preprocessing)
-        if not found:
+        blocks = find_residual_blocks(model.module, context.preprocessing)
+        if not blocks:
             raise RecipeError(
                 "the model has no removable residual block (none adds its input unchanged to what it "
                 "computes); use prune_channels"
             )
-        ignored = {name for pattern in self.ignore for name in match_names(pattern, list(found), "ignore")}
-        return tuple(name for name in found if name not in ignored)
+        ignored = {name for pattern in self.ignore for name in match_names(pattern, list(blocks), "ignore")}
+        return tuple(name for name in blocks if name not in ignored)
 
     def _block_count(self, blocks: tuple[str, ...]) -> int:
         count = self.count or 1

@@ -124,10 +124,10 @@ class PruneChannels(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if self.importance != "taylor" and not self.finetune_epochs:
             return
         why = "finetune_epochs" if self.finetune_epochs else "importance taylor"
-        found, expected = class_count(module, context.preprocessing), len(context.data.classes)
-        if found != expected:
+        count, expected = class_count(module, context.preprocessing), len(context.data.classes)
+        if count != expected:
             raise RecipeError(
-                f"{why}: the model has {found} classes, data '{context.data.name}' has {expected}; put a step "
+                f"{why}: the model has {count} classes, data '{context.data.name}' has {expected}; put a step "
                 "finetune = { replace_head = true } before this one"
             )
 
@@ -202,12 +202,12 @@ class PruneChannels(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if self.latency_times_faster and not is_dry_run:
             tried = cache_probes(tried, context.folder, [self, weights_digest(graph.module), context.preprocessing])
         probes = bisect_ratio(tried, times, LATENCY_HALVINGS if self.latency_times_faster else MACS_HALVINGS)
-        found = smallest_sufficient(probes, times)
-        if found is None and self.latency_times_faster and is_dry_run and probes:
-            found = max(probes, key=lambda probe: probe.ratio)
-        if found is None:
+        sufficient = smallest_sufficient(probes, times)
+        if sufficient is None and self.latency_times_faster and is_dry_run and probes:
+            sufficient = max(probes, key=lambda probe: probe.ratio)
+        if sufficient is None:
             raise RecipeError(self._unreachable(probes))
-        return found.ratio, probes
+        return sufficient.ratio, probes
 
     def _unreachable(self, probes: tuple[RatioProbe, ...]) -> str:
         target = "macs_times_fewer" if self.macs_times_fewer else "latency_times_faster"

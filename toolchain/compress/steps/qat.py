@@ -84,16 +84,16 @@ class Qat(DistillationOptions, frozen=True, forbid_unknown_fields=True):
     def apply(self, model: CompressedModel, context: StepContext) -> CompressedModel:
         """The trained model; resumes from context.folder. ModelError when the loss is no longer finite."""
         self.check(context)
-        made = self.dry_run(model, context)
+        prepared = self.dry_run(model, context)
         teachers = load_step_teachers(self, context) if self.distill else ()
-        self._calibrate(made.module, context)
+        self._calibrate(prepared.module, context)
         ready = move_teachers(teachers, training_device())
         alpha = self.alpha if self.distill else 0.0
         response = ResponseLoss(ready, alpha, self.temperature, self.label_smoothing, self.weighting)
         module, history = train_student(
-            DistillationObjective(made.module, response.of_model, teachers), model, self, context
+            DistillationObjective(prepared.module, response.of_model, teachers), model, self, context
         )
-        return replace(made, module=module, history=history)
+        return replace(prepared, module=module, history=history)
 
     def _calibrate(self, module: nn.Module, context: StepContext) -> None:
         """Set initial ranges: the mean over batches of the smallest and the largest value."""

@@ -38,7 +38,7 @@ class QuantizeWeights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         already."""
         if model.learned is not None:
             raise RecipeError("the model learned its quantization in training; quantize_weights would round it again")
-        if any(one.bits == self.bits for one in model.rounding):
+        if any(rounding.bits == self.bits for rounding in model.rounding):
             raise RecipeError(f"the weights are rounded to {self.bits} bits already; one such step is enough")
         return replace(model, rounding=(*model.rounding, self.rounding), history=())
 

@@ -57,9 +57,9 @@ class Sparsify(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         would be zeroed, or when the model is quantized already."""
         self.check(context)
         after, weights, left_alone = self._sparsify(model, context)
-        told = f"; left alone, input channels no multiple of 4: {', '.join(left_alone)}" if left_alone else ""
+        left_out = f"; left alone, input channels no multiple of 4: {', '.join(left_alone)}" if left_alone else ""
         count = sum(weight.numel() for weight in weights.values())
-        logger.info(f"{zero_fraction(weights):.1%} of {count:,} weights in {len(weights)} layers are zero{told}")
+        logger.info(f"{zero_fraction(weights):.1%} of {count:,} weights in {len(weights)} layers are zero{left_out}")
         return after
 
     def _sparsify(

@@ -48,10 +48,10 @@ def load_checkpoint(
     path = folder / CHECKPOINT_FILE
     key, content = distributed.broadcast((key, path.read_bytes() if path.is_file() else b""))
     try:
-        found = Checkpoint(**torch.load(BytesIO(content), map_location=device, weights_only=True))
+        checkpoint = Checkpoint(**torch.load(BytesIO(content), map_location=device, weights_only=True))
     except (RuntimeError, pickle.UnpicklingError, TypeError, EOFError):
         return Checkpoint(key)  # missing, of another version, or damaged: start over
-    return found if found.key == key else Checkpoint(key)
+    return checkpoint if checkpoint.key == key else Checkpoint(key)
 
 
 def copy_state_dict(state: TrainingState) -> TrainingState:

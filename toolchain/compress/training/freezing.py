@@ -28,7 +28,11 @@ def frozen_names(module: nn.Module, freeze: Freeze, head: str) -> frozenset[str]
         return frozenset()
     if isinstance(freeze, str):
         heads = (head, *AUXILIARY_HEADS)
-        frozen = {name for name in names if not any(_is_within(name, one) or _is_within(one, name) for one in heads)}
+        frozen = {
+            name
+            for name in names
+            if not any(_is_within(name, classifier) or _is_within(classifier, name) for classifier in heads)
+        }
     else:
         frozen = {name for pattern in freeze for name in match_names(pattern, names, "freeze")}
     if frozen.issuperset(parameters):
@@ -42,11 +46,11 @@ def _is_within(name: str, above: str) -> bool:
 
 def match_names(pattern: str, names: list[str], option: str) -> list[str]:
     """The names that `pattern` matches, and those below them; RecipeError with the nearest names if there are none."""
-    found = [name for name in names if fnmatchcase(name, pattern) or fnmatchcase(name, f"{pattern}.*")]
-    if not found:
+    matches = [name for name in names if fnmatchcase(name, pattern) or fnmatchcase(name, f"{pattern}.*")]
+    if not matches:
         near = ", ".join(get_close_matches(pattern, names, 3, 0.3)) or ", ".join(names[:3])
         raise RecipeError(f"{option}: no layer '{pattern}'; the nearest are: {near}")
-    return found
+    return matches
 
 
 def frozen_names_by_epoch(
@@ -56,15 +60,15 @@ def frozen_names_by_epoch(
     2018). An unfrozen layer stays so. RecipeError for patterns that match nothing, or nothing that is frozen at that
     time."""
     names = [name for name, _ in module.named_parameters()] + [name for name, _ in module.named_modules() if name]
-    still, found = frozen, {0: frozen}
+    still, frozen_by_epoch = frozen, {0: frozen}
     for epochs in sorted(unfreeze, key=int):
         for pattern in unfreeze[epochs]:
             thawed = set(match_names(pattern, names, f"unfreeze.{epochs}"))
             if not thawed & frozen:
                 raise RecipeError(f"unfreeze.{epochs}: '{pattern}' is not frozen; name layers that freeze covers")
             still -= thawed
-        found[int(epochs)] = still
-    return found
+        frozen_by_epoch[int(epochs)] = still
+    return frozen_by_epoch
 
 
 def set_trainable(module: nn.Module, frozen: frozenset[str]) -> None:
@@ -82,19 +86,19 @@ def layer_stages(module: nn.Module, head: str) -> list[list[str]]:
     their Sequentials where there are fewer than MIN_TOP_LEVEL_STAGES (`features` and `classifier`). A child without a
     weight matrix (such as a BatchNorm) joins the stage before it. The head and auxiliary heads belong to no stage."""
     children = [(name, child) for name, child in module.named_children() if any(True for _ in child.parameters())]
-    if sum(any(one.ndim > 1 for one in child.parameters()) for _, child in children) < MIN_TOP_LEVEL_STAGES:
+    if sum(any(parameter.ndim > 1 for parameter in child.parameters()) for _, child in children) < MIN_TOP_LEVEL_STAGES:
         inner = [
             [(f"{name}.{part}", below) for part, below in child.named_children()]
             if isinstance(child, nn.Sequential | nn.ModuleList)
             else [(name, child)]
             for name, child in children
         ]
-        children = [one for some in inner for one in some]
+        children = [child for group in inner for child in group]
     stages: list[list[str]] = []
     for prefix in [name for name, _ in children]:
-        own = [(name, one) for name, one in module.named_parameters() if _is_within(name, prefix)]
+        own = [(name, parameter) for name, parameter in module.named_parameters() if _is_within(name, prefix)]
         names = [name for name, _ in own if not any(_is_within(name, above) for above in (head, *AUXILIARY_HEADS))]
-        if names and stages and not any(one.ndim > 1 for _, one in own):
+        if names and stages and not any(parameter.ndim > 1 for _, parameter in own):
             stages[-1].extend(names)
         elif names:
             stages.append(names)
@@ -114,7 +118,7 @@ def parameter_groups(
     default = 1 if layer_decay < 1 else 0
     groups: dict[tuple[bool, int, bool], list[nn.Parameter]] = {}
     for name, parameter in module.named_parameters():
-        in_head = any(_is_within(name, one) for one in (head, *AUXILIARY_HEADS))
+        in_head = any(_is_within(name, above) for above in (head, *AUXILIARY_HEADS))
         deep = 0 if in_head else depth.get(name, default)
         groups.setdefault((in_head, -deep, parameter.ndim > 1), []).append(parameter)
     return [

@@ -147,9 +147,9 @@ def _run_epoch(running: _TrainingState) -> None:
         # for dropout, a stream per process; the images' stream, below, is the same in all
         torch.manual_seed(training.seed * 1_000_003 + epoch + distributed.rank * 7_368_787)
         training.start_epoch(running.module, epoch)
-        found = _train_batches(running)
+        loss = _train_batches(running)
     average_buffers(running.module, state, distributed)
-    entry = {"epoch": float(epoch + 1), "lr": float(running.optimizer.param_groups[-1]["lr"]), **found}
+    entry = {"epoch": float(epoch + 1), "lr": float(running.optimizer.param_groups[-1]["lr"]), **loss}
     may_keep = training.options.keep_best and epoch >= training.best_from_epoch
     entry |= validate_epoch(running.module, state, training.context, may_keep, distributed)
     state.history.append({**entry, "seconds": time.monotonic() - began})
@@ -219,9 +219,9 @@ def _batch_metrics(
 @contextmanager
 def _capture_outputs(module: nn.Module) -> Iterator[list[Any]]:
     """Collects the outputs of `module` in this context: the loss alone does not give the accuracy."""
-    found: list[Any] = []
-    with temporary_hooks([module.register_forward_hook(lambda _, __, answer: found.append(answer))]):
-        yield found
+    outputs: list[Any] = []
+    with temporary_hooks([module.register_forward_hook(lambda _, __, answer: outputs.append(answer))]):
+        yield outputs
 
 
 def _format_epoch(entry: dict[str, float], epochs: int) -> str:

@@ -30,8 +30,8 @@ def classification_loss(answers: ModelOutput, labels: Tensor, label_smoothing: f
 def distillation_kl(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """T^2 KL(softmax(teacher / T) || softmax(student / T)), averaged over the batch (Hinton et al. 2015)."""
     wanted = functional.log_softmax(teacher / temperature, 1)
-    found = functional.log_softmax(student / temperature, 1)
-    return temperature**2 * functional.kl_div(found, wanted, reduction="batchmean", log_target=True)
+    log_student = functional.log_softmax(student / temperature, 1)
+    return temperature**2 * functional.kl_div(log_student, wanted, reduction="batchmean", log_target=True)
 
 
 def decoupled_kl(
@@ -41,12 +41,18 @@ def decoupled_kl(
     label's class with that of all others together; NCKD compares the distribution among the others. labels: int64 [N].
     """
     right = functional.one_hot(labels, student.shape[1]).bool()
-    found, wanted = (functional.log_softmax(logits.float() / temperature, 1) for logits in (student, teacher))
+    log_student, wanted = (functional.log_softmax(logits.float() / temperature, 1) for logits in (student, teacher))
     target = functional.kl_div(
-        _target_against_rest(found, right), _target_against_rest(wanted, right), reduction="batchmean", log_target=True
+        _target_against_rest(log_student, right),
+        _target_against_rest(wanted, right),
+        reduction="batchmean",
+        log_target=True,
     )
     others = functional.kl_div(
-        _non_target_classes(found, right), _non_target_classes(wanted, right), reduction="batchmean", log_target=True
+        _non_target_classes(log_student, right),
+        _non_target_classes(wanted, right),
+        reduction="batchmean",
+        log_target=True,
     )
     return temperature**2 * (alpha * target + beta * others)
 

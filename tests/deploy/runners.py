@@ -1,5 +1,5 @@
-"""Releases that play rounds without a container: latencies drawn by a seed, with a machine's moods, in a time of their
-own: a busy machine changes none of them."""
+"""Releases that run rounds without containers: seeded random latencies on a simulated clock, so that a busy machine
+changes none of them."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,7 +19,7 @@ DEVICE = fingerprint()
 
 
 class Clock:
-    """perf_counter() of a host on which nothing takes time but the requests."""
+    """perf_counter() of a simulated host on which only requests take time."""
 
     def __init__(self) -> None:
         self.now_s = 0.0
@@ -33,36 +33,36 @@ CLOCK = Clock()
 
 @dataclass
 class Drawn:
-    """median_ms with 2 % of noise a request and `mood` of noise a slice; what it plays takes that long by CLOCK."""
+    """A release with 2 % noise per request and `slice_noise` per slice; its requests advance CLOCK."""
 
     median_ms: float = 1.0
     seed: int = 0
-    mood: float = 0.005
+    slice_noise: float = 0.005
     device: Fingerprint = DEVICE
     engine: str = "drawn 1"
     right: tuple[bool, ...] = (True,) * 200
     memory: int = 100 << 20
     throttled: int = 0
-    lost: int = 0  # answers that go missing in a slice
-    joules: float | None = None  # of a picture
+    lost: int = 0  # missing answers per slice
+    joules: float | None = None  # per image
     clock: float = 1.0  # how fast its clock runs
     random: np.random.Generator = field(init=False)
 
     def __post_init__(self) -> None:
         self.random = np.random.default_rng(self.seed)
 
-    def _joules(self, turn: SliceRequest) -> float | None:
-        return self.joules and self.joules * turn.queries * THROUGHPUT_BATCH * float(self.random.normal(1, 0.02))
+    def _joules(self, request: SliceRequest) -> float | None:
+        return self.joules and self.joules * request.queries * THROUGHPUT_BATCH * float(self.random.normal(1, 0.02))
 
-    def run_slice(self, turn: SliceRequest) -> SliceResult:
-        if turn.what == "pictures":
+    def run_slice(self, request: SliceRequest) -> SliceResult:
+        if request.what == "pictures":
             return SliceResult(right=self.right, device=self.device, threads=1, engine=self.engine, precision="fp32")
-        mood = float(np.exp(self.random.normal(0, self.mood))) * self.median_ms * (1 + turn.slower)
+        latency_ms = float(np.exp(self.random.normal(0, self.slice_noise))) * self.median_ms * (1 + request.slower)
         known = SliceResult(throttled_periods=self.throttled, peak_memory_bytes=self.memory, engine=self.engine)
-        if turn.what == "throughput":
-            return msgspec.structs.replace(known, throughput_per_s=1e3 / mood, joules=self._joules(turn))
-        latencies = mood * np.exp(self.random.normal(0, 0.02, turn.queries - self.lost))
-        CLOCK.now_s += latencies.sum() * (1 + WARMUP_CALLS / turn.queries) / 1000 / self.clock
+        if request.what == "throughput":
+            return msgspec.structs.replace(known, throughput_per_s=1e3 / latency_ms, joules=self._joules(request))
+        latencies = latency_ms * np.exp(self.random.normal(0, 0.02, request.queries - self.lost))
+        CLOCK.now_s += latencies.sum() * (1 + WARMUP_CALLS / request.queries) / 1000 / self.clock
         return msgspec.structs.replace(known, latencies_ms=tuple(latencies.tolist()))
 
 
@@ -75,12 +75,12 @@ def arms(**changes: str) -> dict[str, Arm]:
     }
 
 
-def opening(*runs: Mapping[str, SliceRunner]):  # type: ignore[no-untyped-def]  # what gate() calls Open
-    """Each run of a gate gets the next of `runs`; the last serves for all that follow."""
+def opening(*runs: Mapping[str, SliceRunner]):  # type: ignore[no-untyped-def]  # an OpenContainers
+    """Each call gets the next of `runs`; the last one is used for all further calls."""
     left = list(runs)
 
     @contextmanager
-    def opened(entrants: Mapping[str, ArmContainer], threads: int) -> Iterator[Mapping[str, SliceRunner]]:
+    def open_runners(containers: Mapping[str, ArmContainer], threads: int) -> Iterator[Mapping[str, SliceRunner]]:
         yield left.pop(0) if len(left) > 1 else left[0]
 
-    return opened
+    return open_runners
