@@ -10,7 +10,7 @@ from importlib import import_module
 
 from benchmarks.rows import Row, print_rows
 
-TOPICS: tuple[str, ...] = ()
+TOPICS: tuple[str, ...] = ("sticks",)
 """Modules of this package; each has `rows() -> list[Row]`."""
 
 log = logging.getLogger(__name__)

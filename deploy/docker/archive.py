@@ -19,7 +19,7 @@ from typing import IO, Protocol
 
 import msgspec
 
-from deploy.docker.tar import BLOCK, END_BYTES, PLAIN_BYTES, is_plain_end, padding, plain_header, read_plain_header
+from deploy.docker.tar import BLOCK, PLAIN_BYTES, PLAIN_END, padding, plain_header, read_plain_header
 from toolchain.errors import DockerError
 
 MANIFEST, INDEX, LAYOUT = "manifest.json", "index.json", "oci-layout"
@@ -90,7 +90,7 @@ def write_archive(image: ImageFiles, content: ImageContent, left_out: int, out: 
             if size != expected:
                 raise ArchiveError(f"the layer {layer[:19]} has {size} bytes, and {expected} were announced")
             packed.write(bytes(padding(size)))
-        packed.write(bytes(2 * BLOCK))
+        packed.write(PLAIN_END)
 
 
 def check_archive(file: IO[bytes], content: ImageContent, left_out: int) -> None:
@@ -165,7 +165,7 @@ def _expect_header(block: bytes, name: str, size: int) -> None:
 
 
 def _expect_end(packed: gzip.GzipFile) -> None:
-    if not is_plain_end(packed.read(END_BYTES + 1)):
+    if packed.read(len(PLAIN_END) + 1) != PLAIN_END:
         raise ArchiveError("the archive holds more than the image that was announced, or is cut")
 
 

@@ -1,7 +1,7 @@
 """Reads and writes tar archives: small files, the form in which an engine exchanges them, and plain archives.
 
-A plain archive holds plain files only, each behind one header in the oldest form of the format, which every reader
-reads alike: no links, folders, devices, extended headers or sparse files.
+A plain archive holds plain files only, each behind the one header that its name and its size give: no links, folders,
+devices, extended headers or sparse files, nothing that two readers could read in two ways.
 """
 
 import io
@@ -9,9 +9,9 @@ import re
 import tarfile
 
 BLOCK = 512
-END_BYTES = 20 * BLOCK  # zeros that end an archive, at most
+PLAIN_END = bytes(2 * BLOCK)
 PLAIN_BYTES = (8 << 30) - 1  # what a plain header can say
-MAGIC = b"ustar\x0000"
+NAME = re.compile(rb"[A-Za-z0-9_./-]{1,99}\0+")
 OCTAL = re.compile(rb"[0-7]{11}\0")
 
 
@@ -29,10 +29,13 @@ def add_member(archive: tarfile.TarFile, name: str, content: bytes, owner: int =
 
 
 def plain_header(name: str, size: int) -> bytes:
-    """The header of a plain file; the content and padding(size) follow."""
-    entry = tarfile.TarInfo(name)
-    entry.size = size
-    return entry.tobuf(tarfile.USTAR_FORMAT, "ascii", "strict")
+    """The header of a plain file (POSIX.1-1988), readable by all, dated at the epoch; the content and padding(size)
+    follow."""
+    front = (
+        name.encode("ascii").ljust(100, b"\0") + b"0000644\0" + 2 * b"0000000\0" + b"%011o\0" % size + b"0" * 11 + b"\0"
+    )
+    back = b"0" + bytes(100) + b"ustar\x0000" + bytes(BLOCK - 265)
+    return front + b"%06o\0 " % sum(front + b" " * 8 + back) + back
 
 
 def padding(size: int) -> int:
@@ -41,14 +44,9 @@ def padding(size: int) -> int:
 
 
 def read_plain_header(block: bytes) -> tuple[str, int]:
-    """(name, size in bytes). TarError: no header, or not one of a plain file."""
-    entry = tarfile.TarInfo.frombuf(block, "ascii", "strict")
-    plain = block[156:157] == tarfile.REGTYPE and block[257:265] == MAGIC and bool(OCTAL.fullmatch(block[124:136]))
-    if not plain or any(block[157:257]) or any(block[345:]):
-        raise tarfile.TarError(f"{entry.name[:80]!r} is not a plain file")
-    return entry.name, entry.size
-
-
-def is_plain_end(rest: bytes) -> bool:
-    """Whether nothing but the end of an archive is in `rest`, which is read up to END_BYTES + 1."""
-    return not any(rest) and 2 * BLOCK <= len(rest) <= END_BYTES
+    """(name, size in bytes). TarError: anything else than plain_header() writes."""
+    if len(block) == BLOCK and NAME.fullmatch(block[:100]) and OCTAL.fullmatch(block[124:136]):
+        name, size = block[:100].rstrip(b"\0").decode(), int(block[124:135], 8)
+        if block == plain_header(name, size):
+            return name, size
+    raise tarfile.TarError(f"{block[:100].rstrip(bytes(1))[:80].decode(errors='replace')!r} is not a plain file")

@@ -15,6 +15,7 @@ from docker import DockerClient
 from docker.models.images import Image
 
 from deploy.docker.engine import is_same_architecture
+from deploy.docker.labels import NAME, read_release_labels
 from deploy.images.content import image_layers, remember_content, uses_containerd_store
 from deploy.servers.inventory import ServerConfig
 from deploy.servers.layer_archive import ARCHIVE_CHECKS, count_present_layers, pack_image
@@ -54,7 +55,8 @@ class ImageTransfer:
         self._shell, self._image, self._name = shell, image, server.name
 
     def check(self) -> None:
-        """ShipError for the wrong kind of device or processor."""
+        """ShipError for the wrong kind of device or processor, and for a name that is another's there."""
+        self._check_name()
         image, facts = self._image, self._engine.info()
         if image.kind != self._server.kind:
             raise ShipError(
@@ -67,6 +69,17 @@ class ImageTransfer:
         if image.kind == "gpu" and "nvidia" not in facts.get("Runtimes", {}):
             raise ShipError(
                 f"{self._name}: its engine has no nvidia runtime; install the NVIDIA Container Toolkit there"
+            )
+
+    def _check_name(self) -> None:
+        try:
+            there = self._engine.images.get(self._image.tag)
+        except docker.errors.ImageNotFound:
+            return
+        if there.labels.get(NAME) != self._image.model:
+            raise ShipError(
+                f"{self._name}: {self._image.tag} is the name of another image there, {there.short_id}, which is not "
+                f"of {self._image.model}; build this one under another name: toolchain image --tag"
             )
 
     def missing_layers(self) -> tuple[int, int]:
@@ -105,6 +118,8 @@ class ImageTransfer:
             raise ShipError(
                 f"{self._name}: {self._image.tag} did not arrive intact ({self._image.content.config[:19]})"
             )
+        if read_release_labels(found.labels, self._image.tag) != self._image.labels:
+            raise ShipError(f"{self._name}: the labels of {self._image.tag} there are not those that were signed")
         return found
 
     def _find(self) -> Image | None:

@@ -17,7 +17,7 @@ from typing import IO
 import msgspec
 from docker import DockerClient
 
-from deploy.docker.tar import BLOCK, END_BYTES, is_plain_end, padding, plain_header, read_plain_header
+from deploy.docker.tar import BLOCK, PLAIN_END, padding, plain_header, read_plain_header
 from deploy.images.signatures import (
     check_signature,
     public_key,
@@ -85,7 +85,7 @@ def write_offline_bundle(
         written.write(plain_header(CONTENTS, len(content)) + content + bytes(padding(len(content))))
         for archive in archives:
             _append_file(written, archive, files[archive.left_out])
-        written.write(bytes(2 * BLOCK))
+        written.write(PLAIN_END)
     return bundle
 
 
@@ -128,7 +128,7 @@ def _read_contents(file: IO[bytes], place: Path) -> OfflineBundle:
     if name != CONTENTS or size > CONTENTS_BYTES:
         raise tarfile.TarError(f"it begins with {name[:80]!r} of {size} bytes")
     document = file.read(size)
-    file.seek(padding(size), 1)
+    _expect_padding(file, size)
     where = f"{place}:{CONTENTS}"
     if format_number(document, "list", where) == 1:
         raise RecordError(f"{place}: an offline bundle of format 1, which is not signed; pack it again: toolchain pack")
@@ -150,10 +150,16 @@ def _locate_archives(file: IO[bytes], bundle: OfflineBundle) -> dict[int, int]:
         if (name, size) != (archive.name, archive.size_bytes):
             raise tarfile.TarError(f"{name[:80]!r} of {size} bytes where {archive.name} is listed")
         places[archive.left_out] = file.tell()
-        file.seek(size + padding(size), 1)
-    if not is_plain_end(file.read(END_BYTES + 1)):
+        file.seek(size, 1)
+        _expect_padding(file, size)
+    if file.read(len(PLAIN_END) + 1) != PLAIN_END:
         raise tarfile.TarError("it is cut, or holds more than its list")
     return places
+
+
+def _expect_padding(file: IO[bytes], size: int) -> None:
+    if file.read(padding(size)) != bytes(padding(size)):
+        raise tarfile.TarError("it is cut, or holds more than its list")
 
 
 class ArchiveReader:

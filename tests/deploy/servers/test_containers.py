@@ -18,7 +18,7 @@ from deploy.containers.readiness import wait_until_ready
 from deploy.containers.secrets import CERT, KEY, TOKENS
 from deploy.docker.sandbox import state_volume
 from deploy.images.build import BuiltImage, build_image
-from deploy.images.signatures import sign_image
+from deploy.images.signatures import read_signature, sign_image
 from deploy.servers.containers import DeployedContainers
 from deploy.servers.docker_server import DockerServer, ServerConnection
 from deploy.servers.inventory import RolloutPolicy, ServerConfig
@@ -131,6 +131,24 @@ def test_a_signer_is_trusted_only_once_it_was_checked(
     accepted.start("1")
     assert containers.trusted_keys() == (key,)
     from_a_file.check("1")
+
+
+def test_a_release_does_not_take_the_name_of_another_image(
+    built: BuiltImage, engine: DockerClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOOLCHAIN_HOME", str(tmp_path))
+    release = read_release_image(engine, TAG)
+    sign_image(release.content, release.labels)
+    taken = own_name("edge-test-taken") + ":1"
+    renamed = msgspec.structs.replace(release, tag=taken, signature=read_signature(release.content.config))
+    site = DockerServer(ServerConnection(server(None), engine, ""), renamed, NO_SOURCE, RolloutPolicy(), trust=False)
+    site.check("1")
+    engine.api.import_image_from_data(bytes(1024), repository=taken.partition(":")[0], tag="1")
+    try:
+        with pytest.raises(ShipError, match=rf"^here: {taken} is the name of another image there, .* not of {MODEL};"):
+            site.check("1")
+    finally:
+        engine.images.remove(taken)
 
 
 def test_secrets_that_differ_from_the_inventory_are_detected(

@@ -1,7 +1,6 @@
 """Offline bundles: read back as written, or refused before anything but the signed list is read."""
 
 import io
-import json
 import tarfile
 from base64 import b64encode
 from collections.abc import Callable
@@ -15,17 +14,17 @@ from nacl.signing import SigningKey
 from deploy.docker.archive import write_archive
 from deploy.docker.labels import ReleaseLabels
 from deploy.docker.saved_image import SavedImage
-from deploy.images.signatures import public_key, read_signature, read_signing_key, sign_document, sign_image
+from deploy.images.signatures import public_key, read_signature, read_signing_key, sign_image
 from deploy.servers.release_image import ReleaseImage
 from deploy.servers.server import ShipError
 from deploy.ship import offline
 from deploy.ship.offline import CONTENTS, open_offline_bundle, write_offline_bundle
 from tests.deploy.docker.images import content, saved_by_20_10
+from tests.offline_bundles import Members, bundle_bytes, edit_list, read_members
 from toolchain.errors import RecordError, ToolchainError, UsageError
 from toolchain.records.storage import encode_record
 
 CONTENT, LABELS = content(), ReleaseLabels("net", "2", "resnet20", "b" * 64, "openvino")
-Members = dict[str, bytes]
 
 
 @pytest.fixture
@@ -59,36 +58,15 @@ def place(home: Path) -> Path:
 
 def test_each_server_gets_the_smallest_archive_that_fits_it(place: Path, home: Path) -> None:
     with open_offline_bundle(place) as opened:
-        assert (opened.release, opened.signer) == (release(), public_key(read_signing_key()))
+        signature = read_signature(CONTENT.config)
+        assert opened.release == ReleaseImage("edge-net:2", CONTENT, LABELS, "amd64", signature)
+        assert opened.signer == public_key(read_signing_key())
         got = [(count, file.read_bytes()) for count, file in map(opened.archive_without, (1, 2, 3))]
         assert got == [(count, (home / f"{count}.tar.gz").read_bytes()) for count in (1, 2, 2)]
         with pytest.raises(
             ShipError, match="leaves out 1 layers, of which the server has only 0: pack it again without"
         ):
             opened.archive_without(0)
-
-
-def read(place: Path) -> Members:
-    with tarfile.open(place) as archive:
-        return {one.name: archive.extractfile(one).read() for one in archive}  # type: ignore[union-attr]  # all are files
-
-
-def write(place: Path, members: Members) -> None:
-    with tarfile.open(place, "w", format=tarfile.USTAR_FORMAT) as archive:
-        for name, text in members.items():
-            entry = tarfile.TarInfo(name)
-            entry.size = len(text)
-            archive.addfile(entry, io.BytesIO(text))
-
-
-def relist(members: Members, edit: Callable[[Any], object], key: SigningKey | None = None) -> None:
-    """Another list, signed by `key` where there is one."""
-    listed = json.loads(members[CONTENTS])
-    edit(listed)
-    if key is not None:
-        listed["key"] = public_key(key)
-        listed["signature"] = sign_document(json.dumps(listed).encode(), key)
-    members[CONTENTS] = json.dumps(listed).encode()
 
 
 @pytest.mark.parametrize(
@@ -108,39 +86,35 @@ def relist(members: Members, edit: Callable[[Any], object], key: SigningKey | No
     ],
 )
 def test_a_list_that_was_changed_is_refused(place: Path, edit: Callable[[Any], object], said: str) -> None:
-    members = read(place)
-    relist(members, edit)
-    write(place, members)
+    place.write_bytes(bundle_bytes(edit_list(read_members(place), edit)))
     with pytest.raises(RecordError, match=said) as refused, open_offline_bundle(place):
         pass
     assert "\n" not in str(refused.value)
 
 
 def test_a_list_signed_by_another_than_the_image_is_refused(place: Path) -> None:
-    members = read(place)
-    relist(members, lambda listed: None, SigningKey.generate())
-    write(place, members)
+    members = edit_list(read_members(place), lambda listed: None, SigningKey.generate())
+    place.write_bytes(bundle_bytes(members))
     with pytest.raises(RecordError, match=r"the list is signed by .*, the image by "), open_offline_bundle(place):
         pass
 
 
-def test_an_old_release_under_a_new_name_is_refused_even_by_its_signer(place: Path) -> None:
+@pytest.mark.parametrize("field", LABELS.__struct_fields__)
+def test_an_old_release_under_a_new_name_is_refused_even_by_its_signer(place: Path, field: str) -> None:
     """The list is as the holder of the key would sign it; the image's signature says what the image is."""
-    for field, value in {"release": "3", "target": "tensorrt", "name": "other", "model": "x", "bundle": "c"}.items():
-        members = read(place)
-        relist(members, lambda listed: listed["release"]["labels"].update({field: value}), read_signing_key())  # noqa: B023
-        other = place.with_name("other.tar")
-        write(other, members)
-        with pytest.raises(RecordError, match=f"signed as {field} '.*', and it claims"), open_offline_bundle(other):
-            pass
+    members = edit_list(
+        read_members(place), lambda listed: listed["release"]["labels"].update({field: "3"}), read_signing_key()
+    )
+    place.write_bytes(bundle_bytes(members))
+    said = f"signed as {field} '.*', and it claims to be '3'"
+    with pytest.raises(RecordError, match=said), open_offline_bundle(place):
+        pass
 
 
 def test_nothing_but_the_list_is_read_before_its_signature_is_checked(place: Path) -> None:
     """What lies behind it is no tar at all, and the list is what is complained of."""
-    members = read(place)
-    relist(members, lambda listed: listed["release"].update(tag="x"))
-    write(place, members)
-    whole = place.read_bytes()
+    members = edit_list(read_members(place), lambda listed: listed["release"].update(tag="x"))
+    whole = bundle_bytes(members)
     behind = 512 + len(members[CONTENTS]) + -len(members[CONTENTS]) % 512
     place.write_bytes(whole[:behind] + b"\xff" * 5000)
     with pytest.raises(RecordError, match="changed after it was signed"), open_offline_bundle(place):
@@ -148,9 +122,9 @@ def test_nothing_but_the_list_is_read_before_its_signature_is_checked(place: Pat
 
 
 def test_an_archive_that_was_changed_is_refused_when_it_is_asked_for(place: Path) -> None:
-    members = read(place)
+    members = read_members(place)
     members["image-1.tar.gz"] = members["image-1.tar.gz"][:-1] + b"!"
-    write(place, members)
+    place.write_bytes(bundle_bytes(members))
     with open_offline_bundle(place) as opened:
         assert opened.archive_without(2)[0] == 2
         with pytest.raises(ShipError, match=r"image-1\.tar\.gz in it was changed or truncated"):
@@ -173,7 +147,7 @@ def swapped(members: Members) -> Members:
     ],
 )
 def test_members_are_those_of_the_list(place: Path, change: Callable[[Members], Members], said: str) -> None:
-    write(place, change(read(place)))
+    place.write_bytes(bundle_bytes(change(read_members(place))))
     with pytest.raises(UsageError, match=f"not an offline bundle .*({said})"), open_offline_bundle(place):
         pass
 
@@ -207,7 +181,7 @@ def test_a_bundle_that_was_cut_is_refused(place: Path, cut: int) -> None:
 
 def test_a_file_that_is_no_offline_bundle_is_refused(place: Path, tmp_path: Path) -> None:
     nested = tmp_path / "nested.tar"
-    write(nested, {CONTENTS: b'{"a":' * 100_000})
+    nested.write_bytes(bundle_bytes({CONTENTS: b'{"a":' * 100_000}))
     for other in (tmp_path / "nowhere.tar", tmp_path, nested):
         with pytest.raises(ToolchainError, match=other.name) as refused, open_offline_bundle(other):
             pass
@@ -226,4 +200,4 @@ def test_a_bundle_is_packed_only_by_who_signed_the_image(home: Path) -> None:
     bundle = write_offline_bundle(None, signed, (), out, key)  # type: ignore[arg-type]  # no engine
     with open_offline_bundle(out) as opened:
         assert (opened.signer, opened.release) == (bundle.key, signed)
-    assert encode_record(bundle) == read(out)[CONTENTS]
+    assert encode_record(bundle) == read_members(out)[CONTENTS]
