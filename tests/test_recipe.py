@@ -56,6 +56,20 @@ def test_steps_keep_their_order_and_options(tmp_path: Path) -> None:
         ),
         (("width = 8", "width = 8\nchannels = 1\nstd = [1, 1, 1]"), "input: std has 3 values; expected 1"),
         (("width = 8", "width = 8\nstd = [0.2, 0.0, 0.2]"), "input: std = [0.2, 0.0, 0.2]; expected values above zero"),
+        (("width = 8", "width = 8\nstd = [-0.2]"), "input: std = [-0.2]; expected values above zero"),
+        (("width = 8", "width = 8\nmean = [nan]"), "input: mean = [nan]; expected finite numbers"),
+        (("width = 8", "width = 8\nstd = [inf]"), "input: std = [inf]; expected finite numbers"),
+        (
+            ("width = 8", "width = 8\nmean = [128]"),
+            "input: mean = [128]; expected shares of 255, from 0 to 1; "
+            "divide bytes by 255: mean = [0.501961], std = [0.00392157]",
+        ),
+        (
+            ("width = 8", "width = 8\nmean = [123.675, 116.28, 103.53]\nstd = [0.229, 0.224, 0.225]"),
+            "divide bytes by 255: mean = [0.485, 0.456, 0.406], std = [0.229, 0.224, 0.225]",
+        ),
+        (("width = 8", "width = 8\nstd = [255]"), "input: std = [255]; expected shares of 255, from 0 to 1; divide"),
+        (("width = 8", "width = 8\nmean = [-0.5]"), "from 0 to 1; see docs/guides/preprocessing.md"),
         (("width = 8", "width = 8\nchannels = 2"), "input: channels = 2; expected 3 (RGB) or 1 (grey)"),
         (("width = 8", "width = 0"), "input: width = 0; expected at least 1 pixel"),
         (("[data]", "[build]\nthreads = 0\n[data]"), "build.threads: expected `int` >= 1"),

@@ -84,11 +84,35 @@ def read_recipe(path: Path) -> Recipe:
     except OSError as error:
         raise RecipeError(f"{path}: no recipe here ({error.strerror}); see recipes/ for examples") from error
     try:
-        return msgspec.convert(tomllib.loads(text), type=Recipe)
+        recipe = msgspec.convert(tomllib.loads(text), type=Recipe)
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(f"{path}: not TOML: {error}") from error
     except msgspec.ValidationError as error:
         raise RecipeError(f"{path}: {_explain_error(str(error))}") from error
+    _check_normalization(path, recipe.input)
+    return recipe
+
+
+def _check_normalization(path: Path, shape: Preprocessing) -> None:
+    """RecipeError for a mean or std of bytes: of values from 0 to 1, no mean lies outside of them and no std above.
+    Only recipes are checked, so that bundles that were built before still serve."""
+    for key, values in (("mean", shape.mean), ("std", shape.std)):
+        if not all(0 <= value <= 1 for value in values):
+            cure = "see docs/guides/preprocessing.md"
+            if min(values) >= 0:
+                cure = f"divide bytes by 255: mean = {_as_shares(shape.mean)}, std = {_as_shares(shape.std)}"
+            raise RecipeError(
+                f"{path}: input: {key} = {_format_numbers(values)}; expected shares of 255, from 0 to 1; {cure}"
+            )
+
+
+def _as_shares(values: tuple[float, ...]) -> str:
+    """Bytes as shares of 255; what is below 1 is a share already, and the default std of 1 is a byte."""
+    return _format_numbers(values if max(values) < 1 else tuple(value / 255 for value in values))
+
+
+def _format_numbers(values: tuple[float, ...]) -> str:
+    return f"[{', '.join(f'{value:.6g}' for value in values)}]"
 
 
 def _explain_error(error: str) -> str:

@@ -233,7 +233,7 @@ def node_selector(manifest: Manifest) -> dict[str, str]:
 class _PlainDumper(yaml.SafeDumper):
     """Without anchors, which are hard to read."""
 
-    def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002
+    def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002  # yaml's signature
         return True
 
 

@@ -255,7 +255,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _on_sigterm(number: int, frame: object) -> None:  # noqa: ARG001
+def _on_sigterm(number: int, frame: object) -> None:  # noqa: ARG001  # signal's signature
     """End at once. The kernel ignores SIGTERM for a container's first process unless that process handles it itself;
     `serve` installs a handler of its own once it can drain."""
     raise SystemExit(128 + number)

@@ -229,7 +229,7 @@ class RuntimeServer:
         self._log.write("warning" if left else "info", "stopped", unanswered=left)
         return not left and not self._lost_device
 
-    def _log_exception(self, loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:  # noqa: ARG002
+    def _log_exception(self, _loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
         error = context.get("exception")
         if isinstance(error, UnicodeDecodeError) and "grpc/_cython" in _raising_file(error):
             return  # a call's path that is not UTF-8: GrpcServer restarts after it

@@ -1,6 +1,7 @@
 """Shapes and types of a model's inputs and outputs, and the preprocessing from an image to an input."""
 
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from typing import Any, Literal
 
 import msgspec
@@ -75,6 +76,8 @@ class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             if len(values) not in (1, self.channels):
                 expected = "1" if self.channels == 1 else "1, or 3 (one per channel)"
                 raise ValueError(f"{name} has {len(values)} values; expected {expected}")
+            if not all(map(isfinite, values)):
+                raise ValueError(f"{name} = {list(values)}; expected finite numbers")
         if not all(value > 0 for value in self.std):
             raise ValueError(f"std = {list(self.std)}; expected values above zero")
 

@@ -23,8 +23,8 @@ class Classifier(Model):
     async def predict(
         self,
         payload: bytes | InferRequest,
-        headers: object = None,  # noqa: ARG002
-        response_headers: object = None,  # noqa: ARG002
+        headers: object = None,  # noqa: ARG002  # KServe's signature
+        response_headers: object = None,  # noqa: ARG002  # KServe's signature
     ) -> bytes | InferResponse:
         if isinstance(payload, bytes):
             return await self.engine.answered(payload)

@@ -14,7 +14,7 @@ WORKERS = 2
 
 
 class Classifier(litserve.LitAPI):
-    def setup(self, device: str) -> None:  # noqa: ARG002
+    def setup(self, device: str) -> None:  # noqa: ARG002  # LitServe's signature
         self.engine = Serial()
 
     def decode_request(self, request: Annotated[bytes, Body()]) -> bytes:

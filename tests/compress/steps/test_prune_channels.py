@@ -129,11 +129,11 @@ def test_what_cannot_be_pruned_is_refused(tmp_path: Path) -> None:
         "importance taylor: the model has 7 cl"
     )
     assert message(step, CompressedModel(tiny(), Quantization()), place).startswith(
-        "pruning after quantize would undo it"
+        "pruning after quantization would undo it; move it before quantize and qat"
     )
     learned = CompressedModel(tiny(), learned=LearnedQuantization(8, 8))
     assert message(step, learned, place).startswith(
-        "pruning after quantization-aware training would undo it; prune bef"
+        "pruning after quantization would undo it; move it before quantize and qat"
     )
     program = torch.export.export(tiny(), (torch.zeros(2, 3, 8, 8),)).module()
     assert message(step, CompressedModel(program), place).startswith(

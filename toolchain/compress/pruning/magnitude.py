@@ -10,24 +10,14 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from toolchain.compress.step import CompressedModel
 from toolchain.compress.training.freezing import match_names
 from toolchain.compress.training.head import WeightLayer, find_head
 from toolchain.errors import RecipeError
-from toolchain.models.exported_program import ProgramModule
 from toolchain.records.tensors import Preprocessing
 
 SparsityScope = Literal["global", "layer"]
 PrunableWeights = dict[str, nn.Parameter]  # by parameter name
 ZeroMasks = dict[str, Tensor]  # bool, in the weight's shape: True is zeroed
-
-
-def check_sparsifiable(model: CompressedModel) -> None:
-    """Raise RecipeError for a model whose weights can no longer be zeroed."""
-    if model.quantization is not None or model.learned is not None:
-        raise RecipeError("zeroing weights after quantization would undo it; move it before quantize and qat")
-    if isinstance(model.module, torch.fx.GraphModule | ProgramModule):
-        raise RecipeError("an exported program cannot be made sparse; give the model as path/file.py:function")
 
 
 def prunable_weights(

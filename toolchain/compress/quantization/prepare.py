@@ -101,7 +101,7 @@ def _has_own_forward(container: nn.Module) -> bool:
 class _ShallowTracer(fx.Tracer):
     """Traces a single forward(); every submodule call stays a call."""
 
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:  # noqa: ARG002
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:  # noqa: ARG002  # torch.fx's signature
         return True
 
 

@@ -9,7 +9,6 @@ from dataclasses import replace
 from typing import Annotated, Literal
 
 import msgspec
-import torch
 
 from toolchain.compress.metrics import macs, parameter_count
 from toolchain.compress.options import PositiveInt
@@ -20,11 +19,11 @@ from toolchain.compress.pruning.blocks import (
     removal_losses,
     remove_blocks,
 )
+from toolchain.compress.pruning.prunable import check_prunable
 from toolchain.compress.step import CompressedModel, StepContext
 from toolchain.compress.training.freezing import match_names
 from toolchain.data import Split
 from toolchain.errors import RecipeError
-from toolchain.models.exported_program import ProgramModule
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +76,7 @@ class PruneBlocks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return after
 
     def _prune(self, model: CompressedModel, context: StepContext, samples: int) -> tuple[CompressedModel, BlockScores]:
-        _check_prunable(model)
+        check_prunable(model)
         blocks = self._removable_blocks(model, context)
         count, removed = self._block_count(blocks), BlockScores()
         split = _first_images(context.data.split("validate"), samples)
@@ -113,13 +112,6 @@ class PruneBlocks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             names = ", ".join(blocks) or "all are ignored"
             raise RecipeError(f"count = {count}: expected at most {len(blocks)}, the removable blocks: {names}")
         return count
-
-
-def _check_prunable(model: CompressedModel) -> None:
-    if model.quantization is not None or model.learned is not None:
-        raise RecipeError("pruning after quantization would undo it; move it before quantize and qat")
-    if isinstance(model.module, torch.fx.GraphModule | ProgramModule):
-        raise RecipeError("an exported program cannot be pruned; give the model as path/file.py:function")
 
 
 def _first_images(split: Split, samples: int) -> Split:

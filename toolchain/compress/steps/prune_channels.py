@@ -13,13 +13,13 @@ from dataclasses import replace
 from typing import Annotated, Literal
 
 import msgspec
-import torch
 from torch import nn
 
 from toolchain.compress.metrics import example_input, macs, parameter_count
 from toolchain.compress.options import Positive, PositiveInt
 from toolchain.compress.pruning.cut import PruningGraph, drop_auxiliary_heads, trace_groups
 from toolchain.compress.pruning.importance import Importance, accumulate_gradients, scorer
+from toolchain.compress.pruning.prunable import check_prunable
 from toolchain.compress.pruning.ratio_search import (
     CostFunction,
     RatioProbe,
@@ -36,7 +36,6 @@ from toolchain.compress.training.head import find_head
 from toolchain.errors import RecipeError
 from toolchain.models.check import class_count
 from toolchain.models.eval_mode import evaluation_mode
-from toolchain.models.exported_program import ProgramModule
 
 logger = logging.getLogger(__name__)
 
@@ -132,7 +131,7 @@ class PruneChannels(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             )
 
     def _prune(self, model: CompressedModel, context: StepContext, is_dry_run: bool) -> CompressedModel:
-        _check_prunable(model)
+        check_prunable(model)
         module = drop_auxiliary_heads(deepcopy(model.module)).requires_grad_(True)  # traced through gradients
         graph = self._build_graph(module, {}, context)
         initial, cost = graph.initial_widths, self._cost_function(graph.module, context, is_dry_run)
@@ -225,16 +224,6 @@ class PruneChannels(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         names = [name for name in layers if name]
         ignored = [layers[name] for pattern in self.ignore for name in match_names(pattern, names, "ignore")]
         return [find_head(module, context.preprocessing).layer, *ignored]
-
-
-def _check_prunable(model: CompressedModel) -> None:
-    """Raise RecipeError for a model that can no longer be pruned."""
-    if model.quantization is not None:
-        raise RecipeError("pruning after quantize would undo it; move quantize to the end")
-    if model.learned is not None:
-        raise RecipeError("pruning after quantization-aware training would undo it; prune before that step")
-    if isinstance(model.module, torch.fx.GraphModule | ProgramModule):
-        raise RecipeError("an exported program cannot be pruned; give the model as path/file.py:function")
 
 
 def _nothing_removed(ratio: float, round_to: int, initial: Mapping[str, int]) -> str:

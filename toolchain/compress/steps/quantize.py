@@ -48,7 +48,7 @@ class Quantize(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         check_patterns(model.module, self.ignore, "ignore")
         return self.apply(model, context)
 
-    def apply(self, model: CompressedModel, context: StepContext) -> CompressedModel:  # noqa: ARG002
+    def apply(self, model: CompressedModel, context: StepContext) -> CompressedModel:  # noqa: ARG002  # Step's signature
         """The same module with the quantization options attached; RecipeError when some are attached already."""
         if model.quantization is not None:
             raise RecipeError("the model is quantized already; one quantize step is enough")

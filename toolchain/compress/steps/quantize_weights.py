@@ -33,7 +33,7 @@ class QuantizeWeights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         check_patterns(model.module, self.ignore, "ignore")
         return self.apply(model, context)
 
-    def apply(self, model: CompressedModel, context: StepContext) -> CompressedModel:  # noqa: ARG002
+    def apply(self, model: CompressedModel, context: StepContext) -> CompressedModel:  # noqa: ARG002  # Step's signature
         """The same module with the rounding options attached; RecipeError when some for this bit width are attached
         already."""
         if model.learned is not None:

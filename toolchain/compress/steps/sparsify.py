@@ -17,12 +17,12 @@ from toolchain.compress.pruning.magnitude import (
     SparsityScope,
     ZeroMasks,
     apply_masks,
-    check_sparsifiable,
     magnitude_masks,
     prunable_weights,
     two_of_four_masks,
     zero_fraction,
 )
+from toolchain.compress.pruning.prunable import check_sparsifiable
 from toolchain.compress.step import CompressedModel, StepContext
 from toolchain.errors import RecipeError
 
@@ -43,7 +43,7 @@ class Sparsify(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ignore: tuple[str, ...] = ()
     classifier: bool = False
 
-    def check(self, context: StepContext) -> None:  # noqa: ARG002
+    def check(self, context: StepContext) -> None:  # noqa: ARG002  # Step's signature
         """Raise RecipeError for a fraction that the pattern does not allow."""
         if self.pattern == "2:4" and self.sparsity != 0.5:
             raise RecipeError(f'sparsity = {self.sparsity:g} with pattern = "2:4", which zeroes half; remove sparsity')

@@ -18,11 +18,11 @@ from toolchain.compress.options import Fraction, PositiveInt, TrainingOptions, c
 from toolchain.compress.pruning.magnitude import (
     SparsityScope,
     apply_masks,
-    check_sparsifiable,
     magnitude_masks,
     prunable_weights,
     zero_fraction,
 )
+from toolchain.compress.pruning.prunable import check_sparsifiable
 from toolchain.compress.step import CompressedModel, StepContext
 from toolchain.compress.training.freezing import parameter_groups
 from toolchain.compress.training.head import find_head
