@@ -7,10 +7,6 @@ import pytest
 
 from deploy.runtime.device.probe import cpu_isa, cpu_model
 
-# Products of 8-bit numbers added up at 32 bits, by x86's instructions and ARM's. x86 without them adds pairs at 16
-# bits, which saturate: 255 * 127 + 255 * 127 is more than 32767.
-VNNI = ("avx512_vnni", "avx_vnni", "asimddp")
-
 
 def has(*names: str) -> bool:
     """Whether engines may use one of them here."""

@@ -16,7 +16,7 @@ from toolchain.records.manifest import Precision
 from toolchain.records.tensors import Preprocessing
 
 Number = Annotated[float, msgspec.Meta(ge=0)]
-Option = Number | str | tuple[Number, ...]
+Option = bool | Number | str | tuple[Number, ...]
 
 
 class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

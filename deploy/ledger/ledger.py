@@ -19,11 +19,12 @@ from deploy.ledger import samples
 from deploy.ledger.database import database_url, display_url, engine_for, prepare, transaction
 from deploy.ledger.history import HistoryRow, device_label, history_query
 from deploy.ledger.samples import offline_per_s, p50_p90_ms, split_gate, split_report
+from deploy.ledger.saturation import newest_outcomes, predictions_query
 from deploy.ledger.schema import certificates, devices, gates, releases, reports
 from toolchain.errors import RecordError
 from toolchain.paths import home
 from toolchain.records.bundle import Bundle
-from toolchain.records.certificate import Certificate
+from toolchain.records.certificate import Certificate, SaturationOutcome
 from toolchain.records.fingerprint import Fingerprint
 from toolchain.records.gate import BASELINE, CANDIDATE, Gate
 from toolchain.records.gate import FORMAT as GATE_FORMAT
@@ -235,6 +236,13 @@ class Ledger:
         with transaction(self._engine, writes=False) as connection:
             rows = connection.execute(history_query(name).limit(limit)).mappings().all()
         return tuple(HistoryRow(**row) for row in rows)
+
+    def saturation_outcomes(self, name: str | None = None) -> tuple[SaturationOutcome, ...]:
+        """What builds predicted of int8 sums, and what the certificates of devices without VNNI say; name: of one model
+        only."""
+        with transaction(self._engine, writes=False) as connection:
+            rows = connection.execute(predictions_query(name)).all()
+        return newest_outcomes(rows, display_url(self._engine.url))
 
     def reports(self, bundle: str) -> tuple[Report, ...]:
         """All reports on a bundle, oldest first, as they were recorded."""

@@ -81,6 +81,7 @@ def _check_numbers(options: argparse.Namespace) -> None:
 
 
 def _serve(options: argparse.Namespace, bundle: "Bundle") -> int:
+    from deploy.runtime.certification.offered import refusal_here
     from deploy.runtime.device.cgroup import cpu_quota
     from deploy.runtime.device.probe import missing_needs
     from deploy.runtime.http.access import access_from_flags
@@ -93,7 +94,7 @@ def _serve(options: argparse.Namespace, bundle: "Bundle") -> int:
     level = _parse_choice("--log-level", options.log_level, LEVELS)
     shared = _parse_choice("--shared-memory", options.shared_memory, POLICIES)
     _check_numbers(options)
-    missing = missing_needs(bundle.manifest.needs)
+    missing = missing_needs(bundle.manifest.needs) or refusal_here(bundle.manifest)
     if missing:
         raise DeviceError(missing)
     limits = Limits(

@@ -61,7 +61,9 @@ def _keys_of(root: Kind, place: str, notes: Annotated) -> list[Key]:
 
 def _type_of(value: Any) -> str:
     """Of an option that no struct describes."""
-    return {str: "text", float: "number", int: "whole number", list: "list of whole numbers"}[type(value)]
+    return {str: "text", bool: "true or false", float: "number", int: "whole number", list: "list of whole numbers"}[
+        type(value)
+    ]
 
 
 def _title(notes: Annotated, place: str) -> str:

@@ -81,7 +81,7 @@ def main() -> None:
     options = parsed()
     torch.manual_seed(options.seed)
     data = load("cifar10")
-    train, validate, test = (data.part(name) for name in ("train", "validate", "test"))
+    train, validate, test = (data.split(name) for name in ("train", "validate", "test"))
     images, labels = torch.from_numpy(train.images), torch.from_numpy(train.labels)
     padded = torch.from_numpy(np.pad(train.images, ((0, 0), (4, 4), (4, 4), (0, 0)), mode="reflect"))
     model = NETWORKS[options.net](10).to(memory_format=torch.channels_last)

@@ -12,6 +12,7 @@ from toolchain.data.dataset import Split
 from toolchain.errors import AccuracyError
 from toolchain.job import latency as measuring
 from toolchain.records.manifest import Candidate, Precision
+from toolchain.records.saturation import LayerSaturation, Saturation
 
 
 def measured(precision: Precision, accuracy: float | None, latency_ms: float | None) -> Candidate:
@@ -217,3 +218,18 @@ def test_measuring_without_images_is_an_error(built):
         measure_candidates(folder, candidates, None, Settings(threads=1))
     with pytest.raises(AccuracyError, match="no fp32 to agree with; add fp32 to `precisions`"):
         measure_candidates(folder, candidates[1:], None, Settings(threads=1), tiny_images(8))
+
+
+def test_where_int8_saturates_on_this_cpu_no_training_is_advised():
+    refused = msgspec.structs.replace(
+        measured("int8", None, None),
+        verdict="cannot run here: int8 would saturate on this CPU",
+        saturation=Saturation(1, 1, (LayerSaturation("stem", 0.1, 0.1),)),
+    )
+    with pytest.raises(AccuracyError) as caught:
+        choose([refused], 0.9205, 0.3)
+    assert str(caught.value) == (
+        "no candidate meets the accuracy threshold (at most 0.30 points lost): int8 cannot run here: int8 would "
+        "saturate on this CPU; "
+        "remove `full_range`, or build on a CPU with VNNI"
+    )

@@ -41,7 +41,7 @@ RULES: dict[str, tuple[str, ...]] = {
     # the same builder here, for a GPU that is not here, and on the device
     "toolchain.backends": (
         *("toolchain.recipe", "toolchain.progress"),
-        *("deploy.runtime.device.cuda", "deploy.runtime.engines.tensorrt_plan"),
+        *("deploy.runtime.device.cuda", "deploy.runtime.engines.tensorrt_plan", "deploy.runtime.engines.saturation"),
     ),
     "toolchain.parity": (),
     "toolchain.job": (

@@ -1,15 +1,19 @@
 """ONNX -> artifact, one module per engine. The table maps a target to its module, which is imported when requested."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from toolchain.backends.calibration import Calibration
 from toolchain.backends.rounding import Rounding
 from toolchain.errors import UsageError
 from toolchain.recipe import Option
 from toolchain.records.manifest import Candidate, Precision
+from toolchain.records.saturation import Saturation
 
 TABLE = {
     "openvino": "toolchain.backends.openvino",
@@ -55,6 +59,13 @@ class Backend(Protocol):
         calibration: for int8 and int8d; None where the ONNX file contains Q/DQ from training. rounding: for weight-only
         precisions; None: per-channel scales at that width. small: as few bytes as possible, for a slower start.
         """
+
+    def predict_saturation(
+        self, onnx: Path, folder: Path, candidate: Candidate, images: Callable[[], NDArray[np.uint8]]
+    ) -> Saturation | None:
+        """What the artifact in `folder`, built from `onnx`, does on CPUs that add products of 8-bit numbers at 16 bits;
+        None where it has none or runs on no CPU. images: uint8 [N, height, width, channels], asked for only where the
+        weights leave it open."""
 
     def missing(self) -> str | None:
         """Why this back end cannot run on this machine, as a sentence; None when it can."""

@@ -14,7 +14,8 @@ from toolchain.errors import BackendError
 from toolchain.records.manifest import Precision
 from toolchain.records.tensors import DType, TensorSpec
 
-EXPORTER_AFFIXES = re.compile(r"^module\.|\.weight$")  # what the exporter's wrapper and torch add to a module's name
+# what the exporter's wrapper, torch, qdq.py and ONNX Runtime's quantizer add to a module's name
+EXPORTER_AFFIXES = re.compile(r"^module\.|\.(weight|weight_quantized|grid\.integers)$")
 
 
 def graph_specs(path: Path) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
@@ -51,6 +52,18 @@ def refuse_other_precisions(
         raise BackendError(
             f"target '{name}' builds {', '.join(precisions)}, not {precision}{why}; change `precisions` under [build]"
         )
+
+
+FULL_RANGE = "full_range"
+
+
+def wants_full_range(name: str, options: Mapping[str, object]) -> bool:
+    """[target.NAME] full_range: int8 weights use all 8 bits, which only CPUs with VNNI, AMX or ARM's cores compute
+    rightly; BackendError for anything but true or false."""
+    value = options.get(FULL_RANGE, False)
+    if not isinstance(value, bool):
+        raise BackendError(f"[target.{name}] {FULL_RANGE} = {value!r}: expected true or false")
+    return value
 
 
 def missing_packages(*names: str) -> str | None:

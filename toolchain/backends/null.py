@@ -3,10 +3,12 @@
 Knows nothing of recipes or bundles. For end-to-end tests without hardware, and for a release that is slower on purpose.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from toolchain.backends.calibration import Calibration
 from toolchain.backends.graph import graph_specs, refuse_other_precisions
@@ -14,6 +16,7 @@ from toolchain.backends.rounding import Rounding
 from toolchain.errors import BackendError
 from toolchain.recipe import Option
 from toolchain.records.manifest import Candidate, Precision
+from toolchain.records.saturation import Saturation
 from toolchain.records.storage import encode_record, write_atomically
 from toolchain.records.tensors import TensorSpec
 
@@ -46,6 +49,16 @@ def stand_in(candidate: Candidate) -> Candidate | None:  # noqa: ARG001  # Backe
     return None
 
 
+def predict_saturation(
+    onnx: Path,  # noqa: ARG001  # Backend's shape
+    folder: Path,  # noqa: ARG001
+    candidate: Candidate,  # noqa: ARG001
+    images: Callable[[], NDArray[np.uint8]],  # noqa: ARG001
+) -> Saturation | None:
+    """None: it computes nothing."""
+    return None
+
+
 def build(
     onnx: Path,
     folder: Path,
@@ -58,7 +71,7 @@ def build(
     """Write model.null.json, which all precisions share; BackendError when `onnx` is not an ONNX file. options:
     delay_ms, how long each call takes, whatever its batch."""
     delay_ms = options.get(DELAY, 0.0)
-    if not isinstance(delay_ms, int | float):
+    if isinstance(delay_ms, bool) or not isinstance(delay_ms, int | float):
         raise BackendError(f"[target.null] {DELAY} = {delay_ms!r}: expected a number of milliseconds")
     refuse_other_precisions(NAME, PRECISIONS, precision, REASONS)
     content = encode_record(NullModel(*graph_specs(onnx), delay_ms))

@@ -8,20 +8,32 @@ when it loads.
 
 import logging
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from toolchain.backends.calibration import Calibration
-from toolchain.backends.graph import graph_specs, has_qdq, layer_names, name_nodes, refuse_other_precisions
+from toolchain.backends.graph import (
+    FULL_RANGE,
+    graph_specs,
+    has_qdq,
+    layer_names,
+    name_nodes,
+    refuse_other_precisions,
+    wants_full_range,
+)
 from toolchain.backends.rounding import Rounding
+from toolchain.backends.saturation.from_onnx import predict_from_onnx
+from toolchain.backends.saturation.narrow import log_narrowed, narrow_weights
 from toolchain.errors import BackendError
 from toolchain.progress import track
 from toolchain.recipe import Option
 from toolchain.records.manifest import Candidate, Precision
+from toolchain.records.saturation import Saturation
 from toolchain.records.storage import write_atomically
 from toolchain.records.tensors import Array
 
@@ -34,7 +46,7 @@ REASONS: dict[str, str] = {
 }
 CONTROLS_ACCURACY = False
 COMPUTES = True
-OPTIONS: frozenset[str] = frozenset()
+OPTIONS: frozenset[str] = frozenset({FULL_RANGE})
 DEFAULT_FLOATS: tuple[Precision, ...] = ("fp32", "bf16")
 NEEDS_IMAGES: tuple[Precision, ...] = ()
 FILES = {"fp32": "model.onnx"}  # other precisions: model-<precision>.onnx
@@ -57,20 +69,36 @@ def build(
     calibration: Calibration | None,
     rounding: Rounding | None = None,  # noqa: ARG001  # Backend's shape
     small: bool = False,  # noqa: ARG001
-    options: Mapping[str, Option] = {},  # noqa: ARG001  # has none
+    options: Mapping[str, Option] = {},  # never changed
 ) -> Candidate:
     """Write model.onnx or model-<precision>.onnx; BackendError: not an ONNX file, or nothing to quantize."""
     refuse_other_precisions(NAME, PRECISIONS, precision, REASONS)
     graph_specs(onnx)
-    content = _convert(onnx, precision, calibration)
+    content = _convert(onnx, precision, calibration, wants_full_range(NAME, options))
     name = FILES.get(precision, f"model-{precision}.onnx")
     write_atomically(folder / name, content)
     return Candidate(precision, NAME, (name,), len(content))
 
 
-def _convert(onnx: Path, precision: Precision, calibration: Calibration | None) -> bytes:
+def predict_saturation(
+    onnx: Path,  # noqa: ARG001  # Backend's shape
+    folder: Path,
+    candidate: Candidate,
+    images: Callable[[], NDArray[np.uint8]],
+) -> Saturation | None:
+    """See Backend. int8d has unsigned weights, whose products ONNX Runtime widens before it adds them."""
+    if candidate.precision != "int8":
+        return None
+    import onnx as library
+
+    return predict_from_onnx(library.load(folder / candidate.files[0]), images)
+
+
+def _convert(onnx: Path, precision: Precision, calibration: Calibration | None, full_range: bool) -> bytes:
     if precision == "fp16":
         return _halve_weights(onnx)
+    if precision == "int8" and _has_qdq(onnx) and not full_range:
+        return _narrowed(onnx)
     if precision == "fp32" or (precision == "int8" and _has_qdq(onnx)):
         return onnx.read_bytes()
     if calibration is None or (precision == "int8" and len(calibration.images) == 0):
@@ -83,10 +111,10 @@ def _convert(onnx: Path, precision: Precision, calibration: Calibration | None) 
         option = "smooth" if calibration.smooth else 'bias_correction = "exact"'
         raise BackendError(f"ONNX Runtime's quantizer does not support {option}; remove it, or --target=openvino")
     with tempfile.TemporaryDirectory() as folder:
-        return _quantize(onnx, Path(folder) / "model.onnx", precision, calibration)
+        return _quantize(onnx, Path(folder) / "model.onnx", precision, calibration, full_range)
 
 
-def _quantize(onnx: Path, path: Path, precision: Precision, calibration: Calibration) -> bytes:
+def _quantize(onnx: Path, path: Path, precision: Precision, calibration: Calibration, full_range: bool) -> bytes:
     import onnx as library
     from onnxruntime import quantization
 
@@ -106,6 +134,7 @@ def _quantize(onnx: Path, path: Path, precision: Precision, calibration: Calibra
             common |= {"weight_type": quantization.QuantType.QUInt8, "per_channel": False}
             quantization.quantize_dynamic(onnx, path, **common)
         else:
+            common |= {"reduce_range": not full_range}  # weights within -64..64
             common |= {"extra_options": {"ActivationSymmetric": calibration.preset == "performance"}}
             quantization.quantize_static(onnx, path, _CalibrationReader(onnx, calibration.images), **common)
     finally:
@@ -142,6 +171,18 @@ class _CalibrationReader:
         if (feeds := self.get_next()) is None:
             raise StopIteration
         return feeds
+
+
+def _narrowed(path: Path) -> bytes:
+    """The file with weights that no CPU saturates on; its own bytes where they are so already."""
+    import onnx
+
+    model = onnx.load(path)
+    names = narrow_weights(model)
+    if not names:
+        return path.read_bytes()
+    log_narrowed(names)
+    return bytes(model.SerializeToString(deterministic=True))
 
 
 def _has_qdq(onnx: Path) -> bool:

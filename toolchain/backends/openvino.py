@@ -9,22 +9,32 @@ takes from a counter are replaced by the node's position in the graph, and the f
 """
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
+from numpy.typing import NDArray
 
 from toolchain.backends.calibration import Calibration
-from toolchain.backends.graph import missing_packages, refuse_other_precisions
-from toolchain.backends.openvino_graph import graph_from_onnx, holds_integers, import_openvino, round_weights
+from toolchain.backends.graph import FULL_RANGE, missing_packages, refuse_other_precisions, wants_full_range
+from toolchain.backends.openvino_graph import (
+    graph_from_onnx,
+    holds_integers,
+    import_openvino,
+    layers,
+    round_weights,
+)
 from toolchain.backends.openvino_int8 import float_layers, quantize
 from toolchain.backends.rounding import Rounding
+from toolchain.backends.saturation.from_openvino import predict_from_openvino
+from toolchain.backends.saturation.narrow import log_narrowed, narrow_weights
 from toolchain.errors import BackendError
 from toolchain.recipe import Option
 from toolchain.records.manifest import FLOAT_LAYERS, STORED_BITS, WEIGHT_BITS, Candidate, Precision
-from toolchain.records.packed_weights import pack, stored_bits
+from toolchain.records.packed_weights import pack, stored_bits, unpack
+from toolchain.records.saturation import Saturation
 from toolchain.records.storage import write_atomically
 
 NAME = "openvino"
@@ -32,7 +42,7 @@ PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "int8", "int8w", "i
 REASONS: dict[str, str] = {"int8d": "OpenVINO's CPU plugin has no convolution with ranges computed per image"}
 CONTROLS_ACCURACY = True
 COMPUTES = True
-OPTIONS: frozenset[str] = frozenset()
+OPTIONS: frozenset[str] = frozenset({FULL_RANGE})
 DEFAULT_FLOATS: tuple[Precision, ...] = ("fp32", "bf16")
 NEEDS_IMAGES: tuple[Precision, ...] = ()
 STEMS = {"fp32": "model", "bf16": "model"}  # one file for both; other precisions: model-<precision>
@@ -55,26 +65,61 @@ def build(
     calibration: Calibration | None,
     rounding: Rounding | None = None,
     small: bool = False,
-    options: Mapping[str, Option] = {},  # noqa: ARG001  # has none
+    options: Mapping[str, Option] = {},  # never changed
 ) -> Candidate:
     """Write model.xml and model.bin (fp32, bf16), or model-<precision>.xml and .bin, or model-<precision>.packed.
 
     BackendError: an ONNX file that OpenVINO cannot read, int8 without calibration images, nothing to quantize.
     """
     refuse_other_precisions(NAME, PRECISIONS, precision, REASONS)
-    graph = graph_from_onnx(onnx)
+    graph, full_range = graph_from_onnx(onnx), wants_full_range(NAME, options)
     recorded: dict[str, float] = {}
     if precision == "int8" and not holds_integers(graph):
-        graph, recorded = _quantize(graph, calibration)
+        graph, recorded = _quantize(graph, calibration, full_range)
+    elif precision == "int8" and not full_range:
+        graph = _narrowed(onnx, graph)
     elif precision in WEIGHT_BITS and not holds_integers(graph):
         round_weights(graph, rounding or Rounding(WEIGHT_BITS[precision]))
     return _save(graph, folder, precision, small, recorded)
 
 
-def _quantize(graph: Any, calibration: Calibration | None) -> tuple[Any, dict[str, float]]:
+def predict_saturation(
+    onnx: Path, folder: Path, candidate: Candidate, images: Callable[[], NDArray[np.uint8]]
+) -> Saturation | None:
+    """See Backend."""
+    if candidate.precision != "int8":
+        return None
+    names = {layer.node.get_friendly_name(): layer.name for layer in layers(graph_from_onnx(onnx))}
+    return predict_from_openvino(read_artifact(folder / candidate.files[0]), images, names)
+
+
+def read_artifact(path: Path) -> Any:
+    """The openvino.Model in a file that build() wrote."""
+    core = import_openvino().Core()
+    if path.suffix != ".packed":
+        return core.read_model(path)
+    text, constants = unpack(path.read_bytes(), path.name)
+    return core.read_model(text, import_openvino().Tensor(constants))
+
+
+def _narrowed(onnx: Path, graph: Any) -> Any:
+    """The graph with weights that no CPU saturates on; `graph` itself where they are so already."""
+    import onnx as library
+
+    model = library.load(onnx)
+    names = narrow_weights(model)
+    if not names:
+        return graph
+    log_narrowed(names)
+    with tempfile.TemporaryDirectory() as folder:
+        library.save(model, Path(folder) / onnx.name)
+        return graph_from_onnx(Path(folder) / onnx.name)
+
+
+def _quantize(graph: Any, calibration: Calibration | None, full_range: bool) -> tuple[Any, dict[str, float]]:
     if calibration is None or len(calibration.images) == 0:
         raise BackendError("int8 needs calibration images and got none; add `quantize = {}` to the recipe's steps")
-    result = quantize(graph, calibration)
+    result = quantize(graph, calibration, full_range)
     return result, {} if calibration.max_drop is None else {FLOAT_LAYERS: float(len(float_layers(result)))}
 
 

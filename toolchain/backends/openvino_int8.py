@@ -39,11 +39,12 @@ class CalibrationImages:
             yield self.images[row : row + 1]
 
 
-def quantize(graph: Any, calibration: Calibration) -> Any:
-    """A new graph in int8; BackendError for an option that NNCF lacks, or where it finds nothing to quantize."""
+def quantize(graph: Any, calibration: Calibration, full_range: bool = False) -> Any:
+    """A new graph in int8, its weights within -64..64 unless `full_range`. BackendError: an option that NNCF lacks, or
+    where it finds nothing to quantize."""
     if calibration.preset not in PRESETS:
         raise BackendError(f"no quantization preset '{calibration.preset}'; there are: {', '.join(PRESETS)}")
-    options = _nncf_options(graph, calibration)
+    options = _nncf_options(graph, calibration, full_range)
     with redirect_stdout(io.StringIO()):  # NNCF prints progress bars on stdout, which is reserved for results
         result = (
             _import_nncf().quantize(graph, **options)
@@ -61,7 +62,7 @@ def float_layers(graph: Any) -> tuple[str, ...]:
     return tuple(layer.name for layer in layers(graph) if not layer.weights.get_element_type().is_integral())
 
 
-def _nncf_options(graph: Any, calibration: Calibration) -> dict[str, Any]:
+def _nncf_options(graph: Any, calibration: Calibration, full_range: bool) -> dict[str, Any]:
     nncf = _import_nncf()
     from nncf.quantization.advanced_parameters import QuantizationParameters
 
@@ -74,7 +75,9 @@ def _nncf_options(graph: Any, calibration: Calibration) -> dict[str, Any]:
         "subset_size": len(images),
         "fast_bias_correction": calibration.bias_correction == "fast",
         "advanced_parameters": nncf.AdvancedQuantizationParameters(
-            disable_bias_correction=calibration.bias_correction == "off", weights_quantization_params=per_tensor
+            overflow_fix=nncf.OverflowFix.DISABLE if full_range else nncf.OverflowFix.ENABLE,
+            disable_bias_correction=calibration.bias_correction == "off",
+            weights_quantization_params=per_tensor,
         ),
         # NNCF smooths activations (SmoothQuant, Xiao et al. 2022) only in models declared as transformers
         "model_type": nncf.ModelType.TRANSFORMER if calibration.smooth else None,

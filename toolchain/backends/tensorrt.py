@@ -6,12 +6,16 @@ ONNX Runtime runs it instead (stand_in) on the whole test split before anything 
 their bytes; the graph behind them does not.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
+from numpy.typing import NDArray
+
 from deploy.runtime.device.cuda import Cuda
+from deploy.runtime.engines.saturation import adds_at_16_bits_here
 from deploy.runtime.engines.tensorrt_plan import PACKAGES, Flavour, build_plan, load_library
 from toolchain.backends.calibration import Calibration
 from toolchain.backends.graph import graph_specs, missing_packages, refuse_other_precisions
@@ -20,7 +24,8 @@ from toolchain.backends.tensorrt_layers import convolution_sizes, inspect_layers
 from toolchain.backends.tensorrt_lint import check_graph
 from toolchain.backends.tensorrt_onnx import emulate_bf16, typed_graph
 from toolchain.errors import BackendError, DeviceError
-from toolchain.records.manifest import Candidate, Precision
+from toolchain.records.manifest import AS_WRITTEN, Candidate, Precision
+from toolchain.records.saturation import Saturation
 from toolchain.records.storage import encode_record, write_atomically
 from toolchain.records.tensorrt_layers import PlanSpec, require_int8_convolutions
 
@@ -105,11 +110,24 @@ def _write_candidate(folder: Path, graph: Any, precision: Precision, files: Mapp
     return Candidate(precision, NAME, tuple(contents), sum(map(len, contents.values())))
 
 
+def predict_saturation(
+    onnx: Path,  # noqa: ARG001  # Backend's shape
+    folder: Path,  # noqa: ARG001
+    candidate: Candidate,  # noqa: ARG001
+    images: Callable[[], NDArray[np.uint8]],  # noqa: ARG001
+) -> Saturation | None:
+    """None: GPUs add products of 8-bit numbers at 32 bits."""
+    return None
+
+
 def stand_in(candidate: Candidate) -> Candidate | None:
     """The typed graph itself, run by ONNX Runtime, on a machine without a GPU that the candidate was built for."""
     if _runs_here(candidate):
         return None
-    return Candidate(candidate.precision, "onnxruntime", (_stand_in_name(candidate.precision),), candidate.size_bytes)
+    # where this CPU adds products at 16 bits, Q/DQ and a convolution must not be fused into integers: no GPU does that
+    options = {AS_WRITTEN: 1.0} if candidate.precision == "int8" and adds_at_16_bits_here() else {}
+    file = _stand_in_name(candidate.precision)
+    return Candidate(candidate.precision, "onnxruntime", (file,), candidate.size_bytes, options=options)
 
 
 def _runs_here(candidate: Candidate) -> bool:

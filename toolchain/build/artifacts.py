@@ -42,7 +42,10 @@ def build_artifact(job: "BuildJob", cache: "StageCache", graph: Graph, precision
         if calibration is None and precision in room.NEEDS_IMAGES:
             calibration = Calibration(golden_images(job.calibration))
         weights = None if rounding is None else Rounding(*msgspec.structs.astuple(rounding))
-        return room.build(graph.folder / ONNX, folder, precision, calibration, weights, small, options)
+        made = room.build(graph.folder / ONNX, folder, precision, calibration, weights, small, options)
+        onnx = graph.folder / ONNX
+        predicted = room.predict_saturation(onnx, folder, made, lambda: golden_images(job.calibration))
+        return msgspec.structs.replace(made, saturation=predicted)
 
     inputs = {
         "onnx": graph.key,
@@ -58,10 +61,22 @@ def build_artifact(job: "BuildJob", cache: "StageCache", graph: Graph, precision
     }
     name, title = f"{job.target}-{precision}", f"{job.target}: {precision}"
     artifact = cache.run(Stage(name, title, Candidate, inputs, make))
+    log_saturation(artifact.record)
     if how is not None and how.max_drop is not None:
         left = artifact.record.options.get(FLOAT_LAYERS, 0.0)
         logger.info(f"  {precision}: {left:.0f} layers left in float to lose at most {how.max_drop:g} points")
     return artifact
+
+
+def log_saturation(candidate: Candidate) -> None:
+    """Which layers would saturate on a CPU without VNNI, how often and by how much."""
+    predicted = candidate.saturation
+    if predicted is None:
+        return
+    if predicted.is_excluded:
+        logger.info(f"  {candidate.precision}: its sums cannot exceed 16 bits: exact on CPUs without VNNI too")
+        return
+    logger.info(f"  {candidate.precision}: on CPUs without VNNI its sums stop at 16 bits in {predicted.describe(5)}")
 
 
 def build_step_artifacts(

@@ -92,7 +92,7 @@ def _evaluate(
     answers = _answers(folder, here, settings, images) if room.COMPUTES else {}
     parity = compare_three_ways(
         None if model is None else torch_logits(load_staged(job, model).module, job.recipe.input, images),
-        ort_logits(graph.folder / ONNX, images),
+        ort_logits(graph.folder / ONNX, images, as_written=learned is not None),
         answers,
         f"{job.target}'s graph" if is_elsewhere else job.target,  # elsewhere, ONNX Runtime answered for the graph
         learned,

@@ -281,7 +281,12 @@ def _none_kept(candidates: Sequence[Candidate], losses: dict[Precision, float], 
         else f"{candidate.precision} {candidate.verdict or 'was not measured'}"
         for candidate in candidates
     ]
-    return (
-        f"no candidate meets the accuracy threshold (at most {max_points:.2f} points lost): {', '.join(rows)}; "
-        "raise `max_accuracy_loss` under [build], or add a finetune step"
-    )
+    lost = ", ".join(rows)
+    return f"no candidate meets the accuracy threshold (at most {max_points:.2f} points lost): {lost}; {_cure(candidates, losses)}"
+
+
+def _cure(candidates: Sequence[Candidate], losses: dict[Precision, float]) -> str:
+    """What to change: no training helps a candidate whose sums saturate on this machine's CPU."""
+    if any(candidate.saturates and candidate.precision not in losses for candidate in candidates):
+        return "remove `full_range`, or build on a CPU with VNNI"
+    return "raise `max_accuracy_loss` under [build], or add a finetune step"

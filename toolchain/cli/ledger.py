@@ -24,12 +24,13 @@ def ledger_history(
     """
     from deploy.ledger.change_points import find_release_changes
     from deploy.ledger.ledger import Ledger
-    from toolchain.views.bundle import as_json, history_table
+    from toolchain.views.bundle import as_json, history_table, saturation_line
 
     if limit < 1:
         raise UsageError(f"--limit={limit}: expected 1 or more")
     with Ledger(ledger) as book:
         known = book.history(name, max(limit, LOOKED_BACK))
+        outcomes = book.saturation_outcomes(name)
     rows, changes = known[:limit], find_release_changes(known)
     if plot:
         from toolchain.report.plots import trend, write_plot
@@ -41,7 +42,10 @@ def ledger_history(
     print(history_table(rows), end="\n\n")
     for change in changes:
         logger.warning(f"warning: {change.sentence}")
-    print(as_json({"rows": rows, "changes": changes}))
+    if outcomes:
+        logger.info(saturation_line(outcomes))
+    hits = sum(outcome.is_hit for outcome in outcomes)
+    print(as_json({"rows": rows, "changes": changes, "saturation": {"predictions": len(outcomes), "hits": hits}}))
 
 
 def ledger_export(name: str | None = None, *, out: Path | None = None, ledger: str | None = None) -> None:

@@ -38,12 +38,13 @@ class WeightRounding(msgspec.Struct, frozen=True):
 
 class LearnedQuantization(msgspec.Struct, frozen=True):
     """The result of quantization-aware training: bits of the weights and of the activations (None: activations stay in
-    float). symmetric: the activation range is symmetric around zero. The exporter writes such layers with
-    QuantizeLinear and DequantizeLinear."""
+    float). symmetric: the activation range is symmetric around zero. full_range: weights of 8 bits use all of them, not
+    -64..64. The exporter writes such layers with QuantizeLinear and DequantizeLinear."""
 
     weight_bits: int
     activation_bits: int | None
     symmetric: bool = False
+    full_range: bool = False
 
 
 @dataclass(frozen=True)

@@ -63,16 +63,11 @@ class QuantizationPlan:
 def plan_quantization(steps: "NamedSteps", weights: "Weights | None") -> QuantizationPlan:
     """What the steps order. weights: what the model's own file says of itself, where it was quantized in training."""
     from toolchain.compress.quantization.restore import learned_quantization
-    from toolchain.compress.step import LearnedQuantization
     from toolchain.compress.steps.qat import Qat
     from toolchain.compress.steps.quantize import Quantize
     from toolchain.compress.steps.quantize_weights import QuantizeWeights
 
-    learned = [
-        LearnedQuantization(step.weight_bits, step.activation_bits or None, step.symmetric)
-        for _, step in steps
-        if isinstance(step, Qat)
-    ]
+    learned = [step.learned for _, step in steps if isinstance(step, Qat)]
     post_training = [step.quantization for _, step in steps if isinstance(step, Quantize)]
     roundings = tuple(step.rounding for _, step in steps if isinstance(step, QuantizeWeights))
     return QuantizationPlan(

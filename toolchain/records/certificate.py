@@ -16,7 +16,9 @@ import msgspec
 from toolchain.errors import RecordError
 from toolchain.records.fingerprint import Fingerprint
 from toolchain.records.gpu import GpuFigures, Percentiles
+from toolchain.records.manifest import Manifest
 from toolchain.records.report import Scenario, percentiles
+from toolchain.records.saturation import adds_at_16_bits
 from toolchain.records.storage import JSON_ERRORS
 
 FORMAT = 4
@@ -109,6 +111,39 @@ def summarize_scenarios(scenarios: Sequence[Scenario]) -> tuple[ScenarioSummary,
         )
         for run in scenarios
     )
+
+
+class SaturationOutcome(msgspec.Struct, frozen=True):
+    """What the build predicted of a candidate's sums, and whether it answered fewer images right on this device."""
+
+    precision: str
+    predicted: bool
+    lost: bool
+
+    @property
+    def is_hit(self) -> bool:
+        return self.predicted == self.lost
+
+
+def allowed_losses(images: int) -> int:
+    """How many fewer of `images` may be right than on the build machine: one in a hundred, and always one."""
+    return max(1, images // 100)
+
+
+def saturation_outcomes(manifest: Manifest, certificate: Certificate) -> tuple[SaturationOutcome, ...]:
+    """Of the candidates with a prediction that were answered for here; none on a device that adds at 32 bits."""
+    device, images = certificate.fingerprint, certificate.images
+    if not images or not adds_at_16_bits(device.architecture, device.cpu_isa):
+        return ()
+    measured = {one.precision: one.accuracy for one in certificate.candidates}
+    measured.setdefault(certificate.precision, certificate.accuracy)
+    outcomes = []
+    for one in manifest.candidates:
+        here, built = measured.get(one.precision), manifest.certified_accuracy(one.precision)
+        if one.saturation is not None and here is not None and built is not None:
+            lost = round(built * images) - round(here * images) > allowed_losses(images)
+            outcomes.append(SaturationOutcome(one.precision, one.saturates, lost))
+    return tuple(outcomes)
 
 
 def signable_bytes(document: bytes) -> bytes:

@@ -5,20 +5,23 @@ Format history
 2  the precisions int8d and intNw; a step's sparsity; its predicted and its measured speed-up on the target
 3  each candidate's accuracy on certify.npz; whether the device chooses among them (0.2.0)
 4  which GPUs a bundle needs (0.3.0)
+5  what int8 does on CPUs that add its products at 16 bits (0.4.0)
 """
 
 from typing import Literal
 
 import msgspec
 
+from toolchain.records.saturation import Saturation
 from toolchain.records.tensors import Preprocessing, TensorSpec
 
-FORMAT = 4
+FORMAT = 5
 # fp16: weights stored at 16 bits, computed in fp32; int8: weights and activations, ranges fixed at build time; int8d:
 # ranges computed for each image; intNw: only weights, stored at N bits, computed in fp32 (weight-only)
 Precision = Literal["fp32", "fp16", "bf16", "int8", "int8d", "int8w", "int4w", "int2w", "int1w"]
 WEIGHT_BITS: dict[str, int] = {"int8w": 8, "int4w": 4, "int2w": 2, "int1w": 1}  # the weight-only ones
 STORED_BITS = "weight_bits"  # in Candidate.options: the width at which most weights are stored
+AS_WRITTEN = "as_written"  # in Candidate.options: ONNX Runtime runs every operation by itself
 FLOAT_LAYERS = "float_layers"  # in Candidate.options: how many layers were left in float to keep the accuracy
 
 
@@ -35,7 +38,8 @@ class Candidate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Candidates may share files: an OpenVINO bf16 candidate is the fp32 file computed in bf16. The engine opens
     `files[0]`. accuracy: of the test split, a share 0..1; latency_ms: median at batch 1; certify_accuracy: of
-    certify.npz, the figure that a device must reproduce.
+    certify.npz, the figure that a device must reproduce. saturation: the prediction for an int8 artifact of a CPU
+    engine; None: not one, or built before format 5.
     """
 
     precision: Precision
@@ -47,6 +51,12 @@ class Candidate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     verdict: str = ""
     options: dict[str, float] = {}
     certify_accuracy: float | None = None
+    saturation: Saturation | None = None
+
+    @property
+    def saturates(self) -> bool:
+        """Whether it was predicted to compute something else on a CPU that adds products at 16 bits."""
+        return self.saturation is not None and bool(self.saturation.saturating)
 
     @property
     def storage(self) -> str:

@@ -6,6 +6,7 @@ nothing of tensors. The record is one JSON document under KEY in the header's me
 Format history
 1  first (0.2.0)
 2  whether activations were learned symmetric (0.3.0)
+3  whether weights of 8 bits use all of them (0.4.0)
 """
 
 from pathlib import Path
@@ -17,7 +18,7 @@ from toolchain.errors import RecordError
 from toolchain.records.storage import decode_record
 from toolchain.records.tensors import Preprocessing
 
-FORMAT = 2
+FORMAT = 3
 KEY = "edge-toolchain"
 LENGTH_BYTES = 8
 LARGEST_HEADER = 16 << 20  # bytes; a tensor's entry takes about a hundred
@@ -31,13 +32,14 @@ Bits = Annotated[int, msgspec.Meta(ge=1, le=16)]
 
 class QatSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What quantization-aware training added to a model, named like the step's options; learned_scales: whether
-    scales = "learned"."""
+    scales = "learned". full_range: weights of 8 bits lie within -127..127, as all did before format 3; else -64..64."""
 
     weight_bits: Bits
     activation_bits: Bits | None
     keep_ends: bool
     learned_scales: bool
     symmetric: bool = False
+    full_range: bool = True
 
 
 class Structure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

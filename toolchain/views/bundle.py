@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from toolchain.records.bundle import Bundle
+from toolchain.records.certificate import SaturationOutcome
 from toolchain.records.manifest import Manifest
 from toolchain.records.report import SAMPLES_FOR, Report
+from toolchain.records.saturation import WIDE_SUMS
 from toolchain.tables import Draw, table
 from toolchain.views.steps import steps_page
 
@@ -153,10 +155,32 @@ def manifest_facts(manifest: Manifest, draw: Draw = table) -> str:
         ("data", f"{data.name} ({data.source}, sha256 {data.sha256[:12]})"),
         ("calibrated on", f"{len(data.calibration_indices)} images of {data.calibration_name or 'nothing'}"),
         ("certified on", f"{len(data.certify_indices)} held-out images"),
+        ("int8 is exact on", saturation_cell(manifest)),
         ("needs", f"{manifest.needs.architecture} {' '.join(manifest.needs.cpu_isa)}"),
         ("tools", ", ".join(f"{name} {version}" for name, version in manifest.tools.items() if version)),
     )
     return draw(facts, ("bundle", ""))
+
+
+def saturation_cell(manifest: Manifest) -> str:
+    """On which devices the int8 candidate computes what was built."""
+    predicted = next((one.saturation for one in manifest.candidates if one.saturation is not None), None)
+    if predicted is None:
+        return "not predicted: no int8 for a CPU, or built before there were predictions"
+    if predicted.is_excluded:
+        return f"every CPU: its sums cannot exceed 16 bits in any of {predicted.layers} layers"
+    if not predicted.saturating:
+        return f"every CPU, as far as {predicted.images} images show; its weights do not exclude saturation"
+    wide = ", ".join(WIDE_SUMS)
+    return f"CPUs with {wide}, and ARM; elsewhere not offered: its sums stop in {predicted.describe()}"
+
+
+def saturation_line(outcomes: Sequence[SaturationOutcome]) -> str:
+    """How often devices without VNNI confirmed what the build predicted of int8."""
+    hits = sum(one.is_hit for one in outcomes)
+    wrong = sorted({one.precision for one in outcomes if not one.is_hit})
+    missed = f"; wrong for: {', '.join(wrong)}" if wrong else ""
+    return f"saturation of int8 without VNNI: {hits} of {len(outcomes)} predictions confirmed by certificates{missed}"
 
 
 def manifest_page(manifest: Manifest) -> str:

@@ -154,7 +154,8 @@ def _qat_settings(step: "Step") -> QatSettings:
 
     assert isinstance(step, Qat)
     scales = step.scales == "learned"
-    return QatSettings(step.weight_bits, step.activation_bits or None, step.keep_ends, scales, step.symmetric)
+    bits = step.weight_bits, step.activation_bits or None
+    return QatSettings(*bits, step.keep_ends, scales, step.symmetric, step.learned.full_range)
 
 
 def _command(place: Path, out: Path, step: int | None) -> str:

@@ -13,7 +13,9 @@ from typing import Literal, NamedTuple
 from deploy.runtime.certification.bench import bundle_images
 from deploy.runtime.certification.checks import DeviceEvaluation, evaluate_candidate
 from deploy.runtime.certification.interleaved import time_slice
+from deploy.runtime.certification.offered import meets_accuracy_threshold
 from deploy.runtime.engines import Engine, Settings, serving_engine
+from deploy.runtime.engines.saturation import saturation_refusal
 from toolchain.errors import DeviceError
 from toolchain.records.bundle import Bundle
 from toolchain.records.certificate import CandidateResult
@@ -47,15 +49,19 @@ def select_candidate(bundle: Bundle, threads: int, say: Callable[[str], None]) -
         refused: dict[str, str] = {}
         answered: dict[str, DeviceEvaluation] = {}
         for one in able:
+            if reason := saturation_refusal(one):
+                refused[one.precision] = f"not offered: {reason}"
+                answered[one.precision] = _measure_saturation(bundle, threads, one)
+                continue
             try:
                 engine = opened.enter_context(serving_engine(bundle, Settings(threads), one.precision))
             except DeviceError as error:
-                refused[one.precision] = str(error)
+                refused[one.precision] = f"refused: {error}"
                 continue
             answered[one.precision] = found = evaluate_candidate(bundle, engine, one.precision)
             failed = [f"{check.name}: {check.found}, expected {check.expected}" for check in found.failed]
             if failed:
-                refused[one.precision] = failed[0]
+                refused[one.precision] = f"refused: {failed[0]}"
             else:
                 engines[one.precision] = engine
         rounds = _measure_rounds(bundle, engines)
@@ -65,13 +71,10 @@ def select_candidate(bundle: Bundle, threads: int, say: Callable[[str], None]) -
     return DeviceChoice(precision, "device", tried, answered.get(precision))
 
 
-def meets_accuracy_threshold(manifest: Manifest, one: Candidate) -> bool:
-    """Whether a device may select it: the build measured it, and it kept the accuracy."""
-    if one.precision == manifest.chosen:
-        return True
-    if manifest.accuracy is None or one.accuracy is None:
-        return False
-    return one.accuracy >= manifest.accuracy.floor
+def _measure_saturation(bundle: Bundle, threads: int, one: Candidate) -> DeviceEvaluation:
+    """What a candidate answers here that is not offered: it confirms the prediction, or contradicts it."""
+    with serving_engine(bundle, Settings(threads, saturating=True), one.precision) as engine:
+        return evaluate_candidate(bundle, engine, one.precision)
 
 
 def _measure_rounds(bundle: Bundle, engines: dict[str, Engine]) -> dict[str, list[float]]:
@@ -113,7 +116,7 @@ def _trial_record(
     if not meets_accuracy_threshold(manifest, one):
         return CandidateResult(name, None, None, f"not tried: below the floor where it was built: {one.verdict}")
     if name in refused:
-        return CandidateResult(name, None, accuracies.get(name), f"refused: {refused[name]}")
+        return CandidateResult(name, None, accuracies.get(name), refused[name])
     latency_ms = median(rounds[name])
     if name == precision:
         verdict = "serves: the build's choice, and none is clearly faster here"

@@ -16,10 +16,12 @@ from deploy.runtime.certification.candidate_selection import select_candidate
 from deploy.runtime.certification.checks import (
     DeviceEvaluation,
     check_needs,
+    check_saturation,
     check_throttling,
     evaluate_candidate,
     golden_checks,
 )
+from deploy.runtime.certification.offered import preferred_here
 from deploy.runtime.certification.wilson import wilson
 from deploy.runtime.device.cgroup import peak_memory_bytes, throttled_periods
 from deploy.runtime.device.probe import fingerprint
@@ -63,7 +65,7 @@ def run_certify(
             "gpu": speed.gpu,
         }
     throttled = throttled_periods() - before
-    return msgspec.structs.replace(
+    made = msgspec.structs.replace(
         empty,
         precision=decision.precision,
         chosen_by=decision.chosen_by,
@@ -79,6 +81,9 @@ def run_certify(
         peak_memory_bytes=peak_memory_bytes(),
         **changes,
     )
+    if all(one.saturation is None for one in bundle.manifest.candidates):
+        return made
+    return msgspec.structs.replace(made, checks=(*made.checks, check_saturation(bundle, made)))
 
 
 def _empty_certificate(bundle: Bundle, needs: Check, threads: int) -> Certificate:
@@ -102,9 +107,10 @@ def _empty_certificate(bundle: Bundle, needs: Check, threads: int) -> Certificat
 
 
 def _measure_cold_start(bundle: Bundle, threads: int, began: float) -> float:
-    """Seconds from the process's first line to the golden answers of the build's choice."""
-    with serving_engine(bundle, Settings(threads)) as engine:
-        golden_checks(bundle, engine)
+    """Seconds from the process's first line to the golden answers of what serves before anything is measured."""
+    precision = preferred_here(bundle.manifest)
+    with serving_engine(bundle, Settings(threads), precision) as engine:
+        golden_checks(bundle, engine, precision)
     return perf_counter() - began
 
 

@@ -9,10 +9,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from deploy.runtime.certification.offered import refusal_here
 from deploy.runtime.device.probe import missing_needs
 from deploy.runtime.engines import Engine
 from toolchain.records.bundle import CERTIFY, SAMPLE, Bundle
-from toolchain.records.certificate import Check
+from toolchain.records.certificate import Certificate, Check, allowed_losses, saturation_outcomes
 from toolchain.records.fingerprint import Fingerprint
 from toolchain.records.storage import encode_record
 from toolchain.records.tensors import Array
@@ -92,7 +93,7 @@ def check_preprocessing(bundle: Bundle) -> Check:
 
 def check_needs(bundle: Bundle, device: Fingerprint) -> Check:
     needs = bundle.manifest.needs
-    lacking = missing_needs(needs, device)
+    lacking = missing_needs(needs, device) or refusal_here(bundle.manifest)
     gpu = ("an NVIDIA GPU", *(f"compute capability {one / 10:.1f}" for one in needs.compute_capabilities))
     wanted = (needs.architecture, *needs.cpu_isa, *(gpu if needs.gpu else ()))
     return Check("needs", lacking is None, lacking or "all there", ", ".join(wanted))
@@ -113,9 +114,25 @@ def check_accuracy(counted: tuple[int, int] | None, built: float | None) -> Chec
     found = f"{right} of {images} right ({right / images:.2%})"
     if built is None:
         return Check("accuracy", True, found, "nothing: the bundle tells no figure of the build machine")
-    there, allowed = round(built * images), max(1, images // 100)
+    there, allowed = round(built * images), allowed_losses(images)
     expected = f"at least {there - allowed}: {there} on the build machine ({built:.2%}) less {allowed}"
     return Check("accuracy", right >= there - allowed, found, expected)
+
+
+def check_saturation(bundle: Bundle, certificate: Certificate) -> Check:
+    """Whether this device confirms what the build predicted of int8 sums. Fails where a candidate that was to be exact
+    here loses images; what saturates as predicted is not offered, and no failure."""
+    outcomes = saturation_outcomes(bundle.manifest, certificate)
+    expected = "int8 that loses images exactly where the build predicted saturation"
+    if not outcomes:
+        return Check("saturation", True, "not measured: no int8 here, or its sums are added at 32 bits", expected)
+    texts = (
+        f"{one.precision}: predicted {'to saturate' if one.predicted else 'exact'}, "
+        f"{'loses images' if one.lost else 'as accurate as built'}: {'confirmed' if one.is_hit else 'contradicted'}"
+        for one in outcomes
+    )
+    wrong = any(one.lost and not one.predicted for one in outcomes)
+    return Check("saturation", not wrong, "; ".join(texts), expected)
 
 
 def check_throttling(periods: int) -> Check:

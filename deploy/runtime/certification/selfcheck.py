@@ -6,10 +6,11 @@ from collections.abc import Iterator
 
 import msgspec
 
-from deploy.runtime.certification.candidate_selection import meets_accuracy_threshold
 from deploy.runtime.certification.checks import check_preprocessing, golden_checks
+from deploy.runtime.certification.offered import meets_accuracy_threshold
 from deploy.runtime.device.probe import missing_needs
 from deploy.runtime.engines import Settings, offline_checks, serving_engine
+from deploy.runtime.engines.saturation import saturation_refusal
 from toolchain.errors import DeviceError
 from toolchain.records.bundle import Bundle
 from toolchain.records.certificate import Check
@@ -34,6 +35,9 @@ def run_selfcheck(bundle: Bundle, threads: int) -> SelfCheck:
 
 
 def _engine_checks(bundle: Bundle, one: Candidate, threads: int) -> Iterator[Check]:
+    if reason := saturation_refusal(one):
+        yield Check("engine", True, f"not opened: {reason}", "one that opens it, where its sums do not saturate")
+        return
     try:
         with serving_engine(bundle, Settings(threads), one.precision) as engine:
             yield Check("engine", True, engine.version, "one that opens it")

@@ -12,6 +12,7 @@ import msgspec
 
 from deploy.runtime.certification.certificate import SECONDS, run_certify
 from deploy.runtime.certification.checks import golden_checks
+from deploy.runtime.certification.offered import preferred_here
 from deploy.runtime.device.probe import fingerprint
 from deploy.runtime.device.signing import sign_certificate, signing_key
 from deploy.runtime.device.state import load_certificate, save_certificate, writable_folder
@@ -68,7 +69,7 @@ def _open_by_policy(
     bundle: Bundle, settings: Settings, options: CertificationOptions, say: LogLine, began: float
 ) -> CertifiedEngines:
     if options.policy == "off":
-        return _open_checked(bundle, settings, bundle.manifest.chosen, None)
+        return _open_checked(bundle, settings, preferred_here(bundle.manifest), None)
     if options.policy == "first":
         kept = load_certificate(writable_folder(options.state), bundle.digest, fingerprint(), settings.threads)
         if kept is not None:

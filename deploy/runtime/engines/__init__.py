@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, Self, runtime_checkable
 import msgspec
 
 from deploy.runtime.device.gpu import Gpu, find_gpu
+from deploy.runtime.engines.saturation import saturation_refusal
 from toolchain.errors import DeviceError
 from toolchain.records.bundle import Bundle
 from toolchain.records.certificate import Check
@@ -42,12 +43,14 @@ class Settings(msgspec.Struct, frozen=True):
 
     cache: a folder for compiled models, or None; by default $CACHE_DIR. pinned: each thread stays on its own core where
     the engine supports it (OpenVINO); only for measuring alone, since processes that pin choose the same cores.
+    saturating: open a candidate whose sums saturate on this CPU too: to measure it, never to serve it.
     """
 
     threads: int
     hint: Hint = "latency"
     cache: Path | None = msgspec.field(default_factory=cache_folder)
     pinned: bool = False
+    saturating: bool = False
 
 
 class Engine(Protocol):
@@ -107,6 +110,8 @@ def open_engine(folder: Path, candidate: Candidate, settings: Settings) -> Engin
     """The engine that runs `candidate`, whose files lie in `folder`; DeviceError when it cannot run here."""
     if candidate.backend not in TABLE:
         raise DeviceError(f"no engine '{candidate.backend}' in this container; it has: {', '.join(TABLE)}")
+    if not settings.saturating and (reason := saturation_refusal(candidate)):
+        raise DeviceError(reason)
     module: EngineModule = import_module(TABLE[candidate.backend])
     return module.open_engine(folder, candidate, settings)
 

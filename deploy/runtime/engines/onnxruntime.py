@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from deploy.runtime.engines import CLOSED, Settings
 from toolchain.errors import DeviceError
-from toolchain.records.manifest import Candidate
+from toolchain.records.manifest import AS_WRITTEN, Candidate
 from toolchain.records.tensors import Array, DType, Feeds, TensorSpec
 
 DTYPES: dict[str, DType] = {
@@ -62,6 +62,8 @@ def open_engine(folder: Path, candidate: Candidate, settings: Settings) -> OnnxR
     options.log_severity_level = 3
     options.intra_op_num_threads = settings.threads if settings.hint == "latency" else 1
     options.inter_op_num_threads = 1
+    if AS_WRITTEN in candidate.options:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     model = folder / candidate.files[0]
     try:
         session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])

@@ -17,8 +17,11 @@ from deploy.ledger.schema import reports
 from tests.bundles import null_bundle
 from tests.deploy.ledger.ledgers import certificate, free_port, report
 from toolchain.errors import RecordError
+from toolchain.records.bundle import Bundle
+from toolchain.records.certificate import SaturationOutcome
 from toolchain.records.report import FORMAT, Report, Scenario
-from toolchain.records.storage import decode_record
+from toolchain.records.saturation import LayerSaturation, Saturation
+from toolchain.records.storage import decode_record, encode_record
 
 
 def test_history_joins_release_device_accuracy_latency_and_size(place: str, tmp_path: Path) -> None:
@@ -204,3 +207,26 @@ def test_by_default_the_ledger_lies_in_the_toolchains_folder(tmp_path: Path, mon
     monkeypatch.setenv("TOOLCHAIN_LEDGER", str(tmp_path / "other.sqlite"))
     with Ledger():
         assert (tmp_path / "other.sqlite").is_file()
+
+
+def test_predictions_of_saturation_are_counted_against_the_certificates(place: str, tmp_path: Path) -> None:
+    bundle = predicted_bundle(tmp_path / "one.bundle")
+    with Ledger(place) as ledger:
+        ledger.record_release(bundle)
+        assert ledger.saturation_outcomes() == ()
+        ledger.record_certificate(certificate(bundle.digest, "2026-01-01T00:00:00+00:00", 1.0))
+        assert [one.is_hit for one in ledger.saturation_outcomes()] == [False], "predicted to saturate, and did not"
+        ledger.record_certificate(certificate(bundle.digest))  # 75 % here, 100 % where it was built
+        [outcome] = ledger.saturation_outcomes("null")
+        assert ledger.saturation_outcomes("another") == ()
+    assert outcome == SaturationOutcome("fp32", predicted=True, lost=True)
+
+
+def predicted_bundle(folder: Path) -> Bundle:
+    """Its only candidate was predicted to saturate."""
+    made = null_bundle(folder)
+    saturation = Saturation(1, 1, (LayerSaturation("stem", 0.1, 0.1),))
+    [only] = made.manifest.candidates
+    candidates = (msgspec.structs.replace(only, saturation=saturation),)
+    manifest = msgspec.structs.replace(made.manifest, candidates=candidates)
+    return Bundle(made.folder, manifest, sha256(encode_record(manifest)).hexdigest())

@@ -17,7 +17,9 @@ from toolchain.compress.quantization.lsq import round_to_grid
 
 ACTIVATION_LEVELS = 255  # uint8
 SYMMETRIC_ZERO = 128  # as uint8: scale * (integer - 128) equals int8 with zero_point 0
-WEIGHT_RANGES = {8: (-127, 127), 4: (-8, 7), 2: (-2, 1)}  # 8 bits without -128, as every engine accepts
+# 8 bits: two weights within -64..64, each times an activation of up to 255, fit 16 bits (records/saturation.py)
+WEIGHT_RANGES = {8: (-64, 64), 4: (-8, 7), 2: (-2, 1)}
+FULL_RANGE = (-127, 127)  # of 8 bits, without -128, as every engine accepts
 SMALLEST_SCALE = 1e-8
 MOMENTUM = 0.01  # of running ranges
 SCALE_SAMPLES = 2048  # weights per channel used to choose its scale
@@ -89,13 +91,15 @@ class ActivationQuantizer(nn.Module):
 
 
 class WeightQuantizer(nn.Module):
-    """Rounds weights [outputs, ...] to `bits` symmetrically, with one scale per output channel."""
+    """Rounds weights [outputs, ...] to `bits` symmetrically, with one scale per output channel. full_range: 8 bits use
+    all of them, which only engines with sums of 32 bits compute rightly."""
 
-    def __init__(self, weight: Tensor, bits: int, learned: bool) -> None:
+    def __init__(self, weight: Tensor, bits: int, learned: bool, full_range: bool = False) -> None:
         super().__init__()
         self.bits, self.learned = bits, learned and bits > 1
+        self.ends = FULL_RANGE if bits == 8 and full_range else WEIGHT_RANGES.get(bits, (-1, 1))
         if self.learned:
-            self.scale = nn.Parameter(closest_scale(weight.detach(), bits))
+            self.scale = nn.Parameter(closest_scale(weight.detach(), bits, self.ends))
 
     def forward(self, weight: Tensor) -> Tensor:
         with torch.autocast(weight.device.type, enabled=False):
@@ -103,7 +107,7 @@ class WeightQuantizer(nn.Module):
             if self.bits == 1:
                 binary = scale.view(-1, *[1] * (weight.ndim - 1)) * signs(weight)
                 return binary.detach() + (weight - weight.detach())  # exactly binary, with the weight's gradient
-            low, high = WEIGHT_RANGES[self.bits]
+            low, high = self.ends
             if not self.learned:
                 return torch.fake_quantize_per_channel_affine(weight, scale, zero_point.int(), 0, low, high)
             factor = 1 / math.sqrt(weight[0].numel() * high)
@@ -115,7 +119,7 @@ class WeightQuantizer(nn.Module):
             scale = self.scale.clamp_min(SMALLEST_SCALE)
         else:
             rows = weight.detach().abs().flatten(1)
-            scale = rows.mean(1) if self.bits == 1 else rows.amax(1) / WEIGHT_RANGES[self.bits][1]
+            scale = rows.mean(1) if self.bits == 1 else rows.amax(1) / self.ends[1]
             scale = scale.clamp_min(SMALLEST_SCALE)
         return QuantizationGrid(scale, torch.zeros_like(scale))
 
@@ -125,7 +129,7 @@ class WeightQuantizer(nn.Module):
         if self.bits == 1:
             return signs(weight).to(torch.int8)
         scale, zero_point = self.grid(weight)
-        near = torch.fake_quantize_per_channel_affine(weight, scale, zero_point.int(), 0, *WEIGHT_RANGES[self.bits])
+        near = torch.fake_quantize_per_channel_affine(weight, scale, zero_point.int(), 0, *self.ends)
         return (near / scale.view(-1, *[1] * (weight.ndim - 1))).round().to(torch.int8)
 
 
@@ -134,10 +138,10 @@ def signs(weight: Tensor) -> Tensor:
     return torch.where(weight < 0, -1.0, 1.0).to(weight)
 
 
-def closest_scale(weight: Tensor, bits: int) -> Tensor:
+def closest_scale(weight: Tensor, bits: int, ends: tuple[int, int]) -> Tensor:
     """[outputs]: per channel, the scale out of forty whose grid has the smallest squared error. At 8 bits the scale of
     the largest weight; for long channels the error is estimated on a subset of the weights."""
-    low, high = WEIGHT_RANGES[bits]
+    low, high = ends
     rows = weight.flatten(1)
     largest = rows.abs().amax(1).clamp_min(SMALLEST_SCALE) / high
     if bits == 8:

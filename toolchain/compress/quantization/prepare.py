@@ -51,7 +51,7 @@ def prepare_qat(
     ends = (layers[0], layers[-1]) if keep_ends else ()
     for layer in layers:
         bits = max(learned.weight_bits, END_BITS) if any(layer is end for end in ends) else learned.weight_bits
-        quantize_layer(layer, bits, learned_scales)
+        quantize_layer(layer, bits, learned_scales, learned.full_range)
     if learned.activation_bits is None:
         return module
     module = _quantize_additions(module)

@@ -64,10 +64,10 @@ QUANTIZER_SLOTS = {
 }
 
 
-def quantize_layer(layer: nn.Conv2d | nn.Linear, bits: int, learned: bool) -> QuantizedLayer:
+def quantize_layer(layer: nn.Conv2d | nn.Linear, bits: int, learned: bool, full_range: bool = False) -> QuantizedLayer:
     """Turn `layer` in place into its quantized class; its input stays in float until a quantizer is attached."""
     layer.__class__ = QuantizedConv2d if isinstance(layer, nn.Conv2d) else QuantizedLinear
     quantized = cast("QuantizedLayer", layer)
-    quantized.weight_quantizer = WeightQuantizer(layer.weight, bits, learned)
+    quantized.weight_quantizer = WeightQuantizer(layer.weight, bits, learned, full_range)
     quantized.register_module("input_quantizer", None)
     return quantized

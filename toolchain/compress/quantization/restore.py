@@ -18,7 +18,7 @@ from toolchain.records.weights import QatSettings, Weights
 
 def rebuild_qat_layers(module: nn.Module, learned: QatSettings, preprocessing: Preprocessing) -> nn.Module:
     """`module` as the qat step prepares it, its parameters still to be filled: load_model's `rebuild`."""
-    bits = LearnedQuantization(learned.weight_bits, learned.activation_bits, learned.symmetric)
+    bits = LearnedQuantization(learned.weight_bits, learned.activation_bits, learned.symmetric, learned.full_range)
     image = example_input(module, preprocessing)
     with quiet("toolchain.compress.quantization"):  # the training reported what stays in float
         return prepare_qat(module, bits, learned.keep_ends, learned.learned_scales, image)
@@ -48,4 +48,6 @@ def compressed_model_of(loaded: LoadedModel) -> CompressedModel:
 def learned_quantization(written: Weights | None) -> LearnedQuantization | None:
     """The quantization that the weights in a file were trained for; None for plain weights."""
     learned = written.structure.learned if written else None
-    return LearnedQuantization(learned.weight_bits, learned.activation_bits, learned.symmetric) if learned else None
+    if learned is None:
+        return None
+    return LearnedQuantization(learned.weight_bits, learned.activation_bits, learned.symmetric, learned.full_range)

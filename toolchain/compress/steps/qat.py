@@ -37,7 +37,8 @@ logger = logging.getLogger(__name__)
 
 class Qat(DistillationOptions, frozen=True, forbid_unknown_fields=True):
     """weight_bits: 1 is sign times scale. activation_bits: 8, or 0 to keep activations in float. symmetric: symmetric
-    activations too, as target tensorrt requires. scales: "learned" step sizes, or "running" ranges. keep_ends: first
+    activations too, as target tensorrt requires; weights of 8 bits then use all of them, else -64..64, which every CPU
+    adds up without overflow. scales: "learned" step sizes, or "running" ranges. keep_ends: first
     and last layer at 8 bits. calibration_samples: training images for the initial ranges. distill: learn from
     `teachers` (default: the model as the recipe started from it) as in the step of that name."""
 
@@ -75,7 +76,7 @@ class Qat(DistillationOptions, frozen=True, forbid_unknown_fields=True):
             raise RecipeError("one-bit weights have no zero, so the sparsity would be lost; set weight_bits = 2")
         if self.distill:
             load_step_teachers(self, context)
-        learned = LearnedQuantization(self.weight_bits, self.activation_bits or None, self.symmetric)
+        learned = self.learned
         copied = deepcopy(model.module).eval()
         image = example_input(copied, context.preprocessing)
         module = prepare_qat(copied, learned, self.keep_ends, self.scales == "learned", image)
@@ -94,6 +95,11 @@ class Qat(DistillationOptions, frozen=True, forbid_unknown_fields=True):
             DistillationObjective(prepared.module, response.of_model, teachers), model, self, context
         )
         return replace(prepared, module=module, history=history)
+
+    @property
+    def learned(self) -> LearnedQuantization:
+        """What the model will have learned."""
+        return LearnedQuantization(self.weight_bits, self.activation_bits or None, self.symmetric, self.symmetric)
 
     def _calibrate(self, module: nn.Module, context: StepContext) -> None:
         """Set initial ranges: the mean over batches of the smallest and the largest value."""
