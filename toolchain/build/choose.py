@@ -281,8 +281,8 @@ def _none_kept(candidates: Sequence[Candidate], losses: dict[Precision, float], 
         else f"{candidate.precision} {candidate.verdict or 'was not measured'}"
         for candidate in candidates
     ]
-    lost = ", ".join(rows)
-    return f"no candidate meets the accuracy threshold (at most {max_points:.2f} points lost): {lost}; {_cure(candidates, losses)}"
+    threshold = f"no candidate meets the accuracy threshold (at most {max_points:.2f} points lost)"
+    return f"{threshold}: {', '.join(rows)}; {_cure(candidates, losses)}"
 
 
 def _cure(candidates: Sequence[Candidate], losses: dict[Precision, float]) -> str:
