@@ -13,8 +13,9 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from benchmarks.compression import checkpoints, ddp, resume, zoo
 from benchmarks.compression.distillation import distillation
 from benchmarks.compression.distillation_runs import Budget
 from benchmarks.compression.zoo_net import NETS
-from benchmarks.rows import Row, print_rows, row
+from benchmarks.rows import Row, guarded_rows, print_rows, row
 from toolchain.cli.console import log_to_stderr
 from toolchain.compress import POST_EXPORT_STEPS
 from toolchain.records.bundle import open_bundle
@@ -56,9 +57,19 @@ class Built:
 
 
 def run(*words: str) -> dict[str, Any]:
-    """The JSON document that the command ends with; its progress goes to stderr. CalledProcessError when it fails."""
-    done = subprocess.run(words, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
-    document = json.loads(done.stdout.strip().rpartition("\n")[2])
+    """The JSON document that the command ends with; its progress goes to stderr. RuntimeError, with its last line, when
+    it fails."""
+    last = ""
+    with tempfile.TemporaryFile("w+") as output:
+        process = subprocess.Popen(words, cwd=ROOT, stdout=output, stderr=subprocess.PIPE, text=True)
+        assert process.stderr is not None
+        for line in process.stderr:
+            sys.stderr.write(line)
+            last = line.strip() or last
+        if process.wait():
+            raise RuntimeError(last or f"{' '.join(words)}: exit status {process.returncode}")
+        output.seek(0)
+        document = json.loads(output.read().strip().rpartition("\n")[2])
     assert isinstance(document, dict)
     return document
 
@@ -186,19 +197,27 @@ def whole_net(net: str) -> tuple[int, float | None]:
     return weights_size_bytes(cifar_network(net, 10)), known
 
 
-def others(quick: bool) -> Iterator[Row]:
-    """The catalogue's other figures; QUICK leaves out those that train for long, and says so."""
-    yield from checkpoints.rows()
-    yield from resume.rows()
+def groups(quick: bool) -> Iterator[tuple[str, Callable[[], Iterable[Row]]]]:
+    """What is measured, and how; QUICK leaves out what trains for long, and says so."""
+    yield "quantized", lambda: quantized(base(), quick)
+    yield "pruned", lambda: pruned(quick)
+    yield "small", lambda: small(quick)
+    yield "packed", lambda: packed(quick)
+    yield "checkpoints", checkpoints.rows
+    yield "resume", resume.rows
+    yield "zoo", lambda: zoo.rows(QUICK_NETS if quick else tuple(NETS))
     if quick:
         print("QUICK: left out: distillation kinds, two processes, eight of the ten architectures", flush=True)
-        yield from zoo.rows(QUICK_NETS)
         return
-    yield from zoo.rows(tuple(NETS))
-    yield ddp.compared()
+    yield "two processes", lambda: [ddp.compared()]
+    yield "distillation", distillation_rows
+
+
+def distillation_rows() -> list[Row]:
+    """The kinds of distillation against each other; the table is printed."""
     rows, shown = distillation(Budget())
     print(shown, end="\n\n", flush=True)
-    yield from rows
+    return rows
 
 
 def main() -> None:
@@ -208,9 +227,7 @@ def main() -> None:
     quick = bool(os.environ.get("QUICK"))
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
     print(f"trained on: {device}; {'QUICK: committed checkpoints' if quick else 'everything is trained'}", flush=True)
-    unpruned = base()
-    figures = [*quantized(unpruned, quick), *pruned(quick), *small(quick), *packed(quick)]
-    print_rows([*figures, *others(quick)])
+    print_rows([row for what, make in groups(quick) for row in guarded_rows(what, make)])
 
 
 if __name__ == "__main__":

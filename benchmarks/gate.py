@@ -24,7 +24,7 @@ import msgspec
 
 from benchmarks import big_ledger, faults, logger
 from benchmarks.peers import compare_rules
-from benchmarks.rows import Row, print_rows, row
+from benchmarks.rows import Row, guarded_rows, print_rows, row
 from deploy.gate.selftest import Rate
 from deploy.gate.statistics import median, wilson
 from deploy.ledger.ledger import Ledger
@@ -191,7 +191,12 @@ def peers_table(gates: tuple[Gate, ...]) -> str:
 def main() -> None:
     log_to_stderr()
     share = QUICK_SHARE if os.environ.get("QUICK") else 1
-    print_rows([*faults.rows(), *verdict_rows(share), *big_ledger.rows(big_ledger.REPORTS // share)])
+    groups = {
+        "faults": faults.rows,
+        "verdicts": lambda: verdict_rows(share),
+        "a big ledger": lambda: big_ledger.rows(big_ledger.REPORTS // share),
+    }
+    print_rows([row for what, make in groups.items() for row in guarded_rows(what, make)])
     rmtree(WORK / "done")
 
 

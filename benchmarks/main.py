@@ -14,11 +14,12 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from benchmarks.engine import empty_engine
-from benchmarks.rows import Row, print_rows, row
+from benchmarks.rows import Row, guarded_rows, print_rows, row
 
 ROOT = Path(__file__).parent.parent
 PORT = 18080
@@ -111,7 +112,7 @@ def photos_row(fresh: Clone) -> Row:
     return row("EfficientNet-Lite0 INT8, same top-1 as FP32", same["same"], ">=", 18, "of 20 photos", note)
 
 
-def own_model_row(fresh: Clone, recipe: str, what: str) -> Row:
+def own_model_rows(fresh: Clone, recipe: str, what: str) -> Iterator[Row]:
     """A user's own model, deployed to a container and evaluated over HTTP."""
     fresh.run(".venv/bin/python", "examples/own_model/make_data.py")
     result = fresh.toolchain("deploy", recipe, f"--port={PORT + 1}")
@@ -119,15 +120,16 @@ def own_model_row(fresh: Clone, recipe: str, what: str) -> Row:
     fresh.toolchain("stop", result["image"].partition(":")[0])
     lost = 100 * (result["accuracy_fp32"] - answered["accuracy"])
     note = f"{result['precision']}, {answered['accuracy']:.1%} of {answered['images']} by HTTP"
-    return row(what, lost, "<=", 0.5, "points lost", note)
+    yield row(what, lost, "<=", 0.5, "points lost", note)
 
 
 def main() -> None:
     with fresh_clone() as fresh:
-        rows = list(main_job_rows(fresh))
-        rows.append(photos_row(fresh))
-        rows.append(own_model_row(fresh, "examples/own_model/grey28.toml", "own 1x28x28 net with 7 classes"))
-        rows.append(own_model_row(fresh, "examples/own_model/wide.toml", "own 3x96x160 net"))
+        rows = guarded_rows("the main job", lambda: main_job_rows(fresh))
+        rows += guarded_rows("photos", lambda: [photos_row(fresh)])
+        for name, what in (("grey28", "own 1x28x28 net with 7 classes"), ("wide", "own 3x96x160 net")):
+            recipe = f"examples/own_model/{name}.toml"
+            rows += guarded_rows(what, partial(own_model_rows, fresh, recipe, what))
     print_rows(rows)
 
 

@@ -1,11 +1,16 @@
 """The output of every `make bench-…`: a table and one JSON line of rows, each compared with its bound."""
 
+import logging
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
 import msgspec
 
 from toolchain.tables import table
+
+logger = logging.getLogger(__name__)
+RowT = TypeVar("RowT")
 
 HOLDS: dict[str, Callable[[float, float], bool]] = {"<=": operator.le, ">=": operator.ge, "<": operator.lt}
 
@@ -24,6 +29,19 @@ def row(what: str, value: float | None, relation: str, bound: float, unit: str, 
     """A row that holds when `value relation bound`; a value that could not be measured never holds."""
     holds = value is not None and HOLDS[relation](value, bound)
     return Row(what, value, f"{relation} {bound:g} {unit}".strip(), holds, note)
+
+
+def guarded_rows(what: str, make: Callable[[], Iterable[RowT]]) -> list[RowT | Row]:
+    """What a group measures, as far as it got. An error ends the group with a row that fell short, named `what`, and
+    the bench goes on."""
+    rows: list[RowT | Row] = []
+    try:
+        for made in make():
+            rows.append(made)  # extend() would lose those before an error
+    except Exception as error:
+        logger.exception(what)
+        rows.append(Row(what, None, "measured", False, " ".join(f"{type(error).__name__}: {error}".split())))
+    return rows
 
 
 def _state(row: Row) -> str:

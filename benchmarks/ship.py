@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks import logger
-from benchmarks.rows import Row, print_rows, row
+from benchmarks.rows import Row, guarded_rows, print_rows, row
 from benchmarks.shipping.faults import fault_rows
 from benchmarks.shipping.shipped import Rack, rack
 from benchmarks.shipping.trust import tampered_rows
@@ -138,14 +138,14 @@ def main() -> None:
     quick = bool(os.environ.get("QUICK"))
     rows: list[Row] = [simulated_row()]
     with rack(2, DISK_MB) as rig:
-        rows += bytes_row(rig)
-        rows += switch_row(rig, SWITCHES // QUICK_SHARE if quick else SWITCHES)
-        rows += tampered_rows(rig)
-        rows += fault_rows(rig, quick)
+        rows += guarded_rows("bytes", lambda: bytes_row(rig))
+        rows += guarded_rows("switches", lambda: switch_row(rig, SWITCHES // QUICK_SHARE if quick else SWITCHES))
+        rows += guarded_rows("tampering", lambda: tampered_rows(rig))
+        rows += guarded_rows("faults", lambda: fault_rows(rig, quick))
     with rack(5) as rig:
         rig.build("1", 2.0)
-        rows += waves_row(rig)
-        rows.append(reproducible_row(rig))
+        rows += guarded_rows("waves", lambda: waves_row(rig))
+        rows += guarded_rows("the same image twice", lambda: [reproducible_row(rig)])
     print_rows(rows)
 
 

@@ -18,7 +18,7 @@ import torchvision
 
 from benchmarks import logger
 from benchmarks.gate import run_toolchain
-from benchmarks.rows import Row, print_rows, row
+from benchmarks.rows import Row, guarded_rows, print_rows, row
 from benchmarks.tensorrt_build import PlanBuild
 from deploy.runtime.device.cuda import Cuda
 from toolchain.backends.calibration import Calibration
@@ -116,7 +116,13 @@ def gpu_row() -> Row:
 def main() -> None:
     log_to_stderr()
     with tempfile.TemporaryDirectory(prefix="bench-tensorrt-") as folder:
-        print_rows([*build_rows(Path(folder)), *example_rows(), conformance_row(), gpu_row()])
+        groups = {
+            "builds": lambda: build_rows(Path(folder)),
+            "examples": example_rows,
+            "conformance": lambda: [conformance_row()],
+            "a GPU": lambda: [gpu_row()],
+        }
+        print_rows([row for what, make in groups.items() for row in guarded_rows(what, make)])
 
 
 if __name__ == "__main__":

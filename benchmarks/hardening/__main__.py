@@ -4,25 +4,18 @@ QUICK=1: fewer and shorter attacks, and the rows say so. ONLY=topic,topic runs s
 own (`python -m benchmarks.hardening.TOPIC`). Run it with nothing beside it.
 """
 
-import logging
 import os
 from importlib import import_module
 
-from benchmarks.rows import Row, print_rows
+from benchmarks.rows import Row, guarded_rows, print_rows
 
 TOPICS: tuple[str, ...] = ("sticks",)
 """Modules of this package; each has `rows() -> list[Row]`."""
 
-log = logging.getLogger(__name__)
-
 
 def topic_rows(topic: str) -> list[Row]:
     """The rows of a topic; a topic that ends in an error is one row that could not be measured."""
-    try:
-        return list(import_module(f"benchmarks.hardening.{topic}").rows())
-    except Exception as error:
-        log.exception("%s", topic)
-        return [Row(topic, None, "measured", False, f"{type(error).__name__}: {error}")]
+    return guarded_rows(topic, lambda: import_module(f"benchmarks.hardening.{topic}").rows())
 
 
 def main() -> None:

@@ -15,13 +15,14 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks import logger
-from benchmarks.rows import Row, print_rows
+from benchmarks.rows import Row, guarded_rows, print_rows
 from benchmarks.serving import bare, load
 from benchmarks.serving.app import agreement
 from benchmarks.serving.clients.ways import Question, Way, check, question_for
@@ -140,10 +141,14 @@ def main() -> None:
     log_to_stderr()
     rounds = int(os.environ.get("ROUNDS", QUICK_ROUNDS if QUICK else ROUNDS))
     concurrencies = [int(word) for word in chosen("AT", AT)]
-    results = [result for model in chosen("MODELS", MODELS) for result in measured(model, concurrencies, rounds)]
+    results: list[Figures | Row] = []
+    for model in chosen("MODELS", MODELS):
+        results += guarded_rows(model, partial(measured, model, concurrencies, rounds))
     all_figures = [result for result in results if isinstance(result, Figures)]
     print(page(all_figures), end="\n\n")
-    beside = [] if os.environ.get("ONLY") else [*quotas(), *of_container()]
+    beside = (
+        [] if os.environ.get("ONLY") else [*guarded_rows("quota", quotas), *guarded_rows("container", of_container)]
+    )
     print_rows([*rows(all_figures), *(result for result in results if isinstance(result, Row)), *beside])
 
 

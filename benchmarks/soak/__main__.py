@@ -10,7 +10,7 @@ import os
 import sys
 
 from benchmarks import logger
-from benchmarks.rows import print_rows
+from benchmarks.rows import Row, guarded_rows, print_rows
 from benchmarks.soak import document, fuzz, overload
 from toolchain.cli.console import log_to_stderr
 
@@ -26,15 +26,15 @@ def main() -> None:
         sys.exit(f"ONLY: no '{only}'; the parts are: {', '.join(PARTS)}")
     count, seed = int(os.environ.get("COUNT", COUNT)), int(os.environ.get("SEED", "1"))
     examples = int(os.environ.get("EXAMPLES", EXAMPLES))
-    rows = []
+    rows: list[Row] = []
     if only in ("", "fuzz"):
         logger.info(f"fuzz: {count} malformed requests, seed {seed}")
-        rows += fuzz.fuzz_rows(list(fuzz.case_names(count, seed)), count)
+        rows += guarded_rows("fuzz", lambda: fuzz.fuzz_rows(list(fuzz.case_names(count, seed)), count))
     if only in ("", "document"):
         logger.info(f"document: {examples} requests for each operation and mode, seed {seed}")
-        rows += document.document_rows(examples, seed)
+        rows += guarded_rows("document", lambda: document.document_rows(examples, seed))
     if only in ("", "overload"):
-        rows += overload.overload_rows(SECONDS)
+        rows += guarded_rows("overload", lambda: overload.overload_rows(SECONDS))
     print_rows(rows)
 
 

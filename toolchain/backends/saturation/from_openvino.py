@@ -24,7 +24,7 @@ LEVELS = 256
 PASSED_OVER = ("Reshape", "Squeeze", "Unsqueeze", "Transpose")  # between FakeQuantize and a layer: the same values
 
 
-class QuantizedLayer(NamedTuple):
+class RoundedLayer(NamedTuple):
     """A layer on integers. weighted: it in the graph; low, high: of the FakeQuantize that rounds its input."""
 
     weighted: WeightedLayer
@@ -53,7 +53,7 @@ def predict_from_openvino(graph: Any, images: Callable[[], UInt8], names: dict[s
     return Saturation(len(found), len(pictures), saturating_layers(meters))
 
 
-def quantized_layers(graph: Any, names: dict[str, str]) -> list[QuantizedLayer]:
+def quantized_layers(graph: Any, names: dict[str, str]) -> list[RoundedLayer]:
     """The layers whose weights are integers and whose input is rounded to 256 levels without a sign of its own."""
     found = []
     for weighted in layers(graph):
@@ -63,7 +63,7 @@ def quantized_layers(graph: Any, names: dict[str, str]) -> list[QuantizedLayer]:
         low, high = (float(rounding.input_value(port).get_node().data.min()) for port in (3, 4))
         zero_point = round(-low * (LEVELS - 1) / (high - low)) if high > low else 0
         name = names.get(weighted.node.get_friendly_name(), weighted.name)
-        found.append(QuantizedLayer(weighted, _layer(name, weighted, zero_point), low, high))
+        found.append(RoundedLayer(weighted, _layer(name, weighted, zero_point), low, high))
     return found
 
 
@@ -117,7 +117,7 @@ def _values(node: Any) -> Array:
     return operands[0]
 
 
-def _integer_tensors(graph: Any, found: list[QuantizedLayer], images: UInt8) -> Iterator[list[UInt8]]:
+def _integer_tensors(graph: Any, found: list[RoundedLayer], images: UInt8) -> Iterator[list[UInt8]]:
     """The integers that enter each layer for each image: the number of FakeQuantize's level, 0..255."""
     openvino, copy = import_openvino(), graph.clone()
     widen_weights(copy)
