@@ -8,6 +8,8 @@ import io
 import re
 import tarfile
 
+from toolchain.errors import DockerError
+
 BLOCK = 512
 PLAIN_END = bytes(2 * BLOCK)
 PLAIN_BYTES = (8 << 30) - 1  # what a plain header can say
@@ -30,7 +32,9 @@ def add_member(archive: tarfile.TarFile, name: str, content: bytes, owner: int =
 
 def plain_header(name: str, size: int) -> bytes:
     """The header of a plain file (POSIX.1-1988), readable by all, dated at the epoch; the content and padding(size)
-    follow."""
+    follow. DockerError: the file is too large for it."""
+    if size > PLAIN_BYTES:
+        raise DockerError(f"{name[:80]} has {size / 1e9:.1f} GB; an archive takes files of at most 8 GiB")
     front = (
         name.encode("ascii").ljust(100, b"\0") + b"0000644\0" + 2 * b"0000000\0" + b"%011o\0" % size + b"0" * 11 + b"\0"
     )

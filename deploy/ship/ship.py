@@ -102,7 +102,7 @@ def plan_rollout(tag: str, request: ShipRequest) -> dict[str, list[str]]:
                     target = _docker_server(there, sent, source, request)
                     found[server.name] = plan_steps(target, sent.release, terms)
             except (ToolchainError, OSError) as error:
-                found[server.name] = [f"unreachable: {format_error(error)}"]
+                found[server.name] = [f"not possible: {format_error(error)}"]
     return found
 
 

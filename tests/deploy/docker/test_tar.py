@@ -6,6 +6,7 @@ import tarfile
 import pytest
 
 from deploy.docker.tar import BLOCK, PLAIN_BYTES, PLAIN_END, padding, plain_header, read_plain_header
+from toolchain.errors import DockerError
 
 
 def test_a_plain_archive_is_read_by_tar() -> None:
@@ -19,6 +20,11 @@ def test_a_plain_archive_is_read_by_tar() -> None:
 @pytest.mark.parametrize(("name", "size"), [("a", 0), ("x" * 99, PLAIN_BYTES), ("stick.json", 4711)])
 def test_a_plain_header_is_read_as_it_was_written(name: str, size: int) -> None:
     assert read_plain_header(plain_header(name, size)) == (name, size)
+
+
+def test_a_file_that_no_plain_header_can_tell_of_is_refused_in_a_line() -> None:
+    with pytest.raises(DockerError, match=r"^x has 8\.6 GB; an archive takes files of at most 8 GiB$"):
+        plain_header("x", PLAIN_BYTES + 1)
 
 
 def test_any_other_byte_makes_it_no_plain_header() -> None:

@@ -15,11 +15,14 @@ from deploy.docker.archive import write_archive
 from deploy.docker.labels import ReleaseLabels
 from deploy.docker.saved_image import SavedImage
 from deploy.images.signatures import public_key, read_signature, read_signing_key, sign_image
+from deploy.servers.inventory import Inventory, ServerConfig
 from deploy.servers.release_image import ReleaseImage
 from deploy.servers.server import ShipError
 from deploy.ship import offline
 from deploy.ship.offline import CONTENTS, open_offline_bundle, write_offline_bundle
+from deploy.ship.ship import ShipRequest, ship_from_bundle
 from tests.deploy.docker.images import content, saved_by_20_10
+from tests.names import own_name
 from tests.offline_bundles import Members, bundle_bytes, edit_list, read_members
 from toolchain.errors import RecordError, ToolchainError, UsageError
 from toolchain.records.storage import encode_record
@@ -201,3 +204,21 @@ def test_a_bundle_is_packed_only_by_who_signed_the_image(home: Path) -> None:
     with open_offline_bundle(out) as opened:
         assert (opened.signer, opened.release) == (bundle.key, signed)
     assert encode_record(bundle) == read_members(out)[CONTENTS]
+
+
+@pytest.mark.docker
+def test_the_signer_of_a_file_is_not_trusted_for_being_the_first(home: Path) -> None:
+    """By a server that trusts nobody yet: this machine's own engine."""
+    key, out = home / "other.key", home / "stick.tar"
+    key.write_text(b64encode(b"7" * 32).decode())
+    labels = msgspec.structs.replace(LABELS, name=own_name("edge-test-first"))
+    signer = sign_image(CONTENT, labels, key).key
+    sent = ReleaseImage("edge-test-first:2", CONTENT, labels, "amd64", read_signature(CONTENT.config))
+    write_offline_bundle(None, sent, (), out, key)  # type: ignore[arg-type]  # no engine
+    request = ShipRequest(Inventory((ServerConfig("here", "local"),)))
+    (result,) = ship_from_bundle(out, request, lambda wave, told: None).results
+    assert (result.outcome, result.live) == ("failed", "")
+    assert result.reason == (
+        f"here trusts no key yet, and edge-test-first:2 is signed by {signer[:16]}, not by this machine; compare that "
+        "with the key that `toolchain pack` printed, and if it is the same: --trust"
+    )
