@@ -72,7 +72,7 @@ def is_story(item: pytest.Item) -> bool:
     return path_of(item).startswith("tests/journeys/")
 
 
-def place_of(item: pytest.Item) -> tuple[int, str, int]:
+def place_of(item: pytest.Function) -> tuple[int, str, int]:
     """The longest first; a story by its lines; all others as they come, which pytest-randomly has shuffled."""
     path = path_of(item)
     rank = next((number for number, start in enumerate(LONGEST) if path.startswith(start)), len(LONGEST))

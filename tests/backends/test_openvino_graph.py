@@ -103,7 +103,7 @@ def test_learned_weights_are_stored_packed_and_computed_in_int8(high, bits, tmp_
     expected = onnx_logits(onnx_file, tiny_images(3))
     with open_engine(tmp_path, candidate, Settings(threads=1)) as engine:
         logits = engine.infer({"image": tiny_images(3)})["logits"]
-        nodes = [node.get_rt_info() for node in engine._compiled_models[1].get_runtime_model().get_ops()]
+        nodes = [node.get_rt_info() for node in vars(engine)["_compiled_models"][1].get_runtime_model().get_ops()]
     np.testing.assert_allclose(logits, expected, rtol=1e-2, atol=1e-2 * np.abs(expected).max())
     computed = {
         info["runtimePrecision"].astype(str) for info in nodes if info["layerType"].astype(str) == "Convolution"

@@ -11,7 +11,7 @@ import pytest
 from deploy.runtime.device.cuda import Cuda
 from deploy.runtime.engines import GpuEngine, Settings, open_engine
 from deploy.runtime.engines.tensorrt_plan import load_library
-from deploy.runtime.scheduling.service import Service
+from deploy.runtime.scheduling.service import SchedulingOptions, Service
 from tests.backends.tiny import tiny_images, tiny_onnx
 from tests.gpu.torchengine import SIDE, TorchEngine
 from toolchain.backends import Calibration, tensorrt
@@ -27,7 +27,7 @@ def test_many_callers_are_answered_rightly_and_the_overhead_is_told(
     assert isinstance(engine, GpuEngine)
     given = [np.random.default_rng(seed).normal(0, 1, (1, SIDE)).astype(np.float32) for seed in range(16)]
     with engine:
-        service = Service(engine, queue_limit=256)
+        service = Service(engine, SchedulingOptions(max_queue=256))
         bare, served = [], []
         for number in range(600):  # in turn, so that clocks favour neither
             feeds = {"image": given[number % 16]}

@@ -67,11 +67,13 @@ def lane(cuda: Cuda, net: TorchNet, captured: bool = True) -> Lane:
 
 
 class TorchEngine:
-    """See Engine and OnGpu: batches of one, one call at a time."""
+    """See Engine and GpuEngine: batches of one, one call at a time."""
 
     inputs = (TensorSpec("image", "float32", (None, SIDE)),)
     outputs = (TensorSpec("logits", "float32", (None, CLASSES)),)
     requests = 1
+    batch_sizes = (1,)
+    pads_batches = False
 
     def __init__(self, cuda: Cuda) -> None:
         self.net, self.bus, self.version = TorchNet(1), cuda.bus, f"torch {torch.__version__}"
@@ -80,7 +82,7 @@ class TorchEngine:
     def infer(self, feeds: Feeds) -> dict[str, Array]:
         return {"logits": self._lane.infer([feeds["image"]])[0]}
 
-    def timed(self, feeds: Feeds) -> GpuTiming:
+    def measure(self, feeds: Feeds) -> GpuTiming:
         return self._lane.measure([feeds["image"]])
 
     def __enter__(self) -> Self:

