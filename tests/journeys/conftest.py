@@ -1,5 +1,6 @@
 """The command line in this process, a home of its own for every test, and a user's own nets and pictures."""
 
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,14 @@ from toolchain.cli.parser import run
 from toolchain.records.bundle import Bundle
 
 Toolchain = Callable[..., Said]
+ROUND_S = 0.25  # of a gate, a tenth of what a user's takes: an engine that pretends to work needs no longer
+SHORT_GATE = f"""
+import runpy, sys
+from deploy.gate import rounds
+rounds.ROUND_S = {ROUND_S}
+sys.argv[0] = "toolchain"
+runpy.run_module("toolchain", run_name="__main__")
+"""
 WHEELHOUSE = Path(__file__).parents[2] / ".toolchain" / "wheelhouse"
 
 
@@ -22,6 +31,19 @@ def lend_wheelhouse(home: Path) -> None:
     WHEELHOUSE.mkdir(parents=True, exist_ok=True)
     home.mkdir(exist_ok=True)
     (home / "wheelhouse").symlink_to(WHEELHOUSE)
+
+
+def shorten_gates(patch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Short rounds for gates in this process, and for those that it starts as processes of their own."""
+    python = folder / "python"
+    python.write_text(
+        f'#!/bin/sh\n[ "$1 $2 $3" = \'-m toolchain gate\' ] || exec {sys.executable} "$@"\n'
+        f'shift 2\nexec {sys.executable} {folder}/short_gate.py "$@"\n'
+    )
+    python.chmod(0o755)
+    (folder / "short_gate.py").write_text(SHORT_GATE)
+    patch.setattr("sys.executable", str(python))
+    patch.setattr("deploy.gate.rounds.ROUND_S", ROUND_S)
 
 
 @contextmanager
@@ -47,6 +69,10 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def toolchain(home: Path, capfd: pytest.CaptureFixture[str]) -> Toolchain:
+    return typing_into(capfd)
+
+
+def typing_into(capfd: pytest.CaptureFixture[str]) -> Toolchain:
     """`toolchain VERB …` as a user types it, without the seconds that a process of its own takes to import torch."""
 
     def typed(*words: object) -> Said:

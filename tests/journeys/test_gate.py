@@ -18,7 +18,7 @@ from deploy.docker.engine import connect
 from deploy.images.build import build_image
 from deploy.ledger.ledger import Ledger
 from tests.bundles import null_bundle
-from tests.journeys.conftest import Toolchain, lend_wheelhouse
+from tests.journeys.conftest import ROUND_S, Toolchain, lend_wheelhouse
 from tests.journeys.said import Said
 from tests.names import own_name
 from toolchain.records.bundle import Bundle
@@ -43,8 +43,7 @@ def folder(engine: DockerClient, tmp_path_factory: pytest.TempPathFactory) -> It
 def release(folder: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Releases:
     """The tag of a release's image, which this test's ledger knows."""
     lend_wheelhouse(home)
-    monkeypatch.setattr("deploy.gate.rounds.SLICE_S", 0.0)
-    monkeypatch.setattr("deploy.gate.rounds.ROUND_S", 0.25)
+    monkeypatch.setattr("deploy.gate.rounds.ROUND_S", ROUND_S)
 
     def made(number: str, delay_ms: float = 1.0) -> str:
         if (number, delay_ms) not in MADE:

@@ -139,14 +139,6 @@ def test_the_curl_line_works_when_pasted(deployed: Deployed, own: Path) -> None:
     assert "error" not in json.loads(answer)
 
 
-def test_docker_finds_it_healthy(deployed: Deployed, engine: DockerClient) -> None:
-    deadline, status = time.monotonic() + 90, ""
-    while status != "healthy" and time.monotonic() < deadline:  # docker looks every thirty seconds
-        status = engine.containers.get(CONTAINER).attrs["State"]["Health"]["Status"]
-        time.sleep(0.5)
-    assert status == "healthy"
-
-
 def test_the_container_gets_right_what_the_manifest_says(deployed: Deployed, toolchain: Toolchain) -> None:
     found = toolchain("eval", deployed.last["url"], f"--recipe={deployed.recipe}").last
     assert (found["images"], found["accuracy"]) == (280, deployed.last["accuracy"])
@@ -175,6 +167,14 @@ def test_a_second_run_does_nothing_again(deployed: Deployed, toolchain: Toolchai
     assert set(stages(said.err)) == set(stages(deployed.err))
     assert engine.containers.get(CONTAINER).id == before
     assert said.last == deployed.last
+
+
+def test_docker_finds_it_healthy(deployed: Deployed, engine: DockerClient) -> None:
+    deadline, status = time.monotonic() + 90, ""
+    while status != "healthy" and time.monotonic() < deadline:  # docker looks every thirty seconds
+        status = engine.containers.get(CONTAINER).attrs["State"]["Health"]["Status"]
+        time.sleep(0.5)
+    assert status == "healthy"
 
 
 def test_a_killed_container_is_brought_back(deployed: Deployed, toolchain: Toolchain, engine: DockerClient) -> None:

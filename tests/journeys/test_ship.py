@@ -18,7 +18,7 @@ from deploy.images.build import build_image
 from tests import edges
 from tests.bundles import null_bundle
 from tests.edges import Edge
-from tests.journeys.conftest import Toolchain, lend_wheelhouse
+from tests.journeys.conftest import Toolchain, lend_wheelhouse, shorten_gates, typing_into
 from tests.journeys.said import Said
 from tests.offline_bundles import foreign_image, second_image
 from tests.shipped import answers, clean, inventory, left_behind, serves, shipping, tag, under_load, until
@@ -36,6 +36,7 @@ def rack(engine: DockerClient, tmp_path_factory: pytest.TempPathFactory) -> Iter
         patch.setenv("PATH", f"{folder}/bin:{os.environ['PATH']}")
         patch.setenv("TOOLCHAIN_HOME", str(folder / "home"))
         patch.chdir(folder)
+        shorten_gates(patch, folder)
         lend_wheelhouse(folder / "home")
         for number, delay in DELAYS_MS.items():
             build_image(null_bundle(folder / f"{number}.bundle", delay, number, name="shipped"), tag(number))
@@ -51,20 +52,18 @@ def home(rack: list[Edge]) -> Path:
 
 
 @pytest.fixture
-def toolchain(rack: list[Edge], capfd: pytest.CaptureFixture[str]) -> Toolchain:  # its environment
+def toolchain(rack: list[Edge], capfd: pytest.CaptureFixture[str]) -> Toolchain:
     """As in the other journeys, in the rack's folder and home."""
-    from toolchain.cli import COMMANDS
-    from toolchain.cli.parser import run
+    return typing_into(capfd)
 
-    def typed(*words: object) -> Said:
-        capfd.readouterr()
-        try:
-            code = run(COMMANDS, [str(word) for word in words])
-        except SystemExit as end:
-            code = int(end.code or 0)
-        return Said(code, *capfd.readouterr())
 
-    return typed
+def ship_and_judge(toolchain: Toolchain, *words: object) -> Said:
+    """Again where a busy machine made the gate's measurement not comparable, as a person would."""
+    for _ in range(4):
+        said = toolchain("ship", *words)
+        if "verdict is not comparable" not in said.err:
+            break
+    return said
 
 
 def told(said: Said) -> Any:
@@ -103,7 +102,7 @@ def test_the_next_release_sends_only_the_model_is_judged_there_and_no_request_is
 ) -> None:
     inventory(rack[:2])
     with under_load(rack[0]) as answers:
-        (told,) = toolchain("ship", tag("2"), "edge1").last["servers"]
+        (told,) = ship_and_judge(toolchain, tag("2"), "edge1").last["servers"]
     assert (told["outcome"], told["before"], told["live"]) == ("live", "1", "2")
     assert told["verdict"] in ("passed", "inconclusive")
     assert told["sent_bytes"] < 50_000
@@ -119,10 +118,10 @@ def test_going_back_loses_no_request_and_is_in_the_audit(toolchain: Toolchain, r
     assert (told["outcome"], told["live"], told["verdict"]) == ("live", "1", "not asked")
     assert set(answers) == {"200"}, answers
     notes = toolchain("audit", "edge1").last["servers"]["edge1"]
-    assert [(note["what"], note["release"], note["outcome"]) for note in notes] == [
-        ("ship: the first", "1", "live"),
-        ("ship: shipped 2", "2", "live"),
-        ("rollback: it blinks", "1", "live"),
+    assert [(note["what"], note["release"]) for note in notes if note["outcome"] == "live"] == [
+        ("ship: the first", "1"),
+        ("ship: shipped 2", "2"),
+        ("rollback: it blinks", "1"),
     ]
     nowhere = toolchain("rollback", "edge1", "--release=7")
     assert nowhere.code == 1
@@ -131,7 +130,7 @@ def test_going_back_loses_no_request_and_is_in_the_audit(toolchain: Toolchain, r
 
 def test_a_slower_release_stops_at_the_first_wave(toolchain: Toolchain, rack: list[Edge]) -> None:
     inventory(rack[:2])
-    said = toolchain("ship", tag("3"))
+    said = ship_and_judge(toolchain, tag("3"))
     assert (said.code, told(said)["left"]) == (1, ["edge2"])
     (refused,) = told(said)["servers"]
     assert (refused["outcome"], refused["verdict"], refused["live"]) == ("refused", "regressed", "1")

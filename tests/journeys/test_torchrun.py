@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from shutil import copytree
 
 import pytest
 
@@ -35,11 +36,11 @@ name = "folder"
 path = "data/grey28"
 
 [[step]]
-finetune = { epochs = 12, batch_size = 32, lr = 0.05, keep_best = false, augment = ["crop"] }
+finetune = { epochs = 6, batch_size = 32, lr = 0.05, keep_best = false, augment = ["crop"] }
 [[step]]
 prune_channels = { ratio = 0.2, round_to = 4 }
 [[step]]
-finetune = { epochs = 4, batch_size = 32, lr = 0.02, keep_best = false, augment = ["crop"] }
+finetune = { epochs = 2, batch_size = 32, lr = 0.02, keep_best = false, augment = ["crop"] }
 """
 
 
@@ -95,10 +96,18 @@ def accuracies(home: Path) -> list[float]:
 
 
 @pytest.fixture(scope="module")
+def half_done(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two processes left that were killed in their first training; to be copied."""
+    home = tmp_path_factory.mktemp("home") / "half"
+    killed(recipe, home, 2, "epoch 4/6")
+    return home
+
+
+@pytest.fixture(scope="module")
 def together(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     home = tmp_path_factory.mktemp("home") / "together"
     said = built(recipe, home, 2)
-    assert said.count("epoch 12/12: loss") == 1
+    assert said.count("epoch 6/6: loss") == 1
     yield home
 
 
@@ -109,13 +118,15 @@ def test_two_processes_are_as_good_as_one(recipe: Path, together: Path, tmp_path
     assert both[-1] == pytest.approx(alone[-1], abs=0.12)  # 98 pictures: a standard error is 0.04
 
 
-def test_what_was_killed_goes_on_to_the_same_weights(recipe: Path, together: Path, tmp_path: Path) -> None:
-    killed(recipe, tmp_path, 2, "epoch 7/12")
-    assert "resuming after epoch 7 of 12" in built(recipe, tmp_path, 2)
-    assert nets(recipe, tmp_path) == nets(recipe, together)
+def test_what_was_killed_goes_on_to_the_same_weights(
+    recipe: Path, half_done: Path, together: Path, tmp_path: Path
+) -> None:
+    home = copytree(half_done, tmp_path / "home")
+    assert "resuming after epoch 4 of 6" in built(recipe, home, 2)
+    assert nets(recipe, home) == nets(recipe, together)
 
 
-def test_one_process_goes_on_with_what_two_began(recipe: Path, tmp_path: Path) -> None:
-    killed(recipe, tmp_path, 2, "epoch 7/12")
-    assert "resuming after epoch 7 of 12" in built(recipe, tmp_path, 1)
-    assert accuracies(tmp_path)[-1] > 0.7
+def test_one_process_goes_on_with_what_two_began(recipe: Path, half_done: Path, tmp_path: Path) -> None:
+    home = copytree(half_done, tmp_path / "home")
+    assert "resuming after epoch 4 of 6" in built(recipe, home, 1)
+    assert accuracies(home)[-1] > 0.7

@@ -37,14 +37,15 @@ def test_the_held_out_pictures_are_told_one_by_one_with_the_device(tmp_path: Pat
 
 
 def test_a_slice_is_slower_by_the_share_that_was_asked_for(tmp_path: Path) -> None:
-    """In one process, so that the share cannot be the machine's: at least what was asked is spun away."""
+    """At least what was asked is spun away. No ratio of two rates: a busy machine takes from either what it likes."""
     lines = [f'{{"precision": "fp32", "queries": 20, "slower": {share}}}' for share in (0.0, 0.5)]
     plain, slower = answers(tmp_path, *lines)
     assert min(plain["latencies_ms"]) >= 2
     assert min(slower["latencies_ms"]) >= 3
     lines = [f'{{"precision": "fp32", "queries": 10, "what": "throughput", "slower": {share}}}' for share in (0.0, 1.0)]
     plain, slower = answers(tmp_path / "rate", *lines)
-    assert plain["throughput_per_s"] > 1.5 * slower["throughput_per_s"]
+    assert plain["throughput_per_s"] <= 8000, "16 pictures in 2 ms"
+    assert slower["throughput_per_s"] <= 4000
 
 
 @pytest.mark.parametrize(
