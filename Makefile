@@ -6,7 +6,7 @@ RELEASE ?=
 PORT ?= 8080
 GRPC_PORT ?=
 SECRETS ?=
-REACH = --port=$(PORT) $(if $(GRPC_PORT),--grpc-port=$(GRPC_PORT)) $(if $(SECRETS),--secrets=$(SECRETS))
+REACH = --port=$(PORT) $(if $(GRPC_PORT),--grpc-port=$(GRPC_PORT)) $(if $(PUBLIC),--public) $(if $(SECRETS),--secrets=$(SECRETS))
 TESTS ?=
 LOCK := requirements/dev.txt
 STAMP := .venv/.complete
@@ -16,7 +16,7 @@ COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generat
 help:  ## print this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-deploy-cpu: setup  ## trained model -> certified container: RECIPE=… RELEASE=… PORT=… for your own; GRPC_PORT=… SECRETS=folder
+deploy-cpu: setup  ## trained model -> certified container: RECIPE=… RELEASE=… PORT=… for your own; GRPC_PORT=… SECRETS=folder PUBLIC=1
 	@.venv/bin/toolchain deploy $(RECIPE) --target=openvino $(if $(RELEASE),--release=$(RELEASE)) $(REACH)
 
 deploy-gpu: setup  ## the same for NVIDIA GPUs by TensorRT; without one here, as far as that goes, and it says what was not run

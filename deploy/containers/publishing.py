@@ -17,25 +17,39 @@ from deploy.runtime.http.access import check_port
 from toolchain.errors import UsageError
 
 HTTP, GRPC = "8080/tcp", "8081/tcp"
+LOOPBACK, IPV6_LOOPBACK = "127.0.0.1", "::1"
+IPV6_ADDRESSES = Path("/proc/net/if_inet6")
 Attrs = Mapping[str, Any]
+HostPorts = list[tuple[str, int | None]]
 
 
 @dataclass(frozen=True)
 class PublishedEndpoint:
     """port, grpc_port: on this machine, 0: any free port; grpc_port None: not published. cert, key: the client
-    certificate that `toolchain run` uses for its readiness check. Create it with parse_endpoint(), which validates."""
+    certificate that `toolchain run` uses for its readiness check. is_public: on all interfaces, not only for clients
+    on this machine. Create it with parse_endpoint(), which validates."""
 
     port: int
     grpc_port: int | None = None
     secrets: SecretFolder | None = None
     cert: Path | None = None
     key: Path | None = None
+    is_public: bool = False
 
     @property
-    def ports(self) -> dict[str, int | None]:
+    def ports(self) -> dict[str, int | HostPorts | None]:
         """For the engine's API: None is any free port."""
-        ports = {HTTP: self.port or None}
-        return ports if self.grpc_port is None else {**ports, GRPC: self.grpc_port or None}
+        ports = {HTTP: self._bind(self.port)}
+        return ports if self.grpc_port is None else {**ports, GRPC: self._bind(self.grpc_port)}
+
+    @property
+    def exposure(self) -> str:
+        """Who reaches the server, in a line."""
+        if not self.is_public:
+            return "only this machine reaches it; for others: --public"
+        if self.unauthenticated is None:
+            return "open without tokens on all interfaces: whoever reaches this machine can use it; close it: --secrets"
+        return "published on all interfaces, closed by --secrets"
 
     @property
     def mounts(self) -> list[Mount]:
@@ -70,19 +84,32 @@ class PublishedEndpoint:
             flags += [f"-H \"Authorization: Bearer $(grep -m1 '^[^#]' {quote(str(tokens))})\""]
         return flags
 
+    def _bind(self, port: int) -> int | HostPorts | None:
+        """An engine gives each address another free port, so that one has the first address only."""
+        if self.is_public:
+            return port or None
+        hosts = (LOOPBACK, IPV6_LOOPBACK) if port and _has_ipv6_loopback() else (LOOPBACK,)
+        return [(host, port or None) for host in hosts]
+
     def _file(self, name: str) -> Path | None:
         return self.secrets.file(name) if self.secrets else None
 
 
 def parse_endpoint(
-    port: int, grpc_port: int | None, secrets: Path | None, cert: Path | None, key: Path | None
+    port: int,
+    grpc_port: int | None,
+    secrets: Path | None,
+    cert: Path | None,
+    key: Path | None,
+    is_public: bool = False,
 ) -> PublishedEndpoint:
     """The endpoint that flags describe; UsageError for impossible values, before anything is started."""
     check_port("--port", port)
     check_port("--grpc-port", grpc_port)
     if port and port == grpc_port:
         raise UsageError(f"--grpc-port {port}: same as --port; choose another")
-    endpoint = PublishedEndpoint(port, grpc_port, read_secret_folder(secrets) if secrets else None, cert, key)
+    folder = read_secret_folder(secrets) if secrets else None
+    endpoint = PublishedEndpoint(port, grpc_port, folder, cert, key, is_public)
     if (cert or key) and not (endpoint.secrets and endpoint.secrets.file(CLIENT_CA)):
         raise UsageError(f"--cert, --key: used only when --secrets has a {CLIENT_CA}; add one, or omit them")
     if endpoint.secrets:
@@ -106,9 +133,10 @@ def publishes_port(attrs: Attrs, port: int) -> bool:
 
 
 def matches_endpoint(attrs: Attrs, wanted: PublishedEndpoint) -> bool:
-    """Whether a container has the same ports and secrets as `wanted`."""
+    """Whether a container has the same ports, for the same clients, and secrets as `wanted`."""
     return (
-        wanted.port in (0, _published_port(attrs, HTTP))
+        _is_public(attrs) == wanted.is_public
+        and wanted.port in (0, _published_port(attrs, HTTP))
         and _matches_grpc(_published_port(attrs, GRPC), wanted.grpc_port)
         and has_secrets(attrs, wanted.mounts, wanted.environment)
     )
@@ -136,6 +164,16 @@ def _matches_grpc(published: int | None, wanted: int | None) -> bool:
 def _published_port(attrs: Attrs, inside: str) -> int | None:
     bindings = attrs["NetworkSettings"]["Ports"].get(inside)
     return int(bindings[0]["HostPort"]) if bindings else None
+
+
+def _is_public(attrs: Attrs) -> bool:
+    """Whether a port is published on another interface than loopback."""
+    hosts = {binding["HostIp"] for bindings in attrs["NetworkSettings"]["Ports"].values() for binding in bindings or ()}
+    return bool(hosts - {LOOPBACK, IPV6_LOOPBACK})
+
+
+def _has_ipv6_loopback() -> bool:
+    return IPV6_ADDRESSES.exists() and f"{1:032x} " in IPV6_ADDRESSES.read_text()
 
 
 def _secret_environment(attrs: Attrs) -> dict[str, str]:

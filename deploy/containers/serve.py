@@ -81,6 +81,7 @@ def run_server(
         if older and _is_serving(older, image_id, endpoint, cpus):
             logger.info(f"container: {name} is already running on {http_url(older.attrs)}")
             _check_answer(http_url(older.attrs), endpoint, manifest, image_pixels)
+            logger.info(f"container: {endpoint.exposure}")
             return _describe_container(older)
         _check_ports(client, endpoint, older)
         if older:
@@ -100,6 +101,7 @@ def run_server(
                 created.remove(force=True)  # a half-started server is worse than none
             raise
         logger.info(f"container: {name} {_describe_start(url, cold_start_s)}")
+        logger.info(f"container: {endpoint.exposure}")
         return _describe_container(created, cold_start_s)
 
 
@@ -190,7 +192,7 @@ def _create(
             image,
             name=name,
             labels={ROLE: "server"},
-            ports=endpoint.ports,
+            ports=endpoint.ports,  # type: ignore[arg-type]  # its stub knows no list of addresses
             environment=endpoint.environment,
             nano_cpus=int(cpus * 1e9) if cpus else None,
             log_config=LogConfig(type="json-file", config={"max-size": "10m", "max-file": "3"}),

@@ -39,6 +39,11 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     closed_by: tuple[SecretKind, ...] = ()
 
     @property
+    def is_open(self) -> bool:
+        """Whether clients need neither a token nor a certificate."""
+        return not {"tokens", "client-ca"} & set(self.closed_by)
+
+    @property
     def environment(self) -> dict[str, str]:
         """What a server there is told of its secrets."""
         return secret_environment(tuple(name for how in self.closed_by for name in SECRET_FILES[how]))

@@ -1,5 +1,6 @@
 """The commands for edge servers: ship a release, roll back, and read status, audit and logs."""
 
+import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
@@ -24,6 +25,7 @@ from deploy.ship.rollout import RolloutOptions, RolloutResult, plan_steps, roll_
 from deploy.ship.waves import OnResult, RollOut, WavesResult, roll_out_in_waves
 from toolchain.errors import ToolchainError, UsageError
 
+logger = logging.getLogger(__name__)
 QueriedT = TypeVar("QueriedT")
 
 
@@ -58,6 +60,17 @@ class DeployedModel(msgspec.Struct, frozen=True):
     images: tuple[str, ...] = ()
     last: AuditEntry | None = None
     error: str = ""
+
+
+def warn_of_open_servers(request: ShipRequest) -> None:
+    """Once for a command, since each of these servers is reached by more than those who are meant."""
+    servers = [server for server in select_servers(request.inventory, request.servers) if server.is_open]
+    if servers:
+        where = ", ".join(f"{server.name}:{server.port}" for server in servers)
+        logger.warning(
+            f"open without tokens: {where}; whoever reaches them can use the model; "
+            "close them by secrets and closed_by in the inventory"
+        )
 
 
 def ship_from_engine(tag: str, request: ShipRequest, on_result: OnResult) -> WavesResult:

@@ -132,6 +132,7 @@ def run(
     *,
     port: int = 8080,
     grpc_port: int | None = None,
+    public: bool = False,
     secrets: Path | None = None,
     cert: Path | None = None,
     key: Path | None = None,
@@ -144,7 +145,8 @@ def run(
         image: the image's tag
         port: the HTTP port on this machine; 0 for any free port
         grpc_port: the gRPC port on this machine; 0 for any free port; by default only HTTP is served
-        secrets: a folder with tls.crt and tls.key, client-ca.crt, tokens, or some of them; by default open to all
+        public: publish the ports on all interfaces; by default only clients on this machine reach them
+        secrets: a folder with tls.crt and tls.key, client-ca.crt, tokens, or some of them; by default none is asked for
         cert: the client certificate for the readiness check, if the folder has a client-ca.crt
         key: the private key of that certificate
         name: the container's name, by default the image's; an older container of that name is replaced
@@ -154,7 +156,7 @@ def run(
     from deploy.containers.serve import run_server as started
     from toolchain.views.bundle import as_json
 
-    reached = parse_endpoint(port, grpc_port, secrets, cert, key)
+    reached = parse_endpoint(port, grpc_port, secrets, cert, key, public)
     print(as_json(started(image, reached, name, cpus=cpus)))
 
 
@@ -177,6 +179,7 @@ def deploy(
     release: str | None = None,
     port: int = 8080,
     grpc_port: int | None = None,
+    public: bool = False,
     secrets: Path | None = None,
     cert: Path | None = None,
     key: Path | None = None,
@@ -191,7 +194,8 @@ def deploy(
         release: the name of the release; by default the next number, or the last one if nothing changed
         port: the HTTP port on this machine; 0 for any free port
         grpc_port: the gRPC port on this machine; 0 for any free port; by default only HTTP is served
-        secrets: a folder with tls.crt and tls.key, client-ca.crt, tokens, or some of them; by default open to all
+        public: publish the ports on all interfaces; by default only clients on this machine reach them
+        secrets: a folder with tls.crt and tls.key, client-ca.crt, tokens, or some of them; by default none is asked for
         cert: the client certificate for the readiness check, if the folder has a client-ca.crt
         key: the private key of that certificate
     """
@@ -200,7 +204,7 @@ def deploy(
     from toolchain.views.bundle import as_json
     from toolchain.workflows.deploy import Unrun, deploy_recipe
 
-    outcome = deploy_recipe(recipe, target, release, parse_endpoint(port, grpc_port, secrets, cert, key))
+    outcome = deploy_recipe(recipe, target, release, parse_endpoint(port, grpc_port, secrets, cert, key, public))
     print(unrun_page(outcome) if isinstance(outcome, Unrun) else outcome_page(outcome), end="\n\n")
     print(as_json(outcome.summary))
 

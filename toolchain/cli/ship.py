@@ -39,7 +39,7 @@ def ship(
         dry_run: print what would be done on each server, and change nothing
     """
     from deploy.servers.inventory import read_inventory
-    from deploy.ship.ship import ShipRequest, plan_rollout, ship_from_engine
+    from deploy.ship.ship import ShipRequest, plan_rollout, ship_from_engine, warn_of_open_servers
     from toolchain.views.bundle import as_json
     from toolchain.views.ship import board, plan_page
 
@@ -51,6 +51,7 @@ def ship(
         trust,
         allow_downgrade=allow_downgrade,
     )
+    warn_of_open_servers(request)
     if dry_run:
         planned = plan_rollout(image, request)
         print(plan_page(planned), end="\n\n")
@@ -111,7 +112,7 @@ def unpack(
         allow_downgrade: roll out a release that was signed before the one that a server has; see rollback
     """
     from deploy.servers.inventory import read_inventory
-    from deploy.ship.ship import ShipRequest, ship_from_bundle
+    from deploy.ship.ship import ShipRequest, ship_from_bundle, warn_of_open_servers
     from toolchain.views.ship import board
 
     request = ShipRequest(
@@ -122,6 +123,7 @@ def unpack(
         trust,
         allow_downgrade=allow_downgrade,
     )
+    warn_of_open_servers(request)
     with board() as shown:
         fleet = ship_from_bundle(stick, request, shown.show_result)
     _print_result(fleet)

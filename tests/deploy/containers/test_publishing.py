@@ -20,7 +20,7 @@ from toolchain.errors import UsageError
 
 
 def described(ports: dict[str, int], environment: tuple[str, ...] = (), source: Path | None = None) -> dict[str, Any]:
-    bindings = {f"{inside}/tcp": [{"HostIp": "0.0.0.0", "HostPort": str(port)}] for inside, port in ports.items()}
+    bindings = {f"{inside}/tcp": [{"HostIp": "127.0.0.1", "HostPort": str(port)}] for inside, port in ports.items()}
     mounts = [{"Source": "/var/lib/docker/volumes/state", "Destination": "/state"}]
     mounts += [{"Source": str(source), "Destination": "/secrets"}] if source else []
     return {
@@ -59,11 +59,41 @@ def test_a_container_matches_only_with_the_same_ports_and_secrets(tmp_path: Path
 
 def test_the_requested_ports_are_published_and_secrets_mounted(tmp_path: Path) -> None:
     secrets = read_secret_folder(laid(tmp_path).folder)
-    assert PublishedEndpoint(0).ports == {"8080/tcp": None}
-    assert PublishedEndpoint(8080, 0).ports == {"8080/tcp": 8080, "8081/tcp": None}
+    both = [("127.0.0.1", 8080), ("::1", 8080)]
+    assert PublishedEndpoint(0).ports == {"8080/tcp": [("127.0.0.1", None)]}
+    assert PublishedEndpoint(8080, 0).ports in (
+        {"8080/tcp": both, "8081/tcp": [("127.0.0.1", None)]},
+        {"8080/tcp": both[:1], "8081/tcp": [("127.0.0.1", None)]},  # a machine without IPv6
+    )
+    assert PublishedEndpoint(8080, 0, is_public=True).ports == {"8080/tcp": 8080, "8081/tcp": None}
     assert (PublishedEndpoint(0).mounts, PublishedEndpoint(0).environment) == ([], {})
     (mount,) = PublishedEndpoint(0, None, secrets).mounts
     assert (mount["Source"], mount["Target"], mount["ReadOnly"]) == (str(secrets.folder), "/secrets", True)
+
+
+def test_a_container_that_others_reach_is_not_the_one_that_only_this_machine_should() -> None:
+    inside = described({"8080": 8080})
+    outside = described({"8080": 8080})
+    outside["NetworkSettings"]["Ports"]["8080/tcp"] = [
+        {"HostIp": host, "HostPort": "8080"} for host in ("0.0.0.0", "::")
+    ]
+    assert matches_endpoint(outside, PublishedEndpoint(8080, is_public=True))
+    assert not matches_endpoint(outside, PublishedEndpoint(8080))
+    assert not matches_endpoint(inside, PublishedEndpoint(8080, is_public=True))
+
+
+def test_who_reaches_a_server_is_said_in_a_line(tmp_path: Path) -> None:
+    tls = read_secret_folder(laid(tmp_path / "tls", CERT, KEY).folder)
+    tokens = read_secret_folder(laid(tmp_path / "tokens", TOKENS).folder)
+    assert PublishedEndpoint(0).exposure == "only this machine reaches it; for others: --public"
+    for secrets in (None, tls):
+        assert PublishedEndpoint(0, None, secrets, is_public=True).exposure.startswith(
+            "open without tokens on all inter"
+        )
+    assert (
+        PublishedEndpoint(0, None, tokens, is_public=True).exposure
+        == "published on all interfaces, closed by --secrets"
+    )
 
 
 def test_an_unauthenticated_request_is_tried_only_where_it_must_be_refused(tmp_path: Path) -> None:

@@ -21,18 +21,27 @@ NAME = own_name("edge-test-server")
 
 
 def test_a_container_is_started_kept_replaced_and_stopped(
-    image: BuiltImage, bundle: Bundle, messages: list[str]
+    image: BuiltImage, bundle: Bundle, messages: list[str], engine: DockerClient
 ) -> None:
     first = run_server(image.tag, PublishedEndpoint(0), NAME)
     assert first.cold_start_s is not None and 0 < first.cold_start_s < 30
     assert first.bundle == bundle.digest
+    assert _hosts(engine) == {"127.0.0.1"}
+    assert "container: only this machine reaches it; for others: --public" in messages
     kept = run_server(image.tag, PublishedEndpoint(0), NAME)
     assert (kept.id, kept.cold_start_s) == (first.id, None)
-    replaced = run_server(image.tag, PublishedEndpoint(0), NAME, cpus=1)
+    replaced = run_server(image.tag, PublishedEndpoint(0, is_public=True), NAME, cpus=1)
+    assert "0.0.0.0" in _hosts(engine)
     assert replaced.id != first.id
     assert f"container: replacing {NAME} (running)" in messages
     assert stop_server(NAME)
     assert not stop_server(NAME)
+
+
+def _hosts(engine: DockerClient) -> set[str]:
+    """The addresses of this machine on which the container is published."""
+    ports = engine.containers.get(NAME).attrs["NetworkSettings"]["Ports"]
+    return {binding["HostIp"] for bindings in ports.values() for binding in bindings or ()}
 
 
 def test_a_server_that_is_killed_is_started_again(image: BuiltImage, engine: DockerClient) -> None:

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from deploy.servers.inventory import ServerConfig, read_inventory, select_servers, split_into_waves
+from deploy.ship.ship import ShipRequest, warn_of_open_servers
 from tests.house.tree import ROOT
 from toolchain.errors import UsageError
 
@@ -74,3 +75,21 @@ def test_waves_hold_everyone_once(count: int, waves: tuple[float, ...], sizes: l
     found = split_into_waves(servers(count), waves)
     assert [len(wave) for wave in found] == sizes
     assert [server for wave in found for server in wave] == servers(count)
+
+
+def test_servers_that_need_no_token_are_named_once(tmp_path: Path, messages: list[str]) -> None:
+    place = tmp_path / "inventory.toml"
+    how = {"a": "port = 81", "b": "['tls']", "c": "['tokens']", "d": "['tls', 'client-ca']"}
+    closed = "secrets = '/etc/edge'\nclosed_by = "
+    place.write_text(
+        "".join(
+            f"[[server]]\nname = '{name}'\naddress = 'x{name}'\n{closed if '[' in more else ''}{more}\n"
+            for name, more in how.items()
+        )
+    )
+    warn_of_open_servers(ShipRequest(read_inventory(place)))
+    warn_of_open_servers(ShipRequest(read_inventory(place), ("c", "d")))
+    (line,) = messages
+    assert line.startswith(
+        "open without tokens: a:81, b:8080; whoever reaches them can use the model; close them by sec"
+    )
