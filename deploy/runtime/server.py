@@ -5,10 +5,8 @@ It listens before the engine is loaded, so that health can be checked from the s
 
 import asyncio
 import gc
-import os
 import signal
 import time
-import traceback
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -130,12 +128,16 @@ class RuntimeServer:
         options = self._options
         if options.grpc_port is None:
             return None
-        # the library reports every malformed HTTP/2 frame on stderr, in lines that are not JSON
-        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-        from deploy.runtime.grpc.server import GrpcServer  # takes a tenth of a second
+        from deploy.runtime.grpc.server import GrpcServer
 
         server = GrpcServer(
-            self._handler, options.scheduling, options.shared_memory, options.limits, self._secrets, options.access.tls
+            self._handler,
+            self._router.connections,
+            options.scheduling,
+            options.shared_memory,
+            options.limits,
+            self._secrets,
+            options.access.tls,
         )
         port = await server.start(options.host, options.grpc_port)
         self._log.write("info", "listening for gRPC", host=options.host, grpc_port=port)
@@ -217,29 +219,19 @@ class RuntimeServer:
         limit = self._loop.time() + self._options.grace_s
         await asyncio.sleep(min(SETTLE_S, self._options.grace_s))
         self._ports.close()
-        calls = None if grpc is None else asyncio.create_task(grpc.stop(max(0.0, limit - self._loop.time())))
+        if grpc is not None:
+            grpc.close()
         patience = limit - self._options.grace_s * (0.5 if self._options.holder else 1.0)
         while self._ports.connections and self._loop.time() < limit:
             for connection in self._ports.connections if self._loop.time() > patience else ():
                 connection.close_if_idle()
             await asyncio.sleep(0.02)
-        if calls is not None:
-            await calls
         left = self._handler.in_flight
         self._log.write("warning" if left else "info", "stopped", unanswered=left)
         return not left and not self._lost_device
 
     def _log_exception(self, _loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
-        error = context.get("exception")
-        if isinstance(error, UnicodeDecodeError) and "grpc/_cython" in _raising_file(error):
-            return  # a call's path that is not UTF-8: GrpcServer restarts after it
-        self._log.write("error", "unexpected", message=context.get("message"), error=repr(error))
-
-
-def _raising_file(error: Exception) -> str:
-    """The file that raised the error."""
-    frames = traceback.extract_tb(error.__traceback__)
-    return frames[-1].filename if frames else ""
+        self._log.write("error", "unexpected", message=context.get("message"), error=repr(context.get("exception")))
 
 
 def serve(bundle: Bundle, options: ServerOptions, log: Log, began: float) -> bool:

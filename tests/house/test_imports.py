@@ -94,6 +94,7 @@ RULES: dict[str, tuple[str, ...]] = {
         *("deploy.runtime.inference", "deploy.runtime.protocol", "deploy.runtime.scheduling"),
         *("deploy.runtime.security", "deploy.runtime.logs", "deploy.runtime.metrics"),
         *("deploy.runtime.http.access", "deploy.runtime.http.limits", "deploy.runtime.http.messages"),
+        "deploy.runtime.http.tls_handshake",
     ),
     "deploy.runtime.certification": (
         *("deploy.runtime.engines", "deploy.runtime.device", "deploy.runtime.scheduling.batch_costs"),
@@ -134,7 +135,7 @@ KNOW_TORCH = (
 # What requirements/runtime-*.in put into containers; an engine's library only in its own engine
 IN_CONTAINERS = {
     "google",
-    "grpc",
+    "hpack",
     "numpy",
     "msgspec",
     "httptools",

@@ -1,70 +1,68 @@
-"""A ModelInferRequest as a RequestAdapter, and whether its client is on this host. Knows nothing of gRPC's server."""
+"""A ModelInferRequest as a RequestAdapter. Knows nothing of HTTP/2."""
 
-import asyncio
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any
-from urllib.parse import unquote
 
-import grpc
-
+from deploy.runtime.grpc.call import GrpcCall
 from deploy.runtime.grpc.convert import request_from_message, response_from_result
-from deploy.runtime.grpc.messages import SERVICE, message_classes
-from deploy.runtime.http.messages import is_loopback
+from deploy.runtime.grpc.messages import SERVICE, message_classes, parse_message
+from deploy.runtime.grpc.reading import Message
+from deploy.runtime.grpc.status import GrpcStatus, UnknownModel, status_of
 from deploy.runtime.inference.handler import LONG_BYTES, TRACE_HEADERS, InferenceHandler, SpanAttributes
+from deploy.runtime.protocol import metadata
 from deploy.runtime.protocol.requests import InferenceRequest
 from deploy.runtime.protocol.shared_memory import RegionAccess, SharedMemoryPolicy
-from deploy.runtime.scheduling.errors import ClientDisconnected, DeadlineExceeded, Unavailable
 from deploy.runtime.scheduling.fair_queue import InferenceOutcome, InferenceResult
-from toolchain.errors import RequestError, ToolchainError
+from toolchain.errors import ToolchainError
 
-GrpcContext = Any  # grpc.aio.ServicerContext, generic over types that only generated code has
-
-
-class UnknownModel(RequestError):
-    """A request for another model name or version than the one served."""
-
-
-class InvalidToken(ToolchainError):
-    """A call without a valid token."""
-
-
-STATUSES: dict[type[ToolchainError], grpc.StatusCode] = {  # the first that fits
-    InvalidToken: grpc.StatusCode.UNAUTHENTICATED,
-    UnknownModel: grpc.StatusCode.NOT_FOUND,
-    RequestError: grpc.StatusCode.INVALID_ARGUMENT,
-    Unavailable: grpc.StatusCode.UNAVAILABLE,
-    DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
-    ClientDisconnected: grpc.StatusCode.CANCELLED,
-    ToolchainError: grpc.StatusCode.INTERNAL,
-}
-
-
-def status_of(error: ToolchainError) -> grpc.StatusCode:
-    return next(status for kind, status in STATUSES.items() if isinstance(error, kind))
+NUMBER_COPIES = 16  # bytes that a byte of typed numbers takes on its way to an array
 
 
 class GrpcAdapter:
-    """See RequestAdapter: a ModelInferRequest and the future of its reply. shared: who may use shared memory; method:
-    the one that it was sent to."""
+    """See RequestAdapter; shared: who may use shared memory. `message` is this adapter's to release. on_outcome: gets
+    the reply or the error. ToolchainError for what is no such message, or for another model."""
 
     def __init__(
-        self, handler: InferenceHandler, message: Any, context: GrpcContext, shared: SharedMemoryPolicy, method: str
+        self,
+        handler: InferenceHandler,
+        shared: SharedMemoryPolicy,
+        call: GrpcCall,
+        method: str,
+        message: Message,
+        on_outcome: Callable[[Any], None],
     ) -> None:
-        self._handler, self._message, self._context, self._method = handler, message, context, method
-        self._regions = RegionAccess(handler.regions, shared, lambda: is_local(context))
-        self.client: Hashable = context.peer()
-        self.budget_client: Hashable = None
-        self._left_s = context.time_remaining()
-        self.reply: asyncio.Future[Any] = handler.loop.create_future()
-        self.is_heavy = not message.raw_input_contents and message.ByteSize() > LONG_BYTES
+        self._handler, self._call, self._method, self._message = handler, call, method, message
+        self._on_outcome, self._reservation = on_outcome, message.reservation
+        self._regions = RegionAccess(handler.regions, shared, lambda: call.connection.is_local)
+        self.client: Hashable = call.connection
+        self.budget_client: Hashable = call.connection.client
+        self._left_s = None if call.deadline is None else max(0.0, call.deadline - handler.loop.time())
+        self._parsed: Any = None
+        if not message.encoding:
+            self._parse_message()
+        self.is_heavy = self._parsed is None or self._has_long_numbers()
 
     def is_gone(self) -> bool:
-        return self.reply.cancelled()
+        return self._call.is_ended
 
     def parse(self) -> InferenceRequest:
-        call = request_from_message(self._message, self._handler.bundle.manifest, self._regions.read, self._left_s)
+        if self._parsed is None:
+            self._parse_message()
+        numbers_bytes = self._parsed.ByteSize() * NUMBER_COPIES if self._has_long_numbers() else 0
+        with self._handler.budget.reserve_to_read(numbers_bytes, self.budget_client):
+            call = request_from_message(self._parsed, self._handler.bundle.manifest, self._regions.read, self._left_s)
         self._regions.check_access(one.region for one in call.outputs)
         return call
+
+    def _parse_message(self) -> None:
+        self._parsed = parse_message("ModelInferRequest", self._message.plain(self._call.max_bytes))
+        self._message = self._message._replace(content=memoryview(b""))
+        name, version = self._parsed.model_name, self._parsed.model_version
+        if words := metadata.unknown_model_text(self._handler.bundle.manifest, name, version):
+            raise UnknownModel(words)
+
+    def _has_long_numbers(self) -> bool:
+        return not self._parsed.raw_input_contents and self._parsed.ByteSize() > LONG_BYTES
 
     def encode(self, call: InferenceRequest, answer: InferenceResult, times: Mapping[str, float]) -> Any:
         manifest = self._handler.bundle.manifest
@@ -72,12 +70,12 @@ class GrpcAdapter:
         return response_from_result(message_classes(), call, answer, model, times, self._handler.regions.write)
 
     def send(self, outcome: Any) -> None:
-        if not self.reply.done():
-            self.reply.set_result(outcome)
+        self._reservation.release()
+        self._on_outcome(outcome)
 
     def span_attributes(self, outcome: InferenceOutcome) -> SpanAttributes:
         name = f"{SERVICE}/{self._method}"
-        status = grpc.StatusCode.OK if isinstance(outcome, InferenceResult) else status_of(outcome)
+        status = GrpcStatus.OK if isinstance(outcome, InferenceResult) else status_of(outcome)
         attributes: dict[str, str | int] = {
             "rpc.system.name": "grpc",
             "rpc.method": name,
@@ -85,12 +83,24 @@ class GrpcAdapter:
             "rpc.system": "grpc",  # this and the next: the conventions until version 1.39
             "rpc.service": SERVICE,
         }
-        metadata = self._context.invocation_metadata() or ()
-        found = {key: value for key, value in metadata if key in TRACE_HEADERS and isinstance(value, str)}
+        fields = self._call.fields
+        found = {key: fields[key.encode()].decode("latin-1") for key in TRACE_HEADERS if key.encode() in fields}
         return SpanAttributes(name, attributes, found)
 
 
-def is_local(context: GrpcContext) -> bool:
-    """peer(): `ipv4:127.0.0.1:40000`, `ipv6:[::1]:40000` with its brackets escaped, or `unix:`."""
-    kind, _, address = unquote(context.peer()).partition(":")
-    return kind == "unix" or is_loopback(address.rpartition(":")[0].strip("[]"))
+def handle_infer(
+    handler: InferenceHandler,
+    shared: SharedMemoryPolicy,
+    method: str,
+    call: GrpcCall,
+    message: Message,
+    on_outcome: Callable[[Any], None],
+) -> None:
+    """Answer a message of `method` through `on_outcome`: a ModelInferResponse or a ToolchainError, now or later."""
+    try:
+        adapter = GrpcAdapter(handler, shared, call, method, message, on_outcome)
+    except ToolchainError as error:
+        message.reservation.release()
+        on_outcome(error)
+        return
+    handler.handle(adapter)

@@ -41,7 +41,7 @@ def _with_nested(message: Descriptor) -> Iterator[Descriptor]:
     yield from (nested for nested in message.nested_types if not nested.GetOptions().map_entry)
 
 
-def parse_message(name: str, content: bytes) -> Any:
+def parse_message(name: str, content: bytes | memoryview) -> Any:
     """RequestError for bytes that are not such a message: left to itself, grpcio reports a server error."""
     try:
         return message_classes()[name].FromString(content)

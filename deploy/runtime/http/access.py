@@ -67,15 +67,17 @@ class Secrets:
     def __init__(self, access: AccessOptions, log: Log) -> None:
         self.tls: Reloadable[ServingContext] | None = reloadable_context(access.tls, log) if access.tls else None
         self.tokens = Tokens(access.tokens, log) if access.tokens else None
+        self.sources: list[Reloadable[ServingContext] | Tokens] = [
+            source for source in (self.tls, self.tokens) if source is not None
+        ]
         self.requires_certificate = access.tls is not None and access.tls.client_ca is not None
 
     def __bool__(self) -> bool:
         return self.tls is not None or self.tokens is not None
 
     def poll(self) -> None:
-        for source in (self.tls, self.tokens):
-            if source is not None:
-                source.poll()
+        for source in self.sources:
+            source.poll()
 
     def families(self) -> Iterator[Family]:
         if self.tls is not None:

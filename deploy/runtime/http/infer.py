@@ -12,6 +12,7 @@ from deploy.runtime.scheduling.fair_queue import InferenceOutcome, InferenceResu
 from toolchain.errors import RequestError, ToolchainError
 
 HEADER_LENGTH = b"inference-header-content-length"
+TEXT_COPIES = 20  # bytes that a byte of JSON takes on its way to an array
 
 
 class HttpAdapter:
@@ -41,7 +42,12 @@ class HttpAdapter:
         if length is not None and not _is_size(length):
             raise RequestError("Inference-Header-Content-Length: expected a whole number of bytes")
         header_bytes = None if length is None else int(length)
-        call = self._handler.header_cache.parse(request.body, header_bytes, self._regions.read)
+        if self.is_heavy:
+            text_bytes = min(_json_bytes(request), len(request.body))
+            with self._handler.budget.reserve_to_read(text_bytes * TEXT_COPIES, self.budget_client):
+                call = self._handler.header_cache.parse(request.body, header_bytes, self._regions.read)
+        else:
+            call = self._handler.header_cache.parse(request.body, header_bytes, self._regions.read)
         self._regions.check_access(one.region for one in call.outputs)
         return call
 

@@ -60,8 +60,8 @@ class Peer(Protocol):
     there are too many: 0: no whole request head has arrived on it, 1: between two requests; None: never, since a
     request is in progress."""
 
-    deadline: float
-
+    @property
+    def deadline(self) -> float: ...
     @property
     def client(self) -> str | None: ...
     @property

@@ -11,9 +11,8 @@ import asyncio
 from asyncio.sslproto import SSLProtocol, _SSLProtocolTransport
 from collections.abc import Callable
 from ssl import SSLContext
-from typing import cast
+from typing import Protocol, cast
 
-from deploy.runtime.http.connection import Connection
 from deploy.runtime.http.limits import Limits
 from deploy.runtime.http.messages import HTTPError
 
@@ -26,11 +25,20 @@ class SmallBufferProtocol(SSLProtocol):
     max_size = BUFFER_BYTES
 
 
+class HandshakeConnection(Protocol):
+    """A connection as it is before its handshake: counted, and of no protocol yet."""
+
+    @property
+    def transport(self) -> asyncio.Transport: ...
+    def register(self, transport: asyncio.BaseTransport) -> None: ...
+    def unregister(self) -> None: ...
+
+
 class TlsHandshake(asyncio.Protocol):
     """The handshake of one connection; on_failure is called with the reason when it fails."""
 
     def __init__(
-        self, connection: Connection, context: SSLContext, limits: Limits, on_failure: Callable[[str], None]
+        self, connection: HandshakeConnection, context: SSLContext, limits: Limits, on_failure: Callable[[str], None]
     ) -> None:
         self._connection, self._context, self._limits, self._on_failure = connection, context, limits, on_failure
 
@@ -49,7 +57,7 @@ class TlsHandshake(asyncio.Protocol):
         patience_s = cast("int", self._limits.sender_s)  # its stub knows no fractions
         records = SmallBufferProtocol(
             loop,
-            self._connection,
+            cast("asyncio.BufferedProtocol", self._connection),
             self._context,
             done,
             server_side=True,

@@ -10,6 +10,7 @@ from threading import Lock
 from types import TracebackType
 
 from deploy.runtime.scheduling.errors import Unavailable
+from toolchain.errors import RequestError
 
 DEFAULT_BYTES = 512 << 20
 LIMIT_SHARE = 4  # of the container's limit, the budget is one part in four: engine, interpreter and sockets need theirs
@@ -25,7 +26,7 @@ class MemoryBudget:
 
     def __init__(self, total_bytes: int = DEFAULT_BYTES, client_bytes: int | None = None) -> None:
         self.total_bytes, self.held_bytes = total_bytes, 0
-        self._client_bytes = total_bytes if client_bytes is None else client_bytes
+        self.client_bytes = total_bytes if client_bytes is None else client_bytes
         self._clients: Counter[Hashable] = Counter()
         self._lock = Lock()
 
@@ -35,13 +36,22 @@ class MemoryBudget:
         reservation.grow(size_bytes)
         return reservation
 
+    def reserve_to_read(self, size_bytes: int, client: Hashable) -> "Reservation":
+        """The same for what text takes while it is read; RequestError where it could never be."""
+        if size_bytes > self.client_bytes:
+            raise RequestError(
+                f"numbers as text that take about {size_bytes} bytes to read, of which this server has "
+                f"{self.client_bytes} for a client; send the tensors as binary, or fewer of them"
+            )
+        return self.reserve(size_bytes, client)
+
     def check(self, size_bytes: int, client: Hashable = None) -> None:
         """Unavailable where the bytes are not there now."""
         held, mine = self.held_bytes + size_bytes, self._clients[client] + size_bytes
         if held > self.total_bytes:
             raise Unavailable(_refusal_text("all clients", held, self.total_bytes), "memory")
-        if client is not None and mine > self._client_bytes:
-            raise Unavailable(_refusal_text("this client", mine, self._client_bytes), "memory")
+        if client is not None and mine > self.client_bytes:
+            raise Unavailable(_refusal_text("this client", mine, self.client_bytes), "memory")
 
     def add(self, size_bytes: int, client: Hashable) -> None:
         """For Reservation, which gives back what it has taken; Unavailable where the bytes are not there."""

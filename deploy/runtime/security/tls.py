@@ -48,14 +48,14 @@ def reloadable_context(tls: TlsFiles, log: Log) -> Reloadable[ServingContext]:
     )
 
 
-def server_context(tls: TlsFiles) -> ssl.SSLContext:
+def server_context(tls: TlsFiles, protocol: str = "http/1.1") -> ssl.SSLContext:
     """A client certificate is verified if there is one. access.py decides what a client without one may request, so
     that it gets an answer in words, and an orchestrator without one can check health."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(SUITES)
     context.options |= ssl.OP_NO_RENEGOTIATION
-    context.set_alpn_protocols(["http/1.1"])
+    context.set_alpn_protocols([protocol])
     _load_chain(context, tls)
     if tls.client_ca is not None:
         _load_authorities(context, tls.client_ca)

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 from deploy.runtime.grpc.messages import DESCRIPTORS, message_classes
-from deploy.runtime.grpc.server import GrpcMethods
+from deploy.runtime.grpc.methods import GrpcMethods
 from tests.house.tree import ROOT
 
 PROTO = DESCRIPTORS.with_suffix(".proto").read_text()
@@ -59,4 +59,4 @@ def test_the_descriptors_were_compiled_from_the_source_beside_them() -> None:
 
 def test_every_method_of_the_source_is_served() -> None:
     methods = set(re.findall(r"^  rpc (\w+)", PROTO, re.MULTILINE))
-    assert methods - {"ModelStreamInfer"} == set(GrpcMethods.handlers(object.__new__(GrpcMethods)))
+    assert methods - {"ModelInfer", "ModelStreamInfer"} == set(GrpcMethods.handlers(object.__new__(GrpcMethods)))

@@ -1,20 +1,29 @@
 """The gRPC half of the Open Inference Protocol, as its own client speaks it, and TLS and tokens on it."""
 
 import json
+import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from deploy.runtime.grpc.frames import (
+    END_HEADERS,
+    END_STREAM,
+    HEADERS,
+    NO_ERROR,
+    encode_field,
+    frame,
+)
 from tests.bundles import null_bundle
+from tests.deploy.runtime.grpc.http2 import SERVICE_PATH, Http2Client, grpc_port, infer_request
 from tests.deploy.runtime.protocol.test_protocol_client import picture
 from tests.deploy.runtime.security.authority import Authority
-from tests.deploy.runtime.server import ROOT, Running, command, serving
+from tests.deploy.runtime.server import PATIENCE_S, ROOT, Running, command, serving
 
 ASK = """
 import sys, grpc
@@ -45,20 +54,6 @@ with grpc.insecure_channel(sys.argv[1]) as channel:
     print([answer[2:] for answer in streamed])
 """
 
-FLYING = """
-import socket, sys, time, grpc
-from deploy.runtime.grpc.messages import message_classes
-message = message_classes()["ModelInferRequest"](model_name="null", raw_input_contents=[bytes(192)])
-message.inputs.add(name="image", datatype="UINT8", shape=[1, 8, 8, 3])
-with grpc.insecure_channel(sys.argv[1]) as channel:
-    call = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
-    flying = call.future(message.SerializeToString(), timeout=60)
-    time.sleep(0.2)
-    with socket.create_connection(sys.argv[1].split(":")) as connection:
-        connection.sendall(bytes.fromhex(sys.argv[2]))
-        print(len(flying.result()) > 0)
-"""
-
 
 def ran(*words: object, timeout_s: float = 120.0) -> str:
     """What a Python of its own prints, which ends well."""
@@ -79,12 +74,6 @@ def speaking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         yield running
         assert running.stop() == 0
         assert not [line for line in running.lines if line["event"] in ("unexpected", "plain", "fault")]
-
-
-def grpc_port(server: Running) -> int:
-    port = server.wait_for("listening for gRPC")["grpc_port"]
-    assert isinstance(port, int)
-    return port
 
 
 def test_tritons_client_finds_all_that_it_asks_for(speaking: Running, tmp_path: Path) -> None:
@@ -117,51 +106,23 @@ def test_bytes_that_are_no_message_are_the_clients_mistake(speaking: Running) ->
     assert streamed.count(words) == 2
 
 
-def opening(fields: dict[bytes, bytes]) -> bytes:
-    """The head of a call, in HTTP/2, and no more."""
-    block = b"".join(b"".join(b"%c%b" % (len(text), text) for text in (b"", *field)) for field in fields.items())
-    head = len(block).to_bytes(3, "big") + b"\1\5" + (1).to_bytes(4, "big")
-    return b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]) + head + block
-
-
-def sends(server: Running, fields: dict[bytes, bytes]) -> None:
-    with socket.create_connection(("127.0.0.1", grpc_port(server)), 10) as connection:
-        connection.sendall(opening(fields))
-        connection.shutdown(socket.SHUT_WR)
-        with suppress(ConnectionError):
-            while connection.recv(1 << 16):
-                pass
-
-
-CALL = {b":method": b"POST", b":scheme": b"http", b":authority": b"x", b"te": b"trailers"}
-CALL |= {b"content-type": b"application/grpc"}
-
-
-def test_a_path_that_is_no_utf8_takes_the_server_from_nobody(tmp_path: Path) -> None:
-    """It ends grpcio's server; another begins at the same port, time and again."""
-    with serving(null_bundle(tmp_path / "null.bundle").folder, "--grpc-port", 0) as running:
-        for times, path in enumerate((b"/x\xff", b"\xff", b"/\xff"), 1):
-            sends(running, CALL | {b":path": path})
-            limit = time.monotonic() + 60
-            while sum(line["event"] == "gRPC begins again" for line in tuple(running.lines)) < times:
-                assert time.monotonic() < limit, running.lines
-                time.sleep(0.02)
-            assert program(ASK, f"127.0.0.1:{grpc_port(running)}", "", "", "", "") == "answered"
-        assert running.stop() == 0
-    assert not [line for line in running.lines if line["event"] in ("unexpected", "plain", "fault")]
-
-
-def test_what_is_in_flight_when_the_server_ends_is_answered(tmp_path: Path) -> None:
+def test_what_is_in_flight_when_the_server_stops_is_answered(tmp_path: Path) -> None:
     with serving(null_bundle(tmp_path / "null.bundle", delay_ms=600).folder, "--grpc-port", 0) as running:
-        words = f"127.0.0.1:{grpc_port(running)}", opening(CALL | {b":path": b"/\xff"}).hex()
-        assert program(FLYING, *words) == "True"
-        assert "gRPC begins again" in [line["event"] for line in running.lines]
+        with Http2Client(grpc_port(running)) as client, Http2Client(grpc_port(running)) as idle:
+            stream = client.send_call(f"{SERVICE_PATH}/ModelInfer".encode(), infer_request())
+            idle.call(f"{SERVICE_PATH}/ServerLive".encode(), b"")
+            running.wait_for_depth(1)
+            running.process.send_signal(signal.SIGTERM)
+            assert client.reply(stream).status == "0"
+            assert idle.goaway() == NO_ERROR, "told to call elsewhere"
+        assert running.process.wait(PATIENCE_S) == 0
 
 
 def test_a_flaw_in_http2_leaves_no_line_in_the_log(speaking: Running) -> None:
     """The library has words of its own for some of them: for a request with a reply's :status, for one."""
     before = len(speaking.lines)
-    sends(speaking, {b":status": b"x", b":path": b"x"})
+    with Http2Client(grpc_port(speaking)) as client:
+        client.send(frame(HEADERS, END_HEADERS | END_STREAM, 1, encode_field(b":status", b"x")))
     assert program(ASK, f"127.0.0.1:{grpc_port(speaking)}", "", "", "", "") == "answered"
     assert speaking.lines[before:] == []
 

@@ -171,6 +171,15 @@ def test_one_address_leaves_half_of_the_memory_to_others(small: Running) -> None
         assert answer(other)[0] == 400
 
 
+def test_numbers_as_text_are_read_only_where_there_is_memory_for_it(small: Running) -> None:
+    """They take twenty times their size on the way to an array."""
+    numbers = json.dumps({"inputs": [CAT | {"shape": [200, 8, 8, 3], "data": [7] * (192 * 200)}]}).encode()
+    assert len(numbers) > 100_000
+    status, _, body = small.ask("POST", INFER, numbers)
+    assert status == 400
+    assert json.loads(body)["error"].startswith(f"numbers as text that take about {20 * len(numbers)} bytes to read")
+
+
 def wait_for_reserved(server: Running, size: int) -> None:
     limit = time.monotonic() + PATIENCE_S
     while f"edge_memory_reserved_bytes {size}" not in server.ask("GET", "/metrics")[2].decode().replace(".0", ""):
