@@ -56,7 +56,7 @@ class Built:
         return self.manifest.accuracy.chosen * 100
 
 
-def run(*words: str) -> dict[str, Any]:
+def run_json(*words: str) -> dict[str, Any]:
     """The JSON document that the command ends with; its progress goes to stderr. RuntimeError, with its last line, when
     it fails."""
     last = ""
@@ -74,13 +74,13 @@ def run(*words: str) -> dict[str, Any]:
     return document
 
 
-def trained(name: str, quick: bool) -> Path:
+def trained_weights(name: str, quick: bool) -> Path:
     """The net of recipes/NAME.toml as a file: the committed one, or trained here and now."""
     if quick:
         return EXAMPLES / f"{name.removeprefix('cifar10-')}.safetensors"
     path = WORK / f"{name}.safetensors"
     if not path.exists():
-        run(*TOOLCHAIN, "weights", str(recipe_of(name)), f"--out={path}")
+        run_json(*TOOLCHAIN, "weights", str(recipe_of(name)), f"--out={path}")
     return path
 
 
@@ -96,18 +96,18 @@ def recipe_of(name: str) -> Path:
     return recipe
 
 
-def built(name: str, quick: bool) -> Built:
+def build_from_weights(name: str, quick: bool) -> Built:
     """Build what starts from the trained net: only what the back end does after export is left of the steps."""
-    path = trained(name, quick)
+    path = trained_weights(name, quick)
     weights = require_weights(path)
     place = WORK / f"{name}.toml"
     place.parent.mkdir(parents=True, exist_ok=True)
-    place.write_text(started(recipe_of(name).read_text(), path))
-    result = run(*TOOLCHAIN, "build", str(place))
+    place.write_text(recipe_from_weights(recipe_of(name).read_text(), path))
+    result = run_json(*TOOLCHAIN, "build", str(place))
     return Built(place, weights, open_bundle(Path(result["bundle"])).manifest, budget_of(weights))
 
 
-def started(text: str, weights: Path) -> str:
+def recipe_from_weights(text: str, weights: Path) -> str:
     """The recipe in `text` with other weights, without the steps on torch, refusing nothing."""
     head, build = text.split("[build]")
     model, *steps = head.split("[[step]]\n")
@@ -123,11 +123,11 @@ def budget_of(weights: Weights) -> str:
 
 
 def base() -> Manifest:
-    result = run(*TOOLCHAIN, "build", f"recipes/{BASE}.toml")
+    result = run_json(*TOOLCHAIN, "build", f"recipes/{BASE}.toml")
     return open_bundle(Path(result["bundle"])).manifest
 
 
-def quantized(unpruned: Manifest, quick: bool) -> Iterator[Row]:
+def quantized_rows(unpruned: Manifest, quick: bool) -> Iterator[Row]:
     """Post-training and quantization-aware, against fp32 torch."""
     assert unpruned.accuracy is not None
     fp32, chosen = unpruned.accuracy.fp32 * 100, unpruned.accuracy.chosen * 100
@@ -137,16 +137,16 @@ def quantized(unpruned: Manifest, quick: bool) -> Iterator[Row]:
         ("cifar10-resnet20-qat", "ResNet-20, quantization-aware INT8", 0.1),
         ("cifar10-resnet20-qat4", "ResNet-20, quantization-aware, 4-bit weights", 1.0),
     ):
-        net = built(name, quick)
+        net = build_from_weights(name, quick)
         serving = net.manifest.serving
         note = f"{net.points:.2f} of {fp32:.2f} %; {serving.size_bytes / 1e3:.0f} kB {serving.storage}; {net.budget}"
         yield row(what, fp32 - net.points, "<=", bound, "points lost", note)
 
 
-def pruned(quick: bool) -> Iterator[Row]:
+def pruned_rows(quick: bool) -> Iterator[Row]:
     """Fewer multiply-accumulates: what they cost in accuracy and give in time, in one run with the unpruned net."""
-    net = built("cifar10-resnet20-pruned", quick)
-    compared = run(*TOOLCHAIN, "compare", f"recipes/{BASE}.toml", str(net.recipe))
+    net = build_from_weights("cifar10-resnet20-pruned", quick)
+    compared = run_json(*TOOLCHAIN, "compare", f"recipes/{BASE}.toml", str(net.recipe))
     before, after = (recipe["steps"][0] for recipe in compared["recipes"])
     fewer, faster = before["macs"] / after["macs"], before["latency_ms"] / after["latency_ms"]
     lost = (before["accuracy"] - after["accuracy"]) * 100
@@ -157,14 +157,14 @@ def pruned(quick: bool) -> Iterator[Row]:
     yield row(f"{what}: speed-up by MACs ratio", faster / fewer, ">=", OF_THE_RATIO, "", note)
 
 
-def small(quick: bool) -> Iterator[Row]:
-    net = built("cifar10-resnet8", quick)
+def small_rows(quick: bool) -> Iterator[Row]:
+    net = build_from_weights("cifar10-resnet8", quick)
     accuracy = net.weights.accuracy
     note = f"{net.weights.parameters:,} parameters; served as {net.manifest.chosen}: {net.points:.2f} %; {net.budget}"
     yield row("ResNet-8 by distillation", accuracy and accuracy * 100, ">=", 87, "% top-1", note)
 
 
-def packed(quick: bool) -> Iterator[Row]:
+def packed_rows(quick: bool) -> Iterator[Row]:
     """Pruned, trained on 4-bit grids, packed: a VGG-11, or VGG-16 where a GPU trains it (Han et al. 2016: AlexNet and
     VGG-16)."""
     from torch import cuda
@@ -175,9 +175,9 @@ def packed(quick: bool) -> Iterator[Row]:
         command = f"--net {net} --epochs 8 --small-epochs 3 --lr 0.1"
         trainer = (sys.executable, str(EXAMPLES / "train.py"), *command.split(), "--out", str(whole))
         subprocess.run(trainer, cwd=ROOT, stdout=sys.stderr, check=True)
-    outcome = built(f"cifar10-{net}-packed", quick)
+    outcome = build_from_weights(f"cifar10-{net}-packed", quick)
     size = outcome.manifest.serving.size_bytes
-    before_bytes, before = whole_net(net)
+    before_bytes, before = original_net(net)
     what = f"{net.upper()}, pruned, 4-bit, packed"
     note = f"{before_bytes / 1e6:.1f} MB -> {size / 1e6:.2f} MB, {outcome.manifest.serving.storage}"
     yield row(f"{what}: size", before_bytes / size, ">=", 30, "times smaller", note)
@@ -186,7 +186,7 @@ def packed(quick: bool) -> Iterator[Row]:
     yield row(f"{what}: accuracy", lost, "<=", 0.5, "points lost", f"{outcome.points:.2f} %{told_so}; {outcome.budget}")
 
 
-def whole_net(net: str) -> tuple[int, float | None]:
+def original_net(net: str) -> tuple[int, float | None]:
     """Bytes of a VGG's fp32 weights, and its accuracy where its file is there."""
     from toolchain.compress.metrics import weights_size_bytes
     from toolchain.models.cifar import cifar_network
@@ -199,17 +199,17 @@ def whole_net(net: str) -> tuple[int, float | None]:
 
 def groups(quick: bool) -> Iterator[tuple[str, Callable[[], Iterable[Row]]]]:
     """What is measured, and how; QUICK leaves out what trains for long, and says so."""
-    yield "quantized", lambda: quantized(base(), quick)
-    yield "pruned", lambda: pruned(quick)
-    yield "small", lambda: small(quick)
-    yield "packed", lambda: packed(quick)
+    yield "quantized", lambda: quantized_rows(base(), quick)
+    yield "pruned", lambda: pruned_rows(quick)
+    yield "small", lambda: small_rows(quick)
+    yield "packed", lambda: packed_rows(quick)
     yield "checkpoints", checkpoints.rows
     yield "resume", resume.rows
     yield "zoo", lambda: zoo.rows(QUICK_NETS if quick else tuple(NETS))
     if quick:
         print("QUICK: left out: distillation kinds, two processes, eight of the ten architectures", flush=True)
         return
-    yield "two processes", lambda: [ddp.compared()]
+    yield "two processes", lambda: [ddp.comparison_row()]
     yield "distillation", distillation_rows
 
 

@@ -50,7 +50,7 @@ def switch_row(rig: Rack, switches: int) -> Iterator[Row]:
     capacity = sum(most.values()) / CAPACITY_S
     with under_load(edge, clients=8, per_second=LOAD_SHARE * capacity) as answers:
         for number in range(switches):
-            results = rig.told("rollback", "edge1", "--message=bench")
+            results = rig.run_for_server("rollback", "edge1", "--message=bench")
             so_far = sum(answers.values())
             logger.info(f"switch {number + 1} of {switches}: to {results['live']}, {so_far} answers so far")
     lost = sum(count for answer, count in answers.items() if answer != "200")

@@ -43,7 +43,7 @@ seed = {seed}
 """
 
 
-def validated(processes: int, seed: int, samples: int, epochs: int) -> float:
+def validation_accuracy(processes: int, seed: int, samples: int, epochs: int) -> float:
     """Validation accuracy after training in `processes` processes, in percent."""
     folder = home() / "bench-ddp" / str(processes)
     folder.mkdir(parents=True, exist_ok=True)
@@ -62,9 +62,9 @@ def validated(processes: int, seed: int, samples: int, epochs: int) -> float:
     return 100 * float(json.loads((bundle / "manifest.json").read_text())["steps"][-1]["accuracy_validate"])
 
 
-def compared(samples: int = 8000, epochs: int = 4, seeds: int = 2) -> Row:
+def comparison_row(samples: int = 8000, epochs: int = 4, seeds: int = 2) -> Row:
     """The difference of the means, compared with twice its standard error over seeds and images."""
-    single, two = ([validated(n, seed, samples, epochs) for seed in range(seeds)] for n in (1, 2))
+    single, two = ([validation_accuracy(n, seed, samples, epochs) for seed in range(seeds)] for n in (1, 2))
     mean = fmean([*single, *two]) / 100
     images = 1000  # of the validation split; the same for both, so this is conservative
     spread = max([stdev(accuracies) for accuracies in (single, two) if len(accuracies) > 1], default=0.0)
@@ -83,7 +83,7 @@ def main() -> None:
     words.add_argument("--epochs", type=int, default=4)
     words.add_argument("--seeds", type=int, default=2)
     options = words.parse_args()
-    print_rows([compared(options.samples, options.epochs, options.seeds)])
+    print_rows([comparison_row(options.samples, options.epochs, options.seeds)])
 
 
 if __name__ == "__main__":

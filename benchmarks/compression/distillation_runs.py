@@ -116,7 +116,7 @@ def write_onnx_teacher(folder: Path) -> None:
     write_atomically(path, exported.model_proto.SerializeToString())
 
 
-def trained(kind: Kind, seed: int, budget: Budget, folder: Path) -> Run:
+def run_once(kind: Kind, seed: int, budget: Budget, folder: Path) -> Run:
     """One run, or its cached result."""
     teachers = teachers_for(kind, folder)
     assert teachers is not None
@@ -176,7 +176,7 @@ def runs(budget: Budget, workers: int, kinds: Sequence[Kind] = KINDS) -> Iterabl
     start = _one_thread if workers > 1 else None
     with ProcessPoolExecutor(workers, get_context("spawn"), start) as pool:
         waiting = [
-            pool.submit(trained, kind, seed, budget, folder) for seed, kind in product(range(budget.seeds), wanted)
+            pool.submit(run_once, kind, seed, budget, folder) for seed, kind in product(range(budget.seeds), wanted)
         ]
         try:
             for done in as_completed(waiting):

@@ -34,7 +34,7 @@ STEPS = {
 EPOCH = "epoch "  # the start of a progress line
 
 
-def made(folder: Path) -> Path:
+def copy_example(folder: Path) -> Path:
     """The example's network, weights and images, copied to `folder`."""
     for name in ("nets.py", "make_data.py", "grey28.safetensors"):
         copy2(EXAMPLE / name, folder)
@@ -60,16 +60,16 @@ def digest(recipe: Path, home: Path, step: str) -> str:
     return weights_digest(load_compressed(place).module)
 
 
-def training(recipe: Path, home: Path) -> dict[str, Any]:
+def training_process(recipe: Path, home: Path) -> dict[str, Any]:
     """Arguments of a process that trains only this step; its progress goes to stderr."""
     command = [str(BIN / "toolchain"), "weights", str(recipe), f"--out={recipe.with_suffix('.safetensors')}"]
     return {"args": command, "env": environment(home), "stdout": subprocess.DEVNULL, "text": True}
 
 
-def straight(recipe: Path, home: Path) -> float:
+def train_uninterrupted(recipe: Path, home: Path) -> float:
     """Train without interruption; returns the seconds from the first epoch to the last."""
     times = []
-    with subprocess.Popen(**training(recipe, home), stderr=subprocess.PIPE) as job:
+    with subprocess.Popen(**training_process(recipe, home), stderr=subprocess.PIPE) as job:
         assert job.stderr is not None
         for line in job.stderr:
             if line.startswith(EPOCH):
@@ -79,9 +79,9 @@ def straight(recipe: Path, home: Path) -> float:
     return times[-1] - times[0]
 
 
-def killed(recipe: Path, home: Path, after_s: float) -> int:
+def kill_training(recipe: Path, home: Path, after_s: float) -> int:
     """Kill the training `after_s` after it reported an epoch; returns how many epochs it had reported."""
-    with subprocess.Popen(**training(recipe, home), stderr=subprocess.PIPE) as job:
+    with subprocess.Popen(**training_process(recipe, home), stderr=subprocess.PIPE) as job:
         assert job.stderr is not None
         epochs = int(any(line.startswith(EPOCH) for line in job.stderr))
         time.sleep(after_s)
@@ -90,11 +90,11 @@ def killed(recipe: Path, home: Path, after_s: float) -> int:
         return epochs + later
 
 
-def resumed(folder: Path, name: str, kills: int, moment: random.Random) -> Row:
+def resume_row(folder: Path, name: str, kills: int, moment: random.Random) -> Row:
     recipe, homes = recipe_of(folder, name), (folder / name / "straight", folder / name / "killed")
-    seconds = straight(recipe, homes[0])
-    interruptions = [killed(recipe, homes[1], moment.uniform(0, 0.8 * seconds / kills)) for _ in range(kills)]
-    subprocess.run(**training(recipe, homes[1]), check=True)
+    seconds = train_uninterrupted(recipe, homes[0])
+    interruptions = [kill_training(recipe, homes[1], moment.uniform(0, 0.8 * seconds / kills)) for _ in range(kills)]
+    subprocess.run(**training_process(recipe, homes[1]), check=True)
     expected, actual = (digest(recipe, home, name) for home in homes)
     epochs = " and ".join(map(str, interruptions))
     note = f"killed after {epochs} reported epochs of 8; digest {actual[:12]}, uninterrupted {expected[:12]}"
@@ -105,8 +105,8 @@ def resumed(folder: Path, name: str, kills: int, moment: random.Random) -> Row:
 def rows(steps: Sequence[str] = tuple(STEPS), kills: int = 1, seed: int = 0) -> list[Row]:
     """A row a step; `seed` decides the moments."""
     with tempfile.TemporaryDirectory(prefix="edge-resume-") as name:
-        folder, moment = made(Path(name)), random.Random(seed)  # no secret
-        return [resumed(folder, step, kills, moment) for step in steps]
+        folder, moment = copy_example(Path(name)), random.Random(seed)  # no secret
+        return [resume_row(folder, step, kills, moment) for step in steps]
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ RIDGE = 0.02  # of the mean diagonal; at 0.1 one odd image left the others near 
 SPAN = 10.0  # of the fitted logits: for the wanted class; all others are zero
 
 
-def normed(module: nn.Module, images: Tensor) -> None:
+def set_batchnorm_statistics(module: nn.Module, images: Tensor) -> None:
     """Take the BatchNorm statistics of `module` from images float32 [N, C, H, W], normalized."""
     norms = [layer for layer in module.modules() if isinstance(layer, _BatchNorm)]
     if not norms:
@@ -34,7 +34,7 @@ def normed(module: nn.Module, images: Tensor) -> None:
         norm.momentum = momentum
 
 
-def fitted(module: nn.Module, preprocessing: Preprocessing, images: Tensor, labels: Tensor) -> None:
+def fit_classifier(module: nn.Module, preprocessing: Preprocessing, images: Tensor, labels: Tensor) -> None:
     """Fit the classifier of `module` to images float32 [N, C, H, W], normalized, with labels int64 [N]."""
     head = find_head(module, preprocessing)
     with torch.no_grad():

@@ -14,7 +14,7 @@ from shutil import rmtree
 import msgspec
 import torch
 
-from benchmarks.compression.zoo_net import NETS, SEED, THREADS, Found, code, measured
+from benchmarks.compression.zoo_net import NETS, SEED, THREADS, NetFigures, code, measure_net
 from benchmarks.rows import Row, print_rows
 from toolchain.cli.console import log_to_stderr
 from toolchain.errors import ToolchainError
@@ -38,25 +38,25 @@ COLUMNS = {
 }
 
 
-def result(name: str) -> Found:
+def result(name: str) -> NetFigures:
     """A measurement, or the cached one of an interrupted run."""
     folder = home() / "zoo" / name
     path = folder / "found.json"
-    if path.is_file() and (measurement := msgspec.json.decode(path.read_bytes(), type=Found)).code == code(folder):
+    if path.is_file() and (measurement := msgspec.json.decode(path.read_bytes(), type=NetFigures)).code == code(folder):
         return measurement
-    measurement = measured(name, StageCache(folder, SEED))
+    measurement = measure_net(name, StageCache(folder, SEED))
     write_atomically(path, encode_record(measurement))
     return measurement
 
 
-def line(net: Found) -> tuple[object, ...]:
+def line(net: NetFigures) -> tuple[object, ...]:
     fp32 = max(pair.relative for pair in net.parity if not pair.candidate.endswith("int8"))
     int8 = min(pair.top1_agreement for pair in net.parity if pair.candidate.endswith("int8"))
     millions = [count / 1e6 for count in net.macs]
     return (net.net, net.about.weights, net.about.epochs, *millions, *net.latency_ms, fp32, int8, net.seconds)
 
 
-def row(name: str, result: Found | str) -> Row:
+def row(name: str, result: NetFigures | str) -> Row:
     """Passes if every pair agrees within parity's bounds; a str: the error that refused the network."""
     what, bound = f"{name}: pruned, exported, int8; pairs that disagree", "<= 0 pairs"
     if isinstance(result, str):
@@ -73,13 +73,13 @@ def row(name: str, result: Found | str) -> Row:
 def rows(names: Sequence[str]) -> list[Row]:
     """One row per network; prints the table. Cached measurements are removed when all are done."""
     torch.set_num_threads(THREADS)
-    results: dict[str, Found | str] = {}
+    results: dict[str, NetFigures | str] = {}
     for name in names:
         try:
             results[name] = result(name)
         except ToolchainError as error:
             results[name] = str(error)
-    print(table([line(net) for net in results.values() if isinstance(net, Found)], COLUMNS), end="\n\n")
+    print(table([line(net) for net in results.values() if isinstance(net, NetFigures)], COLUMNS), end="\n\n")
     for name in names:
         rmtree(home() / "zoo" / name, ignore_errors=True)
     return [row(name, outcome) for name, outcome in results.items()]

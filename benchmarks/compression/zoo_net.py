@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from benchmarks import logger
-from benchmarks.compression.untrained import BATCH, fitted, normed
+from benchmarks.compression.untrained import BATCH, fit_classifier, set_batchnorm_statistics
 from deploy.runtime.engines import Settings, open_engine
 from toolchain.backends import Calibration, backend
 from toolchain.build.candidates import engine_answers
@@ -51,7 +51,7 @@ IMAGENET: dict[str, Any] = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224,
 LITE = {"mean": (0.4980392156862745,) * 3, "std": (0.5019607843137255,) * 3}
 
 
-class Plan(NamedTuple):
+class NetPlan(NamedTuple):
     """importance: how channels are ranked. epochs: of finetune on the fitted images, after pruning."""
 
     importance: str
@@ -61,17 +61,17 @@ class Plan(NamedTuple):
 # Every importance at least once; no BatchNorm in vgg16 and squeezenet1_1. In mobile networks int8's rounding exceeds
 # the small signal that pruning leaves (8, 11 and 14 of 16 images agreed, docs/lab.md): they are fine-tuned, as anyone
 # would do after pruning, until they are sure of the images
-NETS: Mapping[str, Plan] = {
-    "vgg16": Plan("l1"),
-    "inception_v3": Plan("l2"),
-    "resnet34": Plan("fpgm"),
-    "resnet50": Plan("bn_scale"),
-    "mobilenet_v2": Plan("taylor", 30),
-    "mobilenet_v3_large": Plan("l1", 30),
-    "densenet121": Plan("l2"),
-    "efficientnet_b0": Plan("fpgm", 40),
-    "squeezenet1_1": Plan("taylor"),
-    "efficientnet_lite0": Plan("bn_scale", 20),
+NETS: Mapping[str, NetPlan] = {
+    "vgg16": NetPlan("l1"),
+    "inception_v3": NetPlan("l2"),
+    "resnet34": NetPlan("fpgm"),
+    "resnet50": NetPlan("bn_scale"),
+    "mobilenet_v2": NetPlan("taylor", 30),
+    "mobilenet_v3_large": NetPlan("l1", 30),
+    "densenet121": NetPlan("l2"),
+    "efficientnet_b0": NetPlan("fpgm", 40),
+    "squeezenet1_1": NetPlan("taylor"),
+    "efficientnet_lite0": NetPlan("bn_scale", 20),
 }
 ONNX = "model.onnx"
 Images = NDArray[np.uint8]
@@ -86,7 +86,7 @@ class About(msgspec.Struct, frozen=True):
     epochs: int
 
 
-class Found(msgspec.Struct, frozen=True):
+class NetFigures(msgspec.Struct, frozen=True):
     """One network's figures. macs and latency_ms: original, pruned, and pruned in int8. blocks: the result of
     prune_blocks. seconds: since it was last resumed."""
 
@@ -112,7 +112,7 @@ class Pictures(NamedTuple):
     compared: Images
 
 
-def pictures(data: DataSet, shape: Preprocessing) -> Pictures:
+def select_images(data: DataSet, shape: Preprocessing) -> Pictures:
     part = data.split("train")
     images = np.ascontiguousarray(part.images[:FITTED])
     inputs, labels = normalize_images(torch.from_numpy(images), shape), torch.from_numpy(part.labels[:FITTED])
@@ -139,29 +139,29 @@ def architecture(name: str, shape: Preprocessing, classes: int) -> tuple[nn.Modu
 
 def pruned(module: nn.Module, context: StepContext, importance: str) -> nn.Module:
     options = {"ratio": 0.25, "round_to": 16, "importance": importance, "samples": 32}
-    return stepped(CompressedModel(module), context, "prune_channels", options).module
+    return apply_step(CompressedModel(module), context, "prune_channels", options).module
 
 
-def taught(module: nn.Module, context: StepContext, epochs: int) -> nn.Module:
+def finetune_net(module: nn.Module, context: StepContext, epochs: int) -> nn.Module:
     """The model after finetune on the fitted images only."""
     part = context.data.split("train")
     few = Split(part.images[:FITTED], part.labels[:FITTED], part.indices[:FITTED])
     data = replace(context.data, splits={"train": few, "validate": few})
     options = {"epochs": epochs, "lr": 0.05, "batch_size": BATCH, "augment": [], "keep_best": False}
-    return stepped(CompressedModel(module), replace(context, data=data), "finetune", options).module
+    return apply_step(CompressedModel(module), replace(context, data=data), "finetune", options).module
 
 
-def stepped(net: CompressedModel, context: StepContext, name: str, options: dict[str, Any]) -> CompressedModel:
+def apply_step(net: CompressedModel, context: StepContext, name: str, options: dict[str, Any]) -> CompressedModel:
     """Parse, check and apply a recipe's step."""
     [(_, step)] = parse_steps(({name: options},), "benchmarks.compression.zoo")
     step.check(context)
     return step.apply(net, context)
 
 
-def without_a_block(module: nn.Module, context: StepContext) -> str:
+def remove_one_block(module: nn.Module, context: StepContext) -> str:
     """The result of removing one residual block by prune_blocks, or the reason why it cannot."""
     try:
-        after = stepped(
+        after = apply_step(
             CompressedModel(module),
             context,
             "prune_blocks",
@@ -173,12 +173,12 @@ def without_a_block(module: nn.Module, context: StepContext) -> str:
     return f"{macs(module, shape) / 1e6:,.0f} -> {macs(after.module, shape) / 1e6:,.0f} M multiply-accumulates"
 
 
-def measured(name: str, cache: StageCache) -> Found:
+def measure_net(name: str, cache: StageCache) -> NetFigures:
     """Measure one network; each stage is cached. Any ToolchainError."""
     began, side = time.monotonic(), 299 if name == "inception_v3" else 224
     shape = Preprocessing(side, side, **(LITE if name == "efficientnet_lite0" else IMAGENET))
     data = load("cifar10", shape)
-    seen = pictures(data, shape)
+    seen = select_images(data, shape)
     nets = cache.run(
         Stage(
             "nets",
@@ -197,19 +197,19 @@ def measured(name: str, cache: StageCache) -> Found:
             f"{name}: one block fewer",
             str,
             {},
-            lambda _, work: without_a_block(whole, StepContext(data, shape, work, SEED)),
+            lambda _, work: remove_one_block(whole, StepContext(data, shape, work, SEED)),
         )
     )
     artifacts = [
-        made("whole", whole, shape, cache, None),
-        made("narrow", narrow, shape, cache, None),
-        made("narrow", narrow, shape, cache, Calibration(seen.calibration)),
+        build_artifact("whole", whole, shape, cache, None),
+        build_artifact("narrow", narrow, shape, cache, None),
+        build_artifact("narrow", narrow, shape, cache, Calibration(seen.calibration)),
     ]
-    parity = compared(narrow, artifacts, shape, seen.compared)
-    times = timed(artifacts, seen.compared)
+    parity = compare_outputs(narrow, artifacts, shape, seen.compared)
+    times = measure_latencies(artifacts, seen.compared)
     seconds = time.monotonic() - began
     macs_found = macs(whole, shape), macs(narrow, shape)
-    return Found(
+    return NetFigures(
         name,
         f"{datetime.now(UTC):%Y-%m-%d}",
         code(cache.folder),
@@ -224,25 +224,25 @@ def measured(name: str, cache: StageCache) -> Found:
 
 def make_nets(name: str, data: DataSet, shape: Preprocessing, folder: Path, work: Path) -> About:
     """The original model with BatchNorm statistics, and the pruned one, fitted to the data's classes."""
-    seen, context = pictures(data, shape), StepContext(data, shape, work, SEED)
+    seen, context = select_images(data, shape), StepContext(data, shape, work, SEED)
     with torch.random.fork_rng([]):
         torch.manual_seed(SEED)
         whole, weights = architecture(name, shape, len(data.classes))
-    normed(whole, seen.inputs)
+    set_batchnorm_statistics(whole, seen.inputs)
     plan = NETS[name]
     narrow = pruned(whole, context, plan.importance)
-    normed(narrow, seen.inputs)
+    set_batchnorm_statistics(narrow, seen.inputs)
     if plan.epochs:
-        narrow = taught(narrow, context, plan.epochs)
-        normed(narrow, seen.inputs)
+        narrow = finetune_net(narrow, context, plan.epochs)
+        set_batchnorm_statistics(narrow, seen.inputs)
     else:
-        fitted(narrow, shape, seen.inputs, seen.labels)
+        fit_classifier(narrow, shape, seen.inputs, seen.labels)
     save_compressed(CompressedModel(whole), folder / "whole.pt")
     save_compressed(CompressedModel(narrow), folder / "narrow.pt")
     return About(weights, *plan)
 
 
-def made(
+def build_artifact(
     what: str, module: nn.Module, shape: Preprocessing, cache: StageCache, calibration: Calibration | None
 ) -> Made:
     """An artifact of the model `what`, in int8 if there is calibration data; its graph is a separate stage."""
@@ -260,7 +260,7 @@ def made(
     return artifact.folder, artifact.record, onnx.folder / ONNX
 
 
-def compared(
+def compare_outputs(
     module: nn.Module, artifacts: list[Made], shape: Preprocessing, images: Images
 ) -> tuple[ParityRecord, ...]:
     """The parity of the pruned model in torch, ONNX Runtime, and the engine in fp32 and int8."""
@@ -271,7 +271,7 @@ def compared(
     return compare_three_ways(torch_logits(module, shape, images), graph, answers, TARGET)
 
 
-def timed(artifacts: list[Made], images: Images) -> tuple[float, ...]:
+def measure_latencies(artifacts: list[Made], images: Images) -> tuple[float, ...]:
     """Median latency of one image, interleaved: original fp32, pruned fp32, pruned int8."""
     logger.info("  latency")
     with ExitStack() as stack:

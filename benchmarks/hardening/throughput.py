@@ -18,9 +18,9 @@ from benchmarks import logger
 from benchmarks.rows import Row, print_rows, row
 from benchmarks.serving.clients.http1 import request
 from benchmarks.serving.clients.infer_message import infer_request
-from benchmarks.serving.load import Ask, Target, played
+from benchmarks.serving.load import Ask, Target, run_slice
 from benchmarks.serving.models import bundle_of, pictures
-from benchmarks.serving.processes import said_when_ready, started
+from benchmarks.serving.processes import start_process, wait_until_listening
 from toolchain.cli.console import log_to_stderr
 from toolchain.records.bundle import Bundle
 
@@ -55,9 +55,9 @@ def checkout(commit: str, folder: Path) -> Iterator[Path]:
 def served(bundle: Bundle, root: Path, log: Path) -> Iterator[dict[str, str]]:
     """Addresses by protocol. The working directory decides which of the sources runs."""
     words = ["serve", f"--bundle={bundle.folder}", "--host=127.0.0.1", "--port=0", "--grpc-port=0", "--certify=off"]
-    with started([sys.executable, "-m", "deploy.runtime", *words], log, root) as process:
-        found = said_when_ready(process, log)
-        http, grpc = found["listening"]["port"], found["listening for gRPC"]["grpc_port"]
+    with start_process([sys.executable, "-m", "deploy.runtime", *words], log, root) as process:
+        events = wait_until_listening(process, log)
+        http, grpc = events["listening"]["port"], events["listening for gRPC"]["grpc_port"]
         yield {"HTTP": f"127.0.0.1:{http}", "gRPC": f"127.0.0.1:{grpc}"}
 
 
@@ -92,7 +92,7 @@ def measure_pair(pair: ServerPair, protocol: str, concurrency: int) -> list[tupl
 
     def figure(address: str) -> float:
         target = Target(address, (pair.requests[protocol],), PROTOCOLS[protocol])
-        latencies_ms = played(Ask(target, SLICE_S, concurrency)).latencies_ms
+        latencies_ms = run_slice(Ask(target, SLICE_S, concurrency)).latencies_ms
         return median(latencies_ms) if concurrency == 1 else float(len(latencies_ms))
 
     found = []

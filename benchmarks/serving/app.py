@@ -1,4 +1,4 @@
-"""Does our player of the bare engine agree with OpenVINO's own benchmark_app? It cannot be told to play slices."""
+"""Compares our measurement of the bare engine with OpenVINO's own benchmark_app, which cannot measure slices."""
 
 import re
 import subprocess
@@ -17,21 +17,20 @@ WORDS = ("-hint", "throughput", "-infer_precision", "f32", "-d", "CPU", "-t", st
 
 
 def agreement(bundle: Bundle, engine: Player) -> Row:
-    """Both with the throughput hint, in turn; the median of what it reaches over the player beside it."""
+    """A row: benchmark_app's throughput over ours, both with the throughput hint, interleaved; the median of the
+    ratios."""
     shares = []
     before = engine.ask(Ask(SECONDS, LOADED), Slice)
     for _ in range(ROUNDS):
-        rate = _played(bundle)
+        rate = _throughput(bundle)
         after = engine.ask(Ask(SECONDS, LOADED), Slice)
         shares.append(2 * rate / (before.rate + after.rate))
         before = after
     note = f"rounds {min(shares):.2f} to {max(shares):.2f}"
-    return row(
-        f"{bundle.manifest.name}: benchmark_app over our player of it", median(shares), "<=", 1.05, "times", note
-    )
+    return row(f"{bundle.manifest.name}: benchmark_app over our bare engine", median(shares), "<=", 1.05, "times", note)
 
 
-def _played(bundle: Bundle) -> float:
+def _throughput(bundle: Bundle) -> float:
     model = bundle.folder / bundle.manifest.serving.files[0]
     shape = ",".join(map(str, (1, *bundle.manifest.preprocessing.shape)))
     program = Path(sys.executable).parent / "benchmark_app"

@@ -1,9 +1,9 @@
-"""`python -m benchmarks.serving.bare MODEL.xml`: the bare engine as a player: what a server could reach at best.
+"""`python -m benchmarks.serving.bare MODEL.xml`: the bare engine, the upper bound for any server.
 
-As OpenVINO's benchmark_app plays: inputs are filled once and outputs are never read; throughput with the throughput
-hint, its own choice of streams and one request a stream, whatever the concurrency of those it is beside; concurrency 1
-with the latency hint, one request after the other. Its threads are pinned, as is OpenVINO's own choice: nobody else
-computes meanwhile. What int8 left in float is computed in f32, as by our server (docs/lab.md: faster here than bf16).
+Like OpenVINO's benchmark_app: inputs are filled once and outputs never read; throughput with the throughput hint, the
+engine's choice of streams and one request per stream, regardless of the servers' concurrency; concurrency 1 with the
+latency hint, one request after the other. Threads are pinned, which is OpenVINO's default: nothing else computes
+meanwhile. Operations that int8 leaves in float run in f32, as in our server (docs/lab.md: faster here than bf16).
 """
 
 import sys
@@ -21,15 +21,15 @@ WARM_S = 0.1
 
 
 class Ask(msgspec.Struct, frozen=True):
-    """A slice at `concurrency`, or, where `picture` names an .npy file of uint8 [1, H, W, C], the answer to that."""
+    """A slice at `concurrency`; if `picture` names an .npy file of uint8 [1, H, W, C], its logits instead."""
 
     seconds: float = 0.0
     concurrency: int = 1
     picture: str = ""
 
 
-def compiled(model: Path, hint: str) -> Any:
-    """For one picture: a graph with a free batch is slower, and nobody here asks for more."""
+def compile_model(model: Path, hint: str) -> Any:
+    """Compiled for batch 1: a graph with a dynamic batch is slower and not needed here."""
     core = openvino.Core()
     graph = core.read_model(model)
     graph.reshape([1, *(axis.get_length() for axis in list(graph.input().partial_shape)[1:])])
@@ -37,24 +37,24 @@ def compiled(model: Path, hint: str) -> Any:
 
 
 class Bare:
-    """Both compiled forms of the model."""
+    """The model compiled for latency and for throughput."""
 
     def __init__(self, model: Path) -> None:
-        self._one = compiled(model, "LATENCY").create_infer_request()
-        self._queue = openvino.AsyncInferQueue(compiled(model, "THROUGHPUT"), 0)
+        self._one = compile_model(model, "LATENCY").create_infer_request()
+        self._queue = openvino.AsyncInferQueue(compile_model(model, "THROUGHPUT"), 0)
         random = np.random.default_rng(0)
         for request in (self._one, *self._queue):
             data = request.get_input_tensor().data
             data[:] = random.integers(0, 256, data.shape, np.uint8)
 
     def answer(self, path: Path) -> list[float]:
-        """The logits, by the form for throughput."""
+        """The logits, by the model compiled for throughput."""
         request = self._queue[0]
         request.infer([np.load(path)])
         return [float(value) for value in request.get_output_tensor().data[0]]
 
     def play(self, ask: Ask) -> Slice:
-        """Warm-up, slice, and what is still in flight, as the load generator does it."""
+        """Warm up, run the slice, and wait for requests in flight, as the load generator does."""
         play = self._one_by_one if ask.concurrency == 1 else self._many
         cpu, start = time.process_time(), time.perf_counter() + WARM_S
         finished = play(start + ask.seconds)
@@ -62,7 +62,7 @@ class Bare:
         return Slice(ask.seconds, inside, len(finished), time.process_time() - cpu)
 
     def _one_by_one(self, end: float) -> list[tuple[float, float]]:
-        """(ms, when) of each answer, timed from outside, as a client times a server."""
+        """(ms, time) of each answer, measured from outside, as a client measures a server."""
         latencies, now = [], time.perf_counter()
         while now < end:
             self._one.infer()

@@ -1,8 +1,8 @@
-"""`python -m benchmarks.serving.container`: how large is the image, how soon is its container ready, and ready again?
+"""`python -m benchmarks.serving.container`: the image's size, its container's cold start and its restart.
 
-The real container, as `toolchain run` starts it: behind its wall, with health checks and gRPC, and with its volume. Its
-first start fills that volume and is not counted. Times are the host's: from the call to the engine, or from the death
-of the server, until /v2/health/ready says 200 on the published port. Killing needs root. Knows nothing of the model.
+The real container as `toolchain run` starts it: sandboxed, with health checks, gRPC and its volume. The first start
+fills the volume and does not count. Times are measured on the host, from the call to the engine or from the death of
+the server until /v2/health/ready returns 200 on the published port. Killing the server needs root.
 """
 
 import os
@@ -32,12 +32,14 @@ from toolchain.errors import DockerError
 
 MODEL, NAME, TAG = "mobilenet_v2", "edge-bench-container", "edge-bench-container:1"
 STARTS, KILLS = 9, 5
-CALM_S = 10.5  # the engine waits 0.1 s before a restart, and twice as long each time for who did not run ten seconds
+CALM_S = (
+    10.5  # the engine waits 0.1 s before a restart, and doubles that for a container that ran less than ten seconds
+)
 PATIENCE_S = 60.0
 
 
 def rows(size_bytes: int | None, starts_s: Sequence[float], restarts_s: Sequence[float], note: str = "") -> list[Row]:
-    """Of what was measured; note: why something was not."""
+    """The rows; note: why something was not measured."""
     size = None if size_bytes is None else size_bytes / 1e6
     start = float(np.median(starts_s)) if starts_s else None
     again = max(restarts_s, default=None)
@@ -55,7 +57,8 @@ def _all(which: str, seconds: Sequence[float]) -> str:
 
 @contextmanager
 def running(client: DockerClient, volume: str) -> Iterator[tuple[Container, str]]:
-    """A container of TAG that has answered, and its address; it goes, and its volume unless that was here before."""
+    """A running container of TAG and its address; it is removed at the end, with its volume unless that existed
+    before."""
     kept = {volume.name for volume in client.volumes.list()}
     try:
         url = containers.run_server(TAG, PublishedEndpoint(free_port()), NAME).url
@@ -77,8 +80,9 @@ def started_s(served: Container, url: str) -> float:
     return _until_ready(url, began)
 
 
-def restarted_s(served: Container, url: str) -> float:
-    """Killed as the kernel kills, not by the engine, which would take it for a person's wish and leave it so."""
+def restart_s(served: Container, url: str) -> float:
+    """Seconds until ready again after SIGKILL; sent directly, since the engine restarts nothing that it killed
+    itself."""
     time.sleep(CALM_S)
     served.reload()
     server = os.pidfd_open(served.attrs["State"]["Pid"])
@@ -87,7 +91,7 @@ def restarted_s(served: Container, url: str) -> float:
         gone.register(server, POLLIN)
         began = time.monotonic()
         signal.pidfd_send_signal(server, signal.SIGKILL)
-        gone.poll()  # until then the old one could still answer
+        gone.poll()  # until then the old server could still answer
     finally:
         os.close(server)
     return _until_ready(url, began)
@@ -105,14 +109,14 @@ def measured(client: DockerClient) -> list[Row]:
         with running(client, state_volume(bundle.manifest.name)) as (served, url):
             logger.info(f"  container: {STARTS} starts, {KILLS} kills")
             starts = [started_s(served, url) for _ in range(STARTS)]
-            killed = [restarted_s(served, url) for _ in range(KILLS)] if not os.geteuid() else []
+            killed = [restart_s(served, url) for _ in range(KILLS)] if not os.geteuid() else []
     finally:
         client.images.remove(TAG, force=True)
     return rows(image.size_bytes, starts, killed, "killing needs root")
 
 
 def of_container() -> list[Row]:
-    """Not measured, and why, where there is no engine or it cannot serve."""
+    """The rows; not measured, with the reason, where there is no engine or it cannot serve."""
     logger.info("bench: container")
     try:
         with closing(connect()) as client:

@@ -1,4 +1,4 @@
-"""What a server's processes cost: CPU seconds and memory of one process and all that it started, from /proc."""
+"""CPU seconds and memory of a process and all its descendants, from /proc."""
 
 import os
 import time
@@ -9,7 +9,7 @@ PROC = Path("/proc")
 
 
 def family(pid: int) -> list[int]:
-    """The process and its descendants that are alive."""
+    """The process and its living descendants."""
     pids = [pid]
     for process in pids:
         for task in (PROC / str(process) / "task").glob("*/children"):
@@ -18,21 +18,21 @@ def family(pid: int) -> list[int]:
 
 
 def cpu_s(pid: int) -> float:
-    """User and system time so far, with that of children that ended."""
+    """User and system time so far, including children that have exited."""
     return sum(sum(map(int, _stat(process)[11:15])) for process in family(pid)) * TICK_S
 
 
 def memory_mb(pid: int) -> float:
-    """Proportional set size: pages that processes share are counted once."""
+    """Proportional set size: pages shared by processes count once."""
     return sum(_pss_kb(process) for process in family(pid)) / 1e3
 
 
 def busy(seconds: float = 1.0) -> float:
-    """The share of all cores' time that is taken now, by whomever."""
+    """The current CPU utilization of the machine, as a share."""
     before = _times()
     time.sleep(seconds)
     spent = [now - then for now, then in zip(_times(), before, strict=True)]
-    return 1 - (spent[3] + spent[4]) / sum(spent)  # idle, and idle while it waits for a disk
+    return 1 - (spent[3] + spent[4]) / sum(spent)  # idle and iowait
 
 
 def _times() -> list[int]:
@@ -40,7 +40,7 @@ def _times() -> list[int]:
 
 
 def _stat(pid: int) -> list[str]:
-    """The fields after the name, which may hold blanks: the first is the state."""
+    """The fields after the name, which may contain blanks; the first is the state."""
     return (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
 
 

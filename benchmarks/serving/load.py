@@ -1,8 +1,8 @@
-"""`python -m benchmarks.serving.load`: the load generator as a player: connections with one request in flight each.
+"""`python -m benchmarks.serving.load`: the load generator: connections with one request in flight each.
 
-A closed loop: the next request leaves when the answer is whole. One thread, epoll, requests whose bytes were ready
-before: the client shares the cores with the server, so each of its microseconds is taken from that. What it took is
-told with every slice. No connection is open between slices.
+A closed loop: the next request is sent when the reply is complete. One thread, epoll, requests prepared in advance: the
+client shares the server's cores, so each of its microseconds is taken from the server. Its CPU time is reported with
+every slice. No connection stays open between slices.
 """
 
 import select
@@ -27,8 +27,8 @@ EVENTS = select.EPOLLIN | select.EPOLLOUT | select.EPOLLET
 
 
 class Target(msgspec.Struct, frozen=True):
-    """address: `host:port`, or the path of a Unix socket; requests: files with the bytes of a request each (grpc: of
-    its message), which connections take in turn; protocol: http1 or grpc."""
+    """address: `host:port`, or the path of a Unix socket; requests: files with one request's bytes each (grpc: its
+    message), used in turn by the connections. protocol: http1 or grpc."""
 
     address: str
     requests: tuple[str, ...]
@@ -36,7 +36,7 @@ class Target(msgspec.Struct, frozen=True):
 
 
 class Ask(msgspec.Struct, frozen=True):
-    """A slice, or, with seconds 0, one request of each connection; the last reply comes back then."""
+    """A slice; with seconds = 0, one request per connection, whose last reply is returned."""
 
     target: Target
     seconds: float = 0.0
@@ -44,7 +44,7 @@ class Ask(msgspec.Struct, frozen=True):
 
 
 class Connection:
-    """A socket and its protocol. Edge-triggered: it reads and writes until the kernel has had enough."""
+    """A socket and its protocol. Edge-triggered: reads and writes until the kernel would block."""
 
     def __init__(self, opened: socket.socket, protocol: Http1 | Http2) -> None:
         self.socket, self.protocol = opened, protocol
@@ -64,7 +64,7 @@ class Connection:
             return
 
     def receive(self) -> bool:
-        """Whether the reply is whole."""
+        """Whether the reply is complete."""
         while True:
             try:
                 count = self.socket.recv_into(self.protocol.room())
@@ -74,11 +74,11 @@ class Connection:
                 raise RuntimeError("the server closed the connection within a reply")
             if self.protocol.took(count):
                 return True
-            if self.protocol.ready:  # a protocol that answers in between
+            if self.protocol.ready:  # a protocol that sends replies in between
                 self.flush()
 
 
-def connected(target: Target, number: int) -> Connection:
+def connect(target: Target, number: int) -> Connection:
     family = socket.AF_UNIX if target.address.startswith("/") else socket.AF_INET
     opened = socket.socket(family)
     if family == socket.AF_INET:
@@ -96,11 +96,11 @@ def connected(target: Target, number: int) -> Connection:
 
 @contextmanager
 def connections(target: Target, count: int) -> Iterator[dict[int, Connection]]:
-    """By file number."""
+    """Open connections, by file descriptor."""
     with ExitStack() as stack:
         opened = {}
         for number in range(count):
-            connection = connected(target, number)
+            connection = connect(target, number)
             stack.enter_context(connection.socket)
             opened[connection.socket.fileno()] = connection
         yield opened
@@ -114,7 +114,7 @@ class Load:
         self._finished: list[tuple[float, float]] = []
 
     def play(self, seconds: float) -> Slice:
-        """Warm-up, slice, and what is in flight is waited for, so that nobody who comes after pays for it."""
+        """Warm up, run the slice, and wait for requests in flight, so that the next measurement is not affected."""
         cpu = time.process_time()
         with select.epoll() as poll:
             for number in self._opened:
@@ -147,17 +147,17 @@ class Load:
                         flying -= 1
 
 
-def played(ask: Ask) -> Slice:
+def run_slice(ask: Ask) -> Slice:
     with connections(ask.target, ask.concurrency) as opened:
         result = Load(opened).play(ask.seconds)
         reply = b"" if ask.seconds else next(iter(opened.values())).protocol.reply()
         return msgspec.structs.replace(result, reply=reply)
 
 
-def asked(target: Target) -> bool:
-    """Whether one request is answered with 200, here and now."""
+def is_answered(target: Target) -> bool:
+    """Whether one request is answered with 200 right now."""
     try:
-        played(Ask(target))
+        run_slice(Ask(target))
     except (OSError, RuntimeError):
         return False
     return True
@@ -166,7 +166,7 @@ def asked(target: Target) -> bool:
 def main() -> None:
     for line in sys.stdin:
         try:
-            result = played(msgspec.json.decode(line, type=Ask))
+            result = run_slice(msgspec.json.decode(line, type=Ask))
         except (OSError, RuntimeError) as error:
             sys.exit(f"bench: load: {error}")
         print(msgspec.json.encode(result).decode(), flush=True)

@@ -1,10 +1,9 @@
-"""The three models that every server serves, as bundles, and the pictures that they are asked about.
+"""The three models that every server serves, as bundles, and the images of the requests.
 
 ResNet-20 is the trained example, by its recipe. MobileNet-v2 and ResNet-50 are torchvision's architectures without a
-training: their classifier is fitted to a few made-up pictures (benchmarks/compression/untrained.py), so that answers
-are apart and two ways of running the net can be held against each other; their accuracy means nothing. They are
-quantized by our own back end on those pictures. No build could choose among their candidates by accuracy, so int8 is
-the only one.
+training: their classifier is fitted to a few synthetic images (benchmarks/compression/untrained.py), so that logits
+differ and two ways of running the model can be compared; their accuracy is meaningless. They are quantized by our own
+back end on those images. Their candidates cannot be chosen by accuracy, so int8 is the only one.
 """
 
 from hashlib import sha256
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks import logger
-from benchmarks.compression.untrained import fitted, normed
+from benchmarks.compression.untrained import fit_classifier, set_batchnorm_statistics
 from benchmarks.gate import run_toolchain
 from deploy.runtime.device.probe import default_threads
 from deploy.runtime.engines import Settings
@@ -39,13 +38,13 @@ RECIPE = "recipes/cifar10-resnet20.toml"
 MODELS = ("mobilenet_v2", "resnet50", TRAINED)
 SHAPE = Preprocessing(224, 224, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 CLASSES, PICTURES, GOLDEN, SEED = 1000, 32, 4, 0
-JPEG_SIZE = (500, 375)  # ImageNet's usual one; what a small net is asked about is as small as itself
+JPEG_SIZE = (500, 375)  # ImageNet's usual size; a smaller model gets images of its own size
 JPEG_QUALITY = 90
 Pictures = NDArray[np.uint8]
 
 
 def bundle_of(name: str) -> Bundle:
-    """Made at the first call, below home()."""
+    """The bundle, built at the first call, in the state directory."""
     if name == TRAINED:
         return open_bundle(Path(run_toolchain("build", RECIPE)["bundle"]))
     folder = home() / "serving" / f"{name}.bundle"
@@ -53,7 +52,7 @@ def bundle_of(name: str) -> Bundle:
 
 
 def pictures(shape: Preprocessing, count: int) -> Pictures:
-    """Coloured clouds, uint8 [count, H, W, 3]: noise of 8 x 8 points, widened, with some grain."""
+    """Synthetic images, uint8 [count, H, W, 3]: enlarged noise of 8 x 8 points, with some grain."""
     random = np.random.default_rng(SEED)
     coarse = random.integers(0, 256, (count, 8, 8, 3), np.uint8)
     size = (shape.width, shape.height)
@@ -65,7 +64,7 @@ def pictures(shape: Preprocessing, count: int) -> Pictures:
 
 
 def jpeg(shape: Preprocessing, path: Path) -> bytes:
-    """A photograph's worth of a picture, also written to `path`."""
+    """A JPEG of a photograph's size, also written to `path`."""
     size = JPEG_SIZE if shape.height == SHAPE.height else (shape.width, shape.height)
     Image.fromarray(pictures(shape, 1)[0]).resize(size, Image.Resampling.BICUBIC).save(path, quality=JPEG_QUALITY)
     return path.read_bytes()
@@ -87,8 +86,8 @@ def _candidate(name: str, seen: Pictures, parts: Path) -> Candidate:
     torch.manual_seed(SEED)
     module = getattr(torchvision.models, name)(weights=None).eval()
     images = normalize_images(torch.from_numpy(seen), SHAPE)
-    normed(module, images)
-    fitted(module, SHAPE, images, torch.arange(PICTURES))
+    set_batchnorm_statistics(module, images)
+    fit_classifier(module, SHAPE, images, torch.arange(PICTURES))
     with TemporaryDirectory() as at:
         graph = onnx_from_torch(module, SHAPE, Path(at) / "model.onnx")
         return backend("openvino").build(graph, parts, "int8", Calibration(seen))

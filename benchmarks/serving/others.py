@@ -1,7 +1,7 @@
-"""The other servers: an environment each from its locked requirements, one script each in peers/, a raw body for all.
+"""The other servers: one environment each from locked requirements, one script each in peers/.
 
-What each one's best configuration is, and why, stands at the top of its script. All of them take a picture's bytes as a
-body of their own, outside of any protocol, the fastest way that each has; ours speaks the whole protocol.
+The top of each script describes its best configuration and why. All of them take an image's bytes as the raw request
+body, outside of any protocol, which is the fastest way for each; ours speaks the whole protocol.
 """
 
 import shutil
@@ -19,9 +19,9 @@ from benchmarks import logger
 from benchmarks.serving.clients.http1 import request
 from benchmarks.serving.clients.infer_message import infer_request
 from benchmarks.serving.clients.ways import Question, Way, written
-from benchmarks.serving.load import Target, asked
+from benchmarks.serving.load import Target, is_answered
 from benchmarks.serving.ours import read_binary, read_message
-from benchmarks.serving.processes import started
+from benchmarks.serving.processes import start_process
 from toolchain.paths import home
 from toolchain.records.bundle import Bundle
 
@@ -30,12 +30,12 @@ SCRIPTS = Path(__file__).parent / "peers"
 UV = ROOT / ".venv" / "bin" / "uv"
 PATIENCE_S = 60.0
 QUIET = {"BENTOML_DO_NOT_TRACK": "True", "DO_NOT_TRACK": "1"}
-CONTENT = "image/x-rgb"  # KServe takes an octet stream for JSON
+CONTENT = "image/x-rgb"  # KServe parses an octet stream as JSON
 
 
 class Peer(NamedTuple):
-    """requirements: of requirements/peers; command: its words, where {bin} is the environment's folder of programs.
-    grpc: whether it speaks Open Inference Protocol v2 by gRPC, on the next port."""
+    """requirements: a file in requirements/peers. command: its words; {bin} stands for the environment's bin
+    folder. grpc: whether it speaks Open Inference Protocol v2 over gRPC, on the next port."""
 
     requirements: str
     command: tuple[str, ...]
@@ -61,7 +61,7 @@ PEERS = {
 
 
 def environment(name: str) -> Path:
-    """The environment's folder of programs, made anew when the lock changed."""
+    """The environment's bin folder, recreated when the lock file has changed."""
     lock = ROOT / "requirements" / "peers" / f"{name}.txt"
     folder = (home() / "peers" / name).absolute()
     kept = folder / "lock.txt"
@@ -90,7 +90,7 @@ def environment(name: str) -> Path:
 def serving(
     name: str, bundle: Bundle, folder: Path, question: Question, within: Sequence[str] = ()
 ) -> Iterator[list[Way]]:
-    """One peer's ways, once it has answered; RuntimeError with its log when it does not. within: as ours.serving."""
+    """One peer's ways, once it answers; RuntimeError with its log if it does not. within: see ours.serving."""
     peer, port = PEERS[name], free_port()
     programs = environment(peer.requirements)
     command = [word.format(bin=programs, port=port) for word in peer.command]
@@ -99,9 +99,9 @@ def serving(
     log = folder / f"{peer.requirements}.log"
     content = request("POST", peer.path, question.raw.tobytes(), {"Content-Type": CONTENT})
     target = Target(f"127.0.0.1:{port}", written(folder, peer.requirements, content))
-    with started([*within, *command], log, SCRIPTS, more) as process:
+    with start_process([*within, *command], log, SCRIPTS, more) as process:
         until = time.monotonic() + PATIENCE_S
-        while not asked(target):
+        while not is_answered(target):
             if process.poll() is not None or time.monotonic() > until:
                 raise RuntimeError(f"{name} did not start: {log.read_text(errors='replace')[-1500:]}")
             time.sleep(0.2)
@@ -126,7 +126,7 @@ def all_serving(names: tuple[str, ...], bundle: Bundle, folder: Path, question: 
 
 
 def free_port() -> int:
-    """A port whose successor is free as well: some open two."""
+    """A free port whose successor is free too: some servers open two."""
     while True:
         with socket.socket() as probe, socket.socket() as two:
             probe.bind(("127.0.0.1", 0))

@@ -1,4 +1,4 @@
-"""Our server, started as its container starts it, without the container; and every way of asking it."""
+"""Our server, started as in its container but without one, and every way to send it requests."""
 
 import json
 import mmap
@@ -16,8 +16,8 @@ import numpy as np
 from benchmarks.serving.clients.http1 import request
 from benchmarks.serving.clients.infer_message import infer_request, raw_output
 from benchmarks.serving.clients.ways import Question, Way, written
-from benchmarks.serving.load import Ask, Target, played
-from benchmarks.serving.processes import said_when_ready, started
+from benchmarks.serving.load import Ask, Target, run_slice
+from benchmarks.serving.processes import start_process, wait_until_listening
 from toolchain.records.bundle import Bundle
 from toolchain.records.tensors import Array
 
@@ -28,7 +28,7 @@ SHARED = Path("/dev/shm")
 
 
 class Served(NamedTuple):
-    """A server that is ready."""
+    """A running server."""
 
     bundle: Bundle
     folder: Path
@@ -52,14 +52,14 @@ class Served(NamedTuple):
 
 @contextmanager
 def serving(bundle: Bundle, folder: Path, question: Question, within: Sequence[str] = ()) -> Iterator[list[Way]]:
-    """Every way, once the server is ready; RuntimeError with its log when it ends before. Its log lies in `folder`.
-    within: a command that becomes the server's."""
+    """Every way, once the server is ready; RuntimeError with its log if it exits. The log is in `folder`. within: a
+    command prefix for the server process."""
     more = shlex.split(os.environ.get("OURS", ""))
     log, socket = folder / "ours.log", folder / "ours.socket"
     words = ["serve", f"--bundle={bundle.folder}", "--host=127.0.0.1", "--port=0", "--certify=off"]
     words += ["--grpc-port=0", f"--unix-socket={socket}", *more]
-    with started([*within, sys.executable, "-m", "deploy.runtime", *words], log) as process:
-        ready = said_when_ready(process, log)
+    with start_process([*within, sys.executable, "-m", "deploy.runtime", *words], log) as process:
+        ready = wait_until_listening(process, log)
         ports = ready["listening"]["port"], ready["listening for gRPC"]["grpc_port"]
         server = Served(bundle, folder, question, process.pid, *ports, socket)
         with shared_memory(server) as shared:
@@ -67,7 +67,7 @@ def serving(bundle: Bundle, folder: Path, question: Question, within: Sequence[s
 
 
 def header(server: Served, parameters: dict[str, Any], output: dict[str, Any]) -> bytes:
-    """The JSON of a request for one picture, as Open Inference Protocol v2 has it."""
+    """The JSON header of a request for one image, by Open Inference Protocol v2."""
     (inputs,), (outputs,) = server.bundle.manifest.inputs, server.bundle.manifest.outputs
     shape = list(server.question.raw.shape)
     tensor = {"name": inputs.name, "datatype": "UINT8", "shape": shape, "parameters": parameters}
@@ -82,7 +82,7 @@ def binary_request(server: Served) -> bytes:
 
 
 def read_binary(classes: int, body: bytes) -> Array:
-    """The tensor stands behind the JSON, at the end."""
+    """The logits of a reply whose tensor follows the JSON header."""
     return np.frombuffer(body[-4 * classes :], np.float32)
 
 
@@ -122,8 +122,8 @@ def over_grpc(server: Served) -> Iterator[Way]:
 
 @contextmanager
 def shared_memory(server: Served) -> Iterator[list[Way]]:
-    """Triton's system shared memory: a region a connection, the picture in it, room for the answer behind. The picture
-    is written there once, as over HTTP its request was written once."""
+    """Triton's system shared memory: one region per connection, holding the image followed by space for the reply. The
+    image is written once, as a request's bytes are over HTTP."""
     raw, answer = server.question.raw.tobytes(), 4 * classes_of(server)
     names = [f"bench-serving-{os.getpid()}-{number}" for number in range(CONNECTIONS)]
     regions = [SHARED / name for name in names]
@@ -141,7 +141,7 @@ def shared_memory(server: Served) -> Iterator[list[Way]]:
 def _register(server: Served, name: str, size: int) -> None:
     text = json.dumps({"key": f"/{name}", "offset": 0, "byte_size": size}).encode()
     content = request("POST", f"/v2/systemsharedmemory/region/{name}/register", text)
-    played(Ask(Target(server.address, written(server.folder, "register", content))))
+    run_slice(Ask(Target(server.address, written(server.folder, "register", content))))
 
 
 def _shared_way(server: Served, names: Sequence[str], size: int, answer: int) -> Way:

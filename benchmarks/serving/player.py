@@ -1,4 +1,4 @@
-"""A process that plays slices when told: one line of JSON in, one line of JSON out. This end starts and asks it."""
+"""A process that runs slices on request: one line of JSON in, one line out. This is the controlling side."""
 
 import subprocess
 import sys
@@ -13,14 +13,14 @@ ROOT = Path(__file__).parents[2]
 
 
 class Player:
-    """See `playing`."""
+    """See `start_player`."""
 
     def __init__(self, name: str, process: "subprocess.Popen[bytes]") -> None:
         self._name, self._process = name, process
         self.pid = process.pid
 
     def ask(self, question: msgspec.Struct, kind: type[Any]) -> Any:
-        """RuntimeError when the process ended instead of answering; what it said of that is on stderr."""
+        """The answer; RuntimeError when the process exits instead (its message is on stderr)."""
         assert self._process.stdin and self._process.stdout
         self._process.stdin.write(msgspec.json.encode(question) + b"\n")
         self._process.stdin.flush()
@@ -31,8 +31,8 @@ class Player:
 
 
 @contextmanager
-def playing(module: str, *arguments: object) -> Iterator[Player]:
-    """`python -m benchmarks.serving.MODULE`, ended with the block."""
+def start_player(module: str, *arguments: object) -> Iterator[Player]:
+    """`python -m benchmarks.serving.MODULE`, terminated at the end of the block."""
     command = [sys.executable, "-m", f"benchmarks.serving.{module}", *map(str, arguments)]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         try:

@@ -1,4 +1,4 @@
-"""A server's processes: started, held still while others are measured, and all of them ended, whatever they started."""
+"""A server's processes: start them, suspend them while others are measured, and terminate them with all descendants."""
 
 import json
 import os
@@ -15,10 +15,10 @@ PATIENCE_S = 10.0
 
 
 @contextmanager
-def started(
+def start_process(
     command: Sequence[object], log: Path, cwd: Path | None = None, more: Mapping[str, str] | None = None
 ) -> Iterator["subprocess.Popen[bytes]"]:
-    """What it writes goes to `log`. Some leave workers behind when they are ended: these are ended too."""
+    """A process whose output goes to `log`; terminated with all its workers at the end of the block."""
     with log.open("wb") as lines:
         process = subprocess.Popen(
             [str(word) for word in command], stdout=lines, stderr=lines, cwd=cwd, env={**os.environ, **(more or {})}
@@ -35,8 +35,8 @@ def started(
             process.wait()
 
 
-def said_when_ready(process: "subprocess.Popen[bytes]", log: Path) -> dict[str, dict[str, Any]]:
-    """The lines of our server's log by their events; RuntimeError with the log when it does not come up."""
+def wait_until_listening(process: "subprocess.Popen[bytes]", log: Path) -> dict[str, dict[str, Any]]:
+    """The log lines of our server by event, once it is ready; RuntimeError with the log if it does not start."""
     messages: dict[str, dict[str, Any]] = {}
     while "ready" not in messages:
         if process.poll() is not None or "not ready" in messages:
@@ -51,7 +51,7 @@ def said_when_ready(process: "subprocess.Popen[bytes]", log: Path) -> dict[str, 
 
 @contextmanager
 def awake(pid: int) -> Iterator[None]:
-    """Servers that poll would take from those that are measured: outside of this, they are stopped."""
+    """Resume a server for the block: outside of it, it is suspended, since polling would disturb other measurements."""
     everyone = family(pid)
     _tell(everyone, signal.SIGCONT)
     try:

@@ -1,7 +1,7 @@
-"""`python -m benchmarks.serving.quota`: under a CPU quota, at full load: how often is the server stopped by the kernel?
+"""`python -m benchmarks.serving.quota`: how often the kernel throttles the server at full load under a CPU quota.
 
-Beside it a server by hand whose engine takes its default of threads. Each in a group of its own (cgroup version 1 or 2)
-with the quota; the client is outside. Needs root.
+Compared with a hand-written server whose engine uses its default number of threads. Each runs in its own control group
+(cgroup version 1 or 2) with the quota; the client runs outside. Needs root.
 """
 
 import os
@@ -17,7 +17,7 @@ from benchmarks.rows import Row, print_rows, row
 from benchmarks.serving import load, others, ours
 from benchmarks.serving.clients.ways import Question, Way, question_for
 from benchmarks.serving.models import bundle_of
-from benchmarks.serving.player import Player, playing
+from benchmarks.serving.player import Player, start_player
 from benchmarks.serving.slices import Slice
 from toolchain.cli.console import log_to_stderr
 
@@ -29,7 +29,7 @@ INSIDE = ("sh", "-c", 'echo $$ > "$0/cgroup.procs" && exec "$@"')
 
 @contextmanager
 def group(name: str, quota: float) -> Iterator[Path]:
-    """A control group of `quota` CPUs; removed once its processes have ended."""
+    """A control group of `quota` CPUs; removed when its processes have exited."""
     old = CONTROL / "cpu"
     folder = (old if old.is_dir() else CONTROL) / f"edge-bench-{name}"
     folder.mkdir(exist_ok=True)
@@ -45,22 +45,22 @@ def group(name: str, quota: float) -> Iterator[Path]:
         folder.rmdir()
 
 
-def stopped(folder: Path) -> tuple[int, int]:
-    """Periods so far, and those in which the group had used its quota up."""
+def throttled_periods(folder: Path) -> tuple[int, int]:
+    """(periods so far, periods in which the group was throttled)."""
     counters = dict(line.split() for line in (folder / "cpu.stat").read_text().splitlines())
     return int(counters["nr_periods"]), int(counters["nr_throttled"])
 
 
-def played(client: Player, way: Way, folder: Path) -> tuple[float, Slice]:
-    """The share of periods in which it was stopped, and the slice."""
+def measure_server(client: Player, way: Way, folder: Path) -> tuple[float, Slice]:
+    """(share of periods in which it was throttled, slice)."""
     client.ask(load.Ask(way.target, WARM_S, CONCURRENCY), Slice)
-    before = stopped(folder)
+    before = throttled_periods(folder)
     measured_slice: Slice = client.ask(load.Ask(way.target, SECONDS, CONCURRENCY), Slice)
-    periods, times = (after - counter for after, counter in zip(stopped(folder), before, strict=True))
+    periods, times = (after - counter for after, counter in zip(throttled_periods(folder), before, strict=True))
     return times / max(1, periods), measured_slice
 
 
-def measured(quota: float, client: Player, folder: Path, question: Question) -> Iterator[Row]:
+def measure_quota(quota: float, client: Player, folder: Path, question: Question) -> Iterator[Row]:
     bundle = bundle_of("mobilenet_v2")
     with ExitStack() as stack:
         results = {}
@@ -73,25 +73,25 @@ def measured(quota: float, client: Player, folder: Path, question: Question) -> 
                 if name == ours.NAME
                 else others.serving(name, bundle, folder, question, within)
             )
-            results[name] = played(client, ways[0], place)
+            results[name] = measure_server(client, ways[0], place)
     (share, mine), (other_share, other) = results[ours.NAME], results[BY_HAND]
     p99_ms, other_ms = (float(np.quantile(one.latencies_ms, 0.99)) for one in (mine, other))
     note = f"{len(mine.latencies_ms)} answers in {SECONDS:g} s; {BY_HAND} {other_share:.0%}, {len(other.latencies_ms)}"
-    yield row(f"--cpus={quota:g}: stopped by the kernel, of periods at full load", 100 * share, "<", 1, "%", note)
+    yield row(f"--cpus={quota:g}: throttled by the kernel, of periods at full load", 100 * share, "<", 1, "%", note)
     note = f"{p99_ms:.0f} ms against {other_ms:.0f} ms of {BY_HAND}, whose engine takes its default of threads"
     yield row(f"--cpus={quota:g}: p99 over that with default threads", p99_ms / other_ms, "<", 1, "", note)
 
 
 def quotas() -> list[Row]:
-    """None for who may make no control groups, which is said."""
+    """The rows; none, with a message, for a user who may not create control groups."""
     if os.geteuid():
         logger.info("bench: not run: CPU quotas need root")
         return []
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-quota-")))
         question = question_for(bundle_of("mobilenet_v2"), folder)
-        client = stack.enter_context(playing("load"))
-        return [one for quota in QUOTAS for one in measured(quota, client, folder, question)]
+        client = stack.enter_context(start_player("load"))
+        return [one for quota in QUOTAS for one in measure_quota(quota, client, folder, question)]
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Slices of play -> figures. Pure functions.
+"""Slices -> figures. Pure functions.
 
-A machine's speed drifts by a factor of two within an hour, so a server is held against the bare engine just before and
-just after it, and what is told is the median of these ratios. Latencies of all rounds are pooled for the percentiles.
+A machine's speed drifts by a factor of two within an hour, so each slice of a server is compared with the bare engine
+just before and just after it, and the median of these ratios is reported. Percentiles pool the latencies of all rounds.
 """
 
 from collections.abc import Sequence
@@ -14,8 +14,8 @@ from deploy.gate.statistics import median
 
 
 class Slice(msgspec.Struct, frozen=True):
-    """latencies_ms: of the answers within `seconds`; requests: with those of the warm-up before, which cpu_s pays too;
-    cpu_s: of the process that plays; reply: the last one's body, in base64 in JSON."""
+    """latencies_ms: of the answers within `seconds`. requests: including the warm-up, as cpu_s does. cpu_s: of the
+    measuring process. reply: the last body, in base64 in JSON."""
 
     seconds: float
     latencies_ms: tuple[float, ...]
@@ -33,7 +33,7 @@ class Slice(msgspec.Struct, frozen=True):
 
 
 class Round(NamedTuple):
-    """A server's slice between two of the bare engine; server_cpu_s: of the server's processes meanwhile."""
+    """A server's slice between two of the bare engine. server_cpu_s: CPU time of the server's processes meanwhile."""
 
     before: Slice
     slice: Slice
@@ -42,17 +42,17 @@ class Round(NamedTuple):
 
     @property
     def share(self) -> float:
-        """Of the bare engine's throughput."""
+        """Throughput relative to the bare engine."""
         return 2 * self.slice.rate / (self.before.rate + self.after.rate)
 
     @property
     def more_ms(self) -> float:
-        """What the server's median answer takes beyond the bare engine's."""
+        """Median latency beyond the bare engine's."""
         return self.slice.p50_ms - (self.before.p50_ms + self.after.p50_ms) / 2
 
 
 class Figures(msgspec.Struct, frozen=True):
-    """One line of the table. share and more_ms: medians over the rounds; CPU in ms a request."""
+    """One line of the table. share, more_ms: medians over the rounds. CPU times in ms per request."""
 
     model: str
     server: str
@@ -72,7 +72,7 @@ class Figures(msgspec.Struct, frozen=True):
 def figures(
     model: str, server: str, transport: str, concurrency: int, rounds: Sequence[Round], memory_mb: float
 ) -> Figures:
-    """Of all rounds of one server, transport and concurrency with one model."""
+    """The figures of all rounds of one server, transport, concurrency and model."""
     pooled = [ms for measured in rounds for ms in measured.slice.latencies_ms]
     requests = sum(measured.slice.requests for measured in rounds)
     shares = [measured.share for measured in rounds]

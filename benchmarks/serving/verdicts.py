@@ -1,4 +1,4 @@
-"""Figures -> the table, and the rows that must hold. Pure functions."""
+"""Figures -> the table, and a row per requirement. Pure functions."""
 
 from collections.abc import Iterator, Sequence
 from itertools import product
@@ -25,7 +25,7 @@ have the same cores, so that what a client takes, the server lacks. MB: proporti
 OURS, BY_HAND = "ours", "FastAPI"
 BINARY, SHARED, UNIX = "HTTP uint8", "shared memory", "Unix socket"
 LOADED = (4, 16)
-# model, ways of which one must reach it, share of the bare engine's throughput
+# model, transports of which one must reach the share, share of the bare engine's throughput
 FULL = (
     ("resnet50", (BINARY,), 0.96),
     ("mobilenet_v2", (BINARY,), 0.90),
@@ -37,7 +37,7 @@ COMPARED = "mobilenet_v2"
 
 
 def page(figures: Sequence[Figures]) -> str:
-    """A line each, and what the columns mean."""
+    """The table and a legend of its columns."""
     return f"{table([_line(figure) for figure in figures], COLUMNS)}\n\n{LEGEND}"
 
 
@@ -48,7 +48,7 @@ def _line(figure: Figures) -> tuple[object, ...]:
 
 
 def rows(figures: Sequence[Figures]) -> list[Row]:
-    """The issue's, of what was measured in this run."""
+    """A row for each requirement that was measured in this run."""
     return [*_full(figures), *_alone(figures), *_against(figures)]
 
 
@@ -76,7 +76,7 @@ def _alone(figures: Sequence[Figures]) -> Iterator[Row]:
 
 
 def _against(figures: Sequence[Figures]) -> Iterator[Row]:
-    """Each peer by its fastest way against our HTTP with pixels."""
+    """Our HTTP transport with raw pixels against the fastest transport of each peer."""
     loaded = [figure for figure in figures if figure.model == COMPARED and figure.concurrency in LOADED]
     for ours in (figure for figure in loaded if (figure.server, figure.transport) == (OURS, BINARY)):
         for peer, bound in PEERS.items():

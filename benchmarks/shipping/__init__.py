@@ -1,1 +1,1 @@
-"""Shipping to edge servers of this machine's own: faults, trust, closed servers, the handover of a socket."""
+"""Shipping to simulated edge servers: faults, trust, access control, socket handover."""

@@ -1,8 +1,8 @@
-"""What TLS, client certificates and a token cost a request: servers of the null engine, asked in turn.
+"""The cost of TLS, client certificates and tokens per request, measured on null-engine servers in turn.
 
-`python -m benchmarks.shipping.closed [rounds]`; needs the openssl command. One connection each, which is kept. Prints
-the median over rounds of REQUESTS requests of a request's time as the client sees it, and the mean of the server's
-processor time. Client and servers share this machine's cores.
+`python -m benchmarks.shipping.closed [rounds]`; needs the openssl command. One kept connection each. Prints the median
+over rounds of REQUESTS requests of the latency that the client sees, and the mean CPU time of the server. Client and
+servers share this machine's cores.
 """
 
 import socket
@@ -22,7 +22,7 @@ from tests.deploy.runtime.security.authority import Authority
 from tests.deploy.runtime.server import INFER, Running, answer, request, serving
 
 REQUESTS = 300
-PICTURES = {"0.2 kB": 1, "150 kB": 784}  # of 8x8x3; 784 are as large as one of 224x224x3
+PICTURES = {"0.2 kB": 1, "150 kB": 784}  # a batch of 8x8x3 images; 784 of them have the size of one 224x224x3 image
 TOKEN = "a-token-of-ours-to-test-with"
 KINDS = ("plain", "token", "TLS", "TLS, certificate, token")
 
@@ -44,8 +44,8 @@ def connected(kind: str, server: Running, ours: Authority) -> socket.socket:
     return ours.trusting(shown).wrap_socket(plain, server_hostname="localhost")
 
 
-def measured(server: Running, connection: socket.socket, sent: bytes) -> tuple[float, float]:
-    """Microseconds of a request, and of the server's processor time for it."""
+def request_cost(server: Running, connection: socket.socket, sent: bytes) -> tuple[float, float]:
+    """(latency, server CPU time) of a request, in microseconds."""
     connection.sendall(sent)
     assert answer(connection)[0] == 200
     began, used = time.perf_counter(), cpu_s(server.process.pid)
@@ -56,7 +56,7 @@ def measured(server: Running, connection: socket.socket, sent: bytes) -> tuple[f
 
 
 def whole(connection: socket.socket) -> None:
-    """One reply, with less work than `answer`."""
+    """Read one complete reply."""
     received = connection.recv(1 << 16)
     while (at := received.find(b"\r\n\r\n")) < 0:
         received += connection.recv(1 << 16)
@@ -82,12 +82,12 @@ def main(rounds: int) -> None:
                 for kind in KINDS:
                     shown = {"Authorization": f"Bearer {TOKEN}"} if "token" in kind else {}
                     sent = request("POST", INFER, head + payload, **headers, **shown)
-                    latencies[kind].append(measured(servers[kind], connections[kind], sent))
+                    latencies[kind].append(request_cost(servers[kind], connections[kind], sent))
             for kind in KINDS:
                 times, cpu = zip(*latencies[kind], strict=True)
                 print(
                     f"{size:8}{kind:26}{statistics.median(times):7.0f} us"
-                    f"{statistics.mean(cpu):7.0f} us of the server's processor time"
+                    f"{statistics.mean(cpu):7.0f} us of the server's CPU time"
                 )
 
 

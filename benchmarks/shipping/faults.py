@@ -1,4 +1,4 @@
-"""What goes wrong in the middle of each stage of shipping, and what is left of it afterwards."""
+"""Injects faults into each stage of shipping and checks the state afterwards."""
 
 import subprocess
 import threading
@@ -13,7 +13,7 @@ from deploy.docker.labels import RELEASE
 from tests.edges import Edge, wait_for
 from tests.shipped import MODEL, answers, clean, left_behind, serves, tag
 
-# what ship says when a stage begins; the first is a transfer that takes seconds, on a slow link
+# the progress line at the start of each stage; the first is a transfer that takes seconds on a slow link
 STAGES = {
     "send": "layers are missing there",
     "start": "starting ",
@@ -43,8 +43,8 @@ def fill_disk(edge: Edge) -> None:
     subprocess.run(fill, check=False, capture_output=True)
 
 
-def mended(edge: Edge) -> None:
-    """What a fault left that only a person takes away."""
+def repair(edge: Edge) -> None:
+    """Clean up what a fault left and only a person would remove."""
     (edge.root / BALLAST).unlink(missing_ok=True)
 
 
@@ -64,11 +64,11 @@ FAULTS: dict[str, Fault] = {
 
 
 def fault_rows(rig: Rack, quick: bool) -> Iterator[Row]:
-    """Every fault in every stage, one after the other, on one server; quick: each stage once, with another fault."""
+    """A row: every fault in every stage, one after the other, on one server. quick: one fault per stage."""
     rig.build("3", 2.0, WEIGHTS_BYTES)
     rig.build("4", 2.0, WEIGHTS_BYTES)
     edge = rig.edges[0]
-    edge.slow(SLOW_MBIT)  # seconds for a model
+    edge.slow(SLOW_MBIT)  # a model takes seconds
     rig.ship("3", edge.name)
     failed: list[str] = []
     tried = 0
@@ -77,30 +77,30 @@ def fault_rows(rig: Rack, quick: bool) -> Iterator[Row]:
             if quick and number != place % len(FAULTS):
                 continue
             tried += 1
-            problem = tried_out(rig, edge, stage, words, fault)
-            logger.info(f"{name} while it did {stage}: {problem or 'as it must be'}")
+            problem = try_fault(rig, edge, stage, words, fault)
+            logger.info(f"{name} during {stage}: {problem or 'recovered'}")
             failed += [f"{name}, {stage}: {problem}"] if problem else []
     what = f"of {tried} faults, in every stage, left a server worse or unclean"
     yield row(what, len(failed), "<=", 0, "", "; ".join(failed)[:600])
 
 
-def tried_out(rig: Rack, edge: Edge, stage: str, words: str, fault: Fault) -> str:
-    """What is wrong afterwards; "" for nothing. The server serves 3 when it begins and when it ends."""
+def try_fault(rig: Rack, edge: Edge, stage: str, words: str, fault: Fault) -> str:
+    """What is wrong afterwards; "" for nothing. The server serves release 3 before and after."""
     flags = [] if stage == "gate" else ["--skip-gate", "--reason=faults are tried"]
     process = rig.start("ship", tag("4"), edge.name, *flags)
-    heard = _heard(process, words)
+    heard = _watch_for(process, words)
     if not heard.wait(PATIENCE_S):
         process.kill()
         return f"the stage was never reached: {words}"
     if stage == "send":
-        time.sleep(0.7)  # in the midst of it
+        time.sleep(0.7)  # in the middle of the stage
     fault(edge, process)
     try:
         process.wait(PATIENCE_S)
     except subprocess.TimeoutExpired:
         process.kill()
         return "the tool hangs"
-    mended(edge)
+    repair(edge)
     with suppress(AssertionError):
         wait_for(lambda: answers(edge), "an answer", 90)
     if not answers(edge):
@@ -110,28 +110,28 @@ def tried_out(rig: Rack, edge: Edge, stage: str, words: str, fault: Fault) -> st
         return f"the next ship fails: {again.stderr.splitlines()[-1][:200]}"
     if serves(edge) != "4" or left_behind(edge) != clean("4", *{door_of(edge), "3", "4"}):
         return f"left behind: {left_behind(edge)}, serves {serves(edge)}"
-    rig.told("rollback", edge.name, "--release=3", "--message=faults are tried")
-    _forgotten(edge)
+    rig.run_for_server("rollback", edge.name, "--release=3", "--message=faults are tried")
+    _remove_image(edge)
     return ""
 
 
 def door_of(edge: Edge) -> str:
-    """The release that the door was made of; its image stays for as long as the door does."""
+    """The release that the socket holder was started from; its image stays as long as the holder runs."""
     client = edge.client()
     release = client.containers.get(f"edge-{MODEL}-door").labels[RELEASE]
     client.close()
     return release
 
 
-def _forgotten(edge: Edge) -> None:
-    """The image of 4 goes, so that the next case sends it again."""
+def _remove_image(edge: Edge) -> None:
+    """Remove the image of release 4, so that the next case sends it again."""
     client = edge.client()
     client.images.remove(tag("4"), force=True)
     client.close()
 
 
-def _heard(process: "subprocess.Popen[str]", words: str) -> threading.Event:
-    """Set once the tool has said `words`; the rest of what it says is read and let go."""
+def _watch_for(process: "subprocess.Popen[str]", words: str) -> threading.Event:
+    """An event that is set when the tool prints `words`; the rest of its output is discarded."""
     event = threading.Event()
 
     def listen() -> None:

@@ -1,8 +1,8 @@
-"""`python -m benchmarks.shipping.handover`: three ways to change the server behind a port: losses and cost.
+"""`python -m benchmarks.shipping.handover`: three ways to replace the server behind a port: lost requests and cost.
 
-A door that hands its listening socket out (deploy/runtime/handover/socket_holder.py), two servers that share the port
-by SO_REUSEPORT, and a proxy (HAProxy, where it is installed). Servers of one line each, in processes of their own; and
-clients that open a connection for every request, as the hardest case.
+A socket holder that passes its listening socket on (deploy/runtime/handover/socket_holder.py), two servers that share
+the port by SO_REUSEPORT, and a proxy (HAProxy, if installed). Minimal servers in separate processes; the clients open a
+connection for every request, which is the hardest case.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ SPAWN = multiprocessing.get_context("spawn")
 
 
 class Server(asyncio.Protocol):
-    """Answers each request, a GET or a POST of a picture, once it is whole."""
+    """Answers each complete request, a GET or a POST of an image."""
 
     left = 0
 
@@ -64,13 +64,13 @@ def behind_door(folder: Path, name: str, end: Event) -> None:
         watching = asyncio.create_task(door.watch())
         await asyncio.to_thread(end.wait)
         watching.cancel()
-        await asyncio.sleep(1)  # what it accepted is answered
+        await asyncio.sleep(1)  # accepted connections are answered
 
     asyncio.run(run())
 
 
 def on_port(port: int, shared: bool, up: Event, end: Event) -> None:
-    """shared: by SO_REUSEPORT; it leaves as a server that drains does: first the socket, then what it accepted."""
+    """shared: by SO_REUSEPORT. On SIGTERM it drains: it closes the socket, then answers what it has accepted."""
 
     async def run() -> None:
         loop = asyncio.get_running_loop()
@@ -140,7 +140,12 @@ def door_row(folder: Path) -> Row:
         end.set()
     keeper.terminate()
     return row(
-        f"door: requests lost in {SWITCHES} changes", lost(count), "<=", 0, "", f"of {count.total()}: {dict(count)}"
+        f"socket holder: requests lost in {SWITCHES} switches",
+        lost(count),
+        "<=",
+        0,
+        "",
+        f"of {count.total()}: {dict(count)}",
     )
 
 
@@ -162,11 +167,11 @@ def shared_port_row() -> Row:
             time.sleep(BETWEEN_S)
     old.set()
     what = f"SO_REUSEPORT: requests lost in {SWITCHES} changes"
-    return row(what, lost(count), ">=", 0, "(told)", f"of {count.total()}: {dict(count)}")
+    return row(what, lost(count), ">=", 0, "(no bound)", f"of {count.total()}: {dict(count)}")
 
 
 def proxy_row(folder: Path) -> Row:
-    """What each request pays for a proxy, over kept connections, in turn with none."""
+    """The latency that a proxy adds to a request, over kept connections, interleaved with no proxy."""
     behind, before = free_port(), free_port()
     up, end = SPAWN.Event(), SPAWN.Event()
     SPAWN.Process(target=on_port, args=(behind, False, up, end)).start()
@@ -189,7 +194,7 @@ def proxy_row(folder: Path) -> Row:
     end.set()
     more = median(times["through"]) - median(times["plain"])
     note = f"p50 {median(times['plain']):.3f} ms without, {median(times['through']):.3f} ms through it"
-    return row("HAProxy: what a request pays, p50", more, ">=", 0, "ms (told)", note)
+    return row("HAProxy: added latency, p50", more, ">=", 0, "ms (no bound)", note)
 
 
 def timed(port: int) -> Callable[[], float]:

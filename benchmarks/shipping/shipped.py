@@ -1,4 +1,4 @@
-"""A rack of edge servers for a benchmark: releases to ship, and the toolchain's commands as a person types them."""
+"""A rack of simulated edge servers for a benchmark: releases to ship and commands as a user types them."""
 
 import json
 import os
@@ -29,13 +29,13 @@ WEIGHTS = "weights.bin"
 
 @dataclass
 class Rack:
-    """folder: where bundles lie and commands are typed; edges: the servers, edge1, edge2 and so on."""
+    """folder: holds the bundles, and commands run there. edges: the servers edge1, edge2 and so on."""
 
     folder: Path
     edges: list[Edge]
 
     def build(self, release: str, delay_ms: float, weights_bytes: int = 0) -> int:
-        """An image of the null engine with so many random bytes of weights; the bytes of its bundle."""
+        """Build an image of the null engine with random weights; returns the size of its bundle."""
         made = null_bundle(self.folder / f"{release}.plain", delay_ms, release, name=MODEL)
         weights = self.folder / f"{release}.parts" / WEIGHTS
         weights.parent.mkdir()
@@ -58,8 +58,8 @@ class Rack:
         out, err = process.communicate()
         return subprocess.CompletedProcess(words, process.returncode, out, err)
 
-    def told(self, *words: str) -> dict[str, Any]:
-        """Of a command that reaches one server and must go well: what it says of that one."""
+    def run_for_server(self, *words: str) -> dict[str, Any]:
+        """The result for one server of a command that must succeed."""
         done = self.run(*words)
         assert done.returncode == 0, done.stderr
         (results,) = json.loads(done.stdout.splitlines()[-1])["servers"]
@@ -68,11 +68,11 @@ class Rack:
     def ship(
         self, release: str, server: str = "", *flags: str, despite: str = "the gate is not what is measured"
     ) -> Any:
-        """To one server: what it says of that; to all: their list."""
+        """Ship a release; the results by server."""
         words = ["ship", tag(release), *filter(None, [server]), "--skip-gate", f"--reason={despite}", *flags]
         words += ["--allow-downgrade"]  # releases are shipped in any order
         if server:
-            return self.told(*words)
+            return self.run_for_server(*words)
         done = self.run(*words)
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout.splitlines()[-1])["servers"]
@@ -85,7 +85,7 @@ class Rack:
 
 @contextmanager
 def rack(count: int, disks_mb: int | None = None) -> Iterator[Rack]:
-    """`count` servers, each on a disk of its own of so many MB if asked."""
+    """`count` servers, each on a separate disk of `disks` MB each if given."""
     before = {name: os.environ.get(name) for name in ("PATH", "TOOLCHAIN_HOME")}
     wheelhouse = home() / "wheelhouse"
     with tempfile.TemporaryDirectory(prefix="bench-ship-") as at:

@@ -1,4 +1,4 @@
-"""Whether a server takes what was tampered with on the way: an image, a manifest, a signature, an archive."""
+"""Whether a server accepts what was tampered with in transit: an image, a manifest, a signature, an archive."""
 
 import json
 import subprocess
@@ -17,7 +17,7 @@ Undo = Callable[[], None]
 
 
 def tampered_rows(rig: Rack) -> Iterator[Row]:
-    """Each of them is shipped to a server that trusts our key, and must change nothing there."""
+    """Each tampered release is shipped to a server that trusts our key, and must change nothing there."""
     rig.build(RELEASE, 2.0)
     edge = rig.edges[1]
     rig.ship("1", edge.name)
@@ -34,9 +34,7 @@ def tampered_rows(rig: Rack) -> Iterator[Row]:
             or "Traceback" in done.stderr
         ):
             taken.append(f"{what}: {done.stderr.splitlines()[-1:]}")
-    yield row(
-        f"of {len(TAMPERED)} releases that were tampered with were taken", len(taken), "<=", 0, "", "; ".join(taken)
-    )
+    yield row(f"of {len(TAMPERED)} tampered releases accepted", len(taken), "<=", 0, "", "; ".join(taken))
 
 
 def _signature(rig: Rack) -> Path:
@@ -62,7 +60,7 @@ def signature(rig: Rack) -> Undo:
 
 
 def manifest(rig: Rack) -> Undo:
-    """What is signed names another bundle."""
+    """A signed statement that names another bundle."""
     return _changed(_signature(rig), "bundle", "0" * 64, "labels")
 
 
@@ -83,7 +81,7 @@ def unknown_key(rig: Rack) -> Undo:
 
 
 def image(rig: Rack) -> Undo:
-    """A byte of the model is another, the tag the same: another image, which nobody signed."""
+    """One byte of the model is changed under the same tag: an unsigned image."""
     with closing(connect()) as client:
         before = client.images.get(tag(RELEASE))
         script = f"FROM {tag(RELEASE)}\nCOPY other /bundle/model.null.json\n"
@@ -101,9 +99,9 @@ def image(rig: Rack) -> Undo:
 
 
 def archive(rig: Rack) -> Undo:
-    """The packed files, between packing and sending: their last bytes are others."""
+    """The last bytes of packed files are changed between packing and sending."""
     folder = rig.folder / "home" / "shipping"
-    for flags in ([], ["--for=edge2"]):  # the whole image, too, which is sent where a part is not taken
+    for flags in ([], ["--for=edge2"]):  # the whole image too, which is sent where a partial archive is refused
         rig.run("pack", tag(RELEASE), f"--to={rig.folder}/unused.tar", *flags)
     for place in folder.glob("*.tar.gz"):
         place.write_bytes(place.read_bytes()[:-64] + bytes(64))

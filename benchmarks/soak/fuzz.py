@@ -131,7 +131,7 @@ def rows(fuzz: Fuzz, count: int, alive: bool) -> list[Row]:
     more = files[-1] - min(files) if files else None
     return [
         row(f"of {count} malformed requests, failures", fuzz.failures, "<=", 0, "", answers),
-        row("malformed requests: the server lives", int(alive), ">=", 1, ""),
+        row("malformed requests: the server is alive", int(alive), ">=", 1, ""),
         row("slowest answer", fuzz.slowest_s, "<=", 5, "s"),
         row(
             "memory, at most: last fifth to the first two",
@@ -141,7 +141,7 @@ def rows(fuzz: Fuzz, count: int, alive: bool) -> list[Row]:
             "",
             f"in MB: {memory[:1]} to {memory[-1:]}",
         ),
-        row("open files more than at the least", more, "<=", FILES, ""),
+        row("open files beyond the minimum", more, "<=", FILES, ""),
     ]
 
 

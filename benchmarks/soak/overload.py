@@ -107,9 +107,9 @@ def rows(load: Load, memory: Sequence[float], alive: bool, faults: int, note: st
     return [
         row("overload: requests without an answer of 200, 503 or 504", other, "<=", 0, "", f"{note}; {answers}"),
         row("overload: p99 of the accepted", p99_ms, "<=", 2 * GOAL_MS, "ms", f"goal {GOAL_MS:g} ms"),
-        row("overload: accepted, of what it can do", _share(load), ">=", 0.8, "", "sheds the rest"),
+        row("overload: accepted, as a share of capacity", _share(load), ">=", 0.8, "", "sheds the rest"),
         row("overload: memory, at most: last fifth to the first two", growth(memory), "<=", 1.05, ""),
-        row("overload: the server lives, nothing odd in its log", int(alive) - faults, ">=", 1, ""),
+        row("overload: the server is alive, no faults in its log", int(alive) - faults, ">=", 1, ""),
     ]
 
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks.serving.processes import said_when_ready, started
+from benchmarks.serving.processes import start_process, wait_until_listening
 from tests.bundles import null_bundle
 
 ROOT = Path(__file__).parents[2]
@@ -55,7 +55,7 @@ class ServerProcess:
 
     def wait_until_ready(self) -> tuple[int, int]:
         """Wait until the server listens; return its ports for HTTP and gRPC."""
-        ready = said_when_ready(self._process, self._log)
+        ready = wait_until_listening(self._process, self._log)
         return ready["listening"]["port"], ready["listening for gRPC"]["grpc_port"]
 
 
@@ -65,6 +65,6 @@ def run_server(folder: Path, *flags: str, delay_ms: float = 0.0) -> Iterator[tup
     bundle = null_bundle(folder / "null.bundle", delay_ms)
     words = ["serve", f"--bundle={bundle.folder}", "--host=127.0.0.1", "--port=0", "--grpc-port=0", "--certify=off"]
     log = folder / "server.log"
-    with started([sys.executable, "-m", "deploy.runtime", *words, *flags], log, ROOT) as process:
+    with start_process([sys.executable, "-m", "deploy.runtime", *words, *flags], log, ROOT) as process:
         server = ServerProcess(process, log)
         yield server, *server.wait_until_ready()

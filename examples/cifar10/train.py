@@ -1,11 +1,11 @@
-"""Train the example's ResNet-20 (or another net) in plain PyTorch: what a user has before she comes to the toolchain.
+"""Train the example's ResNet-20 (or another net) in plain PyTorch: what a user has before using the toolchain.
 
     python examples/cifar10/train.py --out examples/cifar10/resnet20.safetensors
     python examples/cifar10/train.py --net vgg11 --epochs 8 --small-epochs 3 --lr 0.1 --out .toolchain/vgg11.safetensors
 
-Sees only the train part (48,000 of the 50,000 training images: the toolchain keeps 1,000 for validation and 1,000 for
+Uses only the train split (48,000 of the 50,000 training images: the toolchain keeps 1,000 for validation and 1,000 for
 the certificate). The first epochs run on 24x24 crops, which cost half as much (progressive resizing). The test images
-are looked at once, at the end. Interrupted, it goes on from the last whole epoch.
+are used once, at the end. An interrupted run resumes after the last finished epoch.
 """
 
 import argparse

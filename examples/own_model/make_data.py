@@ -1,8 +1,8 @@
-"""Write two folders of pictures to learn from: stripes in noise, and the class is the angle at which they run.
+"""Write two example data sets: images of stripes in noise, whose class is the angle of the stripes.
 
     python examples/own_model/make_data.py        -> examples/own_model/data/{grey28,wide}/{train,test}/angle_*/
 
-The same pictures every time (seeded). 980 + 280 grey ones of 28x28, 600 + 240 coloured ones of 96x160.
+The same images every time (seeded): 980 + 280 grey ones of 28x28, 600 + 240 coloured ones of 96x160.
 """
 
 from pathlib import Path
@@ -27,7 +27,7 @@ def stripes(angle: float, height: int, width: int, channels: int, noise: float, 
 
 
 def make(name: str, classes: int, size: tuple[int, int, int], train: int, test: int, noise: float) -> Path:
-    """Write data/`name` with `train` and `test` pictures a class; its folder."""
+    """Write data/`name` with `train` and `test` images per class; returns its folder."""
     random = np.random.default_rng(7)
     for part, count in (("train", train), ("test", test)):
         for label in range(classes):

@@ -1,6 +1,6 @@
-"""Two small networks of one's own: grey 28x28 pictures in 7 classes, and wide 96x160 ones in 4.
+"""Two small networks as a user would write them: for grey 28x28 images in 7 classes and wide 96x160 ones in 4.
 
-As a user would write them: they know nothing of the toolchain. train.py made the weights beside this file.
+They know nothing of the toolchain. train.py created the weights next to this file.
 """
 
 import torch
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class ConvNet(nn.Module):
-    """Convolutions of stride 2, each with BatchNorm and ReLU, a mean over the picture, a linear head."""
+    """Convolutions of stride 2, each with BatchNorm and ReLU, global average pooling, a linear head."""
 
     def __init__(self, channels: int, widths: tuple[int, ...], classes: int) -> None:
         super().__init__()

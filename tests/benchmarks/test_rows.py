@@ -19,8 +19,8 @@ def test_an_error_keeps_the_rows_before_it_and_becomes_one_that_fell_short() -> 
 def test_a_failed_command_names_its_last_line() -> None:
     import sys
 
-    from benchmarks.compress import run
+    from benchmarks.compress import run_json
 
-    [failed] = guarded_rows("build", lambda: [run(sys.executable, "-c", "raise SystemExit('toolchain: refused')")])
+    [failed] = guarded_rows("build", lambda: [run_json(sys.executable, "-c", "raise SystemExit('toolchain: refused')")])
     assert isinstance(failed, Row)
     assert failed.note == "RuntimeError: toolchain: refused"

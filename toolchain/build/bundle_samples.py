@@ -61,7 +61,7 @@ def write_samples(
         "roundings": job.plan.roundings,
         "threads": job.threads,
     }
-    title = "samples: golden answers, and the certificate's pictures"
+    title = "samples: golden samples, and the certificate's images"
     return cache.run(Stage("samples", title, BundleSamples, inputs, make))
 
 

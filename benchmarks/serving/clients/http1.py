@@ -1,5 +1,5 @@
-"""One connection's HTTP/1.1, as cheap as it can be had in Python: a request whose bytes are ready, a reply looked at
-just closely enough to see its status and its end."""
+"""A minimal HTTP/1.1 client for one connection: the request's bytes are prepared, and of a reply only status and end
+are parsed."""
 
 import re
 
@@ -17,7 +17,7 @@ def request(method: str, path: str, body: bytes = b"", headers: dict[str, str] |
 
 
 class Http1:
-    """`ready`: what is to be sent now. `room`: where received bytes are put."""
+    """ready: bytes to send now. room: buffer for received bytes."""
 
     def __init__(self, payload: bytes) -> None:
         self._payload = memoryview(payload)
@@ -27,7 +27,7 @@ class Http1:
         self.ready = memoryview(b"")
 
     def begin(self) -> None:
-        """The next request."""
+        """Start the next request."""
         self._filled = self._end = 0
         self.ready = self._payload
 
@@ -35,7 +35,7 @@ class Http1:
         return self._view[self._filled :]
 
     def took(self, count: int) -> bool:
-        """`count` bytes lie in the room: whether the reply is whole. RuntimeError: it is not the one we want."""
+        """`count` bytes were received: whether the reply is complete. RuntimeError for a status other than 200."""
         self._filled += count
         if not self._end:
             self._measure()
@@ -44,12 +44,12 @@ class Http1:
         return bool(self._end) and self._filled >= self._end
 
     def reply(self) -> bytes:
-        """The body of the last reply, its chunks put together."""
+        """The body of the last reply, with chunks joined."""
         body = bytes(self._view[self._body : self._filled])
         return body if self._end > 0 else _unchunked(body)
 
     def _measure(self) -> None:
-        """Where the reply ends: -1 where only its last chunk tells."""
+        """The length of the reply; -1 for a chunked one."""
         at = self._buffer.find(b"\r\n\r\n", 0, self._filled)
         if at < 0:
             return

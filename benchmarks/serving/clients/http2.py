@@ -1,7 +1,7 @@
-"""One connection's gRPC over HTTP/2, as cheap as http1.py: one call after the other, its message ready beforehand.
+"""A minimal gRPC client over HTTP/2 for one connection: one call after the other, with prepared messages.
 
-Only what a client with one call in flight needs: flow control of what it sends, settings and pings answered, replies
-gathered. Headers of replies are not read, as they may be compressed: a call without a message in its answer failed.
+Only what a client with one call in flight needs: flow control when sending, replies to settings and pings, collecting
+replies. Reply headers may be compressed and are not parsed: a reply without a message means that the call failed.
 """
 
 import struct
@@ -29,7 +29,7 @@ def frame(kind: int, flags: int, stream: int, content: bytes | memoryview = b"")
 
 
 def literal(name: str, value: str) -> bytes:
-    """A header field that enters no table, uncompressed (RFC 7541, 6.2.2)."""
+    """An uncompressed header field without indexing (RFC 7541, 6.2.2)."""
     return b"\0" + b"".join(bytes([len(text)]) + text.encode() for text in (name, value))
 
 
@@ -44,7 +44,7 @@ OPENING = b"".join(
 
 
 class Http2:
-    """As Http1: `ready` is to be sent now, `room` is where received bytes are put."""
+    """See Http1."""
 
     def __init__(self, message: bytes) -> None:
         self._payload = memoryview(struct.pack(">BI", 0, len(message)) + message)
@@ -58,7 +58,7 @@ class Http2:
         self.ready = memoryview(OPENING)
 
     def begin(self) -> None:
-        """The next call."""
+        """Start the next call."""
         self._stream += 2
         self._sent, self._stream_window, self._reply = 0, self._initial, []
         self._send(frame(HEADERS, END_HEADERS, self._stream, FIELDS_BLOCK), *self._data())
@@ -67,7 +67,7 @@ class Http2:
         return self._view[self._filled :]
 
     def took(self, count: int) -> bool:
-        """`count` bytes lie in the room: whether the call is answered. RuntimeError: it was refused."""
+        """`count` bytes were received: whether the call is complete. RuntimeError if it was refused."""
         self._filled += count
         at, done = 0, False
         while self._filled - at >= HEAD:
@@ -84,11 +84,11 @@ class Http2:
         return done
 
     def reply(self) -> bytes:
-        """The message of the last answer, without its five bytes of gRPC's."""
+        """The message of the last reply, without gRPC's five-byte prefix."""
         return b"".join(self._reply)[5:]
 
     def _answered(self, kind: int, flags: int, stream: int, content: memoryview) -> bool:
-        """Whether this frame ends the call."""
+        """Whether this frame completes the call."""
         if kind == DATA:
             self._reply.append(bytes(content))
         elif kind in (RST_STREAM, GOAWAY):
@@ -102,7 +102,7 @@ class Http2:
         if stream != self._stream or kind > HEADERS or not flags & END_STREAM:
             return False
         if not self._reply:
-            raise RuntimeError("the call was answered without a message: it failed")
+            raise RuntimeError("the reply has no message: the call failed")
         return True
 
     def _settle(self, content: memoryview) -> None:
@@ -122,7 +122,7 @@ class Http2:
         self._send(*self._data())
 
     def _data(self) -> list[bytes]:
-        """As much of the payload as the server has room for, in frames."""
+        """DATA frames for as much of the payload as flow control allows."""
         blocks = []
         while (left := len(self._payload) - self._sent) and (open_ := min(self._window, self._stream_window)) > 0:
             size = min(left, open_, self._frame)

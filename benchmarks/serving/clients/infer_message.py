@@ -1,4 +1,4 @@
-"""Open Inference Protocol v2 over gRPC: a request's message, and the tensor in a reply's. Just these two, by hand."""
+"""Open Inference Protocol v2 over gRPC: encodes a request and extracts the tensor of a reply.."""
 
 from collections.abc import Iterator, Sequence
 
@@ -8,7 +8,7 @@ NAME, DATATYPE, SHAPE = 1, 2, 3
 
 
 def infer_request(model: str, input_name: str, shape: Sequence[int], output_name: str, raw: bytes) -> bytes:
-    """ModelInferRequest for one tensor of uint8."""
+    """A ModelInferRequest with one uint8 tensor."""
     sizes = b"".join(map(varint, shape))
     tensor = field(NAME, input_name.encode()) + field(DATATYPE, b"UINT8") + field(SHAPE, sizes)
     output = field(NAME, output_name.encode())
@@ -16,7 +16,7 @@ def infer_request(model: str, input_name: str, shape: Sequence[int], output_name
 
 
 def raw_output(message: bytes) -> bytes:
-    """The first of a ModelInferResponse's raw contents; ValueError where there is none."""
+    """The first raw output of a ModelInferResponse; ValueError if there is none."""
     for number, content in fields(message):
         if number == RAW_OUTPUTS:
             return content
@@ -36,7 +36,7 @@ def field(number: int, content: bytes) -> bytes:
 
 
 def fields(message: bytes) -> Iterator[tuple[int, bytes]]:
-    """Those of variable length."""
+    """The length-delimited fields."""
     at = 0
     while at < len(message):
         key, at = _varint_at(message, at)

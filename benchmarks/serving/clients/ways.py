@@ -1,4 +1,4 @@
-"""A way to ask a server: where, with which bytes, and how the answer reads. And whether the answer is right."""
+"""A way to reach a server: address, request bytes, and how to decode the reply; checks that the reply is right."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,12 +14,13 @@ from deploy.runtime.preprocessing import decode_and_fit
 from toolchain.records.bundle import Bundle
 from toolchain.records.tensors import Array
 
-# Of the largest logit. The same artifact on the same engine, another form of it at most; a JPEG's decoder has some play
+# Relative to the largest logit: the same artifact, compiled differently; JPEG decoders differ slightly
 CLOSE = {"raw": 1e-3, "jpeg": 0.1}
 
 
 class Question(NamedTuple):
-    """What is asked: a picture as its pixels, uint8 [1, H, W, 3], and another as a JPEG file, with what that means."""
+    """The content of requests: an image as pixels, uint8 [1, H, W, 3], and another as a JPEG file with its decoded
+    pixels."""
 
     raw: Array
     jpeg: bytes
@@ -27,7 +28,7 @@ class Question(NamedTuple):
 
 
 class Way(NamedTuple):
-    """pid: the server's first process. read: a reply's body -> logits. picture: which of Question's it is asked."""
+    """pid: the server's first process. read: a reply's body -> logits. picture: which of Question's images is sent."""
 
     server: str
     transport: str
@@ -47,7 +48,7 @@ def question_for(bundle: Bundle, folder: Path) -> Question:
 
 
 def written(folder: Path, name: str, *requests: bytes) -> tuple[str, ...]:
-    """Files for Target.requests."""
+    """Write the request files for Target.requests."""
     paths = [folder / f"{name}-{number}.request" for number in range(len(requests))]
     for path, content in zip(paths, requests, strict=True):
         path.write_bytes(content)
@@ -55,7 +56,7 @@ def written(folder: Path, name: str, *requests: bytes) -> tuple[str, ...]:
 
 
 def check(way: Way, load: Player, expected: Array) -> None:
-    """RuntimeError when the server does not answer as the bare engine does."""
+    """RuntimeError when the server's answer differs from the bare engine's."""
     answer = way.read(load.ask(Ask(way.target), Slice).reply).reshape(-1)
     if answer.shape != expected.shape:
         raise RuntimeError(f"{way}: {answer.size} logits, the bare engine has {expected.size}")

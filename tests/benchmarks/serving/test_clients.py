@@ -26,7 +26,7 @@ from benchmarks.serving.clients.http2 import (  # fmt: skip
     frame,
 )
 from benchmarks.serving.clients.infer_message import RAW_OUTPUTS, field, fields, infer_request, raw_output
-from benchmarks.serving.load import Ask, Target, asked, played
+from benchmarks.serving.load import Ask, Target, is_answered, run_slice
 
 
 def fed(protocol: Http1 | Http2, *parts: bytes) -> list[bool]:
@@ -130,8 +130,8 @@ def test_a_slice_counts_its_own_answers_and_leaves_no_request_in_flight(tmp_path
         place = tmp_path / "request"
         place.write_bytes(content)
         target = Target(f"127.0.0.1:{listening.getsockname()[1]}", (str(place),))
-        received = played(Ask(target, 0.05, 2))
-        assert asked(target)
+        received = run_slice(Ask(target, 0.05, 2))
+        assert is_answered(target)
         accepting.join()
     assert received.requests == len(answered) - 1
     assert 0 < len(received.latencies_ms) < received.requests

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.serving.cost import cpu_s, family, memory_mb
-from benchmarks.serving.processes import awake, started
+from benchmarks.serving.processes import awake, start_process
 
 PARENT = """
 import subprocess, sys, time
@@ -31,7 +31,7 @@ def gone(pid: int) -> bool:
 
 
 def test_all_processes_that_a_server_started_end_with_it(tmp_path: Path) -> None:
-    with started([sys.executable, "-c", PARENT], tmp_path / "log") as process:
+    with start_process([sys.executable, "-c", PARENT], tmp_path / "log") as process:
         assert within(10, lambda: len(family(process.pid)) == 2)
         child = family(process.pid)[1]
         assert within(10, lambda: cpu_s(process.pid) > 0.1)
