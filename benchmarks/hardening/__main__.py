@@ -9,7 +9,7 @@ from importlib import import_module
 
 from benchmarks.rows import Row, guarded_rows, print_rows
 
-TOPICS: tuple[str, ...] = ("sticks",)
+TOPICS: tuple[str, ...] = ("sticks", "malformed", "throughput")
 """Modules of this package; each has `rows() -> list[Row]`."""
 
 

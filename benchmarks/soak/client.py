@@ -2,7 +2,6 @@
 
 import re
 import socket
-import time
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -13,8 +12,6 @@ from benchmarks.soak.cases import Case
 
 TIMEOUT_S, QUIET_S = 10.0, 0.05
 BACKOFF = [("grpc.initial_reconnect_backoff_ms", 50), ("grpc.max_reconnect_backoff_ms", 200)]
-RESTART_S = 2.0  # a call whose path is not UTF-8 makes the gRPC server restart, within half a second
-RESTARTING = ("UNAVAILABLE", "CANCELLED")  # the status of a call that arrives between two servers
 MARK = b"soaksoak"
 STATUS = re.compile(rb"HTTP/1\.1 (\d{3}) [^\r\n]*\r\n((?:[^\r\n]+\r\n)*)\r\n")
 SIZE = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
@@ -47,10 +44,7 @@ class FuzzClient:
                 case "kept":
                     return [self._send_on_kept(case.content)]
                 case "grpc":
-                    limit = time.monotonic() + RESTART_S
-                    while (reply := self._call_grpc(case)).status in RESTARTING and time.monotonic() < limit:
-                        time.sleep(0.02)
-                    return [reply]
+                    return [self._call_grpc(case)]
                 case "http2":
                     return self._send_http2(case.content)
                 case _:
@@ -91,7 +85,7 @@ class FuzzClient:
 
     def _send_http2(self, content: bytes) -> list[Reply]:
         """A ping after the case is answered once everything before it was read; without an answer, stop soon."""
-        with _connect(self._grpc_port) as connection:
+        with socket.create_connection(("127.0.0.1", self._grpc_port), TIMEOUT_S) as connection:
             with suppress(ConnectionError):
                 connection.sendall(content + frame(PING, 0, 0, MARK))
             connection.settimeout(QUIET_S)
@@ -119,17 +113,6 @@ class FuzzClient:
             if call.code() is grpc.StatusCode.DEADLINE_EXCEEDED and "Deadline Exceeded" in str(call.details()):
                 return Reply("none")
             return Reply(call.code().name, str(call.details()).encode()[:600])
-
-
-def _connect(port: int) -> socket.socket:
-    limit = time.monotonic() + RESTART_S
-    while True:
-        try:
-            return socket.create_connection(("127.0.0.1", port), TIMEOUT_S)
-        except ConnectionRefusedError:
-            if time.monotonic() > limit:
-                raise
-            time.sleep(0.02)
 
 
 def _send(connection: socket.socket, content: bytes) -> None:

@@ -94,7 +94,7 @@ RULES: dict[str, tuple[str, ...]] = {
         *("deploy.runtime.inference", "deploy.runtime.protocol", "deploy.runtime.scheduling"),
         *("deploy.runtime.security", "deploy.runtime.logs", "deploy.runtime.metrics"),
         *("deploy.runtime.http.access", "deploy.runtime.http.limits", "deploy.runtime.http.messages"),
-        "deploy.runtime.http.tls_handshake",
+        *("deploy.runtime.http.ports", "deploy.runtime.http.tls_handshake"),
     ),
     "deploy.runtime.certification": (
         *("deploy.runtime.engines", "deploy.runtime.device", "deploy.runtime.scheduling.batch_costs"),

@@ -16,7 +16,7 @@ from deploy.runtime.grpc import frames
 from deploy.runtime.grpc.call import RECEIVE_WINDOW, GrpcCall
 from deploy.runtime.grpc.frame_reader import FrameReader
 from deploy.runtime.grpc.frames import Field, Http2Error, frame
-from deploy.runtime.http.limits import Limits, Peer, make_room
+from deploy.runtime.http.limits import ConnectionTable, Limits
 from deploy.runtime.http.messages import HTTPError, is_loopback
 
 CONNECTION_WINDOW = 4 << 20  # bytes of all its calls that may be on their way
@@ -30,7 +30,7 @@ KEPT_FIELDS = frozenset(
 class CallApp(Protocol):
     """begin() is called with a call's head, before its messages: it begins the call, or ends it."""
 
-    connections: set[Peer]
+    connections: ConnectionTable
 
     @property
     def draining(self) -> bool: ...
@@ -63,7 +63,7 @@ class GrpcConnection(asyncio.BufferedProtocol):
             self._socket = self._transport
             self.client = self._limits.client_of(transport.get_extra_info("peername"))
         self._app.connections.add(self)
-        make_room(self._app.connections, self, self._limits)
+        self._app.connections.make_room(self, self._limits)
 
     def unregister(self) -> None:
         self._app.connections.discard(self)

@@ -21,7 +21,8 @@ from deploy.runtime.grpc.reading import IDENTITY, WINDOW_BITS
 from deploy.runtime.grpc.receivers import CountStatus, InferReceiver, MethodReceiver, StreamReceiver
 from deploy.runtime.grpc.status import GrpcStatus, InvalidToken, UnknownMethod, status_of
 from deploy.runtime.http.access import Secrets
-from deploy.runtime.http.limits import Limits, Peer
+from deploy.runtime.http.limits import ConnectionTable, Limits
+from deploy.runtime.http.ports import ACCEPTED_AT_ONCE, port_of, set_queue
 from deploy.runtime.http.tls_handshake import TlsHandshake
 from deploy.runtime.inference.handler import InferenceHandler
 from deploy.runtime.logs import Log
@@ -31,7 +32,6 @@ from deploy.runtime.security.reload import Reloadable
 from deploy.runtime.security.tls import ServingContext, TlsFiles, expiry, server_context
 from toolchain.errors import DeviceError, ToolchainError
 
-QUEUED_CONNECTIONS = 512
 METHOD_BYTES = 64 << 10  # of the message of a method that is not inference
 ENCODINGS = frozenset((IDENTITY, *WINDOW_BITS))
 NOT_GRPC = encode_field(b":status", b"415")
@@ -62,7 +62,7 @@ class GrpcServer:
     def __init__(
         self,
         handler: InferenceHandler,
-        connections: set[Peer],
+        connections: ConnectionTable,
         options: SchedulingOptions,
         shared: shared_memory.SharedMemoryPolicy,
         limits: Limits,
@@ -85,12 +85,13 @@ class GrpcServer:
         """Start listening and return the port; DeviceError when it is taken."""
         loop = asyncio.get_running_loop()
         try:
-            self._server = await loop.create_server(self._protocol, host, port, backlog=QUEUED_CONNECTIONS)
+            self._server = await loop.create_server(self._protocol, host, port, backlog=ACCEPTED_AT_ONCE)
         except OSError as error:
             raise DeviceError(
                 f"cannot listen on {host}:{port} for gRPC; choose another: --grpc-port or GRPC_PORT"
             ) from error
-        return int(self._server.sockets[0].getsockname()[1])
+        set_queue(self._server)
+        return port_of(self._server)
 
     def close(self) -> None:
         """Accept no more connections; those that are open stay."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Protocol
 
-from deploy.runtime.http.limits import Peer
+from deploy.runtime.http.limits import ConnectionTable
 from deploy.runtime.http.messages import HttpRequest, SendReply
 from deploy.runtime.scheduling.memory_budget import MemoryBudget
 
@@ -14,7 +14,7 @@ class App(Protocol):
     """answer() calls `send` once, on the event loop's thread, now or later. check() is called with a request's head,
     before its body: whether the client has a certificate, method, target, headers; it raises HTTPError."""
 
-    connections: set[Peer]
+    connections: ConnectionTable
     budget: MemoryBudget
 
     @property

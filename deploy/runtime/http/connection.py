@@ -15,7 +15,7 @@ from typing import Literal, cast
 
 from deploy.runtime.http.app import App
 from deploy.runtime.http.body import BodyMemory, ChunkReader
-from deploy.runtime.http.limits import SLOWEST_BYTES_PER_S, Limits, make_room
+from deploy.runtime.http.limits import SLOWEST_BYTES_PER_S, Limits
 from deploy.runtime.http.messages import (
     HTTPError,
     HttpReply,
@@ -61,7 +61,7 @@ class Connection(asyncio.BufferedProtocol):
             self._socket = self._transport
             self.client = self._memory.client = self._limits.client_of(transport.get_extra_info("peername"))
         self._app.connections.add(self)
-        make_room(self._app.connections, self, self._limits)
+        self._app.connections.make_room(self, self._limits)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         try:

@@ -4,9 +4,10 @@ A client is an address here, since nothing else can be known of it before it has
 /64 of IPv6, which one client has to itself.
 """
 
+from collections import Counter
+from collections.abc import Iterator
 from ipaddress import IPv6Address, ip_address
-from math import inf
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import msgspec
 
@@ -60,6 +61,7 @@ class Peer(Protocol):
     there are too many: 0: no whole request head has arrived on it, 1: between two requests; None: never, since a
     request is in progress."""
 
+    def __hash__(self) -> int: ...
     @property
     def deadline(self) -> float: ...
     @property
@@ -71,28 +73,57 @@ class Peer(Protocol):
     def sweep(self, now: float) -> None: ...
 
 
-PeerT = TypeVar("PeerT", bound=Peer)
+class ConnectionTable:
+    """The open connections, the oldest first, and how many of them each client has."""
 
+    def __init__(self) -> None:
+        self._peers: dict[Peer, str | None] = {}
+        self._counts: Counter[str | None] = Counter()
 
-def make_room(peers: set[PeerT], newcomer: PeerT, limits: Limits) -> None:
-    """Drop the connection that has been doing nothing for the longest time where there are too many, one of the same
-    address where that has too many: neither idle clients nor one address can shut others out. HTTPError 503 when every
-    connection is in use."""
-    share = limits.connections_per_address or inf
-    if len(peers) <= min(share, limits.connections):
-        return
-    crowd = [peer for peer in peers if peer.client == newcomer.client] if newcomer.client is not None else []
-    words = f"more than {limits.connections_per_address} connections from {newcomer.client}; try later"
-    if len(crowd) <= share:
-        if len(peers) <= limits.connections:
+    def __len__(self) -> int:
+        return len(self._peers)
+
+    def __iter__(self) -> Iterator[Peer]:
+        return iter(tuple(self._peers))
+
+    def add(self, peer: Peer) -> None:
+        if peer not in self._peers:
+            self._peers[peer] = peer.client
+            self._counts[peer.client] += 1
+
+    def discard(self, peer: Peer) -> None:
+        if peer in self._peers:
+            client = self._peers.pop(peer)
+            self._counts[client] -= 1
+            if not self._counts[client]:
+                del self._counts[client]
+
+    def make_room(self, newcomer: Peer, limits: Limits) -> None:
+        """Where there are too many, drop the one that has been doing nothing for the longest time; one of the same
+        client where that has too many. Neither idle clients nor one address can so shut others out. HTTPError 503 when
+        every connection is in use."""
+        client, share = newcomer.client, limits.connections_per_address
+        is_crowd = client is not None and self._counts[client] > share
+        if not is_crowd and len(self) <= limits.connections:
             return
-        crowd, words = list(peers), f"more than {limits.connections} connections; try later"
-    ranked = [(rank, peer) for peer in crowd if peer is not newcomer and (rank := peer.idle_rank) is not None]
-    if not ranked:
-        raise HTTPError(503, "connections", words)
-    _, first = min(ranked, key=lambda pair: (pair[0], pair[1].deadline))
-    first.drop()
-    peers.discard(first)
+        first = self._idlest(newcomer, is_crowd)
+        if first is None:
+            words = f"{share} connections from {client}" if is_crowd else f"{limits.connections} connections"
+            raise HTTPError(503, "connections", f"more than {words}; try later")
+        first.drop()
+        self.discard(first)
+
+    def _idlest(self, newcomer: Peer, is_crowd: bool) -> Peer | None:
+        """The oldest one without a request, else the one that has waited longest between two; None: none is idle."""
+        waiting: Peer | None = None
+        for peer, client in self._peers.items():
+            if peer is newcomer or (is_crowd and client != newcomer.client) or (rank := peer.idle_rank) is None:
+                continue
+            if rank == 0:
+                return peer
+            if waiting is None or peer.deadline < waiting.deadline:
+                waiting = peer
+        return waiting
 
 
 def check_body(size: int, limits: Limits) -> None:

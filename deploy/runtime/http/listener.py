@@ -12,7 +12,7 @@ import msgspec
 from deploy.runtime.http.access import AccessRules
 from deploy.runtime.http.app import HeadCheck
 from deploy.runtime.http.connection import Connection
-from deploy.runtime.http.limits import Limits, Peer
+from deploy.runtime.http.limits import ConnectionTable, Limits
 from deploy.runtime.http.routes import Router
 from deploy.runtime.http.tls_handshake import TlsHandshake
 from deploy.runtime.security.reload import Reloadable
@@ -36,7 +36,7 @@ class Listener:
     def __init__(
         self,
         endpoints: Router,
-        connections: set[Peer],
+        connections: ConnectionTable,
         rules: AccessRules,
         limits: Limits,
         tls: Reloadable[ServingContext] | None,

@@ -8,7 +8,7 @@ import msgspec
 from deploy.runtime.device.cgroup import throttled_periods
 from deploy.runtime.http import certificate, openapi, shared_memory
 from deploy.runtime.http.infer import HttpAdapter
-from deploy.runtime.http.limits import Peer
+from deploy.runtime.http.limits import ConnectionTable
 from deploy.runtime.http.messages import HttpReply, HttpRequest, SendReply, error_reply
 from deploy.runtime.http.page import page_reply
 from deploy.runtime.inference.handler import InferenceHandler
@@ -34,7 +34,7 @@ class Router:
     def __init__(self, handler: InferenceHandler, options: SchedulingOptions, shared: SharedMemoryPolicy) -> None:
         self._handler, self._options, self._shared = handler, options, shared
         self._health, self.budget = handler.health, handler.budget
-        self.connections: set[Peer] = set()
+        self.connections = ConnectionTable()
         self.metric_sources: list[Callable[[], Iterable[Family]]] = []  # beyond this file's own
         self.is_leaving = False  # another server accepts now: clients should reconnect, to that one
         name, release = self._bundle.manifest.name, self._bundle.manifest.release

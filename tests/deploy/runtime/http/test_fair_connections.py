@@ -4,7 +4,7 @@ import asyncio
 import socket
 
 from deploy.runtime.http.connection import Connection
-from deploy.runtime.http.limits import Limits
+from deploy.runtime.http.limits import ConnectionTable, Limits
 from deploy.runtime.http.messages import HttpReply, HttpRequest, SendReply
 from deploy.runtime.scheduling.memory_budget import MemoryBudget
 from tests.deploy.runtime.server import PATIENCE_S, request
@@ -16,7 +16,7 @@ class Plain:
     check, draining = None, False
 
     def __init__(self, size: int) -> None:
-        self.connections: set[Connection] = set()
+        self.connections = ConnectionTable()
         self.budget = MemoryBudget()
         self.asked: list[str] = []
         self._size = size
