@@ -27,7 +27,7 @@ if WORKER:  # torch reads it when it is imported
 NOBODYS = ("PYTEST_CURRENT_TEST", "TORCHINDUCTOR_CACHE_DIR")  # pytest's, and what torch sets when it is imported
 ROOT = Path(__file__).parents[1]
 # by the beginning of a test's path: what only one worker may use at a time
-RESOURCES = {"tests/journeys/test_ship": "bridge"}
+RESOURCES = {"tests/journeys/test_ship": "bridge", "tests/engines": "bridge"}
 RESOURCES_OF_FIXTURES = {"postgresql": "database", "place": "database"}
 SLOW_S = 5.0  # of CPU, with its children and what it sets up for those after it: then a test has to be marked `slow`
 NOT_FAST = {"docker", "server", "slow", "exhaustive"}

@@ -74,7 +74,7 @@ def _find_release(client: DockerClient, what: str, others: Sequence[OtherRelease
     if named:
         return named
     image = find_image(client, what)
-    if image and not any(_same_name(tag, what) for tag in image.tags):
+    if image and not any(is_name_of(tag, what) for tag in image.tags):
         image = None  # the engine accepts the first digits of an image's id as its name, and `9` is a release
     if image and image.labels.get(NAME) == name:
         return str(image.labels[BUNDLE])
@@ -84,9 +84,12 @@ def _find_release(client: DockerClient, what: str, others: Sequence[OtherRelease
     raise UsageError(f"no release '{what}' of {name}; the ledger has: {known}; an image's tag works too")
 
 
-def _same_name(tag: str, what: str) -> bool:
-    """Whether an image's tag is what a person typed: Podman writes the default registry in front of it."""
-    return tag.removeprefix("docker.io/").removeprefix("library/") in (what, f"{what}:latest")
+def is_name_of(tag: str, what: str) -> bool:
+    """Whether an image's tag is what a person typed: Podman writes a registry in front of names without one."""
+    for registry in ("", "docker.io/library/", "localhost/"):
+        if tag in (f"{registry}{what}", f"{registry}{what}:latest"):
+            return True
+    return False
 
 
 def _image_of(client: DockerClient, what: str) -> tuple[str, Bundle]:

@@ -27,6 +27,8 @@ PODMAN = (
     "nftables",
     "golang-github-containers-common",
 )
+ROOTLESS = ("docker-cli", "rootlesskit", "slirp4netns", "uidmap", "fuse-overlayfs", "kmod", "procps")
+USER = 1000  # whom a rootless engine runs as
 IPTABLES = ("iptables", "iptables-restore", "iptables-save", "ip6tables", "ip6tables-restore", "ip6tables-save")
 DATA = "/var/lib/engine"  # where an engine finds its own disk
 # Podman's own defaults for containers.conf ask for what a kernel with cgroup v1, or a container, does not give
@@ -40,7 +42,8 @@ default_ulimits = ["nofile=4096:4096", "nproc=4096:4096"]
 log_driver = "k8s-file"
 """
 # $1: the unpacked system; $2: the server's folder, which is at the same place inside; $3: what its engine writes to.
-# All of it is seen in here alone, and is gone with the last process.
+# All of it is seen in here alone, and is gone with the last process. No name is resolved, and at once: an edge server's
+# network leads nowhere.
 ENTER = f"""\
 set -e
 system=$1 folder=$2 data=$3; shift 3
@@ -50,31 +53,35 @@ cd "$folder/system"
 for place in proc sys dev; do mount --rbind "/$place" "$place"; done
 ! mountpoint -q sys/fs/cgroup/unified || umount sys/fs/cgroup/unified
 mount -t tmpfs tmpfs run
+mkdir -p run/tun && mknod -m 666 run/tun/tun c 10 200 && mount --bind run/tun dev/net # for a rootless engine
 mkdir -p ".$folder" ".{DATA}"
 mount --bind "$folder" ".$folder"
 mount --bind "$data" ".{DATA}"
-[ ! -e /etc/resolv.conf ] || cp /etc/resolv.conf etc/resolv.conf
+echo nameserver 127.0.0.1 > etc/resolv.conf; echo 127.0.0.1 localhost > etc/hosts
 echo $$ > "$folder/init"
-exec chroot . "$@"
+mkdir -p before
+pivot_root . before # not only chroot: engines look at the mounts of their root
+exec chroot . /bin/sh -c 'umount -l /before; exec "$@"' - "$@"
 """
 
 
 @dataclass(frozen=True)
 class System:
     """name: of its engine, as the table has it; settings: what daemon.json has besides; podman: it runs no dockerd;
-    shell: whether ssh leads into it, or stays outside of the machine that the engine runs in, as with a virtual
-    machine."""
+    rootless: its engine runs as a user; shell: whether ssh leads into it, or stays outside of the machine that the
+    engine runs in, as with a virtual machine."""
 
     name: str
     suite: str
     packages: tuple[str, ...]
     settings: Mapping[str, object] = field(default_factory=dict)
     podman: bool = False
+    rootless: bool = False
     shell: bool = True
 
     def unpack(self) -> Path:
         """The folder that it lies in, made now where it is not there yet."""
-        named = sha256(f"{self.suite} {self.packages} {CONTAINERS_CONF}".encode()).hexdigest()[:12]
+        named = sha256(f"{self.suite} {self.packages} {CONTAINERS_CONF} {USER}".encode()).hexdigest()[:12]
         folder = CACHE / f"{self.suite}-{named}"
         CACHE.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder}.lock"):
@@ -101,6 +108,8 @@ class System:
             "data-root": DATA, "exec-root": "/run/docker", "pidfile": "/run/docker.pid", "hosts": [f"unix://{socket}"],
             "insecure-registries": [insecure], **self.settings,
         }  # fmt: skip
+        if self.rootless:
+            return _rootless_engine(folder, socket)
         (folder / "daemon.json").write_text(json.dumps(settings))
         return ["dockerd", f"--config-file={folder}/daemon.json"]
 
@@ -119,6 +128,17 @@ class System:
         return str(script)
 
 
+def _rootless_engine(folder: Path, socket: str) -> list[str]:
+    """As dockerd-rootless-setuptool.sh starts it; `folder` and what it has of a disk become the user's."""
+    os.chown(folder, USER, USER)
+    os.chown(folder / "data", USER, USER)
+    script = f"mkdir -p /run/user/{USER}; chown {USER}:{USER} /run/user/{USER}; exec "
+    script += f"setpriv --reuid={USER} --regid={USER} --clear-groups "
+    script += f"env HOME=/home/edge XDG_RUNTIME_DIR=/run/user/{USER} PATH=/usr/sbin:/usr/bin "
+    script += f"/usr/share/docker.io/contrib/dockerd-rootless.sh --host=unix://{socket} --data-root={DATA}"
+    return ["sh", "-c", script]
+
+
 def _debootstrap(suite: str, packages: tuple[str, ...], out: Path) -> None:
     """Unpacked, with none of the packages' own scripts run; release files may be as old as the mirror."""
     include = ",".join((*SHELL, *packages))
@@ -130,6 +150,13 @@ def _debootstrap(suite: str, packages: tuple[str, ...], out: Path) -> None:
         (out / "usr/sbin" / name).symlink_to("xtables-nft-multi")
     if not (out / "usr/bin/sh").exists():
         (out / "usr/bin/sh").symlink_to("dash")
+    with (out / "etc/passwd").open("a") as users, (out / "etc/group").open("a") as groups:
+        users.write(f"edge:x:{USER}:{USER}::/home/edge:/bin/sh\n")
+        groups.write(f"edge:x:{USER}:\n")
+    (out / "home/edge").mkdir()
+    os.chown(out / "home/edge", USER, USER)
+    for name in ("subuid", "subgid"):
+        (out / "etc" / name).write_text("edge:100000:65536\n")
     (out / "etc/containers").mkdir(exist_ok=True)
     (out / "etc/containers/containers.conf").write_text(CONTAINERS_CONF)
 
@@ -141,6 +168,7 @@ CONTAINERD_28 = System(
     "Docker 28.5, containerd store", "forky", (*DOCKER, "docker-cli"), {"features": {"containerd-snapshotter": True}},
     shell=False,
 )  # fmt: skip
+ROOTLESS_26 = System("Docker 26.1, rootless", "trixie", (*DOCKER, *ROOTLESS), rootless=True)
 PODMAN_5 = System("Podman 5.4", "trixie", PODMAN, podman=True)
 
 
