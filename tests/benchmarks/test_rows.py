@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 
+import pytest
+
 from benchmarks.rows import Row, guarded_rows, row
 
 
@@ -16,6 +18,7 @@ def test_an_error_keeps_the_rows_before_it_and_becomes_one_that_fell_short() -> 
     assert second.note == "RuntimeError: toolchain: no candidate meets the accuracy threshold"
 
 
+@pytest.mark.slow
 def test_a_failed_command_names_its_last_line() -> None:
     import sys
 

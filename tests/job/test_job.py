@@ -116,7 +116,7 @@ def test_an_option_of_a_target_is_its_own(folder: Path) -> None:
             r"\[target.nil\]: no such target; there are: openvino, tensorrt, onnxruntime, null",
         ),
         ("[target.null]\ndelay = 1\n", r"\[target.null\]: no option `delay`; it has: delay_ms"),
-        ("[target.openvino]\ndelay_ms = 1\n", r"\[target.openvino\]: no option `delay_ms`; it has none"),
+        ("[target.openvino]\ndelay_ms = 1\n", r"\[target.openvino\]: no option `delay_ms`; it has: full_range"),
         ("[target.null]\ndelay_ms = -1\n", r"target\[...\]\[...\]: expected `float` >= 0.0"),
     ):
         with pytest.raises(RecipeError, match=error):

@@ -2,7 +2,8 @@
 
 Steps change architectures (pruning narrows layers), so weights alone are not enough: the whole module is pickled. A
 pickle can run code, which is acceptable only here: the file is written by this user into a folder of mode 0700, is
-loaded only while it still belongs to that user and matches its digest, and never leaves the cache. User-supplied files
+loaded only while it still belongs to that user and matches its digest, and never leaves the cache, whose entries are
+read only under the seal of a key that no project folder holds (toolchain/job/seal.py). User-supplied files
 are never read by this module (toolchain/models refuses pickles), and a bundle holds only artifacts made from ONNX.
 """
 

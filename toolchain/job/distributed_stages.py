@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Protocol, TypeVar
 
 from toolchain.errors import RecipeError
+from toolchain.job.seal import is_sealed, seal_folder
 from toolchain.job.stage import Stage, StageRecordT, StageResult
 from toolchain.job.stage_cache import StageCache
 from toolchain.records.storage import atomic_folder, write_atomically
@@ -94,12 +95,13 @@ class DistributedStageCache:
         """The first process's result, on every machine."""
         group = self.group
         place = self.local.folder / group.broadcast(result.name)
-        lacking = group.is_local_first and not place.is_dir()
+        lacking = group.is_local_first and not is_sealed(place, place.name)
         if any(group.all_gather(lacking)):
             files = group.broadcast(pack(place) if group.is_first else {})
             if lacking:
                 with atomic_folder(place) as folder:
                     unpack(files, folder)
+                    seal_folder(folder, place.name)
             group.all_gather(True)  # nobody reads before it is there
         return place
 

@@ -2,13 +2,13 @@
 
 Knows nothing of what a stage makes. A result is a folder with a record in it, made whole or not at all; next to it,
 while the stage is unfinished, lies a work folder that survives an interruption. Two builds at once wait for each other,
-stage by stage.
+stage by stage. What this user did not keep (seal.py) is never read, and made again.
 """
 
 import fcntl
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -18,6 +18,7 @@ import msgspec
 
 from toolchain.interrupts import check
 from toolchain.job.code_digest import source_tree
+from toolchain.job.seal import SEAL, is_own_work, is_sealed, seal_folder, seal_work
 from toolchain.job.stage import Stage, StageRecordT, StageResult
 from toolchain.records.storage import atomic_folder, encode_record
 
@@ -40,18 +41,23 @@ class StageCache:
         work, lock = (self.folder / f"{result.name}.{kind}" for kind in ("work", "lock"))
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with _lock_file(lock, f"{stage.title}: another build is at it, waiting"):
+            self._discard_foreign(stage, result, is_sealed(result, result.name))
+            self._discard_foreign(stage, work, is_own_work(work))
             if result.is_dir():
                 logger.info(f"{stage.title}: unchanged")
                 return self.read(stage, result)
             logger.info(f"{stage.title}: going on where it was interrupted" if work.is_dir() else f"{stage.title} ...")
             self._sweep(result)
-            work.mkdir(exist_ok=True)
+            if not work.is_dir():
+                work.mkdir()
+                seal_work(work)
             try:
                 with atomic_folder(result) as folder:
                     (folder / RECORD).write_bytes(encode_record(stage.make(folder, work)))
+                    seal_folder(folder, result.name)
             except BaseException:
-                with suppress(OSError):  # not empty: what the next run goes on from
-                    work.rmdir()
+                if {path.name for path in work.iterdir()} <= {SEAL}:  # else the next run goes on from it
+                    rmtree(work, ignore_errors=True)
                 raise
             rmtree(work, ignore_errors=True)
         return self.read(stage, result)
@@ -66,10 +72,24 @@ class StageCache:
         inputs = encode_record({"stage": stage.name, "seed": self.seed, "code": code, **stage.inputs})
         return self.folder / f"{stage.name}-{sha256(inputs).hexdigest()[:20]}"
 
+    def _discard_foreign(self, stage: Stage[StageRecordT], place: Path, is_own: bool) -> None:
+        """Remove what lies in the stage's place and was not kept there by this user's builds."""
+        if (place.exists() or place.is_symlink()) and not is_own:
+            logger.info(f"{stage.title}: {place.name} was not kept by this user's builds, or changed since; made again")
+            _remove(place)
+
     def _sweep(self, result: Path) -> None:
         """Remove what a killed build left half made; its lock is ours, so nobody is still at it."""
         for half in self.folder.glob(f".{result.name}.*"):
             rmtree(half)
+
+
+def _remove(path: Path) -> None:
+    """A folder with its content; a link or a file itself."""
+    if path.is_dir() and not path.is_symlink():
+        rmtree(path)
+    else:
+        path.unlink()
 
 
 @contextmanager
