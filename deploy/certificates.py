@@ -42,11 +42,19 @@ def verify_certificate(document: bytes, certificate: Certificate, trusted: str |
     if not certificate.signature:
         raise RecordError("not signed: older than signed certificates; issue a new one: toolchain certify IMAGE")
     if trusted is not None and trusted != certificate.key:
-        raise RecordError(f"signed by {certificate.key}, not by the trusted key {trusted}")
+        raise RecordError(
+            f"of another device: signed by {certificate.key} ({certificate.fingerprint.cpu_model}), not by the trusted "
+            f"key {trusted}"
+        )
     try:
         VerifyKey(decode_base64(certificate.key)).verify(signable_bytes(document), decode_base64(certificate.signature))
     except (BadSignatureError, ValueError, TypeError) as error:
         raise RecordError("the signature does not match: the certificate was changed after it was signed") from error
+
+
+def read_trusted_keys(text: str) -> tuple[str, ...]:
+    """The public keys that --key gives, separated by commas, as read_trusted_key(); UsageError."""
+    return tuple(filter(None, (read_trusted_key(part) for part in text.split(",") if part)))
 
 
 def read_trusted_key(text: str | None) -> str | None:

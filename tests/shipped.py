@@ -50,7 +50,7 @@ def left_behind(edge: Edge) -> dict[str, object]:
 def clean(release: str, *images: str) -> dict[str, object]:
     tags = [tag(number) for number in images or (release,)]
     return {
-        "containers": [f"edge-shipped-at-{release}", "edge-shipped-door"],
+        "containers": [f"edge-shipped-at-{release}", "edge-shipped-door", "edge-shipped-trust"],
         "images": sorted(["edge-toolchain-empty:latest", *tags]),
         "files": [],
     }

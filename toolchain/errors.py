@@ -78,3 +78,11 @@ class RequestError(ToolchainError):
 
 class DockerError(ToolchainError):
     pass
+
+
+def printable(text: str) -> str:
+    """Text of a stranger, for a terminal: without control characters, which could move its cursor or change its title;
+    lines and tabs are kept."""
+    return "".join(
+        letter if letter.isprintable() or letter in "\n\t" else "\N{REPLACEMENT CHARACTER}" for letter in text
+    )

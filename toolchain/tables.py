@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from io import StringIO
 
+from toolchain.errors import printable
+
 Columns = Mapping[str, str] | Sequence[str]
 Draw = Callable[[Iterable[Sequence[object]], Columns], str]  # text as below, or a page's (report/page.py)
 WIDTH = 100
@@ -46,7 +48,7 @@ def all_numbers(cells: Sequence[object]) -> bool:
 
 
 def cell_text(cell: object, form: str) -> str:
-    """A number in its column's format, None as a dash, the rest as it is."""
+    """A number in its column's format, None as a dash, the rest as it is but for control characters."""
     if cell is None:
         return NOTHING
-    return format(cell, form) if isinstance(cell, int | float) and not isinstance(cell, bool) else str(cell)
+    return format(cell, form) if isinstance(cell, int | float) and not isinstance(cell, bool) else printable(str(cell))

@@ -5,6 +5,7 @@ whatever is in ~/.ssh/config (jump hosts, keys, ports).
 """
 
 import os
+import re
 import subprocess
 import tempfile
 import time
@@ -13,14 +14,28 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from toolchain.errors import DockerError, UsageError
+from toolchain.errors import DockerError, UsageError, printable
 
 SOCKET = "/var/run/docker.sock"
 LOCAL = "local"  # an address that needs no ssh
 CONNECT_S = 20
 # nobody can type a password here, and a tunnel that fails must end, not hang
 OPTIONS = ("-o", "BatchMode=yes", "-o", "ExitOnForwardFailure=yes", "-o", f"ConnectTimeout={CONNECT_S}")
+# what no shell, no ssh_config and no option parser reads as anything but a name
+ADDRESS = re.compile(r"(ssh://)?{0}(@{0})*".format(r"[A-Za-z0-9_.:\[][A-Za-z0-9_.:+\[\]-]*"))
+SOCKET_PATH = re.compile(r"/[A-Za-z0-9_.,+@/-]+")
 ALIVE = ("-o", "ServerAliveInterval=15", "-o", "ControlMaster=no", "-o", "ControlPath=none")
+
+
+def is_address(text: str) -> bool:
+    """Whether ssh takes it for a machine (HOST, USER@HOST, ssh://HOST:PORT, or a name from ~/.ssh/config), and no shell
+    and no line of ssh_config could read it as anything else."""
+    return bool(ADDRESS.fullmatch(text))
+
+
+def is_socket_path(text: str) -> bool:
+    """Whether it is an absolute path that `ssh -L` can forward to."""
+    return bool(SOCKET_PATH.fullmatch(text))
 
 
 @contextmanager
@@ -30,7 +45,7 @@ def engine_on(host: str | None) -> Iterator[None]:
     if host is None:
         yield
         return
-    if not host or host.startswith("-") or any(letter.isspace() for letter in host):
+    if not is_address(host):
         raise UsageError(f"--on={host}: expected HOST, USER@HOST, or a name from ~/.ssh/config")
     before = os.environ.get("DOCKER_HOST")
     with tunnel_to(host) as url:
@@ -47,11 +62,16 @@ def tunnel_to(host: str, socket: str = SOCKET) -> Iterator[str]:
     if host == LOCAL:
         yield f"unix://{socket}"
         return
-    with tempfile.TemporaryDirectory(prefix="edge-") as folder, tempfile.TemporaryFile("w+") as errors:
+    with (
+        tempfile.TemporaryDirectory(prefix="edge-") as folder,
+        tempfile.TemporaryFile("w+", errors="replace") as errors,
+    ):
         local = Path(folder) / "docker.sock"
         command = ["ssh", "-NT", *OPTIONS, *ALIVE, "-L", f"{local}:{socket}", "--", host]
         # in a session of its own: Ctrl-C must not close it before the containers over there are removed
-        with subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=errors, start_new_session=True) as tunnel:
+        with subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors, start_new_session=True
+        ) as tunnel:
             try:
                 _wait_for_socket(tunnel, local, host, errors)
                 yield f"unix://{local}"
@@ -64,7 +84,8 @@ def _wait_for_socket(tunnel: "subprocess.Popen[bytes]", local: Path, host: str, 
     while not local.exists():
         if tunnel.poll() is not None or time.monotonic() > end:
             errors.seek(0)
-            reason = " ".join(errors.read().split())[:200] or "no message"
+            # a banner goes before the message
+            reason = printable(" ".join(errors.read().split()))[-200:] or "no message"
             raise DockerError(f"{host}: ssh failed ({reason}); try: ssh {host} docker version")
         time.sleep(0.05)
 

@@ -101,6 +101,7 @@ def check_signature(document: bytes, content: ImageContent, labels: ReleaseLabel
     if not document:
         raise RecordError(f"{what} is not signed; sign it where it was built: toolchain image sign {what}")
     found = _decode_signature(document, content, labels, what)
+    verify_document(document, found.key, found.signature, what)
     if found.content != content:
         raise RecordError(
             f"{what}: the signature is of another image, {found.content.config[:19]}, not of {content.config[:19]}; "
@@ -112,7 +113,6 @@ def check_signature(document: bytes, content: ImageContent, labels: ReleaseLabel
             raise RecordError(
                 f"{what}: signed as {field} {signed or 'none'!r}, and it claims to be {claimed!r}; do not use it"
             )
-    verify_document(document, found.key, found.signature, what)
     return found
 
 

@@ -2,11 +2,11 @@
 
 A line holds one whole release, report, certificate or gate (every latency included) and the digest of the recorded
 bytes. A line that does not match its digest is refused; the digest of a release is that of its bundle and is not
-checked. Importing the same lines twice changes nothing.
+checked. A certificate must be signed by its device (origins.py). Importing the same lines twice changes nothing.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from deploy.ledger.ledger import Ledger, RecordKind
+from deploy.ledger.origins import KnownOrigins
 from deploy.ledger.samples import encode_document
 from toolchain.errors import RecordError
 from toolchain.records import certificate, gate, manifest, report
@@ -22,7 +23,7 @@ from toolchain.records.certificate import Certificate
 from toolchain.records.gate import Gate
 from toolchain.records.manifest import Manifest
 from toolchain.records.report import Report
-from toolchain.records.storage import decode_record
+from toolchain.records.storage import JSON_ERRORS, decode_record
 
 
 class LedgerLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -47,32 +48,41 @@ def _model_name(kind: RecordKind, record: Mapping[str, Any]) -> object:
     return record["sides"]["candidate"]["name"] if kind == "gate" else record["name"]
 
 
-def load_jsonl(ledger: Ledger, lines: Iterable[bytes], place: str) -> Counter[str]:
-    """Record all lines and count them by kind. RecordError names the first bad line; the lines before it are kept."""
+def load_jsonl(
+    ledger: Ledger, lines: Iterable[bytes], place: str, keys: Collection[str] = (), unsigned: bool = False
+) -> Counter[str]:
+    """Record all lines and count them by kind. keys: of the only devices whose certificates are accepted, () for any;
+    unsigned: whether certificates from before they were signed are accepted. RecordError names the first bad line; the
+    lines before it are kept."""
     counts: Counter[str] = Counter()
+    origins = KnownOrigins(ledger, keys, unsigned)
     for number, text in enumerate(lines, 1):
         if not text.strip():
             continue
         where = f"{place}, line {number}"
         try:
             line = msgspec.json.decode(text, type=LedgerLine)
-        except msgspec.MsgspecError as error:
+        except JSON_ERRORS as error:
             raise RecordError(f"{where}: {error}; expected a line of `toolchain ledger export`") from error
         content = encode_document(line.record)
         if line.kind != "release" and sha256(content).hexdigest() != line.digest:
             raise RecordError(f"{where}: the {line.kind} was changed since it was recorded (digest differs)")
-        _keep(ledger, line, content, where)
+        _keep(ledger, origins, line, content, where)
         counts[line.kind] += 1
     return counts
 
 
-def _keep(ledger: Ledger, line: LedgerLine, content: bytes, where: str) -> None:
+def _keep(ledger: Ledger, origins: KnownOrigins, line: LedgerLine, content: bytes, where: str) -> None:
     if line.kind == "report":
         ledger.keep_report(content, decode_record(content, Report, where, report.FORMAT))
     elif line.kind == "certificate":
-        ledger.keep_certificate(content, decode_record(content, Certificate, where, certificate.FORMAT))
+        found = decode_record(content, Certificate, where, certificate.FORMAT)
+        origins.check(content, found, where)
+        ledger.keep_certificate(content, found)
+        origins.add_certificate(found)
     elif line.kind == "gate":
         ledger.keep_gate(content, decode_record(content, Gate, where, gate.FORMAT))
     else:
         bundle = Bundle(Path(), decode_record(content, Manifest, where, manifest.FORMAT), line.digest)
+        origins.add_release(bundle.digest, bundle.manifest)
         ledger.record_release(bundle, line.image_bytes, content, line.recorded_at)

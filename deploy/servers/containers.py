@@ -1,33 +1,33 @@
 """A model's containers on a server's engine: its releases, and the socket holder in front of them.
 
-Nothing is installed on the server. State lives in names, labels and one volume, which has the socket, the file `live`
-and the audit.
+Nothing is installed on the server. State lives in names, labels and two volumes. Servers get one of them, read-only: it
+has the socket and the file `live`. The other, which no server gets, has trusted keys, signatures and the audit
+(records.py).
 """
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from typing import Any
 
 import docker.errors
-import msgspec
 from docker import DockerClient
 from docker.models.containers import Container
 from docker.types import LogConfig, Mount
 
 from deploy.containers.gpus import gpu_requests
 from deploy.containers.publishing import has_secrets, secrets_mount, supports_secrets
-from deploy.docker.engine import explain_error
 from deploy.docker.labels import NAME, RELEASE, ROLE
 from deploy.docker.sandbox import MEMORY_BYTES, RESTART, STATE, sandbox_settings, state_volume
-from deploy.images.signatures import read_signed_at
 from deploy.runtime.handover.socket_holder import LIVE
+from deploy.servers.answers import translate_errors
 from deploy.servers.inventory import ServerConfig
-from deploy.servers.release_image import container_name, docker_name, socket_holder_name
-from deploy.servers.server import AuditEntry, ServerState, ShipError
+from deploy.servers.records import ServerRecords
+from deploy.servers.release_image import container_name, socket_holder_name
+from deploy.servers.server import ServerState, ShipError
 from deploy.servers.volume_files import VolumeFiles
+from toolchain.errors import printable
 
-SOCKET_FOLDER, AUDIT, TRUSTED = "/door", "audit.jsonl", "trusted.json"
+SOCKET_FOLDER = "/door"
 RELEASE_CONTAINER, SOCKET_HOLDER = "shipped", "door"
 CONTAINER_PORT = "8080/tcp"
 # of every image of ours, for an engine that leaves out what OCI's image format does not have: Podman
@@ -42,27 +42,32 @@ class DeployedContainers:
     def __init__(self, server: ServerConfig, client: DockerClient, model: str) -> None:
         self.server, self.client, self.model = server, client, model
         self._files = VolumeFiles(client, socket_holder_name(model), SOCKET_FOLDER)
+        self.records = ServerRecords(server, client, model, self._files)
 
-    @contextmanager
-    def translating_errors(self, what: str) -> Iterator[None]:
-        try:
-            yield
-        except docker.errors.DockerException as error:
-            raise ShipError(f"{self.server.name}: {what}: {explain_error(error, self.server.address)}") from error
-        except OSError as error:  # requests' own errors: the tunnel was cut
-            raise ShipError(
-                f"{self.server.name}: {what}: the link to its engine is cut ({type(error).__name__})"
-            ) from error
+    def translating_errors(self, what: str) -> AbstractContextManager[None]:
+        return translate_errors(self.server, what)
 
     # what is there
 
     def read_state(self) -> ServerState:
         with self.translating_errors("state"):
             found = self.by_release()
-            named = self._files.read(LIVE).strip()
+            named = self._read_live()
             live = next((release for release, one in found.items() if one.name == named), "")
             healthy = {release: self.health(one)[0] for release, one in found.items()}
             return ServerState(live, healthy, tuple(self.images().values()))
+
+    def _read_live(self) -> str:
+        """The name of the container that may accept. ShipError: it is no name; a guess could stop what serves."""
+        content = self._files.read(LIVE)
+        try:
+            return content.decode("ascii").strip()
+        except UnicodeDecodeError as error:
+            raise ShipError(
+                f"{self.server.name}: {LIVE} there is no container's name ({content[:20]!r}), so nothing serves; "
+                f"remove it there: docker exec {socket_holder_name(self.model)} python3 -c "
+                f"'import os; os.remove(\"{SOCKET_FOLDER}/{LIVE}\")'"
+            ) from error
 
     def by_release(self) -> dict[str, Container]:
         """By release."""
@@ -113,8 +118,9 @@ class DeployedContainers:
                 "environment": {"DOOR_DIR": SOCKET_FOLDER, "CONTAINER_NAME": name, **self.server.environment},
                 "device_requests": gpu_requests(self.client, image),
             }
+            socket = Mount(SOCKET_FOLDER, socket_holder_name(self.model), type="volume", read_only=True)
             state = Mount(STATE, state_volume(self.model), type="volume")
-            self._run(image, name, RELEASE_CONTAINER, [state, *self._secrets], serves)
+            self._run(image, name, RELEASE_CONTAINER, [socket, state, *self._secrets], serves)
 
     @property
     def _secrets(self) -> list[Mount]:
@@ -136,14 +142,15 @@ class DeployedContainers:
             "ports": {CONTAINER_PORT: self.server.port},
             "healthcheck": {"test": ["NONE"]},
         }
-        self._run(image, name, SOCKET_HOLDER, [], opens)
+        socket = Mount(SOCKET_FOLDER, name, type="volume")
+        self._run(image, name, SOCKET_HOLDER, [socket], opens)
 
     def _run(self, image: str, name: str, role: str, mounts: list[Mount], more: dict[str, Any]) -> None:
         memory = min(MEMORY_BYTES, int(self.client.info()["MemTotal"] * 0.9))
         settings = {
             "name": name,
             "labels": {ROLE: role},
-            "mounts": [Mount(SOCKET_FOLDER, socket_holder_name(self.model), type="volume"), *mounts],
+            "mounts": mounts,
             "restart_policy": RESTART,
             "log_config": LogConfig(type="json-file", config={"max-size": "10m", "max-file": "3"}),
             **sandbox_settings(memory),
@@ -189,51 +196,7 @@ class DeployedContainers:
             found = self.by_release().get(release)
             if found is None:
                 raise ShipError(f"{self.server.name}: no container of {self.model} {release} there")
-            return found.logs(tail=lines).decode(errors="replace")
-
-    # what is stored on its volume
-
-    def trusted_keys(self) -> tuple[str, ...]:
-        """The keys whose releases may run there; empty before the first release."""
-        with self.translating_errors("trust"):
-            found = self._files.read(TRUSTED)
-            return msgspec.json.decode(found, type=tuple[str, ...]) if found else ()
-
-    def trust_key(self, release: str, signature: bytes, key: str) -> None:
-        """Trust `key` from now on, and keep the release's signature for a later rollback."""
-        with self.translating_errors("trust"):
-            known = self.trusted_keys()
-            if key not in known:
-                self._files.write(TRUSTED, msgspec.json.encode((*known, key)))
-            self._files.write(_signature_file(release), signature)
-
-    def read_signature(self, release: str) -> bytes:
-        """The stored signature; b"" if there is none."""
-        with self.translating_errors("trust"):
-            return self._files.read(_signature_file(release)).encode()
-
-    def newest_shipped(self) -> tuple[str, str]:
-        """(release, when it was signed) of the later signed of two: the one that serves, and the one that was shipped
-        last by the audit, from which a rollback may have gone back. ("", "") for none."""
-        shipped = (note for note in reversed(self.read_audit()) if note.what.startswith("ship: "))
-        last = next((note.release for note in shipped if note.outcome == "live"), "")
-        signed = {
-            release: read_signed_at(self.read_signature(release), f"{self.server.name}: the signature of {release}")
-            for release in {last, self.read_state().live} - {""}
-        }
-        return max(signed.items(), key=lambda one: one[1], default=("", ""))
-
-    def append_audit(self, line: AuditEntry) -> None:
-        with self.translating_errors("note"):
-            self._files.write(AUDIT, self._files.read(AUDIT).encode() + msgspec.json.encode(line) + b"\n")
-
-    def read_audit(self) -> tuple[AuditEntry, ...]:
-        with self.translating_errors("audit"):
-            return tuple(msgspec.json.decode(line, type=AuditEntry) for line in self._files.read(AUDIT).splitlines())
-
-
-def _signature_file(release: str) -> str:
-    return f"signed-{docker_name(release)}.json"
+            return printable(found.logs(tail=lines).decode(errors="replace"))
 
 
 def deployed_model_names(client: DockerClient) -> tuple[str, ...]:

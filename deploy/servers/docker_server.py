@@ -13,6 +13,7 @@ from docker import DockerClient
 
 from deploy.docker.ssh import tunnel_to
 from deploy.images.signatures import Signature, check_signature, read_signed_at
+from deploy.servers.answers import translate_errors
 from deploy.servers.containers import DeployedContainers
 from deploy.servers.inventory import RolloutPolicy, ServerConfig
 from deploy.servers.lock import release_lock, take_lock
@@ -20,7 +21,7 @@ from deploy.servers.release_image import ReleaseImage, is_release, lock_name
 from deploy.servers.server import AuditEntry, GateResult, LockHolder, ServerState, ShipError
 from deploy.servers.ssh import Shell
 from deploy.servers.transfer import ImageTransfer, ReleaseSource, prune_images
-from toolchain.errors import RecordError
+from toolchain.errors import RecordError, printable
 from toolchain.records.certificate import short_key
 
 logger = logging.getLogger(__name__)
@@ -69,7 +70,7 @@ class DockerServer:
     def check(self, release: str) -> None:
         """A server that trusts no key yet trusts that of the first release shipped to it from where it was built."""
         signed = self._read_signature()
-        self._check_signer(signed.key, self._containers.trusted_keys())
+        self._check_signer(signed.key)
         self._signer = signed.key
         with self._containers.translating_errors("check"):
             self._transfer.check()
@@ -87,7 +88,7 @@ class DockerServer:
 
     def newer_release(self, release: str) -> str:
         with self._containers.translating_errors("check"):
-            newest, at = self._containers.newest_shipped()
+            newest, at = self._containers.records.newest_shipped(self._containers.read_state().live)
         mine = read_signed_at(self._image.signature, self._image.tag)
         return newest if newest != release and at > mine else ""
 
@@ -97,7 +98,9 @@ class DockerServer:
 
     def send(self, release: str) -> int:  # noqa: ARG002  # the protocol's signature: the image is the release
         with self._containers.translating_errors("send"):
-            return self._transfer.send()
+            sent = self._transfer.send()
+            self._containers.records.keep_signature(self._image.release, self._image.signature)
+            return sent
 
     def verify(self, release: str) -> None:  # noqa: ARG002
         with self._containers.translating_errors("verify"):
@@ -111,9 +114,9 @@ class DockerServer:
         except RecordError as error:
             raise ShipError(f"{self.name}: {error}") from error
 
-    def _check_signer(self, key: str, trusted: tuple[str, ...]) -> None:
+    def _check_signer(self, key: str) -> None:
         """ShipError for a key that is not trusted there."""
-        tag = self._image.tag
+        tag, trusted = self._image.tag, () if self._trust else self._containers.records.trusted_keys()
         if self._trust or key in trusted:
             return
         if trusted:
@@ -136,7 +139,8 @@ class DockerServer:
             is_ours = not found or is_release(self._client, image, self._image)
         self._containers.start(release, image)
         if is_ours and self._signer:
-            self._containers.trust_key(release, self._image.signature, self._signer)
+            self._containers.records.trust_key(self._signer, replace_unreadable=self._trust)
+            self._containers.records.keep_signature(release, self._image.signature)
 
     def wait_healthy(self, release: str) -> None:
         self._containers.wait_healthy(release)
@@ -158,8 +162,8 @@ class DockerServer:
             assert asked.stdout
             last = ""
             for line in asked.stderr:
-                last = line.strip() or last
-                logger.info(f"{self.name}: {line.rstrip()}")
+                last = printable(line.strip()) or last
+                logger.info(f"{self.name}: {printable(line.rstrip())}")
             said = asked.stdout.read()
         return _parse_gate_output(self.name, asked.returncode, said, last)
 
@@ -171,11 +175,13 @@ class DockerServer:
 
     def prune(self, keep: frozenset[str]) -> None:
         with self._containers.translating_errors("prune"):
-            for release in prune_images(self._client, self._containers.images(), set(keep)):
+            records, images = self._containers.records, self._containers.images()
+            shipped = {image: release for image, release in images.items() if records.was_shipped(release, image)}
+            for release in prune_images(self._client, shipped, set(keep)):
                 logger.info(f"{self.name}: removed the image of {release}")
 
     def append_audit(self, line: AuditEntry) -> None:
-        self._containers.append_audit(line)
+        self._containers.records.append_audit(line)
 
 
 def _parse_gate_output(name: str, code: int, said: str, last: str) -> GateResult:
@@ -190,14 +196,15 @@ def _parse_gate_output(name: str, code: int, said: str, last: str) -> GateResult
 
 @contextmanager
 def connect_server(server: ServerConfig) -> Iterator[ServerConnection]:
-    """A connection to the server's engine, through an ssh tunnel that lasts as long as the block."""
-    with tunnel_to(server.address, server.socket) as url:
+    """A connection to the server's engine, through an ssh tunnel that lasts as long as the block. Whatever goes wrong
+    inside the block is a ToolchainError."""
+    with translate_errors(server, "server"), tunnel_to(server.address, server.socket) as url:
         try:
             client = DockerClient(base_url=url, timeout=120)
             client.ping()
-        except (docker.errors.DockerException, OSError) as error:
+        except (docker.errors.DockerException, OSError, ValueError) as error:
             raise ShipError(
-                f"{server.name}: no Docker Engine at {server.socket} there ({str(error)[:120]}); try: ssh "
+                f"{server.name}: no Docker Engine at {server.socket} there ({printable(str(error)[:120])}); try: ssh "
                 f"{server.address} docker version"
             ) from error
         try:

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from deploy.containers.secrets import CERT, CLIENT_CA, KEY, TOKENS, secret_environment
+from deploy.docker.ssh import is_address, is_socket_path
 from toolchain.errors import UsageError
 
 logger = logging.getLogger(__name__)
@@ -98,8 +99,10 @@ def _problems(found: Inventory) -> Iterator[str]:
             yield f"server '{server.name}': expected letters, digits, and . _ - between"
         if names.count(server.name) > 1:
             yield f"server '{server.name}' is there {names.count(server.name)} times; names must differ"
-        if not server.address or server.address.startswith("-") or any(map(str.isspace, server.address)):
+        if not is_address(server.address):
             yield f"server '{server.name}': address '{server.address}': expected HOST, USER@HOST or a name of ~/.ssh"
+        if not is_socket_path(server.socket):
+            yield f"server '{server.name}': socket '{server.socket}': expected a path from / on, without spaces or :"
         yield from _secret_problems(server)
     places = [(server.address, server.socket, server.port) for server in found.server]
     for server, place in zip(found.server, places, strict=True):

@@ -1,28 +1,28 @@
 """A lock on a server: a container that never runs, since an engine gives a name out once. A label records its holder.
 
-On the host that it ran on, a killed holder is recognized by its process id. For another host that cannot be known, and
-a person has to remove the lock.
+Where it ran, a killed holder is recognized by its process (lock_holder.py). Elsewhere that cannot be known, and a
+person has to remove the lock.
 """
 
-import io
 import logging
-import tarfile
 from contextlib import suppress
 
 import docker.errors
 import msgspec
 from docker import DockerClient
+from docker.models.containers import Container
 
+from deploy.docker.idle_container import create_idle_container
 from deploy.docker.labels import NAME, ROLE
+from deploy.servers.answers import decode_answer
 from deploy.servers.lock_holder import has_ended
 from deploy.servers.release_image import lock_name
-from deploy.servers.server import LockedError, LockHolder
+from deploy.servers.server import LockedError, LockHolder, ShipError
 
 logger = logging.getLogger(__name__)
 
 
 LOCK_ROLE, HOLDER_LABEL = "lock", "ticket"
-EMPTY = "edge-toolchain-empty"
 CONFLICT = 409
 
 
@@ -31,7 +31,7 @@ def take_lock(client: DockerClient, server: str, model: str, holder: LockHolder)
     name, labels = lock_name(model), {ROLE: LOCK_ROLE, NAME: model, HOLDER_LABEL: msgspec.json.encode(holder).decode()}
     for _ in range(2):
         try:
-            client.containers.create(_empty(client), "none", name=name, labels=labels)
+            create_idle_container(client, name, labels, ())
             return
         except docker.errors.APIError as error:
             if error.status_code != CONFLICT:
@@ -43,7 +43,7 @@ def take_lock(client: DockerClient, server: str, model: str, holder: LockHolder)
 def _remove_if_gone(client: DockerClient, server: str, name: str, holder: LockHolder) -> None:
     with suppress(docker.errors.NotFound):
         found = client.containers.get(name)
-        current = msgspec.json.decode(found.labels[HOLDER_LABEL], type=LockHolder)
+        current = _read_holder(found, server)
         if current.holder != holder.holder and not has_ended(current):
             raise LockedError(
                 f"{server}: locked by {current.who} on {current.host} since {current.since} ({current.why}); if that "
@@ -57,16 +57,22 @@ def release_lock(client: DockerClient, name: str, holder: LockHolder) -> None:
     """Does nothing if another run holds it."""
     with suppress(docker.errors.NotFound):
         found = client.containers.get(name)
-        if msgspec.json.decode(found.labels[HOLDER_LABEL], type=LockHolder).holder == holder.holder:
+        if _read_holder(found, name).holder == holder.holder:
             found.remove(force=True)
 
 
-def _empty(client: DockerClient) -> str:
-    """An empty image, for a container that never runs."""
+def locked_models(client: DockerClient) -> tuple[str, ...]:
+    """The models with a lock on that engine; a lock without its labels is not among them."""
+    found = client.containers.list(all=True, filters={"label": f"{ROLE}={LOCK_ROLE}"}, ignore_removed=True)
+    return tuple(sorted({lock.labels.get(NAME, "") for lock in found} - {""}))
+
+
+def _read_holder(lock: Container, server: str) -> LockHolder:
+    """LockedError: the lock does not say, so that it may be anybody's."""
     try:
-        return str(client.images.get(EMPTY).id)
-    except docker.errors.ImageNotFound:
-        content = io.BytesIO()
-        tarfile.open(fileobj=content, mode="w").close()
-        client.api.import_image_from_data(content.getvalue(), repository=EMPTY)
-        return str(client.images.get(EMPTY).id)
+        return decode_answer(lock.labels.get(HOLDER_LABEL, "").encode(), LockHolder, "its holder")
+    except ShipError as error:
+        raise LockedError(
+            f"{server}: locked by nobody knows whom ({lock.name}: {error}); if no other run ships there: toolchain "
+            f"unlock {server}"
+        ) from error

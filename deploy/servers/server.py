@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 
 import msgspec
 
-from toolchain.errors import DockerError, ToolchainError
+from toolchain.errors import DockerError, ToolchainError, printable
 
 RolloutVerdict = Literal["passed", "regressed", "inconclusive", "not comparable", "first", "not asked"]
 
@@ -31,7 +31,8 @@ class DowngradeError(ShipError):
 
 
 class LockHolder(msgspec.Struct, frozen=True):
-    """Who holds a server's lock. holder: an id of the run; pid and boot show on that host whether the run is alive."""
+    """Who holds a server's lock. holder: an id of the run; the rest shows where it runs whether it is alive
+    (lock_holder.py); "" for what cannot be read there, or was not recorded by an older version."""
 
     holder: str
     who: str
@@ -40,6 +41,9 @@ class LockHolder(msgspec.Struct, frozen=True):
     boot: str
     since: str
     why: str
+    machine: str = ""
+    namespace: str = ""
+    started: str = ""
 
 
 class ServerState(msgspec.Struct, frozen=True):
@@ -63,7 +67,13 @@ class GateResult(msgspec.Struct, frozen=True):
 
 
 class AuditEntry(msgspec.Struct, frozen=True):
-    """A line of the server's audit log."""
+    """A line of the server's audit log. number: of the line, from 1; previous: digest of all lines before it; server:
+    its name in the inventory; key, signature: of the toolchain that wrote it (servers/audit_log.py).
+
+    Format history
+    1  first: no number, digest or signature
+    2  chained and signed
+    """
 
     at: str
     who: str
@@ -71,6 +81,12 @@ class AuditEntry(msgspec.Struct, frozen=True):
     release: str
     outcome: str
     reason: str = ""
+    number: int = 0
+    previous: str = ""
+    server: str = ""
+    key: str = ""
+    signature: str = ""
+    format: int = 1
 
 
 class EdgeServer(Protocol):
@@ -122,6 +138,6 @@ class EdgeServer(Protocol):
 
 
 def format_error(error: BaseException) -> str:
-    """An error of any kind as one line."""
-    words = " ".join(str(error).split())
+    """An error of any kind as one line for a terminal."""
+    words = printable(" ".join(str(error).split()))
     return words if isinstance(error, ToolchainError) and words else f"{type(error).__name__}: {words}"

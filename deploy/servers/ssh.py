@@ -3,18 +3,25 @@
 Needs sh, cat, wc, sha256sum, df and mkdir there, which every Linux has. Knows nothing of Docker.
 """
 
+import os
+import signal
 import subprocess
+import threading
 import time
+import uuid
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from shlex import quote
+from tempfile import TemporaryFile
 
 from deploy.docker.ssh import ALIVE, LOCAL, OPTIONS
 from deploy.servers.server import ShipError
+from toolchain.errors import printable
 from toolchain.records.storage import digest_of
 
 BLOCK = 256 << 10
+ANSWER_BYTES = 1 << 20  # of what a command prints
 TRIES, PAUSE_S = 6, 5.0  # a link that is cut for half a minute is waited for
 FOLDER = ".cache/edge-toolchain"
 OnProgress = Callable[[int, int], None]  # (bytes there, of how many)
@@ -26,19 +33,45 @@ class Shell:
     def __init__(self, address: str, pause_s: float = PAUSE_S) -> None:
         self.address, self._pause_s = address, pause_s
 
-    def run(self, command: str, stdin: bytes = b"", timeout_s: float = 60) -> str:
-        """stdout; ShipError with what it said on stderr."""
-        done = self._ssh(command, stdin, timeout_s)
-        if done.returncode:
-            said = " ".join(done.stderr.decode(errors="replace").split())[-300:] or f"exit {done.returncode}"
+    def run(self, command: str, timeout_s: float = 60) -> str:
+        """What it printed; ShipError with what it said on stderr. What a login shell prints before it is dropped."""
+        mark = f"edge-{uuid.uuid4().hex}"
+        code, output, errors = self._ssh(command, mark, timeout_s)
+        if code:
+            said = printable(" ".join(errors.decode(errors="replace").split()))[-300:] or f"exit {code}"
             raise ShipError(f"{self.address}: `{command[:60]}` failed there ({said})")
-        return done.stdout.decode(errors="replace")
+        _, begun, answer = output.partition(f"{mark}\n".encode())
+        if not begun:
+            said = printable(output[:60].decode(errors="replace"))
+            raise ShipError(
+                f"{self.address}: ssh does not run commands there (it said {said!r}); try: ssh {self.address} true"
+            )
+        return answer.decode(errors="replace")
 
-    def _ssh(self, command: str, stdin: bytes, timeout_s: float) -> "subprocess.CompletedProcess[bytes]":
-        try:
-            return subprocess.run(self._argv(command), input=stdin, capture_output=True, timeout=timeout_s, check=False)
-        except subprocess.TimeoutExpired as error:
-            raise ShipError(f"{self.address}: no answer within {timeout_s:.0f} s to `{command[:60]}`") from error
+    def _ssh(self, command: str, mark: str, timeout_s: float) -> tuple[int, bytes, bytes]:
+        """(exit status, stdout with `mark` before what the command printed, the end of stderr)."""
+        argv, late = self._argv(f"echo {mark}; {command}"), threading.Event()
+        with (
+            TemporaryFile() as errors,
+            subprocess.Popen(
+                argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, start_new_session=True
+            ) as process,
+        ):
+            assert process.stdout
+            timer = threading.Timer(timeout_s, _end_late, (process, late))
+            timer.start()
+            try:
+                output = process.stdout.read(ANSWER_BYTES + 1)
+                if len(output) > ANSWER_BYTES:
+                    raise ShipError(f"{self.address}: `{command[:60]}` prints without end; expected a few lines")
+                code = process.wait()
+            finally:
+                timer.cancel()
+                _kill_group(process)
+            if late.is_set():
+                raise ShipError(f"{self.address}: no answer within {timeout_s:.0f} s to `{command[:60]}`")
+            errors.seek(max(0, errors.seek(0, os.SEEK_END) - 4096))
+            return code, output, errors.read()
 
     def _argv(self, command: str) -> list[str]:
         if self.address == LOCAL:
@@ -78,7 +111,7 @@ class Shell:
         argv = self._argv(f"cat >> {part}")
         with (
             file.open("rb") as content,
-            subprocess.Popen(argv, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as pipe,
+            subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as pipe,
         ):
             assert pipe.stdin
             content.seek(there)
@@ -108,3 +141,14 @@ class Shell:
         spared = "".join(f" ! -name {quote(Path(name).name)}" for name in keep)
         with suppress(ShipError):
             self.run(f"[ ! -d {FOLDER} ] || find {FOLDER} -type f{spared} -exec rm -f {{}} +")
+
+
+def _kill_group(process: "subprocess.Popen[bytes]") -> None:
+    if process.returncode is None:  # once it was waited for, its number may be another's
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def _end_late(process: "subprocess.Popen[bytes]", late: threading.Event) -> None:
+    late.set()
+    _kill_group(process)

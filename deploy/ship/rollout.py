@@ -140,10 +140,11 @@ def _roll_out(
         if found.downgrade_from:
             reason = f"went back from {found.downgrade_from}, which was signed later; {reason}"
         ended = msgspec.structs.replace(found, outcome=outcome, reason=reason, **more)
-        with suppress(ToolchainError, OSError):  # a failed audit must not undo the rollout
-            server.append_audit(
-                AuditEntry(now(), holder.who, f"{options.action}: {holder.why}", release, outcome, reason)
-            )
+        entry = AuditEntry(now(), holder.who, f"{options.action}: {holder.why}", release, outcome, reason)
+        try:
+            server.append_audit(entry)
+        except (ToolchainError, OSError) as error:  # it must not undo the rollout
+            logger.warning(f"{server.name}: not in the audit there: {format_error(error)}")
         return ended
 
     judged = GateResult("first", "nothing served before")

@@ -2,6 +2,7 @@
 
 import msgspec
 
+from deploy.servers.answers import EngineInfo, convert_answer
 from deploy.servers.docker_server import ServerConnection, connect_server
 from deploy.servers.inventory import ServerConfig
 from deploy.servers.server import format_error
@@ -49,7 +50,7 @@ def read_server_info(request: ShipRequest) -> list[ServerInfo]:
 
 def _read_info(there: ServerConnection) -> ServerInfo:
     server, shell = there.server, Shell(there.server.address)
-    info = there.client.info()
+    info = convert_answer(there.client.info(), EngineInfo, f"{server.name}: /info of its engine")
     said = [*shell.run(QUERY).splitlines(), "", "", ""]
     flags = set(said[1].partition(":")[2].split())
     live = tuple(f"{one.model} {one.live or 'nothing'}" for one in deployed_models(there))
@@ -60,10 +61,10 @@ def _read_info(there: ServerConnection) -> ServerInfo:
         cpu=said[0].partition(":")[2].strip(),
         features=tuple(one for one in SHOWN_FEATURES if one in flags),
         gpu=said[2].strip(),
-        cores=info["NCPU"],
-        memory_bytes=info["MemTotal"],
-        free_bytes=shell.free_bytes(info["DockerRootDir"]),
-        engine=info["ServerVersion"],
-        kernel=info["KernelVersion"],
+        cores=info.cores,
+        memory_bytes=info.mem_total,
+        free_bytes=shell.free_bytes(info.docker_root_dir),
+        engine=info.server_version,
+        kernel=info.kernel_version,
         serves=live,
     )

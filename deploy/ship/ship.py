@@ -10,12 +10,14 @@ from typing import TypeVar
 import docker.errors
 import msgspec
 from docker import DockerClient
+from docker.models.containers import Container
 
 from deploy.docker.engine import connect
 from deploy.images.signatures import own_public_key
 from deploy.servers.containers import DeployedContainers, deployed_model_names
 from deploy.servers.docker_server import DockerServer, ServerConnection, connect_server
 from deploy.servers.inventory import Inventory, ServerConfig, select_servers
+from deploy.servers.lock import locked_models
 from deploy.servers.lock_holder import new_lock_holder
 from deploy.servers.release_image import ReleaseImage, lock_name, read_deployed_image, read_release_image
 from deploy.servers.server import AuditEntry, LockHolder, ShipError, format_error
@@ -141,7 +143,7 @@ def _roll_back_server(
     terms: RolloutOptions,
     request: ShipRequest,
 ) -> RolloutResult:
-    containers = _containers_of(there, model)
+    containers = containers_of(there, model)
     to = release or _previous_release(containers)
     images = containers.images()
     image = next((one for one, other in images.items() if other == to), None)
@@ -150,7 +152,7 @@ def _roll_back_server(
             f"{there.server.name}: no image of {containers.model} {to} there; it has: "
             f"{', '.join(sorted(images.values())) or 'none'}"
         )
-    kept = read_deployed_image(there.client.images.get(image), containers.read_signature(to))
+    kept = read_deployed_image(there.client.images.get(image), containers.records.read_signature(to))
     target = _docker_server(there, kept, NO_SOURCE, request)
     return roll_out_to_server(target, to, holder, terms)
 
@@ -158,7 +160,7 @@ def _roll_back_server(
 def _previous_release(containers: DeployedContainers) -> str:
     """The release that served before the active one, by the audit."""
     there = containers.read_state()
-    for note in reversed(containers.read_audit()):
+    for note in reversed(containers.records.read_audit()):
         if note.outcome == "live" and note.release != there.live and note.release in there.images:
             return note.release
     raise ShipError(
@@ -183,37 +185,38 @@ def deployed_models(there: ServerConnection) -> Iterator[DeployedModel]:
     record_layers(there.server.name, there.client)
     for model in deployed_model_names(there.client):
         containers = DeployedContainers(there.server, there.client, model)
-        state, notes = containers.read_state(), containers.read_audit()
+        state, notes = containers.read_state(), containers.records.read_audit()
         last = notes[-1] if notes else None
         yield DeployedModel(
             there.server.name, model, state.live, state.is_serving, dict(state.containers), state.images, last
         )
 
 
-def read_audits(request: ShipRequest, model: str | None) -> dict[str, tuple[AuditEntry, ...]]:
-    """The audit of each server, oldest entry first."""
-    found = {}
-    for server in select_servers(request.inventory, request.servers):
-        with connect_server(server) as there:
-            found[server.name] = _containers_of(there, model).read_audit()
-    return found
-
-
 def read_logs(request: ShipRequest, model: str | None, release: str | None, lines: int) -> str:
     """The last `lines` lines of the active release on one server, or of another release there."""
     with _only_server(request) as there:
-        containers = _containers_of(there, model)
+        containers = containers_of(there, model)
         return containers.read_logs(release or containers.read_state().live, lines)
 
 
 def remove_lock(request: ShipRequest, model: str | None) -> bool:
-    """Remove a lock whose holder is known to have ended; whether there was one."""
+    """Remove a lock whose holder is known to have ended; whether there was one. A run may have ended before its model
+    was there, and a lock may say nothing of its model."""
     with _only_server(request) as there:
-        name = lock_name(_containers_of(there, model).model)
-        with suppress(docker.errors.NotFound):
-            there.client.containers.get(name).remove(force=True)
-            return True
-        return False
+        models = {model} if model else {*deployed_model_names(there.client), *locked_models(there.client)}
+        locks = [lock for name in models for lock in _find_container(there.client, lock_name(name))]
+        if len(locks) > 1:
+            raise UsageError(f"{there.server.name}: {len(locks)} models are locked; choose one: --model")
+        for lock in locks:
+            lock.remove(force=True)
+        return bool(locks)
+
+
+def _find_container(client: DockerClient, name: str) -> list[Container]:
+    """The container of that name, or none."""
+    with suppress(docker.errors.NotFound):
+        return [client.containers.get(name)]
+    return []
 
 
 @contextmanager
@@ -256,7 +259,7 @@ def _docker_server(
     return DockerServer(there, sent, source, request.inventory.policy, request.trust, request.first_trust)
 
 
-def _containers_of(there: ServerConnection, model: str | None) -> DeployedContainers:
+def containers_of(there: ServerConnection, model: str | None) -> DeployedContainers:
     """The containers of `model`, or of the only model on the server."""
     known = deployed_model_names(there.client)
     if model is None and len(known) != 1:

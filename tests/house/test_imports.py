@@ -109,7 +109,7 @@ RULES: dict[str, tuple[str, ...]] = {
         *("deploy.docker", "deploy.images"),
         *("deploy.runtime.http.access", "deploy.runtime.security"),
     ),
-    "deploy.ledger": ("toolchain.paths",),
+    "deploy.ledger": ("deploy.certificates", "toolchain.paths"),
     "deploy.gate": (
         *("deploy.docker", "deploy.images", "deploy.containers", "deploy.ledger"),
         *("toolchain.paths", "toolchain.progress", "deploy.runtime.device", "deploy.runtime.certification"),

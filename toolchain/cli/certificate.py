@@ -48,7 +48,9 @@ def certificate_verify(certificate: Path, *, key: str | None = None, bundle: Pat
     document, content = read_certificate(certificate)
     verify_certificate(document, content, trusted)
     if bundle is not None and open_bundle(bundle).digest != content.bundle:
-        raise RecordError(f"{certificate}: of bundle {content.bundle[:12]}, not of {bundle}")
+        raise RecordError(
+            f"{certificate}: of {content.name} {content.release}, bundle {content.bundle[:12]}, not of {bundle}"
+        )
     print(certificate_page(content), end="\n\n")
     whose = "the trusted key" if trusted else "this device's key; whose it is, only --key can tell"
     print(f"the signature fits: {content.key}, {whose}", end="\n\n")

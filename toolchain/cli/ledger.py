@@ -75,23 +75,29 @@ def ledger_export(name: str | None = None, *, out: Path | None = None, ledger: s
     print(as_json({"lines": len(held), "out": str(out)}))
 
 
-def ledger_import(file: Path, *, ledger: str | None = None) -> None:
+def ledger_import(file: Path, *, key: str = "", allow_unsigned: bool = False, ledger: str | None = None) -> None:
     """Add the records that `toolchain ledger export` wrote; records that are already there stay as they are.
+
+    A certificate is refused unless it is signed, and its key and bundle are those of the device and release it names.
 
     Args:
         file: the file of JSON lines
+        key: public keys of the only devices whose certificates are accepted, in base64 or in files, separated by commas
+        allow_unsigned: also accept certificates from before they were signed
         ledger: a database URL; by default $TOOLCHAIN_LEDGER, else .toolchain/ledger.sqlite
     """
+    from deploy.certificates import read_trusted_keys
     from deploy.ledger.jsonl import load_jsonl
     from deploy.ledger.ledger import Ledger
     from toolchain.views.bundle import as_json
 
+    keys = read_trusted_keys(key)
     try:
         lines = file.open("rb")
     except OSError as error:
         raise UsageError(f"{file}: {error.strerror}; expected what `toolchain ledger export --out=…` wrote") from error
     with lines, Ledger(ledger) as book:
-        counts = load_jsonl(book, lines, str(file))
+        counts = load_jsonl(book, lines, str(file), keys, allow_unsigned)
     print(as_json({"taken": dict(sorted(counts.items()))}))
 
 

@@ -194,22 +194,44 @@ def status(*names: str, inventory: Path = INVENTORY) -> None:
         raise SystemExit(1)
 
 
-def audit(*names: str, inventory: Path = INVENTORY, model: str | None = None) -> None:
+def audit(
+    *names: str, inventory: Path = INVENTORY, model: str | None = None, verify: bool = False, key: str = ""
+) -> None:
     """List the servers' own audit records: when, who, what, why, and the outcome.
+
+    Exit status 1: a server's audit could not be read or, with --verify, is not whole.
 
     Args:
         names: names in the inventory; by default all
         inventory: the TOML file of the servers
         model: the model's name, if a server serves several
+        verify: check instead that no line was cut out, changed, moved or inserted
+        key: with verify, public keys of other toolchains that write there, in base64 or in files, separated by commas
     """
+    from deploy.certificates import read_trusted_keys
     from deploy.servers.inventory import read_inventory
-    from deploy.ship.ship import ShipRequest, read_audits
+    from deploy.ship.audits import check_audits, read_audits
+    from deploy.ship.ship import ShipRequest
     from toolchain.views.bundle import as_json
-    from toolchain.views.ship import audit_table
+    from toolchain.views.ship import audit_check_page, audit_page
 
-    audits = read_audits(ShipRequest(read_inventory(inventory), names), model)
-    print(audit_table(audits), end="\n\n")
-    print(as_json({"servers": audits}))
+    request = ShipRequest(read_inventory(inventory), names)
+    keys = read_trusted_keys(key)
+    if keys and not verify:
+        raise UsageError("--key goes with --verify")
+    if verify:
+        checks = check_audits(request, model, keys)
+        print(audit_check_page(checks), end="\n\n")
+        print(as_json({"verified": all(check.passed for check in checks.values()), "servers": checks}))
+        if not all(check.passed for check in checks.values()):
+            raise SystemExit(1)
+        return
+    found = read_audits(request, model)
+    print(audit_page(found), end="\n\n")
+    errors = {one.server: one.error for one in found if one.error}
+    print(as_json({"servers": {one.server: one.entries for one in found if not one.error}, "errors": errors}))
+    if errors:
+        raise SystemExit(1)
 
 
 def logs(

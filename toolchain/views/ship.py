@@ -13,7 +13,8 @@ from toolchain.views.bundle import short_device
 if TYPE_CHECKING:
     from rich.live import Live
 
-    from deploy.servers.server import AuditEntry
+    from deploy.servers.audit_log import AuditCheck
+    from deploy.ship.audits import ServerAudit
     from deploy.ship.rollout import RolloutResult
     from deploy.ship.server_info import ServerInfo
     from deploy.ship.ship import DeployedModel
@@ -141,10 +142,27 @@ def status_table(models: "Sequence[DeployedModel]") -> str:
     return table(rows, ("server", "model", "serves", "", "other releases", "last action"))
 
 
-def audit_table(audits: "Mapping[str, Sequence[AuditEntry]]") -> str:
+def audit_page(audits: "Sequence[ServerAudit]") -> str:
     rows = [
-        (name, entry.at, entry.who, entry.what, entry.release, entry.outcome, entry.reason or None)
-        for name, entries in audits.items()
-        for entry in entries
+        (one.server, entry.at, entry.who, entry.what, entry.release, entry.outcome, entry.reason or None)
+        for one in audits
+        for entry in one.entries
     ]
-    return table(rows, ("server", "at", "who", "what", "release", "", "reason"))
+    listed = table(rows, ("server", "at", "who", "what", "release", "", "reason"))
+    return "\n".join([listed, *(one.error for one in audits if one.error)])
+
+
+def audit_check_page(checks: "Mapping[str, AuditCheck]") -> str:
+    """A row for each server, then a line for each problem."""
+    rows = [
+        (name, "whole" if check.passed else "NOT WHOLE" if check.problems else "not read", check.lines, check.unsigned)
+        for name, check in checks.items()
+    ]
+    listed = table(rows, {"server": "", "audit": "", "lines": "d", "from before they were signed": "d"})
+    problems = [f"{name}: {problem}" for name, check in checks.items() for problem in check.problems]
+    first = [name for name, check in checks.items() if check.passed and not check.seen]
+    if first:
+        problems.append(
+            f"{', '.join(first)}: first seen by this machine: lines missing at the end cannot be noticed yet"
+        )
+    return "\n".join([listed, *problems, *(check.error for check in checks.values() if check.error)])

@@ -14,7 +14,7 @@ from deploy.runtime.certification.certificate import SECONDS, run_certify
 from deploy.runtime.certification.checks import golden_checks
 from deploy.runtime.certification.offered import preferred_here
 from deploy.runtime.device.probe import fingerprint
-from deploy.runtime.device.signing import sign_certificate, signing_key
+from deploy.runtime.device.signing import is_signed_by, sign_certificate, signing_key
 from deploy.runtime.device.state import load_certificate, save_certificate, writable_folder
 from deploy.runtime.engines import Engine, Settings, serving_engines
 from deploy.runtime.scheduling.batch_costs import calibrate_batches
@@ -71,8 +71,11 @@ def _open_by_policy(
     if options.policy == "off":
         return _open_checked(bundle, settings, preferred_here(bundle.manifest), None)
     if options.policy == "first":
-        kept = load_certificate(writable_folder(options.state), bundle.digest, fingerprint(), settings.threads)
-        if kept is not None:
+        state = writable_folder(options.state)
+        kept = load_certificate(state, bundle.digest, fingerprint(), settings.threads)
+        if kept is not None and not is_signed_by(kept, signing_key(options.key, state)):
+            say(f"certificate of {kept.issued_at} is signed by another device's key: making one here")
+        elif kept is not None:
             found = _open_checked(bundle, settings, kept.precision, kept)
             if found.latency_engine.version == kept.engine:
                 say(f"certificate of {kept.issued_at} still holds: same bundle, device and engine")

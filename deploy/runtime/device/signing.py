@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import msgspec
+from nacl.exceptions import BadSignatureError
 from nacl.signing import SigningKey
 
 from toolchain.errors import DeviceError, RecordError
@@ -60,6 +61,15 @@ def _read_key(place: Path) -> SigningKey:
     if len(seed) != SEED_BYTES:
         raise DeviceError(f"{place}: {len(seed)} bytes; a key to sign with has {SEED_BYTES}, in base64")
     return SigningKey(seed)
+
+
+def is_signed_by(certificate: Certificate, key: SigningKey) -> bool:
+    """Whether this device's key signed just this certificate."""
+    try:
+        key.verify_key.verify(signable_bytes(encode_record(certificate)), decode_base64(certificate.signature))
+    except (BadSignatureError, ValueError, RecordError):
+        return False
+    return certificate.key == b64encode(bytes(key.verify_key)).decode()
 
 
 def sign_certificate(certificate: Certificate, key: SigningKey) -> Certificate:

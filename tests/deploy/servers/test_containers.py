@@ -1,12 +1,9 @@
 """A server's containers with secrets, on this machine's own engine: behind their socket holder, and inspected."""
 
-import re
 import socket
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
-import docker.errors
 import msgspec
 import numpy as np
 import pytest
@@ -16,17 +13,17 @@ from deploy.containers.client import connect_client, served_model
 from deploy.containers.credentials import Credentials
 from deploy.containers.readiness import wait_until_ready
 from deploy.containers.secrets import CERT, KEY, TOKENS
-from deploy.docker.sandbox import state_volume
 from deploy.images.build import BuiltImage, build_image
 from deploy.images.signatures import read_signature, sign_image
 from deploy.servers.containers import HEALTH_CHECK, DeployedContainers
 from deploy.servers.docker_server import DockerServer, ServerConnection
 from deploy.servers.inventory import RolloutPolicy, ServerConfig
-from deploy.servers.release_image import container_name, read_release_image, socket_holder_name
-from deploy.servers.server import AuditEntry, ShipError
+from deploy.servers.release_image import read_release_image, socket_holder_name
+from deploy.servers.server import ShipError
 from deploy.servers.transfer import NO_SOURCE
 from tests.bundles import null_bundle
 from tests.deploy.containers.secretfolders import Laid, laid, readable
+from tests.deploy.servers.deployed import remove_deployed
 from tests.names import own_name
 from toolchain.errors import DeviceError
 from toolchain.records.bundle import file_record, open_bundle
@@ -45,12 +42,7 @@ def built(engine: DockerClient, tmp_path_factory: pytest.TempPathFactory) -> Ite
 @pytest.fixture(autouse=True)
 def cleared(engine: DockerClient) -> Iterator[None]:
     yield
-    for name in (container_name(MODEL, "1"), socket_holder_name(MODEL)):
-        with suppress(docker.errors.NotFound):
-            engine.containers.get(name).remove(force=True)
-    for volume in (socket_holder_name(MODEL), state_volume(MODEL)):
-        with suppress(docker.errors.NotFound):
-            engine.volumes.get(volume).remove(force=True)
+    remove_deployed(engine, MODEL, "1")
 
 
 @pytest.fixture
@@ -81,56 +73,6 @@ def test_a_shipped_server_is_secured_behind_its_socket_holder(
         assert client.input == "image"
     with pytest.raises(DeviceError, match=r"^GET /: 401 .*a token is required"):
         served_model(url, Credentials(ca=secrets.ours.root))
-
-
-def test_the_newest_release_is_the_later_signed_of_what_serves_and_what_was_shipped_last(
-    built: BuiltImage, engine: DockerClient
-) -> None:
-    containers = DeployedContainers(server(None), engine, MODEL)
-    containers.start("1", built.id)
-    containers.switch("1")
-    assert containers.newest_shipped() == ("1", "")  # by a version that kept no signature
-    for release, day in {"1": 1, "2": 2, "3": 3}.items():
-        containers.trust_key(release, b'{"signed_at": "2026-11-0%dT10:00:00+01:00"}' % day, "key")
-    assert containers.newest_shipped() == ("1", "2026-11-01T09:00:00+00:00")
-    for what, release, outcome in (
-        ("ship: it is out", "2", "live"),
-        ("ship: it is slow", "3", "refused"),
-        ("rollback: ship: it blinks", "1", "live"),
-    ):
-        containers.append_audit(AuditEntry("now", "ada", what, release, outcome))
-    assert containers.newest_shipped() == ("2", "2026-11-02T09:00:00+00:00")
-    containers.append_audit(AuditEntry("now", "ada", "ship: all the same", "1", "live"))
-    assert containers.newest_shipped() == ("1", "2026-11-01T09:00:00+00:00")
-
-
-def test_a_signer_is_trusted_only_once_it_was_checked(
-    built: BuiltImage, engine: DockerClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A server that serves nothing starts its release again before the signature is checked."""
-    monkeypatch.setenv("TOOLCHAIN_HOME", str(tmp_path))
-    here = server(None)
-    release = read_release_image(engine, TAG)
-    key = sign_image(release.content, release.labels).key
-    release = read_release_image(engine, TAG)
-
-    def shipped(trust: bool, first_trust: bool) -> DockerServer:
-        connection = ServerConnection(here, engine, "")
-        return DockerServer(connection, release, NO_SOURCE, RolloutPolicy(), trust, first_trust)
-
-    containers = DeployedContainers(here, engine, MODEL)
-    from_a_file = shipped(trust=False, first_trust=False)
-    from_a_file.start("1")
-    assert containers.trusted_keys() == ()
-    with pytest.raises(ShipError, match=rf"^here trusts no key yet, and .* is signed by {re.escape(key[:16])}, not by"):
-        from_a_file.check("1")
-    from_a_file.start("1")
-    assert containers.trusted_keys() == ()
-    for accepted in (shipped(trust=True, first_trust=False), shipped(trust=False, first_trust=True)):
-        accepted.check("1")
-    accepted.start("1")
-    assert containers.trusted_keys() == (key,)
-    from_a_file.check("1")
 
 
 def test_a_release_does_not_take_the_name_of_another_image(

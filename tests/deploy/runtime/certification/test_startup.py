@@ -11,6 +11,7 @@ from deploy.runtime.certification.startup import (
     CertifiedEngines,
     open_certified_engines,
 )
+from deploy.runtime.device.signing import KEY
 from deploy.runtime.device.state import chosen_precision
 from deploy.runtime.engines import Settings
 from tests.bundles import null_bundle
@@ -52,6 +53,17 @@ def test_always_makes_it_anew_and_another_bundle_has_its_own(bundle: Bundle, tmp
     assert again.certificate != first.certificate
     start(null_bundle(tmp_path / "other", release="2"), state)
     assert len(list(state.glob("certificate-*.json"))) == 2
+
+
+def test_a_certificate_by_another_device_s_key_is_not_taken_over(bundle: Bundle, tmp_path: Path) -> None:
+    """As when the file was copied from the volume of a device of the same kind."""
+    first, _ = start(bundle, tmp_path)
+    (tmp_path / KEY).unlink()
+    second, said = start(bundle, tmp_path)
+    assert first.certificate is not None
+    assert second.certificate is not None
+    assert second.certificate.key != first.certificate.key
+    assert f"certificate of {first.certificate.issued_at} is signed by another device's key: making one here" in said
 
 
 def test_an_engine_of_another_version_needs_another_certificate(
