@@ -14,6 +14,7 @@ from toolchain.records.storage import encode_record
 from toolchain.records.tensors import Preprocessing, TensorSpec
 
 SHAPE = (8, 8, 3)
+SMALL = Preprocessing(*SHAPE)
 LABELS = ("cat", "dog", "frog", "ship")
 
 
@@ -23,17 +24,19 @@ def null_bundle(
     release: str = "1",
     int8_ms: float | None = None,
     labels: tuple[str, ...] = LABELS,
+    preprocessing: Preprocessing = SMALL,
     **changes: Any,
 ) -> Bundle:
-    """A bundle that serves zeros for uint8 [N, 8, 8, 3] pictures, a class a label; `changes` go into its manifest.
+    """A bundle that serves zeros for uint8 pictures of [N, 8, 8, 3], or the shape of `preprocessing`, a class a label;
+    `changes` go into its manifest.
     int8_ms: there is a second candidate, int8, that takes so long."""
-    inputs = (TensorSpec("image", "uint8", (None, *SHAPE)),)
+    inputs = (TensorSpec("image", "uint8", (None, *preprocessing.shape)),)
     outputs = (TensorSpec("logits", "float32", (None, len(labels))),)
     making = folder.parent / f"{folder.name}.parts"
     making.mkdir(parents=True)
     model, sample, certify = making / "model.null.json", making / SAMPLE, making / CERTIFY
     model.write_bytes(encode_record(NullArtifact(inputs, outputs, delay_ms)))
-    pictures = np.random.default_rng(0).integers(0, 256, (12, *SHAPE), np.uint8)
+    pictures = np.random.default_rng(0).integers(0, 256, (12, *preprocessing.shape), np.uint8)
     answers = np.zeros((4, len(labels)), np.float32)
     candidates = [Candidate("fp32", "null", (model.name,), model.stat().st_size, 1.0, delay_ms, "chosen")]
     parts, golden = [model, sample, certify], {"outputs_fp32": answers}
@@ -46,7 +49,6 @@ def null_bundle(
     candidates = [msgspec.structs.replace(one, certify_accuracy=1.0) for one in candidates]
     np.savez(sample, allow_pickle=False, inputs=pictures[:4], **golden)
     np.savez(certify, images=pictures, labels=np.zeros(12, np.int64))
-    preprocessing = Preprocessing(*SHAPE)
     manifest = Manifest(
         name="null",
         release=release,

@@ -1,0 +1,61 @@
+"""Image files that are small to send and large, slow or many to decode."""
+
+import http.client
+import json
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import partial
+
+from benchmarks.hardening.address import Address, Attack
+from tests.deploy.runtime.decoding.files import as_mpo, chunk, many_scans, png
+
+CONNECTIONS = 6
+INFER = "/v2/models/null/infer"
+TURNED = chunk(b"eXIf", b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0")
+IMAGE = {"Content-Type": "image/png"}
+
+
+def _post_forever(address: Address, body: bytes, headers: Mapping[str, str], connections: int) -> None:
+    def post() -> None:
+        while True:
+            with suppress(OSError, http.client.HTTPException):
+                connection = http.client.HTTPConnection("127.0.0.1", address.http_port, timeout=60)
+                while True:
+                    connection.request("POST", INFER, body, dict(headers))
+                    connection.getresponse().read()
+            time.sleep(0.05)
+
+    threads = [threading.Thread(target=post, daemon=True) for _ in range(connections)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def large_pngs(address: Address, side: int, colours: int, more: bytes = b"") -> None:
+    _post_forever(address, png(side, 8, colours, before=more), IMAGE, CONNECTIONS)
+
+
+def scans(address: Address, side: int, repeats: int) -> None:
+    """As an MPO, whose name kept the limit on scans from it."""
+    _post_forever(address, as_mpo(many_scans(side, repeats)), IMAGE, CONNECTIONS)
+
+
+def many_images(address: Address) -> None:
+    """256 images in 40 kB: each request's array takes 38 MB."""
+    one = png(64)
+    raw = (len(one).to_bytes(4, "little") + one) * 256
+    tensor = {"name": "image", "datatype": "BYTES", "shape": [256], "parameters": {"binary_data_size": len(raw)}}
+    head = json.dumps({"inputs": [tensor]}).encode()
+    _post_forever(address, head + raw, {"Inference-Header-Content-Length": str(len(head))}, 4 * CONNECTIONS)
+
+
+ATTACKS: dict[str, Attack] = {
+    "PNGs of 8000 x 8000": partial(large_pngs, side=8000, colours=2),
+    "the largest PNGs that are taken, turned": partial(large_pngs, side=4000, colours=6, more=TURNED),
+    "an MPO of 410 scans": partial(scans, side=4000, repeats=400),
+    "JPEGs of as many scans as are taken": partial(scans, side=2500, repeats=140),
+    "requests of 256 images": many_images,
+}
