@@ -3,6 +3,7 @@ ModelInferResponse, plain dictionaries -> messages. Pure functions; knows neithe
 """
 
 from collections.abc import Mapping, Sequence
+from math import prod
 from typing import Any
 
 import msgspec
@@ -17,6 +18,7 @@ from toolchain.records.manifest import Manifest
 
 # Which list of InferTensorContents holds which datatype (open_inference_grpc.proto)
 UNLIMITED_US = 1 << 62
+MAX_TYPED = 4 << 20  # numbers in a typed list; raw contents have no such limit
 CONTENTS = {
     "BOOL": "bool_contents",
     "INT8": "int_contents",
@@ -91,6 +93,12 @@ def _typed_contents(tensor: Tensor, contents: Any) -> memoryview:
     values = getattr(contents, field)
     if field == "bytes_contents":
         return memoryview(b"".join(len(value).to_bytes(4, "little") + value for value in values))
+    expected = min(prod(tensor.shape), MAX_TYPED)
+    if len(values) > expected:  # each becomes an object
+        raise RequestError(
+            f"input '{printable(tensor.name)}': {len(values)} numbers in contents, expected at most {expected}; "
+            "send it raw"
+        )
     wide, dtype = np.asarray(values), DTYPES.get(tensor.datatype)
     if dtype is None:
         raise RequestError(f"input '{printable(tensor.name)}': the model takes no {tensor.datatype}")

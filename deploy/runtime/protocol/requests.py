@@ -19,7 +19,7 @@ from toolchain.errors import RequestError
 from toolchain.records.tensors import Array, Preprocessing, TensorSpec
 
 NO_DATA = (b"", b"null")  # values of absent JSON data
-MAX_JSON_BYTES = 16 << 20  # numbers take about twenty times their text's size on the way to an array
+MAX_JSON_BYTES, MAX_STRINGS = 16 << 20, 10_000
 
 
 class OutputEntry(msgspec.Struct):
@@ -141,6 +141,9 @@ def build_request(
 def _parse_json(text: memoryview) -> RequestBody:
     if len(text) > MAX_JSON_BYTES:
         raise RequestError(f"JSON of {len(text)} bytes: expected at most {MAX_JSON_BYTES}; send the tensors as binary")
+    # each becomes an object, or several: a megabyte of them would hold up all other requests for a second
+    if len(text) > MAX_STRINGS and (strings := bytes(text).count(b'"') // 2) > MAX_STRINGS:
+        raise RequestError(f"JSON with {strings} strings: expected at most {MAX_STRINGS}; send the tensors as binary")
     try:
         return msgspec.json.decode(text, type=RequestBody)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:

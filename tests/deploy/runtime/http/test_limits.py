@@ -172,12 +172,12 @@ def test_one_address_leaves_half_of_the_memory_to_others(small: Running) -> None
 
 
 def test_numbers_as_text_are_read_only_where_there_is_memory_for_it(small: Running) -> None:
-    """They take twenty times their size on the way to an array."""
+    """They take eight times their size on the way to an array."""
     numbers = json.dumps({"inputs": [CAT | {"shape": [200, 8, 8, 3], "data": [7] * (192 * 200)}]}).encode()
     assert len(numbers) > 100_000
     status, _, body = small.ask("POST", INFER, numbers)
     assert status == 400
-    assert json.loads(body)["error"].startswith(f"numbers as text that take about {20 * len(numbers)} bytes to read")
+    assert json.loads(body)["error"].startswith(f"numbers as text that take about {8 * len(numbers)} bytes to read")
 
 
 def wait_for_reserved(server: Running, size: int) -> None:

@@ -99,14 +99,15 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     (tensor(datatype="U8"), "input 'image': unknown datatype 'U8'; expected UINT8"),
     (tensor(shape=[-1, 2, 2, 1]), "expected uint8 [N, 2, 2, 1], got uint8 [-1, 2, 2, 1]"),
     (tensor(shape=[0, 2, 2, 1], data=[]), "expected uint8 [N, 2, 2, 1], got uint8 [0, 2, 2, 1]"),
-    (tensor(shape=[2, 2, 2, 1]), "input 'image': shape [2, 2, 2, 1] has 8 elements, got data of 4 in [4]"),
+    (tensor(shape=[2, 2, 2, 1]), "input 'image': shape [2, 2, 2, 1] has 8 elements, got data of 4"),
     (tensor(data=[1, 2, 3, 256]), "input 'image': data does not fit uint8: Expected `int` <= 255 - at `$[3]`"),
     (tensor(data=[1, 2, 3, -1]), "Expected `int` >= 0 - at `$[3]`"),
     (tensor(data=[1, 2, 3, 0.5]), "Expected `int`, got `float`"),
     (tensor(data=[1, 2, 3, "x"]), "Expected `int`, got `str`"),
     (tensor(data=[1, 2, 3, None]), "Expected `int`, got `null`"),
     (tensor(data=[1, 2, 3, True]), "Expected `int`, got `bool`"),
-    (tensor(data=[[[[1, 2], [3]]]]), "input 'image': data is not a regular list of uint8 numbers"),
+    (tensor(data=[[[[1, 2, 3], [4]]]]), "input 'image': data is not a regular list of uint8 numbers"),
+    (tensor(data=[1, [2, 3], 4]), "input 'image': data does not fit uint8: Expected `int`, got `array` - at `$[1]`"),
     (tensor(data=[[1, 2], [3, 4]]), "input 'image': expected data as a list, flat or nested as [1, 2, 2, 1]"),
     (tensor(data=5), "input 'image': expected data as a list"),
     (tensor(shape=[1.5]), "the request's JSON: Expected `int`, got `float` - at `$.inputs[0].shape[0]`"),
@@ -236,3 +237,34 @@ def test_any_mutated_byte_or_cut_is_read_or_refused(data: st.DataObject) -> None
         parse_body(memoryview(bytes(body)), length, IMAGE, LOGITS)
     except RequestError as refused:
         assert str(refused)
+
+
+def test_numbers_are_parsed_in_pieces_and_keep_their_places() -> None:
+    spec = (TensorSpec("image", "int32", (None, 30_000)),)
+    numbers = list(range(-15_000, 15_000))
+    given = {"name": "image", "datatype": "INT32", "shape": [1, 30_000]}
+    for data in (numbers, [numbers]):
+        assert call(given | {"data": data}, inputs=spec).feeds["image"].tolist() == [numbers]
+    with pytest.raises(RequestError, match=r"does not fit int32: Expected `int`, got `float` - at `\$\[29000\]`"):
+        call(given | {"data": [*numbers[:29_000], 1.5, *numbers[29_001:]]}, inputs=spec)
+
+
+def test_an_empty_list_is_no_number() -> None:
+    with pytest.raises(RequestError, match="data is not a regular list of uint8 numbers"):
+        call(tensor(shape=[1, 1], data=[]), inputs=(TensorSpec("image", "uint8", (None, 1)),))
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (
+            {"parameters": {f"{number:x}": 1 for number in range(11_000)}},
+            "JSON with 110.. strings: expected at most 10000",
+        ),
+        ({"outputs": [{"name": "logits"}] * 11_000}, "JSON with 220.. strings: expected at most 10000"),
+        ({"parameters": {"a": [[[]]]}}, "Expected `bool | int | float | str`, got `array`"),
+    ],
+)
+def test_json_of_many_objects_is_refused_before_they_are_made(more: dict[str, Any], words: str) -> None:
+    with pytest.raises(RequestError, match=words.replace("|", r"\|")):
+        call(tensor(), **more)
