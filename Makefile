@@ -81,7 +81,7 @@ bench-hardening: setup  ## attacks on shipping and on the server, int8 on other 
 bench-serving: setup  ## our server, five others and the bare engine, interleaved; QUICK=1: fewer rounds; ONLY=ours,FastAPI MODELS=… AT=4
 	@.venv/bin/python -m benchmarks.serving
 
-soak: setup  ## 100,000 malformed requests, what the OpenAPI document has, then ten minutes at 3 times what the server can do; QUICK=1: 3,000 and 20 s; COUNT=… SEED=…
+soak: setup  ## 200,000 malformed requests, what the OpenAPI document has, attacks on a container of 1 GB, then ten minutes at 3 times what the server can do; QUICK=1: 3,000, 5 s each and 20 s; COUNT=… SEED=…
 	@.venv/bin/python -m benchmarks.soak
 
 scan: setup  ## known vulnerabilities of what is in the containers, where the package index tells them; nothing told: fails

@@ -1,14 +1,38 @@
 """Where an attacked server listens, and what an attack is: a function that goes on until its process is ended."""
 
+import socket
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
+
+PATIENCE_S = 15.0
+Protocol = Literal["http", "grpc"]
 
 
 class Address(NamedTuple):
-    """Ports of 127.0.0.1."""
+    """source: this machine's address to come from; empty: whichever the kernel takes."""
 
+    host: str
     http_port: int
     grpc_port: int
+    source: str = ""
+
+    @property
+    def source_address(self) -> tuple[str, int] | None:
+        return (self.source, 0) if self.source else None
+
+    def connect(self, protocol: Protocol) -> socket.socket:
+        port = self.http_port if protocol == "http" else self.grpc_port
+        return socket.create_connection((self.host, port), PATIENCE_S, self.source_address)
 
 
 Attack = Callable[[Address], None]
+
+
+def outward_address() -> str:
+    """This machine's address on the way out, from which a container is reached as from another client; empty: none."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as unsent:
+        try:
+            unsent.connect(("198.51.100.1", 9))  # kept for documentation (RFC 5737): nothing is sent
+        except OSError:
+            return ""
+        return str(unsent.getsockname()[0])

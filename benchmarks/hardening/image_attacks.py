@@ -21,7 +21,9 @@ def _post_forever(address: Address, body: bytes, headers: Mapping[str, str], con
     def post() -> None:
         while True:
             with suppress(OSError, http.client.HTTPException):
-                connection = http.client.HTTPConnection("127.0.0.1", address.http_port, timeout=60)
+                connection = http.client.HTTPConnection(
+                    address.host, address.http_port, timeout=60, source_address=address.source_address
+                )
                 while True:
                     connection.request("POST", INFER, body, dict(headers))
                     connection.getresponse().read()

@@ -1,7 +1,8 @@
 """Attacks on a server in a container of 1 GB, beside honest clients: it is never killed, and they are answered.
 
-An attack runs in a process of its own until it is ended. Honest clients send a photograph or a tensor fifty times a
-second; their latencies under an attack are compared with those before it. The model is the null engine's, 224 x 224.
+An attack runs in a process of its own until it is ended, and comes from another address than the honest clients, who
+send photographs and tensors over HTTP and gRPC, some seventy a second; their latencies under an attack are compared
+with those before it. The model is the null engine's, 224 x 224.
 """
 
 import http.client
@@ -15,13 +16,15 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from statistics import quantiles
 
+import grpc
 import numpy as np
 from docker.models.containers import Container
 from PIL import Image
 
-from benchmarks.hardening import image_attacks
-from benchmarks.hardening.address import Address, Attack
+from benchmarks.hardening import image_attacks, socket_attacks
+from benchmarks.hardening.address import Address, Attack, outward_address
 from benchmarks.rows import Row, guarded_rows, print_rows, row
+from benchmarks.serving.clients.infer_message import infer_request
 from deploy.containers.publishing import PublishedEndpoint
 from deploy.containers.readiness import wait_until_ready
 from deploy.docker.engine import connect
@@ -33,7 +36,7 @@ from tests.journeys.conftest import lend_wheelhouse
 from tests.names import own_name
 from toolchain.records.tensors import Preprocessing
 
-ATTACKS: dict[str, Attack] = image_attacks.ATTACKS
+ATTACKS: dict[str, Attack] = image_attacks.ATTACKS | socket_attacks.ATTACKS
 QUICK = bool(os.environ.get("QUICK"))
 BEFORE_S, ATTACK_S = (4.0, 5.0) if QUICK else (15.0, 60.0)
 MEMORY_BYTES = 1 << 30
@@ -45,24 +48,27 @@ INFER = "/v2/models/null/infer"
 class HonestClients:
     """latencies_s: of answered requests; failed: of the others, their status or error."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, address: Address) -> None:
         self.latencies_s: list[float] = []
         self.failed: list[str] = []
-        self._port, self._until = port, 0.0
+        self._address, self._until = address, 0.0
         photo = encode(Image.effect_noise((500, 375), 30).convert("RGB"), "JPEG")
-        tensor = np.zeros((1, 224, 224, 3), np.uint8).tobytes()
+        shape = (1, 224, 224, 3)
+        tensor = np.zeros(shape, np.uint8).tobytes()
+        self._message = infer_request("null", "image", shape, "logits", tensor)
         self._requests = ((photo, {"Content-Type": "image/jpeg"}), (tensor, {"Inference-Header-Content-Length": "0"}))
 
     def run(self, seconds: float) -> None:
         self._until = time.monotonic() + seconds
         threads = [threading.Thread(target=self._send) for _ in range(CLIENTS)]
+        threads.append(threading.Thread(target=self._call))
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
 
     def _send(self) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=TIMEOUT_S)
+        connection = http.client.HTTPConnection(self._address.host, self._address.http_port, timeout=TIMEOUT_S)
         number = 0
         while time.monotonic() < self._until:
             number += 1
@@ -80,6 +86,19 @@ class HonestClients:
                 self.failed.append(type(error).__name__)
                 connection.close()
             time.sleep(PAUSE_S)
+
+    def _call(self) -> None:
+        """The same over gRPC."""
+        with grpc.insecure_channel(f"{self._address.host}:{self._address.grpc_port}") as channel:
+            infer = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+            while time.monotonic() < self._until:
+                began = time.perf_counter()
+                try:
+                    infer(self._message, timeout=TIMEOUT_S)
+                    self.latencies_s.append(time.perf_counter() - began)
+                except grpc.RpcError as error:
+                    self.failed.append(str(error.code().name))
+                time.sleep(PAUSE_S)
 
     @property
     def answered_percent(self) -> float:
@@ -103,9 +122,9 @@ def _all_rows() -> Iterator[Row]:
 
 
 def _attack_rows(name: str, attack: Attack, container: Container, address: Address) -> Iterator[Row]:
-    before, under = HonestClients(address.http_port), HonestClients(address.http_port)
+    before, under = HonestClients(address), HonestClients(address)
     before.run(BEFORE_S)
-    attacker = multiprocessing.get_context("spawn").Process(target=attack, args=(address,), daemon=True)
+    attacker = multiprocessing.get_context("spawn").Process(target=attack, args=(_inside(container),), daemon=True)
     attacker.start()
     under.run(ATTACK_S)
     attacker.terminate()
@@ -166,8 +185,15 @@ def serving() -> Iterator[Container]:
 
 
 def _address(container: Container) -> Address:
+    """For honest clients: the published ports."""
     ports = container.attrs["NetworkSettings"]["Ports"]
-    return Address(int(ports["8080/tcp"][0]["HostPort"]), int(ports["8081/tcp"][0]["HostPort"]))
+    return Address("127.0.0.1", int(ports["8080/tcp"][0]["HostPort"]), int(ports["8081/tcp"][0]["HostPort"]))
+
+
+def _inside(container: Container) -> Address:
+    """For an attack: the container's own address, by which the server sees where the connections come from."""
+    networks = container.attrs["NetworkSettings"]["Networks"].values()
+    return Address(next(network["IPAddress"] for network in networks), 8080, 8081, outward_address())
 
 
 if __name__ == "__main__":

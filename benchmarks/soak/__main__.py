@@ -1,6 +1,7 @@
-"""`make soak`: malformed requests, requests from the OpenAPI document (valid and invalid), overload; a row per bound.
+"""`make soak`: malformed requests, requests from the OpenAPI document (valid and invalid), attacks on a server in a
+container of 1 GB, overload; a row per bound.
 
-make soak                                   # 100,000 malformed requests, ten minutes of overload
+make soak                                   # 200,000 malformed requests, a minute an attack, ten minutes of overload
 QUICK=1 make soak                           # 3,000, 20 s
 COUNT=500000 SEED=7 ONLY=fuzz python -m benchmarks.soak
 EXAMPLES=5000 ONLY=document make soak       # for each operation of the document and each mode
@@ -10,13 +11,14 @@ import os
 import sys
 
 from benchmarks import logger
+from benchmarks.hardening import server
 from benchmarks.rows import Row, guarded_rows, print_rows
 from benchmarks.soak import document, fuzz, overload
 from toolchain.cli.console import log_to_stderr
 
 QUICK = bool(os.environ.get("QUICK"))
-COUNT, EXAMPLES, SECONDS = (3_000, 50, 20.0) if QUICK else (100_000, 1_000, 600.0)
-PARTS = ("fuzz", "document", "overload")
+COUNT, EXAMPLES, SECONDS = (3_000, 50, 20.0) if QUICK else (200_000, 1_000, 600.0)
+PARTS = ("fuzz", "document", "attacks", "overload")
 
 
 def main() -> None:
@@ -33,6 +35,8 @@ def main() -> None:
     if only in ("", "document"):
         logger.info(f"document: {examples} requests for each operation and mode, seed {seed}")
         rows += guarded_rows("document", lambda: document.document_rows(examples, seed))
+    if only in ("", "attacks"):
+        rows += server.rows()
     if only in ("", "overload"):
         rows += guarded_rows("overload", lambda: overload.overload_rows(SECONDS))
     print_rows(rows)

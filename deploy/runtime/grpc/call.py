@@ -1,6 +1,6 @@
 """One gRPC call on one HTTP/2 stream: its messages, its replies, and whether its client gets on. Knows no methods."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from deploy.runtime.grpc.frames import (
@@ -11,6 +11,7 @@ from deploy.runtime.grpc.frames import (
     HEADERS,
     NO_ERROR,
     REPLY_FIELDS,
+    Field,
     frame,
     reset_frame,
     status_fields,
@@ -24,6 +25,9 @@ from deploy.runtime.scheduling.memory_budget import MemoryBudget
 from toolchain.errors import RequestError, ToolchainError
 
 RECEIVE_WINDOW = 1 << 20  # bytes of a stream that may be on their way
+KEPT_FIELDS = frozenset(
+    (b":path", b"content-type", b"grpc-encoding", b"grpc-timeout", b"authorization", b"traceparent", b"tracestate")
+)
 UNITS = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
 
 
@@ -168,6 +172,10 @@ class GrpcCall:
         if not self.is_ended:
             self._end(None)
 
+    @property
+    def is_answered(self) -> bool:
+        return bool(self._trailers)
+
     def _end(self, status: GrpcStatus | None) -> None:
         self.is_ended = True
         self._backlog.clear()
@@ -229,3 +237,13 @@ def parse_timeout(text: bytes) -> float | None:
     """Seconds, from gRPC's `grpc-timeout`: at most eight digits and a unit; None for anything else."""
     number, unit = text[:-1], UNITS.get(text[-1:])
     return int(number) * unit if unit is not None and number.isdigit() and len(number) <= 8 else None
+
+
+def kept_fields(fields: Iterable[Field]) -> dict[bytes, bytes]:
+    """Those that matter: nothing else of a head is held while its call lasts. A repeated one becomes a list, as over
+    HTTP/1.1: a proxy in front may have looked at the first only."""
+    kept: dict[bytes, bytes] = {}
+    for name, value in fields:
+        if name in KEPT_FIELDS:
+            kept[name] = b", ".join((kept[name], value)) if name in kept else value
+    return kept

@@ -5,7 +5,7 @@ answered before its message is taken, and what arrives for it is thrown away. Kn
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import cached_property
 from math import inf
 from typing import Protocol, cast
@@ -13,18 +13,16 @@ from typing import Protocol, cast
 from hpack import Decoder, HPACKError
 
 from deploy.runtime.grpc import frames
-from deploy.runtime.grpc.call import RECEIVE_WINDOW, GrpcCall
+from deploy.runtime.grpc.call import RECEIVE_WINDOW, GrpcCall, kept_fields
 from deploy.runtime.grpc.frame_reader import FrameReader
-from deploy.runtime.grpc.frames import Field, Http2Error, frame
+from deploy.runtime.grpc.frames import Http2Error, frame
 from deploy.runtime.http.limits import ConnectionTable, Limits
 from deploy.runtime.http.messages import HTTPError, is_loopback
 
 CONNECTION_WINDOW = 4 << 20  # bytes of all its calls that may be on their way
 MAX_CALLS = 100  # at a time
+MAX_CANCELLED = 200  # calls in a row that the client did not wait for: HTTP/2's rapid reset
 MAX_SCRAP = 4096  # bytes to read at once of what is thrown away
-KEPT_FIELDS = frozenset(
-    (b":path", b"content-type", b"grpc-encoding", b"grpc-timeout", b"authorization", b"traceparent", b"tracestate")
-)
 
 
 class CallApp(Protocol):
@@ -48,7 +46,7 @@ class GrpcConnection(asyncio.BufferedProtocol):
         self.send_window = self.initial_window = frames.WINDOW
         self.max_frame = frames.MAX_FRAME
         self._reader, self._decoder = FrameReader(self, limits.head_bytes), Decoder(limits.head_bytes)
-        self._last_stream = self._unacknowledged = 0
+        self._last_stream = self._unacknowledged = self._cancelled = 0
         self._is_leaving = self._is_failed = self._is_write_paused = False
         self._heard = self._write_paused_at = clock()
         self._pinged = inf  # when the answer to our ping is due
@@ -75,12 +73,7 @@ class GrpcConnection(asyncio.BufferedProtocol):
             self._app.count_rejection(refusal.reason)
             self._fail(Http2Error(frames.ENHANCE_YOUR_CALM, str(refusal)))
             return
-        settings = {
-            frames.MAX_CONCURRENT_STREAMS: MAX_CALLS,
-            frames.INITIAL_WINDOW_SIZE: RECEIVE_WINDOW,
-            frames.MAX_HEADER_LIST: self._limits.head_bytes,
-        }
-        self.write(frames.settings_frame(settings) + frames.window_frame(0, CONNECTION_WINDOW - frames.WINDOW))
+        self.write(frames.opening(MAX_CALLS, RECEIVE_WINDOW, CONNECTION_WINDOW, self._limits.head_bytes))
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         self.unregister()
@@ -95,10 +88,22 @@ class GrpcConnection(asyncio.BufferedProtocol):
         if self._is_failed:
             return
         self._heard, self._pinged = self._clock(), inf
+        self._read(nbytes)
+
+    def _read(self, count: int = 0) -> None:
+        """Handle `count` new bytes, a few frames at a time."""
+        if self._is_failed or self._transport.is_closing():
+            return
         try:
-            self._reader.received(nbytes)
+            is_done = self._reader.received(count)
         except Http2Error as error:
             self._fail(error)
+            return
+        if not is_done:
+            self._transport.pause_reading()
+            asyncio.get_running_loop().call_soon(self._read)
+        elif not self._is_write_paused:
+            self._transport.resume_reading()
 
     def eof_received(self) -> bool:
         self._is_leaving = True
@@ -110,7 +115,7 @@ class GrpcConnection(asyncio.BufferedProtocol):
 
     def resume_writing(self) -> None:
         self._is_write_paused = False
-        self._transport.resume_reading()
+        self._read()
 
     # called by the server, by calls and by other connections
 
@@ -138,7 +143,9 @@ class GrpcConnection(asyncio.BufferedProtocol):
             self._transport.write(content)
 
     def finish(self, call: GrpcCall) -> None:
-        """The call's last frame was written."""
+        """The call's last frame was written, or will not be."""
+        if call.is_answered:
+            self._cancelled = 0
         self.calls.pop(call.number, None)
         if self._is_leaving or self._app.draining:
             self.close_if_idle()
@@ -288,13 +295,6 @@ class GrpcConnection(asyncio.BufferedProtocol):
         if (call := self.calls.get(stream)) is not None:
             call.cancel()
             self.finish(call)
-
-
-def kept_fields(fields: Iterable[Field]) -> dict[bytes, bytes]:
-    """Those that matter: nothing else of a head is held while its call lasts. A repeated one becomes a list, as over
-    HTTP/1.1: a proxy in front may have looked at the first only."""
-    kept: dict[bytes, bytes] = {}
-    for name, value in fields:
-        if name in KEPT_FIELDS:
-            kept[name] = b", ".join((kept[name], value)) if name in kept else value
-    return kept
+            self._cancelled += 1
+            if self._cancelled > MAX_CANCELLED:
+                raise Http2Error(frames.ENHANCE_YOUR_CALM, f"more than {MAX_CANCELLED} calls cancelled in a row")

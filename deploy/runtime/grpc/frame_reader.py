@@ -9,6 +9,7 @@ from deploy.runtime.grpc import frames
 from deploy.runtime.grpc.frames import Http2Error
 
 BUFFER_BYTES = 64 << 10  # at least a whole frame
+MAX_STEPS = 16  # frames other than data handled before other connections get their turn
 MAX_IDLE_FRAMES = 2000  # frames without data in between: settings, pings, calls that are cancelled at once
 
 
@@ -39,7 +40,7 @@ class FrameReader:
         self._handler, self._head_bytes = handler, head_bytes
         self._buffer = bytearray(BUFFER_BYTES)
         self._view = memoryview(self._buffer)
-        self._end = self._idle_frames = 0
+        self._end = self._idle_frames = self._steps = 0
         self._has_preface = False
         self._head: tuple[int, int, bytearray] | None = None  # stream, flags, block: until the last CONTINUATION
         self._data: _DataFrame | None = None
@@ -48,16 +49,19 @@ class FrameReader:
     def room(self) -> memoryview:
         return self._view[self._end :]
 
-    def received(self, count: int) -> None:
-        """`count` more bytes lie in the room. Http2Error: the connection cannot go on."""
+    def received(self, count: int) -> bool:
+        """`count` more bytes lie in the room; whether all that can be is handled, or received(0) has to go on with it
+        after others had their turn. Http2Error: the connection cannot go on."""
         self._end += count
+        self._steps = 0
         at = 0 if self._has_preface else self._read_preface()
-        while self._has_preface and (after := self._read_next(at)) is not None:
+        while self._has_preface and self._steps < MAX_STEPS and (after := self._read_next(at)) is not None:
             at = after
         left = self._end - at
         if at and left:
             self._view[:left] = self._view[at : self._end]
         self._end = left
+        return self._steps < MAX_STEPS
 
     def _read_preface(self) -> int:
         size = len(frames.PREFACE)
@@ -115,6 +119,7 @@ class FrameReader:
         return at + part + skipped
 
     def _read_control(self, kind: int, flags: int, stream: int, content: bytes) -> None:
+        self._steps += 1
         if kind == frames.HEADERS:
             self._add_to_head(stream, flags, bytearray(frames.strip_padding(content, flags)))
             return

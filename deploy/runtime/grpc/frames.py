@@ -55,8 +55,12 @@ def frame(kind: int, flags: int, stream: int, content: bytes | memoryview = b"")
     return struct.pack(">IBI", len(content) << 8 | kind, flags, stream) + content
 
 
-def settings_frame(settings: dict[int, int]) -> bytes:
-    return frame(SETTINGS, 0, 0, b"".join(struct.pack(">HI", *setting) for setting in settings.items()))
+def opening(calls: int, call_window: int, window: int, head_bytes: int) -> bytes:
+    """What a server sends first: how many calls at a time, how much of each and of all may be on its way, how large a
+    head."""
+    settings = ((MAX_CONCURRENT_STREAMS, calls), (INITIAL_WINDOW_SIZE, call_window), (MAX_HEADER_LIST, head_bytes))
+    content = b"".join(struct.pack(">HI", *setting) for setting in settings)
+    return frame(SETTINGS, 0, 0, content) + window_frame(0, window - WINDOW)
 
 
 def parse_settings(content: bytes) -> list[tuple[int, int]]:

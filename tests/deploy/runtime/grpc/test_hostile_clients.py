@@ -17,11 +17,12 @@ from deploy.runtime.grpc.frames import (
     PING,
     PROTOCOL_ERROR,
     SETTINGS,
+    encode_field,
     frame,
     reset_frame,
 )
 from tests.bundles import null_bundle
-from tests.deploy.runtime.grpc.http2 import SERVICE_PATH, Http2Client, Reply, grpc_port, infer_request
+from tests.deploy.runtime.grpc.http2 import CALL, SERVICE_PATH, Http2Client, Reply, grpc_port, infer_request
 from tests.deploy.runtime.server import PATIENCE_S, Running, serving
 
 TOKEN = "a-token-of-sixteen-letters"
@@ -155,8 +156,11 @@ def test_compressed_messages_are_read_and_bombs_refused(speaking: Running, encod
 
 def test_a_connection_that_only_costs_work_is_ended(speaking: Running) -> None:
     """Calls that are cancelled at once, pings, settings: HTTP/2's floods."""
+    path = f"{SERVICE_PATH}/ModelInfer".encode()
+    block = b"".join(encode_field(*field) for field in (CALL | {b":path": path}).items())
     cancelled = b"".join(
-        frame(HEADERS, END_HEADERS, 2 * number + 1, b"") + reset_frame(2 * number + 1, CANCEL) for number in range(2100)
+        frame(HEADERS, END_HEADERS, number, block) + frame(DATA, 0, number, b"x") + reset_frame(number, CANCEL)
+        for number in range(3, 503, 2)
     )
     others = (frame(PING, 0, 0, bytes(8)), frame(SETTINGS, 0, 0), frame(DATA, 0, 1))
     for flood in (cancelled, *(one * 2100 for one in others)):
