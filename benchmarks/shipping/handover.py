@@ -89,7 +89,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def asked(port: int) -> str:
+def request_status(port: int) -> str:
     client = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     try:
         client.request("GET", "/", headers={"Connection": "close"})
@@ -106,7 +106,7 @@ def clients(port: int) -> "Iterator[Counter[str]]":
 
     def ask() -> None:
         while not end.is_set():
-            count[asked(port)] += 1
+            count[request_status(port)] += 1
 
     threads = [threading.Thread(target=ask) for _ in range(CLIENTS)]
     for thread in threads:
@@ -130,7 +130,7 @@ def door_row(folder: Path) -> Row:
     (folder / LIVE).write_text("a")
     for server in servers:
         server.start()
-    while asked(port) != "200":
+    while request_status(port) != "200":
         time.sleep(0.1)
     with clients(port) as count:
         for number in range(SWITCHES):
@@ -182,7 +182,7 @@ def proxy_row(folder: Path) -> Row:
     )
     with subprocess.Popen(["haproxy", "-q", "-f", str(folder / "haproxy.cfg")]) as proxy:
         for _ in range(100):
-            if asked(before) == "200":
+            if request_status(before) == "200":
                 break
             time.sleep(0.05)
         plain, through = timed(behind), timed(before)

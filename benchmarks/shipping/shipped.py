@@ -36,12 +36,12 @@ class Rack:
 
     def build(self, release: str, delay_ms: float, weights_bytes: int = 0) -> int:
         """Build an image of the null engine with random weights; returns the size of its bundle."""
-        made = null_bundle(self.folder / f"{release}.plain", delay_ms, release, name=MODEL)
+        plain = null_bundle(self.folder / f"{release}.plain", delay_ms, release, name=MODEL)
         weights = self.folder / f"{release}.parts" / WEIGHTS
         weights.parent.mkdir()
         weights.write_bytes(np.random.default_rng(int(release)).bytes(weights_bytes))
-        parts = [*(made.folder / file.path for file in made.manifest.files), weights]
-        manifest = msgspec.structs.replace(made.manifest, files=tuple(file_record(path) for path in parts))
+        parts = [*(plain.folder / file.path for file in plain.manifest.files), weights]
+        manifest = msgspec.structs.replace(plain.manifest, files=tuple(file_record(path) for path in parts))
         bundle = write_bundle(self.folder / f"{release}.bundle", manifest, parts)
         build_image(bundle, tag(release))
         return sum(path.stat().st_size for path in bundle.folder.iterdir())

@@ -29,7 +29,8 @@ def pack(value: object) -> bytes:
 
 
 def unpack(content: bytes, kind: type[DecodedT]) -> DecodedT:
-    """What packed() made of a `kind`; also what 0.1.0 kept. ValueError, zlib.error or MsgspecError for other bytes."""
+    """Decode what pack() returned for a `kind`, or what 0.1.0 stored. ValueError, zlib.error or MsgspecError for other
+    bytes."""
     if not content.startswith(MARK):
         return msgspec.msgpack.decode(decompress(content), type=kind)
     rest, dtype, numbers = msgspec.msgpack.decode(content[len(MARK) :], type=tuple[Any, int, bytes])

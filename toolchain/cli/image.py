@@ -37,9 +37,9 @@ def image_sign(image: str, *, key: Path | None = None) -> None:
     from toolchain.views.bundle import as_json
 
     with closing(connect()) as client:
-        found = require_image(client, image)
-        labels = read_release_labels(found.labels, image)
-        print(as_json(signed(read_content(found), labels, key)))
+        details = require_image(client, image)
+        labels = read_release_labels(details.labels, image)
+        print(as_json(signed(read_content(details), labels, key)))
 
 
 def image_verify(image: str, *, bundle: Path) -> None:
@@ -81,8 +81,8 @@ def image_sbom(image: str, *, out: Path | None = None) -> None:
     if out is not None:
         check_output_path(out)
     with closing(connect()) as client:
-        found = require_image(client, image)
-        document = listed(client, found, read_content(found).config, image)
+        details = require_image(client, image)
+        document = listed(client, details, read_content(details).config, image)
     if out is not None:
         write_atomically(out, document.encode() + b"\n")
     print(msgspec.json.encode(msgspec.json.decode(document)).decode())

@@ -58,14 +58,14 @@ def build_user_module(path: Path, function: str, options: Mapping[str, Any]) -> 
     except TypeError as error:
         raise ModelError(f"{path.name}:{function}{inspect.signature(build)}: model.options: {error}") from error
     try:
-        made = build(**options)
+        built = build(**options)
     except ModelError:
         raise
     except Exception as error:
         raise _error_in_file(path, error, f"{function}() failed") from error
-    if not isinstance(made, nn.Module):
-        raise ModelError(f"{path.name}:{function} returned {type(made).__name__}; expected a torch.nn.Module")
-    return made
+    if not isinstance(built, nn.Module):
+        raise ModelError(f"{path.name}:{function} returned {type(built).__name__}; expected a torch.nn.Module")
+    return built
 
 
 def _function_names(module: ModuleType) -> list[str]:

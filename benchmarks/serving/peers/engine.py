@@ -31,8 +31,8 @@ class Slot:
 
     def __init__(self, model: Any) -> None:
         self.request = model.create_infer_request()
-        self.given = self.request.get_input_tensor().data
-        self.found = self.request.get_output_tensor().data
+        self.input = self.request.get_input_tensor().data
+        self.output = self.request.get_output_tensor().data
         self.request.set_callback(self._done, None)
         self.loop: asyncio.AbstractEventLoop | None = None
         self.waiting: asyncio.Future[None] | None = None
@@ -59,16 +59,16 @@ class Engine:
             place: asyncio.Future[Slot] = loop.create_future()
             self._queue.append(place)
             slot = await place
-        slot.given[:] = np.frombuffer(body, np.uint8).reshape(slot.given.shape)
+        slot.input[:] = np.frombuffer(body, np.uint8).reshape(slot.input.shape)
         slot.loop, slot.waiting = loop, loop.create_future()
         slot.request.start_async()
         await slot.waiting
-        found = slot.found.tobytes()
+        logits = slot.output.tobytes()
         if self._queue:
             self._queue.popleft().set_result(slot)
         else:
             self._free.append(slot)
-        return found
+        return logits
 
 
 class Serial:
