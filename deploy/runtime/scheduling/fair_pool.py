@@ -80,7 +80,10 @@ class FairPool:
             return
         waiting, mine = self._queue.sizes.total(), self._queue.sizes[group]
         if waiting >= self._max_waiting or (group is not None and mine >= self._max_waiting // 2):
-            raise Unavailable(f"overloaded: {waiting} requests wait for {self._name}; try later", self._name)
+            words = (
+                f"overloaded: {waiting} {self._name} are waiting, the limit is {self._max_waiting}, half for an address"
+            )
+            raise Unavailable(f"{words}; try later", self._name.replace(" ", "_"))
 
     def _wake(self) -> None:
         self._wakeups.put(None)

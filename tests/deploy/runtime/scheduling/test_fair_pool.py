@@ -35,7 +35,7 @@ class Blocked:
 
     def __init__(self, max_waiting: int | None = None, niceness: int = 0) -> None:
         self.go, self.errors, running = threading.Event(), list[Exception](), threading.Event()
-        self.pool = FairPool("images", 1, self.errors.append, max_waiting, niceness)
+        self.pool = FairPool("large images", 1, self.errors.append, max_waiting, niceness)
 
         def block() -> None:
             running.set()
@@ -49,8 +49,10 @@ def test_an_address_gets_half_of_the_places_and_nobody_gets_more_than_all() -> N
     blocked = Blocked(max_waiting=4)
     for client in range(2):
         blocked.pool.submit(lambda: None, client, "address")
-    with pytest.raises(Unavailable, match=r"^overloaded: 2 requests wait for images; try later$"):
+    words = r"^overloaded: 2 large images are waiting, the limit is 4, half for an address; try later$"
+    with pytest.raises(Unavailable, match=words) as refusal:
         blocked.pool.submit(lambda: None, 3, "address")
+    assert refusal.value.reason == "large_images"
     for client in range(2):
         blocked.pool.submit(lambda: None, client, "another")
     with pytest.raises(Unavailable):
