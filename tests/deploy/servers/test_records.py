@@ -12,7 +12,7 @@ from docker import DockerClient
 
 from deploy.docker.tar import add_member
 from deploy.images.build import BuiltImage, build_image
-from deploy.images.signatures import sign_image
+from deploy.images.signatures import Signature, read_signing_key, sign_document, sign_image
 from deploy.servers.containers import SOCKET_FOLDER, DeployedContainers
 from deploy.servers.docker_server import DockerServer, ServerConnection
 from deploy.servers.inventory import RolloutPolicy
@@ -213,6 +213,28 @@ def test_a_signer_is_trusted_only_once_it_was_checked(
     accepted.start("1")
     assert containers.records.trusted_keys() == (key,)
     from_a_file.check("1")
+
+
+def test_an_earlier_signed_image_of_the_same_release_is_older(
+    built: BuiltImage, engine: DockerClient, containers: DeployedContainers
+) -> None:
+    image = read_release_image(engine, TAG)
+    later = sign_image(image.content, image.labels)
+    key, connection = read_signing_key(), ServerConnection(containers.server, engine, "")
+    unsigned = msgspec.structs.replace(later, signed_at="2020-01-01T00:00:00+00:00", signature="")
+    earlier = msgspec.structs.replace(unsigned, signature=sign_document(encode_record(unsigned), key))
+
+    def newer_than(signature: Signature) -> str:
+        shipped = msgspec.structs.replace(image, signature=encode_record(signature))
+        server = DockerServer(connection, shipped, NO_SOURCE, RolloutPolicy(), trust=False)
+        server.check("1")
+        return server.newer_release("1")
+
+    containers.start("1", built.id)
+    containers.switch("1")
+    assert newer_than(earlier) == ""
+    containers.records.keep_signature("1", encode_record(later))
+    assert (newer_than(later), newer_than(earlier)) == ("", "1")
 
 
 def test_only_what_was_shipped_is_pruned(
