@@ -80,6 +80,7 @@ class GrpcConnection(asyncio.BufferedProtocol):
         for call in tuple(self.calls.values()):
             call.cancel()
         self.calls.clear()
+        self._reader.release()
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002
         return self._scrap if self._is_failed else self._reader.room
@@ -143,7 +144,6 @@ class GrpcConnection(asyncio.BufferedProtocol):
             self._transport.write(content)
 
     def finish(self, call: GrpcCall) -> None:
-        """The call's last frame was written, or will not be."""
         if call.is_answered:
             self._cancelled = 0
         self.calls.pop(call.number, None)

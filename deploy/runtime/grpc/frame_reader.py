@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 from deploy.runtime.grpc import frames
 from deploy.runtime.grpc.frames import Http2Error
 
-BUFFER_BYTES = 64 << 10  # at least a whole frame
+BUFFER_BYTES = 32 << 10  # at least a whole frame
 MAX_STEPS = 16  # frames other than data handled before other connections get their turn
 MAX_IDLE_FRAMES = 2000  # frames without data in between: settings, pings, calls that are cancelled at once
 
@@ -62,6 +62,11 @@ class FrameReader:
             self._view[:left] = self._view[at : self._end]
         self._end = left
         return self._steps < MAX_STEPS
+
+    def release(self) -> None:
+        """Give up the buffer: reader and connection hold each other until the collector finds them."""
+        self._view.release()
+        self._buffer = bytearray()
 
     def _read_preface(self) -> int:
         size = len(frames.PREFACE)
