@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from docker import DockerClient
 from nacl.signing import SigningKey
 
 from deploy.docker.archive import write_archive
@@ -18,6 +19,7 @@ from deploy.images.signatures import public_key, read_signature, read_signing_ke
 from deploy.servers.inventory import Inventory, ServerConfig
 from deploy.servers.release_image import ReleaseImage
 from deploy.servers.server import ShipError
+from deploy.servers.trust_volume import trust_volume_name
 from deploy.ship import offline
 from deploy.ship.offline import CONTENTS, open_offline_bundle, write_offline_bundle
 from deploy.ship.ship import ShipRequest, ship_from_bundle
@@ -207,7 +209,7 @@ def test_a_bundle_is_packed_only_by_who_signed_the_image(home: Path) -> None:
 
 
 @pytest.mark.docker
-def test_the_signer_of_a_file_is_not_trusted_for_being_the_first(home: Path) -> None:
+def test_the_signer_of_a_file_is_not_trusted_for_being_the_first(engine: DockerClient, home: Path) -> None:
     """By a server that trusts nobody yet: this machine's own engine."""
     key, out = home / "other.key", home / "stick.tar"
     key.write_text(b64encode(b"7" * 32).decode())
@@ -216,7 +218,12 @@ def test_the_signer_of_a_file_is_not_trusted_for_being_the_first(home: Path) -> 
     sent = ReleaseImage("edge-test-first:2", CONTENT, labels, "amd64", read_signature(CONTENT.config))
     write_offline_bundle(None, sent, (), out, key)  # type: ignore[arg-type]  # no engine
     request = ShipRequest(Inventory((ServerConfig("here", "local"),)))
-    (result,) = ship_from_bundle(out, request, lambda wave, told: None).results
+    try:
+        (result,) = ship_from_bundle(out, request, lambda wave, told: None).results
+    finally:
+        keeper = engine.containers.get(trust_volume_name(labels.name))  # of the audit, which tells of the refusal
+        keeper.remove()
+        engine.volumes.get(str(keeper.name)).remove()
     assert (result.outcome, result.live) == ("failed", "")
     assert result.reason == (
         f"here trusts no key yet, and edge-test-first:2 is signed by {signer[:16]}, not by this machine; compare that "
