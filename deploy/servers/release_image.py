@@ -17,6 +17,7 @@ from deploy.images.build import require_image
 from deploy.images.content import find_content, has_content, image_layers, is_id_of, read_content
 from deploy.images.signatures import read_signature, signed_content
 from deploy.images.variants import target_variant
+from deploy.servers.server import ShipError
 
 TAG = r"^[A-Za-z0-9][A-Za-z0-9._/:@-]{0,254}\Z"
 UNFIT = re.compile(r"[^A-Za-z0-9_.-]+")
@@ -98,3 +99,11 @@ def is_release(client: DockerClient, engine_id: str, image: ReleaseImage) -> boo
         return has_content(client.images.get(engine_id), image.content)
     except docker.errors.ImageNotFound:
         return False
+
+
+def require_release(client: DockerClient, image: ReleaseImage) -> Image:
+    """Its image on this machine's engine. ShipError: it is gone."""
+    found = find_release(client, image)
+    if found is None:
+        raise ShipError(f"{image.tag} is no longer on this machine's engine; build it again: toolchain image")
+    return found

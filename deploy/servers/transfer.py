@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from shlex import quote
@@ -16,10 +16,10 @@ from docker.models.images import Image
 
 from deploy.docker.engine import is_same_architecture
 from deploy.docker.labels import NAME, read_release_labels
-from deploy.images.content import image_layers, remember_content, uses_containerd_store
+from deploy.images.content import image_layers, uses_containerd_store
 from deploy.servers.inventory import ServerConfig
 from deploy.servers.layer_archive import ARCHIVE_CHECKS, count_present_layers, pack_image
-from deploy.servers.release_image import ReleaseImage, find_release
+from deploy.servers.release_image import ReleaseImage, find_release, require_release
 from deploy.servers.server import ShipError
 from deploy.servers.ssh import Shell
 from toolchain.paths import home
@@ -216,50 +216,10 @@ def archive_provider(client: DockerClient, image: ReleaseImage) -> ArchiveProvid
             if not file.is_file():
                 count = len(image.content.layers)
                 logger.info(f"packing {image.tag} without its first {present} of {count} layers")
-                pack_image(_require_release(client, image), image.content, present, file)
+                pack_image(require_release(client, image), image.content, present, file)
         return present, file
 
     return provide
-
-
-def registry_push(client: DockerClient, image: ReleaseImage) -> RegistryPush:
-    """Pushes the image once per registry."""
-    done: dict[str, str] = {}
-
-    def push_to(registry: str) -> str:
-        with PACK_LOCK:
-            if registry not in done:
-                repository, _, tag = image.tag.rpartition(":")
-                name = f"{registry}/{repository.rpartition('/')[2]}"
-                logger.info(f"pushing {image.tag} to {name}")
-                _require_release(client, image).tag(name, tag)
-                digest = _pushed_digest(client.images.push(name, tag, stream=True, decode=True), name)
-                remember_content(digest, image.content)  # what a containerd store calls it that pulls it
-                done[registry] = f"{name}@{digest}"
-                client.images.remove(f"{name}:{tag}")  # the name only: the image has its own
-            return done[registry]
-
-    return push_to
-
-
-def _require_release(client: DockerClient, image: ReleaseImage) -> Image:
-    found = find_release(client, image)
-    if found is None:
-        raise ShipError(f"{image.tag} is no longer on this machine's engine; build it again: toolchain image")
-    return found
-
-
-def _pushed_digest(lines: Iterable[Mapping[str, Any]], name: str) -> str:
-    """Of the manifest that the registry has now. ShipError for a failure, which the engine reports in its progress
-    stream."""
-    digest = ""
-    for line in lines:
-        if "error" in line:
-            raise ShipError(f"{name}: the registry rejected it: {str(line['error'])[:200]}")
-        digest = (line.get("aux") or {}).get("Digest", digest)
-    if not digest:
-        raise ShipError(f"{name}: the engine did not report the digest of what it pushed; ship it without `registry`")
-    return str(digest)
 
 
 def record_layers(server: str, there: DockerClient) -> list[Sequence[str]]:

@@ -19,9 +19,10 @@ from deploy.servers.docker_server import DockerServer, ServerConnection, connect
 from deploy.servers.inventory import Inventory, ServerConfig, select_servers
 from deploy.servers.lock import locked_models
 from deploy.servers.lock_holder import new_lock_holder
+from deploy.servers.registry import registry_push
 from deploy.servers.release_image import ReleaseImage, lock_name, read_deployed_image, read_release_image
 from deploy.servers.server import AuditEntry, LockHolder, ShipError, format_error
-from deploy.servers.transfer import NO_SOURCE, ReleaseSource, archive_provider, record_layers, registry_push
+from deploy.servers.transfer import NO_SOURCE, ReleaseSource, archive_provider, record_layers
 from deploy.ship.offline import open_offline_bundle
 from deploy.ship.rollout import RolloutOptions, RolloutResult, plan_steps, roll_out_to_server
 from deploy.ship.waves import OnResult, RollOut, WavesResult, roll_out_in_waves
