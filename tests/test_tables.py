@@ -28,3 +28,7 @@ def test_a_table_without_rows_has_headings() -> None:
 def test_a_row_of_the_wrong_length_is_an_error() -> None:
     with pytest.raises(ValueError, match="zip"):
         table([(1, 2, 3)], ("a", "b"))
+
+
+def test_what_a_stranger_wrote_moves_no_cursor() -> None:
+    assert table([("\x1b[2Jname\x07",)], ("a",)).splitlines()[-1] == "\ufffd[2Jname\ufffd"

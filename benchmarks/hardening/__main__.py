@@ -9,7 +9,7 @@ from importlib import import_module
 
 from benchmarks.rows import Row, guarded_rows, print_rows
 
-TOPICS: tuple[str, ...] = ("sticks", "server", "malformed", "throughput", "engines", "saturation")
+TOPICS: tuple[str, ...] = ("sticks", "server", "malformed", "throughput", "engines", "saturation", "fleet")
 """Modules of this package; each has `rows() -> list[Row]`."""
 
 

@@ -128,7 +128,7 @@ class TrustVolume:
         held = io.BytesIO()
         with tarfile.open(fileobj=held, mode="w") as archive:
             place = numbers.index(min(numbers))  # the damaged one, or the older
-            add_member(archive, _copy_name(name, place), _frame(FileCopy(number, content)))
+            add_member(archive, _copy_name(name, place), frame_copy(FileCopy(number, content)))
         keeper.put_archive(FOLDER, held.getvalue())
 
     def _read_copy(self, keeper: Container, copy_name: str) -> FileCopy | None:
@@ -145,7 +145,7 @@ def _copy_name(name: str, place: int) -> str:
     return f"{name}.{place}"
 
 
-def _frame(copy: FileCopy) -> bytes:
+def frame_copy(copy: FileCopy) -> bytes:
     body = b"%d\n%s" % copy
     return b"%s %s" % (sha256(body).hexdigest().encode(), body)
 

@@ -30,6 +30,12 @@ def test_the_example_is_an_inventory() -> None:
         ("[[server]]\nname = 'a'\naddress = 'x'\nport = 0", "Expected `int` >= 1"),
         ("[[server]]\nname = 'a/b'\naddress = 'x'", "server 'a/b': expected letters, digits"),
         ("[[server]]\nname = 'a'\naddress = '-oProxyCommand=rm'", "address '-oProxyCommand=rm': expected HOST"),
+        ("[[server]]\nname = 'a'\naddress = 'u@-oProxyCommand=rm'", "expected HOST"),
+        ("[[server]]\nname = 'a'\naddress = 'x;id'", "address 'x;id': expected HOST"),
+        ("[[server]]\nname = 'a'\naddress = 'x$(id)'", "expected HOST"),
+        (f"{A}socket = '/run/d.sock; id'", "socket '/run/d.sock; id': expected a path from / on"),
+        (f"{A}socket = '/run:/x'", "expected a path from / on"),
+        (f"{A}socket = 'd.sock'", "expected a path from / on"),
         ("[[server]]\nname = 'a'\naddress = 'x'\n" * 2, "server 'a' is there 2 times"),
         (
             "[[server]]\nname = 'a'\naddress = 'x'\n[[server]]\nname = 'b'\naddress = 'x'",

@@ -61,6 +61,25 @@ def test_a_command_s_answer_and_its_failure(there: Path) -> None:
         shell.run("sleep 5", timeout_s=0.2)
 
 
+def test_what_a_login_shell_prints_is_no_answer(ssh: Ssh, file: Path, there: Path) -> None:
+    ssh('echo "Welcome to line 2"; echo 4711; eval "$command"')
+    shell = Shell("edge", pause_s=0.0)
+    assert shell.run("echo 1") == "1\n"
+    assert shell.upload(file, silent)[1] == len(CONTENT)
+    ssh('echo "This account is not available"')
+    with pytest.raises(ShipError, match=r"edge: ssh does not run commands there \(it said 'This account.*edge true"):
+        shell.run("echo 1")
+
+
+def test_output_without_end_is_cut(ssh: Ssh) -> None:
+    ssh('eval "$command"; cat /dev/zero')
+    with pytest.raises(ShipError, match=r"^edge: `echo 1` prints without end; expected a few lines$"):
+        Shell("edge").run("echo 1")
+    ssh('printf "\\033]0;title\\007gone" >&2; exit 1')
+    with pytest.raises(ShipError, match=r"failed there \(\ufffd\]0;title\ufffdgone\)"):
+        Shell("edge").run("echo 1")
+
+
 @pytest.mark.usefixtures("ssh")
 def test_a_file_arrives_whole_once(there: Path, file: Path) -> None:
     shell = Shell("edge")
