@@ -1,7 +1,7 @@
 """A fleet with odd servers, one of each kind, and audits changed in seeded ways.
 
 Sound servers are real engines behind a real sshd, one of them with a login banner; odd ones answer through real sockets
-(tests/odd_servers.py). Every command that reaches the fleet is run on all of it.
+(tests/deploy/servers/odd_servers.py). Every command that reaches the fleet is run on all of it.
 """
 
 import json
@@ -23,8 +23,9 @@ from deploy.images.build import build_image
 from deploy.images.signatures import public_key
 from deploy.servers.audit_log import append_entry, check_log, head_of, split_lines
 from deploy.servers.server import AuditEntry
-from tests import edges, odd_servers
+from tests import edges
 from tests.bundles import null_bundle
+from tests.deploy.servers import odd_servers
 from tests.edges import Edge
 from tests.journeys.conftest import lend_wheelhouse
 from tests.names import own_name

@@ -12,9 +12,9 @@ from deploy.images.build import build_image
 from tests import edges
 from tests.bundles import null_bundle
 from tests.deploy.servers.deployed import local_server, remove_deployed
+from tests.deploy.servers.odd_servers import KINDS, TOLD, odd_servers, with_ssh_of
 from tests.journeys.conftest import lend_wheelhouse
 from tests.names import own_name
-from tests.odd_servers import KINDS, TOLD, odd_servers, with_ssh_of
 from toolchain.cli import COMMANDS
 from toolchain.cli.parser import run
 
