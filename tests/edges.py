@@ -7,7 +7,6 @@ import os
 import shutil
 import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -22,7 +21,7 @@ from tests.engines.systems import System
 SSHD, DOCKERD = "/usr/sbin/sshd", "dockerd"
 BRIDGE, NETWORK, NAME = "edge-test", "10.77.0", "edge"
 START_S = 120.0
-LOCK = Path(tempfile.gettempdir()) / "edge-test-bridge.lock"
+LOCK = Path("/run/lock/edge-test-bridge.lock")  # one for the machine: TMPDIR may differ, the bridge does not
 
 
 def why_not() -> str:

@@ -140,7 +140,7 @@ def test_an_earlier_step_is_written_on_request(folder: Path) -> None:
     place = recipe(folder, PRUNE + TUNE + QUANTIZE)
     assert [step.step for step in out(place, 1).steps] == ["prune_channels"]
     assert out(place, 0).steps == ()
-    with pytest.raises(UsageError, match=r"--step=3: quantize is done by the back end, .* take --step=2 or leave"):
+    with pytest.raises(UsageError, match=r"--step=3: quantize is done by the back end, .* use --step=2 or omit --step"):
         out(place, 3)
     with pytest.raises(UsageError, match=r"--step=4: the recipe has: 1 prune_channels, 2 finetune, 3 quantize; 0 is"):
         out(place, 4)
