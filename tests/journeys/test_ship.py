@@ -123,7 +123,7 @@ def test_going_back_loses_no_request_and_is_in_the_audit(toolchain: Toolchain, r
         ("ship: shipped 2", "2"),
         ("rollback: it blinks", "1"),
     ]
-    assert toolchain("audit", "edge1", "--verify").last["servers"]["edge1"]["seen"] == 3
+    assert toolchain("audit", "edge1", "--verify").last["servers"]["edge1"]["seen"] == len(notes)
     nowhere = toolchain("rollback", "edge1", "--release=7")
     assert (nowhere.code, "no image of shipped 7 there; it has: 1, 2" in nowhere.err) == (1, True)
 
