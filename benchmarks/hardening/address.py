@@ -1,10 +1,14 @@
 """Where an attacked server listens, and what an attack is: a function that goes on until its process is ended."""
 
+import http.client
 import socket
+import threading
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Literal, NamedTuple
 
-PATIENCE_S = 15.0
+PATIENCE_S, PAUSE_S = 15.0, 0.05
 Protocol = Literal["http", "grpc"]
 
 
@@ -36,3 +40,19 @@ def outward_address() -> str:
         except OSError:
             return ""
         return str(unsent.getsockname()[0])
+
+
+def repeat(count: int, work: Callable[[], None]) -> None:
+    """Call `work` on so many threads, again and again; a connection that is refused or cut ends one call."""
+
+    def loop() -> None:
+        while True:
+            with suppress(OSError, http.client.HTTPException):
+                work()
+            time.sleep(PAUSE_S)
+
+    threads = [threading.Thread(target=loop, daemon=True) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()

@@ -2,13 +2,10 @@
 
 import http.client
 import json
-import threading
-import time
 from collections.abc import Mapping
-from contextlib import suppress
 from functools import partial
 
-from benchmarks.hardening.address import Address, Attack
+from benchmarks.hardening.address import Address, Attack, repeat
 from tests.deploy.runtime.decoding.files import as_mpo, chunk, many_scans, png
 
 CONNECTIONS = 6
@@ -19,21 +16,14 @@ IMAGE = {"Content-Type": "image/png"}
 
 def _post_forever(address: Address, body: bytes, headers: Mapping[str, str], connections: int) -> None:
     def post() -> None:
+        connection = http.client.HTTPConnection(
+            address.host, address.http_port, timeout=60, source_address=address.source_address
+        )
         while True:
-            with suppress(OSError, http.client.HTTPException):
-                connection = http.client.HTTPConnection(
-                    address.host, address.http_port, timeout=60, source_address=address.source_address
-                )
-                while True:
-                    connection.request("POST", INFER, body, dict(headers))
-                    connection.getresponse().read()
-            time.sleep(0.05)
+            connection.request("POST", INFER, body, dict(headers))
+            connection.getresponse().read()
 
-    threads = [threading.Thread(target=post, daemon=True) for _ in range(connections)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    repeat(connections, post)
 
 
 def large_pngs(address: Address, side: int, colours: int, more: bytes = b"") -> None:

@@ -1,13 +1,10 @@
 """Connections, bodies and messages that cost a client little: announced and not sent, sent and not ended, wrong."""
 
 import socket
-import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 
-from benchmarks.hardening.address import Address, Attack, Protocol
+from benchmarks.hardening.address import Address, Attack, Protocol, repeat
 from benchmarks.serving.clients.http2 import DATA, END_HEADERS, FIELDS, HEADERS, OPENING, frame, literal
 
 INFER = "/v2/models/null/infer"
@@ -15,22 +12,6 @@ HEAD = f"POST {INFER} HTTP/1.1\r\nHost: x\r\nContent-Length: {64 << 20}\r\n\r\n"
 LARGE, BLOCK = 60 << 20, bytes(16384)
 RST_STREAM, CANCEL = 3, b"\0\0\0\x08"
 CALL = b"".join(literal(name, value) for name, value in FIELDS.items())
-
-
-def _repeat(count: int, work: Callable[[], None]) -> None:
-    """`work` on so many threads, again and again."""
-
-    def loop() -> None:
-        while True:
-            with suppress(OSError):
-                work()
-            time.sleep(0.05)
-
-    threads = [threading.Thread(target=loop, daemon=True) for _ in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
 
 
 def _hold(connection: socket.socket) -> None:
@@ -45,7 +26,7 @@ def one_letter(address: Address, port: Protocol, letter: bytes) -> None:
             connection.sendall(letter)
             _hold(connection)
 
-    _repeat(540, work)
+    repeat(540, work)
 
 
 def announced_bodies(address: Address, sent_bytes: int) -> None:
@@ -58,7 +39,7 @@ def announced_bodies(address: Address, sent_bytes: int) -> None:
                 time.sleep(1)
                 connection.sendall(b"x")
 
-    _repeat(8, work)
+    repeat(8, work)
 
 
 def large_messages(address: Address) -> None:
@@ -71,7 +52,7 @@ def large_messages(address: Address) -> None:
             for _ in range(LARGE // len(BLOCK)):
                 connection.sendall(frame(DATA, 0, 1, BLOCK))
 
-    _repeat(24, work)
+    repeat(24, work)
 
 
 def bad_paths(address: Address) -> None:
@@ -83,7 +64,7 @@ def bad_paths(address: Address) -> None:
             connection.settimeout(0.5)
             _hold(connection)
 
-    _repeat(4, work)
+    repeat(4, work)
 
 
 def cancelled_calls(address: Address) -> None:
@@ -95,7 +76,7 @@ def cancelled_calls(address: Address) -> None:
             for stream in range(1, 1 << 20, 2):
                 connection.sendall(frame(HEADERS, END_HEADERS, stream, CALL) + frame(RST_STREAM, 0, stream, CANCEL))
 
-    _repeat(8, work)
+    repeat(8, work)
 
 
 ATTACKS: dict[str, Attack] = {

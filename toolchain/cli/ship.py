@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from toolchain.errors import UsageError
 
 if TYPE_CHECKING:
+    from deploy.ship.ship import ShipRequest
     from deploy.ship.waves import WavesResult
 
 INVENTORY = Path("inventory.toml")
@@ -38,20 +39,11 @@ def ship(
         allow_downgrade: ship a release that was signed before the one that a server has; see rollback
         dry_run: print what would be done on each server, and change nothing
     """
-    from deploy.servers.inventory import read_inventory
-    from deploy.ship.ship import ShipRequest, plan_rollout, ship_from_engine, warn_of_open_servers
+    from deploy.ship.ship import plan_rollout, ship_from_engine
     from toolchain.views.bundle import as_json
     from toolchain.views.ship import board, plan_page
 
-    request = ShipRequest(
-        read_inventory(inventory),
-        servers,
-        message,
-        _skip_reason(skip_gate, reason),
-        trust,
-        allow_downgrade=allow_downgrade,
-    )
-    warn_of_open_servers(request)
+    request = _read_request(inventory, servers, message, _skip_reason(skip_gate, reason), trust, allow_downgrade)
     if dry_run:
         planned = plan_rollout(image, request)
         print(plan_page(planned), end="\n\n")
@@ -111,19 +103,10 @@ def unpack(
         trust: trust the image's signing key on servers that do not know it yet
         allow_downgrade: roll out a release that was signed before the one that a server has; see rollback
     """
-    from deploy.servers.inventory import read_inventory
-    from deploy.ship.ship import ShipRequest, ship_from_bundle, warn_of_open_servers
+    from deploy.ship.ship import ship_from_bundle
     from toolchain.views.ship import board
 
-    request = ShipRequest(
-        read_inventory(inventory),
-        servers,
-        message,
-        _skip_reason(skip_gate, reason),
-        trust,
-        allow_downgrade=allow_downgrade,
-    )
-    warn_of_open_servers(request)
+    request = _read_request(inventory, servers, message, _skip_reason(skip_gate, reason), trust, allow_downgrade)
     with board() as shown:
         fleet = ship_from_bundle(stick, request, shown.show_result)
     _print_result(fleet)
@@ -271,6 +254,20 @@ def unlock(server: str, *, inventory: Path = INVENTORY, model: str | None = None
 
     request = ShipRequest(read_inventory(inventory), (server,))
     print(as_json({"server": server, "unlocked": remove_lock(request, model)}))
+
+
+def _read_request(
+    inventory: Path, servers: tuple[str, ...], message: str, skip_reason: str, trust: bool, allow_downgrade: bool
+) -> "ShipRequest":
+    """What is asked of the servers of an inventory; says once which of them are open."""
+    from deploy.servers.inventory import read_inventory
+    from deploy.ship.ship import ShipRequest, warn_of_open_servers
+
+    request = ShipRequest(
+        read_inventory(inventory), servers, message, skip_reason, trust, allow_downgrade=allow_downgrade
+    )
+    warn_of_open_servers(request)
+    return request
 
 
 def _skip_reason(skip_gate: bool, reason: str) -> str:

@@ -1,8 +1,6 @@
 """The list of a real image, judged by CycloneDX's own schema."""
 
-import io
 import json
-import tarfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +11,7 @@ from cyclonedx.validation.json import JsonStrictValidator
 from deploy.docker.labels import NAME
 from deploy.images.sbom import build_sbom
 from tests.bundles import null_bundle
+from tests.deploy.docker.images import tar_of
 
 NUMPY = b"Metadata-Version: 2.4\nName: NumPy\nVersion: 2.4.6\nLicense-Expression: BSD-3-Clause\n\ntext: not a field\n"
 LIBC = b"Package: libc6\nVersion: 2.36-9+deb12u10\nArchitecture: amd64\nDescription: C library\n more\n"
@@ -27,13 +26,7 @@ def exported(bundle: Path) -> bytes:
         "opt/site/numpy/dist-info/METADATA": b"Name: other",
         "bundle/manifest.json": (bundle / "manifest.json").read_bytes(),
     }
-    held = io.BytesIO()
-    with tarfile.open(fileobj=held, mode="w") as archive:
-        for name, content in files.items():
-            entry = tarfile.TarInfo(name)
-            entry.size = len(content)
-            archive.addfile(entry, io.BytesIO(content))
-    return held.getvalue()
+    return tar_of(files)
 
 
 def test_the_list_names_packages_wheels_code_model_and_data(tmp_path: Path) -> None:
