@@ -29,12 +29,9 @@ class ImageDecoding:
         self._images = [read_image(content) for content in contents]
         for image in self._images:
             self._check_image(image, max_bytes)
+        self.is_large = sum(image.pixels * image.scans for image in self._images) > SMALL_PIXELS
         self._done = 0
         self._array: Array | None = None
-
-    @property
-    def is_large(self) -> bool:
-        return sum(image.pixels * image.scans for image in self._images) > SMALL_PIXELS
 
     @property
     def array_bytes(self) -> int:
@@ -53,8 +50,8 @@ class ImageDecoding:
     def decode_next(self, check: Callable[[], None]) -> bool:
         """Decode an image; whether there are more. check: called now and then, ends it by raising; RequestError for a
         broken image, and for one that takes too long."""
-        image, is_large = self._images[self._done], self.is_large
-        watch = _watch_time(image, check) if is_large else None
+        image = self._images[self._done]
+        watch = _watch_time(image, check) if self.is_large else None
         self.array[self._done] = decode_and_fit_image(image, self._preprocessing, watch)
         self._done += 1
         return self._done < len(self._images)

@@ -36,7 +36,9 @@ class RoundRobinQueue:
             clients[client] = works  # now the last of its group
         if clients:
             self._waiting[group] = clients
-        self.sizes -= Counter([group])
+        self.sizes[group] -= 1
+        if not self.sizes[group]:
+            del self.sizes[group]
         return work
 
 
