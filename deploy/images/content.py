@@ -3,7 +3,7 @@
 The classic image store and Podman call an image by the digest of its configuration; the containerd store, which Docker
 29 uses from the start, by the digest of a manifest, of which one image may have several: ours, when it was loaded from
 a canonical archive, and others where it was built or pulled. What an id of this machine's engine stands for never
-changes: it is read once, out of the engine's own archive of the image, and kept in the toolchain's home.
+changes: it is read once, out of the engine's own archive of the image, and kept where no project can bring it along.
 """
 
 import tempfile
@@ -18,7 +18,7 @@ from docker.models.images import Image
 
 from deploy.docker.archive import ImageContent
 from deploy.docker.saved_image import SavedImage
-from toolchain.paths import home
+from toolchain.paths import private_folder
 from toolchain.records.storage import write_atomically
 
 CONTAINERD_DRIVER = "io.containerd.snapshotter"
@@ -97,4 +97,4 @@ def remember_content(image: str, content: ImageContent) -> None:
 
 
 def _content_path(image: str) -> Path:
-    return home() / "images" / f"{image.rpartition(':')[2]}.json"
+    return private_folder() / "images" / f"{image.rpartition(':')[2]}.json"

@@ -5,6 +5,7 @@ configuration, travels with the image and is stored on every server that has it.
 every engine (ImageContent) and what the image says that it is: name, release, model, bundle and target.
 """
 
+import logging
 from base64 import b64encode
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,9 +18,11 @@ from deploy.docker.archive import ImageContent
 from deploy.docker.labels import ReleaseLabels
 from deploy.runtime.device.signing import KEY, signing_key
 from toolchain.errors import DeviceError, RecordError, UsageError
-from toolchain.paths import home
+from toolchain.paths import home, private_folder
 from toolchain.records.certificate import decode_base64, signable_bytes
 from toolchain.records.storage import JSON_ERRORS, decode_record, encode_record, format_number, write_atomically
+
+logger = logging.getLogger(__name__)
 
 FORMAT = 2
 
@@ -62,10 +65,24 @@ def sign_image(content: ImageContent, labels: ReleaseLabels, key: Path | None = 
 
 def read_signing_key(key: Path | None = None) -> SigningKey:
     """The key in a file; by default this toolchain's own, created on first use. UsageError: the file holds no key."""
+    folder = _key_folder()
+    if key is None and not (folder / KEY).is_file():
+        _warn_of_project_key(folder)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
-        return signing_key(key, _key_folder())
+        return signing_key(key, folder)
     except DeviceError as error:
         raise UsageError(str(error)) from error
+
+
+def _warn_of_project_key(folder: Path) -> None:
+    """Earlier versions kept the key in the project's folder, where one may have come with a clone of it."""
+    earlier = home() / "keys" / KEY
+    if earlier.is_file():
+        logger.warning(
+            f"{earlier} is not used any more, since a project's folder can bring a stranger's key: a new key is made; "
+            f"if that one is yours: mkdir -p {folder} && mv {earlier} {folder}"
+        )
 
 
 def own_public_key() -> str:
@@ -153,9 +170,7 @@ def _decode_signature(document: bytes, content: ImageContent, labels: ReleaseLab
 
 
 def _key_folder() -> Path:
-    folder = home() / "keys"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return folder
+    return private_folder() / "keys"
 
 
 def _signature_path(config: str) -> Path:

@@ -1,7 +1,7 @@
 """A server's audit: lines of JSON, each with the digest of all lines before it, signed by the toolchain that wrote it.
 
 Earlier versions wrote lines without either; those stay, and the first signed line holds their digest. The digest of the
-log as this toolchain saw it last is kept in its home: without it, lines that are missing at the end could not be
+log as this toolchain saw it last is kept on its own machine: without it, lines that are missing at the end could not be
 noticed. Knows no engine.
 """
 
@@ -15,9 +15,10 @@ from nacl.signing import SigningKey
 
 from deploy.images.signatures import public_key, sign_document, verify_document
 from deploy.servers.answers import decode_answer
+from deploy.servers.inventory import ServerConfig
 from deploy.servers.server import AuditEntry, ShipError
 from toolchain.errors import RecordError
-from toolchain.paths import home
+from toolchain.paths import private_folder
 from toolchain.records.certificate import decode_base64, short_key
 from toolchain.records.storage import write_atomically
 
@@ -95,16 +96,18 @@ def _read_entry(line: bytes, number: int) -> AuditEntry:
         return AuditEntry("", "", "", "", UNREADABLE, str(error), number)
 
 
-def check_log(log: bytes, keys: Collection[str], seen: AuditHead) -> AuditCheck:
-    """Whether the log is whole, as far as its lines and `seen` can tell. keys: of the toolchains that may write it."""
+def check_log(log: bytes, keys: Collection[str], seen: AuditHead, kept: Path | None = None) -> AuditCheck:
+    """Whether the log is whole, as far as its lines and `seen` can tell. keys: of the toolchains that may write it;
+    kept: where `seen` is kept, for who has set up the server anew."""
     lines, checker = split_lines(log), _ChainCheck(keys)
     problems = [problem for number, line in enumerate(lines, 1) for problem in checker.check_line(number, line)]
     if log and not log.endswith(b"\n"):
         problems.append(f"line {len(lines)} is cut off")
+    cure = f"; if the server was set up anew: rm {kept}" if kept else ""
     if len(lines) < seen.lines:
-        problems.append(f"lines {len(lines) + 1} to {seen.lines} are missing, which this machine has seen")
+        problems.append(f"lines {len(lines) + 1} to {seen.lines} are missing, which this machine has seen{cure}")
     elif not problems and not extends(log, seen):
-        problems.append(f"lines 1 to {seen.lines} are not those that this machine has seen")
+        problems.append(f"lines 1 to {seen.lines} are not those that this machine has seen{cure}")
     return AuditCheck(len(lines), checker.unsigned, seen.lines, tuple(problems))
 
 
@@ -174,21 +177,21 @@ def head_of(log: bytes) -> AuditHead:
     return AuditHead(len(lines), chain_digests(lines)[-1])
 
 
-def recall_head(server: str, model: str) -> AuditHead:
+def recall_head(place: Path) -> AuditHead:
     """How far this toolchain saw the log of a server. ShipError: its file is damaged."""
-    place = head_path(server, model)
     if not place.is_file():
         return AuditHead()
     return decode_answer(place.read_bytes(), AuditHead, f"{place} (remove it if nothing else helps)")
 
 
-def remember_head(server: str, model: str, head: AuditHead) -> None:
-    write_atomically(head_path(server, model), msgspec.json.encode(head))
+def remember_head(place: Path, head: AuditHead) -> None:
+    write_atomically(place, msgspec.json.encode(head))
 
 
-def head_path(server: str, model: str) -> Path:
-    digest = sha256(f"{server}\0{model}".encode()).hexdigest()
-    return home() / "audits" / f"{server}-{digest[:16]}.json"
+def head_path(server: ServerConfig, model: str) -> Path:
+    """Of an engine's log of a model; projects may give a server other names."""
+    digest = sha256("\0".join((server.address, server.socket, model)).encode()).hexdigest()
+    return private_folder() / "audits" / f"{digest[:32]}.json"
 
 
 def extends(log: bytes, seen: AuditHead) -> bool:

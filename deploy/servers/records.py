@@ -26,7 +26,7 @@ class ServerRecords:
     """earlier: where earlier versions kept these files. Raises ShipError for errors of the engine and of the link."""
 
     def __init__(self, server: ServerConfig, client: DockerClient, model: str, earlier: VolumeFiles) -> None:
-        self._server, self._model = server, model
+        self._server, self._head_path = server, audit_log.head_path(server, model)
         self._files = TrustVolume(client, server.name, model, earlier, (TRUSTED, AUDIT), SIGNED)
 
     def _translating_errors(self, what: str) -> AbstractContextManager[None]:
@@ -89,8 +89,8 @@ class ServerRecords:
             log = self._files.read(AUDIT)
             longer = audit_log.append_entry(log, entry, self._server.name, read_signing_key())
             self._files.write(AUDIT, longer)
-            if audit_log.extends(log, self._recall_head()):
-                audit_log.remember_head(self._server.name, self._model, audit_log.head_of(longer))
+            if audit_log.extends(log, audit_log.recall_head(self._head_path)):
+                audit_log.remember_head(self._head_path, audit_log.head_of(longer))
             else:
                 logger.warning(
                     f"{self._server.name}: lines of its audit are missing or changed: toolchain audit --verify"
@@ -108,14 +108,11 @@ class ServerRecords:
     def check_audit(self, keys: tuple[str, ...]) -> AuditCheck:
         """keys: of other toolchains that may write there. Once a log is found whole, this toolchain knows its end."""
         with self._translating_errors("audit"):
-            log, head = self._files.read(AUDIT), self._recall_head()
-            check = audit_log.check_log(log, {own_public_key(), *keys} - {""}, head)
+            log, head = self._files.read(AUDIT), audit_log.recall_head(self._head_path)
+            check = audit_log.check_log(log, {own_public_key(), *keys} - {""}, head, self._head_path)
             if check.passed:
-                audit_log.remember_head(self._server.name, self._model, audit_log.head_of(log))
+                audit_log.remember_head(self._head_path, audit_log.head_of(log))
             return check
-
-    def _recall_head(self) -> audit_log.AuditHead:
-        return audit_log.recall_head(self._server.name, self._model)
 
 
 def _signature_file(release: str) -> str:

@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from toolchain.errors import UsageError
+from toolchain.paths import state_folder
 from toolchain.records.storage import digest_of
 
 SEAL, KEY_VARIABLE, KEY_BYTES = "seal", "TOOLCHAIN_CACHE_KEY", 32
@@ -21,8 +22,7 @@ def key_path() -> Path:
     """$TOOLCHAIN_CACHE_KEY, else cache.key in this user's state directory."""
     if named := os.environ.get(KEY_VARIABLE):
         return Path(named).absolute()
-    state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
-    return Path(state).absolute() / "edge-toolchain" / "cache.key"
+    return state_folder() / "cache.key"
 
 
 def cache_key() -> bytes:

@@ -47,6 +47,15 @@ def test_what_is_kept_of_an_id_and_cannot_be_read_is_read_from_the_engine_again(
     assert recall_content(PULLED) is None
 
 
+def test_what_a_cloned_folder_says_of_an_id_is_not_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOOLCHAIN_HOME", str(tmp_path / ".toolchain"))
+    remember_content(PULLED, content())
+    monkeypatch.delenv("TOOLCHAIN_HOME")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.chdir(tmp_path)
+    assert recall_content(PULLED) is None
+
+
 @pytest.fixture
 def client() -> Iterator[DockerClient]:
     with closing(connect()) as found:

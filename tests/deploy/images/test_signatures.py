@@ -8,7 +8,14 @@ import pytest
 from nacl.signing import SigningKey
 
 from deploy.docker.labels import ReleaseLabels, read_release_labels
-from deploy.images.signatures import check_signature, read_signature, sign_document, sign_image, signed_content
+from deploy.images.signatures import (
+    check_signature,
+    own_public_key,
+    read_signature,
+    sign_document,
+    sign_image,
+    signed_content,
+)
 from tests.deploy.docker.images import content
 from toolchain.errors import DockerError, RecordError, UsageError
 
@@ -30,6 +37,26 @@ def test_what_was_signed_is_known_by_its_key_and_its_key_is_made_once(home: Path
     assert signed_content(document) == CONTENT
     assert sign_image(CONTENT, LABELS).key == made.key
     assert (home / "keys" / "key.ed25519").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_key_that_came_with_a_cloned_folder_signs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, messages: list[str]
+) -> None:
+    project, state = tmp_path / "cloned", tmp_path / "state"
+    monkeypatch.setenv("TOOLCHAIN_HOME", str(project / ".toolchain"))
+    strangers = sign_image(CONTENT, LABELS).key
+    monkeypatch.delenv("TOOLCHAIN_HOME")
+    monkeypatch.setenv("XDG_STATE_HOME", str(state))
+    monkeypatch.chdir(project)
+    assert own_public_key() == ""
+    own = sign_image(CONTENT, LABELS).key
+    assert own != strangers
+    assert own == own_public_key() == sign_image(CONTENT, LABELS).key
+    place, theirs = state / "edge-toolchain" / "keys", project / ".toolchain" / "keys" / "key.ed25519"
+    assert place.stat().st_mode & 0o777 == 0o700
+    (message,) = messages
+    assert message.startswith(f"{theirs} is not used any more")
+    assert message.endswith(f"if that one is yours: mkdir -p {place} && mv {theirs} {place}")
 
 
 @pytest.mark.parametrize(

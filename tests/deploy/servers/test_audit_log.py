@@ -18,6 +18,7 @@ from deploy.servers.audit_log import (
     remember_head,
     split_lines,
 )
+from deploy.servers.inventory import ServerConfig
 from deploy.servers.server import AuditEntry, ShipError
 
 Tampering = Callable[[list[bytes]], list[bytes]]
@@ -90,16 +91,23 @@ def test_lines_that_are_missing_at_the_end_are_noticed_by_who_saw_them() -> None
     seen, lines = head_of(log), split_lines(log)
     assert problems(lines[:2]) == ()
     assert problems(lines[:2], seen) == ("lines 3 to 4 are missing, which this machine has seen",)
+    shorter = check_log(log_of(2), {public_key(OURS)}, seen, Path("head.json"))
+    assert shorter.problems == (
+        "lines 3 to 4 are missing, which this machine has seen; if the server was set up anew: rm head.json",
+    )
     other = split_lines(log_of(5, key=OURS, before=OLD))
     assert problems(other, seen) == ("lines 1 to 4 are not those that this machine has seen",)
     assert check_log(log[:-1], {public_key(OURS)}, seen).problems == ("line 4 is cut off",)
 
 
-def test_the_end_that_was_seen_is_kept_by_server_and_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_end_that_was_seen_is_kept_by_engine_and_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOOLCHAIN_HOME", str(tmp_path))
-    assert recall_head("line-1", "m") == AuditHead()
-    remember_head("line-1", "m", AuditHead(2, "ab"))
-    assert (recall_head("line-1", "m"), recall_head("line-1", "n")) == (AuditHead(2, "ab"), AuditHead())
-    head_path("line-1", "m").write_text("{")
+    place = head_path(ServerConfig("line-1", "edge-1"), "m")
+    assert head_path(ServerConfig("renamed", "edge-1", port=9000), "m") == place
+    others = (head_path(ServerConfig("line-1", "edge-1"), "n"), head_path(ServerConfig("line-1", "edge-2"), "m"))
+    assert recall_head(place) == AuditHead()
+    remember_head(place, AuditHead(2, "ab"))
+    assert [recall_head(one) for one in (place, *others)] == [AuditHead(2, "ab"), AuditHead(), AuditHead()]
+    place.write_text("{")
     with pytest.raises(ShipError, match="cannot be read"):
-        recall_head("line-1", "m")
+        recall_head(place)
