@@ -78,6 +78,9 @@ bench-ship: setup  ## shipping to edge servers of this machine's own, faults in 
 bench-hardening: setup  ## attacks on shipping and on the server, int8 on other CPUs, other engines; QUICK=1: fewer; ONLY=topic; needs root
 	@.venv/bin/python -m benchmarks.hardening
 
+bench-intake: setup  ## models, folders, recipes and clients that nobody here made; QUICK=1: fewer; ONLY=topic
+	@.venv/bin/python -m benchmarks.intake
+
 bench-serving: setup  ## our server, five others and the bare engine, interleaved; QUICK=1: fewer rounds; ONLY=ours,FastAPI MODELS=… AT=4
 	@.venv/bin/python -m benchmarks.serving
 
@@ -129,4 +132,4 @@ clean:  ## remove what can be made again, except .venv and data: caches, bundles
 
 # Both halves of set-up call apt-get, which takes one caller at a time: no -j.
 .NOTPARALLEL:
-.PHONY: bench-hardening help deploy-cpu deploy-gpu gate setup engine test test-all test-fast check bench-house bench-main bench-compress bench-gate bench-ship bench-serving soak scan bench-tensorrt test-gpu bench-a6000 lock clean docs docs-serve docs-reference grpc-descriptors
+.PHONY: bench-hardening bench-intake help deploy-cpu deploy-gpu gate setup engine test test-all test-fast check bench-house bench-main bench-compress bench-gate bench-ship bench-serving soak scan bench-tensorrt test-gpu bench-a6000 lock clean docs docs-serve docs-reference grpc-descriptors

@@ -1,7 +1,8 @@
 """Throughput, and latency of one request at a time, of the server as it is and as it was at a commit, in turn.
 
 BASE=<commit>: before (default: the commit before the server was hardened). MODEL=name: of benchmarks.serving.models.
-Both serve the same bundle, by the same interpreter and engine; slices alternate, since a machine's speed drifts.
+Both serve the same bundle, by the same interpreter and engine; slices alternate, since a machine's speed drifts. The
+bundle is built by the sources of before: what they wrote can be read by both.
 """
 
 import os
@@ -19,10 +20,10 @@ from benchmarks.rows import Row, print_rows, row
 from benchmarks.serving.clients.http1 import request
 from benchmarks.serving.clients.infer_message import infer_request
 from benchmarks.serving.load import Ask, Target, run_slice
-from benchmarks.serving.models import bundle_of, pictures
+from benchmarks.serving.models import pictures
 from benchmarks.serving.processes import start_process, wait_until_listening
 from toolchain.cli.console import log_to_stderr
-from toolchain.records.bundle import Bundle
+from toolchain.records.bundle import Bundle, open_bundle
 
 ROOT = Path(__file__).parents[2]
 BASE = "7e97ae6"
@@ -32,9 +33,13 @@ WORSE = 0.02
 PROTOCOLS = {"HTTP": "http1", "gRPC": "grpc"}
 
 
-class ServerPair(NamedTuple):
-    """Requests' files by protocol; of each server, its address by protocol."""
+BUILD = "import sys; from benchmarks.serving.models import bundle_of; print(bundle_of(sys.argv[1]).folder)"
 
+
+class ServerPair(NamedTuple):
+    """What both serve; requests' files by protocol; of each server, its address by protocol."""
+
+    bundle: Bundle
     requests: dict[str, str]
     before: dict[str, str]
     after: dict[str, str]
@@ -49,6 +54,13 @@ def checkout(commit: str, folder: Path) -> Iterator[Path]:
         yield place
     finally:
         subprocess.run(["git", "worktree", "remove", "--force", place], cwd=ROOT, check=True)
+
+
+def built_by(root: Path, model: str, folder: Path) -> Bundle:
+    environment = {**os.environ, "TOOLCHAIN_HOME": str(folder / "home")}
+    command = [sys.executable, "-c", BUILD, model]
+    built = subprocess.run(command, cwd=root, env=environment, check=True, stdout=subprocess.PIPE, text=True)
+    return open_bundle(Path(built.stdout.splitlines()[-1]))
 
 
 @contextmanager
@@ -78,13 +90,14 @@ def written_requests(bundle: Bundle, folder: Path) -> dict[str, str]:
 
 
 @contextmanager
-def server_pair(bundle: Bundle, commit: str) -> Iterator[ServerPair]:
+def server_pair(model: str, commit: str) -> Iterator[ServerPair]:
     with TemporaryDirectory(prefix="throughput-") as name, ExitStack() as stack:
         folder = Path(name)
         base = stack.enter_context(checkout(commit, folder))
+        bundle = built_by(base, model, folder)
         before = stack.enter_context(served(bundle, base, folder / "before.log"))
         after = stack.enter_context(served(bundle, ROOT, folder / "after.log"))
-        yield ServerPair(written_requests(bundle, folder), before, after)
+        yield ServerPair(bundle, written_requests(bundle, folder), before, after)
 
 
 def measure_pair(pair: ServerPair, protocol: str, concurrency: int) -> list[tuple[float, float]]:
@@ -104,15 +117,15 @@ def measure_pair(pair: ServerPair, protocol: str, concurrency: int) -> list[tupl
 
 
 def rows() -> list[Row]:
-    commit, bundle = os.environ.get("BASE", BASE), bundle_of(os.environ.get("MODEL", "mobilenet_v2"))
+    commit, model = os.environ.get("BASE", BASE), os.environ.get("MODEL", "mobilenet_v2")
     found = []
-    with server_pair(bundle, commit) as pair:
+    with server_pair(model, commit) as pair:
         for protocol in PROTOCOLS:
             for concurrency in (1, 16):
                 logger.info(f"throughput: {protocol}, {concurrency} at a time, {ROUNDS} rounds")
                 pairs = measure_pair(pair, protocol, concurrency)
                 ratio = median(after / before for before, after in pairs)
-                note = f"{bundle.manifest.name}, against {commit}; {ROUNDS} pairs of {SLICE_S:g} s" + ", QUICK" * QUICK
+                note = f"{model}, against {commit}; {ROUNDS} pairs of {SLICE_S:g} s" + ", QUICK" * QUICK
                 if concurrency == 1:
                     what = f"{protocol}: latency of one at a time, after over before"
                     found.append(row(what, ratio, "<=", 1 + WORSE, "", note))

@@ -1,0 +1,1 @@
+"""What people bring: models, folders, recipes and clients that nobody here made."""
