@@ -19,7 +19,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from benchmarks.rows import Row, print_rows, row
+from benchmarks.rows import Row, guarded_rows, print_rows, row
 from deploy.ledger.ledger import Ledger
 from deploy.runtime.device.probe import fingerprint
 from toolchain.records.report import Report, Scenario
@@ -151,7 +151,7 @@ def rows(reports: int = REPORTS) -> list[Row]:
 
 
 def main() -> None:
-    print_rows(rows(int(os.environ.get("REPORTS", REPORTS))))
+    print_rows(guarded_rows("ledger", lambda: rows(int(os.environ.get("REPORTS", REPORTS)))))
 
 
 if __name__ == "__main__":

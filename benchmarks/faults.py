@@ -21,7 +21,7 @@ from unittest.mock import patch
 import msgspec
 import numpy as np
 
-from benchmarks.rows import Row, print_rows, row
+from benchmarks.rows import Row, guarded_rows, print_rows, row
 from deploy.containers.commands import certify_image
 from deploy.containers.publishing import PublishedEndpoint
 from deploy.containers.serve import run_server, stop_server
@@ -146,4 +146,4 @@ def rows() -> Iterator[Row]:
 
 if __name__ == "__main__":
     log_to_stderr()
-    print_rows(list(rows()))
+    print_rows(guarded_rows("faults", rows))

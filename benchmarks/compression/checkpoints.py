@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 import msgspec
 from torch import nn
 
-from benchmarks.rows import Row, print_rows
+from benchmarks.rows import Row, guarded_rows, print_rows
 from deploy.runtime.device.probe import default_threads
 from deploy.runtime.engines import Settings, open_engine
 from toolchain.backends import backend
@@ -99,4 +99,4 @@ def rows() -> list[Row]:
 
 if __name__ == "__main__":
     log_to_stderr()
-    print_rows(rows())
+    print_rows(guarded_rows("checkpoints", rows))

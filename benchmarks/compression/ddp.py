@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from statistics import fmean, stdev
 
-from benchmarks.rows import Row, print_rows, row
+from benchmarks.rows import Row, guarded_rows, print_rows, row
 from toolchain.paths import home
 
 BIN = Path(sys.executable).parent
@@ -83,7 +83,7 @@ def main() -> None:
     words.add_argument("--epochs", type=int, default=4)
     words.add_argument("--seeds", type=int, default=2)
     options = words.parse_args()
-    print_rows([comparison_row(options.samples, options.epochs, options.seeds)])
+    print_rows(guarded_rows("two processes", lambda: [comparison_row(options.samples, options.epochs, options.seeds)]))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from pathlib import Path
 from shutil import copy2
 from typing import Any
 
-from benchmarks.rows import Row, print_rows, row
+from benchmarks.rows import Row, guarded_rows, print_rows, row
 from toolchain.compress.serialization import load_compressed, weights_digest
 from toolchain.models import import_user_file
 
@@ -115,7 +115,7 @@ def main() -> None:
     words.add_argument("--kills", type=int, default=1)
     words.add_argument("--seed", type=int, default=0)
     options = words.parse_args()
-    print_rows(rows(options.step or tuple(STEPS), options.kills, options.seed))
+    print_rows(guarded_rows("resume", lambda: rows(options.step or tuple(STEPS), options.kills, options.seed)))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import msgspec
 import torch
 
 from benchmarks.compression.zoo_net import NETS, SEED, THREADS, NetFigures, code, measure_net
-from benchmarks.rows import Row, print_rows
+from benchmarks.rows import Row, guarded_rows, print_rows
 from toolchain.cli.console import log_to_stderr
 from toolchain.errors import ToolchainError
 from toolchain.job.stage_cache import StageCache
@@ -91,7 +91,7 @@ def main() -> None:
     unknown = [name for name in names if name not in NETS]
     if unknown:
         sys.exit(f"NETS: no net '{unknown[0]}'; there are: {', '.join(NETS)}")
-    print_rows(rows(names))
+    print_rows(guarded_rows("zoo", lambda: rows(names)))
 
 
 if __name__ == "__main__":

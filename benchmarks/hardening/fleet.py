@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from nacl.signing import SigningKey
 
-from benchmarks.rows import Row, print_rows, row
+from benchmarks.rows import Row, guarded_rows, print_rows, row
 from deploy.docker.engine import connect
 from deploy.images.build import build_image
 from deploy.images.signatures import public_key
@@ -195,4 +195,4 @@ def audit_row() -> Row:
 
 
 if __name__ == "__main__":
-    print_rows(rows())
+    print_rows(guarded_rows("fleet", rows))

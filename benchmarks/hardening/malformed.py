@@ -2,7 +2,7 @@
 
 import os
 
-from benchmarks.rows import Row, print_rows
+from benchmarks.rows import Row, guarded_rows, print_rows
 from benchmarks.soak.fuzz import case_names, fuzz_rows
 from toolchain.cli.console import log_to_stderr
 
@@ -17,4 +17,4 @@ def rows() -> list[Row]:
 
 if __name__ == "__main__":
     log_to_stderr()
-    print_rows(rows())
+    print_rows(guarded_rows("malformed", rows))

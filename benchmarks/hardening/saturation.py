@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from benchmarks.hardening.mlas import saturating_logits
 from benchmarks.hardening.saturation_nets import NETS, Net
-from benchmarks.rows import Row, print_rows, row
+from benchmarks.rows import Row, guarded_rows, print_rows, row
 from toolchain.backends import Calibration, backend
 from toolchain.cli.console import log_to_stderr
 from toolchain.job.latency import top1_of
@@ -198,4 +198,4 @@ if __name__ == "__main__":
     if len(sys.argv) > 1:
         answer(msgspec.json.decode(sys.argv[1], type=Job))
     else:
-        print_rows(rows())
+        print_rows(guarded_rows("saturation", rows))

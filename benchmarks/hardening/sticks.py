@@ -23,7 +23,7 @@ import msgspec
 from docker import DockerClient
 from nacl.signing import SigningKey
 
-from benchmarks.rows import Row, print_rows, row
+from benchmarks.rows import Row, guarded_rows, print_rows, row
 from deploy.docker.archive import check_archive
 from deploy.docker.engine import connect
 from deploy.images.build import build_image
@@ -268,4 +268,4 @@ def rows() -> list[Row]:
 
 
 if __name__ == "__main__":
-    print_rows(rows())
+    print_rows(guarded_rows("sticks", rows))

@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from benchmarks import logger
-from benchmarks.rows import Row, print_rows, row
+from benchmarks.rows import Row, guarded_rows, print_rows, row
 from benchmarks.serving.clients.http1 import request
 from benchmarks.serving.clients.infer_message import infer_request
 from benchmarks.serving.load import Ask, Target, run_slice
@@ -137,4 +137,4 @@ def rows() -> list[Row]:
 
 if __name__ == "__main__":
     log_to_stderr()
-    print_rows(rows())
+    print_rows(guarded_rows("throughput", rows))

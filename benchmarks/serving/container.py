@@ -18,7 +18,7 @@ from docker import DockerClient
 from docker.models.containers import Container
 
 from benchmarks import logger
-from benchmarks.rows import Row, print_rows, row
+from benchmarks.rows import Row, guarded_rows, print_rows, row
 from benchmarks.serving.models import bundle_of
 from benchmarks.serving.others import free_port
 from deploy.containers import serve as containers
@@ -127,4 +127,4 @@ def of_container() -> list[Row]:
 
 if __name__ == "__main__":
     log_to_stderr()
-    print_rows(of_container())
+    print_rows(guarded_rows("container", of_container))

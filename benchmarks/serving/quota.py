@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import logger
-from benchmarks.rows import Row, print_rows, row
+from benchmarks.rows import Row, guarded_rows, print_rows, row
 from benchmarks.serving import load, others, ours
 from benchmarks.serving.clients.ways import Question, Way, question_for
 from benchmarks.serving.models import bundle_of
@@ -96,4 +96,4 @@ def quotas() -> list[Row]:
 
 if __name__ == "__main__":
     log_to_stderr()
-    print_rows(quotas())
+    print_rows(guarded_rows("quota", quotas))

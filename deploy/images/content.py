@@ -7,9 +7,10 @@ changes: it is read once, out of the engine's own archive of the image, and kept
 """
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import docker.errors
 import msgspec
@@ -67,7 +68,7 @@ def has_content(image: Image, content: ImageContent) -> bool:
         return False
     if is_id_of(str(image.id), content):
         return True
-    if image.client is None or not uses_containerd_store(image.client):
+    if image.client is None or not uses_containerd_store(image.client.info()):
         return False
     with saved_image(image) as saved:
         return saved.config == content.config
@@ -78,9 +79,9 @@ def is_id_of(image: str, content: ImageContent) -> bool:
     return image in (content.config, content.manifest_digest) or recall_content(image) == content
 
 
-def uses_containerd_store(client: DockerClient) -> bool:
-    """Whether an engine names its images by their manifests."""
-    return any(str(value).startswith(CONTAINERD_DRIVER) for _, value in client.info().get("DriverStatus") or ())
+def uses_containerd_store(info: Mapping[str, Any]) -> bool:
+    """Whether an engine that says this of itself names its images by their manifests."""
+    return any(str(value).startswith(CONTAINERD_DRIVER) for _, value in info.get("DriverStatus") or ())
 
 
 def recall_content(image: str) -> ImageContent | None:

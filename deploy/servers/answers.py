@@ -14,6 +14,7 @@ from typing import Annotated, Any, TypeVar
 import docker.errors
 import msgspec
 import requests
+from docker import DockerClient
 
 from deploy.docker.engine import explain_error
 from deploy.docker.tar import read_member
@@ -24,6 +25,7 @@ from toolchain.errors import ToolchainError, printable
 logger = logging.getLogger(__name__)
 
 FILE_BYTES = 32 << 20  # of what is read from a volume
+ANSWER_BYTES = 32 << 20  # of JSON; what streams (logs, archives) is bounded where it is read
 Natural = Annotated[int, msgspec.Meta(ge=0)]
 AnswerT = TypeVar("AnswerT")
 
@@ -56,6 +58,36 @@ def translate_errors(server: ServerConfig, what: str) -> Iterator[None]:
         raise ShipError(f"{server.name}: {what}: the link to its engine is cut ({type(error).__name__})") from error
     except Exception as error:
         raise _unreadable(server, what, error) from error
+
+
+def bound_answers(client: DockerClient, server: ServerConfig) -> None:
+    """Let no answer that is read whole be larger than ANSWER_BYTES: ShipError."""
+
+    def bound(response: requests.Response, **sent: Any) -> None:
+        if not sent.get("stream"):
+            response.raw = _BoundedBody(response.raw, server)
+
+    client.api.hooks["response"] = [bound]
+
+
+class _BoundedBody:
+    """An answer's body, as urllib3 gives it."""
+
+    def __init__(self, body: Any, server: ServerConfig) -> None:
+        self._body, self._server = body, server
+
+    def stream(self, size: int, **options: Any) -> Iterator[bytes]:
+        total = 0
+        for block in self._body.stream(size, **options):
+            total += len(block)
+            if total > ANSWER_BYTES:
+                raise ShipError(
+                    f"{self._server.name}: an answer from its engine is larger than {ANSWER_BYTES >> 20} MB"
+                )
+            yield block
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._body, name)
 
 
 def _unreadable(server: ServerConfig, what: str, error: Exception) -> ShipError:

@@ -24,6 +24,7 @@ from deploy.servers.inventory import ServerConfig
 from deploy.servers.records import ServerRecords
 from deploy.servers.release_image import container_name, socket_holder_name
 from deploy.servers.server import ServerState, ShipError
+from deploy.servers.trust_volume import TRUST_ROLE
 from deploy.servers.volume_files import VolumeFiles
 from toolchain.errors import printable
 
@@ -203,6 +204,12 @@ def deployed_model_names(client: DockerClient) -> tuple[str, ...]:
     """The models with a socket holder on that engine."""
     found = client.containers.list(all=True, filters={"label": f"{ROLE}={SOCKET_HOLDER}"}, ignore_removed=True)
     return tuple(sorted({one.labels[NAME] for one in found}))
+
+
+def audited_model_names(client: DockerClient) -> tuple[str, ...]:
+    """The models whose audit that engine has: a first release that was refused left no more than that."""
+    keepers = client.containers.list(all=True, filters={"label": f"{ROLE}={TRUST_ROLE}"}, ignore_removed=True)
+    return tuple(sorted({*deployed_model_names(client), *(keeper.labels[NAME] for keeper in keepers)}))
 
 
 def _last_log_line(container: Container) -> str:

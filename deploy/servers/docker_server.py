@@ -13,7 +13,7 @@ from docker import DockerClient
 
 from deploy.docker.ssh import tunnel_to
 from deploy.images.signatures import Signature, check_signature, read_signed_at
-from deploy.servers.answers import translate_errors
+from deploy.servers.answers import bound_answers, translate_errors
 from deploy.servers.containers import DeployedContainers
 from deploy.servers.inventory import RolloutPolicy, ServerConfig
 from deploy.servers.lock import release_lock, take_lock
@@ -201,6 +201,7 @@ def connect_server(server: ServerConfig) -> Iterator[ServerConnection]:
     with translate_errors(server, "server"), tunnel_to(server.address, server.socket) as url:
         try:
             client = DockerClient(base_url=url, timeout=120)
+            bound_answers(client, server)
             client.ping()
         except (docker.errors.DockerException, OSError, ValueError) as error:
             raise ShipError(

@@ -13,9 +13,10 @@ from deploy.servers.answers import decode_answer, translate_errors
 from deploy.servers.audit_log import AuditCheck
 from deploy.servers.inventory import ServerConfig
 from deploy.servers.release_image import docker_name
-from deploy.servers.server import AuditEntry, ShipError
+from deploy.servers.server import AuditEntry, DamagedSignatureError, ShipError
 from deploy.servers.trust_volume import TrustVolume
 from deploy.servers.volume_files import VolumeFiles
+from toolchain.errors import RecordError
 
 logger = logging.getLogger(__name__)
 
@@ -72,14 +73,20 @@ class ServerRecords:
 
     def newest_shipped(self, live: str) -> tuple[str, str]:
         """(release, when it was signed) of the later signed of two: `live`, and the one that was shipped last by the
-        audit, from which a rollback may have gone back. ("", "") for none."""
+        audit, from which a rollback may have gone back. ("", "") for none.
+        DamagedSignatureError: one cannot be read."""
         shipped = (entry for entry in reversed(self.read_audit()) if entry.what.startswith("ship: "))
         last = next((entry.release for entry in shipped if entry.outcome == "live"), "")
-        signed = {
-            release: read_signed_at(self.read_signature(release), f"{self._server.name}: the signature of {release}")
-            for release in {last, live} - {""}
-        }
+        signed = {release: self._read_signed_at(release) for release in {last, live} - {""}}
         return max(signed.items(), key=lambda one: one[1], default=("", ""))
+
+    def _read_signed_at(self, release: str) -> str:
+        try:
+            return read_signed_at(self.read_signature(release), f"{self._server.name}: the signature kept of {release}")
+        except RecordError as error:
+            raise DamagedSignatureError(
+                f"{error}; whether this release is older cannot be known: if it may go live, --allow-downgrade", release
+            ) from error
 
     # the audit
 

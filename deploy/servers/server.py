@@ -30,6 +30,14 @@ class DowngradeError(ShipError):
     """The release is older than what was shipped to this server."""
 
 
+class DamagedSignatureError(ShipError):
+    """The signature kept there of `release` cannot be read: whether another is older cannot be known."""
+
+    def __init__(self, message: str, release: str) -> None:
+        super().__init__(message)
+        self.release = release
+
+
 class LockHolder(msgspec.Struct, frozen=True):
     """Who holds a server's lock. holder: an id of the run; the rest shows where it runs whether it is alive
     (lock_holder.py); "" for what cannot be read there, or was not recorded by an older version."""
@@ -104,7 +112,8 @@ class EdgeServer(Protocol):
         """ShipError: the wrong kind of device, an untrusted signature, or a release that differs from the one there."""
 
     def newer_release(self, release: str) -> str:
-        """The release that serves there or was shipped there last, if it was signed after `release`; otherwise ""."""
+        """The release that serves there or was shipped there last, if it was signed after `release`; otherwise "".
+        DamagedSignatureError: its signature there cannot be read."""
         ...
 
     def missing_layers(self) -> tuple[int, int]:

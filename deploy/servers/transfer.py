@@ -168,8 +168,9 @@ class ImageTransfer:
 
     def _check_engine_space(self, needed: int) -> None:
         """A containerd store keeps every layer twice: as it came, and unpacked."""
-        copies = 2 if uses_containerd_store(self._engine) else 1
-        self._check_space(self._engine.info()["DockerRootDir"], copies * needed)
+        info = self._engine.info()
+        copies = 2 if uses_containerd_store(info) else 1
+        self._check_space(info["DockerRootDir"], copies * needed)
 
     def _check_space(self, folder: str, needed: int) -> None:
         free = self._shell.free_bytes(folder)

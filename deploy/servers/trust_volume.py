@@ -28,7 +28,7 @@ from deploy.servers.volume_files import VolumeFiles
 
 logger = logging.getLogger(__name__)
 
-FOLDER, ROLE_NAME = "/trust", "trust"
+FOLDER, TRUST_ROLE = "/trust", "trust"
 MARK = "format"  # written last: whether everything was moved
 FORMAT = b"1"
 CONFLICT = 409
@@ -84,7 +84,7 @@ class TrustVolume:
     def _create_keeper(self) -> Container:
         mount = Mount(FOLDER, self.name, type="volume")
         try:
-            create_idle_container(self._client, self.name, {ROLE: ROLE_NAME, NAME: self._model}, [mount])
+            create_idle_container(self._client, self.name, {ROLE: TRUST_ROLE, NAME: self._model}, [mount])
         except docker.errors.APIError as error:
             if error.status_code != CONFLICT:
                 raise

@@ -6,7 +6,7 @@ from deploy.servers.audit_log import AuditCheck
 from deploy.servers.docker_server import connect_server
 from deploy.servers.inventory import ServerConfig, select_servers
 from deploy.servers.server import AuditEntry, format_error
-from deploy.ship.ship import ShipRequest, containers_of, query_servers
+from deploy.ship.ship import ShipRequest, query_servers, records_of
 from toolchain.errors import ToolchainError
 
 
@@ -24,7 +24,7 @@ def read_audits(request: ShipRequest, model: str | None) -> list[ServerAudit]:
     def ask(server: ServerConfig) -> ServerAudit:
         try:
             with connect_server(server) as there:
-                return ServerAudit(server.name, containers_of(there, model).records.read_audit())
+                return ServerAudit(server.name, records_of(there, model).read_audit())
         except (ToolchainError, OSError) as error:
             return ServerAudit(server.name, error=format_error(error))
 
@@ -37,7 +37,7 @@ def check_audits(request: ShipRequest, model: str | None, keys: tuple[str, ...])
     def ask(server: ServerConfig) -> AuditCheck:
         try:
             with connect_server(server) as there:
-                return containers_of(there, model).records.check_audit(keys)
+                return records_of(there, model).check_audit(keys)
         except (ToolchainError, OSError) as error:
             return AuditCheck(error=format_error(error))
 

@@ -15,6 +15,7 @@ import msgspec
 
 from deploy.servers.server import (
     AuditEntry,
+    DamagedSignatureError,
     DowngradeError,
     EdgeServer,
     GateResult,
@@ -172,7 +173,12 @@ def _roll_out(
 
 def _check_downgrade(server: EdgeServer, release: str, options: RolloutOptions) -> str:
     """The newer release that this goes back from, "" for none. DowngradeError where that is not allowed."""
-    newer = server.newer_release(release)
+    try:
+        newer = server.newer_release(release)
+    except DamagedSignatureError as error:
+        if not options.allow_downgrade:
+            raise
+        newer = error.release  # it may have been newer
     if newer and not options.allow_downgrade:
         raise DowngradeError(
             f"{server.name}: {release} was signed before {newer}, which was shipped there; to go back: toolchain "

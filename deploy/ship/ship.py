@@ -1,7 +1,7 @@
 """The commands for edge servers: ship a release, roll back, and read status, audit and logs."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -14,11 +14,12 @@ from docker.models.containers import Container
 
 from deploy.docker.engine import connect
 from deploy.images.signatures import own_public_key
-from deploy.servers.containers import DeployedContainers, deployed_model_names
+from deploy.servers.containers import DeployedContainers, audited_model_names, deployed_model_names
 from deploy.servers.docker_server import DockerServer, ServerConnection, connect_server
 from deploy.servers.inventory import Inventory, ServerConfig, select_servers
 from deploy.servers.lock import locked_models
 from deploy.servers.lock_holder import new_lock_holder
+from deploy.servers.records import ServerRecords
 from deploy.servers.registry import registry_push
 from deploy.servers.release_image import ReleaseImage, lock_name, read_deployed_image, read_release_image
 from deploy.servers.server import AuditEntry, LockHolder, ShipError, format_error
@@ -262,7 +263,15 @@ def _docker_server(
 
 def containers_of(there: ServerConnection, model: str | None) -> DeployedContainers:
     """The containers of `model`, or of the only model on the server."""
-    known = deployed_model_names(there.client)
+    return _select_containers(there, model, deployed_model_names(there.client))
+
+
+def records_of(there: ServerConnection, model: str | None) -> ServerRecords:
+    """What is recorded of `model`, or of the only model that was ever shipped to the server."""
+    return _select_containers(there, model, audited_model_names(there.client)).records
+
+
+def _select_containers(there: ServerConnection, model: str | None, known: Sequence[str]) -> DeployedContainers:
     if model is None and len(known) != 1:
         raise UsageError(f"{there.server.name} serves {', '.join(known) or 'nothing'}: choose one: --model")
     if model is not None and model not in known:

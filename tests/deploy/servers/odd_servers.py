@@ -20,6 +20,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from deploy.docker.labels import NAME, ROLE
 from deploy.docker.tar import add_member
+from deploy.servers.answers import ANSWER_BYTES
 from deploy.servers.containers import SOCKET_FOLDER, SOCKET_HOLDER
 from deploy.servers.release_image import lock_name, socket_holder_name
 from deploy.servers.trust_volume import FOLDER, FileCopy, frame_copy, trust_volume_name
@@ -42,6 +43,7 @@ ANSWERS: dict[str, Mapping[str, Any]] = {
     "version": {"/version": {}},
     "fields": {"/containers/json": [{}], "/info": {"NCPU": "many"}},
     "nested": {"/containers/json": b"[" * 100_000, "/info": b"[" * 100_000},
+    "large": {"/containers/json": b"[" + b" " * (ANSWER_BYTES + 1), "/info": b"[" + b" " * (ANSWER_BYTES + 1)},
     "types": {"/containers/json": {"Id": [1]}, "/info": [None]},
     "trusted": {},
     "audit": {"/info": {**GOOD["/info"], "DockerRootDir": "/proc"}},  # its audit is only warned of; it has no room
@@ -54,6 +56,7 @@ TOLD = {
     "version": "no Docker Engine at",
     "fields": "an answer from there cannot be read",
     "nested": "an answer from there cannot be read",
+    "large": "an answer from its engine is larger than 32 MB",
     "types": "an answer from there cannot be read",
     "trusted": "trusted.json there cannot be read",
     "audit": "0 MB free in /proc there",

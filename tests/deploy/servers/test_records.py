@@ -18,7 +18,7 @@ from deploy.servers.docker_server import DockerServer, ServerConnection
 from deploy.servers.inventory import RolloutPolicy
 from deploy.servers.records import AUDIT, TRUSTED
 from deploy.servers.release_image import container_name, read_release_image, socket_holder_name
-from deploy.servers.server import AuditEntry, ShipError
+from deploy.servers.server import AuditEntry, DamagedSignatureError, ShipError
 from deploy.servers.transfer import NO_SOURCE
 from deploy.servers.trust_volume import FOLDER, TrustVolume, trust_volume_name
 from tests.bundles import null_bundle
@@ -235,6 +235,9 @@ def test_an_earlier_signed_image_of_the_same_release_is_older(
     assert newer_than(earlier) == ""
     containers.records.keep_signature("1", encode_record(later))
     assert (newer_than(later), newer_than(earlier)) == ("", "1")
+    containers.records.keep_signature("1", b'{"signed_at": "yester')
+    with pytest.raises(DamagedSignatureError, match=r"^here: the signature kept of 1: .*; whether .*: if .* --allow-d"):
+        newer_than(later)
 
 
 def test_only_what_was_shipped_is_pruned(

@@ -4,7 +4,7 @@ from contextlib import suppress
 
 import pytest
 
-from deploy.servers.server import LockHolder, ShipError
+from deploy.servers.server import DamagedSignatureError, LockHolder, ShipError
 from deploy.ship.rollout import RolloutOptions, plan_steps, roll_out_to_server
 from tests.deploy.servers.simulated import LIVING, Killed, SimulatedServer, World
 
@@ -52,6 +52,18 @@ def test_a_release_older_than_what_was_shipped_goes_live_only_where_that_is_aske
     assert (allowed.outcome, allowed.live, allowed.downgrade_from) == ("live", "1.4.0", "1.5.0")
     assert allowed.reason == site.notes[-1].reason == "went back from 1.5.0, which was signed later; no slower"
     assert [note.outcome for note in site.notes] == ["refused", "live"]
+
+
+def test_where_it_cannot_be_known_what_is_newer_going_back_must_be_allowed() -> None:
+    class Damaged(SimulatedServer):
+        def newer_release(self, release: str) -> str:
+            raise DamagedSignatureError("line-1: the signature kept of 1.5.0: not a signature", "1.5.0")
+
+    site = Damaged("line-1", World(0, CALM), live="1.5.0")
+    refused = roll_out_to_server(site, "1.6.0", holder(), RolloutOptions())
+    assert (refused.outcome, site.live) == ("failed", "1.5.0")
+    allowed = roll_out_to_server(site, "1.6.0", holder(), RolloutOptions(allow_downgrade=True))
+    assert (allowed.outcome, allowed.live, allowed.downgrade_from) == ("live", "1.6.0", "1.5.0")
 
 
 def test_a_plan_says_that_it_goes_back() -> None:
