@@ -23,13 +23,15 @@ class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """source: `torchvision:NAME`, `cifar:NAME`, `file.py:function`, `file.pt2` or `file.onnx`.
 
     weights: "official" (torchvision's, by name), "random", a `.safetensors` or weights-only `.pt` file, or "own": what
-    the function, program or graph already holds.
+    the function, program or graph already holds. layout, output_name: of an ONNX file, where it leaves them open.
     """
 
     source: str
     weights: str = "own"
     labels: str | None = None  # a text file, one class a line; else the data's class names
     options: dict[str, bool | int | float | str] = {}
+    layout: Literal["nchw", "nhwc"] | None = None
+    output_name: str | None = None
 
 
 class DataSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

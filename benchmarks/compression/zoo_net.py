@@ -38,7 +38,7 @@ from toolchain.job.stage import Stage
 from toolchain.job.stage_cache import StageCache
 from toolchain.models import load_model
 from toolchain.models.preprocessing import normalize_images
-from toolchain.parity import compare_three_ways
+from toolchain.parity import Original, compare_three_ways
 from toolchain.recipe import ModelSpec
 from toolchain.records.manifest import Candidate, ParityRecord, Precision
 from toolchain.records.tensors import Preprocessing
@@ -268,7 +268,7 @@ def compare_outputs(
     _, *narrow = artifacts
     answers = {pair.precision: engine_answers(at, pair, Settings(THREADS), images) for at, pair, _ in narrow}
     graph = ort_logits(narrow[0][2], images, BATCHES)
-    return compare_three_ways(torch_logits(module, shape, images), graph, answers, TARGET)
+    return compare_three_ways(Original("torch"), torch_logits(module, shape, images), graph, answers, TARGET)
 
 
 def measure_latencies(artifacts: list[Made], images: Images) -> tuple[float, ...]:

@@ -250,14 +250,15 @@ def graph(path: Path, weights: np.ndarray) -> None:
     inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, 3, 16, 20])]
     outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, [None, weights.shape[1]])]
     stored = [numpy_helper.from_array(weights, "w")]
-    onnx.save(helper.make_model(helper.make_graph(nodes, "g", inputs, outputs, stored)), path)
+    made = helper.make_graph(nodes, "g", inputs, outputs, stored)
+    onnx.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
 
 
 def test_an_onnx_file_is_checked_and_enters_after_export(tmp_path: Path) -> None:
     weights = np.ones((960, 5), np.float32)
     graph(tmp_path / "m.onnx", weights)
     loaded = load("m.onnx", base=tmp_path)
-    assert (loaded.module, loaded.require_graph()) == (None, tmp_path / "m.onnx")
+    assert (loaded.module, loaded.require_graph().path) == (None, tmp_path / "m.onnx")
     with pytest.raises(ModelError, match="only quantize works on it"):
         loaded.require_module()
     assert "m.onnx (ONNX): 5 classes, but the data has 9" in refused("m.onnx", classes=9, base=tmp_path)

@@ -20,12 +20,13 @@ from toolchain.backends import backend
 from toolchain.build.artifacts import Artifact
 from toolchain.build.choose import choose, measure_candidates
 from toolchain.build.onnx_graph import ONNX, Graph
-from toolchain.build.trained_model import Model, load_staged
+from toolchain.build.trained_model import Model, load_staged, load_trained_model
 from toolchain.errors import BackendError, DeviceError
 from toolchain.export import ort_logits, torch_logits
 from toolchain.job.samples import trial_images
 from toolchain.job.stage import Stage
-from toolchain.parity import compare_three_ways, require_parity
+from toolchain.models.onnx_file.runner import original_scores
+from toolchain.parity import Original, compare_three_ways, require_parity
 from toolchain.records.manifest import Candidate, ParityRecord, Precision
 from toolchain.records.storage import digest_of
 
@@ -57,7 +58,8 @@ def evaluate_candidates(
     artifacts: Artifacts,
     reference: "Reference",
 ) -> CandidateEvaluation:
-    """All of `artifacts` compared, measured and one chosen. model: what torch answers with; None: it came as a graph.
+    """All of `artifacts` compared, measured and one chosen. model: what torch answers with; None: it came as a graph,
+    and the user's own file answers.
 
     A candidate that answers otherwise than the model is refused by name; ParityError when none is left, AccuracyError
     when none is accurate enough.
@@ -90,12 +92,13 @@ def _evaluate(
     folder, settings = gather_files(here, work / "candidates"), Settings(job.threads)
     learned = artifacts[0].record.precision if job.plan.learned is not None else None
     answers = _answers(folder, here, settings, images) if room.COMPUTES else {}
+    original, expected = _original_answers(job, model, images, learned or "fp32")
     parity = compare_three_ways(
-        None if model is None else torch_logits(load_staged(job, model).module, job.recipe.input, images),
+        original,
+        expected,
         ort_logits(graph.folder / ONNX, images, as_written=learned is not None),
         answers,
         f"{job.target}'s graph" if is_elsewhere else job.target,  # elsewhere, ONNX Runtime answered for the graph
-        learned,
     )
     differing = {
         precision for precision in answers for row in parity if row.candidate.endswith(precision) and not row.passed
@@ -123,6 +126,17 @@ def _evaluate(
     return CandidateEvaluation(
         (*choice.candidates, *refused), choice.chosen, choice.sentence if room.COMPUTES else sentence, parity
     )
+
+
+def _original_answers(
+    job: "BuildJob", model: Model | None, images: NDArray[np.uint8], precision: Precision
+) -> tuple[Original, NDArray[np.float32]]:
+    """What the model answers before any conversion."""
+    if model is not None:
+        return Original("torch", precision), torch_logits(load_staged(job, model).module, job.recipe.input, images)
+    source = load_trained_model(job).require_graph()
+    answers = original_scores(source, job.recipe.input, images)
+    return Original(source.path.name, "fp16" if source.half else "fp32"), answers
 
 
 def _with_figures(measured: Candidate, artifacts: Artifacts) -> Candidate:

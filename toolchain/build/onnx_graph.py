@@ -1,19 +1,23 @@
-"""A model as one ONNX graph, preprocessing folded in, checked against torch on images outside the test split.
+"""A model as one ONNX graph, preprocessing folded in, checked against torch, or against the user's own ONNX file as it
+is, on images outside the test split.
 
 Knows nothing of targets.
 """
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from toolchain.build.trained_model import Model, ModelInputs, load_staged, load_trained_model, module_key
-from toolchain.export import check_classes, check_onnx, onnx_from_onnx, onnx_from_torch
+from toolchain.export import check_classes, check_converted, check_onnx, onnx_from_onnx, onnx_from_torch
 from toolchain.job.samples import trial_images
 from toolchain.job.stage import Stage, StageResult, tool_versions
 
 if TYPE_CHECKING:
     from toolchain.job.job import BuildJob
     from toolchain.job.stage_cache import StageCache
+
+logger = logging.getLogger(__name__)
 
 ONNX = "model.onnx"
 Graph = StageResult[None]  # its folder holds ONNX
@@ -25,8 +29,11 @@ def export_graph(job: "BuildJob", cache: "StageCache", inputs: ModelInputs, mode
     def make(folder: Path, _: Path) -> None:
         shape, path = job.recipe.input, folder / ONNX
         if model is None:
-            onnx_from_onnx(load_trained_model(job).require_graph(), shape, path)
+            source = load_trained_model(job).require_graph()
+            logger.info(f"  {source.describe()}")
+            onnx_from_onnx(source, shape, path)
             check_classes(path, trial_images(job.data), len(job.data.classes))
+            check_converted(path, source, shape, trial_images(job.data))
             return
         module = load_staged(job, model).module
         onnx_from_torch(module, shape, path)
@@ -36,4 +43,5 @@ def export_graph(job: "BuildJob", cache: "StageCache", inputs: ModelInputs, mode
         "model": module_key(model) if model else inputs,
         "tools": tool_versions("onnx", "onnxscript", "onnxruntime", "torch"),
     }
-    return cache.run(Stage("onnx", "export: ONNX, checked by ONNX Runtime against torch", None, depends, make))
+    against = "torch" if model else "the file as it is"
+    return cache.run(Stage("onnx", f"export: ONNX, checked by ONNX Runtime against {against}", None, depends, make))

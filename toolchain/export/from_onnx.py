@@ -1,6 +1,6 @@
-"""A user's own ONNX file -> the graph that the back ends take: preprocessing in front of it, any batch size.
+"""A user's own ONNX file -> the graph that the back ends take: preprocessing in front, logits out, any batch size.
 
-Knows graphs, not where they came from: exporters differ in names and in whether the batch size is dynamic.
+Knows graphs, not where they came from: exporters differ in names, layout, type and in whether the batch is dynamic.
 """
 
 from pathlib import Path
@@ -12,84 +12,118 @@ from onnx import TensorProto, helper, numpy_helper
 
 from toolchain.errors import ExportError
 from toolchain.export.dynamic_batch import check_dynamic_batch, make_batch_dynamic
+from toolchain.export.float32 import convert_to_float32
 from toolchain.export.normalize import BATCH, INPUT, OUTPUT, serialize_normalized
+from toolchain.models.onnx_file.interface import ImageInput, OnnxGraph, needed_names
+from toolchain.models.onnx_file.read import read_onnx
 from toolchain.models.preprocessing import offset_and_scale
 from toolchain.records.storage import write_atomically
 from toolchain.records.tensors import Array, Preprocessing
 
-OLDEST_OPSET, IR_VERSION = 7, 8
-NORMALIZED = "normalized_image"
+IR_VERSION = 8
+PREPARED, SCORES = "prepared_image", "scores"
+NORMALIZATION = ("mean", "std")
+Steps = list[tuple[str, list[str], dict[str, Any]]]
 
 
-def onnx_from_onnx(source: Path, preprocessing: Preprocessing, path: Path) -> Path:
-    """Write `path` with input `image` uint8 [N, H, W, C] and output `logits`, from a graph whose input is float32
-    [N, C, H, W] or already uint8 [N, H, W, C]. ExportError: any other input, or a batch size that cannot be made
-    dynamic."""
-    model = onnx.load(source)  # includes weights in files next to it
-    _check_opset(model, source)
+def onnx_from_onnx(source: OnnxGraph, preprocessing: Preprocessing, path: Path) -> Path:
+    """Write `path` with input `image` uint8 [N, H, W, C] and output `logits` float32 [N, classes]: the scores that the
+    file itself returns, whatever they mean. ExportError: a batch size that cannot be made dynamic, or normalization
+    asked for in front of a graph that takes bytes."""
+    _check_normalization(source, preprocessing)
+    model = read_onnx(source.path)
+    convert_to_float32(model)
     graph = model.graph
-    stored = {tensor.name for tensor in graph.initializer}
-    inputs = [value for value in graph.input if value.name not in stored]
-    if len(inputs) != 1 or len(graph.output) != 1:
-        raise ExportError(
-            f"{source}: {len(inputs)} inputs, {len(graph.output)} outputs; expected one image input, one logits output"
-        )
-    dtype, axes = _type_and_shape(inputs[0])
-    height, width, channels = preprocessing.shape
-    folded = dtype == TensorProto.UINT8 and _fits(axes, (height, width, channels))
-    if not folded and not (dtype == TensorProto.FLOAT and _fits(axes, (channels, height, width))):
-        raise ExportError(
-            f"{source}: input '{inputs[0].name}' is {_describe(dtype, axes)}; expected float32 [N, {channels}, "
-            f"{height}, {width}], or uint8 [N, {height}, {width}, {channels}] with its preprocessing in it; see [input]"
-        )
-    if folded and (preprocessing.mean, preprocessing.std, preprocessing.order) != ((0.0,), (1.0,), "rgb"):
-        raise ExportError(
-            f"{source}: its input is uint8, so the preprocessing is already in the graph; remove mean, std and order "
-            "from [input], or export the graph without preprocessing"
-        )
-    _rename(graph, graph.output[0].name, OUTPUT)
-    make_batch_dynamic(graph, axes[0])
-    _rename(graph, inputs[0].name, INPUT if folded else NORMALIZED)
-    if not folded:
-        _prepend(graph, preprocessing)
+    _keep_output(graph, source.output.name)
+    steps, constants = _input_steps(source.image, preprocessing)
+    prepared, scores = PREPARED if steps else INPUT, OUTPUT if source.output.axes == 2 else SCORES
+    _rename_tensors(graph, _free_names({source.image.name: prepared, source.output.name: scores}))
+    make_batch_dynamic(graph, source.image.batch)
+    _prepend(graph, _chain(steps, INPUT, prepared, "preprocess"), constants)
+    if scores != OUTPUT:
+        graph.node.extend(_chain([("Flatten", [], {"axis": 1})], scores, OUTPUT, "scores"))
+    del graph.output[:]
+    graph.output.append(helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, [BATCH, source.output.classes]))
     del graph.input[:]
-    graph.input.append(helper.make_tensor_value_info(INPUT, TensorProto.UINT8, [BATCH, height, width, channels]))
+    graph.input.append(helper.make_tensor_value_info(INPUT, TensorProto.UINT8, [BATCH, *preprocessing.shape]))
     model.ir_version = max(model.ir_version, IR_VERSION)  # since version 4, initializers need not be inputs too
     content = serialize_normalized(model)
-    check_dynamic_batch(content, preprocessing.shape, source)
+    check_dynamic_batch(content, preprocessing.shape, source.path)
     write_atomically(path, content)
     return path
 
 
-def _prepend(graph: onnx.GraphProto, preprocessing: Preprocessing) -> None:
-    offset, scale = (np.array(values, np.float32).reshape(1, -1, 1, 1) for values in offset_and_scale(preprocessing))
-    constants: dict[str, Array] = {"offset": offset, "scale": scale}
-    steps: list[tuple[str, list[str], dict[str, Any]]] = [
-        ("Transpose", [], {"perm": [0, 3, 1, 2]}),
-        ("Cast", [], {"to": TensorProto.FLOAT}),
-        ("Sub", ["preprocess.offset"], {}),
-        ("Mul", ["preprocess.scale"], {}),
-    ]
+def _check_normalization(source: OnnxGraph, preprocessing: Preprocessing) -> None:
+    plain = Preprocessing(preprocessing.height, preprocessing.width, preprocessing.channels)
+    if source.image.takes_bytes and any(getattr(preprocessing, key) != getattr(plain, key) for key in NORMALIZATION):
+        raise ExportError(
+            f"{source.path}: its input takes bytes, so the normalization is already in the graph; remove "
+            f"{' and '.join(NORMALIZATION)} from [input], or export the graph without preprocessing"
+        )
+
+
+def _keep_output(graph: onnx.GraphProto, name: str) -> None:
+    """Remove the other outputs, and what is computed for them alone."""
+    needed = needed_names(graph, name)
+    nodes = [node for node in graph.node if needed.intersection(node.output)]
+    stored = [tensor for tensor in graph.initializer if tensor.name in needed]
+    outputs = [value for value in graph.output if value.name == name]
+    for kept, place in ((nodes, graph.node), (stored, graph.initializer), (outputs, graph.output)):
+        copies = list(kept)
+        del place[:]
+        place.extend(copies)
+
+
+def _input_steps(image: ImageInput, preprocessing: Preprocessing) -> tuple[Steps, dict[str, Array]]:
+    """From uint8 [N, H, W, C] to what the graph takes, and the constants of it: channel order and layout while values
+    are still single bytes, then type and scale. No steps at all for a graph that takes just that."""
+    constants: dict[str, Array] = {}
+    steps: Steps = []
     if preprocessing.order == "bgr":
         constants["reverse"] = np.arange(preprocessing.channels)[::-1].copy()
-        steps.insert(0, ("Gather", ["preprocess.reverse"], {"axis": 3}))
-    nodes, current = [], INPUT
-    for number, (operation, extra, attributes) in enumerate(steps, 1):
-        output = NORMALIZED if number == len(steps) else f"preprocess.{operation.lower()}.out"
-        nodes.append(
-            helper.make_node(operation, [current, *extra], [output], f"preprocess.{operation.lower()}", **attributes)
-        )
-        current = output
+        steps.append(("Gather", ["preprocess.reverse"], {"axis": 3}))
+    if image.layout == "nchw":
+        steps.append(("Transpose", [], {"perm": [0, 3, 1, 2]}))
+    elif image.layout != "nhwc":
+        height, width, _ = preprocessing.shape
+        constants["shape"] = np.array([0, height, width] if image.layout == "hw" else [0, height * width])
+        steps.append(("Reshape", ["preprocess.shape"], {}))
+    if image.takes_bytes:
+        casts: Steps = [] if image.dtype == TensorProto.UINT8 else [("Cast", [], {"to": image.dtype})]
+        return steps + casts, constants
+    axes = (1, -1, 1, 1) if image.layout == "nchw" else (-1,)
+    offset, scale = (np.array(values, np.float32).reshape(axes) for values in offset_and_scale(preprocessing))
+    steps.append(("Cast", [], {"to": TensorProto.FLOAT}))
+    if offset.any():
+        constants["offset"] = offset
+        steps.append(("Sub", ["preprocess.offset"], {}))
+    if (scale != 1).any():
+        constants["scale"] = scale
+        steps.append(("Mul", ["preprocess.scale"], {}))
+    return steps, constants
+
+
+def _prepend(graph: onnx.GraphProto, nodes: list[onnx.NodeProto], constants: dict[str, Array]) -> None:
     later = list(graph.node)
     del graph.node[:]
     graph.node.extend([*nodes, *later])
     graph.initializer.extend(numpy_helper.from_array(value, f"preprocess.{name}") for name, value in constants.items())
 
 
-def _rename(graph: onnx.GraphProto, old: str, new: str) -> None:
-    """Rename the tensor `old` to `new` everywhere; another tensor that has the name `new` gets an underscore."""
-    if old != new:
-        _rename_tensors(graph, {old: new, new: f"{new}_"})
+def _chain(steps: Steps, first: str, last: str, place: str) -> list[onnx.NodeProto]:
+    nodes, current = [], first
+    for number, (operation, extra, attributes) in enumerate(steps, 1):
+        name = f"{place}.{operation.lower()}"
+        output = last if number == len(steps) else f"{name}.out"
+        nodes.append(helper.make_node(operation, [current, *extra], [output], name, **attributes))
+        current = output
+    return nodes
+
+
+def _free_names(new_names: dict[str, str]) -> dict[str, str]:
+    """`new_names`, and for every tensor that has one of the names of this module already, that with an underscore."""
+    taken = {INPUT, OUTPUT, PREPARED, SCORES} - set(new_names)
+    return {name: f"{name}_" for name in taken} | new_names
 
 
 def _rename_tensors(graph: onnx.GraphProto, new_names: dict[str, str]) -> None:
@@ -101,25 +135,3 @@ def _rename_tensors(graph: onnx.GraphProto, new_names: dict[str, str]) -> None:
         for attribute in node.attribute:
             if attribute.HasField("g"):
                 _rename_tensors(attribute.g, new_names)
-
-
-def _type_and_shape(value: onnx.ValueInfoProto) -> tuple[int, tuple[int | None, ...]]:
-    tensor = value.type.tensor_type
-    return tensor.elem_type, tuple(axis.dim_value or None for axis in tensor.shape.dim)
-
-
-def _fits(axes: tuple[int | None, ...], wanted: tuple[int, ...]) -> bool:
-    return len(axes) == 4 and all(have in (None, want) for have, want in zip(axes[1:], wanted, strict=True))
-
-
-def _describe(dtype: int, axes: tuple[int | None, ...]) -> str:
-    name = helper.tensor_dtype_to_np_dtype(dtype).name if dtype else "undefined"
-    return f"{name} [{', '.join('?' if axis is None else str(axis) for axis in axes)}]"
-
-
-def _check_opset(model: onnx.ModelProto, source: Path) -> None:
-    opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
-    if opset < OLDEST_OPSET:
-        raise ExportError(
-            f"{source}: opset {opset}, expected {OLDEST_OPSET} or later; export it again with a newer one"
-        )

@@ -7,7 +7,6 @@ fp32 against fp32, where only rounding may differ.
 from collections.abc import Callable, Sequence
 from itertools import chain, repeat
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import onnxruntime
@@ -18,10 +17,11 @@ from torch import nn
 from toolchain.data import Split
 from toolchain.data.dataset import Images
 from toolchain.errors import ExportError
-from toolchain.export.from_onnx import onnx_from_onnx
 from toolchain.export.normalize import INPUT, OUTPUT
 from toolchain.export.qdq import has_qat_layers
 from toolchain.models.eval_mode import device_of, evaluation_mode
+from toolchain.models.onnx_file.interface import OnnxGraph
+from toolchain.models.onnx_file.runner import iterate_scores, original_scores
 from toolchain.models.preprocessing import PreprocessedModel
 from toolchain.progress import track
 from toolchain.records.manifest import ParityRecord
@@ -33,6 +33,7 @@ TOLERANCE = 1e-3  # of the largest logit
 # Where activations are rounded, a sum in another order may round the other way, which moves one value by a whole step
 # and everything that depends on it (ResNet-20: half the images are exact, the worst is off by 0.02).
 ROUNDED_TOLERANCE = 0.1
+HALF_TOLERANCE = 2e-2  # a file that computes at 16 bits rounds each layer's output; see toolchain.parity
 Logits = NDArray[np.float32]
 
 
@@ -71,18 +72,32 @@ def check_onnx(onnx: Path, module: nn.Module, preprocessing: Preprocessing, imag
     tenth where quantization-aware training put rounding into the model.
     """
     rounds = has_qat_layers(module)
-    tolerance = ROUNDED_TOLERANCE if rounds else TOLERANCE
     expected, actual = torch_logits(module, preprocessing, images), ort_logits(onnx, images, TRIED_BATCHES, rounds)
+    advice = "does forward() leave torch (numpy, random numbers, Python numbers made from tensors)?"
+    return _compare(onnx, "torch", expected, actual, ROUNDED_TOLERANCE if rounds else TOLERANCE, advice)
+
+
+def check_converted(onnx: Path, source: OnnxGraph, preprocessing: Preprocessing, images: Images) -> ParityRecord:
+    """The distance between a user's own ONNX file as it is and the graph that was made of it, on `images` (uint8
+    [N, H, W, C]). ExportError as in check_onnx; a file that computes at 16 bits may be off by their rounding."""
+    expected, actual = original_scores(source, preprocessing, images), ort_logits(onnx, images, TRIED_BATCHES)
+    advice = "please report it with the file; --target makes no difference"
+    return _compare(onnx, source.path.name, expected, actual, HALF_TOLERANCE if source.half else TOLERANCE, advice)
+
+
+def _compare(
+    onnx: Path, reference: str, expected: Logits, actual: Logits, tolerance: float, advice: str
+) -> ParityRecord:
     if expected.shape != actual.shape:
-        raise ExportError(f"{onnx}: ONNX Runtime returns {list(actual.shape)}, torch {list(expected.shape)}")
+        raise ExportError(f"{onnx}: ONNX Runtime returns {list(actual.shape)}, {reference} {list(expected.shape)}")
     distance = np.abs(expected - actual).max(axis=1)
     worst = int(distance.argmax())
     largest = float(np.abs(expected).max())
     relative = float(distance[worst]) / largest if largest else float(distance[worst])
     record = ParityRecord(
-        "torch",
+        reference,
         "onnxruntime",
-        len(images),
+        len(expected),
         float(distance[worst]),
         float(np.abs(expected - actual).mean()),
         relative,
@@ -94,9 +109,8 @@ def check_onnx(onnx: Path, module: nn.Module, preprocessing: Preprocessing, imag
     )
     if not record.passed:
         raise ExportError(
-            f"{onnx}: ONNX Runtime's outputs differ from torch's: image {worst} is off by {record.max_abs:.3g}, "
-            f"{relative:.2g} of the largest logit, at most {tolerance:g} allowed; does forward() leave torch (numpy, "
-            "random numbers, Python numbers made from tensors)?"
+            f"{onnx}: ONNX Runtime's outputs differ from {reference}'s: image {worst} is off by {record.max_abs:.3g}, "
+            f"{relative:.2g} of the largest logit, at most {tolerance:g} allowed; {advice}"
         )
     return record
 
@@ -110,16 +124,13 @@ def check_classes(onnx: Path, images: Images, classes: int) -> None:
         )
 
 
-def ort_accuracy(source: Path, preprocessing: Preprocessing, split: Split) -> float:
-    """Top-1 of a user's own ONNX file on `split`, with the preprocessing in front of it: a share, 0..1."""
-    with TemporaryDirectory() as folder:
-        path = onnx_from_onnx(source, preprocessing, Path(folder) / "model.onnx")
-        session = _session(path)
-        correct = 0
-        for at in track(range(0, len(split), BATCH), "fp32 onnxruntime, test"):
-            images = np.ascontiguousarray(split.images[at : at + BATCH])
-            logits = np.asarray(session.run([OUTPUT], {INPUT: images})[0])
-            correct += int((logits.argmax(1) == split.labels[at : at + BATCH]).sum())
+def ort_accuracy(source: OnnxGraph, preprocessing: Preprocessing, split: Split) -> float:
+    """Top-1 of a user's own ONNX file, as it is, on `split`: a share, 0..1."""
+    correct = at = 0
+    scores = iterate_scores(source, preprocessing, split.images)
+    for rows in track(scores, "fp32 onnxruntime, test", -(-len(split) // (source.image.batch or BATCH))):
+        correct += int((rows.argmax(1) == split.labels[at : at + len(rows)]).sum())
+        at += len(rows)
     return correct / len(split)
 
 

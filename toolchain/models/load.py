@@ -14,7 +14,7 @@ from toolchain.models.check import check_finite, check_head, class_count
 from toolchain.models.checkpoint import dequantize, fill_module, head_class_count, read_state_dict
 from toolchain.models.cifar import cifar_network
 from toolchain.models.exported_program import load_program
-from toolchain.models.onnx_model import graph_class_count
+from toolchain.models.onnx_file.interface import OnnxGraph, open_onnx
 from toolchain.models.structure import QatRebuilder, apply_structure
 from toolchain.models.torchvision import official_labels, official_network, random_network
 from toolchain.models.user_module import build_user_module
@@ -39,7 +39,7 @@ class LoadedModel:
     """
 
     module: nn.Module | None
-    onnx: Path | None
+    onnx: OnnxGraph | None
     description: str
     labels: tuple[str, ...] | None = None
     head_fits: bool = True
@@ -51,7 +51,7 @@ class LoadedModel:
             raise ModelError(f"{self.description}: an ONNX file has no torch module; only quantize works on it")
         return self.module
 
-    def require_graph(self) -> Path:
+    def require_graph(self) -> OnnxGraph:
         """The ONNX file; ModelError when the model is a torch module."""
         if self.onnx is None:
             raise ModelError(f"{self.description}: a torch module, not an ONNX file; export it first")
@@ -77,12 +77,12 @@ def load_model(
     labels = _read_labels(spec, base)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        loaded = _load_source(spec, classes, base, allow_other_head, rebuild)
+        loaded = _load_source(spec, preprocessing, classes, base, allow_other_head, rebuild)
     if loaded.module is not None:
         check_finite(loaded.module.state_dict(), loaded.description)
         count = class_count(loaded.module, preprocessing, loaded.description)
     else:
-        count = graph_class_count(loaded.require_graph()) or classes
+        count = loaded.require_graph().output.classes or classes
     check_head(count, classes, loaded.description, spec, allow_other_head)
     final = classes if allow_other_head else count
     if labels is not None and len(labels) != final:
@@ -95,12 +95,18 @@ def load_model(
 
 
 def _load_source(
-    spec: ModelSpec, classes: int, base: Path, other_head: bool, rebuild: QatRebuilder | None
+    spec: ModelSpec,
+    preprocessing: Preprocessing,
+    classes: int,
+    base: Path,
+    other_head: bool,
+    rebuild: QatRebuilder | None,
 ) -> LoadedModel:
     zoo, _, name = spec.source.partition(":")
     own = spec.source.rpartition(":")[0].endswith(".py")
     if zoo not in ("torchvision", "cifar") and not own:
-        return _from_graph(spec, base)
+        return _from_graph(spec, preprocessing, base)
+    _refuse_graph_keys(spec)
     if spec.weights not in WEIGHT_KEYWORDS and not (zoo == "torchvision" and spec.weights.startswith(OFFICIAL_PREFIX)):
         return _from_checkpoint(spec, classes, base, other_head, rebuild)
     if zoo == "torchvision":
@@ -108,7 +114,7 @@ def _load_source(
     return _from_function(spec, classes, base) if own else _from_cifar(spec, classes, base)
 
 
-def _from_graph(spec: ModelSpec, base: Path) -> LoadedModel:
+def _from_graph(spec: ModelSpec, preprocessing: Preprocessing, base: Path) -> LoadedModel:
     path, kind = base / spec.source, Path(spec.source).suffix
     if kind not in (".pt2", ".onnx"):
         raise ModelError(f"model.source '{spec.source}': not a model source; expected {SOURCE_KINDS}")
@@ -119,8 +125,15 @@ def _from_graph(spec: ModelSpec, base: Path) -> LoadedModel:
             f"{spec.source}: contains its own weights; remove model.weights and model.options from the recipe"
         )
     if kind == ".onnx":
-        return LoadedModel(None, path, f"{path.name} (ONNX)")
+        return LoadedModel(None, open_onnx(path, spec, preprocessing), f"{path.name} (ONNX)")
+    _refuse_graph_keys(spec)
     return LoadedModel(load_program(path), None, f"{path.name} (torch.export program)")
+
+
+def _refuse_graph_keys(spec: ModelSpec) -> None:
+    key = "layout" if spec.layout is not None else "output_name" if spec.output_name is not None else None
+    if key is not None:
+        raise ModelError(f"{spec.source}: model.{key} describes an ONNX file, and this is none; remove the key")
 
 
 def build_network(spec: ModelSpec, classes: int, base: Path) -> nn.Module:

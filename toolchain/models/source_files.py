@@ -8,8 +8,8 @@ from pathlib import Path
 
 import onnx
 from google.protobuf.message import DecodeError
-from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
+from toolchain.models.onnx_file.read import external_files
 from toolchain.recipe import ModelSpec
 from toolchain.records.weights import Weights, read_weights
 
@@ -41,9 +41,8 @@ def read_weights_record(spec: ModelSpec, base: Path) -> Weights | None:
 
 def _external_data_files(path: Path) -> Iterator[Path]:
     try:
-        graph = onnx.load(path, load_external_data=False).graph
+        model = onnx.load(path, load_external_data=False)
     except (OSError, DecodeError):
         return  # load_model reports what is wrong with the file
-    for tensor in graph.initializer:
-        if uses_external_data(tensor):
-            yield path.parent / ExternalDataInfo(tensor).location
+    for name in external_files(model):
+        yield path.parent / name

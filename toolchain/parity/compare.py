@@ -21,6 +21,14 @@ class Tolerance(NamedTuple):
     agreement: float
 
 
+class Original(NamedTuple):
+    """The model as it came: `torch`, or a user's ONNX file by its name. precision: what it computes in, fp32 unless it
+    learned to round in training, or its file is of 16 bits."""
+
+    name: str
+    precision: Precision = "fp32"
+
+
 # fp32: sums in another order differ by 1e-6 to 1e-5; 1e-3 leaves room for fused operations and deep models, and is far
 #   below the effect of a wrong mean, layout or padding (more than 1e-1). A near tie may still flip one image in 100.
 # fp16, bf16: 11 and 8 bits of mantissa round each layer's output by 2**-11 and 2**-8; over 20 to 60 layers that adds
@@ -96,27 +104,28 @@ def _require_finite(name: str, logits: Array) -> None:
 
 
 def compare_three_ways(
-    torch: Array | None,
+    original: Original,
+    expected: Array,
     onnxruntime: Array,
     engine: Mapping[Precision, Array],
     backend: str,
-    learned: Precision | None = None,
 ) -> tuple[ParityRecord, ...]:
-    """torch against ONNX Runtime, torch against each precision of the engine that will serve, and ONNX Runtime against
-    the engine's fp32: the three sides of a triangle, so that a failure shows which conversion broke.
-
-    torch is None for a model that came as ONNX; ONNX Runtime is then the reference. learned: the precision that the
-    model was trained in, whose graph itself rounds, so a sum in another order may round the other way.
-    """
-    module, graph = (f"{runner} {learned or 'fp32'}" for runner in ("torch", "onnxruntime"))
-    records = [] if torch is None else [compare(torch, onnxruntime, (module, graph), learned or "fp32")]
+    """The original model's answers (`expected`) against ONNX Runtime's, against each precision of the engine that will
+    serve, and ONNX Runtime's against the engine's fp32: the three sides of a triangle, so that a failure shows which
+    conversion broke."""
+    model, rounded = f"{original.name} {original.precision}", original.precision
+    graph = "onnxruntime fp32" if rounded == "fp16" else f"onnxruntime {rounded}"  # the graph's floats are widened
+    records = [compare(expected, onnxruntime, (model, graph), rounded)]
     for precision, logits in engine.items():
         name = f"{backend} {precision}"
-        if torch is not None:
-            records.append(compare(torch, logits, (module, name), precision))
-        if torch is None or precision == "fp32":
+        records.append(compare(expected, logits, (model, name), _looser(precision, rounded)))
+        if precision == "fp32":
             records.append(compare(onnxruntime, logits, (graph, name), precision))
     return tuple(records)
+
+
+def _looser(first: Precision, second: Precision) -> Precision:
+    return max(first, second, key=lambda precision: TOLERANCES[precision].relative)
 
 
 def require_parity(records: Sequence[ParityRecord]) -> None:

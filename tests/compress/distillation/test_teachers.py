@@ -16,6 +16,7 @@ from toolchain.compress.step import CompressedModel
 from toolchain.compress.steps.distill import Distill
 from toolchain.compress.steps.distill_hints import DistillHints
 from toolchain.errors import RecipeError, ToolchainError
+from toolchain.models.onnx_file.interface import open_onnx
 from toolchain.recipe import ModelSpec
 
 
@@ -37,6 +38,10 @@ def graph(
     return path
 
 
+def teacher_of(path: Path) -> OnnxTeacher:
+    return OnnxTeacher(open_onnx(path, ModelSpec(path.name), PREPROCESSING))
+
+
 def refused(path: Path, small_epochs: int = 0) -> str:
     step = Distill(teachers=(ModelSpec(path.name),), small_epochs=small_epochs)
     with pytest.raises(ToolchainError) as error:
@@ -47,15 +52,15 @@ def refused(path: Path, small_epochs: int = 0) -> str:
 
 @pytest.mark.parametrize("batch", ["n", 1, 3])
 def test_an_onnx_teacher_answers_any_batch_whatever_its_own(batch: int | str, tmp_path: Path) -> None:
-    teacher = OnnxTeacher(graph(tmp_path / "t.onnx", batch), PREPROCESSING)
+    teacher = teacher_of(graph(tmp_path / "t.onnx", batch))
     images = torch.randn(4, 3, 8, 8)
     wanted = images.mean((2, 3)) @ torch.arange(12.0).reshape(3, 4)
     assert torch.allclose(teacher(images), wanted, atol=1e-5)
 
 
 def test_smaller_images_are_enlarged_for_a_graph_of_a_fixed_size(tmp_path: Path) -> None:
-    fixed = OnnxTeacher(graph(tmp_path / "fixed.onnx"), PREPROCESSING)
-    free = OnnxTeacher(graph(tmp_path / "free.onnx", size="size"), PREPROCESSING)
+    fixed = teacher_of(graph(tmp_path / "fixed.onnx"))
+    free = teacher_of(graph(tmp_path / "free.onnx", size="size"))
     flat = torch.ones(2, 3, 6, 6)
     assert torch.allclose(fixed(flat), free(flat))
 
@@ -69,16 +74,16 @@ def test_a_student_learns_from_an_onnx_teacher(tmp_path: Path) -> None:
 
 
 def test_graphs_that_differ_have_other_digests(tmp_path: Path) -> None:
-    one, other = (OnnxTeacher(graph(tmp_path / f"{n}.onnx", n), PREPROCESSING) for n in (1, 2))
+    one, other = (teacher_of(graph(tmp_path / f"{n}.onnx", n)) for n in (1, 2))
     assert weights_digest(one) != weights_digest(other)
 
 
 def test_an_onnx_teacher_that_takes_other_images_is_refused(tmp_path: Path) -> None:
-    assert refused(graph(tmp_path / "t.onnx", size=16)) == (
-        "teacher t.onnx takes image tensor(float) ['n', 3, 16, 16]; expected one input, normalized float32 [N, 3, 8, "
-        "8] (export it without its preprocessing)"
+    text = refused(graph(tmp_path / "t.onnx", size=16))
+    assert "t.onnx: input 'image' float32 [?, 3, 16, 16]; expected float32, float16 or uint8 [N, 3, 8, 8]" in text
+    assert "teacher b.onnx takes bytes, and a teacher sees" in refused(
+        graph(tmp_path / "b.onnx", kind=TensorProto.UINT8)
     )
-    assert "takes image tensor(uint8)" in refused(graph(tmp_path / "b.onnx", kind=TensorProto.UINT8))
 
 
 def test_an_onnx_teacher_of_other_classes_is_refused(tmp_path: Path) -> None:

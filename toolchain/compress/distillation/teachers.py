@@ -49,7 +49,7 @@ def _load_teacher(spec: ModelSpec, context: StepContext, needs_features: bool) -
         spec, context.preprocessing, classes, context.base, allow_other_head=True, rebuild=rebuild_qat_layers
     )
     if loaded.module is None:
-        return OnnxTeacher(loaded.require_graph(), context.preprocessing), f"teacher {loaded.description}"
+        return OnnxTeacher(loaded.require_graph()), f"teacher {loaded.description}"
     return loaded.module, f"teacher {loaded.description}"
 
 
