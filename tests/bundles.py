@@ -1,6 +1,5 @@
 """Bundles for tests, made in milliseconds: real manifests round the null engine."""
 
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from deploy.runtime.engines.null import NullArtifact
 from toolchain.records.bundle import CERTIFY, SAMPLE, Bundle, file_record, write_bundle
 from toolchain.records.manifest import Accuracy, Candidate, DataRecord, GoldenTolerances, Manifest, Needs
 from toolchain.records.storage import encode_record
-from toolchain.records.tensors import Preprocessing, TensorSpec
+from toolchain.records.tensors import Preprocessing, TensorSpec, preprocessing_digest
 
 SHAPE = (8, 8, 3)
 SMALL = Preprocessing(*SHAPE)
@@ -58,7 +57,7 @@ def null_bundle(
         outputs=outputs,
         labels=labels,
         preprocessing=preprocessing,
-        preprocessing_sha256=sha256(encode_record(preprocessing)).hexdigest(),
+        preprocessing_sha256=preprocessing_digest(preprocessing),
         candidates=tuple(candidates),
         chosen="fp32",
         choice="the only candidate",

@@ -96,13 +96,16 @@ def read_recipe(path: Path) -> Recipe:
 
 
 def _check_normalization(path: Path, shape: Preprocessing) -> None:
-    """RecipeError for a mean or std of bytes: of values from 0 to 1, no mean lies outside of them and no std above.
-    Only recipes are checked, so that bundles that were built before still serve."""
+    """RecipeError for a mean or std of bytes where shares are expected: of values from 0 to 1, no mean lies outside of
+    them and no std above. Only recipes are checked, so that bundles that were built before still serve."""
+    if shape.scale == 1:
+        return
     for key, values in (("mean", shape.mean), ("std", shape.std)):
         if not all(0 <= value <= 1 for value in values):
             cure = "see docs/guides/preprocessing.md"
             if min(values) >= 0:
-                cure = f"divide bytes by 255: mean = {_as_shares(shape.mean)}, std = {_as_shares(shape.std)}"
+                shares = f"mean = {_as_shares(shape.mean)}, std = {_as_shares(shape.std)}"
+                cure = f"divide bytes by 255: {shares}; or, for values that were never divided, scale = 1"
             raise RecipeError(
                 f"{path}: input: {key} = {_format_numbers(values)}; expected shares of 255, from 0 to 1; {cure}"
             )

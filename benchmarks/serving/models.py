@@ -6,7 +6,6 @@ differ and two ways of running the model can be compared; their accuracy is mean
 back end on those images. Their candidates cannot be chosen by accuracy, so int8 is the only one.
 """
 
-from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -30,8 +29,7 @@ from toolchain.models.preprocessing import normalize_images
 from toolchain.paths import home
 from toolchain.records.bundle import SAMPLE, Bundle, file_record, open_bundle, write_bundle
 from toolchain.records.manifest import Candidate, DataRecord, GoldenTolerances, Manifest
-from toolchain.records.storage import encode_record
-from toolchain.records.tensors import Preprocessing, TensorSpec
+from toolchain.records.tensors import Preprocessing, TensorSpec, preprocessing_digest
 
 TRAINED = "cifar10-resnet20"
 RECIPE = "recipes/cifar10-resnet20.toml"
@@ -103,7 +101,7 @@ def _manifest(name: str, parts: Path, candidate: Candidate, files: list[Path]) -
         outputs=(TensorSpec("logits", "float32", (None, CLASSES)),),
         labels=tuple(f"class {number}" for number in range(CLASSES)),
         preprocessing=SHAPE,
-        preprocessing_sha256=sha256(encode_record(SHAPE)).hexdigest(),
+        preprocessing_sha256=preprocessing_digest(SHAPE),
         candidates=(candidate,),
         chosen="int8",
         choice="the only candidate",

@@ -1,10 +1,10 @@
 """From an encoded image to the array that the model takes: the single implementation of `Preprocessing` outside the
 graph.
 
-Training, calibration, evaluation and the server all call this file (which is why toolchain/data may import it). The
-geometry is that of torchvision's Resize and CenterCrop on Pillow images. Knows nothing of data sets, of HTTP, nor of
-what the graph does (channel order, scale, mean and std). Embedded colour profiles are not applied and transparency is
-dropped, as torchvision does.
+Training, calibration, evaluation and the server all call this file (which is why toolchain/data may import it). By
+default the geometry is that of torchvision's Resize and CenterCrop on Pillow images. Knows nothing of data sets, of
+HTTP, nor of what the graph does (channel order, scale, mean and std). Embedded colour profiles are not applied and
+transparency is dropped, as torchvision does.
 """
 
 from collections.abc import Callable
@@ -18,6 +18,9 @@ from PIL import Image, UnidentifiedImageError
 
 from deploy.runtime.decoding import jpeg, png
 from deploy.runtime.decoding.encoded_image import MAX_BYTES, EncodedImage, check_size, incomplete_image
+from deploy.runtime.resampling.geometry import Placement, place_image
+from deploy.runtime.resampling.opencv import resize_as_opencv
+from deploy.runtime.resampling.torch_no_antialias import resize_as_torch
 from toolchain.errors import RequestError
 from toolchain.records.tensors import Preprocessing
 
@@ -30,7 +33,15 @@ REDUCING_GAP = 4
 SCALES = (8, 4, 2)
 PIECE_BYTES = 4096  # fed to the decoder between two looks at the time: a scan of millions of pixels may take twenty
 
-FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+FILTERS = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+    "nearest": Image.Resampling.NEAREST,
+    "area": Image.Resampling.BOX,
+}
+RESAMPLERS = {"torch-no-antialias": resize_as_torch, "opencv": resize_as_opencv}
+SUM_BYTES = 9  # for a byte of a row that is resized across: its sum, a product, and the byte itself
 TRANSPOSES = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -73,11 +84,17 @@ def read_image(content: bytes) -> EncodedImage:
 
 def choose_scale(image: EncodedImage, preprocessing: Preprocessing) -> int:
     """1, or the 8, 4 or 2 by which a JPEG's sides are divided as it is decoded."""
-    if image.format != "JPEG" or image.pixels <= MAX_EXACT_PIXELS:
+    if image.format != "JPEG" or image.pixels <= MAX_EXACT_PIXELS or not antialiases(preprocessing):
         return 1
-    left, top, right, bottom = crop_box(*image.upright_size, preprocessing)
-    reduction = min((right - left) / preprocessing.width, (bottom - top) / preprocessing.height)
+    width, height = image.upright_size
+    placement = place_image(height, width, preprocessing)
+    reduction = min(placement.across.scale, placement.down.scale)
     return next((scale for scale in SCALES if reduction >= scale * REDUCING_GAP), 1)
+
+
+def antialiases(preprocessing: Preprocessing) -> bool:
+    """Whether every pixel of an image counts: only then is one of half the size as good."""
+    return preprocessing.resampler == "pillow" and preprocessing.filter != "nearest"
 
 
 def fit_array(image: ImageArray, preprocessing: Preprocessing) -> ImageArray:
@@ -89,7 +106,7 @@ def fit_array(image: ImageArray, preprocessing: Preprocessing) -> ImageArray:
 
 def fits(shape: tuple[int, ...], preprocessing: Preprocessing) -> bool:
     """Whether images of `shape` (height, width, channels) need no resizing or cropping."""
-    return shape == preprocessing.shape and preprocessing.resize in (None, min(shape[:2]))
+    return shape == preprocessing.shape and preprocessing.resize in (None, min(shape[:2]), shape[:2])
 
 
 def fit_image(image: Image.Image, preprocessing: Preprocessing) -> ImageArray:
@@ -97,30 +114,51 @@ def fit_image(image: Image.Image, preprocessing: Preprocessing) -> ImageArray:
     mode = "L" if preprocessing.channels == 1 else "RGB"
     image = image if image.mode == mode else image.convert(mode)
     height, width, channels = preprocessing.shape
-    if not fits((image.height, image.width, channels), preprocessing):
-        box = crop_box(image.width, image.height, preprocessing)
-        image = image.resize((width, height), FILTERS[preprocessing.filter], box)
-    return np.array(image).reshape(height, width, channels)
+    if fits((image.height, image.width, channels), preprocessing):
+        return np.array(image).reshape(height, width, channels)
+    placement = place_image(image.height, image.width, preprocessing)
+    if preprocessing.resampler == "pillow":
+        kept = placement.across.kept, placement.down.kept
+        image = image.resize(kept, FILTERS[preprocessing.filter], _box(placement))
+        fitted = np.array(image).reshape(kept[1], kept[0], channels)
+    else:
+        pixels = np.asarray(image).reshape(image.height, image.width, channels)
+        resize = RESAMPLERS[preprocessing.resampler]
+        fitted = resize(pixels, placement.down, placement.across, preprocessing.filter)
+    return fitted if preprocessing.letterbox is None else _fill_round(fitted, placement, preprocessing)
 
 
 def crop_box(width: int, height: int, preprocessing: Preprocessing) -> tuple[float, float, float, float]:
     """The region of a width x height image that is kept: left, top, right, bottom in its own pixels.
 
     Resizing only this box equals resizing the whole image and cropping (up to rounding), without creating the whole: an
-    image of one by a million pixels costs no more than any other. Where the crop does not fit into the resized image (a
-    shape wider than `resize` allows), the image is enlarged until it does.
+    image of one by a million pixels costs no more than any other.
     """
-    if preprocessing.resize is None:
-        return 0.0, 0.0, float(width), float(height)
-    shorter = min(width, height)
-    across = preprocessing.resize * width // shorter
-    down = preprocessing.resize * height // shorter
-    grow = max(1.0, preprocessing.width / across, preprocessing.height / down)
-    across, down = max(round(across * grow), preprocessing.width), max(round(down * grow), preprocessing.height)
-    left, top = round((across - preprocessing.width) / 2), round((down - preprocessing.height) / 2)
-    x, y = width / across, height / down
-    right, bottom = (left + preprocessing.width) * x, (top + preprocessing.height) * y
-    return left * x, top * y, min(right, float(width)), min(bottom, float(height))
+    return _box(place_image(height, width, preprocessing))
+
+
+def resampling_bytes(image: EncodedImage, preprocessing: Preprocessing) -> int:
+    """Memory to resize a decoded image, beside it: Pillow's own is counted with the decoding."""
+    if preprocessing.resampler == "pillow":
+        return 0
+    width, height = image.upright_size
+    return preprocessing.channels * height * (width + SUM_BYTES * preprocessing.width)
+
+
+def _box(placement: Placement) -> tuple[float, float, float, float]:
+    down, across = placement.down, placement.across
+    right, bottom = across.stop * across.scale, down.stop * down.scale
+    start = across.start * across.scale, down.start * down.scale
+    return *start, min(right, float(across.source)), min(bottom, float(down.source))
+
+
+def _fill_round(fitted: ImageArray, placement: Placement, preprocessing: Preprocessing) -> ImageArray:
+    """The letterbox: `fitted` in its place, and its colour round it."""
+    whole = np.empty(preprocessing.shape, np.uint8)
+    whole[:] = preprocessing.letterbox or 0
+    top, left = placement.top, placement.left
+    whole[top : top + placement.down.kept, left : left + placement.across.kept] = fitted
+    return whole
 
 
 class _TimedFile(BytesIO):

@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
-from hashlib import sha256
 from http.client import HTTPSConnection
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,6 +22,7 @@ from docs.generate.example import MODEL, manifest
 from docs.generate.markdown import code, page, table
 from toolchain.records.bundle import file_record, write_bundle
 from toolchain.records.storage import encode_record
+from toolchain.records.tensors import preprocessing_digest
 
 HEAD = ("name", "kind", "labels", "meaning")
 ABOUT = """Every server answers `GET /metrics` in Prometheus's text format. Counters begin at zero when it starts.
@@ -117,6 +117,6 @@ def _write_bundle(folder: Path, bundle: Path) -> None:
     np.savez(certify, images=images, labels=np.zeros(2, np.int64))
     files = (artifact, sample, certify)
     golden = msgspec.structs.replace(known.golden, relative={"fp32": 0.1}, top1_agreement={"fp32": 1.0})
-    digest = sha256(encode_record(known.preprocessing)).hexdigest()
+    digest = preprocessing_digest(known.preprocessing)
     known = msgspec.structs.replace(known, golden=golden, preprocessing_sha256=digest)
     write_bundle(bundle, msgspec.structs.replace(known, files=tuple(map(file_record, files))), files)

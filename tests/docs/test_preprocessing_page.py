@@ -17,8 +17,9 @@ ROWS: dict[str, tuple[Callable[[Floats], Floats], dict[str, object]]] = {
     "ToTensor": (lambda rgb: rgb / 255, {}),
     "ToTensor, Normalize": (lambda rgb: (rgb / 255 - IMAGENET) / DEVIATION, {"mean": IMAGENET, "std": DEVIATION}),
     "-1 to 1": (lambda rgb: rgb / 127.5 - 1, {"mean": (0.5,), "std": (0.5,)}),
-    "0 to 255": (lambda rgb: rgb, {"mean": (0.0,), "std": (0.00392156862745098,)}),
-    "(byte - M) / S": (lambda rgb: (rgb - 128) / 64, {"mean": (0.50196,), "std": (0.25098,)}),
+    "0 to 255": (lambda rgb: rgb, {"scale": 1}),
+    "0 to 255, folded": (lambda rgb: rgb, {"mean": (0.0,), "std": (0.00392156862745098,)}),
+    "(byte - M) / S": (lambda rgb: (rgb - 128) / 64, {"scale": 1, "mean": (128.0,), "std": (64.0,)}),
     "(byte * scale - M) / S": (
         lambda rgb: (rgb * 0.017 - 2) / 3,
         {"mean": (2 / (255 * 0.017),), "std": (3 / (255 * 0.017),)},
@@ -29,7 +30,7 @@ ROWS: dict[str, tuple[Callable[[Floats], Floats], dict[str, object]]] = {
     ),
     "Caffe": (
         lambda rgb: rgb[..., ::-1] - CAFFE,
-        {"mean": (0.4076, 0.45796, 0.48502), "std": (0.00392156862745098,), "order": "bgr"},
+        {"scale": 1, "mean": tuple(CAFFE), "order": "bgr"},
     ),
 }
 

@@ -57,7 +57,7 @@ def test_a_manifest_of_a_newer_format_requires_a_newer_toolchain(tmp_path: Path)
     folder = null_bundle(tmp_path / "x.bundle").folder
     manifest = msgspec.json.decode((folder / MANIFEST).read_bytes())
     (folder / MANIFEST).write_bytes(msgspec.json.encode({**manifest, "format": 99}))
-    with pytest.raises(RecordError, match="format 99; this toolchain reads 1 to 5; update the toolchain"):
+    with pytest.raises(RecordError, match="format 99; this toolchain reads 1 to 6; update the toolchain"):
         open_bundle(folder)
 
 

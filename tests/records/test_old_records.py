@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from toolchain.errors import RecordError
@@ -10,6 +11,7 @@ from toolchain.records.certificate import Certificate
 from toolchain.records.manifest import Candidate, Manifest, Precision
 from toolchain.records.report import Report
 from toolchain.records.storage import decode_record, read_record
+from toolchain.records.tensors import preprocessing_digest
 
 OLD = Path(__file__).parent / "old"
 
@@ -31,6 +33,14 @@ def test_a_certificate_of_format_1_loads_with_its_checks() -> None:
     assert old.passed
     assert (old.format, old.accuracy, old.images) == (1, 1.0, 12)
     assert [check.name for check in old.checks][:2] == ["needs", "preprocessing"]
+
+
+def test_the_digest_of_a_preprocessing_stays_what_earlier_releases_wrote() -> None:
+    old = read_record(OLD / "manifest-1.json", Manifest, manifest.FORMAT)
+    assert preprocessing_digest(old.preprocessing) == old.preprocessing_sha256
+    for key, value in {"scale": 1, "letterbox": (0,), "resampler": "opencv", "offset": "floor"}.items():
+        changed = msgspec.structs.replace(old.preprocessing, **{key: value})
+        assert preprocessing_digest(changed) != old.preprocessing_sha256
 
 
 def test_a_manifest_of_format_1_loads_with_its_candidates_and_steps() -> None:

@@ -1,11 +1,13 @@
 """The messages for requests whose tensors do not match the model."""
 
+import re
+
 import numpy as np
 import pytest
 
 from toolchain.errors import RequestError
 from toolchain.records.report import percentile
-from toolchain.records.tensors import TensorSpec, check_feeds
+from toolchain.records.tensors import Preprocessing, TensorSpec, check_feeds
 
 IMAGE = TensorSpec("image", "uint8", (None, 224, 224, 3))
 
@@ -31,3 +33,18 @@ def test_a_missing_and_an_unknown_input_are_named() -> None:
 def test_a_percentile_of_too_few_samples_is_none() -> None:
     assert percentile([float(rank) for rank in range(1, 65)], 90.0) == 58.0
     assert percentile([1.0] * 63, 90.0) is None
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({"resize": (200, 256)}, "resize = [200, 256]; expected at least height x width, 224 x 224"),
+        ({"resize": (256, 0)}, "resize = 0; expected at least 1 pixel"),
+        ({"filter": "lanczos", "resampler": "torch-no-antialias"}, "has: bilinear, bicubic, nearest"),
+        ({"letterbox": (114, 114)}, "letterbox = [114, 114]; expected a colour: 1 or 3 bytes"),
+        ({"letterbox": (256,)}, "letterbox = [256]; expected a colour"),
+    ],
+)
+def test_a_geometry_that_no_image_can_have_is_refused(keys: dict[str, object], words: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(words)):
+        Preprocessing(224, 224, **keys)  # type: ignore[arg-type]  # keys of several types

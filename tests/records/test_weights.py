@@ -37,7 +37,7 @@ def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 
 def test_a_newer_format_is_refused(tmp_path: Path) -> None:
-    assert "Weights format 4; this toolchain reads 1 to 3; update the toolchain" in refusal(file(tmp_path, format=4))
+    assert "Weights format 5; this toolchain reads 1 to 4; update the toolchain" in refusal(file(tmp_path, format=5))
     assert "Weights format None" in refusal(file(tmp_path, format=None))
 
 

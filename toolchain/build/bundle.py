@@ -5,7 +5,6 @@ Knows what a manifest says and how releases are numbered; measures nothing.
 
 import re
 import tempfile
-from hashlib import sha256
 from pathlib import Path
 from shutil import copy2
 from typing import TYPE_CHECKING
@@ -22,7 +21,7 @@ from toolchain.paths import home
 from toolchain.records.bundle import MANIFEST, Bundle, file_record, open_bundle, write_bundle
 from toolchain.records.manifest import Accuracy, GoldenTolerances, Manifest, StepRecord
 from toolchain.records.storage import encode_record
-from toolchain.records.tensors import TensorSpec
+from toolchain.records.tensors import TensorSpec, preprocessing_digest
 
 if TYPE_CHECKING:
     from toolchain.job.job import BuildJob
@@ -107,7 +106,7 @@ def _manifest(
         outputs=(TensorSpec("logits", "float32", (None, len(reference.labels))),),
         labels=reference.labels,
         preprocessing=shape,
-        preprocessing_sha256=sha256(encode_record(shape)).hexdigest(),
+        preprocessing_sha256=preprocessing_digest(shape),
         candidates=tuple(
             msgspec.structs.replace(candidate, certify_accuracy=samples.certify_accuracy.get(candidate.precision))
             for candidate in evaluation.candidates

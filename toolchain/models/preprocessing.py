@@ -1,4 +1,4 @@
-"""The preprocessing inside the graph: uint8 NHWC -> channel order -> (x / 255 - mean) / std -> NCHW.
+"""The preprocessing inside the graph: uint8 NHWC -> channel order -> (x / scale - mean) / std -> NCHW.
 
 Shared by training, the exported graph and the eager baseline. Decoding, resizing and cropping happen elsewhere: images
 arrive in their final size.
@@ -13,11 +13,11 @@ ChannelConstants = tuple[tuple[float, ...], tuple[float, ...]]
 
 
 def offset_and_scale(preprocessing: Preprocessing) -> ChannelConstants:
-    """Per channel, the offset subtracted from a byte value and the factor applied to the result: 255 mean, 1 / (255
-    std)."""
-    channels = preprocessing.channels
+    """Per channel, the offset subtracted from a byte value and the factor applied to the result: scale mean,
+    1 / (scale std)."""
+    channels, scale = preprocessing.channels, preprocessing.scale
     mean, std = (values * (channels // len(values)) for values in (preprocessing.mean, preprocessing.std))
-    return tuple(255 * value for value in mean), tuple(1 / (255 * value) for value in std)
+    return tuple(scale * value for value in mean), tuple(1 / (scale * value) for value in std)
 
 
 def normalize_images(images: Tensor, preprocessing: Preprocessing) -> Tensor:

@@ -6,6 +6,7 @@ Format history
 3  each candidate's accuracy on certify.npz; whether the device chooses among them (0.2.0)
 4  which GPUs a bundle needs (0.3.0)
 5  what int8 does on CPUs that add its products at 16 bits (0.4.0)
+6  further ways of resizing: letterbox, height and width, filters, the library that is followed; scale (0.4.0)
 """
 
 from typing import Literal
@@ -15,7 +16,7 @@ import msgspec
 from toolchain.records.saturation import Saturation
 from toolchain.records.tensors import Preprocessing, TensorSpec
 
-FORMAT = 5
+FORMAT = 6
 # fp16: weights stored at 16 bits, computed in fp32; int8: weights and activations, ranges fixed at build time; int8d:
 # ranges computed for each image; intNw: only weights, stored at N bits, computed in fp32 (weight-only)
 Precision = Literal["fp32", "fp16", "bf16", "int8", "int8d", "int8w", "int4w", "int2w", "int1w"]

@@ -7,6 +7,7 @@ Format history
 1  first (0.2.0)
 2  whether activations were learned symmetric (0.3.0)
 3  whether weights of 8 bits use all of them (0.4.0)
+4  further ways of resizing in `input` (0.4.0)
 """
 
 from pathlib import Path
@@ -18,7 +19,7 @@ from toolchain.errors import RecordError
 from toolchain.records.storage import decode_record
 from toolchain.records.tensors import Preprocessing
 
-FORMAT = 3
+FORMAT = 4
 KEY = "edge-toolchain"
 LENGTH_BYTES = 8
 LARGEST_HEADER = 16 << 20  # bytes; a tensor's entry takes about a hundred

@@ -4,7 +4,6 @@ golden_checks takes milliseconds and precedes readiness at every start; certific
 and writes nothing. Knows nothing of latency (bench.py) or HTTP.
 """
 
-from hashlib import sha256
 from typing import NamedTuple
 
 import numpy as np
@@ -15,8 +14,7 @@ from deploy.runtime.engines import Engine
 from toolchain.records.bundle import CERTIFY, SAMPLE, Bundle
 from toolchain.records.certificate import Certificate, Check, allowed_losses, saturation_outcomes
 from toolchain.records.fingerprint import Fingerprint
-from toolchain.records.storage import encode_record
-from toolchain.records.tensors import Array
+from toolchain.records.tensors import Array, preprocessing_digest
 
 BATCH = 16
 
@@ -86,7 +84,7 @@ def compare_golden(answers: Array, expected: Array, relative: float, agreement: 
 
 def check_preprocessing(bundle: Bundle) -> Check:
     """The digest that the graph was exported with must be that of the manifest's preprocessing."""
-    digest = sha256(encode_record(bundle.manifest.preprocessing)).hexdigest()
+    digest = preprocessing_digest(bundle.manifest.preprocessing)
     expected = bundle.manifest.preprocessing_sha256
     return Check("preprocessing", digest == expected, f"sha256 {digest[:12]}", f"sha256 {expected[:12]}")
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from deploy.runtime.decoding.encoded_image import EncodedImage
-from deploy.runtime.preprocessing import choose_scale, decode_and_fit_image, read_image
+from deploy.runtime.preprocessing import choose_scale, decode_and_fit_image, read_image, resampling_bytes
 from toolchain.errors import RequestError
 from toolchain.records.tensors import Array, Preprocessing
 
@@ -58,7 +58,7 @@ class ImageDecoding:
 
     def _check_image(self, image: EncodedImage, max_bytes: int) -> None:
         wanted, scale = self._preprocessing, choose_scale(image, self._preprocessing)
-        side = MAX_TIMES_NEEDED * max(wanted.height, wanted.width, wanted.resize or 0)
+        side = MAX_TIMES_NEEDED * wanted.longest_side
         if max(image.width, image.height) > side * scale:
             raise RequestError(
                 f"an image of {image.width}x{image.height} pixels: expected at most {side * scale} on a side, "
@@ -71,7 +71,8 @@ class ImageDecoding:
             )
 
     def _decoding_bytes(self, image: EncodedImage) -> int:
-        return image.decoding_bytes(choose_scale(image, self._preprocessing))
+        scale = choose_scale(image, self._preprocessing)
+        return image.decoding_bytes(scale) + resampling_bytes(image, self._preprocessing)
 
 
 def _watch_time(image: EncodedImage, check: Callable[[], None]) -> Callable[[], None]:

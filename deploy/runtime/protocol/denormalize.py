@@ -28,13 +28,13 @@ def denormalize(name: str, array: Array, preprocessing: Preprocessing) -> Array:
     mean, std = (
         np.asarray(values, np.float32).reshape(1, 1, 1, -1) for values in (preprocessing.mean, preprocessing.std)
     )
-    levels = (array.transpose(0, 2, 3, 1) * std + mean) * np.float32(255)
+    levels = (array.transpose(0, 2, 3, 1) * std + mean) * np.float32(preprocessing.scale)
     low, high = float(levels.min()), float(levels.max())
     if not (low > -1 and high < 256):  # NaN is neither
         by = f"mean {list(preprocessing.mean)} and std {list(preprocessing.std)}"
+        formula = f"(pixel / {preprocessing.scale} - mean) / std with {by}"
         raise RequestError(
-            f"input '{name}': expected float32 as (pixel / 255 - mean) / std with {by}; got values of "
-            f"pixels {low:.4g} to {high:.4g}"
+            f"input '{name}': expected float32 as {formula}; got values of pixels {low:.4g} to {high:.4g}"
         )
     found: Array = np.clip(np.rint(levels), 0, 255).astype(np.uint8)
     return np.ascontiguousarray(found[..., ::-1] if preprocessing.order == "bgr" else found)

@@ -14,13 +14,20 @@ IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 def normalized(picture: Array, preprocessing: Preprocessing) -> Array:
     """As PyTorch's users write it: NCHW, the network's order of channels."""
     channels = picture[..., ::-1] if preprocessing.order == "bgr" else picture
-    scaled = (channels / np.float32(255) - np.float32(preprocessing.mean)) / np.float32(preprocessing.std)
+    scaled = (channels / np.float32(preprocessing.scale) - np.float32(preprocessing.mean)) / np.float32(
+        preprocessing.std
+    )
     return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2).astype(np.float32))
 
 
 @pytest.mark.parametrize(
     "preprocessing",
-    [Preprocessing(4, 5), Preprocessing(4, 5, **IMAGENET), Preprocessing(4, 5, **IMAGENET, order="bgr")],
+    [
+        Preprocessing(4, 5),
+        Preprocessing(4, 5, **IMAGENET),
+        Preprocessing(4, 5, **IMAGENET, order="bgr"),
+        Preprocessing(4, 5, scale=1, mean=(104.0,), std=(2.0,)),
+    ],
 )
 def test_every_pixel_comes_back_as_it_was(preprocessing: Preprocessing) -> None:
     assert np.array_equal(denormalize("image", normalized(BYTES, preprocessing), preprocessing), BYTES)
