@@ -46,13 +46,10 @@ NUMPY = (
     "numpy/_core/lib",
     "numpy/random/lib",
 )
-# Pillow: JPEG and PNG are served; _imaging itself is linked with tiff, openjpeg and xcb, so those libraries stay.
+# Pillow: deploy/runtime/decoding/formats.py has what is served; _imaging is linked with openjpeg and xcb: they stay.
 PILLOW = (
-    *(f"PIL/{name}.*.so" for name in ("_avif", "_webp", "_imagingft", "_imagingcms", "_imagingtk")),
-    *(
-        f"pillow.libs/lib{name}-*"
-        for name in ("avif", "webp", "webpmux", "webpdemux", "sharpyuv", "freetype", "harfbuzz", "lcms2", "png16")
-    ),
+    *(f"PIL/{name}.*.so" for name in ("_avif", "_imagingft", "_imagingcms", "_imagingtk")),
+    *(f"pillow.libs/lib{name}-*" for name in ("avif", "freetype", "harfbuzz", "lcms2", "png16")),
     "pillow.libs/libbrotli*",
 )
 ANYWHERE = ("bin", "**/tests", "**/*.pyi", "**/*.pxd", "**/*.pyx", "**/*.c", "**/*.h", "**/*.cpp", "**/*.a")

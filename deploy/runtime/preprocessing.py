@@ -14,10 +14,15 @@ from zlib import error as ZlibError
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import (
+    Image,
+    TiffImagePlugin,  # noqa: F401  # Pillow would load all of its plug-ins to find these two
+    UnidentifiedImageError,
+    WebPImagePlugin,  # noqa: F401
+)
 
-from deploy.runtime.decoding import jpeg, png
 from deploy.runtime.decoding.encoded_image import MAX_BYTES, EncodedImage, check_size, incomplete_image
+from deploy.runtime.decoding.formats import READERS, SIGNATURE_BYTES, image_format
 from deploy.runtime.resampling.geometry import Placement, place_image
 from deploy.runtime.resampling.opencv import resize_as_opencv
 from deploy.runtime.resampling.torch_no_antialias import resize_as_torch
@@ -51,12 +56,16 @@ TRANSPOSES = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-DECODE_ERRORS = (OSError, ValueError, SyntaxError, EOFError, IndexError, StructError, ZlibError)
+# what Pillow raises for a broken file, its slips included
+DECODE_ERRORS = (
+    *(OSError, ValueError, SyntaxError, EOFError, LookupError, StructError, ZlibError),
+    *(ArithmeticError, AssertionError, AttributeError, TypeError),
+)
 SIZE_ERRORS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
 
 def decode_and_fit(content: bytes, preprocessing: Preprocessing) -> ImageArray:
-    """A JPEG or PNG as uint8 [height, width, channels]; RequestError for anything else, and for an image that is too
+    """An image file as uint8 [height, width, channels]; RequestError for anything else, and for an image that is too
     large."""
     return decode_and_fit_image(read_image(content), preprocessing)
 
@@ -69,15 +78,13 @@ def decode_and_fit_image(
 
 
 def read_image(content: bytes) -> EncodedImage:
-    """What a JPEG or PNG is; RequestError for anything else, and for one that is too large."""
+    """What an image file is; RequestError for anything else, and for one that is too large."""
     if len(content) > MAX_BYTES:
         raise RequestError(f"an image of {len(content)} bytes: expected at most {MAX_BYTES}; send a smaller one")
-    if content.startswith(jpeg.SIGNATURE):
-        image = jpeg.read_jpeg(content)
-    elif content.startswith(png.SIGNATURE):
-        image = png.read_png(content)
-    else:
+    kind = image_format(content[:SIGNATURE_BYTES])
+    if kind is None:
         raise incomplete_image("unknown format", len(content))
+    image = READERS[kind](content)
     check_size(image)
     return image
 
@@ -195,7 +202,7 @@ def _decode(encoded: EncodedImage, scale: int, check: Callable[[], None] | None)
 
 
 def _to_rgb_or_gray(image: Image.Image) -> Image.Image:
-    """Every mode that JPEG and PNG have, as L or RGB."""
+    """Every mode that these files have, as L or RGB."""
     if image.mode in ("L", "RGB"):
         return image
     if image.mode.startswith("I"):  # 16 bits a pixel: Pillow would clip at 255, not scale

@@ -78,7 +78,7 @@ class RuntimeServer:
         self._handler = InferenceHandler(
             bundle, self._health, Metrics(), log, options.timeout_s, SharedRegions(), budget
         )
-        self._router = Router(self._handler, options.scheduling, options.shared_memory)
+        self._router = Router(self._handler, options.scheduling, options.shared_memory, options.limits.body_bytes)
         self._secrets = Secrets(options.access, log)
         self._router.metric_sources.append(self._secrets.families)
         self._tracing = make_tracer(bundle.manifest, log, "https" if options.access.tls else "http")

@@ -75,7 +75,7 @@ def test_a_truncated_image_is_named_when_it_is_decoded(tmp_path: Path) -> None:
     broken = tmp_path / "pets" / "cat" / "00.JPG"
     broken.write_bytes(broken.read_bytes()[:300])
     data = open_pets(tmp_path)
-    with pytest.raises(DataError, match=f"{broken}: not a complete JPEG or PNG image .*; replace or remove it"):
+    with pytest.raises(DataError, match=f"{broken}: not a complete JPEG, .*; replace or remove it"):
         [split.images[:] for split in data.splits.values()]
 
 

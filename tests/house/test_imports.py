@@ -77,6 +77,7 @@ RULES: dict[str, tuple[str, ...]] = {
     "deploy.runtime.decoding": (),
     "deploy.runtime.resampling": (),
     "deploy.runtime.preprocessing": ("deploy.runtime.decoding", "deploy.runtime.resampling"),
+    "deploy.runtime.content": ("deploy.runtime.decoding", "deploy.runtime.scheduling"),
     "deploy.runtime.healthcheck": (),
     "deploy.runtime.device": ("deploy.runtime.metrics",),
     "deploy.runtime.engines": ("deploy.runtime.device",),
@@ -88,11 +89,11 @@ RULES: dict[str, tuple[str, ...]] = {
     ),
     "deploy.runtime.security": ("deploy.runtime.logs",),
     "deploy.runtime.http": (
-        *("deploy.runtime.inference", "deploy.runtime.protocol", "deploy.runtime.scheduling"),
+        *("deploy.runtime.content", "deploy.runtime.inference", "deploy.runtime.protocol", "deploy.runtime.scheduling"),
         *("deploy.runtime.security", "deploy.runtime.device.cgroup", "deploy.runtime.logs", "deploy.runtime.metrics"),
     ),
     "deploy.runtime.grpc": (
-        *("deploy.runtime.inference", "deploy.runtime.protocol", "deploy.runtime.scheduling"),
+        *("deploy.runtime.content", "deploy.runtime.inference", "deploy.runtime.protocol", "deploy.runtime.scheduling"),
         *("deploy.runtime.security", "deploy.runtime.logs", "deploy.runtime.metrics"),
         *("deploy.runtime.http.access", "deploy.runtime.http.limits", "deploy.runtime.http.messages"),
         *("deploy.runtime.http.ports", "deploy.runtime.http.tls_handshake"),

@@ -1,7 +1,7 @@
 """What an image file is, read from its headers: the facts that tell its cost before a pixel is decoded.
 
-Only the parts that pixels need are kept. Comments, colour profiles, EXIF blocks, further pictures (MPO, APNG) never
-reach the decoder, which would decompress or parse each of them.
+Only the parts that pixels need are kept. Comments, colour profiles, EXIF blocks and further pictures (MPO, APNG, pages,
+frames) never reach the decoder, which would decompress or parse each of them.
 """
 
 from typing import Literal, NamedTuple
@@ -15,6 +15,8 @@ MAX_PIXELS = 64_000_000
 MAX_SCANS = 200
 MAX_SCANNED_PIXELS = 1_000_000_000
 COEFFICIENT_BYTES = 2
+ImageFormat = Literal["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"]
+TAKEN = "JPEG, PNG, WebP, GIF, BMP or TIFF"
 TURNED, TURNED_BYTES = range(2, 9), 8  # orientations that need a second copy of the pixels, and both for a pixel
 
 
@@ -23,7 +25,7 @@ class EncodedImage(NamedTuple):
     worst moment. components: of a JPEG that is kept as coefficients until all its scans are read; else 0."""
 
     content: bytes
-    format: Literal["JPEG", "PNG"]
+    format: ImageFormat
     width: int
     height: int
     orientation: int
@@ -66,4 +68,4 @@ def check_size(image: EncodedImage) -> None:
 
 
 def incomplete_image(reason: str, size_bytes: int) -> RequestError:
-    return RequestError(f"not a complete JPEG or PNG image ({reason}); got {size_bytes} bytes")
+    return RequestError(f"not a complete {TAKEN} image ({reason}); got {size_bytes} bytes")

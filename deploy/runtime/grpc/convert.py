@@ -12,6 +12,7 @@ import numpy as np
 from deploy.runtime.protocol.requests import InferenceRequest, OutputEntry, ReadRegion, RequestBody, build_request
 from deploy.runtime.protocol.responses import WriteRegion, output_data
 from deploy.runtime.protocol.tensors import DTYPES, Parameters, Tensor, printable
+from deploy.runtime.protocol.top_k import NAME, top_k
 from deploy.runtime.scheduling.fair_queue import InferenceResult
 from toolchain.errors import RequestError
 from toolchain.records.manifest import Manifest
@@ -127,6 +128,9 @@ def response_from_result(
             write(wanted.region, raw)
             raw = b""  # clients match these to the outputs by position
         response.raw_output_contents.append(raw)
+    if request.top_k:
+        best = top_k(next(iter(result.outputs.values())), request.top_k, labels)
+        response.parameters[NAME].string_param = msgspec.json.encode(best).decode()
     if request.timings:
         for stage, seconds in times.items():
             response.parameters[f"{stage}_ms"].double_param = round(seconds * 1e3, 3)

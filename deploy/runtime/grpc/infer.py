@@ -3,6 +3,7 @@
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
+from deploy.runtime.content.coding import Inflater
 from deploy.runtime.grpc.call import GrpcCall
 from deploy.runtime.grpc.convert import request_from_message, response_from_result
 from deploy.runtime.grpc.messages import SERVICE, message_classes, parse_message
@@ -38,24 +39,33 @@ class GrpcAdapter:
         self.budget_client: Hashable = call.connection.client
         self._left_s = None if call.deadline is None else max(0.0, call.deadline - handler.loop.time())
         self._parsed: Any = None
+        self._inflater: Inflater | None = None
         if not message.encoding:
-            self._parse_message()
+            self._parse_message(message.content)
         self.is_heavy = self._parsed is None or self._has_long_numbers()
 
     def is_gone(self) -> bool:
         return self._call.is_ended
 
+    def unpack(self) -> bool:
+        if self._parsed is not None:
+            return True
+        if self._inflater is None:
+            self._inflater = self._message.inflater(self._call.max_bytes)
+        if not self._inflater.step():
+            return False
+        self._parse_message(self._inflater.content)
+        return True
+
     def parse(self) -> InferenceRequest:
-        if self._parsed is None:
-            self._parse_message()
         numbers_bytes = self._parsed.ByteSize() * NUMBER_COPIES if self._has_long_numbers() else 0
         with self._handler.budget.reserve_to_read(numbers_bytes, self.budget_client):
             call = request_from_message(self._parsed, self._handler.bundle.manifest, self._regions.read, self._left_s)
         self._regions.check_access(one.region for one in call.outputs)
         return call
 
-    def _parse_message(self) -> None:
-        self._parsed = parse_message("ModelInferRequest", self._message.plain(self._call.max_bytes))
+    def _parse_message(self, content: memoryview) -> None:
+        self._parsed = parse_message("ModelInferRequest", content)
         self._message = self._message._replace(content=memoryview(b""))
         name, version = self._parsed.model_name, self._parsed.model_version
         if words := metadata.unknown_model_text(self._handler.bundle.manifest, name, version):

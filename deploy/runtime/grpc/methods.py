@@ -7,9 +7,9 @@ import msgspec
 
 from deploy.runtime.grpc.convert import message_from
 from deploy.runtime.grpc.messages import message_classes
-from deploy.runtime.grpc.status import UnknownModel
+from deploy.runtime.grpc.status import UnknownMethod, UnknownModel
 from deploy.runtime.inference.handler import InferenceHandler
-from deploy.runtime.protocol import metadata, shared_memory
+from deploy.runtime.protocol import metadata, repository, shared_memory
 from deploy.runtime.protocol.statistics import statistics
 from deploy.runtime.scheduling.service import SchedulingOptions
 from toolchain.errors import RequestError
@@ -35,6 +35,9 @@ class GrpcMethods:
             "ModelMetadata": self._model,
             "ModelConfig": self._config,
             "ModelStatistics": self._statistics,
+            "RepositoryIndex": self._index,
+            "RepositoryModelLoad": self._refuse_change,
+            "RepositoryModelUnload": self._refuse_change,
             "SystemSharedMemoryStatus": self._regions,
             "SystemSharedMemoryRegister": self._register,
             "SystemSharedMemoryUnregister": self._unregister,
@@ -70,6 +73,14 @@ class GrpcMethods:
         self._check_model(message.name, message.version)
         found = metadata.model_config(self._handler.bundle.manifest, self._options)
         return self._types["ModelConfigResponse"](config=message_from(self._types["ModelConfig"], found))
+
+    def _index(self, message: Any, _is_local: bool) -> Any:
+        why = self._handler.health.why_not_ready
+        found = repository.model_index(self._handler.bundle.manifest, why, message.ready)
+        return message_from(self._types["RepositoryIndexResponse"], {"models": found})
+
+    def _refuse_change(self, _message: Any, _is_local: bool) -> Any:
+        raise UnknownMethod(repository.fixed_model_text(self._handler.bundle.manifest))
 
     def _statistics(self, message: Any, _is_local: bool) -> Any:
         if message.name:

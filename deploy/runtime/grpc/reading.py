@@ -1,9 +1,9 @@
 """gRPC's messages from the bytes of a stream, each held in the memory budget as far as it has arrived."""
 
-import zlib
 from collections.abc import Callable
 from typing import NamedTuple
 
+from deploy.runtime.content.coding import Inflater
 from deploy.runtime.grpc.status import MessageTooLarge
 from deploy.runtime.protocol.tensors import aligned_buffer
 from deploy.runtime.scheduling.memory_budget import Reservation
@@ -12,7 +12,7 @@ from toolchain.errors import RequestError
 PREFIX_BYTES = 5  # of a message: whether it is compressed, and its length
 COPIES = 3  # of a message: as it came, parsed, and as a tensor
 IDENTITY = b"identity"
-WINDOW_BITS = {b"gzip": 31, b"deflate": 15}  # zlib's names for the encodings
+ENCODINGS = frozenset((IDENTITY, b"gzip", b"deflate"))
 
 
 class Message(NamedTuple):
@@ -22,21 +22,18 @@ class Message(NamedTuple):
     encoding: bytes
     reservation: Reservation
 
-    def plain(self, max_bytes: int) -> bytes | memoryview:
-        """The message itself, which takes a while where it is compressed; ToolchainError."""
+    def inflater(self, max_bytes: int) -> Inflater:
+        """Of a compressed one; max_bytes: that it may have once unpacked."""
+        return Inflater(self.content, self.encoding.decode(), max_bytes, self.reservation, COPIES)
+
+    def unpack(self, max_bytes: int) -> memoryview:
+        """The message itself, in one go: for small ones. ToolchainError."""
         if not self.encoding:
             return self.content
-        inflater = zlib.decompressobj(WINDOW_BITS[self.encoding])
-        try:
-            plain = inflater.decompress(self.content, max_bytes + 1)
-        except zlib.error as error:
-            raise RequestError(f"the message is not {self.encoding.decode()}: {error}") from error
-        if len(plain) > max_bytes:
-            raise _too_large(f"more than {max_bytes}", max_bytes)
-        if not inflater.eof:
-            raise RequestError(f"the message's {self.encoding.decode()} ends too early")
-        self.reservation.grow(len(plain) * COPIES)
-        return plain
+        inflater = self.inflater(max_bytes)
+        while not inflater.step():
+            pass
+        return inflater.content
 
 
 def _too_large(size: str, max_bytes: int) -> MessageTooLarge:

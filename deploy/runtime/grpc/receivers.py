@@ -61,7 +61,7 @@ class MethodReceiver(UnaryReceiver):
 
     def answer(self, message: Message) -> None:
         try:
-            parsed = parse_message(self._kind, message.plain(self._call.max_bytes))
+            parsed = parse_message(self._kind, message.unpack(self._call.max_bytes))
             self._call.reply(self._method(parsed, self._call.connection.is_local).SerializeToString())
         except ToolchainError as error:
             self._call.fail(error)

@@ -17,7 +17,7 @@ from deploy.runtime.grpc.frames import encode_field
 from deploy.runtime.grpc.infer import handle_infer
 from deploy.runtime.grpc.messages import SERVICE
 from deploy.runtime.grpc.methods import HEALTH, GrpcMethods
-from deploy.runtime.grpc.reading import IDENTITY, WINDOW_BITS
+from deploy.runtime.grpc.reading import ENCODINGS
 from deploy.runtime.grpc.receivers import CountStatus, InferReceiver, MethodReceiver, StreamReceiver
 from deploy.runtime.grpc.status import GrpcStatus, InvalidToken, UnknownMethod, status_of
 from deploy.runtime.http.access import Secrets
@@ -33,7 +33,6 @@ from deploy.runtime.security.tls import ServingContext, TlsFiles, expiry, server
 from toolchain.errors import DeviceError, ToolchainError
 
 METHOD_BYTES = 64 << 10  # of the message of a method that is not inference
-ENCODINGS = frozenset((IDENTITY, *WINDOW_BITS))
 NOT_GRPC = encode_field(b":status", b"415")
 MakeReceiver = Callable[[GrpcCall, CountStatus], Receiver]
 UNKNOWN = ("unknown", None, 0)

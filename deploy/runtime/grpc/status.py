@@ -2,6 +2,7 @@
 
 from enum import IntEnum
 
+from deploy.runtime.content.coding import UnpackedTooLarge
 from deploy.runtime.scheduling.errors import ClientDisconnected, DeadlineExceeded, Unavailable
 from toolchain.errors import RequestError, ToolchainError
 
@@ -47,6 +48,7 @@ STATUSES: dict[type[ToolchainError], GrpcStatus] = {  # the first that fits
     UnknownModel: GrpcStatus.NOT_FOUND,
     UnknownMethod: GrpcStatus.UNIMPLEMENTED,
     MessageTooLarge: GrpcStatus.RESOURCE_EXHAUSTED,
+    UnpackedTooLarge: GrpcStatus.RESOURCE_EXHAUSTED,
     SlowSender: GrpcStatus.DEADLINE_EXCEEDED,
     RequestError: GrpcStatus.INVALID_ARGUMENT,
     Unavailable: GrpcStatus.UNAVAILABLE,

@@ -2,70 +2,138 @@
 
 from collections.abc import Hashable, Mapping
 
+from deploy.runtime.content.coding import (
+    SMALLEST_REPLY_BYTES,
+    Inflater,
+    UnpackedTooLarge,
+    UnsupportedCoding,
+    accepted_coding,
+    content_coding,
+    pack_reply,
+)
+from deploy.runtime.content.form import read_form_images
+from deploy.runtime.content.kinds import BodyKind, body_kind
 from deploy.runtime.http.messages import HttpReply, HttpRequest, SendReply, error_reply
 from deploy.runtime.inference.handler import LONG_BYTES, TRACE_HEADERS, InferenceHandler, SpanAttributes
-from deploy.runtime.protocol.requests import InferenceRequest, RequestedOutput
+from deploy.runtime.protocol.requests import InferenceRequest, image_request, parse_body
 from deploy.runtime.protocol.responses import encode_image_response, encode_response
 from deploy.runtime.protocol.shared_memory import RegionAccess, SharedMemoryPolicy
 from deploy.runtime.scheduling.errors import ClientDisconnected, DeadlineExceeded, Unavailable
 from deploy.runtime.scheduling.fair_queue import InferenceOutcome, InferenceResult
+from deploy.runtime.scheduling.memory_budget import Reservation
 from toolchain.errors import RequestError, ToolchainError
 
 HEADER_LENGTH = b"inference-header-content-length"
+UNPACKED_COPIES = 2  # of a compressed body: in pieces and joined, then joined and as a tensor
 TEXT_COPIES = 8  # bytes that a byte of JSON takes on its way to an array: copies without brackets, and int64 from "0,"
 
 
 class HttpAdapter:
-    """See RequestAdapter. shared: who may use shared memory."""
+    """See RequestAdapter. shared: who may use shared memory; max_bytes: of a body once it is unpacked."""
 
     def __init__(
-        self, handler: InferenceHandler, request: HttpRequest, send: SendReply, shared: SharedMemoryPolicy
+        self,
+        handler: InferenceHandler,
+        request: HttpRequest,
+        send: SendReply,
+        shared: SharedMemoryPolicy,
+        max_bytes: int,
     ) -> None:
-        self._handler, self._request, self._send = handler, request, send
+        self._handler, self._request, self._send, self._max_bytes = handler, request, send, max_bytes
         self._regions = RegionAccess(handler.regions, shared, lambda: request.caller.is_local)
         self.client: Hashable = request.caller
         self.budget_client: Hashable = request.caller.client
-        self._is_image = request.headers.get(b"content-type", b"").startswith(b"image/")
-        self.is_heavy = self._is_image or _json_bytes(request) > LONG_BYTES
+        self._body = request.body
+        self._length = request.headers.get(HEADER_LENGTH)
+        self._coding = request.headers.get(b"content-encoding")
+        self._inflater: Inflater | None = None
+        self._unpacked: Reservation | None = None
+        self._kind = self._find_kind()
+        self.is_heavy = self._kind != "protocol" or self._coding is not None or self._json_bytes() > LONG_BYTES
+
+    def _find_kind(self) -> BodyKind:
+        """Where a header says how long the JSON is, tensors follow it."""
+        if self._length is not None:
+            return "protocol"
+        return body_kind(self._request.headers.get(b"content-type", b""), self._body)
+
+    def _json_bytes(self) -> int:
+        length = self._length
+        return int(length) if length is not None and _is_size(length) else len(self._body)
 
     def is_gone(self) -> bool:
         return self._request.caller.is_gone()
 
+    def unpack(self) -> bool:
+        if self._coding is None or not (coding := content_coding(self._coding)):
+            return True
+        if self._inflater is None:
+            self._unpacked = self._handler.budget.reserve(0, self.budget_client)
+            self._inflater = Inflater(self._body, coding, self._max_bytes, self._unpacked, UNPACKED_COPIES)
+        if not self._inflater.step():
+            return False
+        self._body = self._inflater.content
+        self._kind = self._find_kind()
+        return True
+
     def parse(self) -> InferenceRequest:
-        request = self._request
-        if request.headers.get(b"content-encoding", b"identity") != b"identity":
-            raise RequestError("Content-Encoding is not supported here; send the body as it is")
-        if self._is_image:
-            wanted = tuple(RequestedOutput(spec.name) for spec in self._handler.bundle.manifest.outputs)
-            return InferenceRequest({}, (bytes(request.body),), wanted)
-        length = request.headers.get(HEADER_LENGTH)
+        outputs = self._handler.bundle.manifest.outputs
+        if self._kind == "image":
+            return image_request((bytes(self._body),), outputs)
+        if self._kind == "form":
+            with self._handler.budget.reserve(len(self._body), self.budget_client):
+                kind = self._request.headers[b"content-type"]
+                return image_request(read_form_images(bytes(self._body), kind), outputs)
+        call = self._parse_protocol()
+        self._regions.check_access(one.region for one in call.outputs)
+        return call
+
+    def _parse_protocol(self) -> InferenceRequest:
+        length = self._length
         if length is not None and not _is_size(length):
             raise RequestError("Inference-Header-Content-Length: expected a whole number of bytes")
         header_bytes = None if length is None else int(length)
-        if self.is_heavy:
-            text_bytes = min(_json_bytes(request), len(request.body))
-            with self._handler.budget.reserve_to_read(text_bytes * TEXT_COPIES, self.budget_client):
-                call = self._handler.header_cache.parse(request.body, header_bytes, self._regions.read)
-        else:
-            call = self._handler.header_cache.parse(request.body, header_bytes, self._regions.read)
-        self._regions.check_access(one.region for one in call.outputs)
-        return call
+        if not self.is_heavy:
+            return self._handler.header_cache.parse(self._body, header_bytes, self._regions.read)
+        text_bytes, manifest = min(self._json_bytes(), len(self._body)), self._handler.bundle.manifest
+        with self._handler.budget.reserve_to_read(text_bytes * TEXT_COPIES, self.budget_client):
+            return parse_body(
+                self._body,
+                header_bytes,
+                manifest.inputs,
+                manifest.outputs,
+                self._regions.read,
+                manifest.preprocessing,
+            )
 
     def encode(self, call: InferenceRequest, answer: InferenceResult, times: Mapping[str, float]) -> HttpReply:
         manifest = self._handler.bundle.manifest
         told = (manifest.name, manifest.release, manifest.labels)
-        if self._is_image:
+        if self._kind != "protocol":
             times_ms = {stage: round(seconds * 1e3, 3) for stage, seconds in times.items() if stage != "parse"}
-            return HttpReply(200, encode_image_response(answer.outputs, *told, times_ms))
+            return self._pack(HttpReply(200, encode_image_response(call, answer.outputs, *told, times_ms)))
         parameters = (
             {f"{stage}_ms": round(seconds * 1e3, 3) for stage, seconds in times.items()} if call.timings else {}
         )
         body, header = encode_response(call, answer.outputs, *told, parameters, self._handler.regions.write)
         if header is None:
-            return HttpReply(200, body)
-        return HttpReply(200, body, "application/octet-stream", (("Inference-Header-Content-Length", str(header)),))
+            return self._pack(HttpReply(200, body))
+        length = ("Inference-Header-Content-Length", str(header))
+        return self._pack(HttpReply(200, body, "application/octet-stream", (length,)))
+
+    def _pack(self, reply: HttpReply) -> HttpReply:
+        """Compressed, where the client asks for it and it pays."""
+        if len(reply.body) < SMALLEST_REPLY_BYTES:
+            return reply
+        coding = accepted_coding(self._request.headers.get(b"accept-encoding", b""))
+        if not coding:
+            return reply
+        headers = (*reply.headers, ("Content-Encoding", coding), ("Vary", "Accept-Encoding"))
+        return HttpReply(reply.status, pack_reply(reply.body, coding), reply.content_type, headers)
 
     def send(self, outcome: HttpReply | ToolchainError) -> None:
+        if self._unpacked is not None:
+            self._unpacked.release()
         self._send(outcome if isinstance(outcome, HttpReply) else reply_for(outcome))
 
     def span_attributes(self, outcome: InferenceOutcome) -> SpanAttributes:
@@ -85,7 +153,7 @@ def reply_for(error: ToolchainError) -> HttpReply:
     """The reply to a request that got no inference."""
     match error:
         case RequestError():
-            return error_reply(400, str(error))
+            return _refusal_of(error)
         case Unavailable():
             return error_reply(503, str(error), (("Retry-After", str(error.retry_after_s)),))
         case ClientDisconnected():  # a client that has only closed its half still reads it
@@ -96,9 +164,10 @@ def reply_for(error: ToolchainError) -> HttpReply:
             return error_reply(500, str(error))
 
 
-def _json_bytes(request: HttpRequest) -> int:
-    length = request.headers.get(HEADER_LENGTH, b"")
-    return int(length) if _is_size(length) else len(request.body)
+def _refusal_of(error: RequestError) -> HttpReply:
+    if isinstance(error, UnsupportedCoding):
+        return error_reply(415, str(error), (("Accept-Encoding", "gzip, deflate"),))
+    return error_reply(413 if isinstance(error, UnpackedTooLarge) else 400, str(error))
 
 
 def _is_size(text: bytes) -> bool:

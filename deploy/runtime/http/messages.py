@@ -1,5 +1,6 @@
 """HTTP/1.1 messages as values: the head of a request (parsed by httptools), a reply and its bytes. No sockets here."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -11,6 +12,7 @@ import httptools
 import msgspec
 
 VERSIONS = ("1.0", "1.1")
+ABSOLUTE = re.compile(rb"https?://[^/?#@\s]+(/[^?\s]*)?(\?\S*)?", re.IGNORECASE)
 
 
 class Caller(Protocol):
@@ -129,8 +131,23 @@ def parse_head(block: memoryview) -> tuple[RequestHead, httptools.HttpRequestPar
         raise HTTPError(400, "malformed", "not an HTTP/1.1 request: the head does not end")
     if parser.get_http_version() not in VERSIONS:
         raise HTTPError(400, "malformed", f"HTTP/{parser.get_http_version()} is not supported; expected HTTP/1.1")
+    if not head.url.startswith(b"/"):
+        head.url = origin_form(head.url)
+    if b"," in head.headers.get(b"host", b""):
+        raise HTTPError(400, "malformed", "more than one Host; a proxy in front may have used another one")
     head.is_keep_alive = is_keep_alive(parser.get_http_version(), head.headers.get(b"connection", b""))
     return head, parser
+
+
+def origin_form(target: bytes) -> bytes:
+    """Path and query of an absolute target, as a client sends it that takes this server for a proxy (RFC 9112, 3.2.2).
+    Its host is not looked at, nor is Host: there is one model here. Other targets (`*`) stay what they are."""
+    if b"://" not in target:
+        return target
+    match = ABSOLUTE.fullmatch(target)
+    if match is None:
+        raise HTTPError(400, "malformed", "a target that is neither a path nor http://HOST/PATH")
+    return (match[1] or b"/") + (match[2] or b"")
 
 
 @lru_cache(maxsize=64)

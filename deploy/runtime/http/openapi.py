@@ -12,11 +12,12 @@ import numpy as np
 
 from deploy.runtime.http import shared_memory
 from deploy.runtime.http.messages import Error
-from deploy.runtime.protocol import metadata
+from deploy.runtime.protocol import metadata, repository
 from deploy.runtime.protocol.requests import RequestBody
 from deploy.runtime.protocol.shared_memory import RegionStatus
 from deploy.runtime.protocol.statistics import Statistics
 from deploy.runtime.protocol.tensors import DATATYPES
+from deploy.runtime.protocol.top_k import TopClass
 from toolchain import __version__
 from toolchain.records.certificate import Certificate
 from toolchain.records.manifest import Manifest
@@ -37,15 +38,28 @@ STRUCTS = (
     metadata.Readiness,
     metadata.ServerMetadata,
     metadata.ServerSummary,
+    repository.IndexRequest,
+    repository.IndexedModel,
     shared_memory.Registration,
+    TopClass,
 )
 SIZE = {"type": "integer", "minimum": 0}
 TEXT: Json = {"type": "string"}
 LENGTH = "Inference-Header-Content-Length"
+OCTETS = f"JSON of {LENGTH} bytes (0: none), then tensors; without that header an image file."
 REGION_NAME = {"name": "name", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+MODEL_NAME = REGION_NAME | {"schema": {"type": "string", "minLength": 1, "pattern": "^[^/]+$"}}
+IMAGE_TYPES = ("jpeg", "png", "webp", "gif", "bmp", "tiff")
+FORM: Json = {
+    "type": "object",
+    "required": ["file"],
+    "properties": {"file": {"type": "string", "format": "binary", "description": "An image file; several: a batch."}},
+    "description": "An image file in each file field, of any name.",
+}
 REFUSALS = {  # of an inference, in addition to those of every call
     "400": "What was found in the request, what was expected, what to do.",
-    "413": "The body is too large.",
+    "413": "The body is too large, as it is or once unpacked.",
+    "415": "A Content-Encoding other than gzip or deflate.",
     "503": "Not ready, or too much to do: try again after Retry-After seconds.",
     "504": "The engine had not begun before the request's time was over.",
 }
@@ -61,7 +75,7 @@ def document(manifest: Manifest) -> Json:
             "description": "One image classifier by the Open Inference Protocol v2 and its extensions: "
             f"{', '.join(metadata.EXTENSIONS)}. Where there is an admin port, metrics and shared memory are there.",
         },
-        "paths": _server_paths() | _model_paths(manifest) | _region_paths(),
+        "paths": _server_paths() | _model_paths(manifest) | _repository_paths() | _region_paths(),
         "components": {
             "schemas": _schemas(manifest),
             "responses": {"Refused": _json_response("Why not.", Error)},
@@ -100,6 +114,17 @@ def _model_paths(manifest: Manifest) -> Json:
     return paths
 
 
+def _repository_paths() -> Json:
+    wanted = {"required": False, "content": {"application/json": {"schema": _ref(repository.IndexRequest)}}}
+    index = {"200": _json_response("The one model.", "Index"), "400": _json_response("What does not fit.", Error)}
+    paths: Json = {repository.INDEX: {"post": _operation("The models here.", index) | {"requestBody": wanted}}}
+    refused = {"400": _json_response("Always: the model stays for as long as the server runs.", Error)}
+    for verb in ("load", "unload"):
+        operation = _path("post", f"Refused: this server does not {verb} models.", refused)
+        paths[f"{repository.PREFIX}/models/{{name}}/{verb}"] = {"parameters": [MODEL_NAME], **operation}
+    return paths
+
+
 def _region_paths() -> Json:
     system, cuda = shared_memory.PREFIX, shared_memory.CUDA
     region = f"{system}/region/{{name}}"
@@ -124,10 +149,11 @@ def _region_paths() -> Json:
 def _infer(manifest: Manifest) -> Json:
     bodies: Json = {
         "application/json": {"schema": _ref(RequestBody)},
-        "application/octet-stream": {"schema": {"description": f"JSON of {LENGTH} bytes (0: none), then tensors."}},
+        "application/octet-stream": {"schema": {"description": OCTETS}},
     }
     if _takes_images(manifest):
-        bodies |= {"image/jpeg": {"schema": {}}, "image/png": {"schema": {}}}
+        bodies |= {f"image/{kind}": {"schema": {}} for kind in IMAGE_TYPES}
+        bodies["multipart/form-data"] = {"schema": FORM}
     replies = {
         "application/json": {"schema": _ref("InferReply")},
         "application/octet-stream": {"schema": {"description": f"JSON of {LENGTH} bytes, then tensors."}},
@@ -153,14 +179,24 @@ def _schemas(manifest: Manifest) -> Json:
     forms = _input_forms(manifest, schemas.pop("Tensor"))
     body = schemas["RequestBody"]["properties"]
     body["inputs"] |= {"minItems": 1, "items": {"anyOf": forms}}
-    body["parameters"] |= {"properties": {"timeout": SIZE, "timings": {"type": "boolean"}}}
+    body["parameters"] |= {"properties": {"timeout": SIZE, "timings": {"type": "boolean"}, "top_k": SIZE}}
     schemas["OutputEntry"]["properties"]["name"] = output_name
     return schemas | {
         "Any": {"type": "object"},
-        "InferReply": _object(model_name=TEXT, model_version=TEXT, outputs=_list(_ref("Output"))),
+        "Index": _list(_ref(repository.IndexedModel)),
+        "InferReply": _infer_reply(),
         "Output": _object(name=output_name, datatype=TEXT, shape=_list(SIZE)),
         "Regions": _list(_ref(RegionStatus)),
     }
+
+
+def _infer_reply() -> Json:
+    """top_k is in every reply to images, and in one to tensors that asks for it."""
+    best = _list(_list(_ref(TopClass))) | {"description": "Of each image the best classes, the best first."}
+    times = {"type": "object", "additionalProperties": {"type": "number"}}
+    always = _object(model_name=TEXT, model_version=TEXT, outputs=_list(_ref("Output")))
+    always["properties"] |= {"id": TEXT, "top_k": best, "times_ms": times, "parameters": {"type": "object"}}
+    return always
 
 
 def _input_forms(manifest: Manifest, tensor: Json) -> list[Json]:

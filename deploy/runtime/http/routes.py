@@ -13,10 +13,11 @@ from deploy.runtime.http.messages import HttpReply, HttpRequest, SendReply, erro
 from deploy.runtime.http.page import page_reply
 from deploy.runtime.inference.handler import InferenceHandler
 from deploy.runtime.metrics import Family, HistogramFamily, gauge
-from deploy.runtime.protocol import metadata
+from deploy.runtime.protocol import metadata, repository
 from deploy.runtime.protocol.shared_memory import SharedMemoryPolicy, is_allowed, refusal_text
 from deploy.runtime.protocol.statistics import statistics
 from deploy.runtime.scheduling.service import SchedulingOptions
+from toolchain.errors import RequestError
 from toolchain.records.bundle import Bundle
 from toolchain.records.storage import encode_record
 
@@ -29,10 +30,12 @@ def json_reply(value: object, status: int = 200) -> HttpReply:
 
 
 class Router:
-    """The App of every connection: a table of paths, and the InferenceHandler."""
+    """The App of every connection: a table of paths, and the InferenceHandler. max_bytes: of a body once unpacked."""
 
-    def __init__(self, handler: InferenceHandler, options: SchedulingOptions, shared: SharedMemoryPolicy) -> None:
-        self._handler, self._options, self._shared = handler, options, shared
+    def __init__(
+        self, handler: InferenceHandler, options: SchedulingOptions, shared: SharedMemoryPolicy, max_bytes: int
+    ) -> None:
+        self._handler, self._options, self._shared, self._max_bytes = handler, options, shared, max_bytes
         self._health, self.budget = handler.health, handler.budget
         self.connections = ConnectionTable()
         self.metric_sources: list[Callable[[], Iterable[Family]]] = []  # beyond this file's own
@@ -77,7 +80,7 @@ class Router:
     @property
     def paths(self) -> set[str]:
         """The paths that are answered, except for the page's files and shared memory."""
-        return self._infer | set(self._gets)
+        return self._infer | set(self._gets) | {repository.INDEX}
 
     def set_accepting(self, accepts: bool) -> None:
         """Whether this server accepts from the shared socket."""
@@ -103,6 +106,8 @@ class Router:
             send(get() if allowed else self._not_allowed(request, "GET, HEAD"))
         elif path.startswith((shared_memory.PREFIX, shared_memory.CUDA)):
             self._count_reply("shared memory", request, send)(self._regions(request))
+        elif path.startswith(repository.PREFIX):
+            self._count_reply("repository", request, send)(self._repository(request, path))
         else:
             self._count_reply("unknown", request, send)(error_reply(404, self._unknown_path_text(path)))
 
@@ -126,7 +131,7 @@ class Router:
 
     def _post(self, request: HttpRequest, send: SendReply) -> None:
         if request.method == "POST":
-            self._handler.handle(HttpAdapter(self._handler, request, send, self._shared))
+            self._handler.handle(HttpAdapter(self._handler, request, send, self._shared, self._max_bytes))
         else:
             send(self._not_allowed(request, "POST"))
 
@@ -134,6 +139,19 @@ class Router:
         if is_allowed(self._shared, request.caller.is_local):
             return shared_memory.reply_to(self._handler.regions, request, request.path)
         return error_reply(403, refusal_text(self._shared))
+
+    def _repository(self, request: HttpRequest, path: str) -> HttpReply:
+        if not repository.is_known(path):
+            return error_reply(404, self._unknown_path_text(path))
+        if request.method != "POST":
+            return self._not_allowed(request, "POST")
+        try:
+            if path == repository.INDEX:
+                wanted, why = repository.parse_index_request(request.body), self._health.why_not_ready
+                return json_reply(repository.model_index(self._bundle.manifest, why, wanted.ready))
+            raise RequestError(repository.fixed_model_text(self._bundle.manifest))
+        except RequestError as error:
+            return error_reply(400, str(error))
 
     def _not_allowed(self, request: HttpRequest, allowed: str) -> HttpReply:
         return error_reply(405, f"{request.method} is not allowed here; expected {allowed}", (("Allow", allowed),))

@@ -19,7 +19,7 @@ from deploy.runtime.metrics import Metrics
 from deploy.runtime.protocol.header_cache import HeaderCache
 from deploy.runtime.protocol.requests import InferenceRequest
 from deploy.runtime.protocol.shared_memory import SharedRegions
-from deploy.runtime.scheduling.errors import ClientDisconnected, DeadlineExceeded, EngineFault, Unavailable
+from deploy.runtime.scheduling.errors import ClientDisconnected, DeadlineExceeded, EngineFault, rejection_reason
 from deploy.runtime.scheduling.fair_queue import InferenceOutcome, InferenceResult
 from deploy.runtime.scheduling.memory_budget import MemoryBudget, Reservation
 from deploy.runtime.scheduling.service import Service
@@ -47,8 +47,9 @@ class SpanAttributes(NamedTuple):
 
 class RequestAdapter(Protocol[AdapterReplyT]):
     """A request in its protocol's form. is_heavy: parsing may take a while; client: for fairness; budget_client: whose
-    share of the memory budget it takes (None: nobody's); is_gone(): whether the client has disconnected; times: seconds
-    by stage. parse() and encode() run on any thread, send() and span_attributes() on the event loop's;
+    share of the memory budget it takes (None: nobody's); is_gone(): whether the client has disconnected; unpack(): the
+    next part of compressed content, whether that was all, called until it is and only where is_heavy; times: seconds by
+    stage. unpack(), parse() and encode() run on any thread, send() and span_attributes() on the event loop's;
     span_attributes() is called only when tracing."""
 
     is_heavy: bool
@@ -56,6 +57,7 @@ class RequestAdapter(Protocol[AdapterReplyT]):
     budget_client: Hashable
 
     def is_gone(self) -> bool: ...
+    def unpack(self) -> bool: ...
     def parse(self) -> InferenceRequest: ...
     def encode(self, call: InferenceRequest, answer: InferenceResult, times: Mapping[str, float]) -> AdapterReplyT: ...
     def send(self, outcome: AdapterReplyT | ToolchainError) -> None: ...
@@ -125,21 +127,6 @@ class InferenceHandler:
         adapter.send(error)
 
 
-def rejection_reason(error: ToolchainError) -> str:
-    """The metrics label of a request that got no inference."""
-    match error:
-        case RequestError():
-            return "bad_request"
-        case Unavailable():
-            return error.reason
-        case DeadlineExceeded():
-            return "deadline"
-        case ClientDisconnected():
-            return "client_gone"
-        case _:
-            return "engine_fault"
-
-
 class RequestPipeline(Generic[AdapterReplyT]):
     """An admitted request. `begin` may run on any thread, `_finish` runs on the event loop's."""
 
@@ -152,21 +139,38 @@ class RequestPipeline(Generic[AdapterReplyT]):
         self._client = adapter.client, adapter.budget_client
 
     def begin(self) -> None:
-        """Parse, decode if needed, submit."""
+        """Unpack, parse, decode if needed, submit."""
         try:
-            if self._adapter.is_heavy:  # it has waited for a pool thread
-                self._check_deadline()
-            self._request = self._time_stage("parse", self._adapter.parse)
-            if self._request.timeout_us is not None:
-                self._deadline = min(self._deadline, self._started + self._request.timeout_us / 1e6)
-            if not self._request.images:
-                self._submit(self._request.feeds)
-            elif self._adapter.is_heavy:
-                self._begin_decoding()
-            else:  # parsed on the event loop's thread, decoded elsewhere
-                self._handler.pools.small.submit(self._begin_decoding, *self._client)
+            if self._adapter.is_heavy and not self._unpack():
+                self._handler.pools.large.submit(self._unpack_turn, *self._client)
+            else:
+                self._parse()
         except Exception as error:
             self._fail(error)
+
+    def _unpack(self) -> bool:
+        self._check_deadline()  # it has waited for a pool thread
+        return self._time_stage("parse", self._adapter.unpack)
+
+    def _unpack_turn(self) -> None:
+        try:
+            if self._unpack():
+                self._parse()
+            else:
+                self._handler.pools.large.resubmit(self._unpack_turn, *self._client)
+        except Exception as error:
+            self._fail(error)
+
+    def _parse(self) -> None:
+        self._request = self._time_stage("parse", self._adapter.parse)
+        if self._request.timeout_us is not None:
+            self._deadline = min(self._deadline, self._started + self._request.timeout_us / 1e6)
+        if not self._request.images:
+            self._submit(self._request.feeds)
+        elif self._adapter.is_heavy:
+            self._begin_decoding()
+        else:  # parsed on the event loop's thread, decoded elsewhere
+            self._handler.pools.small.submit(self._begin_decoding, *self._client)
 
     def _submit(self, feeds: Feeds) -> None:
         left_s = self._deadline - time.perf_counter()

@@ -21,9 +21,10 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from deploy.runtime.inference.handler import RequestAdapter, rejection_reason
+from deploy.runtime.inference.handler import RequestAdapter
 from deploy.runtime.logs import Log
 from deploy.runtime.metrics import STAGES, Family
+from deploy.runtime.scheduling.errors import rejection_reason
 from deploy.runtime.scheduling.fair_queue import InferenceOutcome, InferenceResult
 from toolchain import __version__
 from toolchain.errors import RequestError, UsageError

@@ -3,7 +3,8 @@
 import { ask } from "./page-ask.js";
 import { byId, foreign, make, percent, rounded, tell } from "./page-dom.js";
 
-const SENT_AS_IT_IS = ["image/jpeg", "image/png"]; // the server reads these; the browser turns others into PNG
+// the server reads these; the browser turns others into PNG
+const SENT_AS_IT_IS = ["image/jpeg", "image/png", "image/webp", "image/gif", "image/bmp"];
 const CAMERA_SIDE = 640; // pixels of the longer side: more would only be thrown away by the model
 const BETWEEN_SHOTS_MS = 100; // of continuous pictures: an operator looks, the clients of the server have to wait
 const STAGES = { decode: "Decoding", queue: "Queue", infer: "Inference", encode: "Encoding" };
@@ -103,7 +104,7 @@ function fail(error) {
 
 function show(answer, tripMs, still) {
   tell(byId("error"), "");
-  const best = answer.top5 ?? [];
+  const best = answer.top_k?.[0] ?? [];
   byId("result").hidden = false;
   byId("top-title").textContent = best.length === 5 ? "Best five" : `Best ${best.length}`;
   byId("top").replaceChildren(...best.map(bar));

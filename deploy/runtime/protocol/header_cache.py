@@ -44,7 +44,7 @@ class CachedHeader(NamedTuple):
         feeds = {one.name: one.array(rest, read) for one in self.inputs}
         like = self.template
         return InferenceRequest(
-            feeds, (), like.outputs, like.id, like.timeout_us, like.timings, (), like.response_header
+            feeds, (), like.outputs, like.id, like.timeout_us, like.timings, like.top_k, (), like.response_header
         )
 
 
@@ -73,7 +73,7 @@ class HeaderCache:
         while len(self._headers) >= MAX_HEADERS:
             del self._headers[next(iter(self._headers))]
         like = InferenceRequest(
-            {}, (), call.outputs, call.id, call.timeout_us, call.timings, (), _response_header(call)
+            {}, (), call.outputs, call.id, call.timeout_us, call.timings, call.top_k, (), _response_header(call)
         )
         self._headers[text] = CachedHeader(_cached_inputs(call.raw_inputs), size, like)
 
@@ -90,4 +90,4 @@ def _cached_inputs(plain: Sequence[RawInput]) -> tuple[CachedInput, ...]:
 def _response_header(call: InferenceRequest) -> ResponseHeader | None:
     """None where the JSON differs from reply to reply."""
     same = all((wanted.binary or wanted.region) and not wanted.classes for wanted in call.outputs)
-    return ResponseHeader() if same and not call.timings else None
+    return ResponseHeader() if same and not call.timings and not call.top_k else None

@@ -15,7 +15,10 @@ from toolchain.records.bundle import Bundle
 from toolchain.records.manifest import Manifest
 from toolchain.records.tensors import TensorSpec
 
-EXTENSIONS = ("binary_tensor_data", "classification", "model_configuration", "statistics", "system_shared_memory")
+EXTENSIONS = (
+    *("binary_tensor_data", "classification", "model_configuration", "model_repository", "statistics"),
+    "system_shared_memory",
+)
 
 
 NonNegativeInt = Annotated[int, msgspec.Meta(ge=0)]
@@ -175,7 +178,7 @@ def server_summary(bundle: Bundle, engine: str, state: str, reason: str, certifi
         inputs=tuple(f"{spec.name}: {spec}" for spec in manifest.inputs),
         outputs=tuple(f"{spec.name}: {spec}" for spec in manifest.outputs),
         labels=len(manifest.labels),
-        example=f"curl -s --data-binary @picture.jpg -H 'Content-Type: image/jpeg' http://HOST:PORT{base}/infer",
+        example=f"curl -s -F file=@image.jpg http://HOST:PORT{base}/infer",
         endpoints=(
             "/v2",
             "/v2/openapi.json",

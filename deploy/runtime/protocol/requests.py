@@ -19,6 +19,7 @@ from toolchain.errors import RequestError
 from toolchain.records.tensors import Array, Preprocessing, TensorSpec
 
 NO_DATA = (b"", b"null")  # values of absent JSON data
+DEFAULT_TOP_K = 5  # of an image; tensors get none, unless they ask for it
 MAX_JSON_BYTES, MAX_STRINGS = 16 << 20, 10_000
 
 
@@ -65,8 +66,8 @@ class ResponseHeader:
 
 class InferenceRequest(msgspec.Struct, frozen=True):
     """A request, checked against the model. images: encoded, still to be decoded into the only input. timings: return
-    the time of each stage in the reply's parameters. raw_inputs: the inputs, where all are raw; response_header: see
-    header_cache.py."""
+    the time of each stage in the reply's parameters. top_k: how many of the best classes the reply names for each
+    image, see top_k.py. raw_inputs: the inputs, where all are raw; response_header: see header_cache.py."""
 
     feeds: dict[str, Array]
     images: tuple[bytes, ...]
@@ -74,11 +75,18 @@ class InferenceRequest(msgspec.Struct, frozen=True):
     id: str = ""
     timeout_us: int | None = None
     timings: bool = False
+    top_k: int = 0
     raw_inputs: tuple[RawInput, ...] = ()
     response_header: ResponseHeader | None = None
 
 
 ReadRegion = Callable[[RegionSlice], memoryview]
+
+
+def image_request(images: tuple[bytes, ...], outputs: Sequence[TensorSpec]) -> InferenceRequest:
+    """Of image files alone."""
+    wanted = tuple(RequestedOutput(spec.name) for spec in outputs)
+    return InferenceRequest({}, images, wanted, top_k=DEFAULT_TOP_K)
 
 
 def parse_raw_body(body: memoryview, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> InferenceRequest:
@@ -133,8 +141,9 @@ def build_request(
     if timeout is not None and (not isinstance(timeout, int) or isinstance(timeout, bool) or timeout < 0):
         raise RequestError(f"parameter 'timeout': expected microseconds as a whole number, got {printable(timeout)}")
     timings = _flag(body.parameters, "timings", False)
+    top_k = _count(body.parameters, "top_k", DEFAULT_TOP_K if pictures else 0, "parameter 'top_k'")
     return InferenceRequest(
-        feeds, pictures, _requested_outputs(body, outputs), body.id, timeout or None, timings, plain
+        feeds, pictures, _requested_outputs(body, outputs), body.id, timeout or None, timings, top_k, plain
     )
 
 
@@ -225,17 +234,17 @@ def _requested_outputs(body: RequestBody, outputs: Sequence[TensorSpec]) -> tupl
         RequestedOutput(
             output.name,
             _flag(output.parameters, "binary_data", binary),
-            _classes(output),
+            _count(output.parameters, "classification", 0, f"output '{output.name}': classification"),
             region_slice_of(output.parameters, output.name),
         )
         for output in body.outputs
     )
 
 
-def _classes(output: OutputEntry) -> int:
-    count = output.parameters.get("classification", 0)
+def _count(parameters: Parameters, name: str, default: int, place: str) -> int:
+    count = parameters.get(name, default)
     if not isinstance(count, int) or isinstance(count, bool) or count < 0:
-        raise RequestError(f"output '{output.name}': classification must be a whole number, got {printable(count)}")
+        raise RequestError(f"{place}: expected a whole number, got {printable(count)}")
     return count
 
 

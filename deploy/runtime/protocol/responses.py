@@ -1,4 +1,4 @@
-"""Arrays -> bytes of an Open Inference Protocol v2 reply, and the readable reply to an image. Pure functions.
+"""Arrays -> bytes of an Open Inference Protocol v2 reply, and the readable reply to image files. Pure functions.
 
 Values that are not finite become null in JSON, which has no NaN; request binary outputs to get them. Knows no HTTP.
 """
@@ -12,29 +12,11 @@ import numpy as np
 from deploy.runtime.protocol.requests import InferenceRequest, RequestedOutput
 from deploy.runtime.protocol.shared_memory import RegionSlice
 from deploy.runtime.protocol.tensors import DATATYPES
+from deploy.runtime.protocol.top_k import NAME, label_at, top_indices, top_k
 from toolchain.records.tensors import Array
 
 encode = msgspec.json.encode
 DATATYPE_OF = {np.dtype(name): datatype for name, datatype in DATATYPES.items()}
-
-
-def top_indices(scores: Array, count: int) -> list[int]:
-    """Indices of the `count` highest scores of a row, highest first; of equal scores the first."""
-    return [int(index) for index in np.argsort(-scores.astype(np.float64), kind="stable")[:count]]
-
-
-def probabilities(scores: Array) -> Array:
-    """Softmax of a row of logits; a row without negatives that sums to one is returned as probabilities."""
-    scores = scores.astype(np.float64)
-    if scores.min() >= 0.0 and abs(scores.sum() - 1.0) < 1e-3:
-        return scores
-    powers = np.exp(scores - scores.max())
-    shares: Array = powers / powers.sum()
-    return shares
-
-
-def label_at(index: int, labels: Sequence[str]) -> str:
-    return labels[index] if index < len(labels) else ""
 
 
 def top_classes(output: Array, count: int, labels: Sequence[str]) -> list[list[str]]:
@@ -113,6 +95,8 @@ def encode_response(
     record: dict[str, Any] = {"model_name": model, "model_version": version, "outputs": [part for part, _ in parts]}
     if request.id:
         record["id"] = request.id
+    if request.top_k:
+        record[NAME] = top_k(next(iter(outputs.values())), request.top_k, labels)
     if parameters:
         record["parameters"] = parameters
     header = encode(record)
@@ -138,20 +122,23 @@ def _encode_after_header(
 
 
 def encode_image_response(
-    outputs: Mapping[str, Array], model: str, version: str, labels: Sequence[str], times_ms: Mapping[str, float]
+    request: InferenceRequest,
+    outputs: Mapping[str, Array],
+    model: str,
+    version: str,
+    labels: Sequence[str],
+    times_ms: Mapping[str, float],
 ) -> bytes:
-    """The readable reply to an image: the five best classes with probabilities, then the outputs; a line each."""
-    scores = next(iter(outputs.values()))[0].ravel()
-    shares = probabilities(scores)
-    top = [
-        {"label": label_at(index, labels), "index": index, "probability": round(float(shares[index]), 6)}
-        for index in top_indices(scores, 5)
+    """The readable reply to image files: the best classes of each, then the outputs; a line each."""
+    parts = [encode_output(wanted, outputs[wanted.name], labels)[0] for wanted in request.outputs]
+    images = [
+        b"[\n   " + b",\n   ".join(encode(one) for one in best) + b"\n  ]"
+        for best in top_k(next(iter(outputs.values())), request.top_k, labels)
     ]
-    parts = [encode_output(RequestedOutput(name), output, labels)[0] for name, output in outputs.items()]
     lines = [
         b' "model_name": ' + encode(model),
         b' "model_version": ' + encode(version),
-        b' "top5": [\n  ' + b",\n  ".join(encode(one) for one in top) + b"\n ]",
+        b' "top_k": [\n  ' + b",\n  ".join(images) + b"\n ]",
         b' "times_ms": ' + encode(times_ms),
         b' "outputs": [\n  ' + b",\n  ".join(encode(part) for part in parts) + b"\n ]",
     ]

@@ -34,6 +34,7 @@ DTYPES = {datatype: dtype for dtype, datatype in DATATYPES.items()}
 # Datatypes of the protocol that no model here takes: listed, so that the message is about the model, not the word.
 UNUSED_DATATYPES = ("UINT16", "UINT32", "UINT64", "BF16", "BYTES")
 BLANKS = b" \t\r\n"
+URL_SAFE = bytes.maketrans(b"-_", b"+/")
 NUMBERS = bytes(set(range(256)) - set(b"[],"))  # and all else that is not their lists' structure
 NUMBERED = re.compile(r"\$\[(\d+)\]")
 PIECE_BYTES = 64 << 10  # of JSON numbers: about a millisecond
@@ -169,9 +170,7 @@ def images_from_tensor(tensor: Tensor, raw: memoryview | None) -> tuple[bytes, .
     """The elements of a BYTES tensor [N] or [N, 1]: length-prefixed in binary, base64 in JSON."""
     shape = tensor.shape
     if not 1 <= len(shape) <= 2 or shape[0] < 1 or (len(shape) == 2 and shape[1] != 1):
-        raise RequestError(
-            f"input '{tensor.name}': expected BYTES [N] of JPEG or PNG images, got BYTES {printable(shape)}"
-        )
+        raise RequestError(f"input '{tensor.name}': expected BYTES [N] of image files, got BYTES {printable(shape)}")
     found = _elements_from_json(tensor) if raw is None else elements_from_bytes(tensor.name, raw)
     if len(found) != shape[0]:
         raise RequestError(f"input '{tensor.name}': BYTES {shape} has {shape[0]} elements, got {len(found)}")
@@ -193,11 +192,19 @@ def elements_from_bytes(name: str, raw: memoryview) -> tuple[bytes, ...]:
 
 def _elements_from_json(tensor: Tensor) -> tuple[bytes, ...]:
     try:
-        return tuple(base64.b64decode(item, validate=True) for item in msgspec.json.decode(tensor.data, type=list[str]))
+        return tuple(_decode_base64(item) for item in msgspec.json.decode(tensor.data, type=list[str]))
     except msgspec.MsgspecError as error:
         raise RequestError(f"input '{tensor.name}': expected BYTES data as a list of base64 strings") from error
     except (binascii.Error, ValueError) as error:
         raise RequestError(f"input '{tensor.name}': BYTES data is not base64 ({error})") from error
+
+
+def _decode_base64(text: str) -> bytes:
+    """As encoders write it: in lines, with the letters that are safe in URLs, without padding, as a data URI."""
+    if text.startswith("data:"):
+        text = text.partition(",")[2]
+    letters = text.encode("ascii").translate(URL_SAFE, BLANKS).rstrip(b"=")
+    return base64.b64decode(letters + b"=" * (-len(letters) % 4), validate=True)
 
 
 def printable(value: object) -> str:

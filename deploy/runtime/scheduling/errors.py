@@ -1,6 +1,6 @@
 """Errors of a request that fits the model but got no inference."""
 
-from toolchain.errors import ToolchainError
+from toolchain.errors import RequestError, ToolchainError
 
 RESTART_S = 10
 
@@ -27,3 +27,18 @@ class EngineFault(ToolchainError):
 
 def engine_fault(error: BaseException) -> EngineFault:
     return EngineFault(f"the engine failed: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
+
+
+def rejection_reason(error: ToolchainError) -> str:
+    """The metrics label of a request that got no inference."""
+    match error:
+        case RequestError():
+            return "bad_request"
+        case Unavailable():
+            return error.reason
+        case DeadlineExceeded():
+            return "deadline"
+        case ClientDisconnected():
+            return "client_gone"
+        case _:
+            return "engine_fault"

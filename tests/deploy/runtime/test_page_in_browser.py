@@ -115,7 +115,9 @@ def test_what_the_server_does_not_read_is_turned_into_what_it_does(page: Page) -
 
 def test_an_error_of_the_server_is_shown_in_its_words(page: Page) -> None:
     page.get_by_label("Choose a picture").set_input_files([BROKEN])
-    expect(page.get_by_role("alert")).to_have_text("Not a complete JPEG or PNG image (unknown format); got 10 bytes.")
+    expect(page.get_by_role("alert")).to_have_text(
+        "Not a complete JPEG, PNG, WebP, GIF, BMP or TIFF image (unknown format); got 10 bytes."
+    )
     expect(page.locator("#result")).to_be_hidden()
     expect(page.locator("#preview")).to_be_hidden()
     page.get_by_label("Choose a picture").set_input_files([PICTURE])

@@ -160,6 +160,9 @@ def test_with_an_admin_port_metrics_are_only_there_and_it_is_closed_likewise(
         assert (status, f"everything else is on port {server.port}" in said) == (404, True)
         status, said = asked(server, trusting, "/metrics", Authorization=SHOWN)
         assert (status, json.loads(said)["error"]) == (404, f"/metrics is answered on the admin port, {admin}")
+        assert asked(server, trusting, "http://any/metrics", Authorization=SHOWN)[0] == 404, "an absolute target alike"
+        assert asked(server, trusting, "http://any/metrics?http://any/healthz")[0] == 401
+        assert asked(server, trusting, "http://any/healthz")[0] == 200
         assert asked(server, trusting, INFER, BODY, Authorization=SHOWN)[0] == 200
         assert server.stop() == 0
         assert not [line for line in server.lines if line["event"] in ("unexpected", "plain", "fault")]

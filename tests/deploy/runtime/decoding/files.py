@@ -50,3 +50,39 @@ def as_mpo(jpeg: bytes) -> bytes:
     mpo = encode(Image.new("RGB", (8, 8)), "MPO", save_all=True, append_images=[Image.new("RGB", (8, 8))])
     at = mpo.index(b"\xff\xe2")
     return jpeg[:2] + mpo[at : at + 2 + int.from_bytes(mpo[at + 2 : at + 4])] + jpeg[2:]
+
+
+def bmp(width: int, height: int, bits: int = 24, compression: int = 0, pixels: bytes = b"") -> bytes:
+    """One that claims so many pixels and holds `pixels`."""
+    info = struct.pack("<IiiHHIIiiII", 40, width, height, 1, bits, compression, 0, 0, 0, 0, 0)
+    palette = bytes(4 << bits) if bits <= 8 else b""
+    return b"BM" + struct.pack("<IHHI", 0, 0, 0, 54 + len(palette)) + info + palette + pixels
+
+
+def gif(width: int, height: int, before: bytes = b"") -> bytes:
+    """Its frame's pixels are cut."""
+    head = b"GIF89a" + struct.pack("<HHBBB", width, height, 0x80, 0, 0) + bytes(6)
+    return head + before + b"," + struct.pack("<HHHHB", 0, 0, width, height, 0) + b"\x02\x02\x4c\x01\0;"
+
+
+def webp(width: int, height: int, canvas: tuple[int, int] | None = None) -> bytes:
+    """A lossless one whose header claims so many pixels, of a size that a canvas may contradict."""
+    bits = (width - 1) | (height - 1) << 14
+    chunks = b""
+    if canvas is not None:
+        sizes = b"".join((side - 1).to_bytes(3, "little") for side in canvas)
+        chunks = b"VP8X" + struct.pack("<I", 10) + bytes(4) + sizes
+    chunks += b"VP8L" + struct.pack("<IBI", 6, 0x2F, bits) + b"\0"
+    return b"RIFF" + struct.pack("<I", 4 + len(chunks)) + b"WEBP" + chunks
+
+
+def tiff(entries: dict[int, tuple[int, ...]], data: bytes = bytes(64)) -> bytes:
+    """A directory with these entries, of at most two values each unless they are placed here, before `data`."""
+    at = 8 + 2 + 12 * len(entries) + 4
+    directory, more = struct.pack("<H", len(entries)), b""
+    for tag, values in sorted(entries.items()):
+        packed = struct.pack(f"<{len(values)}I", *values)
+        if len(packed) > 4:
+            packed, more = struct.pack("<I", at + len(more)), more + packed
+        directory += struct.pack("<HHI", tag, 4, len(values)) + packed
+    return b"II*\0" + struct.pack("<I", 8) + directory + bytes(4) + more + data

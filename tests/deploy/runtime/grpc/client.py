@@ -3,6 +3,7 @@
 Arguments: address, a picture's file, and `shared` where system shared memory is offered. Asserts, and prints nothing.
 """
 
+import json
 import queue
 import sys
 from pathlib import Path
@@ -40,6 +41,17 @@ def asks_about() -> None:
     assert config["max_batch_size"] == 32, config
     assert config["input"] == [{"name": "image", "data_type": "TYPE_UINT8", "dims": ["8", "8", "3"]}], config
 
+    (indexed,) = client.get_model_repository_index(as_json=True)["models"]
+    assert indexed == {"name": "null", "version": "1", "state": "READY"}, indexed
+    for change in (client.load_model, client.unload_model):
+        try:
+            change("null")
+        except client_of.InferenceServerException as error:
+            assert error.status() == "StatusCode.UNIMPLEMENTED", error
+            assert "neither loads nor unloads models" in error.message(), error
+        else:
+            raise AssertionError("not refused")
+
 
 def infers() -> None:
     found = client.infer("null", [image(3)], request_id="r7", parameters={"timings": True})
@@ -52,6 +64,11 @@ def infers() -> None:
     pictures = client_of.InferInput("image", [2], "BYTES")
     pictures.set_data_from_numpy(np.array([Path(PICTURE).read_bytes()] * 2, np.object_))
     assert client.infer("null", [pictures]).as_numpy("logits").shape == (2, 4)
+    best = json.loads(client.infer("null", [pictures]).get_response().parameters["top_k"].string_param)
+    assert [len(classes) for classes in best] == [4, 4]
+    assert best[0][0] == {"label": "cat", "index": 0, "probability": 0.25}, best
+    for coding in ("gzip", "deflate"):
+        assert client.infer("null", [image(3)], compression_algorithm=coding).as_numpy("logits").shape == (3, 4)
     floats = client_of.InferInput("image", [1, 3, 8, 8], "FP32")
     floats.set_data_from_numpy(np.full((1, 3, 8, 8), 0.5, np.float32))
     assert client.infer("null", [floats]).as_numpy("logits").shape == (1, 4)

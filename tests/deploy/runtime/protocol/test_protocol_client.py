@@ -45,6 +45,19 @@ assert client.infer("null", [pictures]).as_numpy("logits").shape == (2, 4)
 floats = http.InferInput("image", [2, 3, 8, 8], "FP32")
 floats.set_data_from_numpy(np.full((2, 3, 8, 8), 0.25, np.float32))
 assert client.infer("null", [floats]).as_numpy("logits").shape == (2, 4)
+packed = {"request_compression_algorithm": "gzip", "response_compression_algorithm": "deflate"}
+for coding in (packed, {"request_compression_algorithm": "deflate", "response_compression_algorithm": "gzip"}):
+    feed = http.InferInput("image", [32, 8, 8, 3], "UINT8")
+    feed.set_data_from_numpy(np.zeros((32, 8, 8, 3), np.uint8))
+    assert client.infer("null", [feed], request_id="x" * 9000, **coding).as_numpy("logits").shape == (32, 4)
+assert client.get_model_repository_index() == [{"name": "null", "version": "1", "state": "READY", "reason": ""}]
+for change in (client.load_model, client.unload_model):
+    try:
+        change("null")
+    except http.InferenceServerException as error:
+        assert error.status() == "400" and "neither loads nor unloads models" in error.message(), error
+    else:
+        raise AssertionError("not refused")
 try:
     feed = http.InferInput("image", [1, 8, 8, 3], "FP32")
     feed.set_data_from_numpy(np.zeros((1, 8, 8, 3), np.float32))
@@ -76,11 +89,11 @@ def test_tritonclient_works_unchanged(server: Running, tmp_path: Path) -> None:
 
 
 def test_a_picture_gets_logits_and_five_best_labels(server: Running) -> None:
-    for kind in ("JPEG", "PNG"):
+    for kind in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"):
         status, _, body = server.ask("POST", INFER, picture(kind), Content_Type=f"image/{kind.lower()}")
         found = json.loads(body)
         assert status == 200
-        assert found["top5"][0] == {"label": "cat", "index": 0, "probability": 0.25}
+        assert found["top_k"][0][0] == {"label": "cat", "index": 0, "probability": 0.25}
         assert found["outputs"][0]["data"] == [0.0] * 4
         assert set(found["times_ms"]) == {"decode", "queue", "infer"}
 
@@ -116,8 +129,8 @@ def test_a_wrong_tensor_gets_its_sentence_and_a_large_batch_its_limit(server: Ru
     assert (status, body["error"]) == (400, "input 'image': expected uint8 [N, 8, 8, 3], got float32 [1, 8, 8, 3]")
     status, body = server.infer({**CAT, "shape": [33, 8, 8, 3], "data": [0] * 33 * 192})
     assert (status, body["error"]) == (400, "input 'image': expected a batch of 1 to 32, got 33")
-    status, _, _ = server.ask("POST", INFER, b"x", Content_Encoding="gzip")
-    assert status == 400
+    status, _, _ = server.ask("POST", INFER, b"x", Content_Encoding="br")
+    assert status == 415
     status, _, _ = server.ask("POST", INFER, b"x", Inference_Header_Content_Length="-1")
     assert status == 400
 

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deploy.runtime.protocol.requests import InferenceRequest, RequestedOutput, parse_body
-from deploy.runtime.protocol.responses import encode_response, encode_strings, probabilities, top_indices
+from deploy.runtime.protocol.responses import encode_response, encode_strings
 from deploy.runtime.protocol.tensors import ALIGNMENT, aligned_buffer, elements_from_bytes
+from deploy.runtime.protocol.top_k import probabilities, top_indices
 from toolchain.errors import RequestError
 from toolchain.records.tensors import TensorSpec
 
@@ -129,7 +130,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         "expected shared_memory_region as a string, shared_memory_byte_size and shared_memory_offset as whole numbers",
     ),
     (tensor(datatype="BYTES", shape=[1], data=["?"]), "BYTES data is not base64"),
-    (tensor(datatype="BYTES", shape=[1, 2]), "expected BYTES [N] of JPEG or PNG images, got BYTES [1, 2]"),
+    (tensor(datatype="BYTES", shape=[1, 2]), "expected BYTES [N] of image files, got BYTES [1, 2]"),
     (tensor(datatype="BYTES", shape=[3], data=["aGk="]), "BYTES [3] has 3 elements, got 1"),
 ]
 

@@ -1,0 +1,1 @@
+"""What a message carries, before any protocol reads it: its coding, its kind, the files of a form."""
