@@ -9,7 +9,7 @@ import pytest
 
 from tests.data.contract import check_data_set, check_module, unpack_as_fetched
 from toolchain.data import fashion_mnist, load
-from toolchain.data.fashion_mnist import read_idx
+from toolchain.data.own.idx import read_idx
 from toolchain.errors import DataError
 from toolchain.records.tensors import Preprocessing
 
@@ -39,7 +39,7 @@ def test_it_satisfies_the_contract(home: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"no gzip", "x.gz: not a complete gzip file"),
+        (b"no gzip", "x.gz: starts with 6e6f2067; expected an idx file"),
         (gzip.compress(bytes(10_000))[:-9], "x.gz: not a complete gzip file"),
         (gzip.compress(b"\x00\x00\x08\x03"), "x.gz: starts with 00000803; expected an idx file of bytes, 00000801"),
         (gzip.compress(idx(np.zeros(9, np.uint8))[:-1]), r"x.gz: 8 bytes of data; its header declares \[9\]"),

@@ -92,7 +92,7 @@ def test_the_tables_lead_to_every_back_end_engine_step_and_data_set() -> None:
         "toolchain.backends": ["toolchain.backends.openvino", "toolchain.backends.tensorrt"],
         "deploy.runtime.engines": ["deploy.runtime.engines.onnxruntime", "deploy.runtime.engines.tensorrt_plan"],
         "toolchain.compress": ["toolchain.compress.steps.qat", "toolchain.compress.training.loop"],
-        "toolchain.data": ["toolchain.data.cifar10", "toolchain.data.folder"],
+        "toolchain.data": ["toolchain.data.cifar10", "toolchain.data.own.folder"],
     }.items():
         assert ours.reachable_modules(start) >= set(rooms)
 

@@ -22,7 +22,7 @@ SPLITS = ("train", "validate", "certify", "test")
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """images: uint8 [N, height, width, channels]; labels: N class indices."""
+    """images: uint8 [N, height, width, channels]; labels: as in Split."""
 
     images: Images
     labels: Labels
@@ -67,9 +67,12 @@ def check_arrays(arrays: LabelledImages, classes: Sequence[str], place: str) -> 
     images, labels = arrays.images, arrays.labels
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3) or not len(images):
         raise DataError(f"{place}: expected uint8 [N, height, width, 1 or 3], got {images.dtype} {list(images.shape)}")
-    if labels.shape != (len(images),):
+    if labels.shape not in ((len(images),), (len(images), len(classes))):
         raise DataError(f"{place}: {len(images)} images, but labels {list(labels.shape)}; expected one per image")
-    check_labels(labels, classes, place)
+    if labels.ndim == 1:
+        check_labels(labels, classes, place)
+    elif np.any((labels != 0) & (labels != 1)):
+        raise DataError(f"{place}: labels {list(labels.shape)} hold other values than 0 and 1, one per image and class")
 
 
 def write_arrays(into: Path, classes: Sequence[str], train: LabelledImages, test: LabelledImages) -> None:
@@ -89,6 +92,13 @@ def open_arrays(name: str, classes: tuple[str, ...], folder: Path, preprocessing
     return DataSet(name, classes, provenance.source, provenance.sha256, splits)
 
 
+def fit_to(images: Images, preprocessing: Preprocessing | None) -> ImageSource:
+    """The images as the model takes them, resized when they are indexed; themselves where nothing is to be done."""
+    if preprocessing is None or fits(images.shape[1:], preprocessing):
+        return images
+    return ResizedImages(images, preprocessing)
+
+
 def _write_split(into: Path, split: str, images: Images, labels: Labels, indices: Labels) -> None:
     np.save(into / f"{split}_images.npy", images)
     np.save(into / f"{split}_labels.npy", labels.astype(np.int64))
@@ -99,7 +109,6 @@ def _read_split(folder: Path, split: str, preprocessing: Preprocessing | None) -
     # Copy on write: torch.from_numpy requires writable memory, and the file must not change.
     path = folder / f"{split}_images.npy"
     stored: Images = np.asarray(np.load(path, mmap_mode="c" if path.stat().st_size else None, allow_pickle=False))
-    plain = preprocessing is None or fits(stored.shape[1:], preprocessing)
-    images: ImageSource = stored if plain or preprocessing is None else ResizedImages(stored, preprocessing)
+    images = fit_to(stored, preprocessing)
     labels, indices = (np.load(folder / f"{split}_{what}.npy", allow_pickle=False) for what in ("labels", "indices"))
     return Split(images, labels, indices)

@@ -28,7 +28,8 @@ class ImageSource(Protocol):
 
 @dataclass(frozen=True)
 class Split:
-    """Labelled images. `indices[i]` is the position of image i in the source's own split."""
+    """Labelled images. labels: class indices [N]; where an image may have several or none, [N, classes] of 0 and 1.
+    `indices[i]` is the position of image i in the source's own split."""
 
     images: ImageSource
     labels: Labels
@@ -54,6 +55,16 @@ class DataSet:
 
     def split(self, name: str) -> Split:
         return self.splits[name]
+
+    @property
+    def multilabel(self) -> bool:
+        """Whether an image may have several labels, or none."""
+        return any(split.labels.ndim == 2 for split in self.splits.values())
+
+
+def multi_hot(labels: Labels, classes: int) -> Labels:
+    """Class indices [N] as [N, classes] of 0 and 1; labels that are so already unchanged."""
+    return labels if labels.ndim == 2 else np.eye(classes, dtype=np.int64)[labels]
 
 
 class Archives(Protocol):

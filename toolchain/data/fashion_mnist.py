@@ -4,19 +4,15 @@ official: gzipped idx files (LeCun's format: a big-endian header, then bytes). m
 in Debian's package dataset-fashion-mnist.
 """
 
-import gzip
-import zlib
 from pathlib import Path
-from struct import unpack_from
 
 import numpy as np
-from numpy.typing import NDArray
 
 from toolchain.data.arrays import LabelledImages, open_arrays, write_arrays
 from toolchain.data.dataset import DataSet, DataSource
 from toolchain.data.downloads import Downloads, RemoteFile
+from toolchain.data.own.idx import read_idx
 from toolchain.data.packages import DebianFiles
-from toolchain.errors import DataError
 from toolchain.records.tensors import Preprocessing
 
 CLASSES = (
@@ -52,23 +48,6 @@ def open_dataset(folder: Path, preprocessing: Preprocessing | None) -> DataSet:
 
 def unpack(archives: Path, into: Path) -> None:
     write_arrays(into, CLASSES, _read_pair(archives, "train"), _read_pair(archives, "t10k"))
-
-
-def read_idx(path: Path, axes: int) -> NDArray[np.uint8]:
-    """The bytes of a gzipped idx file with `axes` axes; DataError when it is not one."""
-    try:
-        content = gzip.decompress(path.read_bytes())
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path.name}: not a complete gzip file ({error})") from error
-    header = 4 + 4 * axes
-    if len(content) < header or content[:4] != bytes((0, 0, 8, axes)):
-        raise DataError(
-            f"{path.name}: starts with {content[:4].hex()}; expected an idx file of bytes, 000008{axes:02x}"
-        )
-    shape = unpack_from(f">{axes}I", content, 4)
-    if len(content) - header != np.prod(shape, dtype=np.int64):
-        raise DataError(f"{path.name}: {len(content) - header} bytes of data; its header declares {list(shape)}")
-    return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
 
 
 def _read_pair(archives: Path, stem: str) -> LabelledImages:

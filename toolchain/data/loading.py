@@ -29,8 +29,11 @@ MODULES = {
     "cifar10": "toolchain.data.cifar10",
     "svhn": "toolchain.data.svhn",
     "fashion-mnist": "toolchain.data.fashion_mnist",
-    "folder": "toolchain.data.folder",
     "imagenet-photos": "toolchain.data.imagenet_photos",
+    "folder": "toolchain.data.own.folder",
+    "csv": "toolchain.data.own.csv_list",
+    "npz": "toolchain.data.own.npz",
+    "idx": "toolchain.data.own.idx",
 }
 NAMES = tuple(MODULES)
 

@@ -8,7 +8,8 @@ from PIL import Image
 
 from deploy.runtime.preprocessing import decode_and_fit
 from tests.data.contract import check_data_set, check_module
-from toolchain.data import DataSet, folder, load
+from toolchain.data import DataSet, load
+from toolchain.data.own import folder
 from toolchain.errors import DataError
 from toolchain.recipe import DataSpec
 from toolchain.records.tensors import Preprocessing
@@ -70,30 +71,95 @@ def test_a_changed_image_changes_the_digest(tmp_path: Path) -> None:
     assert open_pets(tmp_path).sha256 != before
 
 
-def test_a_truncated_image_is_named_when_it_is_decoded(tmp_path: Path) -> None:
-    write_images(tmp_path / "pets", 10)
-    broken = tmp_path / "pets" / "cat" / "00.JPG"
-    broken.write_bytes(broken.read_bytes()[:300])
-    data = open_pets(tmp_path)
-    with pytest.raises(DataError, match=f"{broken}: not a complete JPEG, .*; replace or remove it"):
-        [split.images[:] for split in data.splits.values()]
-
-
 def check_refusal(base: Path, message: str) -> None:
     with pytest.raises(DataError, match=message) as caught:
         open_pets(base)
     assert "\n" not in str(caught.value)
 
 
-def test_files_that_are_not_images_are_named(tmp_path: Path) -> None:
+def test_all_files_that_are_not_images_are_named_at_once(tmp_path: Path) -> None:
     write_images(tmp_path / "pets", 10)
-    (tmp_path / "pets" / ".DS_Store").write_text("ignored")
-    (tmp_path / "pets" / "cat" / ".hidden").write_text("ignored")
+    cats = tmp_path / "pets" / "cat"
+    (cats / "00.JPG").write_bytes((cats / "00.JPG").read_bytes()[:-40])
+    (cats / "notes.txt").write_text("of cats")
+    (cats / "empty.png").touch()
+    (cats / "more").mkdir()
+    message = f"{tmp_path / 'pets'}: 4 of 23 files cannot be decoded as images: "
+    check_refusal(
+        tmp_path, message + r"cat/00.JPG \(.*\), cat/empty.png \(.*\), cat/more \(not a file\), cat/notes.txt"
+    )
+
+
+def test_what_systems_leave_in_folders_is_left_out_and_said_once(tmp_path: Path, messages: list[str]) -> None:
+    write_images(tmp_path / "pets", 10)
+    before = open_pets(tmp_path)
+    pets = tmp_path / "pets"
+    for name in ("cat/Thumbs.db", "dog/Thumbs.db", "cat/._00.png", ".DS_Store", "desktop.ini"):
+        (pets / name).write_bytes(b"\xd0\xcf\x11\xe0")
+    for name in ("__MACOSX/cat", ".ipynb_checkpoints", "dog/.ipynb_checkpoints"):
+        (pets / name).mkdir(parents=True)
+    after = open_pets(tmp_path)
+    assert (after.classes, after.sha256) == (before.classes, before.sha256)
+    line = (
+        "pets: left out 8 entries that are no images: "
+        ".DS_Store (1), ._* (1), .ipynb_checkpoints (2), Thumbs.db (2), __MACOSX (1), desktop.ini (1)"
+    )
+    assert [text for text in messages if "left out" in text] == [line]
+
+
+def test_a_file_is_what_its_content_says_whatever_its_suffix(tmp_path: Path) -> None:
+    write_images(tmp_path / "pets", 10)
+    cats = tmp_path / "pets" / "cat"
+    pixels = open_pets(tmp_path).split("train").images[:]
+    (cats / "00.JPG").rename(cats / "00.jfif")
+    (cats / "02.JPG").rename(cats / "02.png")
+    (cats / "01.png").rename(cats / "01")
+    assert np.array_equal(open_pets(tmp_path).split("train").images[:], pixels)
+
+
+def test_folders_are_named_as_people_name_them(tmp_path: Path) -> None:
+    write_images(tmp_path / "pets" / "Training", 15)
+    write_images(tmp_path / "pets" / "valid", 4)
+    assert len(open_pets(tmp_path).split("test")) == 8
+    write_images(tmp_path / "pets" / "test", 5)
+    assert len(open_pets(tmp_path).split("validate")) == 8
+    (tmp_path / "pets" / "validation").mkdir()
+    check_refusal(tmp_path, f"{tmp_path}/pets: valid/ and validation/ mean the same; keep one of them")
+
+
+def test_a_test_set_alone_is_divided(tmp_path: Path) -> None:
+    write_images(tmp_path / "pets" / "test", 15)
+    data = open_pets(tmp_path)
+    check_data_set(data, open_pets(tmp_path))
+    assert len({int(i) for split in data.splits.values() for i in split.indices}) == 30
+    write_images(tmp_path / "pets" / "val", 15)
+    check_refusal(tmp_path, f"{tmp_path}/pets: has test/ and val/, but no train/; rename the one to train on")
+
+
+def test_accents_are_one_name_however_a_system_writes_them(tmp_path: Path) -> None:
+    composed, decomposed = "K\u00e4se", "Ka\u0308se"
+    write_images(tmp_path / "pets" / "train", 15, ("Brot", composed))
+    write_images(tmp_path / "pets" / "test", 4, ("Brot", decomposed))
+    data = open_pets(tmp_path)
+    assert data.classes == ("Brot", composed)
+    assert np.bincount(data.split("test").labels).tolist() == [4, 4]
+    digest = data.sha256
+    for part in ("train", "test"):
+        for path in (tmp_path / "pets" / part).iterdir():
+            path.rename(path.with_name(path.name.replace(composed, decomposed)))
+    assert open_pets(tmp_path).sha256 == digest
+
+
+def test_classes_with_few_or_no_test_images_are_named_in_a_line(tmp_path: Path, messages: list[str]) -> None:
+    write_images(tmp_path / "pets" / "train", 15, ("ant", "bee", "cat"))
+    write_images(tmp_path / "pets" / "train", 2, ("dog",))
+    write_images(tmp_path / "pets" / "test", 4, ("ant", "bee"))
     open_pets(tmp_path)
-    (fake := tmp_path / "pets" / "cat" / "x.jpg").write_text("GIF89a, in truth")
-    check_refusal(tmp_path, f"{fake}: not a JPEG or PNG image .starts with b'GIF89a, '.; replace or remove it")
-    fake.rename(notes := fake.with_name("notes.txt"))
-    check_refusal(tmp_path, f"{notes}: not an image; a class folder holds .jpg, .jpeg, .png files only; remove it")
+    line = (
+        "pets: 2 of 4 classes have fewer than 10 training images or no test image: 'cat' 15 and 0, 'dog' 2 and 0 "
+        "(training and test images); their accuracy says little"
+    )
+    assert line in messages
 
 
 def test_a_wrong_folder_layout_is_named(tmp_path: Path) -> None:
