@@ -22,8 +22,9 @@ Option = bool | Number | str | tuple[Number, ...]
 class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """source: `torchvision:NAME`, `cifar:NAME`, `file.py:function`, `file.pt2` or `file.onnx`.
 
-    weights: "official" (torchvision's, by name), "random", a `.safetensors` or weights-only `.pt` file, or "own": what
-    the function, program or graph already holds. layout, output_name: of an ONNX file, where it leaves them open.
+    weights: "official" (torchvision's, by name), "random", a checkpoint file (`.safetensors`, or what torch.save
+    wrote), or "own": what the function, program or graph already holds. layout, output_name: of an ONNX file, where it
+    leaves them open. weights_key: which of several sets of weights in the file, by its key or prefix.
     """
 
     source: str
@@ -32,10 +33,11 @@ class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     options: dict[str, bool | int | float | str] = {}
     layout: Literal["nchw", "nhwc"] | None = None
     output_name: str | None = None
+    weights_key: str | None = None
 
 
 class DataSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """name: cifar10, svhn, fashion-mnist, folder or imagenet-photos; path: the folder of `folder`."""
+    """name: cifar10, svhn, fashion-mnist, imagenet-photos; or folder, csv, npz, idx, one's own data in path."""
 
     name: str
     path: str | None = None

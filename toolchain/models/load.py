@@ -11,7 +11,7 @@ from torch import nn
 
 from toolchain.errors import ModelError
 from toolchain.models.check import check_finite, check_head, class_count
-from toolchain.models.checkpoint import dequantize, fill_module, head_class_count, read_state_dict
+from toolchain.models.checkpoints import dequantize, fill_module, head_class_count, read_checkpoint, select_weights
 from toolchain.models.cifar import cifar_network
 from toolchain.models.exported_program import load_program
 from toolchain.models.onnx_file.interface import OnnxGraph, open_onnx
@@ -157,7 +157,7 @@ def _from_zoo(name: str, spec: ModelSpec, classes: int, base: Path) -> LoadedMod
     if weights == "own":
         raise ModelError(
             f"{spec.source}: name the weights: model.weights = "
-            '"official", "random", or a .safetensors or weights-only .pt file'
+            '"official", "random", or a checkpoint file (.safetensors, .pt, .pth, .ckpt)'
         )
     if weights == "official" or weights.startswith(OFFICIAL_PREFIX):
         description = f"torchvision:{name} ({weights} weights)"
@@ -180,8 +180,7 @@ def _from_function(spec: ModelSpec, classes: int, base: Path) -> LoadedModel:
     source = Path(spec.source).name
     if spec.weights == "official":
         raise ModelError(
-            f"{source}: there are no official weights for a user's own model; name a .safetensors or .pt file, or use "
-            "own"
+            f"{source}: there are no official weights for a user's own model; name a checkpoint file, or use own"
         )
     module = build_network(spec, classes, base).eval()
     return LoadedModel(module, None, source if spec.weights == "own" else f"{source} (random weights)")
@@ -193,16 +192,19 @@ def _from_checkpoint(
     """The source's network with weights from a file; layers of a compressed model are resized to fit them first."""
     path, source = base / spec.weights, spec.source
     own = source.rpartition(":")[0].endswith(".py")
-    state, notes = read_state_dict(path)
+    content = read_checkpoint(path)
     written = read_weights(path) if path.suffix == ".safetensors" else None
     module = build_network(spec, written.classes if written else classes, base)
+    notes: tuple[str, ...]
     if written is not None:
-        state = dequantize(state, path)
+        state = dequantize(content, path)
         module = _rebuild_qat(
             apply_structure(module, written.structure, state, f"{path}, of {written.source}"), written, rebuild
         )
-        notes += tuple(f"after {step.step}" for step in written.steps[-1:])
-    elif not own and (held := head_class_count(state, module, classes)) not in (None, classes):
+        notes = tuple(f"after {step.step}" for step in written.steps[-1:])
+    else:
+        state, notes = select_weights(content, module.state_dict().keys(), path, spec.weights_key)
+    if written is None and not own and (held := head_class_count(state, module, classes)) not in (None, classes):
         check_head(held, classes, spec.weights, spec, other_head)
         module = build_network(spec, held, base)
     named = Path(source).name if own else source
