@@ -14,7 +14,6 @@ import msgspec
 from toolchain.errors import RecipeError
 from toolchain.records.manifest import Precision
 from toolchain.records.tensors import Preprocessing
-from toolchain.text_files import read_text_file
 
 Number = Annotated[float, msgspec.Meta(ge=0)]
 Option = bool | Number | str | tuple[Number, ...]
@@ -45,9 +44,11 @@ class DataSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class CalibrationSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Pictures for calibration from another data set than [data]: for data too small to spare any."""
+    """Images for calibration from elsewhere than [data], where that has none to spare or there is none: a data set,
+    whose labels are never used, or a folder of images without labels (which counts where both are named)."""
 
-    data: DataSpec
+    data: DataSpec | None = None
+    images: str | None = None
 
 
 class BuildSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -69,13 +70,14 @@ class BuildSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A recipe file. `step` keeps each step's name and options as written; compress/ makes steps of them. target: what
-    one back end alone understands, by its name: [target.null] delay_ms = 5.0."""
+    """A recipe file. `step` keeps each step's name and options as written; compress/ makes steps of them. data: None:
+    nobody knows the accuracy, and only numerics are compared. target: what one back end alone understands, by its name:
+    [target.null] delay_ms = 5.0."""
 
     name: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9][A-Za-z0-9_.-]*$")]  # it names files and containers
     model: ModelSpec
     input: Preprocessing
-    data: DataSpec
+    data: DataSpec | None = None
     calibration: CalibrationSpec | None = None
     step: tuple[dict[str, dict[str, Any]], ...] = ()
     build: BuildSpec = BuildSpec()
@@ -85,7 +87,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def read_recipe(path: Path) -> Recipe:
     """The recipe in `path`; RecipeError with file and place for what does not fit."""
     try:
-        text = read_text_file(path, RecipeError)
+        text = path.read_text()
     except OSError as error:
         raise RecipeError(f"{path}: no recipe here ({error.strerror}); see recipes/ for examples") from error
     try:

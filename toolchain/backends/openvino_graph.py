@@ -16,7 +16,7 @@ from toolchain.backends.graph import EXPORTER_AFFIXES, check_patterns
 from toolchain.backends.rounding import Rounding, round_to_bits
 from toolchain.errors import BackendError
 
-COUNTER_NAME = re.compile(r"[A-Z]\w*_\d+")  # `Concat_374`: a type and a counter; folding passes such names on
+COUNTER_NAME = re.compile(r"[A-Z]\w*_\d+(\.\d+)?")  # `Concat_374`, `Split_37.0`; folding passes such names on
 KINDS = ("Convolution", "GroupConvolution", "MatMul")
 END_BITS = 8
 WEIGHT_PATH_KINDS = (

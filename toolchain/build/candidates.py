@@ -18,7 +18,7 @@ from deploy.runtime.device.probe import fingerprint
 from deploy.runtime.engines import Settings, open_engine
 from toolchain.backends import backend
 from toolchain.build.artifacts import Artifact
-from toolchain.build.choose import choose, measure_candidates
+from toolchain.build.choose import CandidateChoice, choose, measure_candidates
 from toolchain.build.onnx_graph import ONNX, Graph
 from toolchain.build.trained_model import Model, load_staged, load_trained_model
 from toolchain.errors import BackendError, DeviceError
@@ -117,6 +117,8 @@ def _evaluate(
         job.recipe.build.max_accuracy_loss,
         job.recipe.build.prefer,
     )
+    if room.COMPUTES and labelled is None:
+        choice = _without_accuracy(choice)
     refused = tuple(
         msgspec.structs.replace(artifact.record, verdict="refused: answers otherwise than the model, see parity")
         for artifact in artifacts
@@ -137,6 +139,16 @@ def _original_answers(
     source = load_trained_model(job).require_graph()
     answers = original_scores(source, job.recipe.input, images)
     return Original(source.path.name, "fp16" if source.half else "fp32"), answers
+
+
+def _without_accuracy(choice: CandidateChoice) -> CandidateChoice:
+    """The same choice in words that claim no accuracy: without labels, candidates were held to fp32's answers."""
+
+    def reword(text: str) -> str:
+        return text.replace("accuracy threshold", "agreement threshold")
+
+    candidates = (msgspec.structs.replace(each, verdict=reword(each.verdict)) for each in choice.candidates)
+    return CandidateChoice(tuple(candidates), choice.chosen, f"{reword(choice.sentence)}; accuracy is not known")
 
 
 def _with_figures(measured: Candidate, artifacts: Artifacts) -> Candidate:

@@ -43,10 +43,16 @@ def reference_as_loaded(job: "BuildJob", cache: "StageCache", inputs: ModelInput
                 share = accuracy(loaded.module, test, job.recipe.input, "fp32 torch, test")
             elif loaded.onnx is not None:
                 share = ort_accuracy(loaded.onnx, job.recipe.input, test)
-        return Reference(loaded.description, loaded.labels or job.data.classes, share, len(test))
+        labels = loaded.labels or job.data.classes or number_classes(loaded.classes)
+        return Reference(loaded.description, labels, share, len(test))
 
     title = "model: fp32 accuracy on the test split"
     return cache.run(Stage("reference", title, Reference, inputs, make)).record
+
+
+def number_classes(count: int) -> tuple[str, ...]:
+    """Names for classes that neither the recipe, nor the weights, nor any data names."""
+    return tuple(f"class {number}" for number in range(count))
 
 
 def reference_after_training(job: "BuildJob", cache: "StageCache", model: Model, loaded: Reference) -> Reference:

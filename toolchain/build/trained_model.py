@@ -68,7 +68,7 @@ def load_trained_model(job: "BuildJob") -> LoadedModel:
     return load_model(
         job.recipe.model,
         job.recipe.input,
-        len(job.data.classes),
+        len(job.data.classes) or None,
         job.base,
         allow_other_head=job.replaces_head,
         seed=job.recipe.build.seed,

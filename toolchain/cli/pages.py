@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from toolchain.records.manifest import Manifest
 from toolchain.tables import add_title, table
-from toolchain.views.bundle import MB, candidates_table, parity_table, percent, report_table, steps_table
+from toolchain.views.bundle import MB, accuracy_cell, candidates_table, parity_table, report_table, steps_table
 from toolchain.views.certificate import certificate_page
 
 if TYPE_CHECKING:
@@ -35,17 +35,23 @@ def outcome_page(outcome: "Outcome") -> str:
     before = manifest.accuracy.fp32 if manifest.accuracy else None
     openvino = _ratio(summary.latency_ms_torch_fp32, summary.latency_ms_openvino_fp32)
     rows = [
-        ("before: PyTorch fp32, eager", percent(before), summary.latency_ms_torch_fp32, 1.0, summary.size_bytes_fp32),
+        (
+            "before: PyTorch fp32, eager",
+            accuracy_cell(before, manifest),
+            summary.latency_ms_torch_fp32,
+            1.0,
+            summary.size_bytes_fp32,
+        ),
         (
             "OpenVINO fp32",
-            percent(fp32.accuracy) if fp32 else None,
+            accuracy_cell(fp32.accuracy, manifest) if fp32 else None,
             summary.latency_ms_openvino_fp32,
             openvino,
             fp32.size_bytes if fp32 else None,
         ),
         (
             f"after: container, {manifest.target} {summary.precision}",
-            percent(summary.accuracy),
+            accuracy_cell(summary.accuracy, manifest),
             summary.latency_ms,
             summary.speedup,
             summary.size_bytes,

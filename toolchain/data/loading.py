@@ -34,6 +34,7 @@ MODULES = {
     "csv": "toolchain.data.own.csv_list",
     "npz": "toolchain.data.own.npz",
     "idx": "toolchain.data.own.idx",
+    "images": "toolchain.data.own.images",
 }
 NAMES = tuple(MODULES)
 

@@ -3,29 +3,28 @@
 Knows the recipe and what its own text, its data and this machine rule out; makes nothing.
 """
 
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 
 from toolchain.backends import TABLE as TARGETS
 from toolchain.backends import backend
 from toolchain.compress import POST_EXPORT_STEPS, NamedSteps, check_order, parse_steps
-from toolchain.data import DataSet, load
+from toolchain.data import DataSet
 from toolchain.errors import BackendError, RecipeError
 from toolchain.job.precisions import QuantizationPlan, check_orders, plan_quantization, requested_precisions
 from toolchain.job.samples import check_golden
+from toolchain.job.sources import check_without_labels, load_sources
 from toolchain.models import read_weights_record
 from toolchain.recipe import Recipe, read_recipe
 from toolchain.records.manifest import Precision
 
-logger = logging.getLogger(__name__)
-
 
 @dataclass(frozen=True)
 class BuildJob:
-    """What is to be built of what. path: the recipe's; base: what its relative paths are relative to; calibration: the
-    data that ranges are found on; plan and precisions: what the steps order, and what is therefore built;
-    replaces_head: a step gives the model other classes than it came with; threads: of an engine measured here."""
+    """What is to be built of what. path: the recipe's; base: what its relative paths are relative to; data: without
+    classes where no image is labelled; calibration: what ranges are found on; plan and precisions: what the steps
+    order, and what is therefore built; replaces_head: a step gives the model other classes than it came with; threads:
+    of an engine measured here."""
 
     path: Path
     base: Path
@@ -55,9 +54,9 @@ def read_job(path: Path, target: str) -> BuildJob:
     _check_options(recipe, path)
     plan = plan_quantization(steps, read_weights_record(recipe.model, path.parent))
     precisions = requested_precisions(plan, recipe.build, room, where)
-    logger.info(f"data: {recipe.data.name}")
-    data = load(recipe.data, recipe.input, path.parent)
-    calibration = load(recipe.calibration.data, recipe.input, path.parent) if recipe.calibration else data
+    if recipe.data is None:
+        check_without_labels(recipe, steps, plan, path)
+    data, calibration = load_sources(recipe, path)
     check_orders(plan, precisions, room, data, calibration)
     check_golden(calibration)
     return BuildJob(

@@ -37,7 +37,7 @@ def check_calibration(data: DataSet, samples: int) -> None:
 
 def check_validation(data: DataSet) -> None:
     """DataError when there are no labelled images to measure a loss of accuracy on."""
-    if "validate" not in data.splits or not len(data.split("validate")):
+    if not data.classes or "validate" not in data.splits or not len(data.split("validate")):
         raise DataError(
             f"{data.name}: max_drop is measured on the validate split, and it has none; remove max_drop from quantize"
         )

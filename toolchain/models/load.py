@@ -15,18 +15,19 @@ from toolchain.models.checkpoints import dequantize, fill_module, head_class_cou
 from toolchain.models.cifar import cifar_network
 from toolchain.models.exported_program import load_program
 from toolchain.models.onnx_file.interface import OnnxGraph, open_onnx
+from toolchain.models.onnx_file.runner import score_count
 from toolchain.models.structure import QatRebuilder, apply_structure
 from toolchain.models.torchvision import official_labels, official_network, random_network
 from toolchain.models.user_module import build_user_module
 from toolchain.recipe import ModelSpec
 from toolchain.records.tensors import Preprocessing
 from toolchain.records.weights import Weights, read_weights
-from toolchain.text_files import read_text_file
 
 NETWORK_SOURCES = "torchvision:NAME, cifar:NAME or file.py:function"
 SOURCE_KINDS = "torchvision:NAME, cifar:NAME, file.py:function, file.pt2 or file.onnx"
 WEIGHT_KEYWORDS = ("own", "official", "random")  # any other value is a file, or a name of torchvision's weights
 OFFICIAL_PREFIX = "IMAGENET1K_"
+SUPPOSED_CLASSES = 1000  # of a built-in network, until its weights tell
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class LoadedModel:
     module: takes normalized float32 [N, C, H, W], returns logits [N, classes]; on the CPU, in evaluation mode; None
     when the source is an ONNX file (`onnx`), which enters the build after export. labels: None when neither the recipe
     nor the weights name them. head_fits: the head has as many classes as the data. weights_record: the record in a
-    weights file that `toolchain weights` wrote.
+    weights file that `toolchain weights` wrote. classes: how many it tells apart.
     """
 
     module: nn.Module | None
@@ -45,6 +46,7 @@ class LoadedModel:
     labels: tuple[str, ...] | None = None
     head_fits: bool = True
     weights_record: Weights | None = None
+    classes: int = 0
 
     def require_module(self) -> nn.Module:
         """The torch model; ModelError when there is only an ONNX graph."""
@@ -62,7 +64,7 @@ class LoadedModel:
 def load_model(
     spec: ModelSpec,
     preprocessing: Preprocessing,
-    classes: int,
+    classes: int | None,
     base: Path,
     *,
     allow_other_head: bool = False,
@@ -71,19 +73,22 @@ def load_model(
 ) -> LoadedModel:
     """Load the model that `spec` names; relative paths are relative to `base`.
 
-    allow_other_head: the head may have a class count other than `classes`, because a later step replaces it. seed: for
-    random weights. rebuild: restores the layers of quantization-aware training when the weights file contains any.
-    ModelError when the model cannot be loaded or does not fit.
+    classes: the data's; None: there is no data, so the model says. allow_other_head: the head may have a class count
+    other than `classes`, because a later step replaces it. seed: for random weights. rebuild: restores the layers of
+    quantization-aware training when the weights file contains any. ModelError when the model cannot be loaded or does
+    not fit.
     """
-    labels = _read_labels(spec, base)
+    labels, is_known = _read_labels(spec, base), classes is not None
+    classes = classes or (len(labels) if labels else SUPPOSED_CLASSES)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        loaded = _load_source(spec, preprocessing, classes, base, allow_other_head, rebuild)
+        loaded = _load_source(spec, preprocessing, classes, base, allow_other_head or not is_known, rebuild)
     if loaded.module is not None:
         check_finite(loaded.module.state_dict(), loaded.description)
         count = class_count(loaded.module, preprocessing, loaded.description)
     else:
-        count = loaded.require_graph().output.classes or classes
+        count = loaded.require_graph().output.classes or score_count(loaded.require_graph(), preprocessing)
+    classes = classes if is_known else count
     check_head(count, classes, loaded.description, spec, allow_other_head)
     final = classes if allow_other_head else count
     if labels is not None and len(labels) != final:
@@ -92,7 +97,7 @@ def load_model(
         )
     if labels is None and not allow_other_head:  # a replaced head does not keep its class names
         labels = loaded.labels
-    return replace(loaded, labels=labels, head_fits=count == classes)
+    return replace(loaded, labels=labels, head_fits=count == classes, classes=classes)
 
 
 def _load_source(
@@ -226,8 +231,8 @@ def _read_labels(spec: ModelSpec, base: Path) -> tuple[str, ...] | None:
     if spec.labels is None:
         return None
     try:
-        text = read_text_file(base / spec.labels, ModelError)
-    except OSError as error:
+        text = (base / spec.labels).read_text()
+    except (OSError, UnicodeDecodeError) as error:
         raise ModelError(
             f"model.labels '{spec.labels}': cannot be read ({error}); expected a text file with one class per line"
         ) from error

@@ -23,6 +23,7 @@ from toolchain.records.storage import JSON_ERRORS
 
 FORMAT = 4
 PERCENTS = (50.0, 90.0, 99.0)
+NOT_OPENED = "not opened"  # the engine of a certificate whose device lacks what the bundle needs
 
 
 class Check(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from deploy.ledger.history import HistoryRow
 
 MB = 1e6
+NOT_KNOWN = "not known"
 
 
 def as_json(record: object) -> str:
@@ -29,6 +30,20 @@ def as_json(record: object) -> str:
 
 def percent(share: float | None) -> str | None:
     return None if share is None else f"{share:.2%}"
+
+
+def accuracy_cell(share: float | None, manifest: Manifest) -> str | None:
+    """A candidate's accuracy; a release without labelled images says that nobody knows it."""
+    return percent(share) or (NOT_KNOWN if manifest.accuracy is None else None)
+
+
+def accuracy_line(manifest: Manifest) -> str:
+    """The release's accuracy in a few words."""
+    known = manifest.accuracy
+    if known is not None:
+        return f"{known.chosen:.2%} of {known.images:,} test images ({known.fp32:.2%} in fp32)"
+    reason = "" if manifest.data.certify_indices else ": built without labelled images, so only numerics were compared"
+    return f"{NOT_KNOWN}{reason}"
 
 
 def steps_table(manifest: Manifest) -> str:
@@ -59,7 +74,7 @@ def candidates_table(manifest: Manifest, draw: Draw = table) -> str:
     rows = [
         (
             candidate.precision,
-            percent(candidate.accuracy),
+            accuracy_cell(candidate.accuracy, manifest),
             candidate.latency_ms,
             candidate.size_bytes / MB,
             candidate.verdict,
@@ -151,6 +166,7 @@ def manifest_facts(manifest: Manifest, draw: Draw = table) -> str:
         ("serves", f"{manifest.chosen}: {manifest.choice}"),
         ("input", f"{manifest.inputs[0].name}: {manifest.inputs[0]}, {shape.height}x{shape.width}x{shape.channels}"),
         ("output", f"{manifest.outputs[0].name}: {manifest.outputs[0]}"),
+        ("accuracy", accuracy_line(manifest)),
         ("labels", shorten_labels(manifest.labels)),
         ("data", f"{data.name} ({data.source}, sha256 {data.sha256[:12]})"),
         ("calibrated on", f"{len(data.calibration_indices)} images of {data.calibration_name or 'nothing'}"),

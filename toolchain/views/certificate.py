@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from toolchain.records.certificate import PERCENTS, Certificate
+from toolchain.records.certificate import NOT_OPENED, PERCENTS, Certificate
 from toolchain.tables import table
 
 
@@ -41,6 +41,8 @@ def _parts(certificate: Certificate) -> Iterator[str]:
 
 def _facts(certificate: Certificate) -> Iterator[str]:
     yield f"serves {certificate.precision}, chosen by the {certificate.chosen_by}"
+    if certificate.accuracy is None and certificate.engine != NOT_OPENED:
+        yield "accuracy not known: the bundle has no labelled images, so only numerics were checked"
     if certificate.peak_memory_bytes:
         yield f"peak memory {certificate.peak_memory_bytes / 1e6:,.0f} MB"
     if certificate.cold_start_s is not None:

@@ -44,6 +44,8 @@ def evaluate_accuracy(where: str, recipe: Path | None, shown: "Credentials | Non
 
 def _data(recipe: Path) -> DataSet:
     read = read_recipe(recipe)
+    if read.data is None:
+        raise DataError(f"{recipe}: no [data], so there is nothing to evaluate on; name labelled images there")
     data = load(read.data, read.input, recipe.parent)
     if not len(data.split("test")):
         raise DataError(f"{data.name}: no labelled test split to evaluate on")

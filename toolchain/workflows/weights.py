@@ -117,7 +117,7 @@ def _record(job: BuildJob, models: tuple[Model, ...], accuracy: float | None, co
         classes=classes,
         recipe=recipe.name,
         input=recipe.input,
-        data=recipe.data.name,
+        data=job.data.name,
         seed=recipe.build.seed,
         steps=(*(started.steps if started else ()), *applied),
         structure=structure,

@@ -27,7 +27,7 @@ from deploy.runtime.device.cgroup import peak_memory_bytes, throttled_periods
 from deploy.runtime.device.probe import fingerprint
 from deploy.runtime.engines import Settings, serving_engine
 from toolchain.records.bundle import Bundle
-from toolchain.records.certificate import Certificate, Check, summarize_scenarios
+from toolchain.records.certificate import NOT_OPENED, Certificate, Check, summarize_scenarios
 
 SECONDS = 1.0  # of each scenario
 
@@ -53,6 +53,8 @@ def run_certify(
     cold_start_s = None if began is None else _measure_cold_start(bundle, threads, began)
     decision = select_candidate(bundle, threads, say)
     found = decision.evaluation or _evaluate(bundle, threads, decision.precision)
+    if found.correct is None:
+        say("accuracy: not known: the bundle has no labelled images, so only numerics are checked")
     right, images = found.correct or (0, 0)
     low, high = wilson(right, images) if images else (None, None)
     changes: dict[str, object] = {}
@@ -94,7 +96,7 @@ def _empty_certificate(bundle: Bundle, needs: Check, threads: int) -> Certificat
         name=manifest.name,
         release=manifest.release,
         precision=manifest.chosen,
-        engine="not opened",
+        engine=NOT_OPENED,
         fingerprint=fingerprint(),
         checks=(needs,),
         images=0,

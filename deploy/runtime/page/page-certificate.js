@@ -10,7 +10,10 @@ export function showCertificate(place, certificate, about) {
   }
   const checks = certificate.checks ?? [];
   const failed = checks.filter((check) => !check.passed).length;
-  const verdict = failed ? `Failed: ${failed} of ${checks.length} checks` : `Passed: all ${checks.length} checks`;
+  const unknown = typeof certificate.accuracy === "number" ? "" : "; accuracy is not known";
+  const verdict = failed
+    ? `Failed: ${failed} of ${checks.length} checks`
+    : `Passed: all ${checks.length} checks${unknown}`;
   place.replaceChildren(
     make("p", { class: failed ? "verdict failed" : "verdict passed" }, verdict),
     make("div", { class: "columns" }, facts(certificate), tableOfChecks(checks), speed(certificate)),
@@ -48,7 +51,7 @@ function device(print) {
 
 function accuracy(found) {
   if (found.accuracy === null || found.accuracy === undefined)
-    return "not measured: the bundle has no labelled pictures";
+    return "not known: the bundle has no labelled images, so only numerics were checked";
   const range = `95 % interval ${percent(found.accuracy_low)} to ${percent(found.accuracy_high)}`;
   return `${percent(found.accuracy)} of ${whole(found.images)} held-out pictures (${range})`;
 }

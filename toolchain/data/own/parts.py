@@ -18,6 +18,7 @@ PART_NAMES = {
     "test": ("test", "testing"),
 }
 TEST_SHARE = 5  # without a part to test on, one image in so many becomes the test split
+TEST_ALONE_SHARE = 2  # where there is nothing but a part to test on, one image in so many stays there
 FEW = 10
 MAX_NAMED = 5
 
@@ -36,14 +37,17 @@ def part_of(name: str) -> str | None:
 
 
 def make_splits(parts: Mapping[str, Part]) -> dict[str, Split]:
-    """The four splits. One part alone, whatever its name, gives a fifth of its images to test; val is the test split
-    where there is none, else the validation split."""
+    """The four splits. Training images alone give a fifth of them to test; test or val alone, on which nobody trains,
+    keep half of them for it, and the other half is for calibration and the certificate. val is the test split where
+    there is none, else the validation split."""
+    share = TEST_SHARE
     if len(parts) == 1:
+        share = TEST_SHARE if "train" in parts else TEST_ALONE_SHARE
         parts = {"train": next(iter(parts.values()))}
     test = next((parts[name] for name in ("test", "val") if name in parts), None)
     validate = parts.get("val") if "test" in parts else None
     train, order = parts["train"], shuffle_indices(len(parts["train"].labels), 0)
-    held = [] if test is not None else order[: len(order) // TEST_SHARE]
+    held = [] if test is not None else order[: len(order) // share]
     places = split_indices(order[len(held) :])
     if validate is not None:
         places["train"] = sorted(places["train"] + places.pop("validate"))

@@ -43,6 +43,11 @@ def iterate_scores(
         yield np.asarray(scores, np.float32).reshape(size if missing else len(chunk), -1)[: len(chunk)]
 
 
+def score_count(source: OnnxGraph, preprocessing: Preprocessing) -> int:
+    """The width of the output, by running one black image: for a graph that does not write it down."""
+    return int(original_scores(source, preprocessing, np.zeros((1, *preprocessing.shape), np.uint8)).shape[1])
+
+
 def prepare_input(image: ImageInput, preprocessing: Preprocessing, images: NDArray[np.uint8]) -> Array:
     """uint8 [N, H, W, C] as the graph takes it: channel order and normalization, then layout and type."""
     values: Array = images[..., ::-1] if preprocessing.order == "bgr" else images
