@@ -9,6 +9,7 @@ from nacl.signing import VerifyKey
 from toolchain.errors import RecordError, UsageError
 from toolchain.records.certificate import FORMAT, Certificate, decode_base64, signable_bytes
 from toolchain.records.storage import decode_record
+from toolchain.text_files import read_text_file
 
 KEY_BYTES = 32
 
@@ -62,7 +63,7 @@ def read_trusted_key(text: str | None) -> str | None:
     if text is None:
         return None
     if Path(text).is_file():
-        text = Path(text).read_text().strip()
+        text = read_text_file(Path(text), UsageError).strip()
     try:
         size = len(decode_base64(text))
     except RecordError as error:

@@ -5,6 +5,7 @@ ToolchainError            exit 1
 ├── RecipeError           exit 2: a recipe's key, type, step or order, with file and place
 ├── DataError             a data set that is missing, corrupt or does not fit the model
 ├── ModelError            a checkpoint or module that cannot be loaded, or whose weights are not finite
+├── StepError             a library failed in a compression step
 ├── ExportError           torch -> ONNX failed, or the ONNX answers differently
 ├── BackendError          ONNX -> artifact failed, or the back end is not installed here
 ├── AccuracyError         no candidate meets the accuracy threshold
@@ -37,6 +38,10 @@ class DataError(ToolchainError):
 
 
 class ModelError(ToolchainError):
+    pass
+
+
+class StepError(ToolchainError):
     pass
 
 

@@ -14,6 +14,7 @@ import msgspec
 from toolchain.errors import RecipeError
 from toolchain.records.manifest import Precision
 from toolchain.records.tensors import Preprocessing
+from toolchain.text_files import read_text_file
 
 Number = Annotated[float, msgspec.Meta(ge=0)]
 Option = bool | Number | str | tuple[Number, ...]
@@ -87,7 +88,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def read_recipe(path: Path) -> Recipe:
     """The recipe in `path`; RecipeError with file and place for what does not fit."""
     try:
-        text = path.read_text()
+        text = read_text_file(path, RecipeError)
     except OSError as error:
         raise RecipeError(f"{path}: no recipe here ({error.strerror}); see recipes/ for examples") from error
     try:

@@ -7,6 +7,7 @@ from pathlib import Path
 from deploy.runtime.security.tls import first_certificate
 from deploy.runtime.security.tokens import parse_tokens
 from toolchain.errors import UsageError
+from toolchain.text_files import read_text_file
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,8 @@ def _pinned_context(cert: Path) -> ssl.SSLContext:
 
 def _first_token(file: Path) -> str:
     try:
-        tokens = parse_tokens(file.read_text(encoding="ascii"))
-    except (OSError, UnicodeDecodeError) as error:
+        tokens = parse_tokens(read_text_file(file, UsageError))
+    except OSError as error:
         raise UsageError(f"--token-file {file}: cannot be read ({_reason(error)})") from error
     if not tokens:
         raise UsageError(f"--token-file {file}: no token in it; expected one per line")

@@ -15,6 +15,7 @@ import msgspec
 from deploy.containers.secrets import CERT, CLIENT_CA, KEY, TOKENS, secret_environment
 from deploy.docker.ssh import is_address, is_socket_path
 from toolchain.errors import UsageError
+from toolchain.text_files import read_text_file
 
 logger = logging.getLogger(__name__)
 
@@ -73,10 +74,10 @@ class Inventory(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def read_inventory(place: Path) -> Inventory:
     """UsageError in a line."""
     try:
-        found = msgspec.convert(_current_keys(tomllib.loads(place.read_text()), place), Inventory)
+        found = msgspec.convert(_current_keys(tomllib.loads(read_text_file(place, UsageError)), place), Inventory)
     except OSError as error:
         raise UsageError(f"{place}: cannot be read ({error.strerror}); see examples/inventory.toml") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
+    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
         raise UsageError(f"{place}: {error}; see examples/inventory.toml") from error
     for problem in _problems(found):
         raise UsageError(f"{place}: {problem}")

@@ -8,7 +8,9 @@ from toolchain import errors
 from toolchain.cli import parser
 
 EXITS = """A message has three parts: what was found, what was expected, and what to type next. It is one line on
-stderr, `toolchain: …`; a traceback is always a fault of the toolchain's."""
+stderr, `toolchain: …`. Where a library failed, the line ends with `traceback: FILE`, in `.toolchain/tracebacks/`;
+"this is a fault of the toolchain" means just that, please report it with the file. `TOOLCHAIN_DEBUG=1` shows
+tracebacks as they are."""
 GATE = "[The gate](../concepts/gate.md)"
 
 

@@ -1,7 +1,10 @@
 """Every back end of the table against the shared contract, and what only one of them does."""
 
+from functools import partial
+
 import numpy as np
 import pytest
+from onnxruntime import InferenceSession, quantization
 
 from deploy.runtime.engines import Settings, open_engine
 from deploy.runtime.engines.null import NullArtifact
@@ -190,3 +193,31 @@ def test_only_bf16_needs_more_than_avx2(tmp_path):
     assert needs_of(tmp_path, Candidate("bf16", "openvino", (), 0)) == Needs(cpu_isa=("avx512_bf16",))
     assert needs_of(tmp_path, Candidate("int8", "openvino", (), 0)) == Needs(cpu_isa=("avx2",))
     assert needs_of(tmp_path, Candidate("fp32", "onnxruntime", (), 0)) == Needs()
+
+
+@pytest.mark.parametrize("odd", [0, 1, 8])
+def test_of_two_kinds_of_ranges_onnx_runtime_takes_the_nearer(odd, tmp_path, monkeypatch):
+    """Images of extremes among many that are alike widen every range, unless ranges are means."""
+    extremes = np.broadcast_to(np.indices(SHAPE).sum(0).astype(np.uint8) % 2 * 255, (odd, *SHAPE))
+    images = np.concatenate([120 + tiny_images(40) // 16, extremes])
+    onnx, real = tiny_onnx(tmp_path / "tiny.onnx"), quantization.quantize_static
+
+    def built(name):
+        (tmp_path / name).mkdir()
+        return (
+            tmp_path / name / backend("onnxruntime").build(onnx, tmp_path / name, "int8", Calibration(images)).files[0]
+        )
+
+    def quantize(*words, is_mean, extra_options, **options):
+        real(*words, extra_options={**extra_options, "CalibMovingAverage": is_mean}, **options)
+
+    def answers(file):
+        return InferenceSession(file).run(None, {"image": images})[0]
+
+    chosen, contents = built("chosen"), {}
+    for is_mean in (True, False):
+        monkeypatch.setattr(quantization, "quantize_static", partial(quantize, is_mean=is_mean))
+        file = built(str(is_mean))
+        contents[np.square(answers(file) - answers(onnx)).mean()] = file.read_bytes()
+    assert len(contents) == 2
+    assert chosen.read_bytes() == contents[min(contents)]

@@ -10,8 +10,8 @@ import pytest
 from tests.house.tree import OURS, ROOT, Import, below, cyclic_imports, imports, modules, tracked
 
 # A room and what of ours it may import, beside itself. The first row that holds a module counts; everything may import
-# toolchain.errors and toolchain.records, and the version in `toolchain` and `deploy`.
-EVERYWHERE = ("toolchain.errors", "toolchain.records")
+# toolchain.errors, records, text_files and failures, and the version in `toolchain` and `deploy`.
+EVERYWHERE = ("toolchain.errors", "toolchain.records", "toolchain.text_files", "toolchain.failures")
 RULES: dict[str, tuple[str, ...]] = {
     # leaves
     "toolchain.errors": (),
@@ -19,6 +19,8 @@ RULES: dict[str, tuple[str, ...]] = {
     "toolchain.interrupts": (),
     "toolchain.tables": (),
     "toolchain.progress": ("toolchain.interrupts",),
+    "toolchain.text_files": ("toolchain.errors",),
+    "toolchain.failures": ("toolchain.errors", "toolchain.paths", "toolchain.records"),
     "toolchain.records": ("toolchain.errors",),
     "toolchain.recipe": (),
     # what makes a bundle

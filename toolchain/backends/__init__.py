@@ -44,6 +44,10 @@ class Backend(Protocol):
     DEFAULT_FLOATS: tuple[Precision, ...]
     NEEDS_IMAGES: tuple[Precision, ...]
 
+    def check(self, onnx: Path, options: Mapping[str, Option] = NO_OPTIONS) -> None:
+        """BackendError: why the target's engine would not take this graph. It takes seconds and leaves nothing: it is
+        called with the untrained model, before anything trains."""
+
     def build(
         self,
         onnx: Path,

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolchain.errors import BackendError
+from toolchain.failures import save_report
 from toolchain.records.manifest import Precision
 
 ROOT = Path(__file__).parents[2]
@@ -40,7 +41,10 @@ def run_modelopt(folder: Path, request: ModelOptRequest, images: NDArray[np.uint
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, errors="replace", check=False)
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.strip()] or [f"exit status {done.returncode}"]
-        raise BackendError(f"{request.precision}: ModelOpt cannot convert this graph: {lines[-1].strip()[:300]}")
+        raise BackendError(
+            f"{request.precision}: ModelOpt cannot convert this graph: {lines[-1].strip()[:300]}; build without "
+            f"{request.precision}: `precisions` under [build]; {save_report('ModelOpt', done.stderr)}"
+        )
     return onnx.load(folder / "out.onnx")
 
 

@@ -51,6 +51,7 @@ DEFAULT_FLOATS: tuple[Precision, ...] = ("fp32", "bf16")
 NEEDS_IMAGES: tuple[Precision, ...] = ()
 FILES = {"fp32": "model.onnx"}  # other precisions: model-<precision>.onnx
 QUANTIZED_KINDS = ["Conv", "Gemm", "MatMul"]
+COMPARED = 128  # calibration images
 
 
 def missing() -> str | None:
@@ -60,6 +61,10 @@ def missing() -> str | None:
 def stand_in(candidate: Candidate) -> Candidate | None:  # noqa: ARG001  # Backend's shape
     """None: it runs on any x86-64 CPU."""
     return None
+
+
+def check(onnx: Path, options: Mapping[str, Option] = {}) -> None:  # Backend's shape; never changed
+    """See Backend: any graph that ONNX Runtime ran in the dry run."""
 
 
 def build(
@@ -135,11 +140,36 @@ def _quantize(onnx: Path, path: Path, precision: Precision, calibration: Calibra
             quantization.quantize_dynamic(onnx, path, **common)
         else:
             common |= {"reduce_range": not full_range}  # weights within -64..64
-            common |= {"extra_options": {"ActivationSymmetric": calibration.preset == "performance"}}
-            quantization.quantize_static(onnx, path, _CalibrationReader(onnx, calibration.images), **common)
+            path = _quantize_static(onnx, path, calibration, common)
     finally:
         logging.disable(before)
     return _read_quantized(path, precision)
+
+
+def _quantize_static(onnx: Path, path: Path, calibration: Calibration, options: Mapping[str, Any]) -> Path:
+    """With each of two kinds of ranges, the extremes of all calibration images and the mean of each image's; the file
+    whose answers on them are nearer to the model's. Neither suits every net: EfficientNet-Lite0 loses 5.5 points by
+    the one and 1.5 by the other, ResNet-20 none and 0.2."""
+    from onnxruntime import quantization
+
+    made: list[Path] = []
+    for is_mean in (False, True):
+        extra = {"ActivationSymmetric": calibration.preset == "performance", "CalibMovingAverage": is_mean}
+        reader = _CalibrationReader(onnx, calibration.images)
+        made.append(path.with_stem(f"ranges-{len(made)}"))
+        quantization.quantize_static(onnx, made[-1], reader, extra_options=extra, **options)
+    images = calibration.images[:COMPARED]
+    expected = _answers(onnx, images)
+    return min(made, key=lambda file: float(np.square(_answers(file, images) - expected).mean()))
+
+
+def _answers(onnx: Path, images: Array) -> NDArray[np.float32]:
+    """[N, outputs]: of each image by ONNX Runtime."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(onnx, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return np.concatenate([session.run(None, {name: images[row : row + 1]})[0] for row in range(len(images))])
 
 
 def _read_quantized(path: Path, precision: str) -> bytes:

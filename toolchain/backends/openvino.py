@@ -31,6 +31,7 @@ from toolchain.backends.rounding import Rounding
 from toolchain.backends.saturation.from_openvino import predict_from_openvino
 from toolchain.backends.saturation.narrow import log_narrowed, narrow_weights
 from toolchain.errors import BackendError
+from toolchain.failures import describe_error
 from toolchain.recipe import Option
 from toolchain.records.manifest import FLOAT_LAYERS, STORED_BITS, WEIGHT_BITS, Candidate, Precision
 from toolchain.records.packed_weights import pack, stored_bits, unpack
@@ -56,6 +57,15 @@ def missing() -> str | None:
 def stand_in(candidate: Candidate) -> Candidate | None:  # noqa: ARG001  # Backend's shape
     """None: it runs on any x86-64 CPU."""
     return None
+
+
+def check(onnx: Path, options: Mapping[str, Option] = {}) -> None:  # noqa: ARG001  # Backend's shape; never changed
+    """See Backend: OpenVINO reads and compiles it."""
+    graph = graph_from_onnx(onnx)
+    try:
+        import_openvino().Core().compile_model(graph, "CPU")
+    except RuntimeError as error:
+        raise BackendError(f"{onnx.name}: OpenVINO cannot compile it: {describe_error(error)}") from error
 
 
 def build(

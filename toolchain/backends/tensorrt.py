@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from deploy.runtime.device.cuda import Cuda
 from deploy.runtime.engines.saturation import adds_at_16_bits_here
-from deploy.runtime.engines.tensorrt_plan import PACKAGES, Flavour, build_plan, load_library
+from deploy.runtime.engines.tensorrt_plan import PACKAGES, Flavour, build_plan, check_parser, load_library
 from toolchain.backends.calibration import Calibration
 from toolchain.backends.graph import graph_specs, missing_packages, refuse_other_precisions
 from toolchain.backends.rounding import Rounding
@@ -49,6 +49,18 @@ NEEDED = ("tensorrt_rtx_bindings", "modelopt", "onnx_graphsurgeon")
 
 def missing() -> str | None:
     return missing_packages(*NEEDED)
+
+
+def check(onnx: Path, options: Mapping[str, Any] = {}) -> None:  # never changed
+    """See Backend: the lint, and TensorRT's own parser in the flavour that builds here."""
+    flavour, _, capabilities = _parse_options(options)
+    graph, _ = typed_graph(onnx, "fp32", None)
+    check_graph(graph, capabilities)
+    if flavour == "rtx":
+        try:
+            check_parser(load_library("rtx"), bytes(graph.SerializeToString(deterministic=True)))
+        except DeviceError as error:
+            raise BackendError(str(error)) from error
 
 
 def build(

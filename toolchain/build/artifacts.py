@@ -13,6 +13,8 @@ import numpy as np
 from toolchain.backends import Calibration, Rounding, backend
 from toolchain.build.onnx_graph import ONNX, Graph, export_graph
 from toolchain.build.trained_model import Model, ModelInputs, module_key
+from toolchain.errors import BackendError
+from toolchain.failures import explain_failure
 from toolchain.job.samples import calibration_images, golden_images, validation_images
 from toolchain.job.stage import Stage, StageResult, tool_versions
 from toolchain.records.manifest import FLOAT_LAYERS, Candidate, Precision
@@ -42,9 +44,11 @@ def build_artifact(job: "BuildJob", cache: "StageCache", graph: Graph, precision
         if calibration is None and precision in room.NEEDS_IMAGES:
             calibration = Calibration(golden_images(job.calibration))
         weights = None if rounding is None else Rounding(*msgspec.structs.astuple(rounding))
-        made = room.build(graph.folder / ONNX, folder, precision, calibration, weights, small, options)
         onnx = graph.folder / ONNX
-        predicted = room.predict_saturation(onnx, folder, made, lambda: golden_images(job.calibration))
+        cure = f"build without {precision}: `precisions` under [build], or choose another --target"
+        with explain_failure(BackendError, f"target {job.target}, {precision}", cure):
+            made = room.build(onnx, folder, precision, calibration, weights, small, options)
+            predicted = room.predict_saturation(onnx, folder, made, lambda: golden_images(job.calibration))
         return msgspec.structs.replace(made, saturation=predicted)
 
     inputs = {

@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from toolchain.build.trained_model import Model, ModelInputs, load_staged, load_trained_model, module_key
+from toolchain.errors import ExportError
 from toolchain.export import check_classes, check_converted, check_onnx, onnx_from_onnx, onnx_from_torch
+from toolchain.failures import explain_failure
 from toolchain.job.samples import trial_images
 from toolchain.job.stage import Stage, StageResult, tool_versions
+from toolchain.models.failing_layer import find_failing_layer
 
 if TYPE_CHECKING:
     from toolchain.job.job import BuildJob
@@ -31,14 +34,18 @@ def export_graph(job: "BuildJob", cache: "StageCache", inputs: ModelInputs, mode
         if model is None:
             source = load_trained_model(job).require_graph()
             logger.info(f"  {source.describe()}")
-            onnx_from_onnx(source, shape, path)
-            if job.data.classes:
-                check_classes(path, trial_images(job.data), len(job.data.classes))
-            check_converted(path, source, shape, trial_images(job.data))
+            cure = "export it again with torch.onnx.export"
+            with explain_failure(ExportError, f"{job.recipe.model.source}: cannot be used", cure):
+                onnx_from_onnx(source, shape, path)
+                if job.data.classes:
+                    check_classes(path, trial_images(job.data), len(job.data.classes))
+                check_converted(path, source, shape, trial_images(job.data))
             return
         module = load_staged(job, model).module
-        onnx_from_torch(module, shape, path)
-        check_onnx(path, module, shape, trial_images(job.data))
+        cure = "change the model there, or give it as an ONNX file"
+        with explain_failure(ExportError, "the model cannot be exported", cure, find_failing_layer):
+            onnx_from_torch(module, shape, path)
+            check_onnx(path, module, shape, trial_images(job.data))
 
     depends = {
         "model": module_key(model) if model else inputs,

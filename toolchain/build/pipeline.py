@@ -10,7 +10,7 @@ import logging
 from pathlib import Path
 
 from toolchain.build.artifacts import build_artifact
-from toolchain.build.dry_run import dry_run_steps
+from toolchain.build.dry_run import dry_run_export, dry_run_steps
 from toolchain.build.onnx_graph import export_graph
 from toolchain.build.reference import Reference, reference_after_training, reference_as_loaded
 from toolchain.build.step_benchmark import LatencyMeter
@@ -70,6 +70,7 @@ def compress(job: BuildJob, cache: DistributedStageCache, inputs: ModelInputs) -
         return (), reference
     meter = LatencyMeter(job)
     dry_run_steps(job, cache.local, original, meter)
+    dry_run_export(job, cache.local, original, meter)
     refuse_before_training(job, cache.local, original, meter)
     models = run_steps(job, cache, original, meter)
     return models, reference_after_training(job, cache.local, models[last_trained(models)], reference)

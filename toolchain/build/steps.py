@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from toolchain.build.trained_model import NET, Model, ModelRecord, load_staged, module_key
+from toolchain.compress import explain_step
 from toolchain.compress.metrics import apply_step
 from toolchain.compress.properties import properties_of
 from toolchain.compress.serialization import save_compressed
@@ -72,7 +73,8 @@ def _stage(
 ) -> Stage[ModelRecord]:
     def make(folder: Path, work: Path) -> ModelRecord:
         given = load_staged(job, before)
-        net, record = apply_step(name, step, given, context_for(job, original, meter, work))
+        with explain_step(str(job.path), number, name):
+            net, record = apply_step(name, step, given, context_for(job, original, meter, work))
         save_compressed(net, folder / NET)
         facts = properties_of(step, given, net)
         return ModelRecord(record, facts, module_key(before) if facts.same else "")

@@ -5,7 +5,6 @@ Fire 0.7.1 runs a command before it complains of a misspelt flag, and reads text
 first: what it does not know is refused before anything runs, and what Fire gets is quoted by type.
 """
 
-import errno
 import os
 import re
 import sys
@@ -20,18 +19,12 @@ from toolchain import __version__
 from toolchain.cli.console import console
 from toolchain.cli.signature import Command, Commands, Function, Parameter, Sections, command_from, manual, overview
 from toolchain.errors import ToolchainError, UsageError
+from toolchain.failures import CURES, describe_fault, is_debugging
 from toolchain.interrupts import listening
 
 ABOUT = "Trained PyTorch image classifier in, certified container on an edge server out."
 HELP = ("-h", "--help")
 INTERRUPTED, BROKEN_PIPE = 130, 141
-# what the machine refuses and a person can cure: no traceback for these
-CURES = {
-    errno.ENOSPC: "free some space and run the same command again to resume",
-    errno.EDQUOT: "free some space and run the same command again to resume",
-    errno.EACCES: "run as a user who may, or name another place (TOOLCHAIN_HOME)",
-    errno.EROFS: "name another place (TOOLCHAIN_HOME)",
-}
 
 
 @dataclass(frozen=True)
@@ -75,11 +68,14 @@ def run(commands: Commands, argv: Sequence[str], name: str = "toolchain", sectio
         # the reader went away (`| head`); nothing may be written to this stdout any more, not even at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
-    except OSError as error:
-        if error.errno not in CURES:
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in CURES:
+            place = f"{error.filename}: " if error.filename else ""
+            print(f"{name}: {place}{error.strerror}; {CURES[error.errno]}", file=sys.stderr)
+            return 1
+        if is_debugging():
             raise
-        place = f"{error.filename}: " if error.filename else ""
-        print(f"{name}: {place}{error.strerror}; {CURES[error.errno]}", file=sys.stderr)
+        print(f"{name}: {describe_fault(error)}", file=sys.stderr)
         return 1
     return 0
 

@@ -3,14 +3,16 @@
 Knows step names, options and valid orders; imports a step's module (and with it torch) only when a recipe uses it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from toolchain.errors import RecipeError
+from toolchain.errors import RecipeError, StepError
+from toolchain.failures import explain_failure
 
 if TYPE_CHECKING:
     from toolchain.compress.step import CompressedModel, Step, StepContext
@@ -111,13 +113,28 @@ def check_steps(
     check_order(steps, place)
     models = [model]
     for number, (name, step) in enumerate(steps, 1):
-        try:
+        with explain_step(place, number, name):
             step.check(context)
             model = step.dry_run(model, context)
             models.append(model)
-        except RecipeError as error:
-            raise RecipeError(f"{place}: step {number}, {name}: {error}") from error
     return tuple(models)
+
+
+@contextmanager
+def explain_step(place: str, number: int, name: str) -> Iterator[None]:
+    """Add the step's place to a RecipeError; any exception of a library becomes a StepError in one line, which names
+    the layer that it was at."""
+    from toolchain.models.failing_layer import find_failing_layer
+
+    where = f"{place}: step {number}, {name}"
+    cure = "remove or change the step, or leave that layer out of it with the step's `ignore` where it has one"
+    try:
+        with explain_failure(StepError, where, cure, find_failing_layer):
+            yield
+    except RecipeError as error:
+        if str(error).startswith(f"{where}: "):
+            raise
+        raise RecipeError(f"{where}: {error}") from error
 
 
 def _parse_step(table: dict[str, dict[str, Any]], place: str) -> tuple[str, "Step"]:

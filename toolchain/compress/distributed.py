@@ -17,7 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from toolchain.errors import RecipeError, ToolchainError
+from toolchain.errors import RecipeError, StepError, ToolchainError
 
 ValueT = TypeVar("ValueT")
 TIMEOUT = timedelta(hours=1)  # a process may wait this long for another; a dead one is noticed at once
@@ -140,7 +140,8 @@ def report_error_once() -> Iterator[DistributedContext]:
             raise
         if dist.distributed_c10d._get_default_store().add("toolchain/reported", 1) > 1:
             raise SystemExit(getattr(error, "exit_code", 1)) from None
-        if isinstance(error, RuntimeError) and LOST_PEER.search(str(error)):
+        reason = error.__cause__ if isinstance(error, StepError) else error  # torch's own words
+        if isinstance(reason, RuntimeError) and LOST_PEER.search(str(reason)):
             raise ToolchainError(
                 "another process of this training ended or cannot be reached; run the same command again to resume"
             ) from error

@@ -20,6 +20,7 @@ from toolchain.errors import ExportError
 from toolchain.export.error_location import capture_error, translation_error
 from toolchain.export.normalize import INPUT, OUTPUT, serialize_normalized
 from toolchain.export.qdq import use_onnx_operators
+from toolchain.failures import save_traceback
 from toolchain.models.preprocessing import PreprocessedModel
 from toolchain.records.storage import write_atomically
 from toolchain.records.tensors import Preprocessing
@@ -43,7 +44,7 @@ def onnx_from_torch(module: nn.Module, preprocessing: Preprocessing, path: Path)
                 program, (), input_names=[INPUT], output_names=[OUTPUT], opset_version=OPSET, verbose=False
             )
         except Exception as error:  # the exporter wraps whatever its translation functions raise
-            raise translation_error(error) from error
+            raise ExportError(f"{translation_error(error)}; {save_traceback(error)}") from error
     if exported is None or len(exported.model_proto.graph.output) != 1:
         raise ExportError("the model returns several tensors; expected only logits [N, classes]")
     write_atomically(path, serialize_normalized(exported.model_proto))
@@ -58,7 +59,7 @@ def _capture(whole: nn.Module, image: torch.Tensor) -> ExportedProgram:
     try:
         return torch.export.export(whole, (image,), dynamic_shapes=({0: Dim("batch")},), strict=False)
     except Exception as error:  # whatever the user's forward raises while it is traced
-        raise capture_error(error) from error
+        raise ExportError(f"{capture_error(error)}; {save_traceback(error)}") from error
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 Of a model's origin it knows only the description used in messages.
 """
 
-import traceback
 from collections.abc import Mapping
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 
 from toolchain.errors import ModelError
 from toolchain.models.eval_mode import evaluation_mode
+from toolchain.models.failing_layer import find_failing_layer
 from toolchain.recipe import ModelSpec
 from toolchain.records.tensors import Preprocessing
 
@@ -57,7 +57,7 @@ def _logits_width(module: nn.Module, preprocessing: Preprocessing, source: str, 
         if count == TRIAL_BATCH_SIZES[0]:
             hint = "check the recipe's [input]"
         raise ModelError(
-            f"{source}: fails on an input of float32 {shape}{_failing_layer(error, module)}: {type(error).__name__}: "
+            f"{source}: fails on an input of float32 {shape}{find_failing_layer(error)}: {type(error).__name__}: "
             f"{first}; {hint}"
         ) from error
     if not isinstance(answer, Tensor):
@@ -83,14 +83,3 @@ def check_head(count: int, classes: int, source: str, spec: ModelSpec, allow_oth
     raise ModelError(
         f"{source}: {count} classes, but the data has {classes}; choose the data that it was trained on, {way}"
     )
-
-
-def _failing_layer(error: Exception, module: nn.Module) -> str:
-    """Which layer failed: the innermost module in the traceback, by its name in the model."""
-    names = {id(layer): name for name, layer in module.named_modules() if name}
-    inside = ""
-    for frame, _ in traceback.walk_tb(error.__traceback__):
-        layer = frame.f_locals.get("self")
-        if isinstance(layer, nn.Module) and id(layer) in names:
-            inside = f" in layer '{names[id(layer)]}'"
-    return inside

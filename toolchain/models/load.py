@@ -22,6 +22,7 @@ from toolchain.models.user_module import build_user_module
 from toolchain.recipe import ModelSpec
 from toolchain.records.tensors import Preprocessing
 from toolchain.records.weights import Weights, read_weights
+from toolchain.text_files import read_text_file
 
 NETWORK_SOURCES = "torchvision:NAME, cifar:NAME or file.py:function"
 SOURCE_KINDS = "torchvision:NAME, cifar:NAME, file.py:function, file.pt2 or file.onnx"
@@ -231,8 +232,8 @@ def _read_labels(spec: ModelSpec, base: Path) -> tuple[str, ...] | None:
     if spec.labels is None:
         return None
     try:
-        text = (base / spec.labels).read_text()
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_text_file(base / spec.labels, ModelError)
+    except OSError as error:
         raise ModelError(
             f"model.labels '{spec.labels}': cannot be read ({error}); expected a text file with one class per line"
         ) from error

@@ -122,13 +122,8 @@ def build_plan(
     (classic: none, it builds for this GPU). DeviceError: what the parser or the builder refused."""
     trt, began = library.trt, monotonic()
     with library.capture_log() as heard:
-        builder = trt.Builder(library.logger)
-        if builder is None:
-            raise DeviceError(f"{library.version} cannot build here: {first_error(heard)}")
-        network = builder.create_network(0)
-        parser = trt.OnnxParser(network, library.logger)
-        if not parser.parse(onnx):
-            raise DeviceError(f"{library.version} cannot read the graph: {_parser_error(parser)}")
+        builder = _make_builder(library, heard)
+        network = _parse_onnx(library, builder, onnx)
         config = builder.create_builder_config()
         config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
         config.clear_flag(trt.BuilderFlag.TF32)  # on by default: "fp32" would have 10 bits of mantissa
@@ -139,6 +134,28 @@ def build_plan(
             raise DeviceError(f"{library.version} cannot build the graph: {first_error(heard)}")
         kept = bytes(cache_.serialize()) if cache_ is not None else b""
         return TensorRtPlan(bytes(content), tuple(heard), monotonic() - began, kept)
+
+
+def check_parser(library: TensorRtLibrary, onnx: bytes) -> None:
+    """DeviceError: what TensorRT's parser does not take; nothing is built."""
+    with library.capture_log() as heard:
+        _parse_onnx(library, _make_builder(library, heard), onnx)
+
+
+def _make_builder(library: TensorRtLibrary, heard: Sequence[LogMessage]) -> Any:
+    builder = library.trt.Builder(library.logger)
+    if builder is None:
+        raise DeviceError(f"{library.version} cannot build here: {first_error(heard)}")
+    return builder
+
+
+def _parse_onnx(library: TensorRtLibrary, builder: Any, onnx: bytes) -> Any:
+    """TensorRT's network of an ONNX file; DeviceError: the node that the parser does not take, and why."""
+    network = builder.create_network(0)
+    parser = library.trt.OnnxParser(network, library.logger)
+    if not parser.parse(onnx):
+        raise DeviceError(f"{library.version} cannot read the graph: {_parser_error(parser)}")
+    return network
 
 
 def _profile(builder: Any, network: Any, batches: Sequence[int]) -> Any:

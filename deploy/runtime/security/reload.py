@@ -74,7 +74,7 @@ def _stamp(file: Path) -> tuple[int, int, int]:
 def read_file(flag: str, file: Path) -> str:
     """The file's text; UsageError names the flag that gave the file."""
     try:
-        return file.read_text(encoding="ascii", errors="replace")
+        return file.read_text(encoding="utf-8-sig", errors="replace")
     except OSError as error:
         raise UsageError(
             f"{flag} {file}: cannot be read ({error.strerror}); mount it, readable by user 10001 in the container"

@@ -5,22 +5,34 @@ Scores come from importance.py.
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
 from toolchain.compress.pruning.groups import (
     ChannelGroup,
     Scorer,
+    Unprunable,
     build_dependency_graph,
     channels_to_remove,
+    is_plain,
     prune_groups,
     rounded_width,
     score_groups,
+    tolerant_library,
 )
 from toolchain.compress.training.head import AUXILIARY_HEADS
 from toolchain.models.eval_mode import evaluation_mode
 
 Widths = tuple[int, ...]
+
+
+class TracedGroups(NamedTuple):
+    """failed: layers on which Torch-Pruning fails, and why; is_plain: it follows every channel of this model."""
+
+    groups: list[ChannelGroup]
+    failed: Unprunable
+    is_plain: bool
 
 
 @dataclass(frozen=True)
@@ -59,10 +71,13 @@ def trace_groups(
     protected: Collection[nn.Module],
     scorer: Scorer,
     residual: bool,
-) -> list[ChannelGroup]:
+) -> TracedGroups:
     """The prunable channel groups of `module` (groups.score_groups); tracing needs gradients for all its parameters."""
     with evaluation_mode(module):
-        return score_groups(build_dependency_graph(module, image), module, protected, scorer, residual)
+        graph = build_dependency_graph(module, image)
+        with tolerant_library():
+            groups, failed = score_groups(graph, module, protected, scorer, residual)
+        return TracedGroups(groups, failed, is_plain(graph))
 
 
 def drop_auxiliary_heads(module: nn.Module) -> nn.Module:

@@ -4,8 +4,12 @@ The ranking replaces that of the library's pruner, which rounds widths down and 
 empty. Knows nothing of options or data.
 """
 
+import logging
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+import re
+import warnings
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,10 +17,19 @@ from typing import Any
 import torch
 import torch_pruning as tp
 from torch import Tensor, nn
+from torch_pruning.dependency import index_mapping
 
 from toolchain.errors import RecipeError
+from toolchain.failures import describe_error
 
+logger = logging.getLogger(__name__)
 Scorer = Callable[[Any], Tensor | None]
+Unprunable = dict[str, str]  # layers that stay whole, and why
+# what a channel passes through without changing places, by the names of torch's gradients
+PLAIN = re.compile(
+    "(Add|Sub|Mul|Div|Addmm|T|Relu|LeakyRelu|Hardtanh|Hardswish|Hardsigmoid|Silu|Gelu|Elu|Sigmoid|Tanh|Mean|MaxPool2D"
+    "|MaxPool2DWithIndices|AvgPool2D|AdaptiveAvgPool2D|NativeBatchNorm|CudnnBatchNorm|Convolution|Cat|View)Backward[0-9]*"
+)
 
 
 @dataclass(frozen=True)
@@ -37,7 +50,36 @@ class ChannelGroup:
 
 def build_dependency_graph(module: nn.Module, image: Tensor) -> tp.DependencyGraph:
     """The dependencies between the layers' channels, traced with one image in evaluation mode."""
-    return tp.DependencyGraph().build_dependency(module, example_inputs=image)
+    with tolerant_library():
+        return tp.DependencyGraph().build_dependency(module, example_inputs=image)
+
+
+def is_plain(graph: tp.DependencyGraph) -> bool:
+    """Whether the model is made of operations whose channels Torch-Pruning follows: none are split, shuffled, attended
+    to or held by a parameter of the model's own."""
+    nodes = graph.module2node.values()
+    return all(isinstance(node.module, nn.Module) and PLAIN.fullmatch(node.grad_fn.name()) for node in nodes)
+
+
+@contextmanager
+def tolerant_library() -> Iterator[None]:
+    """Torch-Pruning in the block: its warnings go to the log, and a reshape whose channels it cannot count (it divides
+    by the 0 that it finds where tensors are split and shuffled) maps no channels."""
+    mapped = index_mapping.update_reshape_index_mapping
+
+    def map_reshape(graph: Any, node: Any) -> None:
+        with suppress(ZeroDivisionError):
+            mapped(graph, node)
+
+    index_mapping.update_reshape_index_mapping = map_reshape
+    try:
+        with warnings.catch_warnings(record=True) as heard:
+            warnings.simplefilter("always")
+            yield
+    finally:
+        index_mapping.update_reshape_index_mapping = mapped
+    for text in dict.fromkeys(" ".join(str(warning.message).split()) for warning in heard):
+        logger.debug(f"Torch-Pruning: {text}")
 
 
 def score_groups(
@@ -46,18 +88,41 @@ def score_groups(
     protected: Collection[nn.Module],
     score: Scorer,
     residual: bool = True,
-) -> list[ChannelGroup]:
-    """Every prunable group: without an output of a `protected` layer, and with a score. residual: include groups whose
-    channels an addition of two branches couples."""
+) -> tuple[list[ChannelGroup], Unprunable]:
+    """Every prunable group: without an output of a `protected` layer, and with a score; and the layers on which the
+    library fails. residual: include groups whose channels an addition of two branches couples."""
     names = {layer: name for name, layer in module.named_modules()}
-    scored = []
-    for group in graph.get_all_groups(ignored_layers=list(protected), root_module_types=[nn.Conv2d, nn.Linear]):
-        scores = score(group) if residual or not _joins_branches(group) else None
+    scored, failed = list[ChannelGroup](), Unprunable()
+    visited = set(protected)
+    for layer in [layer for layer in graph.module2node if isinstance(layer, nn.Conv2d | nn.Linear)]:
+        if layer in visited:
+            continue
+        try:
+            group = _whole_group(graph, layer)
+            producers = _producers(graph, group)
+            visited |= producers
+            if producers & set(protected):
+                continue
+            scores = score(group) if residual or not _joins_branches(group) else None
+        except Exception as error:  # whatever the library's index arithmetic raises on a graph that it misreads
+            failed[names[layer]] = describe_error(error)
+            continue
         if scores is not None:
-            root, repeat = group[0].dep.target.module, _part_count(group)
+            repeat = _part_count(group)
             averaged = scores.detach().cpu().view(repeat, -1).mean(0).nan_to_num(0.0)  # a dead layer: 0 / 0
-            scored.append(ChannelGroup(names[root], averaged, repeat, root, group[0].dep.handler))
-    return scored
+            scored.append(ChannelGroup(names[layer], averaged, repeat, layer, group[0].dep.handler))
+    return scored, failed
+
+
+def _whole_group(graph: tp.DependencyGraph, layer: nn.Module) -> Any:
+    """All that depends on any output channel of `layer`."""
+    pruner = graph.get_pruner_of_module(layer)
+    return graph.get_pruning_group(layer, pruner.prune_out_channels, list(range(pruner.get_out_channels(layer))))
+
+
+def _producers(graph: tp.DependencyGraph, group: Any) -> set[Any]:
+    """The layers whose outputs are the group's channels."""
+    return {dep.target.module for dep, _ in group if graph.is_out_channel_pruning_fn(dep.handler)}
 
 
 def _joins_branches(group: Any) -> bool:
@@ -106,16 +171,21 @@ def rounded_width(group: ChannelGroup, removed: int, round_to: int) -> int:
 
 def remove_channels(graph: tp.DependencyGraph, group: ChannelGroup, keep: int) -> None:
     """Remove all but the `keep` best channels of each part, everywhere in the group."""
-    worst = group.scores.argsort(stable=True)[: group.width - keep]
-    if len(worst):
-        indices = [int(index) + part * group.width for part in range(group.repeat) for index in worst.sort().values]
+    if indices := channels_below(group, keep):
         graph.get_pruning_group(group.layer, group.handler, indices).prune()
+
+
+def channels_below(group: ChannelGroup, keep: int) -> list[int]:
+    """The channels of the group's first layer that are not among the `keep` best of each part."""
+    worst = group.scores.argsort(stable=True)[: group.width - keep].sort().values
+    return [int(index) + part * group.width for part in range(group.repeat) for index in worst]
 
 
 def prune_groups(module: nn.Module, image: Tensor, groups: Sequence[ChannelGroup], widths: Sequence[int]) -> nn.Module:
     """A copy of `module` in which each group keeps its best `widths` channels (of each part)."""
     pruned = deepcopy(module)
     graph = build_dependency_graph(pruned, image)
-    for group, width in zip(groups, widths, strict=True):
-        remove_channels(graph, replace(group, layer=pruned.get_submodule(group.name)), width)
+    with tolerant_library():
+        for group, width in zip(groups, widths, strict=True):
+            remove_channels(graph, replace(group, layer=pruned.get_submodule(group.name)), width)
     return pruned

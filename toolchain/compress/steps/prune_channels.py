@@ -18,6 +18,7 @@ from torch import nn
 from toolchain.compress.metrics import example_input, macs, parameter_count
 from toolchain.compress.options import Positive, PositiveInt
 from toolchain.compress.pruning.cut import PruningGraph, drop_auxiliary_heads, trace_groups
+from toolchain.compress.pruning.groups import Unprunable
 from toolchain.compress.pruning.importance import Importance, accumulate_gradients, scorer
 from toolchain.compress.pruning.prunable import check_prunable
 from toolchain.compress.pruning.ratio_search import (
@@ -28,6 +29,7 @@ from toolchain.compress.pruning.ratio_search import (
     make_probe,
     smallest_sufficient,
 )
+from toolchain.compress.pruning.trial_cuts import split_workable
 from toolchain.compress.serialization import weights_digest
 from toolchain.compress.step import CompressedModel, StepContext
 from toolchain.compress.steps.finetune import Finetune
@@ -41,6 +43,7 @@ logger = logging.getLogger(__name__)
 
 
 DEFAULT_RATIO = 0.3  # where no target is named
+TRIAL_RATIO = 0.5
 MACS_HALVINGS, LATENCY_HALVINGS = 10, 6  # ratios to within 0.001, or 0.016 where each cut is built and timed
 Factor = Annotated[float, msgspec.Meta(gt=1)]
 
@@ -55,7 +58,8 @@ class PruneChannels(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     2019). global_pruning: rank all layers together; otherwise each loses the same share. round_to: widths become the
     nearest multiple, since engines prefer widths that fill their vectors (16 floats for AVX-512, 8 for AVX2). residual:
     false keeps the channels that residual blocks add up, whose removal costs most accuracy. ignore: layers to keep, by
-    name pattern; the classifier is always kept.
+    name pattern; the classifier is always kept. unprunable: what to do about layers that cannot be pruned (heads of
+    attention, shuffled channels): leave them whole and say which, or refuse.
 
     iterative_steps: prune in this many cuts; finetune_epochs after each of them, with lr, batch_size and augment.
     """
@@ -70,6 +74,7 @@ class PruneChannels(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     macs_times_fewer: Factor | None = None
     latency_times_faster: Factor | None = None
     residual: bool = True
+    unprunable: Literal["keep", "refuse"] = "keep"
     finetune_epochs: Annotated[int, msgspec.Meta(ge=0)] = 0
     lr: Positive = 0.01
     batch_size: PositiveInt = 128
@@ -157,10 +162,14 @@ class PruneChannels(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             with evaluation_mode(module):
                 accumulate_gradients(module, context, self.samples)
         image = example_input(module, context.preprocessing)
-        groups = trace_groups(
+        traced = trace_groups(
             module, image, self._protected_layers(module, context), scorer(self.importance), self.residual
         )
+        groups = [group for group in traced.groups if not initial or group.name in initial]  # as in the first cut
         module.zero_grad(set_to_none=True)
+        if not initial and not traced.is_plain:
+            groups, failed = split_workable(module, image, groups, self._trial_ratio, self.round_to)
+            self._report_unprunable({**traced.failed, **failed})
         if not groups:
             besides = (
                 "the classifier and ignored ones" if self.residual else "the classifier, ignored and residual ones"
@@ -168,6 +177,22 @@ class PruneChannels(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise RecipeError(f"no layer can be pruned by importance {self.importance}, besides {besides}")
         widths = initial or {group.name: group.width for group in groups}
         return PruningGraph(module, groups, widths, image, self.global_pruning, self.round_to)
+
+    @property
+    def _trial_ratio(self) -> float:
+        """Where a target decides the ratio: one in the middle of those that may be tried."""
+        has_target = self.macs_times_fewer or self.latency_times_faster
+        return TRIAL_RATIO if has_target else self.ratio or DEFAULT_RATIO
+
+    def _report_unprunable(self, failed: Unprunable) -> None:
+        if not failed:
+            return
+        names, reason = ", ".join(failed), next(iter(failed.values()))
+        if self.unprunable == "refuse":
+            raise RecipeError(
+                f'cannot be pruned: {names} ({reason}); leave them whole: unprunable = "keep", or name them in ignore'
+            )
+        logger.info(f"  left whole, since they cannot be pruned: {names} ({reason})")
 
     def _finetune_cut(
         self, model: CompressedModel, number: int, context: StepContext
