@@ -1,4 +1,4 @@
-"""Malformed images: small damaged JPEG and PNG files, and decompression bombs. Sends nothing."""
+"""Malformed images: small damaged files of every format, in every way to send one, and bombs. Sends nothing."""
 
 import base64
 import json
@@ -33,6 +33,15 @@ def valid_images() -> tuple[bytes, ...]:
         *(_encode(colour.convert(mode), "JPEG") for mode in ("L", "CMYK")),
         *(_encode(colour.convert(mode), "PNG") for mode in ("RGB", "RGBA", "L", "LA", "P", "1", "I;16")),
         _encode(colour, "PNG", exif=turned),
+        *(_encode(colour, "WEBP", **options) for options in ({}, {"lossless": True, "exif": turned})),
+        *(_encode(colour, kind, save_all=True, append_images=[colour.rotate(180)]) for kind in ("WEBP", "GIF", "TIFF")),
+        *(_encode(colour.convert(mode), "GIF", transparency=3) for mode in ("L", "P")),
+        *(_encode(colour.convert(mode), "BMP") for mode in ("1", "P", "RGB", "RGBA")),
+        *(
+            _encode(colour.convert(mode), "TIFF", compression=way)
+            for mode in ("1", "L", "P", "RGB", "RGBA", "CMYK", "I;16")
+            for way in (None, "tiff_lzw", "tiff_adobe_deflate", "packbits")
+        ),
     )
 
 
@@ -44,15 +53,40 @@ def _encode(image: Image.Image, kind: str, **options: Any) -> bytes:
 
 def image_case(chance: Random) -> Case:
     content = _bomb(chance) if chance.randrange(BOMBS) == 0 else _mutated_image(chance)
-    match chance.randrange(4):
+    match chance.randrange(5):
         case 0:
             tensor = {"name": "image", "datatype": "BYTES", "shape": [1], "data": [base64.b64encode(content).decode()]}
             return Case("kept", request("POST", INFER, json.dumps({"inputs": [tensor]}).encode()))
         case 1:
             return _binary(content, chance)
+        case 2:
+            return _in_form(content, chance)
         case _:
-            kind = chance.choice(("image/jpeg", "image/png", "image/"))
-            return Case("kept", request("POST", INFER, content, {"Content-Type": kind}))
+            kind = chance.choice(("image/jpeg", "image/png", "image/", "application/x-www-form-urlencoded", ""))
+            return Case("kept", request("POST", INFER, *_pack(content, {"Content-Type": kind}, chance)))
+
+
+def _pack(content: bytes, headers: dict[str, str], chance: Random) -> tuple[bytes, dict[str, str]]:
+    """A body and its headers: sometimes compressed, sometimes only said to be, or damaged."""
+    if chance.random() < 0.7:
+        return content, headers
+    coding = chance.choice(("gzip", "deflate", "x-gzip", "br", "gzip, gzip"))
+    packer = zlib.compressobj(1, wbits=chance.choice((31, 15, -15)))
+    packed = packer.compress(content) + packer.flush()
+    packed = mutate_bytes(packed, chance) if chance.random() < 0.4 else packed
+    return packed, headers | {"Content-Encoding": coding}
+
+
+def _in_form(content: bytes, chance: Random) -> Case:
+    """A form of a few parts, damaged in half of the cases."""
+    head = b'Content-Disposition: form-data; name="file"; filename="x"\r\n\r\n'
+    count = chance.choice((1, 1, 2, 40, 500))
+    parts = [b"--edge\r\n" + chance.choice((head, head, b"\r\n")) + content[: 400_000 // count] for _ in range(count)]
+    form = b"\r\n".join([*parts, b"--edge--\r\n"])
+    form = mutate_bytes(form, chance) if chance.random() < 0.5 else form
+    boundary = chance.choice(("edge", "edge", '"edge"', "", "other", "x" * 200))
+    headers = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
+    return Case("kept", request("POST", INFER, *_pack(form, headers, chance)))
 
 
 def _mutated_image(chance: Random) -> bytes:
@@ -127,8 +161,27 @@ def _scans() -> bytes:
     return plain[:at] + plain[at:-2] * 2000 + plain[-2:]
 
 
+def _webp_bomb() -> bytes:
+    """As many pixels as there may be, of one colour: two hundred bytes."""
+    return _encode(Image.new("RGB", (3600, 3600)), "WEBP", lossless=True, method=0)
+
+
+def _gif_bomb() -> bytes:
+    return _encode(Image.new("L", (4000, 4000)), "GIF")
+
+
+def _tiff_bomb() -> bytes:
+    """A strip for each row, deflated zeros."""
+    return _encode(Image.new("RGB", (4000, 4000)), "TIFF", compression="tiff_adobe_deflate")
+
+
+def _bmp_without_pixels() -> bytes:
+    return _encode(Image.new("L", (8, 8)), "BMP")[:18] + struct.pack("<ii", 60_000, 60_000) + bytes(900)
+
+
 MAKERS: tuple[Callable[[], bytes], ...] = (
     *(_far_too_large, _as_large_as_may_be, _more_data_than_pixels, _text, _colours, _jpeg_of_65535, _scans),
+    *(_webp_bomb, _gif_bomb, _tiff_bomb, _bmp_without_pixels),
 )
 
 

@@ -23,6 +23,7 @@ from PIL import (
 
 from deploy.runtime.decoding.encoded_image import MAX_BYTES, EncodedImage, check_size, incomplete_image
 from deploy.runtime.decoding.formats import READERS, SIGNATURE_BYTES, image_format
+from deploy.runtime.decoding.libtiff import silence_libtiff
 from deploy.runtime.resampling.geometry import Placement, place_image
 from deploy.runtime.resampling.opencv import resize_as_opencv
 from deploy.runtime.resampling.torch_no_antialias import resize_as_torch
@@ -183,6 +184,8 @@ class _TimedFile(BytesIO):
 def _decode(encoded: EncodedImage, scale: int, check: Callable[[], None] | None) -> Image.Image:
     """The image, upright, in mode RGB or L."""
     file = BytesIO(encoded.content) if check is None else _TimedFile(encoded.content, check)
+    if encoded.format == "TIFF":
+        silence_libtiff()
     try:
         image = Image.open(file, formats=(encoded.format,))
         if image.size != (encoded.width, encoded.height):

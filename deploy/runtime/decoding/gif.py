@@ -27,7 +27,7 @@ def read_gif(content: bytes) -> EncodedImage:
         raise incomplete_image("no frame", len(content)) from error
     if not frame_width or not frame_height:
         raise incomplete_image(f"{frame_width}x{frame_height} pixels", len(content))
-    kept = content if at == start else b"".join([content[:start], transparency, content[at:]])
+    kept = content if at == start else b"".join([content[:start], transparency, memoryview(content)[at:]])
     return EncodedImage(
         kept, "GIF", max(width, left + frame_width), max(height, top + frame_height), UPRIGHT, PIXEL_BYTES
     )

@@ -83,7 +83,7 @@ def read_tiff(content: bytes) -> EncodedImage:
     pixel_bytes = _check_form(page)
     _check_parts(page, width, height, len(content))
     head = content[:4] + pack(f"{order}I", len(content) + len(content) % 2)
-    kept = b"".join([head, content[8:], bytes(len(content) % 2), page.pack_directory(order)])
+    kept = b"".join([head, memoryview(content)[8:], bytes(len(content) % 2), page.pack_directory(order)])
     return EncodedImage(kept, "TIFF", width, height, page.value(ORIENTATION, UPRIGHT), pixel_bytes)
 
 

@@ -43,8 +43,9 @@ def read_webp(content: bytes) -> EncodedImage:
             f"a WebP whose first frame of {width}x{height} pixels does not fill its {canvas[0]}x{canvas[1]}; "
             "save it as PNG"
         )
+    is_plain = len(chunks) == 1 and picture is chunks[0]
     return EncodedImage(
-        _pack(picture.kind, content[picture.start : picture.end]),
+        content if is_plain else _pack(picture.kind, memoryview(content)[picture.start : picture.end]),
         "WEBP",
         width,
         height,
@@ -94,10 +95,11 @@ def _canvas_size(content: bytes, chunk: RiffChunk) -> tuple[int, int]:
     return (high << 16 | low) + 1, (high_height << 16 | low_height) + 1
 
 
-def _pack(kind: bytes, data: bytes) -> bytes:
+def _pack(kind: bytes, data: memoryview) -> bytes:
     """A file of one picture."""
-    chunk = b"".join([kind, len(data).to_bytes(4, "little"), data, b"\0" * (len(data) % 2)])
-    return b"".join([SIGNATURE, (len(KIND) + len(chunk)).to_bytes(4, "little"), KIND, chunk])
+    size, padding = len(data), b"\0" * (len(data) % 2)
+    head = [SIGNATURE, (len(KIND) + HEADER_BYTES + size + len(padding)).to_bytes(4, "little"), KIND]
+    return b"".join([*head, kind, size.to_bytes(4, "little"), data, padding])
 
 
 def _orientation(content: bytes, chunks: list[RiffChunk]) -> int:

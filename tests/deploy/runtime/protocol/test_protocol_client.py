@@ -116,6 +116,18 @@ def test_what_pillow_wonders_about_leaves_no_line_in_the_log(server: Running) ->
     assert (status, server.lines[before:]) == (200, [])
 
 
+def test_what_libtiff_stumbles_over_leaves_no_line_in_the_log(server: Running) -> None:
+    before, noise = len(server.lines), Image.effect_noise((40, 40), 90)
+    for way in ("tiff_lzw", "tiff_adobe_deflate", "packbits"):
+        buffer = BytesIO()
+        noise.save(buffer, "TIFF", compression=way)
+        content = bytearray(buffer.getvalue())
+        content[200:300] = bytes(range(100))
+        assert server.ask("POST", INFER, bytes(content))[0] in (200, 400), way
+    assert server.ask("POST", INFER, picture("TIFF"))[0] == 200
+    assert server.lines[before:] == []
+
+
 def test_a_raw_body_is_answered_in_binary(server: Running) -> None:
     status, headers, body = server.ask("POST", INFER, bytes(2 * 192), Inference_Header_Content_Length="0")
     length = int(headers["inference-header-content-length"])
