@@ -21,10 +21,12 @@ from deploy.runtime.grpc.reading import IDENTITY, Message, MessageReader
 from deploy.runtime.grpc.status import GrpcStatus, SlowSender, status_of
 from deploy.runtime.http.limits import SLOWEST_BYTES_PER_S
 from deploy.runtime.scheduling.errors import Unavailable
-from deploy.runtime.scheduling.memory_budget import MemoryBudget
+from deploy.runtime.scheduling.memory_budget import MemoryBudget, Reservation
 from toolchain.errors import RequestError, ToolchainError
 
 RECEIVE_WINDOW = 1 << 20  # bytes of a stream that may be on their way
+WRITE_BYTES = 256 << 10  # handed to the socket at once: more waits here, where it is counted
+TRACE_FIELDS, TRACE_BYTES = (b"traceparent", b"tracestate"), 512  # kept while a call lasts; as W3C's Trace Context asks
 KEPT_FIELDS = frozenset(
     (b":path", b"content-type", b"grpc-encoding", b"grpc-timeout", b"authorization", b"traceparent", b"tracestate")
 )
@@ -45,12 +47,13 @@ class Receiver(Protocol):
 
 class CallConnection(Protocol):
     """client, is_local: of the client's address, see Limits.client_of and Caller; send_window, initial_window,
-    max_frame: for what is sent to it."""
+    max_frame: for what is sent to it; is_write_paused: it reads nothing now."""
 
     client: str | None
     send_window: int
     initial_window: int
     max_frame: int
+    is_write_paused: bool
 
     def __hash__(self) -> int: ...
     @property
@@ -73,11 +76,16 @@ class GrpcCall:
         self.is_half_closed = self.is_paused = self.is_ended = False
         self._receiver: Receiver | None = None
         self._backlog, self._pending, self._trailers, self._has_headers = bytearray(), bytearray(), b"", False
-        self._received = self._received_before = self._pending_before = 0
+        self._received = self._received_before = self._pending_before = self._sent = 0
+        self._unsent: Reservation | None = None
 
     def begin(self, receiver: Receiver, max_bytes: int, budget: MemoryBudget) -> None:
         """max_bytes: of one message."""
-        self._receiver, self.max_bytes = receiver, max_bytes
+        self._receiver, self.max_bytes, self._budget = receiver, max_bytes, budget
+        self.path = b""
+        self.fields = {
+            name: self.fields[name] for name in TRACE_FIELDS if 0 < len(self.fields.get(name, b"")) <= TRACE_BYTES
+        }
         self._reader = MessageReader(self.encoding, max_bytes, lambda: budget.reserve(0, self.connection.client))
 
     # from bytes to messages
@@ -169,6 +177,8 @@ class GrpcCall:
 
     def cancel(self) -> None:
         """The client has gone, or wants no reply."""
+        self._pending.clear()
+        self._release_unsent()
         if not self.is_ended:
             self._end(None)
 
@@ -193,12 +203,18 @@ class GrpcCall:
         if fields and self._pending:
             out.append(frame(HEADERS, END_HEADERS, self.number, fields))
             fields, self._has_headers = b"", True
-        while self._pending and (room := min(self.window, self.connection.send_window, self.connection.max_frame)) > 0:
+        size = 0
+        while self._pending and (room := self._room) > 0:
             part = bytes(self._pending[:room])
             del self._pending[:room]
             self.window -= len(part)
+            self._sent += len(part)
             self.connection.send_window -= len(part)
             out.append(frame(DATA, 0, self.number, part))
+            size += len(part)
+            if size > WRITE_BYTES:
+                self.connection.write(b"".join(out))
+                out, size = [], 0
         is_done = bool(self._trailers) and not self._pending
         if is_done:
             out.append(frame(HEADERS, END_HEADERS | END_STREAM, self.number, fields + self._trailers))
@@ -207,23 +223,51 @@ class GrpcCall:
         if out:
             self.connection.write(b"".join(out))
         if is_done:
+            self._release_unsent()
             self.connection.finish(self)
+        elif self._pending and not self._reserve_unsent():
+            self._abandon()
         elif not self.is_ended and self._receiver is not None:
             self._receiver.on_sent()
+
+    @property
+    def _room(self) -> int:
+        if self.connection.is_write_paused:
+            return 0
+        return min(self.window, self.connection.send_window, self.connection.max_frame)
+
+    def _reserve_unsent(self) -> bool:
+        """What the client does not read counts like what it sends; whether there is room for it."""
+        try:
+            if self._unsent is None:
+                self._unsent = self._budget.reserve(0, self.connection.client)
+            self._unsent.grow(max(0, len(self._pending) - self._unsent.size_bytes))
+        except Unavailable:
+            return False
+        return True
+
+    def _release_unsent(self) -> None:
+        if self._unsent is not None:
+            self._unsent.release()
+
+    def _abandon(self) -> None:
+        """End the call without the rest of its reply."""
+        self.connection.write(reset_frame(self.number, CANCEL))
+        self.cancel()
+        self.connection.finish(self)
 
     def sweep(self, now: float, sender_s: float) -> None:
         """End the call where its client neither sends nor reads; called about once a second."""
         if now < self.since + sender_s:
             return
         enough = SLOWEST_BYTES_PER_S * sender_s
-        if self._pending and self._pending_before and self._pending_before <= len(self._pending):
-            self.connection.write(reset_frame(self.number, CANCEL))
-            self.cancel()
-            self.connection.finish(self)
+        if self._pending and self._sent < min(self._pending_before, enough):
+            self._abandon()
         elif self._must_send and self._received - self._received_before < enough:
             words = f"less than {SLOWEST_BYTES_PER_S} bytes of the message a second for {sender_s:g} s"
             self.fail(SlowSender(words))
         self.since, self._received_before, self._pending_before = now, self._received, len(self._pending)
+        self._sent = 0
 
     @property
     def _must_send(self) -> bool:

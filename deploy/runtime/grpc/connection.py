@@ -16,11 +16,13 @@ from deploy.runtime.grpc import frames
 from deploy.runtime.grpc.call import RECEIVE_WINDOW, GrpcCall, kept_fields
 from deploy.runtime.grpc.frame_reader import FrameReader
 from deploy.runtime.grpc.frames import Http2Error, frame
+from deploy.runtime.grpc.turns import TurnQueue
 from deploy.runtime.http.limits import ConnectionTable, Limits
 from deploy.runtime.http.messages import HTTPError, is_loopback
 
 CONNECTION_WINDOW = 4 << 20  # bytes of all its calls that may be on their way
 MAX_CALLS = 100  # at a time
+MAX_HEAD_BYTES = 8 << 10  # of a call: what gRPC's own libraries take by default
 MAX_CANCELLED = 200  # calls in a row that the client did not wait for: HTTP/2's rapid reset
 MAX_SCRAP = 4096  # bytes to read at once of what is thrown away
 
@@ -29,6 +31,7 @@ class CallApp(Protocol):
     """begin() is called with a call's head, before its messages: it begins the call, or ends it."""
 
     connections: ConnectionTable
+    turns: TurnQueue
 
     @property
     def draining(self) -> bool: ...
@@ -37,7 +40,7 @@ class CallApp(Protocol):
 
 
 class GrpcConnection(asyncio.BufferedProtocol):
-    """A Peer. calls: by their streams' numbers."""
+    """A Peer and a CallConnection. calls: by their streams' numbers."""
 
     def __init__(self, app: CallApp, limits: Limits, clock: Callable[[], float]) -> None:
         self._app, self._limits, self._clock = app, limits, clock
@@ -45,9 +48,10 @@ class GrpcConnection(asyncio.BufferedProtocol):
         self.client: str | None = None
         self.send_window = self.initial_window = frames.WINDOW
         self.max_frame = frames.MAX_FRAME
-        self._reader, self._decoder = FrameReader(self, limits.head_bytes), Decoder(limits.head_bytes)
+        self._head_bytes = min(limits.head_bytes, MAX_HEAD_BYTES)
+        self._reader, self._decoder = FrameReader(self, self._head_bytes), Decoder(self._head_bytes)
         self._last_stream = self._unacknowledged = self._cancelled = 0
-        self._is_leaving = self._is_failed = self._is_write_paused = False
+        self._is_leaving = self._is_failed = self.is_write_paused = False
         self._heard = self._write_paused_at = clock()
         self._pinged = inf  # when the answer to our ping is due
         self._socket: asyncio.Transport | None = None
@@ -73,7 +77,7 @@ class GrpcConnection(asyncio.BufferedProtocol):
             self._app.count_rejection(refusal.reason)
             self._fail(Http2Error(frames.ENHANCE_YOUR_CALM, str(refusal)))
             return
-        self.write(frames.opening(MAX_CALLS, RECEIVE_WINDOW, CONNECTION_WINDOW, self._limits.head_bytes))
+        self.write(frames.opening(MAX_CALLS, RECEIVE_WINDOW, CONNECTION_WINDOW, self._head_bytes))
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         self.unregister()
@@ -102,8 +106,8 @@ class GrpcConnection(asyncio.BufferedProtocol):
             return
         if not is_done:
             self._transport.pause_reading()
-            asyncio.get_running_loop().call_soon(self._read)
-        elif not self._is_write_paused:
+            self._app.turns.add(self._read)
+        elif not self.is_write_paused:
             self._transport.resume_reading()
 
     def eof_received(self) -> bool:
@@ -111,11 +115,12 @@ class GrpcConnection(asyncio.BufferedProtocol):
         return bool(self.calls) and self._transport.can_write_eof()
 
     def pause_writing(self) -> None:
-        self._is_write_paused, self._write_paused_at = True, self._clock()
+        self.is_write_paused, self._write_paused_at = True, self._clock()
         self._transport.pause_reading()  # else replies to its pings would pile up
 
     def resume_writing(self) -> None:
-        self._is_write_paused = False
+        self.is_write_paused = False
+        self._flush_calls()
         self._read()
 
     # called by the server, by calls and by other connections
@@ -137,7 +142,7 @@ class GrpcConnection(asyncio.BufferedProtocol):
     def idle_rank(self) -> int | None:
         if self._is_failed:
             return 0
-        return None if self.calls or self._is_write_paused else int(self._last_stream > 0)
+        return None if self.calls or self.is_write_paused else int(self._last_stream > 0)
 
     def write(self, content: bytes) -> None:
         if not self._transport.is_closing():
@@ -165,7 +170,7 @@ class GrpcConnection(asyncio.BufferedProtocol):
     def sweep(self, now: float) -> None:
         """Close the connection, or end calls, if they have taken too long; called about once a second."""
         sender_s, idle_s = self._limits.sender_s, self._limits.idle_s
-        is_stuck = self._is_write_paused and now > self._write_paused_at + sender_s
+        is_stuck = self.is_write_paused and now > self._write_paused_at + sender_s
         if is_stuck or self._is_failed or self._transport.is_closing() or now > self._pinged:
             self._transport.abort()
         elif not self.calls:
@@ -190,7 +195,7 @@ class GrpcConnection(asyncio.BufferedProtocol):
 
     # called by the frame reader
 
-    def begin_data(self, stream: int, size: int) -> None:
+    def begin_data(self, stream: int, size: int) -> bool:
         if not stream or stream > self._last_stream:
             raise Http2Error(frames.PROTOCOL_ERROR, "data for a call that has not begun")
         self._unacknowledged += size
@@ -199,6 +204,7 @@ class GrpcConnection(asyncio.BufferedProtocol):
         if self._unacknowledged > CONNECTION_WINDOW // 2:
             self.write(frames.window_frame(0, self._unacknowledged))
             self._unacknowledged = 0
+        return stream in self.calls
 
     def on_data(self, stream: int, part: memoryview) -> None:
         call = self.calls.get(stream)
@@ -218,10 +224,7 @@ class GrpcConnection(asyncio.BufferedProtocol):
             case frames.SETTINGS:
                 self._on_settings(stream, flags, content)
             case frames.PING:
-                if stream or len(content) != 8:
-                    raise Http2Error(frames.PROTOCOL_ERROR, "a ping of a wrong form")
-                if not flags & frames.ACK:
-                    self.write(frame(frames.PING, frames.ACK, 0, content))
+                self.write(frames.pong(stream, flags, content))
             case frames.RST_STREAM:
                 self._on_reset(stream, content)
             case frames.PUSH_PROMISE:
@@ -255,17 +258,13 @@ class GrpcConnection(asyncio.BufferedProtocol):
             call.half_close()
 
     def _on_window(self, stream: int, content: bytes) -> None:
-        size = int.from_bytes(content, "big") & frames.MAX_WINDOW
-        if len(content) != 4:
-            raise Http2Error(frames.FRAME_SIZE_ERROR, "a window of a wrong length")
+        size = frames.parse_window(content)
         call = self.calls.get(stream)
-        if not size or (stream and stream > self._last_stream):
+        if stream > self._last_stream:
             raise Http2Error(frames.PROTOCOL_ERROR, "a window of nothing")
         if stream == 0:
             self.send_window += size
-            for waiting in tuple(self.calls.values()):
-                if waiting.unsent_bytes:
-                    waiting.flush()
+            self._flush_calls()
         elif call is not None:
             call.window += size
             call.flush()
@@ -273,11 +272,9 @@ class GrpcConnection(asyncio.BufferedProtocol):
             raise Http2Error(frames.FLOW_CONTROL_ERROR, "a window that is too large")
 
     def _on_settings(self, stream: int, flags: int, content: bytes) -> None:
-        if stream:
-            raise Http2Error(frames.PROTOCOL_ERROR, "settings of a call")
         if flags & frames.ACK:
             return
-        for name, value in frames.parse_settings(content):
+        for name, value in frames.parse_settings(stream, content):
             if name == frames.INITIAL_WINDOW_SIZE:
                 for call in self.calls.values():
                     call.window += value - self.initial_window
@@ -285,6 +282,9 @@ class GrpcConnection(asyncio.BufferedProtocol):
             elif name == frames.MAX_FRAME_SIZE:
                 self.max_frame = value
         self.write(frame(frames.SETTINGS, frames.ACK, 0))
+        self._flush_calls()
+
+    def _flush_calls(self) -> None:
         for call in tuple(self.calls.values()):
             if call.unsent_bytes:
                 call.flush()

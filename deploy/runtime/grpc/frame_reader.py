@@ -9,16 +9,18 @@ from deploy.runtime.grpc import frames
 from deploy.runtime.grpc.frames import Http2Error
 
 BUFFER_BYTES = 32 << 10  # at least a whole frame
-MAX_STEPS = 16  # frames other than data handled before other connections get their turn
-MAX_IDLE_FRAMES = 2000  # frames without data in between: settings, pings, calls that are cancelled at once
+MAX_STEPS = 16  # frames handled before other connections get their turn; a head counts once more for each part of it
+HEAD_STEP_BYTES = 256  # decoding a head takes about 0.2 ms a kilobyte
+MAX_IDLE_FRAMES = 2000  # frames without data for a call in between: settings, pings, calls that are refused at once
+LARGE_DATA = 1024  # what is on its way to a call that was refused comes in larger frames
 
 
 class FrameHandler(Protocol):
     """Gets what the client has sent, in its order; each may raise Http2Error. begin_data: the size counts for flow
-    control; on_data: `part` is valid only now; end_data: the last frame of its stream."""
+    control; whether the call goes on; on_data: `part` is valid only now; end_data: the last frame of its stream."""
 
     def on_head(self, stream: int, block: bytes, is_last: bool) -> None: ...
-    def begin_data(self, stream: int, size: int) -> None: ...
+    def begin_data(self, stream: int, size: int) -> bool: ...
     def on_data(self, stream: int, part: memoryview) -> None: ...
     def end_data(self, stream: int) -> None: ...
     def on_frame(self, kind: int, flags: int, stream: int, content: bytes) -> None: ...
@@ -103,10 +105,11 @@ class FrameReader:
             padding, at = self._buffer[at] + 1, at + 1
         if padding > size:
             raise Http2Error(frames.PROTOCOL_ERROR, "more padding than frame")
-        self._handler.begin_data(stream, size)
-        if size > padding:
+        self._steps += 1
+        is_wanted = self._handler.begin_data(stream, size)
+        if is_wanted and size > padding:
             self._idle_frames = 0
-        else:
+        elif size < LARGE_DATA or size == padding:
             self._count_idle_frame()
         data = _DataFrame(stream, size - padding, max(0, padding - 1), bool(flags & frames.END_STREAM))
         return self._read_data(data, at)
@@ -125,10 +128,10 @@ class FrameReader:
 
     def _read_control(self, kind: int, flags: int, stream: int, content: bytes) -> None:
         self._steps += 1
+        self._count_idle_frame()
         if kind == frames.HEADERS:
             self._add_to_head(stream, flags, bytearray(frames.strip_padding(content, flags)))
             return
-        self._count_idle_frame()
         if kind == frames.CONTINUATION:
             if self._head is None:
                 raise Http2Error(frames.PROTOCOL_ERROR, "the continuation of nothing")
@@ -141,6 +144,7 @@ class FrameReader:
             raise Http2Error(frames.ENHANCE_YOUR_CALM, f"a head of more than {self._head_bytes} bytes")
         if flags & frames.END_HEADERS:
             self._head = None
+            self._steps += len(block) // HEAD_STEP_BYTES
             self._handler.on_head(stream, bytes(block), bool(flags & frames.END_STREAM))
         else:
             self._head = stream, flags, block

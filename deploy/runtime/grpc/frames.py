@@ -63,8 +63,10 @@ def opening(calls: int, call_window: int, window: int, head_bytes: int) -> bytes
     return frame(SETTINGS, 0, 0, content) + window_frame(0, window - WINDOW)
 
 
-def parse_settings(content: bytes) -> list[tuple[int, int]]:
+def parse_settings(stream: int, content: bytes) -> list[tuple[int, int]]:
     """Http2Error for values that no settings frame may have."""
+    if stream:
+        raise Http2Error(PROTOCOL_ERROR, "settings of a call")
     if len(content) % 6:
         raise Http2Error(FRAME_SIZE_ERROR, "settings of a wrong length")
     settings = list(struct.iter_unpack(">HI", content))
@@ -76,6 +78,23 @@ def parse_settings(content: bytes) -> list[tuple[int, int]]:
         if name == ENABLE_PUSH and value > 1:
             raise Http2Error(PROTOCOL_ERROR, "ENABLE_PUSH is 0 or 1")
     return settings
+
+
+def pong(stream: int, flags: int, content: bytes) -> bytes:
+    """The answer to a ping, none to an answer; Http2Error."""
+    if stream or len(content) != 8:
+        raise Http2Error(PROTOCOL_ERROR, "a ping of a wrong form")
+    return b"" if flags & ACK else frame(PING, ACK, 0, content)
+
+
+def parse_window(content: bytes) -> int:
+    """How many bytes more may be sent; Http2Error."""
+    if len(content) != 4:
+        raise Http2Error(FRAME_SIZE_ERROR, "a window of a wrong length")
+    size = int.from_bytes(content, "big") & MAX_WINDOW
+    if not size:
+        raise Http2Error(PROTOCOL_ERROR, "a window of nothing")
+    return size
 
 
 def window_frame(stream: int, size: int) -> bytes:

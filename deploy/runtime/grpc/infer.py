@@ -9,6 +9,7 @@ from deploy.runtime.grpc.convert import request_from_message, response_from_resu
 from deploy.runtime.grpc.messages import SERVICE, message_classes, parse_message
 from deploy.runtime.grpc.reading import Message
 from deploy.runtime.grpc.status import GrpcStatus, UnknownModel, status_of
+from deploy.runtime.grpc.wire import count_parsed_bytes
 from deploy.runtime.inference.handler import LONG_BYTES, TRACE_HEADERS, InferenceHandler, SpanAttributes
 from deploy.runtime.protocol import metadata
 from deploy.runtime.protocol.requests import InferenceRequest
@@ -16,7 +17,7 @@ from deploy.runtime.protocol.shared_memory import RegionAccess, SharedMemoryPoli
 from deploy.runtime.scheduling.fair_queue import InferenceOutcome, InferenceResult
 from toolchain.errors import ToolchainError
 
-NUMBER_COPIES = 16  # bytes that a byte of typed numbers takes on its way to an array
+FIELD_COPIES = 24  # bytes that a byte beside raw tensors takes parsed: a number in a varint, a string of no letters
 
 
 class GrpcAdapter:
@@ -34,35 +35,44 @@ class GrpcAdapter:
     ) -> None:
         self._handler, self._call, self._method, self._message = handler, call, method, message
         self._on_outcome, self._reservation = on_outcome, message.reservation
-        self._regions = RegionAccess(handler.regions, shared, lambda: call.connection.is_local)
+        is_local, reserve = (lambda: call.connection.is_local), message.reservation.grow
+        self._regions = RegionAccess(handler.regions, shared, is_local, reserve)
         self.client: Hashable = call.connection
         self.budget_client: Hashable = call.connection.client
         self._left_s = None if call.deadline is None else max(0.0, call.deadline - handler.loop.time())
         self._parsed: Any = None
         self._inflater: Inflater | None = None
-        if not message.encoding:
+        self.is_heavy = bool(message.encoding) or _beside_tensors_bytes(message.content) > LONG_BYTES
+        if not self.is_heavy:
             self._parse_message(message.content)
-        self.is_heavy = self._parsed is None or self._has_long_numbers()
 
     def is_gone(self) -> bool:
         return self._call.is_ended
 
     def unpack(self) -> bool:
-        if self._parsed is not None:
+        if not self._message.encoding:
             return True
         if self._inflater is None:
             self._inflater = self._message.inflater(self._call.max_bytes)
         if not self._inflater.step():
             return False
-        self._parse_message(self._inflater.content)
+        self._message, self._inflater = self._message._replace(content=self._inflater.content, encoding=b""), None
         return True
 
     def parse(self) -> InferenceRequest:
-        numbers_bytes = self._parsed.ByteSize() * NUMBER_COPIES if self._has_long_numbers() else 0
-        with self._handler.budget.reserve_to_read(numbers_bytes, self.budget_client):
-            call = request_from_message(self._parsed, self._handler.bundle.manifest, self._regions.read, self._left_s)
+        if self._parsed is None:
+            size = _beside_tensors_bytes(self._message.content)
+            with self._handler.budget.reserve_to_read(size * FIELD_COPIES, self.budget_client):
+                self._parse_message(self._message.content)
+                call = self._build_request()
+        else:
+            call = self._build_request()
         self._regions.check_access(one.region for one in call.outputs)
         return call
+
+    def _build_request(self) -> InferenceRequest:
+        parsed, self._parsed = self._parsed, None
+        return request_from_message(parsed, self._handler.bundle.manifest, self._regions.read, self._left_s)
 
     def _parse_message(self, content: memoryview) -> None:
         self._parsed = parse_message("ModelInferRequest", content)
@@ -70,9 +80,6 @@ class GrpcAdapter:
         name, version = self._parsed.model_name, self._parsed.model_version
         if words := metadata.unknown_model_text(self._handler.bundle.manifest, name, version):
             raise UnknownModel(words)
-
-    def _has_long_numbers(self) -> bool:
-        return not self._parsed.raw_input_contents and self._parsed.ByteSize() > LONG_BYTES
 
     def encode(self, call: InferenceRequest, answer: InferenceResult, times: Mapping[str, float]) -> Any:
         manifest = self._handler.bundle.manifest
@@ -96,6 +103,10 @@ class GrpcAdapter:
         fields = self._call.fields
         found = {key: fields[key.encode()].decode("latin-1") for key in TRACE_HEADERS if key.encode() in fields}
         return SpanAttributes(name, attributes, found)
+
+
+def _beside_tensors_bytes(message: memoryview) -> int:
+    return 0 if len(message) <= LONG_BYTES else count_parsed_bytes(message)
 
 
 def handle_infer(

@@ -20,6 +20,7 @@ from deploy.runtime.grpc.methods import HEALTH, GrpcMethods
 from deploy.runtime.grpc.reading import ENCODINGS
 from deploy.runtime.grpc.receivers import CountStatus, InferReceiver, MethodReceiver, StreamReceiver
 from deploy.runtime.grpc.status import GrpcStatus, InvalidToken, UnknownMethod, status_of
+from deploy.runtime.grpc.turns import TurnQueue
 from deploy.runtime.http.access import Secrets
 from deploy.runtime.http.limits import ConnectionTable, Limits
 from deploy.runtime.http.ports import ACCEPTED_AT_ONCE, port_of, set_queue
@@ -69,6 +70,7 @@ class GrpcServer:
         tls: TlsFiles | None,
     ) -> None:
         self._handler, self.connections, self._limits, self._secrets = handler, connections, limits, secrets
+        self.turns = TurnQueue(handler.loop)
         self._tls = None if tls is None else grpc_context(tls, handler.log)
         if self._tls is not None:
             secrets.sources.append(self._tls)

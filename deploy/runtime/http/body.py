@@ -1,4 +1,5 @@
-"""The body of a connection's request: what it holds of the memory budget, whether it arrives fast enough, its chunks.
+"""The bodies of a connection's request and reply: what they hold of the memory budget, whether a request's arrives fast
+enough, its chunks.
 
 What has arrived counts, not what was announced: announcing costs a client nothing. No sockets here.
 """
@@ -6,9 +7,11 @@ What has arrived counts, not what was announced: announcing costs a client nothi
 import httptools
 
 from deploy.runtime.http.limits import SLOWEST_BYTES_PER_S, Limits, check_body
-from deploy.runtime.http.messages import HTTPError, RequestHead
+from deploy.runtime.http.messages import HTTPError, HttpReply, RequestHead, error_reply
 from deploy.runtime.scheduling.errors import Unavailable
 from deploy.runtime.scheduling.memory_budget import MemoryBudget, Reservation
+
+REPLY_BYTES = 64 << 10  # transports keep as much of what a client does not read; beyond, it counts
 
 
 class BodyMemory:
@@ -51,6 +54,18 @@ class BodyMemory:
         check_body(received, self._limits)
         if received > self._small_bytes:
             self.add(size if self.is_counted else received)
+
+    def hold_reply(self, reply: HttpReply) -> HttpReply:
+        """Count the reply, which nobody may read, until release(); where there is no room, that is the reply."""
+        if len(reply.body) <= REPLY_BYTES:
+            return reply
+        try:
+            self.add(len(reply.body))
+        except HTTPError as refusal:
+            self.release()
+            retry = (("Retry-After", "1"),)
+            return error_reply(refusal.status, f"a reply of {len(reply.body)} bytes: {refusal}", retry)
+        return reply
 
     def slow_text(self, received: int) -> str:
         """What is wrong where too little has been received since the last time, `sender_s` ago; empty: nothing is."""

@@ -73,7 +73,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         self.unregister()
-        if self.state != "busy":  # else the app still reads the body
+        if self.state != "busy" or self._head is NO_HEAD:  # else the app still reads the body
             self._memory.release()
 
     def unregister(self) -> None:
@@ -105,6 +105,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def resume_writing(self) -> None:
         self._is_write_paused = False
+        self._memory.release()
         if self.state == "head":
             self._wait_for_head()
         self._advance()
@@ -186,9 +187,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _parse_next(self) -> bool:
         """Whether more may be done without new bytes."""
-        if self.state == "head":
-            return self._read_head()
-        return self.state == "chunks" and self._read_chunks()
+        return self._read_head() if self.state == "head" else self.state == "chunks" and self._read_chunks()
 
     def _compact_buffer(self) -> None:
         left = self._end - self._start
@@ -272,13 +271,14 @@ class Connection(asyncio.BufferedProtocol):
         self._memory.release()
         if self.state != "busy" or self._transport.is_closing():
             return
-        close = not self._head.is_keep_alive or self._app.draining
-        self._head, self._body = NO_HEAD, NO_BODY
-        self._transport.write(reply_bytes(reply, close, self._method != "HEAD"))
+        close, self._head, self._body = not self._head.is_keep_alive or self._app.draining, NO_HEAD, NO_BODY
+        self._transport.write(reply_bytes(self._memory.hold_reply(reply), close, self._method != "HEAD"))
         if close:
             self.deadline = self._clock() + self._limits.sender_s + len(reply.body) / SLOWEST_BYTES_PER_S
             self._close()
             return
+        if not self._is_write_paused:
+            self._memory.release()
         self._wait_for_head()
         if self._end or self._is_half_closed:
             self._advance()

@@ -40,14 +40,14 @@ class HttpAdapter:
         max_bytes: int,
     ) -> None:
         self._handler, self._request, self._send, self._max_bytes = handler, request, send, max_bytes
-        self._regions = RegionAccess(handler.regions, shared, lambda: request.caller.is_local)
+        self._regions = RegionAccess(handler.regions, shared, lambda: request.caller.is_local, self._reserve)
         self.client: Hashable = request.caller
         self.budget_client: Hashable = request.caller.client
         self._body = request.body
         self._length = request.headers.get(HEADER_LENGTH)
         self._coding = request.headers.get(b"content-encoding")
         self._inflater: Inflater | None = None
-        self._unpacked: Reservation | None = None
+        self._reservation: Reservation | None = None
         self._kind = self._find_kind()
         self.is_heavy = self._kind != "protocol" or self._coding is not None or self._json_bytes() > LONG_BYTES
 
@@ -61,6 +61,15 @@ class HttpAdapter:
         length = self._length
         return int(length) if length is not None and _is_size(length) else len(self._body)
 
+    def _hold(self) -> Reservation:
+        """Until the reply, for what does not lie in the body."""
+        if self._reservation is None:
+            self._reservation = self._handler.budget.reserve(0, self.budget_client)
+        return self._reservation
+
+    def _reserve(self, size_bytes: int) -> None:
+        self._hold().grow(size_bytes)
+
     def is_gone(self) -> bool:
         return self._request.caller.is_gone()
 
@@ -68,8 +77,7 @@ class HttpAdapter:
         if self._coding is None or not (coding := content_coding(self._coding)):
             return True
         if self._inflater is None:
-            self._unpacked = self._handler.budget.reserve(0, self.budget_client)
-            self._inflater = Inflater(self._body, coding, self._max_bytes, self._unpacked, UNPACKED_COPIES)
+            self._inflater = Inflater(self._body, coding, self._max_bytes, self._hold(), UNPACKED_COPIES)
         if not self._inflater.step():
             return False
         self._body = self._inflater.content
@@ -132,8 +140,8 @@ class HttpAdapter:
         return HttpReply(reply.status, pack_reply(reply.body, coding), reply.content_type, headers)
 
     def send(self, outcome: HttpReply | ToolchainError) -> None:
-        if self._unpacked is not None:
-            self._unpacked.release()
+        if self._reservation is not None:
+            self._reservation.release()
         self._send(outcome if isinstance(outcome, HttpReply) else reply_for(outcome))
 
     def span_attributes(self, outcome: InferenceOutcome) -> SpanAttributes:

@@ -23,6 +23,7 @@ from toolchain.records.storage import encode_record
 
 PLAIN = "text/plain; version=0.0.4; charset=utf-8"
 MakeReply = Callable[[], HttpReply]
+OTHER_SITES = (b"cross-site", b"same-site")  # what browsers say of a page that is not this server's
 
 
 def json_reply(value: object, status: int = 200) -> HttpReply:
@@ -93,6 +94,10 @@ class Router:
     def answer(self, request: HttpRequest, send: SendReply) -> None:
         """Route a request; an unknown path is looked up once more with its percent escapes decoded."""
         path = request.path
+        if request.headers.get(b"sec-fetch-site") in OTHER_SITES and request.method == "POST":
+            send = self._count_reply("another site", request, send)
+            send(error_reply(403, "another site's page asks here: open this server's own, or ask without a browser"))
+            return
         if path not in self._infer:  # most are
             path = path if len(path) == 1 else path.rstrip("/")
             if path not in self._infer and path not in self._gets:

@@ -11,6 +11,8 @@ from functools import partial
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
+import msgspec
+
 from deploy.runtime.inference.callback_queue import CallbackQueue
 from deploy.runtime.inference.decoding_pools import DecodingPools
 from deploy.runtime.inference.health import Health
@@ -212,6 +214,7 @@ class RequestPipeline(Generic[AdapterReplyT]):
             raise RequestError(f"expected at most {most} images, got {len(images)}")
         self._check_deadline()
         decoding = self._time_stage("decode", lambda: ImageDecoding(images, preprocessing, budget.total_bytes // 2))
+        self._request = msgspec.structs.replace(self._request, images=())  # what decoding needs of them is a copy
         if decoding.array_bytes > SMALL_BYTES:
             self._reservation = budget.reserve(decoding.array_bytes, self._adapter.budget_client)
         return decoding

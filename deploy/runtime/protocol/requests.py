@@ -21,6 +21,8 @@ from toolchain.records.tensors import Array, Preprocessing, TensorSpec
 NO_DATA = (b"", b"null")  # values of absent JSON data
 DEFAULT_TOP_K = 5  # of an image; tensors get none, unless they ask for it
 MAX_JSON_BYTES, MAX_STRINGS = 16 << 20, 10_000
+MAX_ID = 10_000  # letters: the reply repeats it
+MAX_AXES, MAX_SHAPE_BYTES = 32, 1000  # of a tensor, and of its shape in JSON
 
 
 class OutputEntry(msgspec.Struct):
@@ -37,6 +39,16 @@ class RequestBody(msgspec.Struct):
     outputs: list[OutputEntry] = []
     id: str = ""
     parameters: Parameters = {}
+
+
+class _InputShape(msgspec.Struct):
+    shape: msgspec.Raw
+
+
+class _InputShapes(msgspec.Struct):
+    """Of a request only the text of its shapes."""
+
+    inputs: list[_InputShape]
 
 
 class RequestedOutput(msgspec.Struct, frozen=True):
@@ -136,6 +148,8 @@ def build_request(
 
     preprocessing: by which float32 images are normalized; None: such images are not accepted.
     """
+    if len(body.id) > MAX_ID:
+        raise RequestError(f"an id of {len(body.id)} letters: expected at most {MAX_ID}")
     feeds, pictures, plain = _build_feeds(body.inputs, raws, {spec.name: spec for spec in inputs}, read, preprocessing)
     timeout = body.parameters.get("timeout")
     if timeout is not None and (not isinstance(timeout, int) or isinstance(timeout, bool) or timeout < 0):
@@ -154,11 +168,20 @@ def _parse_json(text: memoryview) -> RequestBody:
     if len(text) > MAX_STRINGS and (strings := bytes(text).count(b'"') // 2) > MAX_STRINGS:
         raise RequestError(f"JSON with {strings} strings: expected at most {MAX_STRINGS}; send the tensors as binary")
     try:
+        if len(text) > MAX_STRINGS:
+            _check_shapes(msgspec.json.decode(text, type=_InputShapes))
         return msgspec.json.decode(text, type=RequestBody)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise RequestError(f"the request's JSON: {error}") from error
     except RecursionError as error:
         raise RequestError("the request's JSON is nested too deeply") from error
+
+
+def _check_shapes(found: _InputShapes) -> None:
+    """Before a shape of millions of numbers becomes as many objects, in one go."""
+    for number, tensor in enumerate(found.inputs):
+        if (size := len(bytes(tensor.shape))) > MAX_SHAPE_BYTES:
+            raise RequestError(f"inputs[{number}]: a shape of {size} bytes, expected at most {MAX_SHAPE_BYTES}")
 
 
 def _split_binary(tensors: Sequence[Tensor], rest: memoryview) -> list[memoryview | None]:
@@ -188,6 +211,8 @@ def _build_feeds(
         if tensor.name in feeds or pictures:
             raise RequestError(f"input '{tensor.name}' occurs twice")
         spec = specs[tensor.name]
+        if len(tensor.shape) > MAX_AXES:
+            raise RequestError(f"input '{tensor.name}': expected {spec}, got {len(tensor.shape)} axes")
         place = region_slice_of(tensor.parameters, tensor.name)
         if place is not None and (given is not None or bytes(tensor.data) not in NO_DATA):
             raise RequestError(f"input '{tensor.name}' lies in shared memory and in the request: expected one of them")

@@ -190,14 +190,17 @@ def refuse_region(place: RegionSlice) -> memoryview:
 
 
 class RegionAccess(NamedTuple):
-    """`regions` with one client's permissions; is_local() is called only for clients that name a region."""
+    """`regions` with one client's permissions; is_local() is called only for clients that name a region, reserve() with
+    the bytes that are about to be read."""
 
     regions: SharedRegions
     policy: SharedMemoryPolicy
     is_local: Callable[[], bool]
+    reserve: Callable[[int], None]
 
     def read(self, place: RegionSlice) -> memoryview:
         self.check_access([place])
+        self.reserve(place.size)
         return self.regions.read(place)
 
     def check_access(self, places: Iterable[RegionSlice | None]) -> None:

@@ -38,6 +38,7 @@ URL_SAFE = bytes.maketrans(b"-_", b"+/")
 NUMBERS = bytes(set(range(256)) - set(b"[],"))  # and all else that is not their lists' structure
 NUMBERED = re.compile(r"\$\[(\d+)\]")
 PIECE_BYTES = 64 << 10  # of JSON numbers: about a millisecond
+MAX_ELEMENTS = 10_000  # of a BYTES tensor: each takes four bytes in a message, and an object here
 ALIGNMENT = 64  # a cache line: engines read aligned tensors in place
 
 Parameters = dict[str, bool | int | float | str]  # as the protocol has them: no lists, no objects
@@ -182,6 +183,8 @@ def elements_from_bytes(name: str, raw: memoryview) -> tuple[bytes, ...]:
     found: list[bytes] = []
     at = 0
     while at < len(raw):
+        if len(found) == MAX_ELEMENTS:
+            raise RequestError(f"input '{name}': expected at most {MAX_ELEMENTS} elements, got more")
         start = at + 4
         at = start + int.from_bytes(raw[at:start], "little")
         if at > len(raw) or start > len(raw):

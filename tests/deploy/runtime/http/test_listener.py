@@ -74,3 +74,14 @@ def test_an_admin_port_that_is_taken_is_named(tmp_path: Path) -> None:
         f"deploy.runtime: cannot listen on 127.0.0.1:{port} (Address already in use); "
         "choose another: --admin-port or ADMIN_PORT"
     )
+
+
+def test_a_page_of_another_site_may_post_nothing(tmp_path: Path) -> None:
+    """What browsers say of the page that asks; a text of no type needs no leave from the server."""
+    with serving(null_bundle(tmp_path / "null.bundle").folder) as server:
+        for path in (INFER, "/v2/systemsharedmemory/unregister"):
+            for site in ("cross-site", "same-site"):
+                status, _, body = server.ask("POST", path, BODY, Sec_Fetch_Site=site, Content_Type="text/plain")
+                assert (status, json.loads(body)["error"].split(":")[0]) == (403, "another site's page asks here")
+            assert server.ask("POST", path, BODY, Sec_Fetch_Site="same-origin")[0] == 200
+        assert server.ask("GET", "/v2/health/ready", Sec_Fetch_Site="cross-site")[0] == 200

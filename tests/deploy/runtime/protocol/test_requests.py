@@ -269,3 +269,15 @@ def test_an_empty_list_is_no_number() -> None:
 def test_json_of_many_objects_is_refused_before_they_are_made(more: dict[str, Any], words: str) -> None:
     with pytest.raises(RequestError, match=words.replace("|", r"\|")):
         call(tensor(), **more)
+
+
+def test_what_takes_far_more_memory_than_it_has_bytes_is_refused_by_its_size() -> None:
+    """An id, which the reply repeats to a client that may read nothing; a shape, elements: each number an object."""
+    with pytest.raises(RequestError, match="an id of 10001 letters: expected at most 10000"):
+        call(tensor(), id="x" * 10_001)
+    with pytest.raises(RequestError, match=r"inputs\[0\]: a shape of .* bytes, expected at most 1000"):
+        call(tensor(shape=[300] * 5000))
+    with pytest.raises(RequestError, match="got 33 axes"):
+        call(tensor(shape=[1] * 33))
+    with pytest.raises(RequestError, match="expected at most 10000 elements, got more"):
+        elements_from_bytes("image", memoryview(bytes(4 * 10_001)))

@@ -12,12 +12,15 @@ import pytest
 
 from deploy.runtime.protocol.shared_memory import (
     FOLDER,
+    RegionAccess,
     RegionSlice,
     RegionStatus,
     SharedRegions,
     is_allowed,
     region_slice_of,
 )
+from deploy.runtime.scheduling.errors import Unavailable
+from deploy.runtime.scheduling.memory_budget import MemoryBudget
 from tests.bundles import null_bundle
 from tests.deploy.runtime.server import Running, serving
 from toolchain.errors import RequestError
@@ -46,6 +49,19 @@ def test_what_is_registered_is_read_and_written_within_its_bounds(key: str) -> N
             regions.read(place)
     with pytest.raises(RequestError, match="the output has 11 bytes, shared_memory_byte_size is 10"):
         regions.write(RegionSlice("a", 0, 10), b"\x02" * 11)
+
+
+def test_what_is_about_to_be_read_is_reserved_before_it_is_read(key: str) -> None:
+    regions, reserved = SharedRegions(), list[int]()
+    regions.register("a", key, 0, 400)
+    access = RegionAccess(regions, "on", lambda: False, reserved.append)
+    assert len(access.read(RegionSlice("a", 0, 300))) == 300
+    assert reserved == [300]
+    budget = MemoryBudget(100)
+    with pytest.raises(Unavailable):
+        RegionAccess(regions, "on", lambda: False, lambda size: budget.reserve(size).release()).read(
+            RegionSlice("a", 0, 300)
+        )
 
 
 def test_a_file_that_a_client_shortens_ends_its_own_request_and_nothing_else(key: str) -> None:
