@@ -7,6 +7,7 @@ byte is read each time: about a second a gigabyte.
 import fcntl
 import logging
 import os
+import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ HEADER = f"decoded images 1, Pillow {PIL.__version__}\n".encode()  # then their 
 DIGEST_BYTES = 32
 BATCH = 16  # files a thread takes at once
 MAX_NAMED = 10
+INCOMPLETE = re.compile(r"not a complete [^(]+ image \((.+)\)")  # the reason alone is enough in a list
 logger = logging.getLogger(__name__)
 
 
@@ -79,7 +81,9 @@ def _check(path: Path, known: frozenset[bytes], preprocessing: Preprocessing) ->
         if digest not in known:
             decode_and_fit(content, preprocessing)
     except RequestError as error:
-        return CheckedImage(path, digest, str(error).partition(";")[0])
+        reason = str(error).partition(";")[0]
+        inner = INCOMPLETE.fullmatch(reason)
+        return CheckedImage(path, digest, inner[1] if inner else reason)
     return CheckedImage(path, digest)
 
 
