@@ -23,6 +23,7 @@ from toolchain.data.own.parts import part_of
 from toolchain.data.photos import require_preprocessing
 from toolchain.errors import DataError
 from toolchain.records.tensors import Preprocessing
+from toolchain.text_files import read_text_file
 
 SOURCES: dict[str, DataSource] = {}
 COLUMNS = {
@@ -72,11 +73,9 @@ def open_dataset(folder: Path, preprocessing: Preprocessing | None) -> DataSet:
 
 def _read_rows(path: Path) -> list[ListedImage]:
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = read_text_file(path, DataError)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); [data] path must name a CSV file") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 (byte {error.start}); save it as UTF-8") from error
     try:
         rows = list(_iterate_rows(text, path))
     except csv.Error as error:
