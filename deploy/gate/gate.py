@@ -18,6 +18,7 @@ from deploy.docker.sandbox import state_volume
 from deploy.gate.rounds import ABSession, ArmContainer, ArmContainers, ArmFacts, NotComparableError, SliceRunner
 from deploy.gate.verdict import (
     ACCURACY,
+    ANSWERS,
     BUDGETS,
     IMAGE,
     MEMORY,
@@ -25,6 +26,7 @@ from deploy.gate.verdict import (
     MIN_ROUNDS,
     MUST_BE_PROVEN,
     accuracy_finding,
+    answers_finding,
     format_finding,
     overall_verdict,
     size_finding,
@@ -203,6 +205,9 @@ class _GateRun:
             yield size_finding(MEMORY, mine.peak_memory_bytes, theirs.peak_memory_bytes, other, margin(MEMORY))
             yield size_finding(IMAGE, mine.image_bytes, theirs.image_bytes, other, margin(IMAGE))
             yield accuracy_finding(mine, theirs, other, margin(ACCURACY), *self._count_disagreements(session, other))
+            if mine.accuracy is None or theirs.accuracy is None:
+                answers = [session.facts[role].golden_answers for role in (CANDIDATE, other)]
+                yield answers_finding(answers[0], answers[1], other, margin(ANSWERS))
 
     def _count_disagreements(self, session: ABSession, other: str) -> tuple[int | None, int | None]:
         """Held-out images that only `other` classifies correctly, and only the candidate; None if the images differ."""

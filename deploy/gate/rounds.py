@@ -58,13 +58,15 @@ class ArmContainer:
 @dataclass(frozen=True)
 class ArmFacts:
     """What a release reported before the first round. precision: the candidate that this device serves; right: which of
-    its held-out images it classified correctly."""
+    its held-out images it classified correctly; golden_answers: the class of each golden image, and those images'
+    digest."""
 
     device: Fingerprint
     threads: int
     engine: str
     precision: str
     right: tuple[bool, ...]
+    golden_answers: tuple[tuple[int, ...], str] = ((), "")
 
 
 class ArmContainers:
@@ -153,7 +155,14 @@ class ABSession:
         result = runner.run_slice(SliceRequest("", 1, "pictures"))
         if result.device is None:
             raise NotComparableError(f"the {role} does not report its device; rebuild its image: toolchain image")
-        return ArmFacts(result.device, result.threads, result.engine, result.precision, result.right)
+        return ArmFacts(
+            result.device,
+            result.threads,
+            result.engine,
+            result.precision,
+            result.right,
+            (result.answers, result.inputs),
+        )
 
     def _check_comparable(self) -> None:
         mine = self.facts[CANDIDATE]

@@ -41,6 +41,8 @@ class Drawn:
     device: Fingerprint = DEVICE
     engine: str = "drawn 1"
     right: tuple[bool, ...] = (True,) * 200
+    answers: tuple[int, ...] = (3,) * 16
+    inputs: str = "golden"
     memory: int = 100 << 20
     throttled: int = 0
     lost: int = 0  # missing answers per slice
@@ -56,7 +58,8 @@ class Drawn:
 
     def run_slice(self, request: SliceRequest) -> SliceResult:
         if request.what == "pictures":
-            return SliceResult(right=self.right, device=self.device, threads=1, engine=self.engine, precision="fp32")
+            answers = SliceResult(right=self.right, answers=self.answers, inputs=self.inputs)
+            return msgspec.structs.replace(answers, device=self.device, threads=1, engine=self.engine, precision="fp32")
         latency_ms = float(np.exp(self.random.normal(0, self.slice_noise))) * self.median_ms * (1 + request.slower)
         known = SliceResult(throttled_periods=self.throttled, peak_memory_bytes=self.memory, engine=self.engine)
         if request.what == "throughput":

@@ -4,6 +4,7 @@ golden_checks takes milliseconds and precedes readiness at every start; certific
 and writes nothing. Knows nothing of latency (bench.py) or HTTP.
 """
 
+from hashlib import sha256
 from typing import NamedTuple
 
 import numpy as np
@@ -158,6 +159,13 @@ def correct_answers(bundle: Bundle, engine: Engine) -> Array | None:
     finite = np.all(np.isfinite(answers), axis=1)  # NaN is never correct, whatever argmax makes of it
     right: Array = (top1(answers) == sample["labels"]) & finite
     return right
+
+
+def golden_classes(bundle: Bundle, engine: Engine) -> tuple[tuple[int, ...], str]:
+    """The class of each golden image, and the digest of those images: what two releases can be compared on where nobody
+    has labelled anything."""
+    images = bundle.read_arrays(SAMPLE)["inputs"]
+    return tuple(int(each) for each in top1(infer_all(engine, images))), sha256(images.tobytes()).hexdigest()
 
 
 def infer_all(engine: Engine, images: Array, batch: int = BATCH) -> Array:

@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 
 from deploy.runtime.certification.bench import bundle_images
-from deploy.runtime.certification.checks import correct_answers
+from deploy.runtime.certification.checks import correct_answers, golden_classes
 from deploy.runtime.device.cgroup import peak_memory_bytes, throttled_periods
 from deploy.runtime.device.energy import EnergyMeter
 from deploy.runtime.device.probe import fingerprint, missing_needs
@@ -65,7 +65,9 @@ def _run_slice(bundle: Bundle, engine: Engine, meter: EnergyMeter, images: Array
     before = throttled_periods()
     if request.what == "pictures":
         correct = correct_answers(bundle, engine)
-        result = SliceResult(right=() if correct is None else tuple(map(bool, correct)), device=fingerprint())
+        answers, inputs = golden_classes(bundle, engine)
+        right = () if correct is None else tuple(map(bool, correct))
+        result = SliceResult(right=right, answers=answers, inputs=inputs, device=fingerprint())
     elif request.what == "throughput":
         began = meter.read()
         rate = measure_throughput(engine, images, request.queries, request.slower)

@@ -146,6 +146,35 @@ def test_lost_accuracy_is_tested_image_by_image() -> None:
     assert "accuracy is 10.0 points worse" in gate.reason
 
 
+def test_without_labels_only_answers_are_compared_and_the_verdict_says_so() -> None:
+    gate = judged(fast(seed=1, right=()), fast(seed=2, right=()))
+    assert (gate.verdict, gate.reason) == (
+        "passed",
+        "no metric regressed beyond its budget; accuracy is not known: only answers were compared",
+    )
+    by_metric = {finding.metric: finding for finding in gate.findings}
+    assert (by_metric["accuracy"].verdict, by_metric["answers"].verdict) == ("", "passed")
+    assert by_metric["accuracy"].note == "not known: no labelled images in both bundles"
+    assert "answers" not in {finding.metric for finding in judged(fast(seed=1), fast(seed=2)).findings}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (
+            {"answers": (3,) * 13 + (4,) * 3},
+            "answers: 3 of 16 golden images get another answer; without labels",
+        ),
+        ({"inputs": "other"}, "answers: the bundles hold different golden images"),
+        ({"answers": ()}, "answers: a container did not report them; rebuild its image: toolchain image"),
+    ],
+)
+def test_other_answers_without_labels_are_no_pass(changes: dict[str, Any], words: str) -> None:
+    gate = judged(fast(seed=1, right=(), **changes), fast(seed=2, right=()))
+    assert gate.verdict == "inconclusive"
+    assert words in gate.reason
+
+
 def test_an_interrupted_gate_resumes_with_its_rounds() -> None:
     progress = GateProgress()
 
