@@ -1,8 +1,9 @@
 """Image signatures: Ed25519 over the image's content and labels, stored outside of the image.
 
-An image cannot contain its own signature, so the signature lies in the toolchain's home under the digest of the image's
-configuration, travels with the image and is stored on every server that has it. It covers what identifies the image on
-every engine (ImageContent) and what the image says that it is: name, release, model, bundle and target.
+An image cannot contain its own signature, so the signature lies where no project can bring it along, under the digest
+of the image's configuration, travels with the image and is stored on every server that has it. It covers what
+identifies the image on every engine (ImageContent) and what the image says that it is: name, release, model, bundle
+and target.
 """
 
 import logging
@@ -110,7 +111,13 @@ def verify_document(document: bytes, key: str, signature: str, what: str) -> Non
 def read_signature(config: str) -> bytes:
     """The stored signature of the image with that configuration; b"" when it is not signed."""
     place = _signature_path(config)
-    return place.read_bytes() if place.is_file() else b""
+    if place.is_file():
+        return place.read_bytes()
+    earlier = home() / "signatures" / place.name
+    found = earlier.read_bytes() if earlier.is_file() else b""
+    return (
+        found if _is_by_own_key(found) else b""
+    )  # earlier versions kept them there, and a clone may bring a stranger's
 
 
 def check_signature(document: bytes, content: ImageContent, labels: ReleaseLabels, what: str) -> Signature:
@@ -133,6 +140,10 @@ def check_signature(document: bytes, content: ImageContent, labels: ReleaseLabel
     return found
 
 
+class _Signer(msgspec.Struct, frozen=True):
+    key: str
+
+
 class SigningTime(msgspec.Struct, frozen=True):
     """What signatures of every format have."""
 
@@ -148,6 +159,13 @@ def read_signed_at(document: bytes, what: str) -> str:
     except JSON_ERRORS as error:
         raise RecordError(f"{what}: not a signature: {error}") from error
     return at.astimezone(UTC).isoformat(timespec="seconds")
+
+
+def _is_by_own_key(document: bytes) -> bool:
+    try:
+        return msgspec.json.decode(document, type=_Signer).key == own_public_key() != ""
+    except JSON_ERRORS:
+        return False
 
 
 def signed_content(document: bytes) -> ImageContent | None:
@@ -174,4 +192,4 @@ def _key_folder() -> Path:
 
 
 def _signature_path(config: str) -> Path:
-    return home() / "signatures" / f"{config.rpartition(':')[2]}.json"
+    return private_folder() / "signatures" / f"{config.rpartition(':')[2]}.json"

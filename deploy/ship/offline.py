@@ -25,7 +25,7 @@ from deploy.images.signatures import (
     sign_document,
     verify_document,
 )
-from deploy.servers.layer_archive import count_present_layers
+from deploy.servers.layer_archive import ARCHIVE_CHECKS, count_present_layers
 from deploy.servers.release_image import ReleaseImage
 from deploy.servers.server import ShipError
 from deploy.servers.transfer import ArchiveProvider, archive_provider, last_known_layers
@@ -77,6 +77,8 @@ def write_offline_bundle(
     present = {count_present_layers(sent.content.layers, last_known_layers(server)) for server in servers} or {0}
     made = archive_provider(client, sent)
     files = dict(made(count) for count in sorted(present))
+    for count, file in files.items():  # they are kept in the project's folder: better here than at the far end
+        ARCHIVE_CHECKS.check(file, sent.content, count)
     archives = tuple(LayerArchive(digest_of(file), file.stat().st_size, count) for count, file in files.items())
     unsigned = OfflineBundle(sent, archives, signer)
     bundle = msgspec.structs.replace(unsigned, signature=sign_document(encode_record(unsigned), private))

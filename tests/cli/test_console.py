@@ -1,5 +1,6 @@
 """Where the packages' messages go: nowhere from a library, to stderr from a command."""
 
+import json
 import logging
 import subprocess
 import sys
@@ -7,7 +8,10 @@ import sys
 import pytest
 
 from toolchain.cli.console import console, log_to_stderr
+from toolchain.cli.parser import run
+from toolchain.errors import UsageError
 from toolchain.progress import quiet
+from toolchain.views.bundle import as_json
 
 LIBRARY = """
 import logging, toolchain, deploy
@@ -28,6 +32,21 @@ def test_a_command_prints_plain_lines_on_stderr(capsys: pytest.CaptureFixture[st
         logging.getLogger("docker.api").info("not ours")
     logging.getLogger("toolchain.job.stages").info("after the command")
     assert capsys.readouterr() == ("", "export: unchanged\n100% [done]\n")
+
+
+def test_a_server_s_words_move_no_cursor_wherever_they_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    """The holder of a lock, a label, a release's name: in messages, in errors, in the JSON of the last line."""
+    words = "\x1b]0;title\x07 \x9b2J \u202egnp.exe \U000e0041"
+    with console():
+        logging.getLogger("deploy.servers.lock").info("taking the lock of %s", words)
+
+    def fail() -> None:
+        raise UsageError(words)
+
+    assert run({"fail": fail}, ["fail"]) == 2
+    text = as_json({"release": words})
+    assert json.loads(text) == {"release": words}
+    assert (text + "".join(capsys.readouterr().err.splitlines())).isprintable()
 
 
 @pytest.mark.parametrize(("rank", "shown"), [("0", "epoch 1\n"), ("1", "")])

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from toolchain.errors import printable
 from toolchain.progress import silent, stderr
 
 PACKAGES = ("toolchain", "deploy", "benchmarks")
@@ -17,7 +18,7 @@ class ConsoleHandler(logging.Handler):
     """A message is a line: above the progress bar on a terminal; in a pipe plain text, flushed at once."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        text = self.format(record)
+        text = printable(self.format(record))  # a server's words may be in it
         if sys.stderr.isatty():
             stderr().print(text)
         else:

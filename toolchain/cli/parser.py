@@ -18,7 +18,7 @@ from pathlib import Path
 from toolchain import __version__
 from toolchain.cli.console import console
 from toolchain.cli.signature import Command, Commands, Function, Parameter, Sections, command_from, manual, overview
-from toolchain.errors import ToolchainError, UsageError
+from toolchain.errors import ToolchainError, UsageError, printable
 from toolchain.failures import CURES, describe_fault, is_debugging
 from toolchain.interrupts import listening
 
@@ -59,7 +59,7 @@ def run(commands: Commands, argv: Sequence[str], name: str = "toolchain", sectio
                 _fire(answer)
         sys.stdout.flush()
     except ToolchainError as error:
-        print(f"{name}: {error}", file=sys.stderr)
+        print(f"{name}: {printable(str(error))}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print(f"\n{name}: interrupted; run the same command again to resume", file=sys.stderr)

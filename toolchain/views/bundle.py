@@ -3,6 +3,7 @@
 Computes nothing but shares and ratios.
 """
 
+import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -24,8 +25,13 @@ NOT_KNOWN = "not known"
 
 
 def as_json(record: object) -> str:
-    """One line."""
-    return msgspec.json.encode(record).decode()
+    """One line; what a terminal might take for a command is escaped, which means the same in JSON."""
+    text = msgspec.json.encode(record).decode()
+    return text if text.isprintable() else "".join(map(_escaped, text))
+
+
+def _escaped(letter: str) -> str:
+    return letter if letter.isprintable() else json.dumps(letter)[1:-1]
 
 
 def percent(share: float | None) -> str | None:

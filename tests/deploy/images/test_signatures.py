@@ -59,6 +59,30 @@ def test_a_key_that_came_with_a_cloned_folder_signs_nothing(
     assert message.endswith(f"if that one is yours: mkdir -p {place} && mv {theirs} {place}")
 
 
+def test_a_signature_that_came_with_a_cloned_folder_counts_only_where_its_key_is_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An image that others can build to the byte is signed by anybody: its signer would be the first that a server
+    trusts."""
+    project, state = tmp_path / "cloned", tmp_path / "state"
+    monkeypatch.setenv("TOOLCHAIN_HOME", str(project / ".toolchain"))
+    sign_image(CONTENT, LABELS)
+    monkeypatch.delenv("TOOLCHAIN_HOME")
+    monkeypatch.setenv("XDG_STATE_HOME", str(state))
+    monkeypatch.chdir(project)
+    assert read_signature(CONTENT.config) == b""
+    sign_image(CONTENT, LABELS)
+    own = read_signature(CONTENT.config)
+    assert own
+    kept = state / "edge-toolchain" / "signatures"
+    for place in kept.iterdir():  # where an earlier version kept it
+        place.rename(project / ".toolchain" / "signatures" / place.name)
+    assert read_signature(CONTENT.config) == own
+    theirs = next((project / ".toolchain" / "signatures").iterdir())
+    theirs.write_bytes(b"no record")
+    assert read_signature(CONTENT.config) == b""
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [

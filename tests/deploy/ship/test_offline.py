@@ -1,5 +1,6 @@
 """Offline bundles: read back as written, or refused before anything but the signed list is read."""
 
+import gzip
 import io
 import tarfile
 from base64 import b64encode
@@ -12,7 +13,7 @@ import pytest
 from docker import DockerClient
 from nacl.signing import SigningKey
 
-from deploy.docker.archive import write_archive
+from deploy.docker.archive import ArchiveError, write_archive
 from deploy.docker.labels import ReleaseLabels
 from deploy.docker.saved_image import SavedImage
 from deploy.images.signatures import public_key, read_signature, read_signing_key, sign_image
@@ -191,6 +192,16 @@ def test_a_file_that_is_no_offline_bundle_is_refused(place: Path, tmp_path: Path
         with pytest.raises(ToolchainError, match=other.name) as refused, open_offline_bundle(other):
             pass
         assert "\n" not in str(refused.value)
+
+
+def test_an_archive_that_was_kept_and_changed_is_not_packed(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Archives are kept in the project's folder; what is wrong with one should not be found out at the far end."""
+    planted = home / "planted.tar.gz"
+    planted.write_bytes(gzip.compress(bytes(10_240)))
+    monkeypatch.setattr(offline, "archive_provider", lambda client, sent: lambda present: (present, planted))
+    with pytest.raises(ArchiveError, match="is not a plain file"):
+        write_offline_bundle(None, release(), (), home / "stick.tar")  # type: ignore[arg-type]  # no engine
+    assert not (home / "stick.tar").exists()
 
 
 def test_a_bundle_is_packed_only_by_who_signed_the_image(home: Path) -> None:
