@@ -158,7 +158,7 @@ def browser_answers(server: Server) -> Answers:
         first = page.locator("#top li").first
         expect(first).to_be_visible(timeout=TIMEOUT_S * 1e3)
         label, share = first.locator(".label").inner_text(), first.locator(".share").inner_text()
-        page.goto("about:blank")
+        page.goto(f"http://127.0.0.1:{server.port}/v2")  # of the same origin: what other sites post is refused
         page.set_content(
             f'<form method="post" enctype="multipart/form-data" action="{server.url}">'
             '<input type="file" name="image"><button name="send" value="1">Send</button></form>'

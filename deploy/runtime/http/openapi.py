@@ -206,7 +206,8 @@ def _input_forms(manifest: Manifest, tensor: Json) -> list[Json]:
         name, (height, width, channels) = manifest.inputs[0].name, manifest.preprocessing.shape
         images = {"type": "array", "items": {"type": "string", "contentEncoding": "base64"}, "minItems": 1}
         forms.append(_narrow(tensor, name, "BYTES", {"type": "array", "items": _size(1), "minItems": 1}, images))
-        forms.append(_json_tensor(tensor, TensorSpec(name, "float32", (None, channels, height, width))))
+        for dtype in ("float32", "float16"):
+            forms.append(_json_tensor(tensor, TensorSpec(name, dtype, (None, channels, height, width))))
     return forms
 
 

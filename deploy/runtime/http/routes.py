@@ -113,6 +113,8 @@ class Router:
             self._count_reply("shared memory", request, send)(self._regions(request))
         elif path.startswith(repository.PREFIX):
             self._count_reply("repository", request, send)(self._repository(request, path))
+        elif repository.SETTINGS.fullmatch(path):
+            self._count_reply("settings", request, send)(error_reply(400, repository.SETTINGS_TEXT))
         else:
             self._count_reply("unknown", request, send)(error_reply(404, self._unknown_path_text(path)))
 

@@ -1,5 +1,5 @@
-"""Normalized float32 [N, channels, height, width] from clients that preprocess themselves -> the uint8 pixels that the
-graph takes.
+"""Normalized float32 or float16 [N, channels, height, width] from clients that preprocess themselves -> the uint8
+pixels that the graph takes.
 
 The graph holds the normalization, so normalized input is converted back: 8-bit pixels come out exactly, other values to
 within half a level. Preprocessing keeps one meaning, the bundle's. Why this exists: docs/decisions/0014.
@@ -10,12 +10,14 @@ import numpy as np
 from toolchain.errors import RequestError
 from toolchain.records.tensors import Array, Preprocessing, TensorSpec
 
+FLOATS = ("FP32", "FP16")  # 16 bits name every level of 8
+
 
 def is_normalized_image(spec: TensorSpec, datatype: str, shape: list[int], preprocessing: Preprocessing) -> bool:
     """Whether such a tensor holds normalized images for the input `spec`."""
     height, width, channels = preprocessing.shape
     return (
-        datatype == "FP32"
+        datatype in FLOATS
         and spec.dtype == "uint8"
         and spec.shape == (None, height, width, channels)
         and shape[1:] == [channels, height, width]
@@ -34,7 +36,7 @@ def denormalize(name: str, array: Array, preprocessing: Preprocessing) -> Array:
         by = f"mean {list(preprocessing.mean)} and std {list(preprocessing.std)}"
         formula = f"(pixel / {preprocessing.scale} - mean) / std with {by}"
         raise RequestError(
-            f"input '{name}': expected float32 as {formula}; got values of pixels {low:.4g} to {high:.4g}"
+            f"input '{name}': expected floats as {formula}; got values of pixels {low:.4g} to {high:.4g}"
         )
     found: Array = np.clip(np.rint(levels), 0, 255).astype(np.uint8)
     return np.ascontiguousarray(found[..., ::-1] if preprocessing.order == "bgr" else found)

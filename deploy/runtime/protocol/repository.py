@@ -12,6 +12,9 @@ from toolchain.records.manifest import Manifest
 PREFIX = "/v2/repository"
 INDEX = f"{PREFIX}/index"
 CONTROL = re.compile(rf"{PREFIX}/models/[^/]+/(load|unload)")
+# Triton's other calls that change a running server: here a container's variables do
+SETTINGS = re.compile(r"/v2/(logging|(models/[^/]+/)?trace/setting)")
+SETTINGS_TEXT = "logs and traces are set where the server starts: LOG_LEVEL, OTEL_EXPORTER_OTLP_ENDPOINT"
 
 
 class IndexedModel(msgspec.Struct, frozen=True):

@@ -7,7 +7,7 @@ Triton documents them; shared memory: shared_memory.py. Knows nothing of HTTP, i
 
 from collections.abc import Callable, Sequence
 from math import prod
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -146,7 +146,7 @@ def build_request(
     """The request from its parsed JSON and `raws`, each input's bytes (None: it has JSON data or lies in shared
     memory).
 
-    preprocessing: by which float32 images are normalized; None: such images are not accepted.
+    preprocessing: by which images of floats are normalized; None: such images are not accepted.
     """
     if len(body.id) > MAX_ID:
         raise RequestError(f"an id of {len(body.id)} letters: expected at most {MAX_ID}")
@@ -220,7 +220,8 @@ def _build_feeds(
         if tensor.datatype == "BYTES" and len(specs) == 1:
             pictures = images_from_tensor(tensor, raw)
         elif preprocessing and is_normalized_image(spec, tensor.datatype, tensor.shape, preprocessing):
-            floats = TensorSpec(spec.name, "float32", (None, *tensor.shape[1:]))
+            dtype: Literal["float16", "float32"] = "float16" if tensor.datatype == "FP16" else "float32"
+            floats = TensorSpec(spec.name, dtype, (None, *tensor.shape[1:]))
             feeds[tensor.name] = denormalize(tensor.name, array_from_tensor(tensor, raw, floats), preprocessing)
         else:
             feeds[tensor.name] = array_from_tensor(tensor, raw, spec)

@@ -13,6 +13,22 @@ def test_each_thing_to_drop_is_in_today_s_wheels(pattern: str) -> None:
     assert list(site.glob(pattern))
 
 
+def test_the_decoders_of_what_is_served_stay() -> None:
+    site = Path(np.__file__).parents[1]
+    dropped = {path.name.partition("-")[0].partition(".")[0] for pattern in PILLOW for path in site.glob(pattern)}
+    assert not dropped & {
+        "_imaging",
+        "_webp",
+        "libwebp",
+        "libwebpmux",
+        "libwebpdemux",
+        "libsharpyuv",
+        "libtiff",
+        "libjpeg",
+    }
+    assert {"_avif", "libavif"} <= dropped
+
+
 def test_what_is_named_is_dropped_and_the_rest_stays(tmp_path: Path) -> None:
     kept = ["openvino/libs/libopenvino_intel_cpu_plugin.so", "openvino/libs/libopenvino_ir_frontend.so.2641", "a/b.py"]
     gone = ["openvino/libs/libopenvino_intel_gpu_plugin.so", "openvino/frontend/onnx/__init__.py", "a/tests/test_b.py"]

@@ -204,3 +204,6 @@ def test_the_repository_has_one_model_that_stays(server: Running) -> None:
             "this server has 'null' for as long as it runs and neither loads nor unloads models",
         )
     assert server.ask("POST", "/v2/repository/models/null/other")[0] == 404
+    for path in ("/v2/logging", "/v2/trace/setting", "/v2/models/null/trace/setting"):
+        status, _, found = server.ask("GET", path)
+        assert (status, "set where the server starts" in json.loads(found)["error"]) == (400, True)

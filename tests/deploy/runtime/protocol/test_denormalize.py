@@ -30,18 +30,21 @@ def normalized(picture: Array, preprocessing: Preprocessing) -> Array:
     ],
 )
 def test_every_pixel_comes_back_as_it_was(preprocessing: Preprocessing) -> None:
-    assert np.array_equal(denormalize("image", normalized(BYTES, preprocessing), preprocessing), BYTES)
+    floats = normalized(BYTES, preprocessing)
+    for array in (floats, floats.astype(np.float16)):
+        assert np.array_equal(denormalize("image", array, preprocessing), BYTES), array.dtype
 
 
 def test_values_that_no_pixel_becomes_are_refused_with_what_was_expected() -> None:
     for wrong in (BYTES.transpose(0, 3, 1, 2).astype(np.float32), np.full((1, 3, 4, 5), np.nan, np.float32)):
-        with pytest.raises(RequestError, match=r"expected float32 as \(pixel / 255 - mean\) / std with mean \[0.485"):
+        with pytest.raises(RequestError, match=r"expected floats as \(pixel / 255 - mean\) / std with mean \[0.485"):
             denormalize("image", wrong, Preprocessing(4, 5, **IMAGENET))
 
 
-def test_only_float32_in_the_order_of_pytorch_is_taken_for_it() -> None:
+def test_only_floats_in_the_order_of_pytorch_are_taken_for_it() -> None:
     spec, preprocessing = TensorSpec("image", "uint8", (None, 4, 5, 3)), Preprocessing(4, 5)
     assert is_normalized_image(spec, "FP32", [2, 3, 4, 5], preprocessing)
+    assert is_normalized_image(spec, "FP16", [2, 3, 4, 5], preprocessing)
     assert not is_normalized_image(spec, "FP32", [2, 4, 5, 3], preprocessing)
-    assert not is_normalized_image(spec, "FP16", [2, 3, 4, 5], preprocessing)
+    assert not is_normalized_image(spec, "FP64", [2, 3, 4, 5], preprocessing)
     assert not is_normalized_image(TensorSpec("image", "float32", (None, 3, 4, 5)), "FP32", [2, 3, 4, 5], preprocessing)
