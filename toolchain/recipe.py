@@ -13,6 +13,7 @@ import msgspec
 
 from toolchain.errors import RecipeError
 from toolchain.records.manifest import Precision
+from toolchain.records.output import Activation
 from toolchain.records.tensors import Preprocessing
 from toolchain.text_files import read_text_file
 
@@ -24,8 +25,10 @@ class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """source: `torchvision:NAME`, `cifar:NAME`, `file.py:function`, `file.pt2` or `file.onnx`.
 
     weights: "official" (torchvision's, by name), "random", a checkpoint file (`.safetensors`, or what torch.save
-    wrote), or "own": what the function, program or graph already holds. layout, output_name: of an ONNX file, where it
-    leaves them open. weights_key: which of several sets of weights in the file, by its key or prefix.
+    wrote), or "own": what the function, program or graph already holds. output: what the outputs say
+    (records/output.py); None: what the model itself ends in, else softmax, or sigmoid where the data gives images
+    several labels. layout, output_name: of an ONNX file, where it leaves them open. weights_key: which of several sets
+    of weights in the file, by its key or prefix.
     """
 
     source: str
@@ -35,6 +38,7 @@ class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     layout: Literal["nchw", "nhwc"] | None = None
     output_name: str | None = None
     weights_key: str | None = None
+    output: Activation | None = None
 
 
 class DataSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -59,6 +63,7 @@ class BuildSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     prefer: how to choose among candidates that meet the accuracy threshold. refuse: stop the build, with the reason, at
     a step that does not pay (slower, or below the threshold after the training that follows it); otherwise only report
     it. choose: whether each device serves what is fastest there, or what was fastest where the bundle was built.
+    min_accuracy: percent that the fp32 model must have on the test split; None: more than chance.
     """
 
     precisions: Annotated[tuple[Precision, ...], msgspec.Meta(min_length=1)] | None = None
@@ -68,6 +73,7 @@ class BuildSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     prefer: Literal["latency", "size"] = "latency"
     refuse: bool = False
     choose: Literal["device", "build"] = "device"
+    min_accuracy: Annotated[float, msgspec.Meta(ge=0, le=100)] | None = None
 
 
 class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -22,7 +22,7 @@ from toolchain.compress.metrics import accuracy
 from toolchain.compress.quantization.restore import learned_quantization, rebuild_qat_layers
 from toolchain.data import Split, load
 from toolchain.export import onnx_from_torch
-from toolchain.job.latency import top1_of
+from toolchain.job.latency import decisions_of
 from toolchain.models import load_model
 from toolchain.models.cifar import NETWORKS
 from toolchain.recipe import DataSpec, ModelSpec
@@ -89,7 +89,7 @@ def by_engine(module: nn.Module, shape: Preprocessing, test: Split) -> float:
         onnx_from_torch(module, shape, folder / "model.onnx")
         candidate = backend("openvino").build(folder / "model.onnx", folder, "int8", None)
         with open_engine(folder, candidate, Settings(default_threads(), "throughput")) as engine:
-            return float((top1_of(engine, test.images, "int8 openvino, test") == test.labels).mean())
+            return float((decisions_of(engine, test.images, "int8 openvino, test") == test.labels).mean())
 
 
 def rows() -> list[Row]:

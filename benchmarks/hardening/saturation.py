@@ -26,7 +26,7 @@ from benchmarks.hardening.saturation_nets import NETS, Net
 from benchmarks.rows import Row, guarded_rows, print_rows, row
 from toolchain.backends import Calibration, backend
 from toolchain.cli.console import log_to_stderr
-from toolchain.job.latency import top1_of
+from toolchain.job.latency import decisions_of
 from toolchain.records.manifest import Candidate
 from toolchain.records.saturation import Saturation
 
@@ -177,7 +177,7 @@ def answer(job: Job) -> None:
     for layer in job.layers:
         candidate = one_layer(Path(job.folder), job.candidate, layer) if layer else job.candidate
         with open_engine(Path(job.folder), candidate, settings) as engine:
-            rows.append(top1_of(engine, images, layer or "all layers"))
+            rows.append(decisions_of(engine, images, layer or "all layers"))
     np.save(job.out, np.stack(rows))
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from deploy.containers.credentials import Credentials
 from toolchain.errors import DeviceError
+from toolchain.records.output import SOFTMAX, OutputKind
 
 DocumentT = TypeVar("DocumentT")
 NO_CREDENTIALS = Credentials()
@@ -37,9 +38,10 @@ class _ModelMetadata(msgspec.Struct):
 
 
 class _ServerPage(msgspec.Struct):
-    """The container's answer at `/`."""
+    """The container's answer at `/`; older ones say nothing of their output."""
 
     model: str
+    output: OutputKind = SOFTMAX
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,12 @@ def served_model(url: str, credentials: Credentials = NO_CREDENTIALS) -> str:
     """The name of the one model that the container at `url` serves."""
     with open_connection(url, 10, credentials) as connection:
         return _get_json(connection, "/", _ServerPage, credentials.headers()).model
+
+
+def served_output(url: str, credentials: Credentials = NO_CREDENTIALS) -> OutputKind:
+    """What the outputs of that model say."""
+    with open_connection(url, 10, credentials) as connection:
+        return _get_json(connection, "/", _ServerPage, credentials.headers()).output
 
 
 def _get_json(

@@ -46,6 +46,7 @@ RULES: dict[str, tuple[str, ...]] = {
         *("deploy.runtime.device.cuda", "deploy.runtime.engines.tensorrt_plan", "deploy.runtime.engines.saturation"),
     ),
     "toolchain.parity": (),
+    "toolchain.accuracy": (),
     "toolchain.job": (
         *("toolchain.recipe", "toolchain.paths", "toolchain.progress", "toolchain.interrupts"),
         *("toolchain.data", "toolchain.models", "toolchain.compress", "toolchain.backends"),
@@ -54,7 +55,7 @@ RULES: dict[str, tuple[str, ...]] = {
     # parity and the choice are made with the engines that will serve
     "toolchain.build": (
         *("toolchain.job", "toolchain.data", "toolchain.models", "toolchain.compress", "toolchain.export"),
-        *("toolchain.backends", "toolchain.parity", "toolchain.views.steps", "toolchain.paths"),
+        *("toolchain.backends", "toolchain.parity", "toolchain.accuracy", "toolchain.views.steps", "toolchain.paths"),
         *("deploy.runtime.device", "deploy.runtime.engines"),
     ),
     # what the keys of a recipe and of an inventory mean
@@ -63,6 +64,7 @@ RULES: dict[str, tuple[str, ...]] = {
     "toolchain.workflows": (
         *("toolchain.build", "toolchain.job", "toolchain.data", "toolchain.models", "toolchain.compress"),
         *("toolchain.export", "toolchain.backends", "toolchain.recipe", "toolchain.paths", "toolchain.progress"),
+        "toolchain.accuracy",
         *("deploy.docker", "deploy.images", "deploy.containers", "deploy.ledger", "deploy.gate"),
         *("deploy.runtime.device", "deploy.runtime.engines"),
     ),

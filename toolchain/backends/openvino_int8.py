@@ -9,6 +9,7 @@ import logging
 from collections.abc import Iterable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from toolchain.backends.calibration import Calibration
 from toolchain.backends.openvino_graph import import_openvino, layers, match_layers, name_by_position
 from toolchain.errors import BackendError
 from toolchain.progress import track
+from toolchain.records.output import OutputKind
 from toolchain.records.tensors import Array
 
 PRESETS = ("mixed", "performance")
@@ -91,13 +93,13 @@ def _quantize_within_drop(graph: Any, calibration: Calibration, max_drop: float,
     if calibration.validation is None or not len(calibration.validation[1]):
         raise BackendError("max_drop needs labelled images to measure on and got none; remove max_drop")
     images, labels = calibration.validation
-    items = [(images[row : row + 1], int(labels[row])) for row in range(len(labels))]
+    items = [(images[row : row + 1], labels[row : row + 1]) for row in range(len(labels))]
     renamed = {"advanced_parameters": "advanced_quantization_parameters"}
     with redirect_stderr(io.StringIO()):
         return nncf.quantize_with_accuracy_control(
             graph,
             validation_dataset=nncf.Dataset(items),
-            validation_fn=_top1,
+            validation_fn=partial(_grade, calibration.output),
             max_drop=max_drop / 100,
             drop_type=nncf.DropType.ABSOLUTE,
             advanced_accuracy_restorer_parameters=nncf.AdvancedAccuracyRestorerParameters(num_ranking_workers=1),
@@ -105,9 +107,10 @@ def _quantize_within_drop(graph: Any, calibration: Calibration, max_drop: float,
         )
 
 
-def _top1(compiled: Any, items: Iterable[tuple[Array, int]]) -> tuple[float, list[float]]:
-    """Top-1 of a compiled graph, and 1 or 0 per image; one at a time, since a dynamic batch may give wrong outputs."""
-    hits = [float(int(np.argmax(compiled(image)[0])) == label) for image, label in items]
+def _grade(output: OutputKind, compiled: Any, items: Iterable[tuple[Array, Array]]) -> tuple[float, list[float]]:
+    """The accuracy of a compiled graph, and that of each image; one at a time, since a dynamic batch may give wrong
+    outputs."""
+    hits = [float(output.grade(compiled(image)[0], label)[0]) for image, label in items]
     return float(np.mean(hits)), hits
 
 

@@ -18,6 +18,7 @@ from toolchain.failures import explain_failure
 from toolchain.job.samples import calibration_images, golden_images, validation_images
 from toolchain.job.stage import Stage, StageResult, tool_versions
 from toolchain.records.manifest import FLOAT_LAYERS, Candidate, Precision
+from toolchain.records.output import OutputKind
 
 if TYPE_CHECKING:
     from toolchain.compress.step import Quantization
@@ -40,7 +41,7 @@ def build_artifact(job: "BuildJob", cache: "StageCache", graph: Graph, precision
     small, options = job.recipe.build.prefer == "size", job.recipe.target.get(job.target, {})
 
     def make(folder: Path, _: Path) -> Candidate:
-        calibration = None if how is None else _calibration(job, how)
+        calibration = None if how is None else _calibration(job, how, graph.record)
         if calibration is None and precision in room.NEEDS_IMAGES:
             calibration = Calibration(golden_images(job.calibration))
         weights = None if rounding is None else Rounding(*msgspec.structs.astuple(rounding))
@@ -106,7 +107,7 @@ def build_step_artifacts(
     return tuple(build(model) for model in models)
 
 
-def _calibration(job: "BuildJob", how: "Quantization") -> Calibration:
+def _calibration(job: "BuildJob", how: "Quantization", output: OutputKind) -> Calibration:
     """The images that `how` needs: none for ranges that are found for each image, labelled ones to measure a drop."""
     ways: dict[str, Any] = {"preset": how.preset, "bias_correction": how.bias_correction, "smooth": how.smooth}
     ways |= {"per_channel": how.per_channel, "ignore": how.ignore, "max_drop": how.max_drop}
@@ -114,4 +115,4 @@ def _calibration(job: "BuildJob", how: "Quantization") -> Calibration:
         return Calibration(np.zeros((0, *job.recipe.input.shape), np.uint8), **ways)
     images, _ = calibration_images(job.calibration, how.samples, job.recipe.build.seed)
     checked = None if how.max_drop is None else validation_images(job.data)
-    return Calibration(images, validation=checked, **ways)
+    return Calibration(images, validation=checked, output=output, **ways)

@@ -97,14 +97,22 @@ def _manifest(
     accuracy = None
     if reference.accuracy is not None and chosen.accuracy is not None:
         floor = reference.accuracy - recipe.build.max_accuracy_loss / 100
-        accuracy = Accuracy("test", reference.images, reference.accuracy, chosen.accuracy, floor)
+        accuracy = Accuracy(
+            part="test",
+            images=reference.images,
+            fp32=reference.accuracy,
+            chosen=chosen.accuracy,
+            floor=floor,
+            measure=evaluation.measure,
+            mean_average_precision=reference.mean_average_precision,
+        )
     return Manifest(
         name=recipe.name,
         release="",
         target=job.target,
         model=reference.description,
         inputs=(TensorSpec("image", "uint8", (None, *shape.shape)),),
-        outputs=(TensorSpec("logits", "float32", (None, len(reference.labels))),),
+        outputs=(TensorSpec("logits", "float32", (None, samples.outputs)),),
         labels=reference.labels,
         preprocessing=shape,
         preprocessing_sha256=preprocessing_digest(shape),
@@ -125,6 +133,7 @@ def _manifest(
         tools=tool_versions(*TOOLS),
         recipe=read_text_file(job.path, RecipeError),
         choose=recipe.build.choose if recipe.build.prefer == "latency" else "build",
+        output=evaluation.output,
     )
 
 

@@ -19,6 +19,7 @@ from toolchain.job.samples import calibration_images, certificate_images, golden
 from toolchain.job.stage import Stage, StageResult
 from toolchain.records.bundle import CERTIFY, SAMPLE
 from toolchain.records.manifest import Candidate, DataRecord
+from toolchain.records.output import OutputKind
 
 if TYPE_CHECKING:
     from toolchain.job.job import BuildJob
@@ -27,10 +28,11 @@ if TYPE_CHECKING:
 
 class BundleSamples(msgspec.Struct, frozen=True):
     """certify_accuracy: what each candidate that runs here gets right of certify.npz, the figure that a device must
-    reproduce; empty where the data has no such images."""
+    reproduce; empty where the data has no such images. outputs: how many scores an image gets."""
 
     data: DataRecord
     certify_accuracy: dict[str, float]
+    outputs: int
 
 
 def write_samples(
@@ -47,9 +49,9 @@ def write_samples(
             if artifact.record.precision in answering
         )
         files, candidates = gather_files(able, work / "candidates"), [artifact.record for artifact in able]
-        _write_golden(job, candidates, files, folder)
-        indices, accuracy = _write_certify(job, candidates, files, folder)
-        return BundleSamples(_data_record(job, evaluation, indices), accuracy)
+        outputs = _write_golden(job, candidates, files, folder)
+        indices, accuracy = _write_certify(job, candidates, files, folder, evaluation.output)
+        return BundleSamples(_data_record(job, evaluation, indices), accuracy, outputs)
 
     inputs = {
         "artifacts": [artifact.key for artifact in artifacts],
@@ -65,14 +67,16 @@ def write_samples(
     return cache.run(Stage("samples", title, BundleSamples, inputs, make))
 
 
-def _write_golden(job: "BuildJob", candidates: Sequence[Candidate], files: Path, folder: Path) -> None:
+def _write_golden(job: "BuildJob", candidates: Sequence[Candidate], files: Path, folder: Path) -> int:
+    """How many outputs an answer has."""
     settings, images = Settings(job.threads), golden_images(job.calibration)
     answers = {f"outputs_{each.precision}": engine_answers(files, each, settings, images) for each in candidates}
     np.savez(folder / SAMPLE, allow_pickle=False, inputs=images, **answers)
+    return int(next(iter(answers.values())).shape[1])
 
 
 def _write_certify(
-    job: "BuildJob", candidates: Sequence[Candidate], files: Path, folder: Path
+    job: "BuildJob", candidates: Sequence[Candidate], files: Path, folder: Path, output: OutputKind
 ) -> tuple[tuple[int, ...], dict[str, float]]:
     """The images' indices in the data, and what each candidate gets right of them, by precision."""
     images, labels, indices = certificate_images(job.data)
@@ -80,7 +84,7 @@ def _write_certify(
         return indices, {}
     np.savez(folder / CERTIFY, allow_pickle=False, images=images, labels=labels)
     answers = {each.precision: engine_answers(files, each, Settings(job.threads), images) for each in candidates}
-    return indices, {precision: float((logits.argmax(1) == labels).mean()) for precision, logits in answers.items()}
+    return indices, {precision: float(output.grade(scores, labels).mean()) for precision, scores in answers.items()}
 
 
 def _data_record(job: "BuildJob", evaluation: CandidateEvaluation, certify: tuple[int, ...]) -> DataRecord:

@@ -28,6 +28,7 @@ from toolchain.job.stage import Stage
 from toolchain.models.onnx_file.runner import original_scores
 from toolchain.parity import Original, compare_three_ways, require_parity
 from toolchain.records.manifest import Candidate, ParityRecord, Precision
+from toolchain.records.output import OutputKind
 from toolchain.records.storage import digest_of
 
 if TYPE_CHECKING:
@@ -42,12 +43,15 @@ Artifacts = tuple[Artifact, ...]
 
 
 class CandidateEvaluation(msgspec.Struct, frozen=True):
-    """All candidates with their figures and verdicts, and how the engines' answers compare with torch's."""
+    """All candidates with their figures and verdicts, and how the engines' answers compare with torch's. output: what
+    those say; measure: what their accuracy is called."""
 
     candidates: tuple[Candidate, ...]
     chosen: Precision
     choice: str
     parity: tuple[ParityRecord, ...]
+    output: OutputKind
+    measure: str
 
 
 def evaluate_candidates(
@@ -93,12 +97,14 @@ def _evaluate(
     learned = artifacts[0].record.precision if job.plan.learned is not None else None
     answers = _answers(folder, here, settings, images) if room.COMPUTES else {}
     original, expected = _original_answers(job, model, images, learned or "fp32")
+    by_onnx = ort_logits(graph.folder / ONNX, images, as_written=learned is not None)
     parity = compare_three_ways(
         original,
         expected,
-        ort_logits(graph.folder / ONNX, images, as_written=learned is not None),
+        by_onnx,
         answers,
         f"{job.target}'s graph" if is_elsewhere else job.target,  # elsewhere, ONNX Runtime answered for the graph
+        graph.record,
     )
     differing = {
         precision for precision in answers for row in parity if row.candidate.endswith(precision) and not row.passed
@@ -109,13 +115,22 @@ def _evaluate(
     test = job.data.split("test")
     labelled = test if room.COMPUTES and len(test) else None
     measured = measure_candidates(
-        folder, agreeing, labelled, settings, images, learned or "fp32", timed=not is_elsewhere
+        folder,
+        agreeing,
+        labelled,
+        settings,
+        images,
+        learned or "fp32",
+        timed=not is_elsewhere,
+        output=graph.record,
     )
+    measure = graph.record.measure(by_onnx.shape[1])
     choice = choose(
         tuple(_with_figures(candidate, artifacts) for candidate in measured),
         reference if labelled else None,
         job.recipe.build.max_accuracy_loss,
         job.recipe.build.prefer,
+        measure,
     )
     if room.COMPUTES and labelled is None:
         choice = _without_accuracy(choice)
@@ -126,7 +141,12 @@ def _evaluate(
     )
     sentence = f"{choice.chosen}: {job.target} computes nothing, timing alone counts"
     return CandidateEvaluation(
-        (*choice.candidates, *refused), choice.chosen, choice.sentence if room.COMPUTES else sentence, parity
+        candidates=(*choice.candidates, *refused),
+        chosen=choice.chosen,
+        choice=choice.sentence if room.COMPUTES else sentence,
+        parity=parity,
+        output=graph.record,
+        measure=measure,
     )
 
 

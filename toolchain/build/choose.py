@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
 from deploy.runtime.engines import Engine, Settings, open_engine
 from toolchain.build.step_verdict import NOISE
 from toolchain.errors import AccuracyError, DeviceError
-from toolchain.job.latency import latencies_ms, top1_of
+from toolchain.job.latency import decisions_of, latencies_ms
 from toolchain.records.manifest import WEIGHT_BITS, Candidate, Precision
+from toolchain.records.output import SOFTMAX, OutputKind, match_decisions
+from toolchain.records.tensors import Array
 
 if TYPE_CHECKING:
     from toolchain.data.dataset import ImageSource, Split
@@ -60,9 +60,10 @@ def measure_candidates(
     source: "ImageSource | None" = None,
     reference: Precision = "fp32",
     timed: bool = True,
+    output: OutputKind = SOFTMAX,
 ) -> tuple[Candidate, ...]:
-    """Fill in latency_ms (batch 1; None where `timed` is False, since another engine stands in) and accuracy (top-1 on
-    all of `test`). A candidate that cannot run here gets the reason as its verdict.
+    """Fill in latency_ms (batch 1; None where `timed` is False, since another engine stands in) and accuracy (top-1, or
+    the measure of `output`, on all of `test`). A candidate that cannot run here gets the reason as its verdict.
 
     Without labels (`test` is None), top-1 agreement with the candidate `reference` on the images of `source` goes into
     `options` as `top1_agreement`. reference: fp32, or the precision that the model learned in training. AccuracyError
@@ -78,10 +79,11 @@ def measure_candidates(
     latency = msgspec.structs.replace(settings, hint="latency")
     runnable, refused = _open_candidates(folder, candidates, images if timed else None, latency)
     throughput = msgspec.structs.replace(settings, hint="throughput")
-    answers: dict[Precision, NDArray[np.int64]] = {}
+    answers: dict[Precision, Array] = {}
     for candidate in runnable.values():
         with open_engine(folder, candidate, throughput) as engine:
-            answers[candidate.precision] = top1_of(engine, images, f"{candidate.precision}: batches of images")
+            what = f"{candidate.precision}: batches of images"
+            answers[candidate.precision] = decisions_of(engine, images, what, output)
         timing = "not timed" if candidate.latency_ms is None else f"{candidate.latency_ms:#.3g} ms"
         logger.info(f"  {candidate.precision}: {timing}; {len(images)} images classified")
     truth = test.labels if test is not None else answers.get(reference)
@@ -116,10 +118,8 @@ def _open_candidates(
     }, refused
 
 
-def _score_candidate(
-    candidate: Candidate, answers: NDArray[np.int64], truth: NDArray[np.int64], labelled: bool
-) -> Candidate:
-    share = float(np.mean(answers == truth))
+def _score_candidate(candidate: Candidate, answers: Array, truth: Array, labelled: bool) -> Candidate:
+    share = float(match_decisions(answers, truth).mean())
     if labelled:
         return msgspec.structs.replace(candidate, accuracy=share)
     return msgspec.structs.replace(candidate, options=candidate.options | {AGREEMENT: share})
@@ -130,13 +130,14 @@ def choose(
     accuracy_fp32_torch: float | None,
     max_accuracy_loss_points: float,
     prefer: Prefer = "latency",
+    measure: str = "top-1",
 ) -> CandidateChoice:
     """The fastest candidate that meets the accuracy threshold; of those within 3 % of it, the most precise. With
     prefer = "size" the smallest on disk; of equals the fastest.
 
     accuracy_fp32_torch: share 0..1; None: no labels, so the threshold applies to top-1 agreement with fp32.
-    max_accuracy_loss_points: 0.3 allows 92.05 % to drop to 91.75 %. AccuracyError with all figures in one line when no
-    candidate meets the threshold.
+    max_accuracy_loss_points: 0.3 allows 92.05 % to drop to 91.75 %; measure: what the accuracies are called.
+    AccuracyError with all figures in one line when no candidate meets the threshold.
     """
     reference = 1.0 if accuracy_fp32_torch is None else accuracy_fp32_torch
     losses = {
@@ -165,8 +166,8 @@ def choose(
         msgspec.structs.replace(candidate, verdict=verdict)
         for candidate, verdict in zip(candidates, verdicts, strict=True)
     )
-    measure = "top-1" if accuracy_fp32_torch is not None else "top-1 agreement with fp32 (no labelled test split)"
-    clauses = [f"{winner.precision}: {_format_latency(winner)}, {_share(winner):.2%} {measure}"]
+    share = measure if accuracy_fp32_torch is not None else f"{measure} agreement with fp32 (no labelled test split)"
+    clauses = [f"{winner.precision}: {_format_latency(winner)}, {_share(winner):.2%} {share}"]
     clauses += _because_of_size(winner, losses) if prefer == "size" else _because_of_latency(winner, fastest, losses)
     return CandidateChoice(judged, winner.precision, "; ".join((*clauses, *_slower(candidates, winner, losses))))
 

@@ -15,6 +15,7 @@ from toolchain.failures import explain_failure
 from toolchain.job.samples import trial_images
 from toolchain.job.stage import Stage, StageResult, tool_versions
 from toolchain.models.failing_layer import find_failing_layer
+from toolchain.records.output import OutputKind
 
 if TYPE_CHECKING:
     from toolchain.job.job import BuildJob
@@ -23,33 +24,35 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 ONNX = "model.onnx"
-Graph = StageResult[None]  # its folder holds ONNX
+Graph = StageResult[OutputKind]  # what its outputs say; its folder holds ONNX
 
 
 def export_graph(job: "BuildJob", cache: "StageCache", inputs: ModelInputs, model: Model | None) -> Graph:
     """The graph of `model`; None: of the trained model, which came as a graph."""
 
-    def make(folder: Path, _: Path) -> None:
+    def make(folder: Path, _: Path) -> OutputKind:
         shape, path = job.recipe.input, folder / ONNX
         if model is None:
-            source = load_trained_model(job).require_graph()
+            loaded = load_trained_model(job)
+            source = loaded.require_graph()
             logger.info(f"  {source.describe()}")
             cure = "export it again with torch.onnx.export"
             with explain_failure(ExportError, f"{job.recipe.model.source}: cannot be used", cure):
                 onnx_from_onnx(source, shape, path)
                 if job.data.classes:
-                    check_classes(path, trial_images(job.data), len(job.data.classes))
+                    check_classes(path, trial_images(job.data), len(job.data.classes), loaded.output)
                 check_converted(path, source, shape, trial_images(job.data))
-            return
+            return loaded.output
         module = load_staged(job, model).module
         cure = "change the model there, or give it as an ONNX file"
         with explain_failure(ExportError, "the model cannot be exported", cure, find_failing_layer):
             onnx_from_torch(module, shape, path)
             check_onnx(path, module, shape, trial_images(job.data))
+        return model.record.output
 
     depends = {
         "model": module_key(model) if model else inputs,
         "tools": tool_versions("onnx", "onnxscript", "onnxruntime", "torch"),
     }
-    against = "torch" if model else "the file as it is"
-    return cache.run(Stage("onnx", f"export: ONNX, checked by ONNX Runtime against {against}", None, depends, make))
+    title = f"export: ONNX, checked by ONNX Runtime against {'torch' if model else 'the file as it is'}"
+    return cache.run(Stage("onnx", title, OutputKind, depends, make))

@@ -12,7 +12,7 @@ from pathlib import Path
 from toolchain.build.artifacts import build_artifact
 from toolchain.build.dry_run import dry_run_export, dry_run_steps
 from toolchain.build.onnx_graph import export_graph
-from toolchain.build.reference import Reference, reference_after_training, reference_as_loaded
+from toolchain.build.reference import Reference, reference_after_training, reference_as_loaded, require_accuracy
 from toolchain.build.step_benchmark import LatencyMeter
 from toolchain.build.step_report import refuse_before_training, report_steps
 from toolchain.build.steps import last_trained, run_steps
@@ -65,6 +65,7 @@ def compress(job: BuildJob, cache: DistributedStageCache, inputs: ModelInputs) -
     """The model as it came and after each step (none for one that came as a graph), and what the release is held
     against."""
     reference = reference_as_loaded(job, cache.local, inputs)
+    require_accuracy(job, reference)
     original = trained_model(job, cache, inputs)
     if original is None:
         return (), reference
@@ -73,7 +74,9 @@ def compress(job: BuildJob, cache: DistributedStageCache, inputs: ModelInputs) -
     dry_run_export(job, cache.local, original, meter)
     refuse_before_training(job, cache.local, original, meter)
     models = run_steps(job, cache, original, meter)
-    return models, reference_after_training(job, cache.local, models[last_trained(models)], reference)
+    reference = reference_after_training(job, cache.local, models[last_trained(models)], reference)
+    require_accuracy(job, reference)
+    return models, reference
 
 
 def _take_part(job: BuildJob, cache: DistributedStageCache, inputs: ModelInputs) -> None:

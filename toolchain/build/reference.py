@@ -3,31 +3,51 @@
 By ONNX Runtime where the model comes as a graph. Knows nothing of engines or candidates.
 """
 
+import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
+import numpy as np
 
+from toolchain.accuracy import explain_chance, mean_average_precision
+from toolchain.accuracy.chance import compare_with_chance, describe_chance
+from toolchain.accuracy.diagnosis import ScoredModel, ScoresOf
 from toolchain.build.trained_model import Model, ModelInputs, load_staged, load_trained_model, module_key
-from toolchain.compress.metrics import accuracy
-from toolchain.export import ort_accuracy
+from toolchain.compress.metrics import split_scores
+from toolchain.compress.properties import is_training
+from toolchain.errors import AccuracyError
+from toolchain.export import ort_scores
 from toolchain.job.stage import Stage
+from toolchain.models import LoadedModel
 from toolchain.models.check import class_count
+from toolchain.records.output import OutputKind
+from toolchain.records.tensors import Array, Preprocessing
 
 if TYPE_CHECKING:
+    from toolchain.data import Split
     from toolchain.job.job import BuildJob
     from toolchain.job.stage_cache import StageCache
 
+logger = logging.getLogger(__name__)
+
+TRAINING_CURE = "train for more epochs or at another lr, or look at the labels"
+
 
 class Reference(msgspec.Struct, frozen=True):
-    """What the model was before anything was done to it. accuracy: fp32, share of the `images` test images.
-    after_training: it came untrained or with other classes, so the figure is that of the model after its last
-    training."""
+    """What the model was before anything was done to it. accuracy: fp32, share of the `images` test images; output:
+    what its outputs say; chance: why it is no better than chance, '' where it is; mean_average_precision: over labels
+    that do not exclude each other. after_training: it came untrained or with other classes, so the figures are those
+    of the model after its last training."""
 
     description: str
     labels: tuple[str, ...]
     accuracy: float | None
     images: int
+    output: OutputKind
+    chance: str = ""
+    mean_average_precision: float | None = None
     after_training: bool = False
 
 
@@ -36,15 +56,15 @@ def reference_as_loaded(job: "BuildJob", cache: "StageCache", inputs: ModelInput
 
     def make(_: Path, __: Path) -> Reference:
         loaded, test = load_trained_model(job), job.data.split("test")
-        share = None
-        # random weights, and a head that is still to be replaced, have no accuracy on these classes
-        if len(test) and loaded.head_fits and job.recipe.model.weights != "random":
-            if loaded.module is not None:
-                share = accuracy(loaded.module, test, job.recipe.input, "fp32 torch, test")
-            elif loaded.onnx is not None:
-                share = ort_accuracy(loaded.onnx, job.recipe.input, test)
         labels = loaded.labels or job.data.classes or number_classes(loaded.classes)
-        return Reference(loaded.description, labels, share, len(test))
+        reference = Reference(loaded.description, labels, None, len(test), loaded.output)
+        # random weights, and a head that is still to be replaced, have no accuracy on these classes
+        if not len(test) or not loaded.head_fits or job.recipe.model.weights == "random":
+            return reference
+        scores_of = scores_by(loaded, test)
+        scores = scores_of(job.recipe.input, np.arange(len(test)))
+        subject = ScoredModel(scores, test.labels, job.data.classes, labels, loaded.output, job.recipe.input, scores_of)
+        return with_accuracy(reference, scores, test, explain_chance(subject))
 
     title = "model: fp32 accuracy on the test split"
     return cache.run(Stage("reference", title, Reference, inputs, make)).record
@@ -55,22 +75,76 @@ def number_classes(count: int) -> tuple[str, ...]:
     return tuple(f"class {number}" for number in range(count))
 
 
+def scores_by(loaded: LoadedModel, test: "Split") -> ScoresOf:
+    """The fp32 model's scores for some images of `test`: by torch, or by ONNX Runtime where it comes as a graph."""
+
+    def answer(preprocessing: Preprocessing, positions: Array) -> Array:
+        part = test
+        if len(positions) < len(test):
+            part = replace(test, images=test.images[positions], labels=test.labels[positions])
+        if loaded.onnx is not None:
+            return ort_scores(loaded.onnx, preprocessing, part)
+        return split_scores(loaded.require_module(), part, preprocessing, "fp32 torch, test")
+
+    return answer
+
+
+def with_accuracy(reference: Reference, scores: Array, test: "Split", chance: str) -> Reference:
+    output = reference.output
+    is_multilabel = output.is_multilabel(scores.shape[1])
+    return msgspec.structs.replace(
+        reference,
+        accuracy=float(output.grade(scores, test.labels).mean()),
+        chance=chance,
+        mean_average_precision=mean_average_precision(scores, test.labels) if is_multilabel else None,
+    )
+
+
+def require_accuracy(job: "BuildJob", reference: Reference) -> None:
+    """AccuracyError for a model that is no better than chance, or below the recipe's min_accuracy."""
+    least = job.recipe.build.min_accuracy
+    if reference.accuracy is None:
+        return
+    if least is None and reference.chance:
+        raise AccuracyError(
+            f"{job.path}: {reference.description}: {reference.chance}; to build it all the same: min_accuracy = 0 "
+            "under [build]"
+        )
+    if reference.chance:
+        logger.info(f"  {reference.chance}")
+    if least is not None and 100 * reference.accuracy < least:
+        raise AccuracyError(
+            f"{job.path}: {reference.description}: {reference.accuracy:.2%} of {reference.images} test images; "
+            f"expected at least {least:g} % (min_accuracy under [build])"
+        )
+
+
 def reference_after_training(job: "BuildJob", cache: "StageCache", model: Model, loaded: Reference) -> Reference:
     """`model`, the last that was trained, where what was loaded has no accuracy on these classes."""
     if loaded.accuracy is not None or not loaded.images:
         return loaded
-    share = fp32_accuracy(job, cache, model, "model after its training")
-    return msgspec.structs.replace(loaded, accuracy=share, after_training=True)
+    measured = _trained_reference(job, cache, model, loaded, "model after its training")
+    trains = any(is_training(step) for _, step in job.steps)
+    return measured if trains else msgspec.structs.replace(measured, chance="")  # asked for with random weights
 
 
 def fp32_accuracy(job: "BuildJob", cache: "StageCache", model: Model, title: str) -> float | None:
-    """Top-1 of fp32 torch on the test split, a share; None without one, and where the model tells other classes apart
-    than the data's."""
+    """The accuracy of fp32 torch on the test split, a share; None without one, and where the model tells other classes
+    apart than the data's."""
+    bare = Reference("", job.data.classes, None, len(job.data.split("test")), model.record.output)
+    return _trained_reference(job, cache, model, bare, title).accuracy
 
-    def make(_: Path, __: Path) -> float | None:
+
+def _trained_reference(job: "BuildJob", cache: "StageCache", model: Model, loaded: Reference, title: str) -> Reference:
+    def make(_: Path, __: Path) -> Reference:
         module, test, shape = load_staged(job, model).module, job.data.split("test"), job.recipe.input
-        fits = len(test) and class_count(module, shape) == len(job.data.classes)
-        return accuracy(module, test, shape, "fp32 torch, test") if fits else None
+        if not len(test) or not loaded.output.fits(class_count(module, shape), len(job.data.classes)):
+            return loaded
+        scores = split_scores(module, test, shape, "fp32 torch, test")
+        found = compare_with_chance(loaded.output.decide(scores), test.labels)
+        chance = describe_chance(found, loaded.output.measure(scores.shape[1]), len(test)) if found.is_at_chance else ""
+        reference = with_accuracy(loaded, scores, test, chance and f"{chance} after its training; {TRAINING_CURE}")
+        return msgspec.structs.replace(reference, after_training=True)
 
-    inputs = {"model": module_key(model)}
-    return cache.run(Stage("accuracy", f"{title}: fp32 accuracy on the test split", float | None, inputs, make)).record
+    inputs = {"model": module_key(model), "loaded": msgspec.to_builtins(loaded)}
+    return cache.run(Stage("accuracy", f"{title}: fp32 accuracy on the test split", Reference, inputs, make)).record

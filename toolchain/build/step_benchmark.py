@@ -19,9 +19,10 @@ from toolchain.backends import backend
 from toolchain.build.peak_memory import peak_memory_of
 from toolchain.compress.distributed import distributed_context
 from toolchain.errors import DeviceError
-from toolchain.job.latency import caller, in_turn_ms, top1_of
+from toolchain.job.latency import caller, decisions_of, in_turn_ms
 from toolchain.job.samples import trial_images
 from toolchain.job.stage import Stage, tool_versions
+from toolchain.records.output import OutputKind, match_decisions
 
 if TYPE_CHECKING:
     from torch import nn
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
     from toolchain.job.job import BuildJob
     from toolchain.job.stage_cache import StageCache
 
-Subject = tuple["BuildJob", "Artifact"]  # an artifact, and the job that says for what target, data and threads it is
+# an artifact, the job that says for what target, data and threads it is, and what its outputs say
+Subject = tuple["BuildJob", "Artifact", OutputKind]
 
 
 class StepFigures(msgspec.Struct, frozen=True):
@@ -73,9 +75,9 @@ def measure_all(
     def make(_: Path, __: Path) -> dict[str, StepFigures]:
         return _measure(subjects, known)
 
-    jobs = [job for job, _ in subjects.values()]
+    jobs = [job for job, _, _ in subjects.values()]
     inputs = {
-        "artifacts": {name: artifact.key for name, (_, artifact) in subjects.items()},
+        "artifacts": {name: artifact.key for name, (_, artifact, _) in subjects.items()},
         "known": dict(known),
         "data": [job.data.sha256 for job in jobs],
         "each_threads": [job.threads for job in jobs],
@@ -106,11 +108,11 @@ def _fp32_latencies(job: "BuildJob", modules: "Sequence[nn.Module]") -> tuple[fl
 
 def _measure(subjects: Mapping[str, Subject], known: Mapping[str, StepFigures]) -> dict[str, StepFigures]:
     timed = all(name in known and known[name].latency_ms is not None for name in subjects)
-    figures = {name: _size(*subject) for name, subject in subjects.items()}
+    figures = {name: _size(job, artifact) for name, (job, artifact, _) in subjects.items()}
     able = {name: subjects[name] for name, figure in figures.items() if not figure.absent}
-    here = {name: subject for name, subject in able.items() if not _runs_elsewhere(*subject)}
+    here = {name: subject for name, subject in able.items() if not _runs_elsewhere(*subject[:2])}
     latency = {name: known[name].latency_ms for name in able} if timed else _latencies(here)
-    for name, (job, artifact) in able.items():
+    for name, (job, artifact, output) in able.items():
         accuracy = known[name].accuracy if name in known else None
         memory = None
         if name in here:
@@ -118,7 +120,7 @@ def _measure(subjects: Mapping[str, Subject], known: Mapping[str, StepFigures]) 
         figures[name] = msgspec.structs.replace(
             figures[name],
             latency_ms=latency.get(name),
-            accuracy=accuracy if accuracy is not None else _accuracy(job, artifact),
+            accuracy=accuracy if accuracy is not None else _accuracy(job, artifact, output),
             memory_bytes=memory,
         )
     return figures
@@ -144,21 +146,22 @@ def _latencies(subjects: Mapping[str, Subject]) -> Mapping[str, float | None]:
         return in_turn_ms(
             {
                 name: caller(stack.enter_context(_open(job, artifact)), trial_images(job.data))
-                for name, (job, artifact) in subjects.items()
+                for name, (job, artifact, _) in subjects.items()
             }
         )
 
 
-def _accuracy(job: "BuildJob", artifact: "Artifact") -> float | None:
+def _accuracy(job: "BuildJob", artifact: "Artifact", output: OutputKind) -> float | None:
     """None without labelled test images, and for other classes than the data's (a head that is still to be
     replaced)."""
     test = job.data.split("test")
     if not len(test) or not backend(job.target).COMPUTES:
         return None
     with _open(job, artifact, "throughput") as engine:
-        if engine.outputs[0].shape[-1] != len(job.data.classes):
+        if not output.fits(engine.outputs[0].shape[-1] or 0, len(job.data.classes)):
             return None
-        return float((top1_of(engine, test.images, f"{artifact.key}: test images") == test.labels).mean())
+        decisions = decisions_of(engine, test.images, f"{artifact.key}: test images", output)
+        return float(match_decisions(decisions, test.labels).mean())
 
 
 def _open(job: "BuildJob", artifact: "Artifact", hint: str = "latency") -> Engine:

@@ -21,6 +21,7 @@ from toolchain.compress import POST_EXPORT_STEPS
 from toolchain.compress.properties import is_training
 from toolchain.errors import DeviceError, RefusedError
 from toolchain.records.manifest import StepRecord
+from toolchain.records.output import OutputKind
 from toolchain.views.steps import steps_page
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def report_steps(
     if not models:
         return ()
     artifacts = build_step_artifacts(job, cache, inputs, models, candidates)
-    subjects = name_subjects(job, artifacts)
+    subjects = name_subjects(job, artifacts, reference.output)
     title = "steps: latency, accuracy and memory on this machine"
     figures = measure_all(cache, title, subjects, _known_figures(subjects, candidates, evaluation))
     records, verdicts = judge_models(models, artifacts, figures, criteria_for(job, reference, models))
@@ -60,10 +61,12 @@ def report_steps(
     return records
 
 
-def name_subjects(job: "BuildJob", artifacts: StepArtifacts, prefix: str = "") -> dict[str, Subject]:
+def name_subjects(
+    job: "BuildJob", artifacts: StepArtifacts, output: OutputKind, prefix: str = ""
+) -> dict[str, Subject]:
     """The artifacts that there are, by row."""
     return {
-        f"{prefix}{number:03}": (job, artifact)
+        f"{prefix}{number:03}": (job, artifact, output)
         for number, artifact in enumerate(artifacts)
         if not isinstance(artifact, str)
     }
@@ -135,7 +138,7 @@ def _known_figures(
     """The candidates' figures, for the rows that are candidates too."""
     by_precision = {candidate.precision: candidate for candidate in evaluation.candidates} if evaluation else {}
     measured = {artifact.key: by_precision.get(artifact.record.precision) for artifact in candidates}
-    known = {name: measured.get(artifact.key) for name, (_, artifact) in subjects.items()}
+    known = {name: measured.get(artifact.key) for name, (_, artifact, _) in subjects.items()}
     return {name: StepFigures(each.latency_ms, each.accuracy) for name, each in known.items() if each is not None}
 
 

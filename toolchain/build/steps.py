@@ -60,6 +60,7 @@ def context_for(job: "BuildJob", original: Model, meter: "LatencyMeter", work: P
     return StepContext(
         data=job.data,
         preprocessing=job.recipe.input,
+        output=original.record.output,
         folder=work,
         seed=job.recipe.build.seed,
         original=lambda: load_staged(job, original).module,
@@ -77,7 +78,7 @@ def _stage(
             net, record = apply_step(name, step, given, context_for(job, original, meter, work))
         save_compressed(net, folder / NET)
         facts = properties_of(step, given, net)
-        return ModelRecord(record, facts, module_key(before) if facts.same else "")
+        return ModelRecord(record, facts, original.record.output, module_key(before) if facts.same else "")
 
     inputs = {"before": before.key, "original": original.key, **step_inputs(job, step, meter)}
     title = f"step {number}/{len(job.steps)}: {name}"

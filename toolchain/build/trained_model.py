@@ -15,6 +15,7 @@ from toolchain.compress.serialization import load_compressed, save_compressed, w
 from toolchain.job.stage import Stage, StageResult, tool_versions
 from toolchain.models import LoadedModel, import_user_file, load_model, source_files, user_file
 from toolchain.records.manifest import StepRecord
+from toolchain.records.output import OutputKind
 from toolchain.records.storage import digest_of
 
 if TYPE_CHECKING:
@@ -27,11 +28,12 @@ ModelInputs = dict[str, Any]
 
 
 class ModelRecord(msgspec.Struct, frozen=True):
-    """A torch model in the cache. step: for the manifest; facts: how the step is judged; module_key: the earlier stage
-    that made this very module, '' where this one did."""
+    """A torch model in the cache. step: for the manifest; facts: how the step is judged; output: what its outputs say;
+    module_key: the earlier stage that made this very module, '' where this one did."""
 
     step: StepRecord
     facts: ModelProperties
+    output: OutputKind
     module_key: str = ""
 
 
@@ -73,6 +75,7 @@ def load_trained_model(job: "BuildJob") -> LoadedModel:
         allow_other_head=job.replaces_head,
         seed=job.recipe.build.seed,
         rebuild=rebuild_qat_layers,
+        multilabel=job.data.multilabel,
     )
 
 
@@ -82,11 +85,11 @@ def trained_model(job: "BuildJob", cache: "DistributedStageCache", inputs: Model
         return None
 
     def make(folder: Path, _: Path) -> ModelRecord:
-        net = compressed_model_of(load_trained_model(job))
+        loaded = load_trained_model(job)
+        net = compressed_model_of(loaded)
         save_compressed(net, folder / NET)
-        return ModelRecord(
-            step_record("model", {}, net, job.data, job.recipe.input, 0.0), properties_of(None, None, net)
-        )
+        record = step_record("model", {}, net, job.data, job.recipe.input, 0.0, loaded.output)
+        return ModelRecord(record, properties_of(None, None, net), loaded.output)
 
     return cache.run_in_first(Stage("model", "model: load and check", ModelRecord, inputs, make))
 

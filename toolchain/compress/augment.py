@@ -150,6 +150,7 @@ def mix_images(images: Tensor, others: Tensor, plan: AugmentationPlan) -> Tensor
 
 
 def soft_labels(labels: Tensor, others: Tensor, share: float, classes: int) -> Tensor:
-    """float32 [n, classes]: `share` for the image's own class, the rest for its partner's."""
-    own, other = (functional.one_hot(other, classes).float() for other in (labels, others))
+    """float32 [n, classes]: `share` for the image's own class or labels, the rest for its partner's."""
+    hot = (each if each.ndim == 2 else functional.one_hot(each, classes) for each in (labels, others))
+    own, other = (each.float() for each in hot)
     return torch.lerp(other, own, share)

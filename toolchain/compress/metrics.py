@@ -6,7 +6,9 @@ Knows nothing of engines: latency is measured where the artifact runs.
 import time
 
 import msgspec
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -17,6 +19,7 @@ from toolchain.models.check import class_count
 from toolchain.models.eval_mode import device_of, evaluation_mode
 from toolchain.progress import track
 from toolchain.records.manifest import StepRecord
+from toolchain.records.output import SOFTMAX, OutputKind
 from toolchain.records.tensors import Preprocessing
 
 
@@ -52,15 +55,21 @@ def sparsity(module: nn.Module) -> float:
     return sum(int((weight == 0).sum()) for weight in weights) / total if total else 0.0
 
 
-def accuracy(module: nn.Module, split: Split, preprocessing: Preprocessing, title: str) -> float:
-    """Top-1 accuracy over every image of `split`, 0..1, in fp32 on the module's device; `title` labels the progress
-    bar."""
+def accuracy(
+    module: nn.Module, split: Split, preprocessing: Preprocessing, title: str, output: OutputKind = SOFTMAX
+) -> float:
+    """Top-1 accuracy over every image of `split`, or the mean F1 of its labels (OutputKind.grade), 0..1, in fp32 on the
+    module's device; `title` labels the progress bar."""
+    return float(output.grade(split_scores(module, split, preprocessing, title), split.labels).mean())
+
+
+def split_scores(module: nn.Module, split: Split, preprocessing: Preprocessing, title: str) -> NDArray[np.float32]:
+    """The outputs [N, outputs] for every image of `split`, in order; see `accuracy`."""
     batches = Batches(split, preprocessing, device_of(module))
-    right, total = 0, -(-len(split) // batches.evaluation_size)
+    total = -(-len(split) // batches.evaluation_size)
     with evaluation_mode(module), torch.inference_mode():
-        for images, labels in track(batches.ordered_batches(), title, total):
-            right += int((module(images).argmax(1) == labels).sum())
-    return right / len(split)
+        parts = [module(images).float().cpu().numpy() for images, _ in track(batches.ordered_batches(), title, total)]
+    return np.concatenate(parts)
 
 
 def step_record(
@@ -70,12 +79,13 @@ def step_record(
     data: DataSet,
     preprocessing: Preprocessing,
     seconds: float,
+    output: OutputKind = SOFTMAX,
 ) -> StepRecord:
     """Measure `model`. accuracy_validate is None without validation images, or when the model's class count differs
     from the data's (before its head is replaced)."""
     module, split, measured = model.module, data.splits.get("validate"), None
-    if split is not None and len(split) and class_count(module, preprocessing) == len(data.classes):
-        measured = accuracy(module, split, preprocessing, f"{name}: validate")
+    if split is not None and len(split) and output.fits(class_count(module, preprocessing), len(data.classes)):
+        measured = accuracy(module, split, preprocessing, f"{name}: validate", output)
     return StepRecord(
         step=name,
         options=options,
@@ -96,4 +106,5 @@ def apply_step(
     began = time.monotonic()
     after = step.apply(model, context)
     seconds = time.monotonic() - began
-    return after, step_record(name, msgspec.to_builtins(step), after, context.data, context.preprocessing, seconds)
+    options, shape = msgspec.to_builtins(step), context.preprocessing
+    return after, step_record(name, options, after, context.data, shape, seconds, context.output)

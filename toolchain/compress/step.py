@@ -9,6 +9,7 @@ import msgspec
 from torch import nn
 
 from toolchain.data import DataSet
+from toolchain.records.output import SOFTMAX, OutputKind
 from toolchain.records.tensors import Preprocessing
 
 
@@ -69,7 +70,7 @@ class StepContext:
     folder: the step's own; it survives an interruption, and the step resumes from it. original: builds the model as the
     recipe started from it, the teacher when no other is named. base: the folder that a teacher's relative paths start
     from. latencies_ms: median latencies of several models at batch 1 in fp32 on the target's engine, measured
-    interleaved in one run; None where no engine is available.
+    interleaved in one run; None where no engine is available. output: what the model's outputs say.
     """
 
     data: DataSet
@@ -79,6 +80,7 @@ class StepContext:
     original: Callable[[], nn.Module] | None = None
     base: Path = Path()
     latencies_ms: Callable[[Sequence[nn.Module]], tuple[float, ...]] | None = None
+    output: OutputKind = SOFTMAX
 
 
 class Step(Protocol):

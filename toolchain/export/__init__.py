@@ -3,7 +3,15 @@
 from toolchain.export.from_onnx import onnx_from_onnx
 from toolchain.export.from_torch import onnx_from_torch
 from toolchain.export.qdq import has_qat_layers
-from toolchain.export.verify import check_classes, check_converted, check_onnx, ort_accuracy, ort_logits, torch_logits
+from toolchain.export.verify import (
+    check_classes,
+    check_converted,
+    check_onnx,
+    ort_accuracy,
+    ort_logits,
+    ort_scores,
+    torch_logits,
+)
 
 __all__ = [
     "check_classes",
@@ -14,5 +22,6 @@ __all__ = [
     "onnx_from_torch",
     "ort_accuracy",
     "ort_logits",
+    "ort_scores",
     "torch_logits",
 ]

@@ -25,6 +25,7 @@ from toolchain.models.onnx_file.runner import iterate_scores, original_scores
 from toolchain.models.preprocessing import PreprocessedModel
 from toolchain.progress import track
 from toolchain.records.manifest import ParityRecord
+from toolchain.records.output import SOFTMAX, OutputKind
 from toolchain.records.tensors import Preprocessing
 
 BATCH = 32
@@ -115,23 +116,25 @@ def _compare(
     return record
 
 
-def check_classes(onnx: Path, images: Images, classes: int) -> None:
-    """ExportError when the graph's output width, which a file may leave open, is not the data's number of classes."""
+def check_classes(onnx: Path, images: Images, classes: int, output: OutputKind = SOFTMAX) -> None:
+    """ExportError when the graph's output width, which a file may leave open, does not fit the data's classes."""
     width = ort_logits(onnx, images[:1]).shape[1]
-    if width != classes:
+    if not output.fits(width, classes):
         raise ExportError(
             f"{onnx}: returns {width} classes, but the data has {classes}; export a model with the data's classes"
         )
 
 
-def ort_accuracy(source: OnnxGraph, preprocessing: Preprocessing, split: Split) -> float:
-    """Top-1 of a user's own ONNX file, as it is, on `split`: a share, 0..1."""
-    correct = at = 0
+def ort_accuracy(source: OnnxGraph, preprocessing: Preprocessing, split: Split, output: OutputKind = SOFTMAX) -> float:
+    """Top-1 of a user's own ONNX file, as it is, on `split`, or the mean F1 of its labels (OutputKind.grade), 0..1."""
+    return float(output.grade(ort_scores(source, preprocessing, split), split.labels).mean())
+
+
+def ort_scores(source: OnnxGraph, preprocessing: Preprocessing, split: Split) -> Logits:
+    """The outputs [N, outputs] of a user's own ONNX file, as it is, for every image of `split`."""
     scores = iterate_scores(source, preprocessing, split.images)
-    for rows in track(scores, "fp32 onnxruntime, test", -(-len(split) // (source.image.batch or BATCH))):
-        correct += int((rows.argmax(1) == split.labels[at : at + len(rows)]).sum())
-        at += len(rows)
-    return correct / len(split)
+    total = -(-len(split) // (source.image.batch or BATCH))
+    return np.concatenate(list(track(scores, "fp32 onnxruntime, test", total)))
 
 
 def _session(path: Path, as_written: bool = False) -> onnxruntime.InferenceSession:

@@ -1,4 +1,4 @@
-"""Measures a candidate on this machine: its top-1 classes for many images, and its latency for one.
+"""Measures a candidate on this machine: its decisions for many images, and its latency for one.
 
 Uses the same engine code that will serve. Knows nothing of accuracy thresholds or of the choice (choose.py does).
 """
@@ -10,10 +10,11 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from deploy.runtime.engines import Engine
 from toolchain.progress import track
+from toolchain.records.output import SOFTMAX, OutputKind
+from toolchain.records.tensors import Array
 
 if TYPE_CHECKING:
     from toolchain.data.dataset import ImageSource
@@ -25,14 +26,14 @@ LEAST_CALLS = 5
 INPUTS = 32  # different images in turn: an image that stays in the CPU's cache would be too fast
 
 
-def top1_of(engine: Engine, images: "ImageSource", what: str) -> NDArray[np.int64]:
-    """The engine's top-1 class of every image [N], in batches of 64, as many at once as keep the engine busy."""
-    source, output = engine.inputs[0].name, engine.outputs[0].name
+def decisions_of(engine: Engine, images: "ImageSource", what: str, output: OutputKind = SOFTMAX) -> Array:
+    """The class that the engine gives every image [N], or the labels [N, labels], in batches of 64, as many at once as
+    keep the engine busy."""
+    source, target = engine.inputs[0].name, engine.outputs[0].name
     batch = BATCH if engine.inputs[0].shape[0] is None else engine.inputs[0].shape[0]
 
-    def answer(start: int) -> NDArray[np.int64]:
-        top1: NDArray[np.int64] = engine.infer({source: images[start : start + batch]})[output].argmax(1)
-        return top1
+    def answer(start: int) -> Array:
+        return output.decide(engine.infer({source: images[start : start + batch]})[target])
 
     starts = range(0, len(images), batch)
     pool = ThreadPoolExecutor(engine.requests)

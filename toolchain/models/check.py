@@ -12,6 +12,7 @@ from toolchain.errors import ModelError
 from toolchain.models.eval_mode import evaluation_mode
 from toolchain.models.failing_layer import find_failing_layer
 from toolchain.recipe import ModelSpec
+from toolchain.records.output import OutputKind
 from toolchain.records.tensors import Preprocessing
 
 TRIAL_BATCH_SIZES = (2, 3)  # two sizes reveal a model with a fixed batch size
@@ -73,10 +74,16 @@ def _logits_width(module: nn.Module, preprocessing: Preprocessing, source: str, 
 
 
 def check_head(count: int, classes: int, source: str, spec: ModelSpec, allow_other_head: bool) -> None:
-    """Raise ModelError when the head's width differs from the data's class count, unless a later step replaces the
+    """Raise ModelError when the head's width does not fit the data's class count, unless a later step replaces the
     head."""
-    if count == classes or allow_other_head:
+    output = OutputKind(spec.output or "softmax")
+    if output.fits(count, classes) or allow_other_head:
         return
+    if output.is_binary(count):
+        raise ModelError(
+            f"{source}: one output by sigmoid tells two classes apart, but the data has {classes}; choose data with "
+            "two classes, or a model with an output for each"
+        )
     way = "or let a step replace the head: finetune = { replace_head = true }"
     if spec.source.endswith(".onnx"):
         way = "or export a graph with the data's classes"

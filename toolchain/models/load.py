@@ -6,6 +6,7 @@ Knows the kinds of source and what is checked of each; of the data it knows only
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import msgspec
 import torch
 from torch import nn
 
@@ -16,10 +17,12 @@ from toolchain.models.cifar import cifar_network
 from toolchain.models.exported_program import load_program
 from toolchain.models.onnx_file.interface import OnnxGraph, open_onnx
 from toolchain.models.onnx_file.runner import score_count
+from toolchain.models.output_kind import default_outputs, graph_activation, module_activation, resolve_output
 from toolchain.models.structure import QatRebuilder, apply_structure
 from toolchain.models.torchvision import official_labels, official_network, random_network
 from toolchain.models.user_module import build_user_module
 from toolchain.recipe import ModelSpec
+from toolchain.records.output import SOFTMAX, OutputKind
 from toolchain.records.tensors import Preprocessing
 from toolchain.records.weights import Weights, read_weights
 from toolchain.text_files import read_text_file
@@ -37,8 +40,9 @@ class LoadedModel:
 
     module: takes normalized float32 [N, C, H, W], returns logits [N, classes]; on the CPU, in evaluation mode; None
     when the source is an ONNX file (`onnx`), which enters the build after export. labels: None when neither the recipe
-    nor the weights name them. head_fits: the head has as many classes as the data. weights_record: the record in a
-    weights file that `toolchain weights` wrote. classes: how many it tells apart.
+    nor the weights name them. head_fits: the head tells as many classes apart as the data has. weights_record: the
+    record in a weights file that `toolchain weights` wrote. classes: how many it tells apart; output: what its outputs
+    say.
     """
 
     module: nn.Module | None
@@ -48,6 +52,7 @@ class LoadedModel:
     head_fits: bool = True
     weights_record: Weights | None = None
     classes: int = 0
+    output: OutputKind = SOFTMAX
 
     def require_module(self) -> nn.Module:
         """The torch model; ModelError when there is only an ONNX graph."""
@@ -71,54 +76,65 @@ def load_model(
     allow_other_head: bool = False,
     seed: int = 0,
     rebuild: QatRebuilder | None = None,
+    multilabel: bool = False,
 ) -> LoadedModel:
     """Load the model that `spec` names; relative paths are relative to `base`.
 
     classes: the data's; None: there is no data, so the model says. allow_other_head: the head may have a class count
     other than `classes`, because a later step replaces it. seed: for random weights. rebuild: restores the layers of
-    quantization-aware training when the weights file contains any. ModelError when the model cannot be loaded or does
-    not fit.
+    quantization-aware training when the weights file contains any. multilabel: the data gives an image several of the
+    classes. ModelError when the model cannot be loaded or does not fit.
     """
     labels, is_known = _read_labels(spec, base), classes is not None
     classes = classes or (len(labels) if labels else SUPPOSED_CLASSES)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        loaded = _load_source(spec, preprocessing, classes, base, allow_other_head or not is_known, rebuild)
+        width = default_outputs(spec.output, classes, multilabel)
+        other = allow_other_head or not is_known
+        loaded = _load_source(spec, preprocessing, classes, width, base, other, rebuild)
     if loaded.module is not None:
         check_finite(loaded.module.state_dict(), loaded.description)
         count = class_count(loaded.module, preprocessing, loaded.description)
+        inside = module_activation(loaded.module, preprocessing)
     else:
-        count = loaded.require_graph().output.classes or score_count(loaded.require_graph(), preprocessing)
-    classes = classes if is_known else count
-    check_head(count, classes, loaded.description, spec, allow_other_head)
-    final = classes if allow_other_head else count
-    if labels is not None and len(labels) != final:
+        source = loaded.require_graph()
+        count = source.output.classes or score_count(source, preprocessing)
+        inside = graph_activation(source.path, source.output.name)
+    outputs = default_outputs(spec.output or inside, classes, multilabel) if allow_other_head else count
+    output = resolve_output(spec.output, inside, outputs, multilabel, loaded.description)
+    if not is_known:
+        classes = 2 if output.is_binary(count) else count
+    known = msgspec.structs.replace(spec, output=output.activation)
+    check_head(count, classes, loaded.description, known, allow_other_head)
+    if labels is not None and len(labels) != classes:
         raise ModelError(
-            f"{spec.labels}: {len(labels)} labels, but there are {final} classes; expected one label per line"
+            f"{spec.labels}: {len(labels)} labels, but there are {classes} classes; expected one label per line"
         )
     if labels is None and not allow_other_head:  # a replaced head does not keep its class names
         labels = loaded.labels
-    return replace(loaded, labels=labels, head_fits=count == classes, classes=classes)
+    return replace(loaded, labels=labels, head_fits=output.fits(count, classes), classes=classes, output=output)
 
 
 def _load_source(
     spec: ModelSpec,
     preprocessing: Preprocessing,
     classes: int,
+    width: int,
     base: Path,
     other_head: bool,
     rebuild: QatRebuilder | None,
 ) -> LoadedModel:
+    """classes: the data's; width: how many outputs a network gets that is built for them."""
     zoo, _, name = spec.source.partition(":")
     own = spec.source.rpartition(":")[0].endswith(".py")
     if zoo not in ("torchvision", "cifar") and not own:
         return _from_graph(spec, preprocessing, base)
     _refuse_graph_keys(spec)
     if spec.weights not in WEIGHT_KEYWORDS and not (zoo == "torchvision" and spec.weights.startswith(OFFICIAL_PREFIX)):
-        return _from_checkpoint(spec, classes, base, other_head, rebuild)
+        return _from_checkpoint(spec, classes, width, base, other_head, rebuild)
     if zoo == "torchvision":
-        return _from_zoo(name, spec, classes, base)
-    return _from_function(spec, classes, base) if own else _from_cifar(spec, classes, base)
+        return _from_zoo(name, spec, width, base)
+    return _from_function(spec, width, base) if own else _from_cifar(spec, width, base)
 
 
 def _from_graph(spec: ModelSpec, preprocessing: Preprocessing, base: Path) -> LoadedModel:
@@ -194,14 +210,14 @@ def _from_function(spec: ModelSpec, classes: int, base: Path) -> LoadedModel:
 
 
 def _from_checkpoint(
-    spec: ModelSpec, classes: int, base: Path, other_head: bool, rebuild: QatRebuilder | None
+    spec: ModelSpec, classes: int, width: int, base: Path, other_head: bool, rebuild: QatRebuilder | None
 ) -> LoadedModel:
     """The source's network with weights from a file; layers of a compressed model are resized to fit them first."""
     path, source = base / spec.weights, spec.source
     own = source.rpartition(":")[0].endswith(".py")
     content = read_checkpoint(path)
     written = read_weights(path) if path.suffix == ".safetensors" else None
-    module = build_network(spec, written.classes if written else classes, base)
+    module = build_network(spec, written.classes if written else width, base)
     notes: tuple[str, ...]
     if written is not None:
         state = dequantize(content, path)
@@ -211,7 +227,7 @@ def _from_checkpoint(
         notes = tuple(f"after {step.step}" for step in written.steps[-1:])
     else:
         state, notes = select_weights(content, module.state_dict().keys(), path, spec.weights_key)
-    if written is None and not own and (held := head_class_count(state, module, classes)) not in (None, classes):
+    if written is None and not own and (held := head_class_count(state, module, width)) not in (None, width):
         check_head(held, classes, spec.weights, spec, other_head)
         module = build_network(spec, held, base)
     named = Path(source).name if own else source

@@ -48,8 +48,9 @@ def write_weights(
     with TemporaryDirectory() as folder:
         trial = Path(folder) / path.name
         trial.write_bytes(content)
-        again = ModelSpec(spec.source, str(trial), None, spec.options)
-        loaded = load_model(again, record.input, record.classes, base, rebuild=rebuild).require_module()
+        again = ModelSpec(spec.source, str(trial), None, spec.options, output=spec.output)
+        classes = max(2, record.classes)  # one output is two classes
+        loaded = load_model(again, record.input, classes, base, rebuild=rebuild).require_module()
     _check_same_output(module, loaded, record.input, path)
     write_atomically(path, content)
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from toolchain.errors import ParityError
 from toolchain.records.manifest import ParityRecord, Precision
+from toolchain.records.output import SOFTMAX, OutputKind, match_decisions
 from toolchain.records.tensors import Array
 
 
@@ -58,6 +59,7 @@ def compare(
     precision: Precision,
     tolerance: float | None = None,
     agreement_floor: float | None = None,
+    output: OutputKind = SOFTMAX,
 ) -> ParityRecord:
     """Compare logits [N, classes] of the same N pictures; `names` are (reference's, candidate's).
 
@@ -77,7 +79,7 @@ def compare(
     max_abs = float(distances.max())
     span = float(np.abs(reference).max())
     relative = max_abs / span if span > 0 else (0.0 if max_abs == 0 else max_abs)
-    agreement = float(np.mean(reference.argmax(1) == candidate.argmax(1)))
+    agreement = float(match_decisions(output.decide(candidate), output.decide(reference)).mean())
     return ParityRecord(
         reference=names[0],
         candidate=names[1],
@@ -109,18 +111,19 @@ def compare_three_ways(
     onnxruntime: Array,
     engine: Mapping[Precision, Array],
     backend: str,
+    output: OutputKind = SOFTMAX,
 ) -> tuple[ParityRecord, ...]:
     """The original model's answers (`expected`) against ONNX Runtime's, against each precision of the engine that will
     serve, and ONNX Runtime's against the engine's fp32: the three sides of a triangle, so that a failure shows which
     conversion broke."""
     model, rounded = f"{original.name} {original.precision}", original.precision
     graph = "onnxruntime fp32" if rounded == "fp16" else f"onnxruntime {rounded}"  # the graph's floats are widened
-    records = [compare(expected, onnxruntime, (model, graph), rounded)]
+    records = [compare(expected, onnxruntime, (model, graph), rounded, output=output)]
     for precision, logits in engine.items():
         name = f"{backend} {precision}"
-        records.append(compare(expected, logits, (model, name), _looser(precision, rounded)))
+        records.append(compare(expected, logits, (model, name), _looser(precision, rounded), output=output))
         if precision == "fp32":
-            records.append(compare(onnxruntime, logits, (graph, name), precision))
+            records.append(compare(onnxruntime, logits, (graph, name), precision, output=output))
     return tuple(records)
 
 

@@ -5,6 +5,7 @@ Format history
 2  the fingerprint records microcode, NUMA nodes, cpuset, turbo and clock (0.2.0)
 3  the candidates that the device measured, LoadGen's scenarios, memory, cold start, energy, throttling; signed (0.2.0)
 4  what the GPU was and did (0.3.0)
+5  what its accuracy measures (0.4.0)
 """
 
 import base64
@@ -21,7 +22,7 @@ from toolchain.records.report import Scenario, percentiles
 from toolchain.records.saturation import adds_at_16_bits
 from toolchain.records.storage import JSON_ERRORS
 
-FORMAT = 4
+FORMAT = 5
 PERCENTS = (50.0, 90.0, 99.0)
 NOT_OPENED = "not opened"  # the engine of a certificate whose device lacks what the bundle needs
 
@@ -60,6 +61,7 @@ class ScenarioSummary(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class Certificate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """accuracy with its 95 % interval (Wilson), shares of `images` held-out images; None: the bundle has no labels.
+    measure: top-1, or the mean F1 of an image's labels.
 
     chosen_by: whether the build or this device chose `precision` from `candidates`. cold_start_s: from the process's
     first line to the first outputs. joules_per_picture: of the whole CPU package, per image, during Offline; None where
@@ -89,6 +91,7 @@ class Certificate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     energy: str = ""
     throttled_periods: int = 0
     gpu: GpuFigures | None = None
+    measure: str = "top-1"
     key: str = ""
     signature: str = ""
     format: int = FORMAT

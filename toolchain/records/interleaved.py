@@ -30,10 +30,11 @@ class SliceRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
 
 class SliceResult(msgspec.Struct, frozen=True, omit_defaults=True):
     """The result of a slice, or its `error`. latencies_ms: in order; throughput_per_s: images; right: whether each
-    held-out image was classified correctly; answers: the class of each golden image, and `inputs` the digest of those
-    images; device, threads: sent with `right`; throttled_periods: of the cgroup within
-    this slice; peak_memory_bytes: of the process so far; joules: of the device during a throughput slice, None where
-    they cannot be read; precision: the measured one, sent with `right`."""
+    held-out image was classified correctly, with all of its labels where it may have several; answers: the class of
+    each golden image (or a number for its labels), and `inputs` the digest of those images; device, threads: sent with
+    `right`; throttled_periods: of the cgroup within this slice; peak_memory_bytes: of the process so far; joules: of
+    the device during a throughput slice, None where they cannot be read; precision: the measured one, sent with
+    `right`."""
 
     latencies_ms: tuple[float, ...] = ()
     throughput_per_s: float | None = None

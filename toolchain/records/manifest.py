@@ -6,13 +6,15 @@ Format history
 3  each candidate's accuracy on certify.npz; whether the device chooses among them (0.2.0)
 4  which GPUs a bundle needs (0.3.0)
 5  what int8 does on CPUs that add its products at 16 bits (0.4.0)
-6  further ways of resizing: letterbox, height and width, filters, the library that is followed; scale (0.4.0)
+6  further ways of resizing: letterbox, height and width, filters, the library that is followed; scale; what the output
+   says: softmax, sigmoid or bare scores; the measure of accuracy (0.4.0)
 """
 
 from typing import Literal
 
 import msgspec
 
+from toolchain.records.output import OutputKind
 from toolchain.records.saturation import Saturation
 from toolchain.records.tensors import Preprocessing, TensorSpec
 
@@ -107,13 +109,16 @@ class StepRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Accuracy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Top-1 as shares 0..1 of the `images` images of the split `part`. floor: the lowest permitted."""
+    """Shares 0..1 of the `images` images of the split `part`. floor: the lowest permitted; measure: top-1, or the mean
+    F1 of an image's labels; mean_average_precision: of fp32 over the labels, where they do not exclude each other."""
 
     part: str
     images: int
     fp32: float
     chosen: float
     floor: float
+    measure: str = "top-1"
+    mean_average_precision: float | None = None
 
 
 class DataRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -167,7 +172,7 @@ class GoldenTolerances(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A release (docs/concepts/bundle.md). chosen: the precision of the candidate that serves; choose: whether a device
     may serve another one above the accuracy threshold that is faster there; accuracy: None where the data has no
-    labelled test split."""
+    labelled test split; output: how the scores of `outputs` are read."""
 
     name: str
     release: str
@@ -192,6 +197,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tools: dict[str, str]
     recipe: str
     choose: Literal["device", "build"] = "build"
+    output: OutputKind = OutputKind()
     format: int = FORMAT
 
     @property

@@ -60,7 +60,10 @@ def compare_recipes(places: Sequence[Path], target: str) -> tuple[Compared, ...]
         _dry_run(job)
     built = [_build_steps(job) for job in jobs]
     title = "all rows in turn: latency, accuracy and memory on this machine"
-    subjects = [name_subjects(each.job, each.artifacts, _prefix(number)) for number, each in enumerate(built)]
+    subjects = [
+        name_subjects(each.job, each.artifacts, each.reference.output, _prefix(number))
+        for number, each in enumerate(built)
+    ]
     figures = measure_all(
         cache_for(jobs[0]), title, {name: subject for each in subjects for name, subject in each.items()}, {}
     )

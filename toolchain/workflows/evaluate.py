@@ -1,5 +1,6 @@
-"""Top-1 accuracy on the whole test split: of a running container, a bundle's engine, or the torch model."""
+"""Accuracy on the whole test split: of a running container, a bundle's engine, or the torch model."""
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,26 +9,33 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from toolchain.data import DataSet, Split, load
+from toolchain.data import DataSet, load
 from toolchain.errors import DataError, UsageError
 from toolchain.progress import track
 from toolchain.recipe import read_recipe
+from toolchain.records.output import OutputKind
+from toolchain.records.tensors import Array
 
 if TYPE_CHECKING:
     from deploy.containers.credentials import Credentials
+
+logger = logging.getLogger(__name__)
 
 BATCH = 50
 Answer = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 
 class Evaluation(msgspec.Struct, frozen=True):
-    """accuracy: share of `images` images of the test split whose top-1 is right."""
+    """accuracy: share of `images` images of the test split whose top-1 is right, or the mean F1 of their labels, as
+    `measure` says; right: how many are right, with all of their labels; mean_average_precision: over the labels."""
 
     of: str
     data: str
     images: int
     right: int
     accuracy: float
+    measure: str
+    mean_average_precision: float | None
 
 
 def evaluate_accuracy(where: str, recipe: Path | None, shown: "Credentials | None" = None) -> Evaluation:
@@ -53,11 +61,11 @@ def _data(recipe: Path) -> DataSet:
 
 
 def _by_container(url: str, data: DataSet, shown: "Credentials | None") -> Evaluation:
-    from deploy.containers.client import NO_CREDENTIALS, connect_client, served_model
+    from deploy.containers.client import NO_CREDENTIALS, connect_client, served_model, served_output
 
     shown = shown or NO_CREDENTIALS
     with connect_client(url, served_model(url, shown), credentials=shown) as client:
-        return _count_correct(f"{url} {client.model}", data, client.infer)
+        return _evaluation(f"{url} {client.model}", data, _collect(data, client.infer), served_output(url, shown))
 
 
 def _by_bundle(folder: Path, data: DataSet) -> Evaluation:
@@ -68,37 +76,59 @@ def _by_bundle(folder: Path, data: DataSet) -> Evaluation:
     bundle = open_bundle(folder)
     with serving_engine(bundle, Settings(default_threads(), "throughput")) as engine:
         name, output = engine.inputs[0].name, engine.outputs[0].name
-        return _count_correct(
-            f"{folder.name} {bundle.manifest.chosen}", data, lambda images: engine.infer({name: images})[output]
-        )
+        scores = _collect(data, lambda images: engine.infer({name: images})[output])
+    return _evaluation(f"{folder.name} {bundle.manifest.chosen}", data, scores, bundle.manifest.output)
 
 
 def _as_trained(recipe: Path) -> Evaluation:
-    """The original model in fp32: by torch, or by ONNX Runtime if it is an ONNX file."""
-    from toolchain.compress.metrics import accuracy
+    """The original model in fp32: by torch, or by ONNX Runtime if it is an ONNX file. Where it is no better than
+    chance, what explains that is logged."""
+    from toolchain.accuracy import explain_chance
+    from toolchain.accuracy.diagnosis import ScoredModel
+    from toolchain.build.reference import scores_by
     from toolchain.compress.quantization.restore import rebuild_qat_layers
-    from toolchain.export import ort_accuracy
     from toolchain.models import load_model
 
     read, data = read_recipe(recipe), _data(recipe)
-    test = data.split("test")
-    seed = read.build.seed
-    model = load_model(read.model, read.input, len(data.classes), recipe.parent, seed=seed, rebuild=rebuild_qat_layers)
-    if model.module is not None:
-        of, share = "fp32 torch", accuracy(model.module, test, read.input, "fp32 torch, test")
-    else:
-        of, share = "fp32 onnxruntime", ort_accuracy(model.require_graph(), read.input, test)
-    return Evaluation(f"{recipe.name} {of}", data.name, len(test), round(share * len(test)), share)
-
-
-def _count_correct(of: str, data: DataSet, answer: Answer) -> Evaluation:
-    test = data.split("test")
-    right = sum(
-        _right(test, at, answer) for at in track(range(0, len(test), BATCH), "test batches", -(-len(test) // BATCH))
+    test, classes = data.split("test"), data.classes
+    model = load_model(
+        read.model,
+        read.input,
+        len(classes),
+        recipe.parent,
+        seed=read.build.seed,
+        rebuild=rebuild_qat_layers,
+        multilabel=data.multilabel,
     )
-    return Evaluation(of, data.name, len(test), right, right / len(test))
+    scores_of = scores_by(model, test)
+    scores = scores_of(read.input, np.arange(len(test)))
+    subject = ScoredModel(scores, test.labels, classes, model.labels or classes, model.output, read.input, scores_of)
+    if chance := explain_chance(subject):
+        logger.info(chance)
+    runner = "onnxruntime" if model.module is None else "torch"
+    return _evaluation(f"{recipe.name} fp32 {runner}", data, scores, model.output)
 
 
-def _right(part: Split, at: int, answer: Answer) -> int:
-    logits = answer(np.ascontiguousarray(part.images[at : at + BATCH]))
-    return int((logits.argmax(1) == part.labels[at : at + BATCH]).sum())
+def _collect(data: DataSet, answer: Answer) -> Array:
+    """The scores of every test image."""
+    images = data.split("test").images
+    starts = track(range(0, len(images), BATCH), "test batches", -(-len(images) // BATCH))
+    return np.concatenate([answer(np.ascontiguousarray(images[at : at + BATCH])) for at in starts])
+
+
+def _evaluation(of: str, data: DataSet, scores: Array, output: OutputKind) -> Evaluation:
+    from toolchain.accuracy import mean_average_precision
+
+    labels, width = data.split("test").labels, scores.shape[1]
+    if not output.fits(width, len(data.classes)):
+        raise DataError(f"{of}: {width} outputs, but {data.name} has {len(data.classes)} classes; name its own recipe")
+    grades = output.grade(scores, labels)
+    return Evaluation(
+        of=of,
+        data=data.name,
+        images=len(grades),
+        right=int((grades == 1).sum()),
+        accuracy=float(grades.mean()),
+        measure=output.measure(width),
+        mean_average_precision=mean_average_precision(scores, labels) if output.is_multilabel(width) else None,
+    )

@@ -20,6 +20,7 @@ from deploy.runtime.certification.checks import (
     check_throttling,
     evaluate_candidate,
     golden_checks,
+    measure_of,
 )
 from deploy.runtime.certification.offered import preferred_here
 from deploy.runtime.certification.wilson import wilson
@@ -78,6 +79,7 @@ def run_certify(
         accuracy=found.accuracy,
         accuracy_low=low,
         accuracy_high=high,
+        measure=measure_of(bundle.manifest),
         cold_start_s=cold_start_s,
         throttled_periods=throttled,
         peak_memory_bytes=peak_memory_bytes(),

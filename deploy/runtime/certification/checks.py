@@ -6,6 +6,7 @@ and writes nothing. Knows nothing of latency (bench.py) or HTTP.
 
 from hashlib import sha256
 from typing import NamedTuple
+from zlib import crc32
 
 import numpy as np
 
@@ -15,9 +16,12 @@ from deploy.runtime.engines import Engine
 from toolchain.records.bundle import CERTIFY, SAMPLE, Bundle
 from toolchain.records.certificate import Certificate, Check, allowed_losses, saturation_outcomes
 from toolchain.records.fingerprint import Fingerprint
+from toolchain.records.manifest import Manifest
+from toolchain.records.output import SOFTMAX, OutputKind
 from toolchain.records.tensors import Array, preprocessing_digest
 
 BATCH = 16
+ROUNDING = 1e-6  # images: a share times their number is seldom a whole one
 
 
 def golden_checks(bundle: Bundle, engine: Engine, precision: str | None = None) -> tuple[Check, ...]:
@@ -35,15 +39,15 @@ def golden_checks(bundle: Bundle, engine: Engine, precision: str | None = None) 
     # one at a time: as most requests come, and no second batch size is compiled before the server is ready
     answers = infer_all(engine, sample["inputs"], batch=1)
     limits = golden.relative[precision], golden.top1_agreement[precision]
-    return checks + compare_golden(answers, sample[f"outputs_{precision}"], *limits)
+    return checks + compare_golden(answers, sample[f"outputs_{precision}"], *limits, bundle.manifest.output)
 
 
 class DeviceEvaluation(NamedTuple):
-    """A candidate's checks here. correct: correct answers and images, None where no images are labelled; engine: its
-    version."""
+    """A candidate's checks here. correct: correct answers (or the sum of the images' F1) and images, None where no
+    images are labelled; engine: its version."""
 
     checks: tuple[Check, ...]
-    correct: tuple[int, int] | None
+    correct: tuple[float, int] | None
     engine: str
 
     @property
@@ -61,11 +65,14 @@ def evaluate_candidate(bundle: Bundle, engine: Engine, precision: str) -> Device
     counted = count_correct(bundle, engine)
     checks = golden_checks(bundle, engine, precision)
     if counted is not None:  # without labels, accuracy is neither passed nor failed
-        checks += (check_accuracy(counted, bundle.manifest.certified_accuracy(precision)),)
+        measure = measure_of(bundle.manifest)
+        checks += (check_accuracy(counted, bundle.manifest.certified_accuracy(precision), measure),)
     return DeviceEvaluation(checks, counted, engine.version)
 
 
-def compare_golden(answers: Array, expected: Array, relative: float, agreement: float) -> tuple[Check, ...]:
+def compare_golden(
+    answers: Array, expected: Array, relative: float, agreement: float, output: OutputKind = SOFTMAX
+) -> tuple[Check, ...]:
     """Golden answers [N, classes] against expected ones: shape, finite, distance over the largest expected, top-1."""
     if answers.shape != expected.shape:
         return (Check("golden shape", False, str(list(answers.shape)), str(list(expected.shape))),)
@@ -77,12 +84,17 @@ def compare_golden(answers: Array, expected: Array, relative: float, agreement: 
     scale = float(np.max(np.abs(expected))) or 1.0
     distances = np.max(np.abs(answers.astype(np.float64) - expected), axis=tuple(range(1, answers.ndim))) / scale
     worst = int(np.argmax(distances))
-    agreed = float(np.mean(top1(answers) == top1(expected)))
+    agreed = float(output.grade(answers, output.decide(expected)).mean())
     found = f"{distances[worst]:.2g} of the largest answer, at image {worst}"
     return (
         finite,
         Check("golden distance", bool(distances[worst] <= relative), found, f"at most {relative:.2g}"),
-        Check("golden top-1", agreed >= agreement, f"{agreed:.1%} agree", f"at least {agreement:.1%}"),
+        Check(
+            f"golden {output.measure(answers.shape[1])}",
+            agreed >= agreement,
+            f"{agreed:.1%} agree",
+            f"at least {agreement:.1%}",
+        ),
     )
 
 
@@ -101,7 +113,7 @@ def check_needs(bundle: Bundle, device: Fingerprint) -> Check:
     return Check("needs", lacking is None, lacking or "all there", ", ".join(wanted))
 
 
-def check_accuracy(counted: tuple[int, int], built: float | None) -> Check:
+def check_accuracy(counted: tuple[float, int], built: float | None, measure: str = "top-1") -> Check:
     """At most max(1 point, 1 picture) fewer right than on the build machine.
 
     The pictures, the artifact and the engine's code are the same on both, so the sampling error of the pictures cancels
@@ -111,12 +123,18 @@ def check_accuracy(counted: tuple[int, int], built: float | None) -> Check:
     always allowed, so that a small sample is not refused for one coin's toss. More right than there always passes.
     """
     right, images = counted
-    found = f"{right} of {images} right ({right / images:.2%})"
+    found = f"{right:.0f} of {images} right ({right / images:.2%})"
+    if measure != "top-1":
+        found = f"{measure} {right / images:.2%} of {images} images"
     if built is None:
-        return Check("accuracy", True, found, "nothing: the bundle tells no figure of the build machine")
-    there, allowed = round(built * images), allowed_losses(images)
-    expected = f"at least {there - allowed}: {there} on the build machine ({built:.2%}) less {allowed}"
-    return Check("accuracy", right >= there - allowed, found, expected)
+        return Check("accuracy", True, found, "nothing: the bundle has no figure of the build machine")
+    there, allowed = built * images, allowed_losses(images)
+    expected = f"at least {there - allowed:.0f}: {there:.0f} on the build machine ({built:.2%}) less {allowed}"
+    if measure != "top-1":
+        expected = (
+            f"at least {built - allowed / images:.2%}: {built:.2%} on the build machine less {allowed / images:.2%}"
+        )
+    return Check("accuracy", right >= there - allowed - ROUNDING, found, expected)
 
 
 def check_saturation(bundle: Bundle, certificate: Certificate) -> Check:
@@ -141,31 +159,36 @@ def check_throttling(periods: int) -> Check:
     return Check("throttling", True, found, "nothing: not a pass/fail check")
 
 
-def count_correct(bundle: Bundle, engine: Engine) -> tuple[int, int] | None:
-    """Correct answers and images of certify.npz; None where the bundle has no labelled images."""
-    right = correct_answers(bundle, engine)
-    return None if right is None else (int(np.sum(right)), len(right))
+def count_correct(bundle: Bundle, engine: Engine) -> tuple[float, int] | None:
+    """Correct answers (or the sum of F1) and images of certify.npz; None where the bundle has no labelled images."""
+    grades = grade_answers(bundle, engine)
+    return None if grades is None else (float(np.sum(grades)), len(grades))
 
 
-def correct_answers(bundle: Bundle, engine: Engine) -> Array | None:
-    """Whether each image of certify.npz is answered correctly, bool [N]; None where the bundle has no labelled
-    images."""
+def grade_answers(bundle: Bundle, engine: Engine) -> Array | None:
+    """How right each image of certify.npz is answered, 0..1 [N] (OutputKind.grade); None where the bundle has no
+    labelled images."""
     if not bundle.has_file(CERTIFY):
         return None
     sample = bundle.read_arrays(CERTIFY)
     if not len(sample.get("labels", ())):
         return None
     answers = infer_all(engine, sample["images"])
-    finite = np.all(np.isfinite(answers), axis=1)  # NaN is never correct, whatever argmax makes of it
-    right: Array = (top1(answers) == sample["labels"]) & finite
-    return right
+    return bundle.manifest.output.grade(answers, sample["labels"])
+
+
+def measure_of(manifest: Manifest) -> str:
+    """What the bundle's accuracy is called."""
+    return manifest.output.measure(manifest.outputs[0].shape[-1] or 0)
 
 
 def golden_classes(bundle: Bundle, engine: Engine) -> tuple[tuple[int, ...], str]:
-    """The class of each golden image, and the digest of those images: what two releases can be compared on where nobody
-    has labelled anything."""
+    """The class of each golden image, or a number that stands for its labels, and the digest of those images: what two
+    releases can be compared on where nobody has labelled anything."""
     images = bundle.read_arrays(SAMPLE)["inputs"]
-    return tuple(int(each) for each in top1(infer_all(engine, images))), sha256(images.tobytes()).hexdigest()
+    decisions = bundle.manifest.output.decide(infer_all(engine, images))
+    numbers = decisions if decisions.ndim == 1 else (crc32(each.tobytes()) for each in decisions)
+    return tuple(int(each) for each in numbers), sha256(images.tobytes()).hexdigest()
 
 
 def infer_all(engine: Engine, images: Array, batch: int = BATCH) -> Array:
@@ -173,8 +196,3 @@ def infer_all(engine: Engine, images: Array, batch: int = BATCH) -> Array:
     given, asked = engine.inputs[0].name, engine.outputs[0].name
     parts = [images[start : start + batch] for start in range(0, len(images), batch)]
     return np.concatenate([engine.infer({given: part})[asked] for part in parts])
-
-
-def top1(answers: Array) -> Array:
-    classes: Array = np.argmax(answers, axis=1)
-    return classes

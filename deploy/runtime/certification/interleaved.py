@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 
 from deploy.runtime.certification.bench import bundle_images
-from deploy.runtime.certification.checks import correct_answers, golden_classes
+from deploy.runtime.certification.checks import golden_classes, grade_answers
 from deploy.runtime.device.cgroup import peak_memory_bytes, throttled_periods
 from deploy.runtime.device.energy import EnergyMeter
 from deploy.runtime.device.probe import fingerprint, missing_needs
@@ -64,9 +64,9 @@ def run_interleaved(
 def _run_slice(bundle: Bundle, engine: Engine, meter: EnergyMeter, images: Array, request: SliceRequest) -> SliceResult:
     before = throttled_periods()
     if request.what == "pictures":
-        correct = correct_answers(bundle, engine)
+        grades = grade_answers(bundle, engine)
         answers, inputs = golden_classes(bundle, engine)
-        right = () if correct is None else tuple(map(bool, correct))
+        right = () if grades is None else tuple(bool(grade == 1) for grade in grades)
         result = SliceResult(right=right, answers=answers, inputs=inputs, device=fingerprint())
     elif request.what == "throughput":
         began = meter.read()

@@ -16,6 +16,7 @@ from deploy.runtime.protocol.top_k import NAME, top_k
 from deploy.runtime.scheduling.fair_queue import InferenceResult
 from toolchain.errors import RequestError
 from toolchain.records.manifest import Manifest
+from toolchain.records.output import SOFTMAX, OutputKind
 
 # Which list of InferTensorContents holds which datatype (open_inference_grpc.proto)
 UNLIMITED_US = 1 << 62
@@ -116,12 +117,13 @@ def response_from_result(
     model: tuple[str, str, Sequence[str]],
     times: Mapping[str, float],
     write: WriteRegion,
+    kind: OutputKind = SOFTMAX,
 ) -> Any:
-    """model: name, release, labels."""
+    """model: name, release, labels; kind: what its outputs say."""
     name, release, labels = model
     response = types["ModelInferResponse"](model_name=name, model_version=release, id=request.id)
     for wanted in request.outputs:
-        found = output_data(wanted, result.outputs[wanted.name], labels)
+        found = output_data(wanted, result.outputs[wanted.name], labels, kind)
         response.outputs.add(name=wanted.name, datatype=found.datatype, shape=found.shape)
         raw = found.raw()
         if wanted.region is not None:
@@ -129,7 +131,7 @@ def response_from_result(
             raw = b""  # clients match these to the outputs by position
         response.raw_output_contents.append(raw)
     if request.top_k:
-        best = top_k(next(iter(result.outputs.values())), request.top_k, labels)
+        best = top_k(next(iter(result.outputs.values())), request.top_k, labels, kind)
         response.parameters[NAME].string_param = msgspec.json.encode(best).decode()
     if request.timings:
         for stage, seconds in times.items():

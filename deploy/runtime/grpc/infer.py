@@ -84,7 +84,8 @@ class GrpcAdapter:
     def encode(self, call: InferenceRequest, answer: InferenceResult, times: Mapping[str, float]) -> Any:
         manifest = self._handler.bundle.manifest
         model = (manifest.name, manifest.release, manifest.labels)
-        return response_from_result(message_classes(), call, answer, model, times, self._handler.regions.write)
+        write = self._handler.regions.write
+        return response_from_result(message_classes(), call, answer, model, times, write, manifest.output)
 
     def send(self, outcome: Any) -> None:
         self._reservation.release()

@@ -119,11 +119,13 @@ class HttpAdapter:
         told = (manifest.name, manifest.release, manifest.labels)
         if self._kind != "protocol":
             times_ms = {stage: round(seconds * 1e3, 3) for stage, seconds in times.items() if stage != "parse"}
-            return self._pack(HttpReply(200, encode_image_response(call, answer.outputs, *told, times_ms)))
+            reply = encode_image_response(call, answer.outputs, *told, times_ms, manifest.output)
+            return self._pack(HttpReply(200, reply))
         parameters = (
             {f"{stage}_ms": round(seconds * 1e3, 3) for stage, seconds in times.items()} if call.timings else {}
         )
-        body, header = encode_response(call, answer.outputs, *told, parameters, self._handler.regions.write)
+        write = self._handler.regions.write
+        body, header = encode_response(call, answer.outputs, *told, parameters, write, manifest.output)
         if header is None:
             return self._pack(HttpReply(200, body))
         length = ("Inference-Header-Content-Length", str(header))

@@ -53,7 +53,8 @@ function accuracy(found) {
   if (found.accuracy === null || found.accuracy === undefined)
     return "not known: the bundle has no labelled images, so only numerics were checked";
   const range = `95 % interval ${percent(found.accuracy_low)} to ${percent(found.accuracy_high)}`;
-  return `${percent(found.accuracy)} of ${whole(found.images)} held-out pictures (${range})`;
+  const measure = found.measure ?? "top-1";
+  return `${measure} ${percent(found.accuracy)} of ${whole(found.images)} held-out pictures (${range})`;
 }
 
 function energy(found) {

@@ -13,6 +13,7 @@ from deploy.runtime.scheduling.service import SchedulingOptions
 from toolchain import __version__
 from toolchain.records.bundle import Bundle
 from toolchain.records.manifest import Manifest
+from toolchain.records.output import OutputKind
 from toolchain.records.tensors import TensorSpec
 
 EXTENSIONS = (
@@ -92,8 +93,8 @@ class ModelConfig(msgspec.Struct, frozen=True):
 
 
 class ServerSummary(msgspec.Struct, frozen=True):
-    """The reply at `/`, for a person with curl and for the web page. certificate: its summary; labels: how many; try: a
-    curl command that sends an image."""
+    """The reply at `/`, for a person with curl and for the web page. certificate: its summary; labels: how many;
+    output: what the outputs say; try: a curl command that sends an image."""
 
     model: str
     release: str
@@ -107,6 +108,7 @@ class ServerSummary(msgspec.Struct, frozen=True):
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     labels: NonNegativeInt
+    output: OutputKind
     example: str = msgspec.field(name="try")
     endpoints: tuple[str, ...]
 
@@ -178,6 +180,7 @@ def server_summary(bundle: Bundle, engine: str, state: str, reason: str, certifi
         inputs=tuple(f"{spec.name}: {spec}" for spec in manifest.inputs),
         outputs=tuple(f"{spec.name}: {spec}" for spec in manifest.outputs),
         labels=len(manifest.labels),
+        output=manifest.output,
         example=f"curl -s -F file=@image.jpg http://HOST:PORT{base}/infer",
         endpoints=(
             "/v2",

@@ -13,15 +13,19 @@ from deploy.runtime.protocol.requests import InferenceRequest, RequestedOutput
 from deploy.runtime.protocol.shared_memory import RegionSlice
 from deploy.runtime.protocol.tensors import DATATYPES
 from deploy.runtime.protocol.top_k import NAME, label_at, top_indices, top_k
+from toolchain.records.output import SOFTMAX, OutputKind
 from toolchain.records.tensors import Array
 
 encode = msgspec.json.encode
 DATATYPE_OF = {np.dtype(name): datatype for name, datatype in DATATYPES.items()}
 
 
-def top_classes(output: Array, count: int, labels: Sequence[str]) -> list[list[str]]:
-    """'score:index:label' of the best classes of each row (classification extension)."""
+def top_classes(output: Array, count: int, labels: Sequence[str], kind: OutputKind = SOFTMAX) -> list[list[str]]:
+    """'score:index:label' of the best classes of each row (classification extension); where one output stands for two
+    classes, their probabilities."""
     rows = output.reshape(output.shape[0], -1)
+    if kind.is_binary(rows.shape[1]):
+        rows = kind.class_values(rows)
     return [
         [f"{row[index]:f}:{index}:{label_at(index, labels)}".rstrip(":") for index in top_indices(row, count)]
         for row in rows
@@ -54,18 +58,24 @@ class OutputData(NamedTuple):
         return self.tensor.tobytes() if self.classes is None else encode_strings(self.classes)
 
 
-def output_data(wanted: RequestedOutput, output: Array, labels: Sequence[str]) -> OutputData:
+def output_data(
+    wanted: RequestedOutput, output: Array, labels: Sequence[str], kind: OutputKind = SOFTMAX
+) -> OutputData:
     if not wanted.classes:
         return OutputData(DATATYPE_OF[output.dtype], list(output.shape), None, output)
-    rows = top_classes(output, wanted.classes, labels)
+    rows = top_classes(output, wanted.classes, labels, kind)
     return OutputData("BYTES", [len(rows), len(rows[0])], [element for row in rows for element in row], output)
 
 
 def encode_output(
-    wanted: RequestedOutput, output: Array, labels: Sequence[str], write: WriteRegion = refuse_write
+    wanted: RequestedOutput,
+    output: Array,
+    labels: Sequence[str],
+    write: WriteRegion = refuse_write,
+    kind: OutputKind = SOFTMAX,
 ) -> tuple[dict[str, Any], bytes]:
     """An output's JSON and, where binary is requested, its bytes; neither holds data that goes to shared memory."""
-    found = output_data(wanted, output, labels)
+    found = output_data(wanted, output, labels, kind)
     record: dict[str, Any] = {"name": wanted.name, "datatype": found.datatype, "shape": found.shape}
     if wanted.region is not None:
         write(wanted.region, found.raw())
@@ -86,17 +96,18 @@ def encode_response(
     labels: Sequence[str],
     parameters: Mapping[str, float] | None = None,
     write: WriteRegion = refuse_write,
+    kind: OutputKind = SOFTMAX,
 ) -> tuple[bytes, int | None]:
     """The reply's body and the length of its JSON header (None: it is all JSON)."""
     shapes, kept = tuple(outputs[wanted.name].shape for wanted in request.outputs), request.response_header
     if kept is not None and kept.shapes == shapes:
         return _encode_after_header(kept.text, request, outputs, write)
-    parts = [encode_output(wanted, outputs[wanted.name], labels, write) for wanted in request.outputs]
+    parts = [encode_output(wanted, outputs[wanted.name], labels, write, kind) for wanted in request.outputs]
     record: dict[str, Any] = {"model_name": model, "model_version": version, "outputs": [part for part, _ in parts]}
     if request.id:
         record["id"] = request.id
     if request.top_k:
-        record[NAME] = top_k(next(iter(outputs.values())), request.top_k, labels)
+        record[NAME] = top_k(next(iter(outputs.values())), request.top_k, labels, kind)
     if parameters:
         record["parameters"] = parameters
     header = encode(record)
@@ -128,12 +139,13 @@ def encode_image_response(
     version: str,
     labels: Sequence[str],
     times_ms: Mapping[str, float],
+    kind: OutputKind = SOFTMAX,
 ) -> bytes:
     """The readable reply to image files: the best classes of each, then the outputs; a line each."""
     parts = [encode_output(wanted, outputs[wanted.name], labels)[0] for wanted in request.outputs]
     images = [
         b"[\n   " + b",\n   ".join(encode(one) for one in best) + b"\n  ]"
-        for best in top_k(next(iter(outputs.values())), request.top_k, labels)
+        for best in top_k(next(iter(outputs.values())), request.top_k, labels, kind)
     ]
     lines = [
         b' "model_name": ' + encode(model),

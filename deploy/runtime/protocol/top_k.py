@@ -9,44 +9,38 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
+from toolchain.records.output import SOFTMAX, OutputKind
 from toolchain.records.tensors import Array
 
 NAME = "top_k"
 
 
 class TopClass(msgspec.Struct, frozen=True):
-    """label: empty where the model has none for that index; probability: 0 to 1."""
+    """label: empty where the model has none for that index; probability: 0 to 1, absent where the model's outputs are
+    bare scores; score: the output itself there."""
 
     label: str
     index: int
-    probability: float
+    probability: float | msgspec.UnsetType = msgspec.UNSET
+    score: float | msgspec.UnsetType = msgspec.UNSET
 
 
-def top_k(scores: Array, count: int, labels: Sequence[str]) -> list[list[TopClass]]:
+def top_k(scores: Array, count: int, labels: Sequence[str], kind: OutputKind = SOFTMAX) -> list[list[TopClass]]:
     """The `count` best classes of each row of scores [N, ...], the best first."""
-    return [_top_classes(row, count, labels) for row in scores.reshape(scores.shape[0], -1)]
-
-
-def _top_classes(scores: Array, count: int, labels: Sequence[str]) -> list[TopClass]:
-    shares = probabilities(scores)
+    values = kind.class_values(scores.reshape(scores.shape[0], -1))
+    key = "probability" if kind.has_probabilities else "score"
     return [
-        TopClass(label_at(index, labels), index, round(float(shares[index]), 6)) for index in top_indices(scores, count)
+        [
+            TopClass(label_at(index, labels), index, **{key: round(float(row[index]), 6)})
+            for index in top_indices(row, count)
+        ]
+        for row in values
     ]
 
 
 def top_indices(scores: Array, count: int) -> list[int]:
     """Indices of the `count` highest scores of a row, highest first; of equal scores the first."""
     return [int(index) for index in np.argsort(-scores.astype(np.float64), kind="stable")[:count]]
-
-
-def probabilities(scores: Array) -> Array:
-    """Softmax of a row of logits; a row without negatives that sums to one is returned as probabilities."""
-    scores = scores.astype(np.float64)
-    if scores.min() >= 0.0 and abs(scores.sum() - 1.0) < 1e-3:
-        return scores
-    powers = np.exp(scores - scores.max())
-    shares: Array = powers / powers.sum()
-    return shares
 
 
 def label_at(index: int, labels: Sequence[str]) -> str:

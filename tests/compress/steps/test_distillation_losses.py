@@ -14,6 +14,7 @@ from toolchain.compress.steps.distill_mutual import DistillMutual
 from toolchain.compress.steps.distill_relation import angle_loss, distance_loss, embedding
 from toolchain.compress.steps.distill_self import DistillSelf
 from toolchain.compress.training.losses import classification_loss, decoupled_kl, distillation_kl, logits_of
+from toolchain.records.output import SOFTMAX
 
 LABELS = torch.tensor([0, 2])
 STUDENT = torch.tensor([[1.0, 2.0, 0.5], [0.0, -1.0, 3.0]])
@@ -125,7 +126,7 @@ class Said(torch.nn.Module):
 
 def test_peers_learn_from_labels_and_from_each_other() -> None:
     step = DistillMutual(weight=0.5, temperature=2.0)
-    found = step._loss(Said((STUDENT, TEACHER)), STUDENT, LABELS)
+    found = step._loss(SOFTMAX, Said((STUDENT, TEACHER)), STUDENT, LABELS)
     hard = functional.cross_entropy(STUDENT, LABELS) + functional.cross_entropy(TEACHER, LABELS)
     soft = distillation_kl(STUDENT, TEACHER, 2.0) + distillation_kl(TEACHER, STUDENT, 2.0)
     assert torch.allclose(found, hard + 0.5 * soft)
@@ -136,7 +137,8 @@ def test_an_exit_learns_from_labels_answers_and_the_deepest_map() -> None:
 
     deepest, shallow = torch.ones(2, 3, 1, 1), torch.zeros(2, 3, 1, 1)
     step = DistillSelf(alpha=0.3, temperature=3.0, hint_weight=0.5, exit_weight=2.0)
-    found = step._loss(Said(StudentOutput(TEACHER, (shallow, deepest), ((STUDENT, shallow),))), STUDENT, LABELS)
+    output = StudentOutput(TEACHER, (shallow, deepest), ((STUDENT, shallow),))
+    found = step._loss(SOFTMAX, Said(output), STUDENT, LABELS)
     hard, soft = functional.cross_entropy(STUDENT, LABELS), distillation_kl(STUDENT, TEACHER, 3.0)
     exit_loss = 0.7 * hard + 0.3 * soft + 0.5 * 1.0
     assert torch.allclose(found, functional.cross_entropy(TEACHER, LABELS) + 2 * exit_loss)

@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+import msgspec
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -9,10 +10,12 @@ from torch.nn import functional
 from toolchain.compress.distillation.onnx_teacher import OnnxTeacher
 from toolchain.compress.quantization.restore import rebuild_qat_layers
 from toolchain.compress.step import StepContext
+from toolchain.compress.training.losses import choice_logits
 from toolchain.errors import RecipeError
 from toolchain.models.check import class_count
 from toolchain.models.load import load_model
 from toolchain.recipe import ModelSpec
+from toolchain.records.output import SOFTMAX, OutputKind
 
 Weighting = Literal["average", "entropy"]
 
@@ -46,8 +49,17 @@ def _load_teacher(spec: ModelSpec, context: StepContext, needs_features: bool) -
     # allow_other_head: _check_teacher refuses a wrong class count, with a message about teachers
     classes = len(context.data.classes)
     loaded = load_model(
-        spec, context.preprocessing, classes, context.base, allow_other_head=True, rebuild=rebuild_qat_layers
+        spec if spec.output else msgspec.structs.replace(spec, output=context.output.activation),
+        context.preprocessing,
+        classes,
+        context.base,
+        allow_other_head=True,
+        rebuild=rebuild_qat_layers,
+        multilabel=context.data.multilabel,
     )
+    if loaded.output.in_graph != context.output.in_graph:
+        mine, other = ("probabilities", "scores")[:: 1 if loaded.output.in_graph else -1]
+        raise RecipeError(f"teacher {spec.source}: returns {mine}, the student {other}; expected the same of both")
     if loaded.module is None:
         return OnnxTeacher(loaded.require_graph()), f"teacher {loaded.description}"
     return loaded.module, f"teacher {loaded.description}"
@@ -55,7 +67,7 @@ def _load_teacher(spec: ModelSpec, context: StepContext, needs_features: bool) -
 
 def _check_teacher(module: nn.Module, description: str, context: StepContext, small_images: bool) -> nn.Module:
     count, classes = class_count(module, context.preprocessing, description), len(context.data.classes)
-    if count != classes:
+    if not context.output.fits(count, classes):
         raise RecipeError(
             f"{description} has {count} classes, data '{context.data.name}' has {classes}; "
             "name a teacher with the same classes"
@@ -83,10 +95,15 @@ def move_teachers(teachers: tuple[nn.Module, ...], device: torch.device) -> tupl
     return tuple(teacher.to(device).to(memory_format=torch.channels_last) for teacher in teachers)
 
 
-def teacher_logits(teachers: tuple[nn.Module, ...], images: Tensor, weighting: Weighting = "average") -> Tensor:
-    """The teachers' combined logits [N, classes], without gradients."""
+def teacher_logits(
+    teachers: tuple[nn.Module, ...],
+    images: Tensor,
+    weighting: Weighting = "average",
+    output: OutputKind = SOFTMAX,
+) -> Tensor:
+    """The teachers' combined logits [N, classes], without gradients; by sigmoid those of choices (choice_logits)."""
     with torch.no_grad():
-        answers = torch.stack([teacher(images).float() for teacher in teachers])
+        answers = torch.stack([choice_logits(teacher(images).float(), output) for teacher in teachers])
         return answers.mean(0) if weighting == "average" else entropy_weighted_mean(answers)
 
 

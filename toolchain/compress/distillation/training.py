@@ -12,8 +12,15 @@ from toolchain.compress.step import CompressedModel, StepContext
 from toolchain.compress.training.freezing import parameter_groups
 from toolchain.compress.training.head import find_head
 from toolchain.compress.training.loop import LossFunction, Training, check_trainable, train, train_all_layers
-from toolchain.compress.training.losses import ModelOutput, classification_loss, distillation_kl, logits_of
+from toolchain.compress.training.losses import (
+    ModelOutput,
+    choice_logits,
+    classification_loss,
+    distillation_kl,
+    logits_of,
+)
 from toolchain.recipe import ModelSpec
+from toolchain.records.output import SOFTMAX, OutputKind
 
 TrainingHistory = tuple[dict[str, float], ...]
 EpochCallback = Callable[[nn.Module, int], None]
@@ -82,21 +89,21 @@ def train_student(
 @dataclass(frozen=True)
 class ResponseLoss:
     """alpha T^2 KL(teachers || student) + (1 - alpha) cross-entropy (Hinton et al. 2015). With alpha = 0 the teachers
-    are not run."""
+    are not run. output: what the outputs of student and teachers say."""
 
     teachers: tuple[nn.Module, ...]
     alpha: float
     temperature: float
     label_smoothing: float
     weighting: Weighting = "average"
+    output: OutputKind = SOFTMAX
 
     def __call__(self, answers: ModelOutput, images: Tensor, labels: Tensor) -> Tensor:
-        hard = classification_loss(answers, labels, self.label_smoothing)
+        hard = classification_loss(answers, labels, self.label_smoothing, self.output)
         if not self.alpha:
             return hard
-        soft = distillation_kl(
-            logits_of(answers), teacher_logits(self.teachers, images, self.weighting), self.temperature
-        )
+        wanted = teacher_logits(self.teachers, images, self.weighting, self.output)
+        soft = distillation_kl(choice_logits(logits_of(answers), self.output), wanted, self.temperature)
         return self.alpha * soft + (1 - self.alpha) * hard
 
     def of_model(self, module: nn.Module, images: Tensor, labels: Tensor) -> Tensor:

@@ -14,11 +14,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from toolchain.compress.batches import Batches
-from toolchain.compress.training.losses import logits_of
+from toolchain.compress.training.losses import classification_loss, logits_of
 from toolchain.data import Split
 from toolchain.models.eval_mode import device_of, evaluation_mode, temporary_hooks
 from toolchain.models.structure import PassThrough
 from toolchain.progress import track
+from toolchain.records.output import SOFTMAX, OutputKind
 from toolchain.records.tensors import Preprocessing
 
 BlockScores = dict[str, float]  # by block name
@@ -40,15 +41,17 @@ def remove_blocks(module: nn.Module, blocks: Collection[str]) -> nn.Module:
     return copied
 
 
-def removal_losses(module: nn.Module, blocks: Sequence[str], split: Split, preprocessing: Preprocessing) -> BlockScores:
+def removal_losses(
+    module: nn.Module, blocks: Sequence[str], split: Split, preprocessing: Preprocessing, output: OutputKind = SOFTMAX
+) -> BlockScores:
     """How much the mean cross-entropy over `split` rises when each block alone is removed."""
-    whole = _mean_loss(module, split, preprocessing)
+    whole = _mean_loss(module, split, preprocessing, output)
     tried = track(blocks, "prune_blocks: without each block", len(blocks))
-    return {name: _mean_loss(remove_blocks(module, [name]), split, preprocessing) - whole for name in tried}
+    return {name: _mean_loss(remove_blocks(module, [name]), split, preprocessing, output) - whole for name in tried}
 
 
 def block_influences(
-    module: nn.Module, blocks: Sequence[str], split: Split, preprocessing: Preprocessing
+    module: nn.Module, blocks: Sequence[str], split: Split, preprocessing: Preprocessing, output: OutputKind = SOFTMAX
 ) -> BlockScores:
     """Block influence (Men et al. 2024, ShortGPT): 1 minus the mean cosine similarity of a block's input and output
     over all images and positions of `split`. One pass for all blocks; needs no labels."""
@@ -64,7 +67,7 @@ def block_influences(
         return hook
 
     with temporary_hooks([module.get_submodule(name).register_forward_hook(measure(name)) for name in blocks]):
-        _mean_loss(module, split, preprocessing)
+        _mean_loss(module, split, preprocessing, output)
     return {name: 1 - totals[name] / max(1, seen[name]) for name in blocks}
 
 
@@ -112,10 +115,10 @@ def _is_residual(block: nn.Module, block_input: Tensor) -> bool:
 
 
 @torch.inference_mode()
-def _mean_loss(module: nn.Module, split: Split, preprocessing: Preprocessing) -> float:
+def _mean_loss(module: nn.Module, split: Split, preprocessing: Preprocessing, output: OutputKind) -> float:
     """The mean cross-entropy over every image of `split`."""
     total = 0.0
     with evaluation_mode(module):
         for images, labels in Batches(split, preprocessing, device_of(module)).ordered_batches():
-            total += float(functional.cross_entropy(logits_of(module(images)), labels, reduction="sum"))
+            total += float(classification_loss(logits_of(module(images)), labels, 0.0, output)) * len(labels)
     return total / len(split)

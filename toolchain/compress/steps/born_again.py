@@ -74,7 +74,9 @@ class BornAgain(DistillationOptions, frozen=True, forbid_unknown_fields=True):
             move_teachers(teachers, training_device()),
             seed_of(self, context) + SEED_STRIDE * (generation - 1),
         )
-        response = ResponseLoss(ready, self.alpha, self.temperature, self.label_smoothing, self.weighting)
+        response = ResponseLoss(
+            ready, self.alpha, self.temperature, self.label_smoothing, self.weighting, context.output
+        )
         lesson = DistillationObjective(self._initial_module(model, seed), response.of_model, teachers)
         place = replace(context, folder=context.folder / f"generation-{generation}")
         return train_student(lesson, model, self, place, seed)

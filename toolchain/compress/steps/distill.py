@@ -44,7 +44,9 @@ class Distill(DistillationOptions, frozen=True, forbid_unknown_fields=True):
         self.check(context)
         teachers = load_step_teachers(self, context)
         ready = move_teachers(teachers, training_device())
-        response = ResponseLoss(ready, self.alpha, self.temperature, self.label_smoothing, self.weighting)
+        response = ResponseLoss(
+            ready, self.alpha, self.temperature, self.label_smoothing, self.weighting, context.output
+        )
         lesson = DistillationObjective(deepcopy(model.module), response.of_model, teachers)
         module, history = train_student(lesson, model, self, context)
         return replace(model, module=module, history=history)

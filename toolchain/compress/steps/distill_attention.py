@@ -27,6 +27,7 @@ from toolchain.compress.options import Fraction, NonNegative, Positive, check_tr
 from toolchain.compress.step import CompressedModel, StepContext
 from toolchain.compress.steps.distill_hints import teacher_features
 from toolchain.compress.training.loop import LossFunction, training_device
+from toolchain.records.output import OutputKind
 
 
 class DistillAttention(DistillationOptions, frozen=True, forbid_unknown_fields=True):
@@ -60,7 +61,7 @@ class DistillAttention(DistillationOptions, frozen=True, forbid_unknown_fields=T
         teachers = load_step_teachers(self, context, needs_features=True)
         pairs = self._layer_pairs(model, teachers, context)
         module = StudentWithFeatures(deepcopy(model.module), [pair.student_layer.name for pair in pairs])
-        loss = self._loss(teachers, teacher_layer_names(pairs, len(teachers)))
+        loss = self._loss(teachers, teacher_layer_names(pairs, len(teachers)), context.output)
         wrapper, history = train_student(DistillationObjective(module, loss, teachers), model, self, context)
         return replace(model, module=wrapper.get_submodule("student"), history=history)
 
@@ -69,9 +70,9 @@ class DistillAttention(DistillationOptions, frozen=True, forbid_unknown_fields=T
     ) -> tuple[LayerPair, ...]:
         return pair_layers(model.module, teachers, self.layers, self.teacher_layers, context)
 
-    def _loss(self, teachers: tuple[nn.Module, ...], layers: Sequence[Sequence[str]]) -> LossFunction:
+    def _loss(self, teachers: tuple[nn.Module, ...], layers: Sequence[Sequence[str]], kind: OutputKind) -> LossFunction:
         ready = move_teachers(teachers, training_device())
-        response = ResponseLoss(ready, self.alpha, self.temperature, self.label_smoothing)
+        response = ResponseLoss(ready, self.alpha, self.temperature, self.label_smoothing, output=kind)
 
         def loss(module: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
             output = module(images)

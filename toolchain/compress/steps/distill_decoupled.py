@@ -17,8 +17,15 @@ from toolchain.compress.distillation.training import (
 from toolchain.compress.options import NonNegative, Positive, check_training
 from toolchain.compress.step import CompressedModel, StepContext
 from toolchain.compress.training.loop import train_all_layers, training_device
-from toolchain.compress.training.losses import classification_loss, decoupled_kl, logits_of
+from toolchain.compress.training.losses import (
+    choice_labels,
+    choice_logits,
+    classification_loss,
+    decoupled_kl,
+    logits_of,
+)
 from toolchain.errors import RecipeError
+from toolchain.records.output import OutputKind
 
 
 class DistillDecoupled(DistillationOptions, frozen=True, forbid_unknown_fields=True):
@@ -51,7 +58,7 @@ class DistillDecoupled(DistillationOptions, frozen=True, forbid_unknown_fields=T
         """The trained student; resumes from context.folder. ModelError when the loss is no longer finite."""
         self.check(context)
         teachers = load_step_teachers(self, context)
-        loss = _DecoupledLoss(self, move_teachers(teachers, training_device()))
+        loss = _DecoupledLoss(self, move_teachers(teachers, training_device()), context.output)
         module, history = train_student(
             DistillationObjective(deepcopy(model.module), loss, teachers, loss.start_epoch), model, self, context
         )
@@ -64,6 +71,7 @@ class _DecoupledLoss:
 
     options: DistillDecoupled
     teachers: tuple[nn.Module, ...]
+    output: OutputKind
     weight: float = 1.0
 
     def start_epoch(self, module: nn.Module, epoch: int) -> None:
@@ -73,6 +81,8 @@ class _DecoupledLoss:
 
     def __call__(self, module: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
         options, answers = self.options, module(images)
-        wanted = teacher_logits(self.teachers, images, options.weighting)
-        knowledge = decoupled_kl(logits_of(answers), wanted, labels, options.alpha, options.beta, options.temperature)
-        return classification_loss(answers, labels, options.label_smoothing) + self.weight * knowledge
+        wanted = teacher_logits(self.teachers, images, options.weighting, self.output)
+        main = logits_of(answers)
+        student, right = choice_logits(main, self.output), choice_labels(labels, main.shape[1], self.output)
+        knowledge = decoupled_kl(student, wanted, right, options.alpha, options.beta, options.temperature)
+        return classification_loss(answers, labels, options.label_smoothing, self.output) + self.weight * knowledge

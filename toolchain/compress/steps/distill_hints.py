@@ -29,6 +29,7 @@ from toolchain.compress.options import Fraction, NonNegative, Positive, check_tr
 from toolchain.compress.step import CompressedModel, StepContext
 from toolchain.compress.training.loop import train_all_layers, training_device
 from toolchain.errors import RecipeError
+from toolchain.records.output import OutputKind
 
 
 class DistillHints(DistillationOptions, frozen=True, forbid_unknown_fields=True):
@@ -68,7 +69,8 @@ class DistillHints(DistillationOptions, frozen=True, forbid_unknown_fields=True)
             torch.manual_seed(seed_of(self, context))
             regressors = [_regressor(pair) for pair in pairs]
         module = StudentWithFeatures(deepcopy(model.module), [pair.student_layer.name for pair in pairs], regressors)
-        loss = _HintLoss(self, move_teachers(teachers, training_device()), teacher_layer_names(pairs, len(teachers)))
+        layers = teacher_layer_names(pairs, len(teachers))
+        loss = _HintLoss(self, move_teachers(teachers, training_device()), layers, context.output)
         wrapper, history = train_student(
             DistillationObjective(module, loss, teachers, loss.start_epoch), model, self, context
         )
@@ -91,6 +93,7 @@ class _HintLoss:
     options: DistillHints
     teachers: tuple[nn.Module, ...]
     layers: Sequence[Sequence[str]]
+    output: OutputKind
     hints_only: bool = False
 
     def start_epoch(self, module: nn.Module, epoch: int) -> None:
@@ -98,13 +101,15 @@ class _HintLoss:
         self.hints_only = epoch < self.options.hint_epochs
 
     def __call__(self, module: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-        options, output = self.options, module(images)
-        assert isinstance(output, StudentOutput)
-        hints = options.beta * hint_loss(output.auxiliary, teacher_features(self.teachers, images, self.layers))
+        options, answers = self.options, module(images)
+        assert isinstance(answers, StudentOutput)
+        hints = options.beta * hint_loss(answers.auxiliary, teacher_features(self.teachers, images, self.layers))
         if self.hints_only:
             return hints
-        response = ResponseLoss(self.teachers, options.alpha, options.temperature, options.label_smoothing)
-        return hints + response(output.output, images, labels)
+        response = ResponseLoss(
+            self.teachers, options.alpha, options.temperature, options.label_smoothing, output=self.output
+        )
+        return hints + response(answers.output, images, labels)
 
 
 def teacher_features(

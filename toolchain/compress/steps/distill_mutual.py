@@ -4,6 +4,7 @@ Mutual Learning)."""
 import logging
 from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 from typing import Literal
 
 import torch
@@ -16,9 +17,10 @@ from toolchain.compress.metrics import accuracy
 from toolchain.compress.options import NonNegative, Positive, PositiveInt, TrainingOptions, check_training, seed_of
 from toolchain.compress.reinitialize import reinitialize
 from toolchain.compress.step import CompressedModel, StepContext
-from toolchain.compress.training.losses import classification_loss, distillation_kl, logits_of
+from toolchain.compress.training.losses import choice_logits, classification_loss, distillation_kl, logits_of
 from toolchain.errors import RecipeError
 from toolchain.recipe import ModelSpec
+from toolchain.records.output import OutputKind
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +58,9 @@ class DistillMutual(TrainingOptions, frozen=True, forbid_unknown_fields=True):
         """The model to keep; resumes from context.folder. ModelError when the loss is no longer finite."""
         self.check(context)
         peers = Peers(deepcopy(model.module), self._peers(model, context))
-        wrapper, history = train_student(DistillationObjective(peers, self._loss), model, self, context)
+        wrapper, history = train_student(
+            DistillationObjective(peers, partial(self._loss, context.output)), model, self, context
+        )
         students = (wrapper.get_submodule("student"), *wrapper.get_submodule("others").children())
         return replace(model, module=self._select_student(students, context), history=history)
 
@@ -66,21 +70,22 @@ class DistillMutual(TrainingOptions, frozen=True, forbid_unknown_fields=True):
         others = load_teachers(self.teachers, context, needs_features=True)  # a graph cannot be trained
         return [other.requires_grad_(True) for other in others]
 
-    def _loss(self, module: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    def _loss(self, output: OutputKind, module: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
         answers = module(images)
-        losses = [self._peer_loss(number, answers, labels) for number in range(len(answers))]
-        return torch.stack(losses).sum()
+        choices = [choice_logits(logits_of(answer), output) for answer in answers]
+        hard = [classification_loss(answer, labels, self.label_smoothing, output) for answer in answers]
+        return torch.stack([loss + self.weight * self._peer_loss(at, choices) for at, loss in enumerate(hard)]).sum()
 
-    def _peer_loss(self, number: int, answers: tuple[Tensor, ...], labels: Tensor) -> Tensor:
-        mine = answers[number]
-        others = [logits_of(answer).detach() for at, answer in enumerate(answers) if at != number]
-        soft = torch.stack([distillation_kl(logits_of(mine), other, self.temperature) for other in others]).mean()
-        return classification_loss(mine, labels, self.label_smoothing) + self.weight * soft
+    def _peer_loss(self, number: int, choices: list[Tensor]) -> Tensor:
+        others = [logits.detach() for at, logits in enumerate(choices) if at != number]
+        return torch.stack([distillation_kl(choices[number], other, self.temperature) for other in others]).mean()
 
     def _select_student(self, students: tuple[nn.Module, ...], context: StepContext) -> nn.Module:
         if self.keep == "first":
             return students[0]
         split = context.data.split("validate")
-        accuracies = [accuracy(student, split, context.preprocessing, "peers: validate") for student in students]
+        accuracies = [
+            accuracy(student, split, context.preprocessing, "peers: validate", context.output) for student in students
+        ]
         logger.info("peers on validate: " + ", ".join(f"{share:.2%}" for share in accuracies))
         return students[accuracies.index(max(accuracies))]

@@ -28,6 +28,7 @@ from toolchain.compress.step import CompressedModel, StepContext
 from toolchain.compress.training.head import find_head
 from toolchain.compress.training.loop import LossFunction, training_device
 from toolchain.errors import RecipeError
+from toolchain.records.output import OutputKind
 
 
 class DistillRelation(DistillationOptions, frozen=True, forbid_unknown_fields=True):
@@ -62,13 +63,13 @@ class DistillRelation(DistillationOptions, frozen=True, forbid_unknown_fields=Tr
             deepcopy(model.module), [find_head(model.module, context.preprocessing).name], side="input"
         )
         wrapper, history = train_student(
-            DistillationObjective(module, self._loss(teachers, heads), teachers), model, self, context
+            DistillationObjective(module, self._loss(teachers, heads, context.output), teachers), model, self, context
         )
         return replace(model, module=wrapper.get_submodule("student"), history=history)
 
-    def _loss(self, teachers: tuple[nn.Module, ...], heads: Sequence[str]) -> LossFunction:
+    def _loss(self, teachers: tuple[nn.Module, ...], heads: Sequence[str], kind: OutputKind) -> LossFunction:
         ready = move_teachers(teachers, training_device())
-        response = ResponseLoss(ready, self.alpha, self.temperature, self.label_smoothing)
+        response = ResponseLoss(ready, self.alpha, self.temperature, self.label_smoothing, output=kind)
 
         def loss(module: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
             output = module(images)

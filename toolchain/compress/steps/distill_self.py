@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +20,10 @@ from toolchain.compress.distillation.layer_pairs import match_sizes
 from toolchain.compress.distillation.training import DistillationObjective, check_student, train_student
 from toolchain.compress.options import Fraction, NonNegative, Positive, TrainingOptions, check_training, seed_of
 from toolchain.compress.step import CompressedModel, StepContext
-from toolchain.compress.training.losses import classification_loss, distillation_kl, logits_of
+from toolchain.compress.training.losses import choice_logits, classification_loss, distillation_kl, logits_of
 from toolchain.errors import RecipeError
+from toolchain.models.check import class_count
+from toolchain.records.output import OutputKind
 
 
 class DistillSelf(TrainingOptions, frozen=True, forbid_unknown_fields=True):
@@ -57,9 +60,12 @@ class DistillSelf(TrainingOptions, frozen=True, forbid_unknown_fields=True):
         *exits, deepest = self._stages(model, context)
         with torch.random.fork_rng([]):
             torch.manual_seed(seed_of(self, context))
-            beside = [Exit(early_exit, deepest, len(context.data.classes)) for early_exit in exits]
+            outputs = class_count(model.module, context.preprocessing)
+            beside = [Exit(early_exit, deepest, outputs) for early_exit in exits]
         module = StudentWithFeatures(deepcopy(model.module), [layer.name for layer in (*exits, deepest)], beside)
-        wrapper, history = train_student(DistillationObjective(module, self._loss), model, self, context)
+        wrapper, history = train_student(
+            DistillationObjective(module, partial(self._loss, context.output)), model, self, context
+        )
         return replace(model, module=wrapper.get_submodule("student"), history=history)
 
     def _stages(self, model: CompressedModel, context: StepContext) -> tuple[FeatureLayer, ...]:
@@ -70,15 +76,13 @@ class DistillSelf(TrainingOptions, frozen=True, forbid_unknown_fields=True):
             raise RecipeError(f"found only one stage in the model, {stages[0].name}; name the exits: layers = [...]")
         return stages
 
-    def _loss(self, module: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-        output = module(images)
-        total, answers = (
-            classification_loss(output.output, labels, self.label_smoothing),
-            logits_of(output.output).detach(),
-        )
+    def _loss(self, kind: OutputKind, module: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+        output, exits = module(images), OutputKind(kind.activation, False)  # an exit returns logits
+        total = classification_loss(output.output, labels, self.label_smoothing, kind)
+        answers = choice_logits(logits_of(output.output).detach(), kind)
         for logits, maps in output.auxiliary:
-            hard = functional.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
-            soft = distillation_kl(logits, answers, self.temperature)
+            hard = classification_loss(logits, labels, self.label_smoothing, exits)
+            soft = distillation_kl(choice_logits(logits, exits), answers, self.temperature)
             hint = functional.mse_loss(*match_sizes(maps.float(), output.features[-1].detach().float()))
             exit_loss = (1 - self.alpha) * hard + self.alpha * soft + self.hint_weight * hint
             total = total + self.exit_weight * exit_loss

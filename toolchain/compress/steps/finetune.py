@@ -24,6 +24,8 @@ from toolchain.compress.training.loop import LossFunction, Training, check_train
 from toolchain.compress.training.losses import classification_loss
 from toolchain.errors import RecipeError
 from toolchain.models.check import class_count
+from toolchain.models.output_kind import default_outputs
+from toolchain.records.output import OutputKind
 
 EpochKey = Annotated[str, msgspec.Meta(pattern="^[1-9][0-9]*$")]  # TOML keys are strings
 
@@ -60,12 +62,13 @@ class Finetune(TrainingOptions, frozen=True, forbid_unknown_fields=True):
         """Replace the head, train nothing; RecipeError when class count or layer names do not fit."""
         check_trainable(model)
         module, classes = deepcopy(model.module), len(context.data.classes)
-        count = class_count(module, context.preprocessing)
+        count, activation = class_count(module, context.preprocessing), context.output.activation
         if self.replace_head:
             with torch.random.fork_rng([]):
                 torch.manual_seed(seed_of(self, context))
-                module = attach_head(module, context.preprocessing, classes)
-        elif count != classes:
+                width = default_outputs(activation, classes, context.data.multilabel)
+                module = attach_head(module, context.preprocessing, width)
+        elif not context.output.fits(count, classes):
             raise RecipeError(
                 f"the model has {count} classes, data '{context.data.name}' has {classes}; set replace_head = true"
             )
@@ -83,7 +86,7 @@ class Finetune(TrainingOptions, frozen=True, forbid_unknown_fields=True):
             context=context,
             seed=seed_of(self, context),
             key=training_key(self, context, module),
-            loss=_loss(self.label_smoothing),
+            loss=_loss(self.label_smoothing, context.output),
             parameter_groups=parameter_groups(
                 module, head, self.weight_decay, self.backbone_lr_factor, self.layer_lr_decay
             ),
@@ -106,8 +109,8 @@ class Finetune(TrainingOptions, frozen=True, forbid_unknown_fields=True):
         return ready
 
 
-def _loss(label_smoothing: float) -> LossFunction:
+def _loss(label_smoothing: float, output: OutputKind) -> LossFunction:
     def loss(module: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-        return classification_loss(module(images), labels, label_smoothing)
+        return classification_loss(module(images), labels, label_smoothing, output)
 
     return loss

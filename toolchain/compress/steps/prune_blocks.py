@@ -85,7 +85,8 @@ class PruneBlocks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             left = [name for name in blocks if name not in removed]
             if self.greedy or not scores:
                 measure = removal_losses if self.importance == "loss" else block_influences
-                scores = measure(remove_blocks(model.module, removed), left, split, context.preprocessing)
+                rest = remove_blocks(model.module, removed)
+                scores = measure(rest, left, split, context.preprocessing, context.output)
             worst = min(left, key=scores.__getitem__)  # the first among equals
             removed[worst] = scores[worst]
         module = remove_blocks(model.module, removed)

@@ -90,7 +90,7 @@ class Qat(DistillationOptions, frozen=True, forbid_unknown_fields=True):
         self._calibrate(prepared.module, context)
         ready = move_teachers(teachers, training_device())
         alpha = self.alpha if self.distill else 0.0
-        response = ResponseLoss(ready, alpha, self.temperature, self.label_smoothing, self.weighting)
+        response = ResponseLoss(ready, alpha, self.temperature, self.label_smoothing, self.weighting, context.output)
         module, history = train_student(
             DistillationObjective(prepared.module, response.of_model, teachers), model, self, context
         )

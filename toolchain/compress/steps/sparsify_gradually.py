@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 from typing import Annotated
 
 import msgspec
@@ -29,6 +30,7 @@ from toolchain.compress.training.head import find_head
 from toolchain.compress.training.loop import Training, check_trainable, train, train_all_layers
 from toolchain.compress.training.losses import classification_loss
 from toolchain.errors import RecipeError
+from toolchain.records.output import OutputKind
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +89,7 @@ class SparsifyGradually(TrainingOptions, frozen=True, forbid_unknown_fields=True
             context=context,
             seed=seed_of(self, context),
             key=training_key(self, context, module),
-            loss=self._loss,
+            loss=partial(self._loss, context.output),
             parameter_groups=parameter_groups(
                 module, find_head(module, context.preprocessing).name, self.weight_decay, 1.0
             ),
@@ -101,8 +103,8 @@ class SparsifyGradually(TrainingOptions, frozen=True, forbid_unknown_fields=True
         logger.info(f"{zero_fraction(weights):.1%} of the weights in {len(names)} layers are zero")
         return replace(model, module=module, sparse=sparse, history=history)
 
-    def _loss(self, module: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-        return classification_loss(module(images), labels, self.label_smoothing)
+    def _loss(self, output: OutputKind, module: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+        return classification_loss(module(images), labels, self.label_smoothing, output)
 
     @property
     def _end(self) -> int:

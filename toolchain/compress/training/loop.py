@@ -29,6 +29,7 @@ from toolchain.errors import ModelError, RecipeError
 from toolchain.models.eval_mode import temporary_hooks
 from toolchain.models.exported_program import ProgramModule
 from toolchain.progress import track
+from toolchain.records.output import OutputKind
 
 logger = logging.getLogger(__name__)
 
@@ -183,7 +184,7 @@ def _train_batches(running: _TrainingState) -> dict[str, float]:
                 loss = running.loss_module(images, labels)
             if distributed.size > 1:
                 loss = loss * (len(labels) * distributed.size / batch)  # slices may differ in size by one
-            value, hits, known = _batch_metrics(loss, answers, labels, distributed)
+            value, hits, known = _batch_metrics(loss, answers, labels, training.context.output, distributed)
             if not math.isfinite(value):
                 raise ModelError(_non_finite_message(value, epoch, step, steps, plan.lr))
             optimizer.zero_grad(set_to_none=True)
@@ -197,7 +198,7 @@ def _train_batches(running: _TrainingState) -> dict[str, float]:
 
 
 def _batch_metrics(
-    loss: Tensor, answers: list[Any], labels: Tensor, distributed: DistributedContext
+    loss: Tensor, answers: list[Any], labels: Tensor, output: OutputKind, distributed: DistributedContext
 ) -> tuple[float, float, int]:
     """Over all processes: the batch's loss, the number of correct predictions, and the number of images they cover. The
     class of a mixed image is the one with the larger share."""
@@ -207,12 +208,14 @@ def _batch_metrics(
         logits = logits[0]
     if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(labels):
         return float(distributed.all_reduce(loss.detach())) / distributed.size, 0.0, 0
-    wanted = labels if labels.ndim == 1 else labels.argmax(1)
-    hits = (logits.detach().argmax(1) == wanted).sum()
-    both = distributed.all_reduce(
-        torch.stack((loss.detach().float(), hits.float(), torch.full_like(hits, len(labels)).float()))
-    )
-    total, right, known = both.tolist()
+    wanted = labels.cpu().numpy()
+    if output.is_multilabel(logits.shape[1]):
+        wanted = wanted >= 0.5 if wanted.ndim == 2 else wanted
+    elif wanted.ndim == 2:
+        wanted = wanted.argmax(1)
+    hits = float(output.grade(logits.detach().float().cpu().numpy(), wanted).sum())
+    counts = torch.tensor((hits, float(len(labels))), device=loss.device)
+    total, right, known = distributed.all_reduce(torch.cat((loss.detach().float().view(1), counts))).tolist()
     return total / distributed.size, right, int(known)
 
 

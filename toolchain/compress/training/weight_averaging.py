@@ -46,7 +46,7 @@ def validate_epoch(
         judged = deepcopy(module)
         judged.load_state_dict(state.ema)
     title = f"epoch {state.epoch + 1}: validate"
-    validated = distributed.run_on_first(lambda: accuracy(judged, split, context.preprocessing, title))
+    validated = distributed.run_on_first(lambda: accuracy(judged, split, context.preprocessing, title, context.output))
     if keep_best and validated >= state.best_accuracy:
         state.best, state.best_accuracy = copy_state_dict(judged.state_dict()), validated
     return {"accuracy_validate": validated}

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from deploy.runtime.protocol.requests import InferenceRequest, RequestedOutput, parse_body
 from deploy.runtime.protocol.responses import encode_response, encode_strings
 from deploy.runtime.protocol.tensors import ALIGNMENT, aligned_buffer, elements_from_bytes
-from deploy.runtime.protocol.top_k import probabilities, top_indices
+from deploy.runtime.protocol.top_k import top_indices
 from toolchain.errors import RequestError
 from toolchain.records.tensors import TensorSpec
 
@@ -201,11 +201,6 @@ def test_classes_are_score_index_label_best_first() -> None:
     assert json.loads(body)["outputs"][0]["data"] == ["3.000000:1:b:c", "2.000000:2"]
     assert json.loads(body)["outputs"][0]["shape"] == [1, 2]
     assert top_indices(np.array([1.0, 1.0]), 9) == [0, 1]
-
-
-def test_probabilities_are_a_softmax_unless_they_are_probabilities_already() -> None:
-    np.testing.assert_allclose(probabilities(np.array([1000.0, 1000.0])), [0.5, 0.5])
-    np.testing.assert_allclose(probabilities(np.array([0.9, 0.1])), [0.9, 0.1])
 
 
 json_values = st.recursive(
