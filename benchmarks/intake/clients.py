@@ -31,8 +31,8 @@ from benchmarks.rows import Row, print_rows, row
 from benchmarks.serving.models import SHAPE, bundle_of, pictures
 from benchmarks.serving.others import environment
 from benchmarks.serving.processes import start_process, wait_until_listening
-from deploy.runtime.protocol.top_k import probabilities
 from toolchain.cli.console import log_to_stderr
+from toolchain.records.output import SOFTMAX
 
 ROOT = Path(__file__).parents[2]
 MODEL, TIMEOUT_S = "mobilenet_v2", 120.0
@@ -72,7 +72,7 @@ def best_of(answer: Any) -> tuple[int, float] | str:
         reply = json.loads(answer)
         best = reply["top_k"][0][0] if "top_k" in reply else None
         return (best["index"], best["probability"]) if best else f"no top_k: {answer[:200]!r}"
-    shares = probabilities(np.asarray(answer))
+    shares = SOFTMAX.class_values(np.asarray(answer).reshape(1, -1))[0]
     return int(shares.argmax()), float(shares.max())
 
 
