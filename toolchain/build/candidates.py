@@ -4,6 +4,7 @@ Knows which answers are compared with which; parity/ knows how, choose.py knows 
 """
 
 import logging
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -134,19 +135,22 @@ def _evaluate(
     )
     if room.COMPUTES and labelled is None:
         choice = _without_accuracy(choice)
-    refused = tuple(
-        msgspec.structs.replace(artifact.record, verdict="refused: answers otherwise than the model, see parity")
-        for artifact in artifacts
-        if artifact.record.precision in differing
-    )
     sentence = f"{choice.chosen}: {job.target} computes nothing, timing alone counts"
     return CandidateEvaluation(
-        candidates=(*choice.candidates, *refused),
+        candidates=(*choice.candidates, *_refuse_differing(artifacts, differing)),
         chosen=choice.chosen,
         choice=choice.sentence if room.COMPUTES else sentence,
         parity=parity,
         output=graph.record,
         measure=measure,
+    )
+
+
+def _refuse_differing(artifacts: Artifacts, differing: Collection[str]) -> tuple[Candidate, ...]:
+    return tuple(
+        msgspec.structs.replace(artifact.record, verdict="refused: answers otherwise than the model, see parity")
+        for artifact in artifacts
+        if artifact.record.precision in differing
     )
 
 

@@ -30,7 +30,7 @@ class _ActivationTracer(TorchDispatchMode):  # type: ignore[no-untyped-call]  # 
     """Remembers, by the memory that holds it, which tensor an activation has made; what overwrites it is forgotten."""
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()  # type: ignore[no-untyped-call]  # as above
         self.made: dict[int, Activation | None] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
