@@ -1,12 +1,15 @@
-"""Image files that are small to send and large, slow or many to decode."""
+"""Image files, forms and compressed bodies that are small to send and large, slow or many to read."""
 
 import http.client
 import json
+import zlib
 from collections.abc import Mapping
 from functools import partial
 
+from PIL import Image
+
 from benchmarks.hardening.address import Address, Attack, repeat
-from tests.deploy.runtime.decoding.files import as_mpo, chunk, many_scans, png
+from tests.deploy.runtime.decoding.files import as_mpo, chunk, encode, many_scans, png
 
 CONNECTIONS = 6
 INFER = "/v2/models/null/infer"
@@ -44,10 +47,30 @@ def many_images(address: Address) -> None:
     _post_forever(address, head + raw, {"Inference-Header-Content-Length": str(len(head))}, 4 * CONNECTIONS)
 
 
+def bombs(address: Address, size: int) -> None:
+    """Compressed bodies of `size` zeros."""
+    _post_forever(address, zlib.compress(bytes(size), 9), {"Content-Encoding": "deflate"}, CONNECTIONS)
+
+
+def forms(address: Address, parts: int) -> None:
+    part = b'--edge\r\nContent-Disposition: form-data; name="a"; filename="x"\r\n\r\n\r\n'
+    _post_forever(
+        address, part * parts + b"--edge--", {"Content-Type": "multipart/form-data; boundary=edge"}, CONNECTIONS
+    )
+
+
+def one_color(address: Address, kind: str, side: int, **options: object) -> None:
+    _post_forever(address, encode(Image.new("RGB", (side, side)), kind, **options), {}, CONNECTIONS)
+
+
 ATTACKS: dict[str, Attack] = {
     "PNGs of 8000 x 8000": partial(large_pngs, side=8000, colours=2),
     "the largest PNGs that are taken, turned": partial(large_pngs, side=4000, colours=6, more=TURNED),
     "an MPO of 410 scans": partial(scans, side=4000, repeats=400),
     "JPEGs of as many scans as are taken": partial(scans, side=2500, repeats=140),
     "requests of 256 images": many_images,
+    "compressed bodies that become 60 MB": partial(bombs, size=60 << 20),
+    "forms of 10,000 files": partial(forms, parts=10_000),
+    "the largest WebP files that are taken": partial(one_color, kind="WEBP", side=2500, lossless=True, method=0),
+    "the largest TIFF files that are taken": partial(one_color, kind="TIFF", side=3500, compression="tiff_lzw"),
 }
