@@ -115,9 +115,8 @@ def read_signature(config: str) -> bytes:
         return place.read_bytes()
     earlier = home() / "signatures" / place.name
     found = earlier.read_bytes() if earlier.is_file() else b""
-    return (
-        found if _is_by_own_key(found) else b""
-    )  # earlier versions kept them there, and a clone may bring a stranger's
+    # earlier versions kept them there, where a clone may bring a stranger's
+    return found if _is_by_own_key(found) else b""
 
 
 def check_signature(document: bytes, content: ImageContent, labels: ReleaseLabels, what: str) -> Signature:

@@ -25,6 +25,7 @@ from toolchain.errors import RequestError, ToolchainError
 
 HEADER_LENGTH = b"inference-header-content-length"
 UNPACKED_COPIES = 2  # of a compressed body: in pieces and joined, then joined and as a tensor
+COPIED_BYTES = 256 << 10  # of images: fewer are bounded by the queue's length
 TEXT_COPIES = 8  # bytes that a byte of JSON takes on its way to an array: copies without brackets, and int64 from "0,"
 
 
@@ -85,6 +86,12 @@ class HttpAdapter:
         return True
 
     def parse(self) -> InferenceRequest:
+        call = self._parse_body()
+        if (size := sum(map(len, call.images))) > COPIED_BYTES:
+            self._reserve(size)  # they wait to be decoded as copies, beside the body
+        return call
+
+    def _parse_body(self) -> InferenceRequest:
         outputs = self._handler.bundle.manifest.outputs
         if self._kind == "image":
             return image_request((bytes(self._body),), outputs)

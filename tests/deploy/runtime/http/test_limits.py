@@ -6,9 +6,11 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from PIL import Image
 
 from deploy.runtime.http.limits import Limits, address_group
 from tests.bundles import null_bundle
+from tests.deploy.runtime.decoding.files import encode
 from tests.deploy.runtime.server import CAT, INFER, PATIENCE_S, Running, answer, request, serving
 
 BODY = json.dumps({"inputs": [CAT]}).encode()
@@ -194,3 +196,14 @@ def test_a_client_is_an_ipv4_address_or_64_bits_of_ipv6_and_behind_a_proxy_nobod
     assert Limits().client_of("") is None, "a Unix socket"
     assert Limits().client_of(("10.1.2.3", 5)) == "10.1.2.3"
     assert Limits(connections_per_address=0).client_of(("10.1.2.3", 5)) is None
+
+
+def test_an_image_that_waits_to_be_decoded_counts_twice(small: Running) -> None:
+    """As the body that it came in, and as the copy that is decoded."""
+    picture = encode(Image.effect_noise((100, 100), 30).convert("RGB"), "PNG")
+    filled = picture + bytes(400_000 - len(picture))
+    status, _, body = small.ask("POST", INFER, filled, Content_Type="image/png")
+    assert status == 503
+    assert "the requests of this client would hold 800000 bytes, the limit is 700000" in body.decode()
+    assert small.ask("POST", INFER, filled[:300_000], Content_Type="image/png")[0] == 200
+    wait_for_reserved(small, 0)
