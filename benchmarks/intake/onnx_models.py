@@ -9,12 +9,14 @@ import os
 import shutil
 import zipfile
 from collections.abc import Iterator, Mapping
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import monotonic
 from typing import NamedTuple
 
+import docker.errors
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
@@ -26,6 +28,8 @@ from benchmarks.serving.others import free_port
 from deploy.containers.client import connect_client
 from deploy.containers.publishing import PublishedEndpoint
 from deploy.containers.serve import run_server, stop_server
+from deploy.docker.engine import connect
+from deploy.docker.sandbox import state_volume
 from deploy.images.build import build_image
 from toolchain.build.pipeline import build
 from toolchain.cli.console import log_to_stderr
@@ -184,12 +188,18 @@ def measure_model(model: ForeignModel) -> Iterator[Row]:
                 answers = client.infer(images)
         finally:
             stop_server(name)
+            _remove_volume(bundle.manifest.name)
     distance = float(np.abs(answers - expected).max() / np.abs(expected).max())
     same = float((answers.argmax(1) == expected.argmax(1)).mean())
     logger.info(f"  {model.name}: {distance:.2g} of the largest answer, {same:.0%} the same top-1")
     note = f"{model.maker}; {len(images)} images, top-1 {same:.0%} the same, {built_s:.0f} s to the image"
     bound = TOLERANCES[PRECISION].relative
     yield row(f"{model.name}: distance of the served answers", distance, "<=", bound, "of the largest answer", note)
+
+
+def _remove_volume(model: str) -> None:
+    with closing(connect()) as client, suppress(docker.errors.NotFound):
+        client.volumes.get(state_volume(model)).remove(force=True)
 
 
 def original_answers(model: ForeignModel, path: Path, images: NDArray[np.uint8]) -> NDArray[np.float32]:

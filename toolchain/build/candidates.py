@@ -4,6 +4,7 @@ Knows which answers are compared with which; parity/ knows how, choose.py knows 
 """
 
 import logging
+import re
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import replace
@@ -41,6 +42,12 @@ logger = logging.getLogger(__name__)
 
 BATCH_ENDS = (1, 4, 12, 44)  # batches of 1, 3, 8, 32, and the rest
 Artifacts = tuple[Artifact, ...]
+WITHOUT_ACCURACY = {
+    "accuracy threshold": "agreement threshold",
+    r"loses ([\d.]+) points": r"another top-1 than fp32 for \1 % of images",
+    r"([\d.]+) points lost": r"another top-1 than fp32 for \1 % of images",
+    "nothing lost": "the same top-1",
+}
 
 
 class CandidateEvaluation(msgspec.Struct, frozen=True):
@@ -169,7 +176,9 @@ def _without_accuracy(choice: CandidateChoice) -> CandidateChoice:
     """The same choice in words that claim no accuracy: without labels, candidates were held to fp32's answers."""
 
     def reword(text: str) -> str:
-        return text.replace("accuracy threshold", "agreement threshold")
+        for pattern, words in WITHOUT_ACCURACY.items():
+            text = re.sub(pattern, words, text)
+        return text
 
     candidates = (msgspec.structs.replace(each, verdict=reword(each.verdict)) for each in choice.candidates)
     return CandidateChoice(tuple(candidates), choice.chosen, f"{reword(choice.sentence)}; accuracy is not known")

@@ -35,7 +35,8 @@ def export_graph(job: "BuildJob", cache: "StageCache", inputs: ModelInputs, mode
         if model is None:
             loaded = load_trained_model(job)
             source = loaded.require_graph()
-            logger.info(f"  {source.describe()}")
+            inside = f"; {loaded.output.activation} inside" if loaded.output.in_graph else ""
+            logger.info(f"  {source.describe()}{inside}")
             cure = "export it again with torch.onnx.export"
             with explain_failure(ExportError, f"{job.recipe.model.source}: cannot be used", cure):
                 onnx_from_onnx(source, shape, path)
