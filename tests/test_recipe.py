@@ -88,3 +88,27 @@ def test_an_invalid_key_is_named_with_its_place(tmp_path: Path, change: tuple[st
 def test_a_missing_recipe_points_at_the_examples(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"no recipe here .* see recipes/"):
         read_recipe(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ("[[step]]\nfinetune = { lr = inf }\n", "step[0].finetune.lr = inf: expected a finite number"),
+        (
+            '[calibration.data]\nname = "a\\u0000b"\n',
+            "calibration.data.name = 'a\\x00b': expected text without control",
+        ),
+        ("x = " + "[" * 3000, "not TOML: maximum recursion depth exceeded"),
+        ("x = " + "9" * 5000, "not TOML: Exceeds the limit"),
+    ],
+)
+def test_what_toml_can_write_and_nothing_can_mean_is_refused(tmp_path: Path, more: str, words: str) -> None:
+    with pytest.raises(RecipeError) as error:
+        read_recipe(written(tmp_path, GOOD + more))
+    assert str(error.value).startswith(f"{tmp_path / 'x.toml'}: {words}")
+
+
+@pytest.mark.parametrize("name", ["x\\n", "y" * 101, ""])
+def test_a_name_that_names_no_file_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(RecipeError, match=r"x\.toml: name"):
+        read_recipe(written(tmp_path, GOOD.replace('"x"', f'"{name}"')))

@@ -6,6 +6,7 @@ Knows the shape of a recipe and where its files lie; knows nothing of what a ste
 import re
 import tomllib
 from difflib import get_close_matches
+from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -81,7 +82,8 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     nobody knows the accuracy, and only numerics are compared. target: what one back end alone understands, by its name:
     [target.null] delay_ms = 5.0."""
 
-    name: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9][A-Za-z0-9_.-]*$")]  # it names files and containers
+    # it names files and containers
+    name: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)]
     model: ModelSpec
     input: Preprocessing
     data: DataSpec | None = None
@@ -98,13 +100,30 @@ def read_recipe(path: Path) -> Recipe:
     except OSError as error:
         raise RecipeError(f"{path}: no recipe here ({error.strerror}); see recipes/ for examples") from error
     try:
-        recipe = msgspec.convert(tomllib.loads(text), type=Recipe)
-    except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"{path}: not TOML: {error}") from error
+        document = tomllib.loads(text)
+        recipe = msgspec.convert(document, type=Recipe)
     except msgspec.ValidationError as error:
         raise RecipeError(f"{path}: {_explain_error(str(error))}") from error
+    except (ValueError, RecursionError) as error:  # a TOMLDecodeError; 5000 digits, brackets without end
+        raise RecipeError(f"{path}: not TOML: {error}") from error
     _check_normalization(path, recipe.input)
+    _check_values(path, document)
     return recipe
+
+
+def _check_values(path: Path, value: Any, place: str = "") -> None:
+    """RecipeError for what TOML can write and nothing here can mean: nan, inf, and control characters."""
+    match value:
+        case dict():
+            for key, member in value.items():
+                _check_values(path, member, f"{place}.{key}" if place else key)
+        case list():
+            for number, member in enumerate(value):
+                _check_values(path, member, f"{place}[{number}]")
+        case float() if not isfinite(value):
+            raise RecipeError(f"{path}: {place} = {value}: expected a finite number")
+        case str() if any(ord(letter) < 32 or ord(letter) == 127 for letter in value):
+            raise RecipeError(f"{path}: {place} = {value!r}: expected text without control characters")
 
 
 def _check_normalization(path: Path, shape: Preprocessing) -> None:

@@ -77,7 +77,7 @@ def read_inventory(place: Path) -> Inventory:
         found = msgspec.convert(_current_keys(tomllib.loads(read_text_file(place, UsageError)), place), Inventory)
     except OSError as error:
         raise UsageError(f"{place}: cannot be read ({error.strerror}); see examples/inventory.toml") from error
-    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+    except (ValueError, RecursionError, msgspec.ValidationError) as error:
         raise UsageError(f"{place}: {error}; see examples/inventory.toml") from error
     for problem in _problems(found):
         raise UsageError(f"{place}: {problem}")

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -63,13 +64,20 @@ def is_plain(graph: tp.DependencyGraph) -> bool:
 
 @contextmanager
 def tolerant_library() -> Iterator[None]:
-    """Torch-Pruning in the block: its warnings go to the log, and a reshape whose channels it cannot count (it divides
-    by the 0 that it finds where tensors are split and shuffled) maps no channels."""
+    """Torch-Pruning in the block: its warnings go to the log, and only a reshape that flattens maps channels. The
+    library looks for the sizes under a name that torch gave up, so it takes every reshape for one that flattens: where
+    channels are shuffled it divides by 0, or multiplies indices until it runs out of them."""
     mapped = index_mapping.update_reshape_index_mapping
 
     def map_reshape(graph: Any, node: Any) -> None:
-        with suppress(ZeroDivisionError):
-            mapped(graph, node)
+        real, sizes = node.grad_fn, getattr(node.grad_fn, "_saved_self_sym_sizes", None)
+        if sizes is not None:
+            node.grad_fn = SimpleNamespace(_saved_self_sizes=tuple(sizes))
+        try:
+            with suppress(ZeroDivisionError):
+                mapped(graph, node)
+        finally:
+            node.grad_fn = real
 
     index_mapping.update_reshape_index_mapping = map_reshape
     try:

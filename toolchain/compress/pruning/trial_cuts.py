@@ -6,8 +6,9 @@ a model that does not run, or takes away other channels than it says. Knows noth
 """
 
 import math
-from collections.abc import Sequence
-from copy import deepcopy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from copy import copy, deepcopy
 from typing import Any
 
 import torch
@@ -40,8 +41,10 @@ def split_workable(
     widths = {group.name: _trial_width(group, ratio, round_to) for group in groups}
     failed = Unprunable()
     with evaluation_mode(module):
-        kept = _grow([], list(groups), _Trial(module, image, widths), failed)
-    return kept, failed
+        trial = _Trial(deepcopy(module), image, widths)
+        reasons = {group.name: trial.find_failure(group) for group in groups}
+        kept = _grow([], [group for group in groups if not reasons[group.name]], trial, failed)
+    return kept, {name: reason for name, reason in reasons.items() if reason} | failed
 
 
 def _trial_width(group: ChannelGroup, ratio: float, round_to: int) -> int:
@@ -55,7 +58,7 @@ def _grow(
     kept: list[ChannelGroup], more: list[ChannelGroup], trial: "_Trial", failed: Unprunable
 ) -> list[ChannelGroup]:
     """`kept`, which work together, and those of `more` that work with them; the others into `failed`."""
-    reason = trial.find_failure([*kept, *more]) if more else ""
+    reason = trial.find_failure_of_all([*kept, *more]) if more else ""
     if not reason:
         return [*kept, *more]
     if len(more) == 1:
@@ -66,57 +69,69 @@ def _grow(
 
 
 class _Trial:
-    """A model and what it answers to a random image. widths: of each group when tried."""
+    """A model of one's own, its graph, and what it answers to a random image. widths: of each group when tried."""
 
     def __init__(self, module: nn.Module, image: Tensor, widths: dict[str, int]) -> None:
         self.module, self.widths = module, widths
         self.image = torch.randn(image.shape, generator=torch.Generator().manual_seed(0)).to(image.device)
+        self.graph = build_dependency_graph(module, image)
         self.expected = _answer(module, self.image)
 
-    def find_failure(self, groups: Sequence[ChannelGroup]) -> str:
-        """Why these groups cannot be pruned together; '' where they can."""
+    def find_failure(self, group: ChannelGroup) -> str:
+        """Why the group alone cannot be pruned; '' where it can. The model is pruned in place, and restored: a copy and
+        a new graph for each of a hundred groups would take minutes."""
+        if not (indices := channels_below(group, self.widths[group.name])):
+            return ""
         try:
-            answer = _answer(self._prune(groups), self.image)
+            with tolerant_library():
+                members = self.graph.get_pruning_group(self.module.get_submodule(group.name), group.handler, indices)
+            layers = [(dep.target.module, dep.handler, list(places)) for dep, places in members]
+            if any(isinstance(layer, nn.Parameter) for layer, _, _ in layers):
+                return self.find_failure_of_all([group])  # the library cannot put a parameter back
+            with _restored([layer for layer, _, _ in layers]):
+                members.prune()
+                answer = _answer(self.module, self.image)
             if answer.shape != self.expected.shape:
                 return f"it then returns {list(answer.shape)} instead of {list(self.expected.shape)}"
-            masked, exact = self._mask(groups)
-            if len(exact) < len(groups):
-                answer = _answer(self._prune(exact), self.image)
+            if not all(isinstance(layer, CHANNEL_WISE) or not _has_parameters(layer) for layer, _, _ in layers):
+                return ""
+            readers = [(layer, places) for layer, handler, places in layers if _reads(self.graph, layer, handler)]
+            with _restored([layer for layer, _ in readers]):
+                for reader, places in readers:
+                    _mask_inputs(reader, places)
+                masked = _answer(self.module, self.image)
         except Exception as error:  # whatever the library, or the model in its new shape, raises
             return describe_error(error)
         effect, difference = (float((masked - other).abs().max()) for other in (self.expected, answer))
         allowed = MISMATCH * effect + ROUNDING * float(self.expected.abs().max())
         return "" if difference <= allowed else "other channels than the least important would go"
 
-    def _prune(self, groups: Sequence[ChannelGroup]) -> nn.Module:
-        return prune_groups(self.module, self.image, groups, [self.widths[group.name] for group in groups])
+    def find_failure_of_all(self, groups: Sequence[ChannelGroup]) -> str:
+        """Why these groups cannot be pruned together; '' where they can."""
+        widths = [self.widths[group.name] for group in groups]
+        try:
+            answer = _answer(prune_groups(self.module, self.image, groups, widths), self.image)
+        except Exception as error:  # as above
+            return describe_error(error)
+        changed = answer.shape != self.expected.shape
+        return f"it then returns {list(answer.shape)} instead of {list(self.expected.shape)}" if changed else ""
 
-    def _mask(self, groups: Sequence[ChannelGroup]) -> tuple[Tensor, list[ChannelGroup]]:
-        """The answer of the whole model when nothing reads the channels that would go, and the groups for which that is
-        what pruning them means."""
-        masked = deepcopy(self.module)
-        graph = build_dependency_graph(masked, self.image)
-        exact, readers = list[ChannelGroup](), list[tuple[nn.Module, list[int]]]()
-        with tolerant_library():
-            for group in groups:
-                members = self._members(graph, masked.get_submodule(group.name), group)
-                if all(isinstance(module, CHANNEL_WISE) or not _has_parameters(module) for module, _, _ in members):
-                    exact.append(group)
-                    readers += [
-                        (module, places) for module, handler, places in members if _reads(graph, module, handler)
-                    ]
-        for reader, places in readers:
-            _mask_inputs(reader, places)
-        return _answer(masked, self.image), exact
 
-    def _members(self, graph: Any, layer: nn.Module, group: ChannelGroup) -> list[tuple[Any, Any, list[int]]]:
-        """What loses channels with the group: each module, how, and which of its channels."""
-        if not (indices := channels_below(group, self.widths[group.name])):
-            return []
-        return [
-            (dep.target.module, dep.handler, list(places))
-            for dep, places in graph.get_pruning_group(layer, group.handler, indices)
-        ]
+@contextmanager
+def _restored(layers: Sequence[nn.Module]) -> Iterator[None]:
+    """What the block changes in these layers, their sizes and tensors, is as before it afterwards."""
+    parts = [part for layer in layers for part in layer.modules()]
+    before = [{name: _copy_container(value) for name, value in vars(part).items()} for part in parts]
+    try:
+        yield
+    finally:
+        for part, values in zip(parts, before, strict=True):
+            part.__dict__.clear()
+            part.__dict__.update(values)
+
+
+def _copy_container(value: object) -> object:
+    return copy(value) if isinstance(value, dict | list) else value
 
 
 def _has_parameters(module: object) -> bool:
@@ -140,9 +155,11 @@ def _mask_inputs(layer: nn.Module, channels: Sequence[int]) -> None:
     assert isinstance(weight, Tensor)
     width, parts = weight.shape[1], getattr(layer, "groups", 1)
     rows = weight.shape[0] // parts
+    masked = weight.clone()
     for channel in channels:
         part, column = divmod(channel, width)
-        weight[part * rows : (part + 1) * rows, column] = 0
+        masked[part * rows : (part + 1) * rows, column] = 0
+    layer.weight = nn.Parameter(masked)
 
 
 def _answer(module: nn.Module, image: Tensor) -> Tensor:
