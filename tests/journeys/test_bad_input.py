@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -116,13 +117,13 @@ def test_a_corrupt_image_is_named_whichever_split_it_is_in(recipe: Path, home: P
     picture = recipe.parent / "pictures" / "b" / "3.png"
     whole = picture.read_bytes()
     picture.write_bytes(b"GIF89a" + whole)
-    assert f"{picture}: not a JPEG or PNG image (starts with b'GIF89a" in toolchain("build", recipe).refusal()
+    assert "/pictures: 1 of 40 files cannot be decoded as images: b/3.png (" in toolchain("build", recipe).refusal()
     for cut in sorted((recipe.parent / "pictures").glob("c/*.png")):
         cut.write_bytes(cut.read_bytes()[:-40])
     picture.write_bytes(whole)
     refusal = toolchain("build", changed(recipe, QUANTIZED, ('["fp32"]', '["fp32", "int8"]'))).refusal()
-    assert f"{recipe.parent}/pictures/c/" in refusal
-    assert refusal.endswith("replace or remove it")
+    assert re.search(r"/pictures: \d+ of 40 files cannot be decoded as images: c/", refusal)
+    assert refusal.endswith("replace or remove them")
     assert half_written(home) == []
 
 
