@@ -223,9 +223,10 @@ def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"toolchain {__version__}\n"
 
 
-def test_a_parameter_of_an_unsupported_type_is_a_type_error() -> None:
+def test_a_parameter_of_an_unsupported_type_is_a_type_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def wrong(table: dict[str, int]) -> None: ...
 
+    monkeypatch.setenv("TOOLCHAIN_DEBUG", "1")  # raw, and not as a fault in a line
     with pytest.raises(TypeError, match="wrong: table: dict"):
         run({"wrong": wrong}, ["wrong", "x"])
 
