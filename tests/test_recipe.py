@@ -71,6 +71,7 @@ def test_steps_keep_their_order_and_options(tmp_path: Path) -> None:
         (("width = 8", "width = 8\nstd = [255]"), "input: std = [255]; expected shares of 255, from 0 to 1; divide"),
         (("width = 8", "width = 8\nmean = [-0.5]"), "from 0 to 1; see docs/guides/preprocessing.md"),
         (("width = 8", "width = 8\nchannels = 2"), "input: channels = 2; expected 3 (RGB) or 1 (grey)"),
+        (("width = 8", ""), "[input] needs `width`; add it, or your training's own transform = \"train.py:eval_tr"),
         (("width = 8", "width = 0"), "input: width = 0; expected at least 1 pixel"),
         (("[data]", "[build]\nthreads = 0\n[data]"), "build.threads: expected `int` >= 1"),
         (("[data]", "[build]\nprecisions = []\n[data]"), "build.precisions: expected `array` of length >= 1"),

@@ -77,8 +77,25 @@ class BuildSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     min_accuracy: Annotated[float, msgspec.Meta(ge=0, le=100)] | None = None
 
 
+class InputSpec(Preprocessing, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """[input] as written. transform: `file.py:NAME`, the training's own transform, from which what is not written is
+    found; written keys must agree with it. Without it, height and width are needed."""
+
+    height: int = 0
+    width: int = 0
+    transform: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.transform is None:
+            super().__post_init__()
+
+    def preprocessing(self) -> Preprocessing:
+        """The same without the transform."""
+        return Preprocessing(**{field: getattr(self, field) for field in Preprocessing.__struct_fields__})
+
+
 class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A recipe file. `step` keeps each step's name and options as written; compress/ makes steps of them. data: None:
+    """A recipe. `step` keeps each step's name and options as written; compress/ makes steps of them. data: None:
     nobody knows the accuracy, and only numerics are compared. target: what one back end alone understands, by its name:
     [target.null] delay_ms = 5.0."""
 
@@ -92,22 +109,37 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     build: BuildSpec = BuildSpec()
     target: dict[str, dict[str, Option]] = {}
 
+    @property
+    def transform(self) -> str | None:
+        """The transform that `input` is still to be found from; None once it is known."""
+        return self.input.transform if isinstance(self.input, InputSpec) else None
+
+
+class RecipeFile(Recipe, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A recipe as it is written."""
+
+    input: InputSpec
+
 
 def read_recipe(path: Path) -> Recipe:
-    """The recipe in `path`; RecipeError with file and place for what does not fit."""
+    """The recipe in `path`; RecipeError with file and place for what does not fit. Where it names a transform, `input`
+    is an InputSpec, to be replaced by what job/recipe_input.py finds."""
     try:
         text = read_text_file(path, RecipeError)
     except OSError as error:
         raise RecipeError(f"{path}: no recipe here ({error.strerror}); see recipes/ for examples") from error
     try:
         document = tomllib.loads(text)
-        recipe = msgspec.convert(document, type=Recipe)
+        _check_size_given(path, document.get("input"))
+        recipe: Recipe = msgspec.convert(document, type=RecipeFile)
     except msgspec.ValidationError as error:
         raise RecipeError(f"{path}: {_explain_error(str(error))}") from error
     except (ValueError, RecursionError) as error:  # a TOMLDecodeError; 5000 digits, brackets without end
         raise RecipeError(f"{path}: not TOML: {error}") from error
     _check_normalization(path, recipe.input)
     _check_values(path, document)
+    if isinstance(recipe.input, InputSpec) and recipe.input.transform is None:
+        return msgspec.structs.replace(recipe, input=recipe.input.preprocessing())
     return recipe
 
 
@@ -124,6 +156,16 @@ def _check_values(path: Path, value: Any, place: str = "") -> None:
             raise RecipeError(f"{path}: {place} = {value}: expected a finite number")
         case str() if any(ord(letter) < 32 or ord(letter) == 127 for letter in value):
             raise RecipeError(f"{path}: {place} = {value!r}: expected text without control characters")
+
+
+def _check_size_given(path: Path, table: object) -> None:
+    if isinstance(table, dict) and "transform" not in table:
+        for key in ("height", "width"):
+            if key not in table:
+                raise RecipeError(
+                    f"{path}: [input] needs `{key}`; add it, or your training's own transform = "
+                    '"train.py:eval_transform"; see recipes/ for examples'
+                )
 
 
 def _check_normalization(path: Path, shape: Preprocessing) -> None:
@@ -168,8 +210,14 @@ def _explain_error(error: str) -> str:
 
 def _keys(place: str) -> list[str]:
     """The keys of the table at `place` (`calibration.data`)."""
-    kind: Any = Recipe
+    kind: Any = RecipeFile
     for key in filter(None, place.split(".")):
         field = next(field for field in msgspec.structs.fields(kind) if field.name == key)
         kind = next((one for one in get_args(field.type) if one is not type(None)), field.type)
-    return [field.name for field in msgspec.structs.fields(kind)]
+    return field_order(kind)
+
+
+def field_order(kind: type[msgspec.Struct]) -> list[str]:
+    """The names of a struct's fields, those that it redefines in their first place."""
+    bases = [base for base in reversed(kind.__mro__) if issubclass(base, msgspec.Struct) and base != msgspec.Struct]
+    return list(dict.fromkeys(name for base in bases for name in base.__struct_fields__))

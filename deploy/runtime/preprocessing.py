@@ -78,6 +78,11 @@ def decode_and_fit_image(
     return fit_image(_decode(image, choose_scale(image, preprocessing), check), preprocessing)
 
 
+def decode_whole(content: bytes) -> Image.Image:
+    """A JPEG or PNG in its own size, upright, in mode RGB or L; RequestError as decode_and_fit."""
+    return _decode(read_image(content), 1, None)
+
+
 def read_image(content: bytes) -> EncodedImage:
     """What an image file is; RequestError for anything else, and for one that is too large."""
     if len(content) > MAX_BYTES:

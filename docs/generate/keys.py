@@ -9,7 +9,7 @@ from deploy.servers.inventory import Inventory, read_inventory
 from docs.generate.markdown import code, fence, page, table
 from docs.generate.structs import Key, Kind, keys, structs_in
 from toolchain.backends import TABLE, backend
-from toolchain.recipe import Recipe, read_recipe
+from toolchain.recipe import RecipeFile, read_recipe
 from toolchain.schemas.annotated import FOLDER, Annotated, Example, check_complete, read_annotated
 
 HEAD = ("key", "type", "default", "unit", "meaning")
@@ -23,7 +23,10 @@ other commands for servers read `inventory.toml` in the working directory, unles
 def recipe_page() -> str:
     read_recipe(FOLDER / "recipe.toml")
     return page(
-        "Recipe", "the recipe's structs and toolchain/schemas/recipe.toml", RECIPE, *_sections("recipe.toml", Recipe)
+        "Recipe",
+        "the recipe's structs and toolchain/schemas/recipe.toml",
+        RECIPE,
+        *_sections("recipe.toml", RecipeFile),
     )
 
 

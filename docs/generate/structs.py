@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import msgspec
 
+from toolchain.recipe import field_order
+
 Kind = type[msgspec.Struct]
 PLAIN = {str: "text", int: "whole number", float: "number", bool: "true or false", bytes: "bytes", Any: "anything"}
 BOUNDS = {"ge": "≥ {}", "gt": "> {}", "le": "≤ {}", "lt": "< {}"}  # signs that a reader knows
@@ -24,7 +26,8 @@ class Key:
 
 
 def keys(kind: Kind) -> list[Key]:
-    return [_key(field) for field in msgspec.structs.fields(kind)]
+    order = field_order(kind)
+    return [_key(field) for field in sorted(msgspec.structs.fields(kind), key=lambda field: order.index(field.name))]
 
 
 def _key(field: msgspec.structs.FieldInfo) -> Key:

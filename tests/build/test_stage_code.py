@@ -19,7 +19,7 @@ STEPS = (
 TRAINING = {"model", "dry-run", "finetune", "quantize"}
 # what a training depends on is small: not what builds, measures, chooses, shows or delivers
 APART = ("toolchain.cli", "toolchain.views", "toolchain.report", "toolchain.workflows", "toolchain.export", "deploy")
-IN_TRAINING = ("deploy.runtime.preprocessing", "deploy.runtime.decoding")
+IN_TRAINING = ("deploy.runtime.preprocessing", "deploy.runtime.decoding", "deploy.runtime.resampling")
 
 
 @pytest.fixture

@@ -26,6 +26,9 @@ RULES: dict[str, tuple[str, ...]] = {
     # what makes a bundle
     "toolchain.data": ("toolchain.recipe", "toolchain.paths", "toolchain.progress", "deploy.runtime.preprocessing"),
     "toolchain.models": ("toolchain.recipe", "toolchain.data"),
+    "toolchain.transform": (
+        *("toolchain.data", "toolchain.models", "toolchain.progress", "deploy.runtime.preprocessing"),
+    ),
     "toolchain.compress.steps": ("toolchain.recipe", "toolchain.compress", "toolchain.data", "toolchain.models"),
     "toolchain.compress.distillation": (
         *("toolchain.recipe", "toolchain.models", "toolchain.compress.training", "toolchain.compress.quantization"),
@@ -49,13 +52,14 @@ RULES: dict[str, tuple[str, ...]] = {
     "toolchain.accuracy": (),
     "toolchain.job": (
         *("toolchain.recipe", "toolchain.paths", "toolchain.progress", "toolchain.interrupts"),
-        *("toolchain.data", "toolchain.models", "toolchain.compress", "toolchain.backends"),
+        *("toolchain.data", "toolchain.models", "toolchain.compress", "toolchain.backends", "toolchain.transform"),
         *("deploy.runtime.device", "deploy.runtime.engines"),
     ),
     # parity and the choice are made with the engines that will serve
     "toolchain.build": (
         *("toolchain.job", "toolchain.data", "toolchain.models", "toolchain.compress", "toolchain.export"),
         *("toolchain.backends", "toolchain.parity", "toolchain.accuracy", "toolchain.views.steps", "toolchain.paths"),
+        "toolchain.transform",
         *("deploy.runtime.device", "deploy.runtime.engines"),
     ),
     # what the keys of a recipe and of an inventory mean

@@ -12,7 +12,13 @@ from pathlib import Path
 from toolchain.build.artifacts import build_artifact
 from toolchain.build.dry_run import dry_run_export, dry_run_steps
 from toolchain.build.onnx_graph import export_graph
-from toolchain.build.reference import Reference, reference_after_training, reference_as_loaded, require_accuracy
+from toolchain.build.reference import (
+    Reference,
+    check_transform,
+    reference_after_training,
+    reference_as_loaded,
+    require_accuracy,
+)
 from toolchain.build.step_benchmark import LatencyMeter
 from toolchain.build.step_report import refuse_before_training, report_steps
 from toolchain.build.steps import last_trained, run_steps
@@ -42,6 +48,7 @@ def build(path: Path, target: str, release: str | None) -> Bundle:
         if not world.is_first:
             _take_part(job, DistributedStageCache(cache, world), inputs)
             leave_process_group(world)  # this process ends
+        check_transform(job, cache, inputs)
         models, reference = compress(job, DistributedStageCache(cache, world), inputs)
         leave_process_group(world)
         graph = export_graph(job, cache, inputs, models[-1] if models else None)

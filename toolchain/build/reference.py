@@ -24,6 +24,9 @@ from toolchain.models import LoadedModel
 from toolchain.models.check import class_count
 from toolchain.records.output import OutputKind
 from toolchain.records.tensors import Array, Preprocessing
+from toolchain.transform.cost import TransformCost, measure_cost
+from toolchain.transform.lines import input_lines
+from toolchain.transform.user_transform import load_transform, transform_digests
 
 if TYPE_CHECKING:
     from toolchain.data import Split
@@ -148,3 +151,31 @@ def _trained_reference(job: "BuildJob", cache: "StageCache", model: Model, loade
 
     inputs = {"model": module_key(model), "loaded": msgspec.to_builtins(loaded)}
     return cache.run(Stage("accuracy", f"{title}: fp32 accuracy on the test split", Reference, inputs, make)).record
+
+
+def check_transform(job: "BuildJob", cache: "StageCache", inputs: ModelInputs) -> None:
+    """AccuracyError where [input] loses more than the recipe allows against the transform that it was found from. A
+    model that is still to be trained learns from what [input] makes, and loses nothing."""
+    match, recipe = job.match, job.recipe
+    if match is None or recipe.model.weights == "random" or job.replaces_head:
+        return
+    name, allowed = match.transform, recipe.build.max_accuracy_loss
+
+    def make(_: Path, __: Path) -> TransformCost:
+        transform = load_transform(name, job.base, recipe.input.channels == 1)
+        return measure_cost(load_trained_model(job), transform, job.data, recipe.input)
+
+    files = {"transform": transform_digests(name, job.base), "match": msgspec.to_builtins(match)}
+    title = f"input: the model's answers by {name} and by [input]"
+    cost = cache.run(Stage("transform-cost", title, TransformCost, {**inputs, **files}, make)).record
+    figures = f"{cost.changed:.2%} of answers differ; pixels are equal {match.difference}"
+    if cost.by_transform is not None and cost.by_input is not None:
+        right = f"{cost.by_transform:.2%} right by {name}, {cost.by_input:.2%} by [input]"
+        figures = f"{right}, on {cost.images} images of {cost.part}; {figures}"
+    if cost.points > allowed:
+        nearest = ", ".join(input_lines(match.preprocessing))
+        raise AccuracyError(
+            f"{job.path}: the nearest that [input] can say loses {cost.points:.2f} points, at most {allowed:g} are "
+            f"allowed: {figures}; the nearest is {nearest}; move into the model what it cannot say"
+        )
+    logger.info(f"input: {figures}")

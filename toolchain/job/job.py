@@ -12,11 +12,13 @@ from toolchain.compress import POST_EXPORT_STEPS, NamedSteps, check_order, parse
 from toolchain.data import DataSet
 from toolchain.errors import BackendError, RecipeError
 from toolchain.job.precisions import QuantizationPlan, check_orders, plan_quantization, requested_precisions
+from toolchain.job.recipe_input import load_recipe_data
 from toolchain.job.samples import check_golden
-from toolchain.job.sources import check_without_labels, load_sources
+from toolchain.job.sources import check_without_labels
 from toolchain.models import read_weights_record
 from toolchain.recipe import Recipe, read_recipe
 from toolchain.records.manifest import Precision
+from toolchain.transform.search import TransformMatch
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class BuildJob:
     """What is to be built of what. path: the recipe's; base: what its relative paths are relative to; data: without
     classes where no image is labelled; calibration: what ranges are found on; plan and precisions: what the steps
     order, and what is therefore built; replaces_head: a step gives the model other classes than it came with; threads:
-    of an engine measured here."""
+    of an engine measured here; match: how near `recipe.input` is to the transform that it was found from."""
 
     path: Path
     base: Path
@@ -37,6 +39,7 @@ class BuildJob:
     precisions: tuple[Precision, ...]
     replaces_head: bool
     threads: int
+    match: TransformMatch | None = None
 
 
 def read_job(path: Path, target: str) -> BuildJob:
@@ -56,7 +59,8 @@ def read_job(path: Path, target: str) -> BuildJob:
     precisions = requested_precisions(plan, recipe.build, room, where)
     if recipe.data is None:
         check_without_labels(recipe, steps, plan, path)
-    data, calibration = load_sources(recipe, path)
+    found = load_recipe_data(recipe, path)
+    recipe, data, calibration = found.recipe, found.data, found.calibration
     check_orders(plan, precisions, room, data, calibration)
     check_golden(calibration)
     return BuildJob(
@@ -71,6 +75,7 @@ def read_job(path: Path, target: str) -> BuildJob:
         precisions=precisions,
         replaces_head=any(getattr(step, "replace_head", False) for _, step in steps),
         threads=recipe.build.threads or default_threads(),
+        match=found.match,
     )
 
 

@@ -26,11 +26,16 @@ def source_files(spec: ModelSpec, base: Path) -> tuple[Path, ...]:
     own = user_file(spec, base)
     files = {base / name for name in (spec.source, spec.weights, spec.labels) if name}
     if own is not None:
-        files |= {own, *own.parent.glob("*.py")}
-        files |= {path for package in own.parent.glob("*/__init__.py") for path in package.parent.rglob("*.py")}
+        files |= python_files(own)
     if spec.source.endswith(".onnx"):
         files |= set(_external_data_files(base / spec.source))
     return tuple(sorted({path.resolve() for path in files if path.is_file()}))
+
+
+def python_files(own: Path) -> set[Path]:
+    """The user's own file, and the Python files and packages next to it, which it may import."""
+    packages = {path for package in own.parent.glob("*/__init__.py") for path in package.parent.rglob("*.py")}
+    return {own, *own.parent.glob("*.py"), *packages}
 
 
 def read_weights_record(spec: ModelSpec, base: Path) -> Weights | None:

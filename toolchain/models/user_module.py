@@ -18,22 +18,22 @@ from torch import nn
 from toolchain.errors import ModelError
 
 
-def import_user_file(path: Path) -> ModuleType:
+def import_user_file(path: Path, key: str = "model.source") -> ModuleType:
     """Import a Python file under a module name derived from its path alone, so that a module pickled in one process can
     be unpickled in another that calls this first.
 
-    The file's folder is appended to sys.path, so that files next to it can be imported but shadow nothing. ModelError
-    names the file and line of an error inside it.
+    The file's folder is appended to sys.path, so that files next to it can be imported but shadow nothing. key: the
+    recipe's, for a message. ModelError names the file and line of an error inside it.
     """
     path = path.resolve()
     name = f"user_{path.stem}_{sha256(str(path).encode()).hexdigest()[:12]}"
     if name in sys.modules:
         return sys.modules[name]
     if not path.is_file():
-        raise ModelError(f"{path}: no such file; model.source expects path/to/file.py:function")
+        raise ModelError(f"{path}: no such file; {key} expects path/to/file.py:function")
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise ModelError(f"{path}: not a Python file; model.source expects path/to/file.py:function")
+        raise ModelError(f"{path}: not a Python file; {key} expects path/to/file.py:function")
     if str(path.parent) not in sys.path:
         sys.path.append(str(path.parent))
     module = importlib.util.module_from_spec(spec)

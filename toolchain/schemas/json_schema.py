@@ -11,7 +11,7 @@ import msgspec
 
 from deploy.servers.inventory import Inventory
 from toolchain.compress import TABLE, parse_steps
-from toolchain.recipe import Recipe
+from toolchain.recipe import RecipeFile
 from toolchain.schemas.annotated import Annotated, read_annotated
 
 DIALECT, REFERENCE = "https://json-schema.org/draft/2020-12/schema", "#/$defs/{name}"
@@ -21,7 +21,9 @@ JsonSchema = dict[str, Any]
 def recipe_schema() -> JsonSchema:
     """Of a recipe, with the options of every compression step."""
     steps = {name: step_kind(name) for name in sorted(TABLE)}
-    (root, *references), definitions = msgspec.json.schema_components((Recipe, *steps.values()), ref_template=REFERENCE)
+    (root, *references), definitions = msgspec.json.schema_components(
+        (RecipeFile, *steps.values()), ref_template=REFERENCE
+    )
     notes, options = read_annotated("recipe.toml"), read_annotated("steps.toml")
     recipe = _add_descriptions(root, definitions, notes)
     for name, reference in zip(steps, references, strict=True):

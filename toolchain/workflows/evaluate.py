@@ -9,8 +9,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from toolchain.data import DataSet, load
+from toolchain.data import DataSet
 from toolchain.errors import DataError, UsageError
+from toolchain.job.recipe_input import RecipeData, load_recipe_data
 from toolchain.progress import track
 from toolchain.recipe import read_recipe
 from toolchain.records.output import OutputKind
@@ -44,20 +45,20 @@ def evaluate_accuracy(where: str, recipe: Path | None, shown: "Credentials | Non
         return _as_trained(Path(where))
     if recipe is None:
         raise UsageError(f"eval {where}: no test data named; add --recipe=recipes/NAME.toml")
-    data = _data(recipe)
+    data = _data(recipe).data
     if where.startswith(("http://", "https://")):
         return _by_container(where, data, shown)
     return _by_bundle(Path(where), data)
 
 
-def _data(recipe: Path) -> DataSet:
+def _data(recipe: Path) -> RecipeData:
     read = read_recipe(recipe)
     if read.data is None:
         raise DataError(f"{recipe}: no [data], so there is nothing to evaluate on; name labelled images there")
-    data = load(read.data, read.input, recipe.parent)
-    if not len(data.split("test")):
-        raise DataError(f"{data.name}: no labelled test split to evaluate on")
-    return data
+    found = load_recipe_data(msgspec.structs.replace(read, calibration=None), recipe)
+    if not len(found.data.split("test")):
+        raise DataError(f"{found.data.name}: no labelled test split to evaluate on")
+    return found
 
 
 def _by_container(url: str, data: DataSet, shown: "Credentials | None") -> Evaluation:
@@ -89,7 +90,8 @@ def _as_trained(recipe: Path) -> Evaluation:
     from toolchain.compress.quantization.restore import rebuild_qat_layers
     from toolchain.models import load_model
 
-    read, data = read_recipe(recipe), _data(recipe)
+    found = _data(recipe)
+    read, data = found.recipe, found.data
     test, classes = data.split("test"), data.classes
     model = load_model(
         read.model,

@@ -3,7 +3,7 @@
 What parity and accuracy are held against: it shares no code with the conversion that is to be checked.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import onnxruntime
@@ -31,11 +31,25 @@ def iterate_scores(
     source: OnnxGraph, preprocessing: Preprocessing, images: ImageSource, batch: int = BATCH
 ) -> Iterator[NDArray[np.float32]]:
     """original_scores in batches; a graph of a fixed batch size gets that, filled up with black images."""
+    yield from _iterate(source, images, lambda chunk: prepare_input(source.image, preprocessing, chunk), batch)
+
+
+def scores_of_inputs(source: OnnxGraph, values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """float32 [N, classes] for float32 [N, H, W, C] that were preprocessed by others. ModelError when it cannot be run,
+    and where the graph takes bytes."""
+    if source.image.takes_bytes:
+        raise ModelError(f"{source.path}: takes bytes, its preprocessing is in the graph; remove input.transform")
+    return np.concatenate(list(_iterate(source, values, lambda chunk: arrange_input(source.image, chunk), BATCH)))
+
+
+def _iterate(
+    source: OnnxGraph, images: ImageSource | Array, prepare: Callable[[Array], Array], batch: int
+) -> Iterator[NDArray[np.float32]]:
     session, size = open_session(source), source.image.batch or batch
     for at in range(0, len(images), size):
         chunk = np.ascontiguousarray(images[at : at + size])
         missing = size - len(chunk) if source.image.batch else 0
-        feeds = prepare_input(source.image, preprocessing, np.pad(chunk, ((0, missing), (0, 0), (0, 0), (0, 0))))
+        feeds = prepare(np.pad(chunk, ((0, missing), (0, 0), (0, 0), (0, 0))))
         try:
             (scores,) = session.run([source.output.name], {source.image.name: feeds})
         except Exception as error:  # onnxruntime creates its exception classes at run time
