@@ -124,3 +124,10 @@ def test_the_worst_pair_and_image_are_named_with_what_to_do(names, precision, ad
         ParityError, match=f"{names[1]} differs from {names[0]}: relative 6 .*the worst is image 2;.*{advice}"
     ):
         require_parity(records)
+
+
+def test_with_few_outputs_the_distance_decides_and_not_an_agreement_that_says_nothing() -> None:
+    one, moved = np.array([[1.0], [2.0], [-1.0]]), np.array([[1.0], [1.1], [-1.0]])  # 45 % off
+    assert not compare(one, moved, NAMES, "int8").passed
+    assert compare(one, one * 1.2, NAMES, "int8").passed
+    assert (compare(one, one, NAMES, "int8").tolerance, compare(LOGITS, LOGITS, NAMES, "fp32").tolerance) == (0.3, 1e-3)

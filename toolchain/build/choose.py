@@ -163,7 +163,7 @@ def choose(
         for candidate in candidates
     )
     judged = tuple(
-        msgspec.structs.replace(candidate, verdict=verdict)
+        msgspec.structs.replace(candidate, verdict=verdict + _larger_file(candidate, candidates))
         for candidate, verdict in zip(candidates, verdicts, strict=True)
     )
     share = measure if accuracy_fp32_torch is not None else f"{measure} agreement with fp32 (no labelled test split)"
@@ -187,7 +187,8 @@ def _choose_untimed(
         for candidate in candidates
     }
     judged = tuple(
-        msgspec.structs.replace(candidate, verdict=verdicts[candidate.precision]) for candidate in candidates
+        msgspec.structs.replace(candidate, verdict=verdicts[candidate.precision] + _larger_file(candidate, candidates))
+        for candidate in candidates
     )
     others = ", ".join(candidate.precision for candidate in kept if candidate is not winner) or "none"
     lost = _loss(losses[winner.precision])
@@ -265,6 +266,15 @@ def _slower(candidates: Sequence[Candidate], winner: Candidate, losses: dict[Pre
         and PRECISE_FIRST.index(candidate.precision) > rank
         and _latency(candidate) > _latency(winner) * NOISE
     ]
+
+
+def _larger_file(candidate: Candidate, candidates: Sequence[Candidate]) -> str:
+    """What is to be said of a narrower candidate whose file is larger than that of fp32, '' where it is not: an engine
+    may store both kinds of weights, or code for each."""
+    full = next((each for each in candidates if each.precision == "fp32"), None)
+    if full is None or candidate.size_bytes <= full.size_bytes * NOISE:
+        return ""
+    return f"; its file is larger than fp32's: {_megabytes(candidate)} against {_megabytes(full)}"
 
 
 def _megabytes(candidate: Candidate) -> str:

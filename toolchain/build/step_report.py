@@ -53,6 +53,7 @@ def report_steps(
     subjects = name_subjects(job, artifacts, reference.output)
     title = "steps: latency, accuracy and memory on this machine"
     figures = measure_all(cache, title, subjects, _known_figures(subjects, candidates, evaluation))
+    figures = _without_refused(subjects, figures, candidates, evaluation)
     records, verdicts = judge_models(models, artifacts, figures, criteria_for(job, reference, models))
     if evaluation is None:
         logger.info(steps_page(records, job.target))
@@ -130,6 +131,26 @@ def _refuse(job: "BuildJob", records: Sequence[StepRecord], verdicts: Sequence[S
                 f"{job.path}: step {number}, {name}: {verdict.sentence}; "
                 "change or remove the step, or set refuse = false under [build]"
             )
+
+
+def _without_refused(
+    subjects: Mapping[str, Subject],
+    figures: Mapping[str, StepFigures],
+    candidates: "tuple[Artifact, ...]",
+    evaluation: "CandidateEvaluation | None",
+) -> dict[str, StepFigures]:
+    """The figures, with the reason in place of a verdict where the row's artifact is a candidate that was refused."""
+    verdicts = {each.precision: each.verdict for each in evaluation.candidates} if evaluation else {}
+    refused = {
+        artifact.key: verdicts[artifact.record.precision]
+        for artifact in candidates
+        if verdicts.get(artifact.record.precision, "").startswith("refused")
+    }
+    keys = {name: artifact.key for name, (_, artifact, _) in subjects.items()}
+    return {
+        name: msgspec.structs.replace(figure, absent=refused.get(keys[name], figure.absent))
+        for name, figure in figures.items()
+    }
 
 
 def _known_figures(

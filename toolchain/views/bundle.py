@@ -117,7 +117,7 @@ def report_table(report: Report) -> str:
             len(scenario.latencies_ms),
             *(scenario.percentile_ms(percent) for percent in SAMPLES_FOR),
             scenario.throughput_per_s,
-            scenario.note or ("valid" if scenario.valid else "INVALID"),
+            "valid" if scenario.valid else f"not valid: {scenario.note or 'LoadGen gives no reason'}",
         )
         for scenario in report.scenarios
     ]

@@ -30,7 +30,7 @@ def _parts(certificate: Certificate) -> Iterator[str]:
                 scenario.queries,
                 *scenario.percentiles_ms,
                 scenario.throughput_per_s,
-                scenario.note or "valid",
+                f"not valid: {scenario.note}" if scenario.note else "valid",
             )
             for scenario in certificate.scenarios
         ]

@@ -114,7 +114,8 @@ def _trial_record(
 ) -> CandidateResult:
     name = one.precision
     if not meets_accuracy_threshold(manifest, one):
-        return CandidateResult(name, None, None, f"not tried: below the floor where it was built: {one.verdict}")
+        there = one.verdict.replace("cannot run here", "could not run") or "below the accuracy threshold"
+        return CandidateResult(name, None, None, f"not tried; on the build machine: {there}")
     if name in refused:
         return CandidateResult(name, None, accuracies.get(name), refused[name])
     latency_ms = median(rounds[name])

@@ -18,6 +18,7 @@ from toolchain.records.certificate import Certificate, Check, allowed_losses, sa
 from toolchain.records.fingerprint import Fingerprint
 from toolchain.records.manifest import Manifest
 from toolchain.records.output import SOFTMAX, OutputKind
+from toolchain.records.saturation import adds_at_16_bits
 from toolchain.records.tensors import Array, preprocessing_digest
 
 BATCH = 16
@@ -141,9 +142,13 @@ def check_saturation(bundle: Bundle, certificate: Certificate) -> Check:
     """Whether this device confirms what the build predicted of int8 sums. Fails where a candidate that was to be exact
     here loses images; what saturates as predicted is not offered, and no failure."""
     outcomes = saturation_outcomes(bundle.manifest, certificate)
-    expected = "int8 that loses images exactly where the build predicted saturation"
+    expected = "no images lost by an int8 candidate that the build predicted to be exact"
     if not outcomes:
-        return Check("saturation", True, "not measured: no int8 here, or its sums are added at 32 bits", expected)
+        device = certificate.fingerprint
+        reason = "no int8 candidate was measured here"
+        if not adds_at_16_bits(device.architecture, device.cpu_isa):
+            reason = "cannot occur: this CPU adds int8 products at 32 bits"
+        return Check("saturation", True, reason, expected)
     texts = (
         f"{one.precision}: predicted {'to saturate' if one.predicted else 'exact'}, "
         f"{'loses images' if one.lost else 'as accurate as built'}: {'confirmed' if one.is_hit else 'contradicted'}"

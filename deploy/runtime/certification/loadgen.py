@@ -39,6 +39,12 @@ MAX_DURATION_FACTOR = 4  # a slow model's run ends, invalid, after this multiple
 # is the first headroom times the warm-up's speed and, while that is not enough (the CPU clock has risen), the next
 # headroom times the previous run's speed. Offline answers every generated query, so its headroom costs time.
 HEADROOM, OFFLINE_HEADROOM = (2.0, 4.0, 8.0), (1.2, 1.5, 2.5)
+UNMET = {
+    "result_min_duration_met": "it ended before the requested time",
+    "result_min_queries_met": "too few queries: run longer",
+    "early_stopping_met": "too few queries for a percentile with 99 % confidence: run longer",
+    "result_perf_constraints_met": "too many queries took longer than the limit",
+}
 LOG_FOLDERS = ("/dev/shm", "/tmp")
 LoadGenLog = dict[str, Any]
 AnswerSamples = Callable[[Sequence[Any]], None]
@@ -265,7 +271,14 @@ def _note(log: LoadGenLog, queries: int | None) -> str:
     if queries is not None and queries < QUERIES:
         reasons.append(f"{queries} queries; the 90th percentile needs {QUERIES}: run longer")
     text = "; ".join(reason.strip() for reason in [*reasons, *log["errors"]] if reason.strip())
-    return text or ("LoadGen: INVALID, without a reason" if reasons else "")
+    return text or ("; ".join(_unmet(log)) if reasons else "")
+
+
+def _unmet(log: LoadGenLog) -> Iterator[str]:
+    """What LoadGen found missing, where it calls a run invalid and gives no reason: a run of a second is short for its
+    rules."""
+    found = [words for key, words in UNMET.items() if log.get(key) is False]
+    yield from found or ["too few queries for LoadGen's rules: run longer"]
 
 
 def _disagreement(log: LoadGenLog, latencies_ms: Sequence[float]) -> str:

@@ -14,7 +14,7 @@ from toolchain.compress.steps.distill_mutual import DistillMutual
 from toolchain.compress.steps.distill_relation import angle_loss, distance_loss, embedding
 from toolchain.compress.steps.distill_self import DistillSelf
 from toolchain.compress.training.losses import classification_loss, decoupled_kl, distillation_kl, logits_of
-from toolchain.records.output import SOFTMAX
+from toolchain.records.output import SOFTMAX, OutputKind
 
 LABELS = torch.tensor([0, 2])
 STUDENT = torch.tensor([[1.0, 2.0, 0.5], [0.0, -1.0, 3.0]])
@@ -147,3 +147,32 @@ def test_an_exit_learns_from_labels_answers_and_the_deepest_map() -> None:
 def test_a_wrapper_of_a_net_with_auxiliary_classifiers_answers_with_the_model_own() -> None:
     assert torch.equal(logits_of(((STUDENT, TEACHER), ())), STUDENT)  # type: ignore[arg-type]  # a wrapper's answers
     assert float(classification_loss((STUDENT, None), LABELS, 0.0)) == float(functional.cross_entropy(STUDENT, LABELS))
+
+
+SIGMOID = OutputKind("sigmoid", in_graph=False)
+
+
+def test_one_output_by_sigmoid_learns_by_binary_cross_entropy() -> None:
+    logits, labels = torch.tensor([[0.3], [-1.2]]), torch.tensor([1, 0])
+    expected = functional.binary_cross_entropy_with_logits(logits[:, 0], labels.float())
+    assert torch.allclose(classification_loss(logits, labels, 0.0, SIGMOID), expected)
+    probabilities = classification_loss(logits.sigmoid(), labels, 0.0, OutputKind("sigmoid", in_graph=True))
+    assert torch.allclose(probabilities, expected)
+    mixed = torch.tensor([[0.25, 0.75], [1.0, 0.0]])
+    expected = functional.binary_cross_entropy_with_logits(logits[:, 0], mixed[:, 1])
+    assert torch.allclose(classification_loss(logits, mixed, 0.0, SIGMOID), expected)
+
+
+def test_labels_that_do_not_exclude_each_other_learn_each_by_itself() -> None:
+    logits, labels = torch.tensor([[0.3, -2.0, 1.0], [-1.2, 0.5, 0.1]]), torch.tensor([[1, 0, 1], [0, 0, 1]])
+    expected = functional.binary_cross_entropy_with_logits(logits, labels.float())
+    assert torch.allclose(classification_loss(logits, labels, 0.0, SIGMOID), expected)
+    assert torch.allclose(classification_loss(logits, labels.float(), 0.0, SIGMOID), expected)  # of mixed images
+    smooth = functional.binary_cross_entropy_with_logits(logits, labels * 0.9 + 0.05)
+    assert torch.allclose(classification_loss(logits, labels, 0.1, SIGMOID), smooth)
+
+
+def test_a_softmax_inside_the_model_is_not_applied_twice() -> None:
+    inside = OutputKind("softmax", in_graph=True)
+    found = classification_loss(STUDENT.softmax(1), LABELS, 0.0, inside)
+    assert torch.allclose(found, functional.cross_entropy(STUDENT, LABELS), atol=1e-5)
