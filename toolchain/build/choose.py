@@ -269,11 +269,9 @@ def _slower(candidates: Sequence[Candidate], winner: Candidate, losses: dict[Pre
 
 
 def _larger_file(candidate: Candidate, candidates: Sequence[Candidate]) -> str:
-    """That a narrower candidate's file is larger than fp32's, as an engine's plan with code for both may be; else ''."""
     full = next((each for each in candidates if each.precision == "fp32"), candidate)
-    if candidate.size_bytes <= full.size_bytes * NOISE:
-        return ""
-    return f"; its file is larger than fp32's: {_megabytes(candidate)} against {_megabytes(full)}"
+    words = f"; its file is larger than fp32's: {_megabytes(candidate)} against {_megabytes(full)}"
+    return words if candidate.size_bytes > full.size_bytes * NOISE else ""
 
 
 def _megabytes(candidate: Candidate) -> str:
