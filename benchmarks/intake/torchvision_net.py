@@ -19,9 +19,10 @@ from torchvision import models
 from deploy.runtime.engines import Settings
 from toolchain.backends import Calibration, backend
 from toolchain.build.candidates import engine_answers
-from toolchain.compress import check_steps, explain_step, parse_steps
+from toolchain.compress import check_steps, parse_steps
 from toolchain.compress.metrics import parameter_count
 from toolchain.compress.step import CompressedModel, Step, StepContext
+from toolchain.compress.step_failure import explain_step
 from toolchain.data import DataSet, Split
 from toolchain.data.dataset import Images
 from toolchain.errors import ToolchainError

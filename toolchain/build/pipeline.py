@@ -10,7 +10,8 @@ import logging
 from pathlib import Path
 
 from toolchain.build.artifacts import build_artifact
-from toolchain.build.dry_run import dry_run_export, dry_run_steps
+from toolchain.build.dry_run import dry_run_steps
+from toolchain.build.dry_run_timing import dry_run_export
 from toolchain.build.onnx_graph import export_graph
 from toolchain.build.reference import (
     Reference,

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from toolchain.build.trained_model import NET, Model, ModelRecord, load_staged, module_key
-from toolchain.compress import explain_step
 from toolchain.compress.metrics import apply_step
 from toolchain.compress.properties import properties_of
 from toolchain.compress.serialization import save_compressed
 from toolchain.compress.step import StepContext
+from toolchain.compress.step_failure import explain_step
 from toolchain.job.stage import Stage
 from toolchain.models import source_files
 from toolchain.records.storage import digest_of

@@ -3,16 +3,15 @@
 Knows step names, options and valid orders; imports a step's module (and with it torch) only when a recipe uses it.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from toolchain.errors import RecipeError, StepError
-from toolchain.failures import explain_failure
+from toolchain.compress.step_failure import explain_step
+from toolchain.errors import RecipeError
 
 if TYPE_CHECKING:
     from toolchain.compress.step import CompressedModel, Step, StepContext
@@ -118,23 +117,6 @@ def check_steps(
             model = step.dry_run(model, context)
             models.append(model)
     return tuple(models)
-
-
-@contextmanager
-def explain_step(place: str, number: int, name: str) -> Iterator[None]:
-    """Add the step's place to a RecipeError; any exception of a library becomes a StepError in one line, which names
-    the layer that it was at."""
-    from toolchain.models.failing_layer import find_failing_layer
-
-    where = f"{place}: step {number}, {name}"
-    cure = "remove or change the step, or leave that layer out of it with the step's `ignore` where it has one"
-    try:
-        with explain_failure(StepError, where, cure, find_failing_layer):
-            yield
-    except RecipeError as error:
-        if str(error).startswith(f"{where}: "):
-            raise
-        raise RecipeError(f"{where}: {error}") from error
 
 
 def _parse_step(table: dict[str, dict[str, Any]], place: str) -> tuple[str, "Step"]:
