@@ -38,6 +38,8 @@ def guarded_rows(what: str, make: Callable[[], Iterable[RowT]]) -> list[RowT | R
     try:
         for made in make():
             rows.append(made)  # extend() would lose those before an error
+            if isinstance(made, Row):
+                logger.info(f"{made.what}: {made.value} ({made.bound}): {_state(made)}")
     except Exception as error:
         logger.exception(what)
         rows.append(Row(what, None, "measured", False, " ".join(f"{type(error).__name__}: {error}".split())))

@@ -55,10 +55,11 @@ class Form(NamedTuple):
         return f"{self.net.name}, {self.how}, {self.candidate.backend}{range_}"
 
 
-def rows() -> list[Row]:
+def rows() -> Iterator[Row]:
     """The rows of every net."""
     with tempfile.TemporaryDirectory(prefix="bench-saturation-") as folder:
-        return [row for make in NETS for row in net_rows(make(Path(folder), IMAGES))]
+        for make in NETS:
+            yield from net_rows(make(Path(folder), IMAGES))
 
 
 def net_rows(net: Net) -> Iterator[Row]:

@@ -34,6 +34,7 @@ from tests.bundles import null_bundle
 from tests.deploy.runtime.decoding.files import encode
 from tests.journeys.conftest import lend_wheelhouse
 from tests.names import own_name
+from toolchain.cli.console import log_to_stderr
 from toolchain.records.tensors import Preprocessing
 
 ATTACKS: dict[str, Attack] = image_attacks.ATTACKS | socket_attacks.ATTACKS
@@ -110,11 +111,8 @@ class HonestClients:
         return quantiles(self.latencies_s, n=100)[-1] if len(self.latencies_s) > 1 else TIMEOUT_S
 
 
-def rows() -> list[Row]:
-    return guarded_rows("attacks on a server", _all_rows)
-
-
-def _all_rows() -> Iterator[Row]:
+def rows() -> Iterator[Row]:
+    """Four of each attack."""
     with serving() as container:
         address = _address(container)
         for name, attack in ATTACKS.items():
@@ -197,4 +195,5 @@ def _inside(container: Container) -> Address:
 
 
 if __name__ == "__main__":
-    print_rows(rows())
+    log_to_stderr()
+    print_rows(guarded_rows("attacks on a server", rows))

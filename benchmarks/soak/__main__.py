@@ -36,7 +36,7 @@ def main() -> None:
         logger.info(f"document: {examples} requests for each operation and mode, seed {seed}")
         rows += guarded_rows("document", lambda: document.document_rows(examples, seed))
     if only in ("", "attacks"):
-        rows += server.rows()
+        rows += guarded_rows("attacks", server.rows)
     if only in ("", "overload"):
         rows += guarded_rows("overload", lambda: overload.overload_rows(SECONDS))
     print_rows(rows)
