@@ -51,7 +51,7 @@ def test_an_unknown_option_is_named_with_those_there_are() -> None:
     assert refused({"prune_channels": {"ration": 0.3}}) == (
         "recipes/x.toml: step 1, prune_channels: no option 'ration'; it has: ratio, importance, global_pruning, "
         "round_to, iterative_steps, ignore, samples, macs_times_fewer, latency_times_faster, residual, "
-        "finetune_epochs, lr, batch_size, augment"
+        "unprunable, finetune_epochs, lr, batch_size, augment"
     )
 
 

@@ -55,6 +55,7 @@ path = "{data}"
 {steps}
 [build]
 max_accuracy_loss = {loss}
+min_accuracy = 0.0
 """
     (folder / "zoo.toml").write_text(text)
     return folder / "zoo.toml"

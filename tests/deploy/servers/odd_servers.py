@@ -11,7 +11,7 @@ import subprocess
 import tarfile
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from socketserver import ThreadingMixIn, UnixStreamServer
@@ -117,7 +117,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(0 if status == 204 else len(content)))
         self.end_headers()
-        self.wfile.write(b"" if status == 204 else content)
+        with suppress(BrokenPipeError):  # a client that reads no further than its bound
+            self.wfile.write(b"" if status == 204 else content)
 
     do_GET = do_POST = do_PUT = do_DELETE = _answer
 

@@ -57,7 +57,7 @@ def _load_teacher(spec: ModelSpec, context: StepContext, needs_features: bool) -
         rebuild=rebuild_qat_layers,
         multilabel=context.data.multilabel,
     )
-    if loaded.output.in_graph != context.output.in_graph:
+    if bool(loaded.output.in_graph) != bool(context.output.in_graph):
         mine, other = ("probabilities", "scores")[:: 1 if loaded.output.in_graph else -1]
         raise RecipeError(f"teacher {spec.source}: returns {mine}, the student {other}; expected the same of both")
     if loaded.module is None:
