@@ -43,6 +43,12 @@ LONGEST = (
 )  # fmt: skip
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Bytes by the argument's name: gzip's hold the second in which they were packed, so that two workers would not
+    collect the same tests, and a megabyte of them is no name."""
+    return argname if isinstance(val, bytes) and len(val) > 16 else None
+
+
 def path_of(item: pytest.Item) -> str:
     return item.nodeid.partition("::")[0]
 
