@@ -20,7 +20,7 @@ def refusal(path: Path) -> str:
     return str(error.value)
 
 
-def test_a_model_comes_back_whole_with_its_order_and_history(tmp_path: Path) -> None:
+def test_a_model_comes_back_whole_with_its_requested_precisions_and_history(tmp_path: Path) -> None:
     model, path = CompressedModel(tiny(), Quantization(samples=12), ({"epoch": 1.0},)), tmp_path / "cache" / "net.pt"
     save_compressed(model, path)
     found = load_compressed(path)
@@ -73,7 +73,7 @@ def test_quantize_keeps_the_steps_contract(tmp_path: Path) -> None:
     keeps_the_contract("quantize", Quantize(samples=40), tmp_path)
 
 
-def test_quantize_only_writes_its_order_down(tmp_path: Path) -> None:
+def test_quantize_only_records_what_is_requested(tmp_path: Path) -> None:
     module = tiny()
     after = Quantize(40, "performance", "off", True).apply(CompressedModel(module), context(tmp_path))
     assert after.module is module

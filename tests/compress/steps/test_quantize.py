@@ -20,11 +20,11 @@ PLACE = "x.toml"
     ("name", "step"),
     [("quantize", Quantize(ignore=("head",))), ("quantize_weights", QuantizeWeights(bits=4, ignore=("stem.*",)))],
 )
-def test_an_order_keeps_the_contract(name, step, tmp_path):
+def test_every_quantize_option_keeps_the_steps_contract(name, step, tmp_path):
     keeps_the_contract(name, step, tmp_path)
 
 
-def test_the_model_carries_the_orders_and_stays_as_it_is(tmp_path):
+def test_the_model_carries_the_request_and_stays_as_it_is(tmp_path):
     model, place = CompressedModel(tiny()), context(tmp_path)
     for step in (Quantize(samples=7, max_drop=0.5, per_channel=False), QuantizeWeights(bits=4, group=32)):
         model = step.apply(model, place)
@@ -71,7 +71,7 @@ def test_what_stands_already_is_not_ordered_again(tmp_path):
         QuantizeWeights().apply(CompressedModel(tiny(), learned=LearnedQuantization(4, 8)), place)
 
 
-def test_orders_follow_each_other_and_nothing_follows_them():
+def test_quantize_follows_quantize_and_nothing_else_follows():
     check_order(
         parse_steps(({"quantize_weights": {}}, {"quantize": {}}, {"quantize_weights": {"bits": 4}}), PLACE), PLACE
     )
