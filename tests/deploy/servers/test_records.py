@@ -82,8 +82,10 @@ def put(engine: DockerClient, holder: str, folder: str, files: dict[str, bytes])
     engine.containers.get(holder).put_archive(folder, held.getvalue())
 
 
-def shared_files(engine: DockerClient) -> str:
-    return str(engine.containers.get(socket_holder_name(MODEL)).exec_run(["python3", "-S", "-c", LIST]).output.decode())
+def shared_files(engine: DockerClient) -> list[str]:
+    """Beside the socket, which may not be there yet on a busy machine."""
+    listed = engine.containers.get(socket_holder_name(MODEL)).exec_run(["python3", "-S", "-c", LIST]).output.decode()
+    return [name for name in str(listed).split() if name != "door.sock"]
 
 
 def test_a_serving_container_can_change_neither_what_is_trusted_nor_which_release_is_live(
@@ -101,7 +103,7 @@ def test_a_serving_container_can_change_neither_what_is_trusted_nor_which_releas
     assert trust_volume_name(MODEL) not in str(serving.attrs["Mounts"])
     assert containers.read_state().live == "1"
     assert (containers.records.trusted_keys(), len(containers.records.read_audit())) == (("key",), 1)
-    assert shared_files(engine).split() == ["door.sock", "live"]
+    assert shared_files(engine) == ["live"]
 
 
 def test_records_where_servers_could_write_are_moved_once_and_it_is_said(
@@ -116,14 +118,14 @@ def test_records_where_servers_could_write_are_moved_once_and_it_is_said(
     records = containers.records
     assert (records.trusted_keys(), records.read_signature("1")) == (("key",), signature)
     assert [one.what for one in records.read_audit()] == ["ship: first"]
-    assert shared_files(engine).split() == sorted(["door.sock", *files])  # reading moves nothing
+    assert shared_files(engine) == sorted(files)  # reading moves nothing
     messages.clear()
     records.append_audit(old)
     assert [words for words in messages if "moved" in words] == [
         f"here: moved trusted keys, signatures and audit to the volume {trust_volume_name(MODEL)}; where they were, "
         "serving containers could have changed them: look at them once: toolchain audit"
     ]
-    assert shared_files(engine).split() == ["door.sock"]
+    assert shared_files(engine) == []
     put(engine, socket_holder_name(MODEL), SOCKET_FOLDER, {TRUSTED: b'["forged"]', AUDIT: line * 5})
     assert (records.trusted_keys(), records.read_signature("1")) == (("key",), signature)
     assert [one.number for one in records.read_audit()] == [0, 2]
