@@ -43,10 +43,12 @@ class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class DataSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """name: cifar10, svhn, fashion-mnist, imagenet-photos; or folder, csv, npz, idx, one's own data in path."""
+    """name: cifar10, svhn, fashion-mnist, imagenet-photos; or folder, csv, npz, idx, one's own data in path. names:
+    what model.labels calls a class of the data, where that is another name: [data.names] cat = "Katze"."""
 
     name: str
     path: str | None = None
+    names: dict[str, str] = {}
 
 
 class CalibrationSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -22,6 +22,7 @@ from benchmarks.rows import Row, guarded_rows, print_rows, row
 from benchmarks.serving.models import bundle_of
 from benchmarks.serving.others import free_port
 from deploy.containers import serve as containers
+from deploy.containers.own_container import DRAIN_S
 from deploy.containers.publishing import PublishedEndpoint
 from deploy.containers.readiness import wait_until_ready
 from deploy.docker.engine import connect
@@ -74,7 +75,7 @@ def running(client: DockerClient, volume: str) -> Iterator[tuple[Container, str]
 
 
 def started_s(served: Container, url: str) -> float:
-    served.stop(timeout=containers.DRAIN_S)
+    served.stop(timeout=DRAIN_S)
     began = time.monotonic()
     served.start()
     return _until_ready(url, began)

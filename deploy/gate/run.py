@@ -5,6 +5,7 @@ The rounds of an interrupted gate are kept in the state directory, and the next 
 
 import logging
 import os
+from collections.abc import Mapping
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -42,8 +43,7 @@ class GateRequest(msgspec.Struct, frozen=True):
 
 def run_gate(request: GateRequest, ledger: Ledger) -> Gate | None:
     """The recorded gate; None for a first release, which has nothing to be compared with."""
-    if request.minutes <= 0:
-        raise UsageError(f"--minutes={request.minutes:g}: expected more than 0")
+    check_minutes("--minutes", request.minutes)
     if request.budget is not None and not 0 < request.budget < 1:
         raise UsageError(f"--budget={request.budget:g}: expected a share between 0 and 1, such as 0.03 for 3 %")
     allowed_differences = check_allowed_differences(request.allowed_differences)
@@ -54,10 +54,25 @@ def run_gate(request: GateRequest, ledger: Ledger) -> Gate | None:
         "gate: " + " against ".join(f"{role} {arm.name} {arm.release} ({arm.image})" for role, arm in arms.items())
     )
     budgets = BUDGETS if request.budget is None else {**BUDGETS, **{metric.name: request.budget for metric in METRICS}}
-    options = GateOptions(
-        None, request.minutes, budgets, allowed_differences, partial(read_noise_floors, ledger, arms[CANDIDATE])
-    )
-    result = _run_resumable(arms, options, request.on)
+    return gate_arms(arms, ledger, request.minutes, allowed_differences, budgets, request.on)
+
+
+def check_minutes(flag: str, minutes: float) -> None:
+    if minutes <= 0:
+        raise UsageError(f"{flag}={minutes:g}: expected more than 0")
+
+
+def gate_arms(
+    arms: dict[str, Arm],
+    ledger: Ledger,
+    minutes: float,
+    allowed_differences: tuple[str, ...] = (),
+    budgets: Mapping[str, float] = BUDGETS,
+    on: str | None = None,
+) -> Gate:
+    """The recorded gate of these arms."""
+    noise_floors = partial(read_noise_floors, ledger, arms[CANDIDATE])
+    result = _run_resumable(arms, GateOptions(None, minutes, budgets, allowed_differences, noise_floors), on)
     ledger.record_gate(result)
     return result
 

@@ -143,7 +143,7 @@ def test_the_cache_sees_labels_and_weights_that_ones_own_function_reads(folder: 
     place = recipe(folder, text=RECIPE.replace('net"', 'net"\nlabels = "labels.txt"'))
     first = model_inputs(read(place))
     assert model_inputs(read(place)) == first
-    (folder / "labels.txt").write_text("e\nf\ng\nh\n")
+    (folder / "labels.txt").write_text("b\na\nc\nd\n")
     second = model_inputs(read(place))
     assert second["files"] != first["files"]
     torch.manual_seed(1)

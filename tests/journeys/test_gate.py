@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 from docker import DockerClient
 
+from deploy.containers.readiness import check_ready
 from deploy.docker.engine import connect
+from deploy.gate.verdict import BUDGETS
 from deploy.images.build import build_image
 from deploy.ledger.ledger import Ledger
 from tests.bundles import null_bundle
@@ -97,6 +99,28 @@ def test_a_slower_release_is_refused_and_the_next_is_held_against_the_last_that_
     older = judge(toolchain, release("2"))  # is held against what was before it, not after
     assert (older.code, told(older)["sides"]["baseline"]["release"]) == (0, "1")
     assert containers() == []
+
+
+def test_run_replaces_what_serves_only_by_a_release_that_passes(
+    release: Releases, toolchain: Toolchain, engine: DockerClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deploy.gate.run.BUDGETS", dict.fromkeys(BUDGETS, 0.2))  # as LOOSE
+    name = own_name("edge-gated-server")
+    try:
+        first = toolchain("run", release("1"), "--port=0", f"--name={name}").last
+        port = first["url"].rpartition(":")[2]
+        refusal = toolchain("run", release("3", delay_ms=2.0), f"--port={port}", f"--name={name}").refusal()
+        assert refusal.startswith("gated 3 does not replace 1: the gate's verdict is ")
+        assert refusal.endswith("to replace it all the same: --skip-gate")
+        assert engine.containers.get(name).id == first["id"]
+        assert check_ready(first["url"])[0]
+        slower = toolchain("run", release("3", delay_ms=2.0), f"--port={port}", f"--name={name}", "--skip-gate").last
+        assert (slower["url"], slower["image"]) == (first["url"], release("3", delay_ms=2.0))
+        assert toolchain("run", release("1"), f"--port={port}", f"--name={name}").last["image"] == release("1")
+    finally:
+        for container in engine.containers.list(all=True, ignore_removed=True):
+            if str(container.name).startswith(name):
+                container.remove(force=True)
 
 
 def test_a_first_release_has_nothing_to_be_held_against(release: Releases, toolchain: Toolchain) -> None:

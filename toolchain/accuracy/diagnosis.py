@@ -22,13 +22,12 @@ ScoresOf = Callable[[Preprocessing, Array], Array]  # (other preprocessing, posi
 
 
 class ScoredModel(NamedTuple):
-    """A model's scores [N, outputs] for a test split, and what is needed to find out what is wrong with them. labels:
-    the names in answers; scores_of: its scores for some of the images, preprocessed in another way."""
+    """A model's scores [N, outputs] for a test split, and what is needed to find out what is wrong with them.
+    scores_of: its scores for some of the images, preprocessed in another way."""
 
     scores: Array
     truth: Array
     classes: Sequence[str]
-    labels: Sequence[str]
     output: OutputKind
     preprocessing: Preprocessing
     scores_of: ScoresOf
@@ -75,7 +74,8 @@ def _class_order(subject: ScoredModel, decisions: Array) -> Iterator[Explanation
     yield Explanation(
         held.accuracy,
         f"its outputs are in another order than the data's classes{_name_order(order, subject)}: output {shown}{more} "
-        f"({held.accuracy:.1%} right then); name the folders in that order (0-{order[0]}, 1-{order[1]}, ...)",
+        f"({held.accuracy:.1%} right then); write them in that order, one a line, into the file that labels under "
+        "[model] names",
     )
 
 
@@ -93,7 +93,6 @@ def _best_order(decisions: Array, truth: Array, count: int) -> Array:
 def _name_order(order: Sequence[str], subject: ScoredModel) -> str:
     """What the order is known as; '' for any other."""
     known = {
-        " (those of model.labels, which names outputs and moves none)": list(subject.labels),
         " (numbers sorted as numbers)": sorted(subject.classes, key=_natural_key),
         " (sorted without regard to case)": sorted(subject.classes, key=str.casefold),
         " (reversed)": list(reversed(subject.classes)),

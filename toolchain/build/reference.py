@@ -14,6 +14,7 @@ import numpy as np
 from toolchain.accuracy import explain_chance, mean_average_precision
 from toolchain.accuracy.chance import compare_with_chance, describe_chance
 from toolchain.accuracy.diagnosis import ScoredModel, ScoresOf
+from toolchain.build.label_order import refuse_labels
 from toolchain.build.trained_model import Model, ModelInputs, load_staged, load_trained_model, module_key
 from toolchain.compress.metrics import split_scores
 from toolchain.compress.properties import is_training
@@ -42,7 +43,8 @@ class Reference(msgspec.Struct, frozen=True):
     """What the model was before anything was done to it. accuracy: fp32, share of the `images` test images; output:
     what its outputs say; chance: why it is no better than chance, '' where it is; mean_average_precision: over labels
     that do not exclude each other. after_training: it came untrained or with other classes, so the figures are those
-    of the model after its last training."""
+    of the model after its last training. wrong_labels: why model.labels cannot be the order of the outputs, '' where it
+    may be."""
 
     description: str
     labels: tuple[str, ...]
@@ -52,6 +54,7 @@ class Reference(msgspec.Struct, frozen=True):
     chance: str = ""
     mean_average_precision: float | None = None
     after_training: bool = False
+    wrong_labels: str = ""
 
 
 def reference_as_loaded(job: "BuildJob", cache: "StageCache", inputs: ModelInputs) -> Reference:
@@ -66,7 +69,9 @@ def reference_as_loaded(job: "BuildJob", cache: "StageCache", inputs: ModelInput
             return reference
         scores_of = scores_by(loaded, test)
         scores = scores_of(job.recipe.input, np.arange(len(test)))
-        subject = ScoredModel(scores, test.labels, job.data.classes, labels, loaded.output, job.recipe.input, scores_of)
+        subject = ScoredModel(scores, test.labels, job.data.classes, loaded.output, job.recipe.input, scores_of)
+        wrong = refuse_labels(loaded.output.decide(scores), test.labels, job.data.renumbered, job.data.classes)
+        reference = msgspec.structs.replace(reference, wrong_labels=wrong)
         return with_accuracy(reference, scores, test, explain_chance(subject))
 
     title = "model: fp32 accuracy on the test split"
@@ -104,8 +109,11 @@ def with_accuracy(reference: Reference, scores: Array, test: "Split", chance: st
 
 
 def require_accuracy(job: "BuildJob", reference: Reference) -> None:
-    """AccuracyError for a model that is no better than chance, or below the recipe's min_accuracy."""
+    """AccuracyError for a model that is no better than chance, or below the recipe's min_accuracy, or whose outputs
+    have other names than it says."""
     least = job.recipe.build.min_accuracy
+    if reference.wrong_labels:
+        raise AccuracyError(f"{job.path}: {reference.wrong_labels}")
     if reference.accuracy is None:
         return
     if least is None and reference.chance:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from toolchain.cli.certificate import bench, certificate_verify, certify
 from toolchain.cli.choices import DataName, Source, Target
+from toolchain.cli.deploy import deploy, run, stop
 from toolchain.cli.gate import gate, gate_selftest
 from toolchain.cli.image import image, image_sbom, image_sign, image_verify, manifests
 from toolchain.cli.ledger import ledger_export, ledger_history, ledger_import, report
@@ -125,88 +126,6 @@ def weights(recipe: Path, *, out: Path, step: int | None = None, target: Target 
     record, written = write(recipe, out, step, target)
     print(weights_table(record), end="\n\n")
     print(as_json(written))
-
-
-def run(
-    image: str,
-    *,
-    port: int = 8080,
-    grpc_port: int | None = None,
-    public: bool = False,
-    secrets: Path | None = None,
-    cert: Path | None = None,
-    key: Path | None = None,
-    name: str | None = None,
-    cpus: float | None = None,
-) -> None:
-    """Start a container, wait until it is ready, and report how long its first response took.
-
-    Args:
-        image: the image's tag
-        port: the HTTP port on this machine; 0 for any free port
-        grpc_port: the gRPC port on this machine; 0 for any free port; by default only HTTP is served
-        public: publish the ports on all interfaces; by default only clients on this machine reach them
-        secrets: a folder with tls.crt and tls.key, client-ca.crt, tokens, or some of them; by default none is asked for
-        cert: the client certificate for the readiness check, if the folder has a client-ca.crt
-        key: the private key of that certificate
-        name: the container's name, by default the image's; an older container of that name is replaced
-        cpus: the CPU quota, in cores
-    """
-    from deploy.containers.publishing import parse_endpoint
-    from deploy.containers.serve import run_server as started
-    from toolchain.views.bundle import as_json
-
-    reached = parse_endpoint(port, grpc_port, secrets, cert, key, public)
-    print(as_json(started(image, reached, name, cpus=cpus)))
-
-
-def stop(name: str) -> None:
-    """Stop and remove a container that `run` or `deploy` started, after the requests in flight have finished.
-
-    Args:
-        name: the container's name
-    """
-    from deploy.containers.serve import stop_server as stopped
-    from toolchain.views.bundle import as_json
-
-    print(as_json({"name": name, "stopped": stopped(name)}))
-
-
-def deploy(
-    recipe: Path,
-    *,
-    target: Target = "openvino",
-    release: str | None = None,
-    port: int = 8080,
-    grpc_port: int | None = None,
-    public: bool = False,
-    secrets: Path | None = None,
-    cert: Path | None = None,
-    key: Path | None = None,
-) -> None:
-    """Build a recipe, pack it into an image, certify and benchmark it, and leave its container serving.
-
-    For a GPU that is not in this machine it ends with the image's self-check and reports what was not run.
-
-    Args:
-        recipe: a TOML file; see recipes/
-        target: the engine to build for
-        release: the name of the release; by default the next number, or the last one if nothing changed
-        port: the HTTP port on this machine; 0 for any free port
-        grpc_port: the gRPC port on this machine; 0 for any free port; by default only HTTP is served
-        public: publish the ports on all interfaces; by default only clients on this machine reach them
-        secrets: a folder with tls.crt and tls.key, client-ca.crt, tokens, or some of them; by default none is asked for
-        cert: the client certificate for the readiness check, if the folder has a client-ca.crt
-        key: the private key of that certificate
-    """
-    from deploy.containers.publishing import parse_endpoint
-    from toolchain.cli.pages import outcome_page, unrun_page
-    from toolchain.views.bundle import as_json
-    from toolchain.workflows.deploy import Unrun, deploy_recipe
-
-    outcome = deploy_recipe(recipe, target, release, parse_endpoint(port, grpc_port, secrets, cert, key, public))
-    print(unrun_page(outcome) if isinstance(outcome, Unrun) else outcome_page(outcome), end="\n\n")
-    print(as_json(outcome.summary))
 
 
 def show(what: str) -> None:

@@ -44,7 +44,8 @@ class DataSet:
     """splits: train, validate, certify (disjoint, taken from the source's training images) and test (the source's own).
 
     source: `official`, `mirror` or a path: where the bytes came from. sha256 identifies the pixels and labels,
-    whichever source they came from.
+    whichever source they came from. renumbered: where model.labels has another order, its number of each class as the
+    source counts them; empty: the source's own numbers (class_names.py).
     """
 
     name: str
@@ -52,6 +53,7 @@ class DataSet:
     source: str
     sha256: str
     splits: Mapping[str, Split]
+    renumbered: tuple[int, ...] = ()
 
     def split(self, name: str) -> Split:
         return self.splits[name]

@@ -5,17 +5,19 @@ of the difference is judged by build/transform_check.py.
 """
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
 
 from toolchain.data import DataSet
+from toolchain.data.class_names import align_classes, rename_classes
 from toolchain.data.originals import refit, some_images
 from toolchain.errors import RecipeError
 from toolchain.job.sources import load_sources
 from toolchain.job.stage import Stage, tool_versions
 from toolchain.job.stage_cache import StageCache
+from toolchain.models.load import read_labels
 from toolchain.paths import home
 from toolchain.recipe import Recipe
 from toolchain.records.tensors import Preprocessing
@@ -46,6 +48,23 @@ class RecipeData:
 def load_recipe_data(recipe: Recipe, path: Path) -> RecipeData:
     """The data of the recipe at `path`. RecipeError where [input] says something else than its transform does;
     ModelError or DataError for a transform or data that cannot be used."""
+    found = _load_data(recipe, path)
+    if recipe.data is None:
+        return found
+    data = _name_classes(found.data, recipe, path)
+    return replace(found, data=data, calibration=data if found.calibration is found.data else found.calibration)
+
+
+def _name_classes(data: DataSet, recipe: Recipe, path: Path) -> DataSet:
+    """The data's classes in the order of model.labels, as far as names say."""
+    assert recipe.data is not None
+    data = rename_classes(data, recipe.data.names, str(path))
+    if (labels := read_labels(recipe.model, path.parent)) is not None:
+        return align_classes(data, labels, str(path))
+    return data
+
+
+def _load_data(recipe: Recipe, path: Path) -> RecipeData:
     if recipe.transform is None:
         return RecipeData(recipe, *load_sources(recipe, path))
     if recipe.data is None and recipe.calibration is None:

@@ -85,7 +85,7 @@ def load_model(
     quantization-aware training when the weights file contains any. multilabel: the data gives an image several of the
     classes. ModelError when the model cannot be loaded or does not fit.
     """
-    labels, is_known = _read_labels(spec, base), classes is not None
+    labels, is_known = read_labels(spec, base), classes is not None
     classes = classes or (len(labels) if labels else SUPPOSED_CLASSES)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -244,7 +244,8 @@ def _rebuild_qat(module: nn.Module, written: Weights, rebuild: QatRebuilder | No
     return rebuild(module.eval(), learned, written.input)
 
 
-def _read_labels(spec: ModelSpec, base: Path) -> tuple[str, ...] | None:
+def read_labels(spec: ModelSpec, base: Path) -> tuple[str, ...] | None:
+    """The lines of the file that model.labels names; None where it names none. ModelError: it cannot be read."""
     if spec.labels is None:
         return None
     try:

@@ -11,6 +11,7 @@ import msgspec
 
 from deploy.containers.commands import check_image
 from deploy.containers.publishing import PublishedEndpoint
+from deploy.containers.replace import ReplacementGate
 from deploy.containers.serve import ServerContainer, check_start, run_server
 from deploy.gate.interleaved import latency_ratio
 from deploy.gate.statistics import median
@@ -104,9 +105,11 @@ class Summary(msgspec.Struct, frozen=True):
     certified: bool
 
 
-def deploy_recipe(recipe: Path, target: str, release: str | None, endpoint: PublishedEndpoint) -> Outcome | Unrun:
+def deploy_recipe(
+    recipe: Path, target: str, release: str | None, endpoint: PublishedEndpoint, gate: ReplacementGate | None
+) -> Outcome | Unrun:
     """Run all stages, reusing unchanged results. Without the GPU that the target needs, stop after the image's
-    self-check."""
+    self-check. gate: of the release that serves on that port, which serves on if the new one fails it."""
     # report now what would otherwise fail only after minutes of building
     check_start(f"edge-{read_recipe(recipe).name}", endpoint)
     bundle = build(recipe, target, release)
@@ -123,7 +126,7 @@ def deploy_recipe(recipe: Path, target: str, release: str | None, endpoint: Publ
     certificate = certify_on_device(cache, image, job.threads)
     _require(image, "certified on this device", certificate.checks)
     logger.info(f"container: {image.tag} on port {endpoint.port}")
-    container = run_server(image.tag, endpoint, f"edge-{bundle.manifest.name}")
+    container = run_server(image.tag, endpoint, gate=gate, default_name=f"edge-{bundle.manifest.name}")
     report = benchmark_on_device(job, cache, image, certificate.precision, container)
     with Ledger() as ledger:
         ledger.record_release(bundle, image.size_bytes)

@@ -86,6 +86,7 @@ def _as_trained(recipe: Path) -> Evaluation:
     chance, what explains that is logged."""
     from toolchain.accuracy import explain_chance
     from toolchain.accuracy.diagnosis import ScoredModel
+    from toolchain.build.label_order import refuse_labels
     from toolchain.build.reference import scores_by
     from toolchain.compress.quantization.restore import rebuild_qat_layers
     from toolchain.models import load_model
@@ -104,8 +105,10 @@ def _as_trained(recipe: Path) -> Evaluation:
     )
     scores_of = scores_by(model, test)
     scores = scores_of(read.input, np.arange(len(test)))
-    subject = ScoredModel(scores, test.labels, classes, model.labels or classes, model.output, read.input, scores_of)
-    if chance := explain_chance(subject):
+    subject = ScoredModel(scores, test.labels, classes, model.output, read.input, scores_of)
+    if wrong := refuse_labels(model.output.decide(scores), test.labels, data.renumbered, classes):
+        logger.info(wrong)
+    elif chance := explain_chance(subject):
         logger.info(chance)
     runner = "onnxruntime" if model.module is None else "torch"
     return _evaluation(f"{recipe.name} fp32 {runner}", data, scores, model.output)
