@@ -14,7 +14,7 @@ import numpy as np
 from toolchain.accuracy import explain_chance, mean_average_precision
 from toolchain.accuracy.chance import compare_with_chance, describe_chance
 from toolchain.accuracy.diagnosis import ScoredModel, ScoresOf
-from toolchain.build.label_order import refuse_labels
+from toolchain.accuracy.label_order import refuse_labels
 from toolchain.build.trained_model import Model, ModelInputs, load_staged, load_trained_model, module_key
 from toolchain.compress.metrics import split_scores
 from toolchain.compress.properties import is_training

@@ -3,7 +3,7 @@
 A model's outputs are numbers. What number i means, the training knew, and model.labels says; the data's classes are
 numbered as they are sorted. Where the two differ in order, a build that compares numbers would certify a model that
 gives every answer another's name. Knows arrays and names; whether the order that model.labels claims is the one that
-the outputs really have, build/label_order.py finds out.
+the outputs really have, accuracy/label_order.py finds out.
 """
 
 import logging

@@ -86,7 +86,7 @@ def _as_trained(recipe: Path) -> Evaluation:
     chance, what explains that is logged."""
     from toolchain.accuracy import explain_chance
     from toolchain.accuracy.diagnosis import ScoredModel
-    from toolchain.build.label_order import refuse_labels
+    from toolchain.accuracy.label_order import refuse_labels
     from toolchain.build.reference import scores_by
     from toolchain.compress.quantization.restore import rebuild_qat_layers
     from toolchain.models import load_model

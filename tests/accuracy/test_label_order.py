@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from tests.data.permuted_labels import data_of
-from toolchain.build.label_order import refuse_labels
+from toolchain.accuracy.label_order import refuse_labels
 from toolchain.data.class_names import align_classes
 
 WAYS = 50
