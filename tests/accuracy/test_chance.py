@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 
-from toolchain.accuracy import mean_average_precision
 from toolchain.accuracy.chance import compare_with_chance
 
 TRUTH = np.repeat(np.arange(4), 20)
@@ -42,12 +41,3 @@ def test_labels_are_at_chance_where_other_images_fit_them_as_well() -> None:
     assert compare_with_chance(RANDOM.integers(0, 2, (60, 3)).astype(bool), truth).is_at_chance
     noisy = truth.astype(bool) ^ (RANDOM.random((60, 3)) < 0.1)
     assert not compare_with_chance(noisy, truth).is_at_chance
-
-
-def test_average_precision_is_that_of_paper_and_pencil() -> None:
-    scores = np.array([[0.9, 0.5], [0.8, 0.5], [0.7, 0.1], [0.6, 0.0]])
-    truth = np.array([[1, 1], [0, 0], [1, 0], [0, 0]])
-    each = [0.5 * 1 + 0.5 * 2 / 3, 0.5]  # of equal scores both are taken at once
-    assert mean_average_precision(scores, truth) == pytest.approx(sum(each) / 2)
-    assert mean_average_precision(np.eye(4)[:, :3], np.arange(3).repeat(2)[:4]) is not None  # one class an image
-    assert mean_average_precision(scores, np.zeros((4, 2), np.int64)) is None

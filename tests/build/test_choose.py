@@ -73,6 +73,18 @@ def test_a_candidate_that_cannot_run_here_keeps_the_reason_as_its_verdict():
     assert verdicts([FP32, refused, INT8])["bf16"] == "cannot run here: no bf16"
 
 
+def test_a_file_that_is_larger_than_fp32_s_says_so_in_every_verdict():
+    large = msgspec.structs.replace(INT8, size_bytes=2_500_000)
+    small = msgspec.structs.replace(FP32, size_bytes=1_250_000)
+    words = "; its file is larger than fp32's: 2.50 MB against 1.25 MB"
+    assert verdicts([small, large])["int8"] == f"chosen: fastest that meets the accuracy threshold{words}"
+    lossy = msgspec.structs.replace(large, accuracy=0.9)
+    assert verdicts([small, lossy])["int8"] == f"loses 2.05 points, at most 0.30 allowed{words}"
+    untimed = [msgspec.structs.replace(each, latency_ms=None) for each in (small, large)]
+    assert verdicts(untimed)["int8"].endswith(words)
+    assert "larger" not in "".join(verdicts([small, msgspec.structs.replace(large, size_bytes=1_270_000)]).values())
+
+
 def test_when_no_candidate_meets_the_threshold_one_line_has_all_figures():
     refused = msgspec.structs.replace(BF16, accuracy=None, latency_ms=None, verdict="cannot run here: no bf16")
     with pytest.raises(

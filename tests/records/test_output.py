@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from toolchain.records.output import OutputKind, match_decisions
+from toolchain.records.output import OutputKind, match_decisions, mean_average_precision
 
 SCORES = np.array([[-2.0, 3.0], [1.0, -1.0], [0.5, 0.5]], np.float32)
 
@@ -58,3 +58,12 @@ def test_what_is_not_finite_is_never_right() -> None:
     scores = np.array([[np.nan, 1.0], [2.0, 1.0]])
     assert OutputKind().grade(scores, np.array([0, 0])).tolist() == [0, 1]
     assert match_decisions(np.array([1, 2]), np.array([1, 1])).tolist() == [1, 0]
+
+
+def test_average_precision_is_that_of_paper_and_pencil() -> None:
+    scores = np.array([[0.9, 0.5], [0.8, 0.5], [0.7, 0.1], [0.6, 0.0]])
+    truth = np.array([[1, 1], [0, 0], [1, 0], [0, 0]])
+    each = [0.5 * 1 + 0.5 * 2 / 3, 0.5]  # of equal scores both are taken at once
+    assert mean_average_precision(scores, truth) == pytest.approx(sum(each) / 2)
+    assert mean_average_precision(np.eye(4)[:, :3], np.arange(3).repeat(2)[:4]) is not None  # one class an image
+    assert mean_average_precision(scores, np.zeros((4, 2), np.int64)) is None

@@ -1,6 +1,5 @@
 """Is a trained model any good on a test split, and if it is not, which mistake explains it?"""
 
-from toolchain.accuracy.average_precision import mean_average_precision
 from toolchain.accuracy.diagnosis import explain_chance
 
-__all__ = ["explain_chance", "mean_average_precision"]
+__all__ = ["explain_chance"]

@@ -13,6 +13,7 @@ from toolchain.records.output import match_decisions
 from toolchain.records.tensors import Array
 
 LEVEL = 0.01  # how often a model at chance may pass, and a good one be refused
+ROUNDING = 1e-9  # of a mean of shares
 SHUFFLES = 200  # of answers with labels that do not exclude each other, whose F1 follows no binomial law
 
 
@@ -31,9 +32,14 @@ class Chance(NamedTuple):
         return self.tail > LEVEL and not self.is_possible
 
     @property
+    def is_half_way(self) -> bool:
+        """At least half way from chance to perfect."""
+        return self.accuracy >= (1 + self.chance) / 2
+
+    @property
     def is_clear(self) -> bool:
         """Surely better than chance even as the best of a dozen that were tried, and half way to perfect."""
-        return self.tail <= LEVEL / 12 and self.accuracy >= (1 + self.chance) / 2
+        return self.tail <= LEVEL / 12 and self.is_half_way
 
 
 def compare_with_chance(decisions: Array, truth: Array) -> Chance:
@@ -62,11 +68,14 @@ def _expected_agreement(decisions: Array, truth: Array) -> float:
 
 
 def _by_shuffling(decisions: Array, truth: Array) -> Chance:
+    from scipy.special import ndtr
+
     random, grades = np.random.default_rng(0), match_decisions(decisions, truth)
     shuffled = [
         float(match_decisions(decisions, truth[random.permutation(len(truth))]).mean()) for _ in range(SHUFFLES)
     ]
-    accuracy, chance = float(grades.mean()), float(np.mean(shuffled))
-    tail = (1 + sum(share >= accuracy for share in shuffled)) / (1 + SHUFFLES)
+    accuracy, chance, spread = float(grades.mean()), float(np.mean(shuffled)), float(np.std(shuffled))
+    # the normal law: so few shuffles cannot tell 1 % from a tenth of that; without a spread the answers are all alike
+    tail = float(ndtr((chance - accuracy) / spread)) if spread > ROUNDING else 1.0
     upper = accuracy + 2.33 * float(grades.std()) / len(grades) ** 0.5
     return Chance(accuracy, chance, tail, upper >= (1 + chance) / 2)

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from toolchain.accuracy.chance import Chance, compare_with_chance, describe_chance
-from toolchain.records.output import OutputKind
+from toolchain.records.output import OutputKind, as_label_table
 from toolchain.records.tensors import Array, Preprocessing
 
 TRIED_IMAGES = 128  # of each other way to preprocess
@@ -39,55 +39,73 @@ class Explanation(NamedTuple):
 
 
 def explain_chance(subject: ScoredModel) -> str:
-    """'' for a model that is better than chance; else that it is not, and what to look at, in one line."""
+    """'' for a model that is better than chance; else that it is not, and what to look at, in one line. So is one
+    that is better but not half way to perfect, where a mistake explains at least half of what it gets wrong: of twelve
+    classes whose names are numbers, sorted as text, two keep their place."""
     decisions = subject.output.decide(subject.scores)
     found = compare_with_chance(decisions, subject.truth)
-    if not found.is_at_chance:
+    if not found.is_at_chance and found.is_half_way:
         return ""
     explanations = [*_class_order(subject, decisions), *_other_input(subject)]
-    best = max(explanations, key=lambda each: each.accuracy, default=None)
-    what = describe_chance(found, subject.output.measure(subject.scores.shape[1]), len(subject.truth))
-    return f"{what}; {best.sentence if best else _places_to_look(subject)}"
+    most = [each for each in explanations if 1 - each.accuracy <= (1 - found.accuracy) / 2]
+    best = max(most, key=lambda each: each.accuracy, default=None)
+    measure, images = subject.output.measure(subject.scores.shape[1]), len(subject.truth)
+    if found.is_at_chance:
+        what = describe_chance(found, measure, images)
+        return f"{what}; {best.sentence if best else _places_to_look(subject)}"
+    return f"{measure} {found.accuracy:.2%} of {images} test images; {best.sentence}" if best else ""
 
 
 def _places_to_look(subject: ScoredModel) -> str:
     classes = ", ".join(subject.classes[:3])
+    more = ", ..." if len(subject.classes) > 3 else ""
+    channels = "order of channels, " if subject.preprocessing.channels == 3 else ""
     return (
-        "no other order of classes, order of channels, scale, mean or std explains it; look at model.weights (are they "
-        f"the trained ones?), the order of the classes (the data's: {classes}, ...) and [input] height, width, resize"
+        f"no other order of classes, {channels}scale, mean or std explains it; look at model.weights (are they the "
+        f"trained ones?), the order of the classes (the data's: {classes}{more}) and [input] height, width, resize"
     )
 
 
 def _class_order(subject: ScoredModel, decisions: Array) -> Iterator[Explanation]:
     """The order of the outputs under which most images are right, where it clearly is another one."""
-    if decisions.ndim == 2 or subject.truth.ndim == 2:
-        return
     count, truth = len(subject.classes), subject.truth
     half = np.arange(len(truth)) % 2 == 0
     tried = _best_order(decisions[half], truth[half], count)
-    held = compare_with_chance(tried[decisions[~half]], truth[~half])
+    held = compare_with_chance(_reorder(decisions[~half], tried), truth[~half])
     if not held.is_clear:
         return
     order = [subject.classes[at] for at in _best_order(decisions, truth, count)]
+    right = f"{subject.output.measure(subject.scores.shape[1])} {held.accuracy:.1%} then"
+    where = "one a line, into the file that labels under [model] names"
+    if subject.output.is_binary(subject.scores.shape[1]):
+        what = f"its one output is high for {order[1]}, and by sigmoid that is the second class, {order[0]}"
+        yield Explanation(held.accuracy, f"{what} ({right}); write {order[0]} and then {order[1]}, {where}")
+        return
     more = ", ..." if count > NAMED else ""
     shown = ", ".join(f"{at} is {name}" for at, name in enumerate(order[:NAMED]))
-    yield Explanation(
-        held.accuracy,
-        f"its outputs are in another order than the data's classes{_name_order(order, subject)}: output {shown}{more} "
-        f"({held.accuracy:.1%} right then); write them in that order, one a line, into the file that labels under "
-        "[model] names",
-    )
+    what = f"its outputs are in another order than the data's classes{_name_order(order, subject)}"
+    yield Explanation(held.accuracy, f"{what}: output {shown}{more} ({right}); write them in that order, {where}")
 
 
 def _best_order(decisions: Array, truth: Array, count: int) -> Array:
-    """The class that each output stands for, so that most images are right (the assignment problem)."""
+    """The class that each output stands for, so that most images are right, or most labels (the assignment problem)."""
     from scipy.optimize import linear_sum_assignment
 
-    confusion = np.zeros((count, count), np.int64)
-    np.add.at(confusion, (decisions, truth), 1)
-    _, classes = linear_sum_assignment(confusion, maximize=True)
+    agreement = np.zeros((count, count), np.int64)
+    if decisions.ndim == 1:
+        np.add.at(agreement, (decisions, truth), 1)
+    else:
+        chosen, true = decisions.astype(np.int64), as_label_table(truth, count).astype(np.int64)
+        agreement = chosen.T @ true + (1 - chosen).T @ (1 - true)
+    _, classes = linear_sum_assignment(agreement, maximize=True)
     found: Array = classes
     return found
+
+
+def _reorder(decisions: Array, order: Array) -> Array:
+    """The decisions if output i stood for the class order[i]."""
+    changed: Array = order[decisions] if decisions.ndim == 1 else decisions[:, np.argsort(order)]
+    return changed
 
 
 def _name_order(order: Sequence[str], subject: ScoredModel) -> str:
@@ -115,7 +133,10 @@ def _other_input(subject: ScoredModel) -> Iterator[Explanation]:
         return
     keys, best = max(found.items(), key=lambda each: each[1].accuracy)
     if best.is_clear:
-        yield Explanation(best.accuracy, f"with {keys} under [input], {best.accuracy:.1%} would be right; write that")
+        measure = subject.output.measure(subject.scores.shape[1])
+        yield Explanation(
+            best.accuracy, f"with {keys} under [input] it would be {measure} {best.accuracy:.1%}; write that"
+        )
 
 
 def other_inputs(own: Preprocessing) -> Iterator[tuple[str, Preprocessing]]:

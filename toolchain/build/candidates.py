@@ -22,6 +22,7 @@ from toolchain.backends import backend
 from toolchain.build.artifacts import Artifact
 from toolchain.build.choose import CandidateChoice, choose, measure_candidates
 from toolchain.build.onnx_graph import ONNX, Graph
+from toolchain.build.step_verdict import DIFFERS, OTHER_ANSWER, OTHER_LABELS
 from toolchain.build.trained_model import Model, load_staged, load_trained_model
 from toolchain.errors import BackendError, DeviceError
 from toolchain.export import ort_logits, torch_logits
@@ -42,12 +43,7 @@ logger = logging.getLogger(__name__)
 
 BATCH_ENDS = (1, 4, 12, 44)  # batches of 1, 3, 8, 32, and the rest
 Artifacts = tuple[Artifact, ...]
-WITHOUT_ACCURACY = {
-    "accuracy threshold": "agreement threshold",
-    r"loses ([\d.]+) points": r"another top-1 than fp32 for \1 % of images",
-    r"([\d.]+) points lost": r"another top-1 than fp32 for \1 % of images",
-    "nothing lost": "the same top-1",
-}
+LOSS = r"(?:loses ([\d.]+) points|([\d.]+) points lost)"
 
 
 class CandidateEvaluation(msgspec.Struct, frozen=True):
@@ -141,7 +137,7 @@ def _evaluate(
         measure,
     )
     if room.COMPUTES and labelled is None:
-        choice = _without_accuracy(choice)
+        choice = reword_without_accuracy(choice, measure)
     sentence = f"{choice.chosen}: {job.target} computes nothing, timing alone counts"
     return CandidateEvaluation(
         candidates=(*choice.candidates, *_refuse_differing(artifacts, differing)),
@@ -155,7 +151,7 @@ def _evaluate(
 
 def _refuse_differing(artifacts: Artifacts, differing: Collection[str]) -> tuple[Candidate, ...]:
     return tuple(
-        msgspec.structs.replace(artifact.record, verdict="refused: answers otherwise than the model, see parity")
+        msgspec.structs.replace(artifact.record, verdict=f"{DIFFERS}answers otherwise than the model, see parity")
         for artifact in artifacts
         if artifact.record.precision in differing
     )
@@ -172,12 +168,15 @@ def _original_answers(
     return Original(source.path.name, "fp16" if source.half else "fp32"), answers
 
 
-def _without_accuracy(choice: CandidateChoice) -> CandidateChoice:
+def reword_without_accuracy(choice: CandidateChoice, measure: str) -> CandidateChoice:
     """The same choice in words that claim no accuracy: without labels, candidates were held to fp32's answers."""
+    is_top1 = measure == "top-1"
+    other = rf"{OTHER_ANSWER} for \1\2 % of images" if is_top1 else rf"{OTHER_LABELS}: \1\2 points of {measure}"
+    words = {"accuracy threshold": "agreement threshold", LOSS: other, "nothing lost": f"the same {measure}"}
 
     def reword(text: str) -> str:
-        for pattern, words in WITHOUT_ACCURACY.items():
-            text = re.sub(pattern, words, text)
+        for pattern, replacement in words.items():
+            text = re.sub(pattern, replacement, text)
         return text
 
     candidates = (msgspec.structs.replace(each, verdict=reword(each.verdict)) for each in choice.candidates)

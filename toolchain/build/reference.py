@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from toolchain.accuracy import explain_chance, mean_average_precision
+from toolchain.accuracy import explain_chance
 from toolchain.accuracy.chance import compare_with_chance, describe_chance
 from toolchain.accuracy.diagnosis import ScoredModel, ScoresOf
 from toolchain.accuracy.label_order import refuse_labels
@@ -23,7 +23,7 @@ from toolchain.export import ort_scores
 from toolchain.job.stage import Stage
 from toolchain.models import LoadedModel
 from toolchain.models.check import class_count
-from toolchain.records.output import OutputKind
+from toolchain.records.output import OutputKind, mean_average_precision
 from toolchain.records.tensors import Array, Preprocessing
 from toolchain.transform.cost import TransformCost, measure_cost
 from toolchain.transform.lines import input_lines

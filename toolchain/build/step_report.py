@@ -15,7 +15,7 @@ from toolchain.backends import backend
 from toolchain.build.artifacts import StepArtifacts, build_step_artifacts
 from toolchain.build.dry_run_timing import time_dry_run
 from toolchain.build.step_benchmark import StepFigures, Subject, measure_all
-from toolchain.build.step_verdict import StepCriteria, StepRow, StepVerdict, judge_steps
+from toolchain.build.step_verdict import StepCriteria, StepRow, StepVerdict, is_refused, judge_steps
 from toolchain.build.steps import last_trained
 from toolchain.compress import POST_EXPORT_STEPS
 from toolchain.compress.properties import is_training
@@ -53,10 +53,11 @@ def report_steps(
     subjects = name_subjects(job, artifacts, reference.output)
     title = "steps: latency, accuracy and memory on this machine"
     figures = measure_all(cache, title, subjects, _known_figures(subjects, candidates, evaluation))
-    figures = _without_refused(subjects, figures, candidates, evaluation)
+    keys = {name: artifact.key for name, (_, artifact, _) in subjects.items()}
+    figures = replace_refused(keys, figures, candidates, evaluation)
     records, verdicts = judge_models(models, artifacts, figures, criteria_for(job, reference, models))
     if evaluation is None:
-        logger.info(steps_page(records, job.target))
+        logger.info(steps_page(records, job.target, "accuracy"))
     else:
         _refuse(job, records, verdicts)
     return records
@@ -126,27 +127,27 @@ def _refuse(job: "BuildJob", records: Sequence[StepRecord], verdicts: Sequence[S
         return
     for number, ((name, _), verdict) in enumerate(zip(job.steps, verdicts[1:], strict=True), 1):
         if verdict.pays is False and name not in POST_EXPORT_STEPS:
-            logger.info(steps_page(records, job.target))
+            logger.info(steps_page(records, job.target, "accuracy"))
             raise RefusedError(
                 f"{job.path}: step {number}, {name}: {verdict.sentence}; "
                 "change or remove the step, or set refuse = false under [build]"
             )
 
 
-def _without_refused(
-    subjects: Mapping[str, Subject],
+def replace_refused(
+    keys: Mapping[str, str],
     figures: Mapping[str, StepFigures],
     candidates: "tuple[Artifact, ...]",
     evaluation: "CandidateEvaluation | None",
 ) -> dict[str, StepFigures]:
-    """The figures, with the reason in place of a verdict where the row's artifact is a candidate that was refused."""
+    """The figures, with the reason in place of a verdict where the row's artifact is a candidate that may not serve for
+    its answers: the step cannot pay then, however fast it is. keys: of the rows' artifacts."""
     verdicts = {each.precision: each.verdict for each in evaluation.candidates} if evaluation else {}
     refused = {
         artifact.key: verdicts[artifact.record.precision]
         for artifact in candidates
-        if verdicts.get(artifact.record.precision, "").startswith("refused")
+        if is_refused(verdicts.get(artifact.record.precision, ""))
     }
-    keys = {name: artifact.key for name, (_, artifact, _) in subjects.items()}
     return {
         name: msgspec.structs.replace(figure, absent=refused.get(keys[name], figure.absent))
         for name, figure in figures.items()

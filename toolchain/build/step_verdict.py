@@ -13,6 +13,8 @@ from toolchain.records.manifest import Precision
 NOISE = 1.03  # latencies closer than 3 % are one latency
 SAME_NOISE = 1.10  # one graph compiled twice may lie otherwise in memory; only other weights must gain more than that
 NAMED = 3  # layers that a sentence names, at most
+# how the verdict of a candidate begins that may not serve for its answers: by parity or, without labels, by how often
+DIFFERS, OTHER_ANSWER, OTHER_LABELS = "refused: ", "another top-1 than fp32", "labels other than fp32's"
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,12 @@ class StepVerdict:
     step_measured: float | None
     pays: bool | None
     sentence: str
+
+
+def is_refused(candidate_verdict: str) -> bool:
+    """Whether a candidate may not serve because it answers otherwise than the model; the step that made it cannot pay
+    then."""
+    return candidate_verdict.startswith((DIFFERS, OTHER_ANSWER, OTHER_LABELS))
 
 
 def judge_steps(rows: Sequence[StepRow], criteria: StepCriteria) -> tuple[StepVerdict, ...]:

@@ -93,7 +93,7 @@ def evaluate(
     cert: Path | None = None,
     key: Path | None = None,
 ) -> None:
-    """Measure top-1 accuracy on the whole test split: of a running container, a bundle, or a recipe's torch model.
+    """Measure accuracy on the whole test split: of a running container, a bundle, or a recipe's torch model.
 
     Args:
         where: http(s)://HOST:PORT of a container, a bundle's folder, or a recipe (the trained model in fp32 torch)

@@ -58,7 +58,13 @@ def outcome_page(outcome: "Outcome") -> str:
         ),
     ]
     shown = [(*row[:4], None if row[4] is None else row[4] / MB) for row in rows if row[2] is not None]
-    columns = {"": "", "test top-1": "", "p50, ms (batch 1)": ".3f", "times faster": ".2f", "model, MB": ".2f"}
+    columns = {
+        "": "",
+        f"test {manifest.measure}": "",
+        "p50, ms (batch 1)": ".3f",
+        "times faster": ".2f",
+        "model, MB": ".2f",
+    }
     parts = [
         build_page(manifest),
         add_title("Certificate", certificate_page(outcome.certificate)),

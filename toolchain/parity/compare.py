@@ -146,7 +146,7 @@ def require_parity(records: Sequence[ParityRecord]) -> None:
     worst = max(failed, key=lambda record: (record.relative / record.tolerance, -record.top1_agreement))
     raise ParityError(
         f"{worst.candidate} differs from {worst.reference}: relative {worst.relative:.2g} (at most "
-        f"{worst.tolerance:.2g}), top-1 agrees on {worst.top1_agreement:.1%} of {worst.images} images (at least "
+        f"{worst.tolerance:.2g}), answers agree on {worst.top1_agreement:.1%} of {worst.images} images (at least "
         f"{worst.agreement_floor:.1%}); the worst is image {worst.worst_index}; {_advice(worst)}"
     )
 

@@ -6,6 +6,7 @@ Format history
 3  the candidates that the device measured, LoadGen's scenarios, memory, cold start, energy, throttling; signed (0.2.0)
 4  what the GPU was and did (0.3.0)
 5  what its accuracy measures (0.4.0)
+6  mean average precision, where labels do not exclude each other (0.4.0)
 """
 
 import base64
@@ -22,7 +23,7 @@ from toolchain.records.report import Scenario, percentiles
 from toolchain.records.saturation import adds_at_16_bits
 from toolchain.records.storage import JSON_ERRORS
 
-FORMAT = 5
+FORMAT = 6
 PERCENTS = (50.0, 90.0, 99.0)
 NOT_OPENED = "not opened"  # the engine of a certificate whose device lacks what the bundle needs
 
@@ -61,7 +62,8 @@ class ScenarioSummary(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class Certificate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """accuracy with its 95 % interval (Wilson), shares of `images` held-out images; None: the bundle has no labels.
-    measure: top-1, or the mean F1 of an image's labels.
+    measure: top-1, or the mean F1 of an image's labels; mean_average_precision: over the labels, where they do not
+    exclude each other.
 
     chosen_by: whether the build or this device chose `precision` from `candidates`. cold_start_s: from the process's
     first line to the first outputs. joules_per_picture: of the whole CPU package, per image, during Offline; None where
@@ -92,6 +94,7 @@ class Certificate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     throttled_periods: int = 0
     gpu: GpuFigures | None = None
     measure: str = "top-1"
+    mean_average_precision: float | None = None
     key: str = ""
     signature: str = ""
     format: int = FORMAT

@@ -205,6 +205,11 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """The candidate that serves."""
         return self.candidate(self.chosen)
 
+    @property
+    def measure(self) -> str:
+        """What its accuracy is called."""
+        return self.output.measure(self.outputs[0].shape[-1] or 0)
+
     def candidate(self, precision: str) -> Candidate:
         return next(candidate for candidate in self.candidates if candidate.precision == precision)
 

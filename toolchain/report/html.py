@@ -48,7 +48,9 @@ def page(content: ReportContent, figures: Mapping[str, Figure]) -> str:
             heading=heading(gate) if gate else "",
             findings=Markup(findings_table(gate, table)) if gate and gate.findings else "",
             candidates=Markup(candidates_table(manifest, table)),
-            steps=Markup(steps_page(manifest.steps, manifest.target, table).partition("\n")[0]) if measured else "",
+            steps=Markup(steps_page(manifest.steps, manifest.target, manifest.measure, table).partition("\n")[0])
+            if measured
+            else "",
             reasons=list(reasons(manifest.steps, "")) if measured else [],
             training=[name for name in figures if name.startswith("training")],
             parity=Markup(parity_table(manifest, table)) if manifest.parity else "",

@@ -96,7 +96,7 @@ def pareto(candidates: Sequence[Candidate], chosen: str) -> Figure | None:
     ]
     if not known:
         return None
-    figure, axes = _axes("Candidates", "median latency of one image, ms", "top-1 on the test split, %")
+    figure, axes = _axes("Candidates", "median latency of one image, ms", "accuracy on the test split, %")
     biggest = max(candidate.size_bytes for _, _, candidate in known)
     for x, y, candidate in known:
         area = 40 + 400 * candidate.size_bytes / biggest
@@ -121,7 +121,7 @@ def training(step: StepRecord) -> Figure | None:
         left, right = figure.subplots(1, 2)
         for axes, key, factor, label, colour in (
             (left, "loss", 1, "loss", BLUE),
-            (right, "accuracy_validate", 100, "top-1 on the validation split, %", GREEN),
+            (right, "accuracy_validate", 100, "accuracy on the validation split, %", GREEN),
         ):
             axes.plot(epochs, [factor * epoch[key] for epoch in step.history], color=colour, marker=".")
             axes.set_xlabel("epoch")

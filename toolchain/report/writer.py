@@ -56,7 +56,9 @@ def summary(content: ReportContent) -> str:
     parts = [f"### {manifest.name} {manifest.release} for {manifest.target}"]
     parts += _gate(content.gate) if content.gate else ["No gate: the ledger has none for this release."]
     accuracy = (
-        f", {manifest.accuracy.chosen:.2%} top-1 ({manifest.accuracy.fp32:.2%} in fp32)" if manifest.accuracy else ""
+        f", {manifest.accuracy.chosen:.2%} {manifest.measure} ({manifest.accuracy.fp32:.2%} in fp32)"
+        if manifest.accuracy
+        else ""
     )
     parts.append(f"Serves {manifest.choice}; {manifest.serving.size_bytes / 1e6:.2f} MB{accuracy}.")
     return "\n\n".join(parts) + "\n"

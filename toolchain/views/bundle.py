@@ -15,6 +15,7 @@ from toolchain.records.manifest import Manifest
 from toolchain.records.report import SAMPLES_FOR, Report
 from toolchain.records.saturation import WIDE_SUMS
 from toolchain.tables import Draw, table
+from toolchain.views.certificate import validity_cell
 from toolchain.views.steps import steps_page
 
 if TYPE_CHECKING:
@@ -47,7 +48,10 @@ def accuracy_line(manifest: Manifest) -> str:
     """The release's accuracy in a few words."""
     known = manifest.accuracy
     if known is not None:
-        return f"{known.chosen:.2%} of {known.images:,} test images ({known.fp32:.2%} in fp32)"
+        what = "" if known.measure == "top-1" else f"{known.measure} "
+        precision = known.mean_average_precision
+        ranked = "" if precision is None else f"; mAP {precision:.2%} in fp32"
+        return f"{what}{known.chosen:.2%} of {known.images:,} test images ({known.fp32:.2%} in fp32{ranked})"
     reason = "" if manifest.data.certify_indices else ": built without labelled images, so only numerics were compared"
     return f"{NOT_KNOWN}{reason}"
 
@@ -67,12 +71,12 @@ def steps_table(manifest: Manifest) -> str:
         "MACs": ",",
         "zeros": ".0%",
         "fp32 weights, MB": ".2f",
-        "validation top-1": "",
+        f"validation {manifest.measure}": "",
         "time, s": ".1f",
     }
     if all(step.measured_speedup is None for step in manifest.steps):
         return table(rows, columns)
-    return f"{table(rows, columns)}\n\n{steps_page(manifest.steps, manifest.target)}"
+    return f"{table(rows, columns)}\n\n{steps_page(manifest.steps, manifest.target, manifest.measure)}"
 
 
 def candidates_table(manifest: Manifest, draw: Draw = table) -> str:
@@ -87,9 +91,8 @@ def candidates_table(manifest: Manifest, draw: Draw = table) -> str:
         )
         for candidate in manifest.candidates
     ]
-    return draw(
-        rows, {manifest.target: "", "test top-1": "", "p50, ms (batch 1)": ".3f", "file, MB": ".2f", "verdict": ""}
-    )
+    accuracy = f"test {manifest.measure}"
+    return draw(rows, {manifest.target: "", accuracy: "", "p50, ms (batch 1)": ".3f", "file, MB": ".2f", "verdict": ""})
 
 
 def parity_table(manifest: Manifest, draw: Draw = table) -> str:
@@ -105,8 +108,8 @@ def parity_table(manifest: Manifest, draw: Draw = table) -> str:
         )
         for row in manifest.parity
     ]
-    columns = {"outputs": "", "max |diff|": ".2e", "relative": ".2e", "same top-1": "", "worst image": "d", "": ""}
-    return draw(rows, columns)
+    same = "same top-1" if manifest.measure == "top-1" else "same labels"
+    return draw(rows, {"outputs": "", "max |diff|": ".2e", "relative": ".2e", same: "", "worst image": "d", "": ""})
 
 
 def report_table(report: Report) -> str:
@@ -117,7 +120,7 @@ def report_table(report: Report) -> str:
             len(scenario.latencies_ms),
             *(scenario.percentile_ms(percent) for percent in SAMPLES_FOR),
             scenario.throughput_per_s,
-            "valid" if scenario.valid else f"not valid: {scenario.note or 'LoadGen gives no reason'}",
+            validity_cell(scenario.valid, scenario.note),
         )
         for scenario in report.scenarios
     ]
@@ -169,7 +172,7 @@ def manifest_facts(manifest: Manifest, draw: Draw = table) -> str:
     facts = (
         ("release", f"{manifest.name} {manifest.release} for {manifest.target}"),
         ("model", manifest.model),
-        ("serves", f"{manifest.chosen}: {manifest.choice}"),
+        ("serves", manifest.choice),
         ("input", f"{manifest.inputs[0].name}: {manifest.inputs[0]}, {shape.height}x{shape.width}x{shape.channels}"),
         ("output", f"{manifest.outputs[0].name}: {manifest.outputs[0]}"),
         ("accuracy", accuracy_line(manifest)),
@@ -237,7 +240,7 @@ def history_table(rows: "Sequence[HistoryRow]", draw: Draw = table) -> str:
         "release": "",
         "target": "",
         "device": "",
-        "top-1": ".2%",
+        "accuracy": ".2%",
         "p50, ms": ".3f",
         "images/s": ",.0f",
         "MB": ".2f",

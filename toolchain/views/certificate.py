@@ -30,7 +30,7 @@ def _parts(certificate: Certificate) -> Iterator[str]:
                 scenario.queries,
                 *scenario.percentiles_ms,
                 scenario.throughput_per_s,
-                f"not valid: {scenario.note}" if scenario.note else "valid",
+                validity_cell(scenario.valid, scenario.note),
             )
             for scenario in certificate.scenarios
         ]
@@ -39,9 +39,20 @@ def _parts(certificate: Certificate) -> Iterator[str]:
     yield "; ".join(_facts(certificate))
 
 
+def validity_cell(valid: bool, note: str) -> str:
+    """What LoadGen says of a run; records of earlier releases may lack the reason."""
+    return "valid" if valid else f"not valid: {note or 'LoadGen gives no reason'}"
+
+
 def _facts(certificate: Certificate) -> Iterator[str]:
-    yield f"serves {certificate.precision}, chosen by the {certificate.chosen_by}"
-    if certificate.accuracy is None and certificate.engine != NOT_OPENED:
+    if certificate.passed:
+        yield f"serves {certificate.precision}, chosen by the {certificate.chosen_by}"
+    else:
+        failed = ", ".join(check.name for check in certificate.checks if not check.passed)
+        yield f"does not serve: {failed} failed for {certificate.precision}"
+    if certificate.accuracy is not None:
+        yield _accuracy(certificate)
+    elif certificate.engine != NOT_OPENED:
         yield "accuracy not known: the bundle has no labelled images, so only numerics were checked"
     if certificate.peak_memory_bytes:
         yield f"peak memory {certificate.peak_memory_bytes / 1e6:,.0f} MB"
@@ -51,3 +62,9 @@ def _facts(certificate: Certificate) -> Iterator[str]:
         yield f"{1000 * certificate.joules_per_picture:.3g} mJ per image ({certificate.energy})"
     elif certificate.energy:
         yield f"energy {certificate.energy}"
+
+
+def _accuracy(certificate: Certificate) -> str:
+    precision = certificate.mean_average_precision
+    ranked = "" if precision is None else f", mAP {precision:.2%}"
+    return f"{certificate.measure} {certificate.accuracy:.2%}{ranked} of {certificate.images:,} held-out images"

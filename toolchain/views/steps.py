@@ -6,22 +6,15 @@ from toolchain.records.manifest import StepRecord
 from toolchain.tables import Draw, table
 
 MB = 1e6
-COLUMNS = {
-    "predicted": ".2f",
-    "measured": ".2f",
-    "p50, ms": ".3f",
-    "top-1": ".2%",
-    "file, MB": ".2f",
-    "memory, MB": ".0f",
-    "verdict": "",
-}
+SPEED = {"predicted": ".2f", "measured": ".2f", "p50, ms": ".3f"}
+SIZE = {"file, MB": ".2f", "memory, MB": ".0f", "verdict": ""}
 
 
-def steps_page(steps: Sequence[StepRecord], target: str, draw: Draw = table) -> str:
+def steps_page(steps: Sequence[StepRecord], target: str, measure: str, draw: Draw = table) -> str:
     """Speed-ups (predicted from MACs, bits and zeros; measured) are relative to the original model. Below the table:
-    the steps that do not pay, and why."""
+    the steps that do not pay, and why. measure: what the accuracy is called."""
     rows = [(number, *_cells(step)) for number, step in enumerate(steps)]
-    drawn = draw(rows, {target: "d", "step": "", "in": "", **COLUMNS})
+    drawn = draw(rows, {target: "d", "step": "", "in": "", **SPEED, measure: ".2%", **SIZE})
     return "\n".join([drawn, *reasons(steps, "")])
 
 
@@ -30,7 +23,7 @@ def compared_page(recipes: Sequence[tuple[str, Sequence[StepRecord]]]) -> str:
     rows = [
         ("" if number else name, number, *_cells(step)) for name, steps in recipes for number, step in enumerate(steps)
     ]
-    drawn = table(rows, {"recipe": "", "": "d", "step": "", "in": "", **COLUMNS})
+    drawn = table(rows, {"recipe": "", "": "d", "step": "", "in": "", **SPEED, "accuracy": ".2%", **SIZE})
     return "\n".join([drawn, *(line for name, steps in recipes for line in reasons(steps, f"{name}, "))])
 
 

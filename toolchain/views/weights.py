@@ -7,10 +7,10 @@ from toolchain.tables import table
 def weights_table(weights: Weights) -> str:
     """The model's origin, its accuracy, and how it differs from what its source builds."""
     learned, structure = weights.structure.learned, weights.structure
-    top1 = None if weights.accuracy is None else f"{weights.accuracy:.2%} of {weights.images:,} test images"
+    accuracy = None if weights.accuracy is None else f"{weights.accuracy:.2%} of {weights.images:,} test images"
     rows = [
         ("model", weights.source, ", ".join(step.step for step in weights.steps) or "unchanged"),
-        ("top-1, fp32 torch", top1, weights.data),
+        ("accuracy, fp32 torch", accuracy, weights.data),
         ("parameters", f"{weights.parameters:,}", f"{weights.macs:,} MACs per image"),
         ("narrowed", f"{len(structure.layers)} layers", f"{len(structure.identity)} blocks removed"),
         ("zeros that stay", f"in {len(structure.sparse)} parameters", ""),

@@ -14,7 +14,7 @@ from toolchain.errors import DataError, UsageError
 from toolchain.job.recipe_input import RecipeData, load_recipe_data
 from toolchain.progress import track
 from toolchain.recipe import read_recipe
-from toolchain.records.output import OutputKind
+from toolchain.records.output import OutputKind, mean_average_precision
 from toolchain.records.tensors import Array
 
 if TYPE_CHECKING:
@@ -122,8 +122,6 @@ def _collect(data: DataSet, answer: Answer) -> Array:
 
 
 def _evaluation(of: str, data: DataSet, scores: Array, output: OutputKind) -> Evaluation:
-    from toolchain.accuracy import mean_average_precision
-
     labels, width = data.split("test").labels, scores.shape[1]
     if not output.fits(width, len(data.classes)):
         raise DataError(f"{of}: {width} outputs, but {data.name} has {len(data.classes)} classes; name its own recipe")

@@ -23,6 +23,7 @@ from toolchain.records.manifest import Candidate, Manifest
 
 ROUNDS, SLICE_S, QUERIES = 12, 0.02, (3, 100)
 MAX_LATENCY_RATIO = 0.97  # of the build's choice; a smaller difference counts as none, as in the build
+CANNOT_RUN = "cannot run here: "  # how the build begins the verdict of a candidate that it could not open
 MIN_ROUNDS_WON = 10  # of 12: one-sided sign test, p = 0.019
 
 
@@ -114,8 +115,7 @@ def _trial_record(
 ) -> CandidateResult:
     name = one.precision
     if not meets_accuracy_threshold(manifest, one):
-        there = one.verdict.replace("cannot run here", "could not run") or "below the accuracy threshold"
-        return CandidateResult(name, None, None, f"not tried; on the build machine: {there}")
+        return CandidateResult(name, None, None, f"not tried; on the build machine: {_past_verdict(one.verdict)}")
     if name in refused:
         return CandidateResult(name, None, accuracies.get(name), refused[name])
     latency_ms = median(rounds[name])
@@ -126,3 +126,12 @@ def _trial_record(
     else:
         verdict = "slower here, or no faster beyond noise"
     return CandidateResult(name, latency_ms, accuracies.get(name), verdict)
+
+
+def _past_verdict(verdict: str) -> str:
+    """The build machine's verdict, on another machine: what "here" and "this CPU" were there, without the advice on
+    what to serve there."""
+    if verdict.startswith(CANNOT_RUN):
+        reason, _, _ = verdict.removeprefix(CANNOT_RUN).partition("; serve ")
+        return f"could not run: {reason.replace('this CPU', 'its CPU').replace('this GPU', 'its GPU')}"
+    return verdict.replace("not timed here", "not timed") or "below the accuracy threshold"

@@ -20,7 +20,6 @@ from deploy.runtime.certification.checks import (
     check_throttling,
     evaluate_candidate,
     golden_checks,
-    measure_of,
 )
 from deploy.runtime.certification.offered import preferred_here
 from deploy.runtime.certification.wilson import wilson
@@ -79,7 +78,8 @@ def run_certify(
         accuracy=found.accuracy,
         accuracy_low=low,
         accuracy_high=high,
-        measure=measure_of(bundle.manifest),
+        measure=bundle.manifest.measure,
+        mean_average_precision=found.mean_average_precision,
         cold_start_s=cold_start_s,
         throttled_periods=throttled,
         peak_memory_bytes=peak_memory_bytes(),

@@ -16,8 +16,7 @@ from deploy.runtime.engines import Engine
 from toolchain.records.bundle import CERTIFY, SAMPLE, Bundle
 from toolchain.records.certificate import Certificate, Check, allowed_losses, saturation_outcomes
 from toolchain.records.fingerprint import Fingerprint
-from toolchain.records.manifest import Manifest
-from toolchain.records.output import SOFTMAX, OutputKind
+from toolchain.records.output import SOFTMAX, OutputKind, mean_average_precision
 from toolchain.records.saturation import adds_at_16_bits
 from toolchain.records.tensors import Array, preprocessing_digest
 
@@ -45,11 +44,12 @@ def golden_checks(bundle: Bundle, engine: Engine, precision: str | None = None) 
 
 class DeviceEvaluation(NamedTuple):
     """A candidate's checks here. correct: correct answers (or the sum of the images' F1) and images, None where no
-    images are labelled; engine: its version."""
+    images are labelled; engine: its version; mean_average_precision: over labels that do not exclude each other."""
 
     checks: tuple[Check, ...]
     correct: tuple[float, int] | None
     engine: str
+    mean_average_precision: float | None = None
 
     @property
     def failed(self) -> tuple[Check, ...]:
@@ -63,12 +63,16 @@ class DeviceEvaluation(NamedTuple):
 def evaluate_candidate(bundle: Bundle, engine: Engine, precision: str) -> DeviceEvaluation:
     """Check golden answers of `engine`, which runs the candidate `precision`, and its accuracy where the bundle has
     labelled images."""
-    counted = count_correct(bundle, engine)
+    answered, manifest = answer_held_out(bundle, engine), bundle.manifest
     checks = golden_checks(bundle, engine, precision)
-    if counted is not None:  # without labels, accuracy is neither passed nor failed
-        measure = measure_of(bundle.manifest)
-        checks += (check_accuracy(counted, bundle.manifest.certified_accuracy(precision), measure),)
-    return DeviceEvaluation(checks, counted, engine.version)
+    if answered is None:  # without labels, accuracy is neither passed nor failed
+        return DeviceEvaluation(checks, None, engine.version)
+    scores, labels = answered
+    grades = manifest.output.grade(scores, labels)
+    counted = float(np.sum(grades)), len(grades)
+    checks += (check_accuracy(counted, manifest.certified_accuracy(precision), manifest.measure),)
+    ranked = mean_average_precision(scores, labels) if manifest.output.is_multilabel(scores.shape[1]) else None
+    return DeviceEvaluation(checks, counted, engine.version, ranked)
 
 
 def compare_golden(
@@ -164,27 +168,21 @@ def check_throttling(periods: int) -> Check:
     return Check("throttling", True, found, "nothing: not a pass/fail check")
 
 
-def count_correct(bundle: Bundle, engine: Engine) -> tuple[float, int] | None:
-    """Correct answers (or the sum of F1) and images of certify.npz; None where the bundle has no labelled images."""
-    grades = grade_answers(bundle, engine)
-    return None if grades is None else (float(np.sum(grades)), len(grades))
-
-
 def grade_answers(bundle: Bundle, engine: Engine) -> Array | None:
     """How right each image of certify.npz is answered, 0..1 [N] (OutputKind.grade); None where the bundle has no
     labelled images."""
+    answered = answer_held_out(bundle, engine)
+    return None if answered is None else bundle.manifest.output.grade(*answered)
+
+
+def answer_held_out(bundle: Bundle, engine: Engine) -> tuple[Array, Array] | None:
+    """The scores for the images of certify.npz, and their labels; None where the bundle has no labelled images."""
     if not bundle.has_file(CERTIFY):
         return None
     sample = bundle.read_arrays(CERTIFY)
     if not len(sample.get("labels", ())):
         return None
-    answers = infer_all(engine, sample["images"])
-    return bundle.manifest.output.grade(answers, sample["labels"])
-
-
-def measure_of(manifest: Manifest) -> str:
-    """What the bundle's accuracy is called."""
-    return manifest.output.measure(manifest.outputs[0].shape[-1] or 0)
+    return infer_all(engine, sample["images"]), sample["labels"]
 
 
 def golden_classes(bundle: Bundle, engine: Engine) -> tuple[tuple[int, ...], str]:

@@ -87,7 +87,7 @@ def _run_stream(engine: Engine, images: Array, seconds: float, streams: int) -> 
         fastest_ns = min(latencies_ms) * 1e6
     few = streams > 1 and len(latencies_ms) < SAMPLES_FOR[99.0]  # LoadGen then calls it invalid, without a reason
     note = f"{len(latencies_ms)} queries; its 99th percentile needs {SAMPLES_FOR[99.0]}: run longer" if few else ""
-    note = note or _note(log, len(latencies_ms)) or _disagreement(log, latencies_ms)
+    note = note or describe_invalid_run(log, len(latencies_ms)) or _disagreement(log, latencies_ms)
     rate = streams * len(latencies_ms) * 1e3 / sum(latencies_ms)
     if streams == 1:
         rate = log["result_qps_with_loadgen_overhead"]
@@ -120,7 +120,7 @@ def server(engine: Engine, images: Array, seconds: float, rate: float, limit_ms:
         log = _run(
             settings, len(images), callback, lambda samples: pool.submit(answer_and_time, samples, perf_counter_ns())
         )
-    note = _note(log, len(latencies_ms))
+    note = describe_invalid_run(log, len(latencies_ms))
     if not note and (percentile(latencies_ms, 99.0) or 0.0) > limit_ms:
         slowest_ms = f"{percentile(latencies_ms, 99.0):.1f} ms"
         note = f"99 % took up to {slowest_ms} at {rate:.0f} queries per second; the limit is {limit_ms:g} ms"
@@ -153,7 +153,7 @@ def offline(engine: Engine, images: Array, seconds: float, batch: int = BATCH) -
             if log["result_min_duration_met"]:
                 break
     latency_ms = log["result_max_latency_ns"] / 1e6
-    return _scenario("Offline", (latency_ms,), rate, rate * latency_ms / 1e3, _note(log, None))
+    return _scenario("Offline", (latency_ms,), rate, rate * latency_ms / 1e3, describe_invalid_run(log, None))
 
 
 def _at_once(pool: ThreadPoolExecutor, times: int, call: Callable[[], object]) -> None:
@@ -265,7 +265,7 @@ def _warm_up(calls: Sequence[Callable[[], object]]) -> list[int]:
     return times_ns
 
 
-def _note(log: LoadGenLog, queries: int | None) -> str:
+def describe_invalid_run(log: LoadGenLog, queries: int | None) -> str:
     """Why the run is not valid; "" when it is."""
     reasons = [] if log["result_validity"] == "VALID" else [str(log.get("result_invalid_reason", ""))]
     if queries is not None and queries < QUERIES:

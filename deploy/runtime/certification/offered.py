@@ -5,6 +5,8 @@ where they were built, and whose int8 sums do not saturate on this CPU.
 from deploy.runtime.engines.saturation import saturation_refusal
 from toolchain.records.manifest import Candidate, Manifest
 
+ROUNDING = 1e-9
+
 
 def meets_accuracy_threshold(manifest: Manifest, one: Candidate) -> bool:
     """Whether a device may select it: the build measured it, and it kept the accuracy. Where that is not known, only
@@ -13,7 +15,7 @@ def meets_accuracy_threshold(manifest: Manifest, one: Candidate) -> bool:
         return True
     if manifest.accuracy is None or one.accuracy is None:
         return not manifest.data.certify_part and one.precision == "fp32" and one.latency_ms is not None
-    return one.accuracy >= manifest.accuracy.floor
+    return one.accuracy >= manifest.accuracy.floor - ROUNDING  # as the build compared them
 
 
 def refusal_here(manifest: Manifest) -> str | None:

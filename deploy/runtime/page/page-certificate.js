@@ -32,7 +32,7 @@ function facts(found) {
     ["Issued", moment(found.issued_at)],
     ["Device", device(found.fingerprint ?? {})],
     ["GPU", found.gpu?.name ?? found.fingerprint?.gpu],
-    ["Serves", `${found.precision}, chosen by the ${found.chosen_by}; ${found.engine}`],
+    ["Serves", serves(found)],
     ["Accuracy", accuracy(found)],
     ["Cold start", found.cold_start_s === null ? "" : `${rounded(found.cold_start_s)} s`],
     ["Peak memory", found.peak_memory_bytes ? gigabytes(found.peak_memory_bytes) : ""],
@@ -41,6 +41,11 @@ function facts(found) {
     ["Signed with", String(found.key ?? "").slice(0, 16)],
   ]);
   return make("div", {}, make("h3", {}, "What and where"), list);
+}
+
+function serves(found) {
+  if ((found.checks ?? []).some((check) => !check.passed)) return `nothing: a check failed for ${found.precision}`;
+  return `${found.precision}, chosen by the ${found.chosen_by}; ${found.engine}`;
 }
 
 function device(print) {
@@ -54,7 +59,8 @@ function accuracy(found) {
     return "not known: the bundle has no labelled images, so only numerics were checked";
   const range = `95 % interval ${percent(found.accuracy_low)} to ${percent(found.accuracy_high)}`;
   const measure = found.measure ?? "top-1";
-  return `${measure} ${percent(found.accuracy)} of ${whole(found.images)} held-out pictures (${range})`;
+  const ranked = typeof found.mean_average_precision === "number" ? `, mAP ${percent(found.mean_average_precision)},` : "";
+  return `${measure} ${percent(found.accuracy)}${ranked} of ${whole(found.images)} held-out pictures (${range})`;
 }
 
 function energy(found) {

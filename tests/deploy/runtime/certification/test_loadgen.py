@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from deploy.runtime.certification.loadgen import log_folder, offline, read_log, single_stream
+from deploy.runtime.certification.loadgen import describe_invalid_run, log_folder, offline, read_log, single_stream
 from deploy.runtime.engines.null import NullArtifact, NullEngine
 from toolchain.errors import DeviceError
 from toolchain.records.tensors import Array, Feeds, TensorSpec
@@ -130,6 +130,20 @@ def test_loadgen_s_log_is_read_by_key_and_its_errors_are_kept(tmp_path: Path) ->
     broken = line("error_runtime", "too slow", True).replace("too slow", "too\nslow")
     log.write_text("\n".join([line("a", 1), "noise", line("a", 2), broken]))
     assert read_log(log) == {"a": 2, "error_runtime": "too slow", "errors": ["too slow"]}
+
+
+@pytest.mark.parametrize(
+    ("log", "note"),
+    [
+        ({"result_validity": "VALID"}, ""),
+        ({"result_validity": "INVALID", "result_invalid_reason": " Reduce target QPS "}, "Reduce target QPS"),
+        ({"result_validity": "INVALID", "result_min_duration_met": False}, "it ended before the requested time"),
+        ({"result_validity": "INVALID"}, "too few queries for LoadGen's rules: run longer"),
+        ({"result_validity": "VALID", "errors": ["broken"]}, "broken"),
+    ],
+)
+def test_a_run_that_is_not_valid_always_says_why(log: dict[str, Any], note: str) -> None:
+    assert describe_invalid_run({"errors": [], **log}, None) == note
 
 
 def test_the_log_stays_small_however_many_queries(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from toolchain.records.bundle import CERTIFY, Bundle
 from toolchain.records.manifest import Candidate
 from toolchain.records.saturation import LayerSaturation, Saturation, adds_at_16_bits
 
+ROOT = Path(__file__).parents[4]
 SATURATES = Saturation(2, 16, (LayerSaturation("stem", 0.02, 0.25),))
 EXACT = Saturation(2, 0)
 
@@ -108,6 +109,18 @@ def test_a_loss_confirms_or_contradicts(predicted: Saturation, passed: bool, tex
     certificate = run_certify(bundle, 1, lambda _: None, seconds=0.05)
     check = check_saturation(bundle, certificate)
     assert (check.passed, check.found) == (passed, text)
+
+
+def test_a_cpu_that_adds_at_32_bits_says_that_nothing_can_saturate_as_the_log_in_the_docs_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for place in ("deploy.runtime.engines.saturation.cpu_isa", "deploy.runtime.device.probe._cpu_isa"):
+        monkeypatch.setattr(place, lambda *_: ("avx512_vnni",))
+    bundle = release(tmp_path / "b", EXACT)
+    check = check_saturation(bundle, run_certify(bundle, 1, lambda _: None, seconds=0.05))
+    assert (check.passed, check.found) == (True, "cannot occur: this CPU adds int8 products at 32 bits")
+    log = (ROOT / "docs" / "deploy-cpu.txt").read_text()
+    assert f"passed: saturation: {check.found}; expected {check.expected}\n" in log
 
 
 @pytest.mark.usefixtures("no_vnni")
