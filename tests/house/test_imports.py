@@ -49,7 +49,7 @@ RULES: dict[str, tuple[str, ...]] = {
         *("deploy.runtime.device.cuda", "deploy.runtime.engines.tensorrt_plan", "deploy.runtime.engines.saturation"),
     ),
     "toolchain.parity": (),
-    "toolchain.accuracy": (),
+    "toolchain.accuracy": ("toolchain.data",),
     "toolchain.job": (
         *("toolchain.recipe", "toolchain.paths", "toolchain.progress", "toolchain.interrupts"),
         *("toolchain.data", "toolchain.models", "toolchain.compress", "toolchain.backends", "toolchain.transform"),
@@ -76,7 +76,10 @@ RULES: dict[str, tuple[str, ...]] = {
         *("toolchain.tables", "toolchain.progress"),
         *("deploy.gate", "deploy.ledger", "deploy.servers", "deploy.ship"),
     ),
-    "toolchain.report": ("toolchain.views", "toolchain.tables", "deploy.gate", "deploy.ledger"),
+    "toolchain.report": (
+        *("toolchain.accuracy", "toolchain.views", "toolchain.tables", "toolchain.paths"),
+        *("deploy.gate", "deploy.ledger"),
+    ),
     "toolchain.cli": ("toolchain", "deploy"),
     "toolchain.__main__": ("toolchain.cli",),
     # what is in the container

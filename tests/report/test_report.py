@@ -1,20 +1,24 @@
 import io
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from deploy.gate.selftest import Rate
 from deploy.ledger.ledger import Ledger
 from tests.bundles import null_bundle
 from tests.deploy.ledger.ledgers import gate_of, report
+from tests.report.seen import CLASSES, draw_data, keep_drawn
 from toolchain.errors import UsageError
 from toolchain.records.gate import BASELINE, CANDIDATE, Finding, Round
 from toolchain.records.manifest import Candidate, StepRecord
+from toolchain.records.output import OutputKind
 from toolchain.report.content import ReportContent, read_report_content
 from toolchain.report.html import page
 from toolchain.report.plots import png, power, svg, write_plot
@@ -45,9 +49,10 @@ def lines(slower: float) -> tuple[Round, ...]:
     )
 
 
-@pytest.fixture
-def ledger(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def ledger(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two releases; the newer was gated and regressed."""
+    tmp_path = tmp_path_factory.mktemp("ledger")
     place = tmp_path / "ledger.sqlite"
     finding = Finding("p50", BASELINE, "regressed", 0.05, 0.04, 0.06, 0.03, 0.001, "seen in both | <of> two runs")
     with Ledger(place) as book:
@@ -60,10 +65,18 @@ def ledger(tmp_path: Path) -> Path:
     return place
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def newest(ledger: Path) -> ReportContent:
-    with Ledger(ledger) as book:
+    """This machine built it, so what its build saw is here."""
+    with Ledger(ledger) as book, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TOOLCHAIN_HOME", str(ledger.parent / "home"))
+        keep_drawn(ledger.parent / "home", str(book.find_bundle("null")))
         return read_report_content("null", None, book)
+
+
+@pytest.fixture(scope="module")
+def figures(newest: ReportContent) -> dict[str, Figure]:
+    return draw_plots(newest)
 
 
 class Page(HTMLParser):
@@ -95,17 +108,46 @@ class Page(HTMLParser):
         self.text += data
 
 
-def test_the_page_is_complete_and_fetches_nothing(newest: ReportContent) -> None:
+def test_the_page_is_complete_and_fetches_nothing(newest: ReportContent, figures: dict[str, Figure]) -> None:
     read = Page()
-    text = page(newest, draw_plots(newest))
+    text = page(newest, figures)
     read.feed(text)
     assert read.open == []
-    assert read.fetched == []
-    assert "url(" not in re.sub(r"url\(#\w+\)", "", text) and "@import" not in text and "script" not in read.seen
-    assert read.seen.count("figure") == 5  # distributions, rounds, candidates, training, releases
+    assert [source for source in read.fetched if not source.startswith("src=data:image/")] == []
+    assert "url(" not in re.sub(r"url\(#\w+\)", "", text) and "@import" not in text and read.seen.count("script") == 1
+    # distributions, rounds, candidates, confusion, calibration, training, releases
+    assert read.seen.count("figure") == 7
     for words in ("p50 <5 %> worse", "seen in both | <of> two runs", "step 1, finetune: judged with: <that>", "int8"):
         assert words in read.text
     assert newest.bundle in read.text
+
+
+def test_the_page_says_what_is_got_right_and_what_is_not(newest: ReportContent) -> None:
+    read = Page()
+    read.feed(page(newest, {}))
+    assert newest.seen
+    mistakes = newest.seen.record.precisions["int8"].mistakes
+    assert read.seen.count("img") == len(mistakes) + len(newest.seen.record.sheet)
+    first = mistakes[0]
+    assert f"says {CLASSES[first.predicted]} at {first.confidence:.0%}; is {CLASSES[first.true[0]]}" in read.text
+    for words in (*CLASSES, "found by fp32", "found by int8", "Expected calibration error", "Changed since 1"):
+        assert words in read.text
+
+
+def test_where_nobody_built_it_the_page_says_what_is_not_known(newest: ReportContent) -> None:
+    elsewhere = page(replace(newest, seen=None), {})
+    assert "stay on the machine that builds" in elsewhere
+    assert "<img" not in elsewhere
+
+
+def test_several_labels_an_image_and_bare_scores_have_a_page_too(newest: ReportContent, tmp_path: Path) -> None:
+    several = keep_drawn(tmp_path, "2" * 64, draw_data(multilabel=True), OutputKind("sigmoid"))
+    bare = keep_drawn(tmp_path, "3" * 64, output=OutputKind("logits"))
+    for seen, plots in ((several, {"calibration"}), (bare, {"confusion"})):
+        content = replace(newest, seen=seen)
+        assert {"confusion", "calibration"} & set(draw_plots(content)) == plots
+        assert "By class" in page(content, {})
+    assert "no probabilities" in page(replace(newest, seen=bare), {})
 
 
 def test_a_release_without_gate_or_report_still_has_a_page(ledger: Path) -> None:
@@ -131,7 +173,7 @@ def test_every_plot_is_a_readable_image_file(newest: ReportContent, tmp_path: Pa
     paths = write_report(newest, folder)
     assert {path.name for path in folder.iterdir()} == {"report.html", "summary.md"} | {
         f"{name}.{kind}"
-        for name in ("distributions", "rounds", "pareto", "training-1", "trend")
+        for name in ("distributions", "rounds", "pareto", "confusion", "calibration", "training-1", "trend")
         for kind in ("svg", "png")
     }
     for name in ("rounds", "pareto", "trend"):
@@ -155,6 +197,14 @@ def test_an_unknown_release_is_refused_with_the_known_ones(ledger: Path) -> None
             read_report_content("other", None, book)
         with pytest.raises(UsageError, match="no release '9' of null in the ledger; it has: 2, 1"):
             read_report_content("null", "9", book)
+
+
+def test_every_text_of_a_plot_takes_the_pages_colour(figures: dict[str, Figure]) -> None:
+    """Matplotlib's own black is written by leaving the colour out, which is black on a dark page."""
+    for name, figure in figures.items():
+        texts = re.findall(r"<text[^>]*>", svg(figure))
+        assert texts, name
+        assert [text for text in texts if "fill: currentColor" not in text] == [], name
 
 
 def test_plots_are_reproducible_and_take_the_pages_colour() -> None:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from deploy.runtime.device.probe import fingerprint
 from deploy.runtime.engines import Settings, open_engine
+from toolchain.accuracy.quality import Quality
 from toolchain.backends import backend
 from toolchain.build.artifacts import Artifact
 from toolchain.build.choose import CandidateChoice, choose, measure_candidates
@@ -48,7 +49,7 @@ LOSS = r"(?:loses ([\d.]+) points|([\d.]+) points lost)"
 
 class CandidateEvaluation(msgspec.Struct, frozen=True):
     """All candidates with their figures and verdicts, and how the engines' answers compare with torch's. output: what
-    those say; measure: what their accuracy is called."""
+    those say; measure: what their accuracy is called; quality: by precision, where there is a labelled test split."""
 
     candidates: tuple[Candidate, ...]
     chosen: Precision
@@ -56,6 +57,7 @@ class CandidateEvaluation(msgspec.Struct, frozen=True):
     parity: tuple[ParityRecord, ...]
     output: OutputKind
     measure: str
+    quality: dict[str, Quality] = {}
 
 
 def evaluate_candidates(
@@ -102,14 +104,9 @@ def _evaluate(
     answers = _answers(folder, here, settings, images) if room.COMPUTES else {}
     original, expected = _original_answers(job, model, images, learned or "fp32")
     by_onnx = ort_logits(graph.folder / ONNX, images, as_written=learned is not None)
-    parity = compare_three_ways(
-        original,
-        expected,
-        by_onnx,
-        answers,
-        f"{job.target}'s graph" if is_elsewhere else job.target,  # elsewhere, ONNX Runtime answered for the graph
-        graph.record,
-    )
+    # elsewhere, ONNX Runtime answered for the graph
+    engine = f"{job.target}'s graph" if is_elsewhere else job.target
+    parity = compare_three_ways(original, expected, by_onnx, answers, engine, graph.record)
     differing = {
         precision for precision in answers for row in parity if row.candidate.endswith(precision) and not row.passed
     }
@@ -118,6 +115,7 @@ def _evaluate(
     agreeing = tuple(artifact.record for artifact in here if artifact.record.precision not in differing)
     test = job.data.split("test")
     labelled = test if room.COMPUTES and len(test) else None
+    quality: dict[str, Quality] = {}
     measured = measure_candidates(
         folder,
         agreeing,
@@ -127,6 +125,7 @@ def _evaluate(
         learned or "fp32",
         timed=not is_elsewhere,
         output=graph.record,
+        quality=quality,
     )
     measure = graph.record.measure(by_onnx.shape[1])
     choice = choose(
@@ -138,14 +137,16 @@ def _evaluate(
     )
     if room.COMPUTES and labelled is None:
         choice = reword_without_accuracy(choice, measure)
-    sentence = f"{choice.chosen}: {job.target} computes nothing, timing alone counts"
     return CandidateEvaluation(
         candidates=(*choice.candidates, *_refuse_differing(artifacts, differing)),
         chosen=choice.chosen,
-        choice=choice.sentence if room.COMPUTES else sentence,
+        choice=choice.sentence
+        if room.COMPUTES
+        else f"{choice.chosen}: {job.target} computes nothing, timing alone counts",
         parity=parity,
         output=graph.record,
         measure=measure,
+        quality=quality,
     )
 
 

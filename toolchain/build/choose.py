@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import msgspec
 
 from deploy.runtime.engines import Engine, Settings, open_engine
+from toolchain.accuracy.quality import Quality, assess_quality
 from toolchain.build.step_verdict import NOISE
 from toolchain.errors import AccuracyError, DeviceError
-from toolchain.job.latency import decisions_of, latencies_ms
+from toolchain.job.latency import latencies_ms, scores_of
 from toolchain.records.manifest import WEIGHT_BITS, Candidate, Precision
 from toolchain.records.output import SOFTMAX, OutputKind, match_decisions
 from toolchain.records.tensors import Array
@@ -30,15 +31,8 @@ AGREEMENT = "top1_agreement"  # in Candidate.options, where there are no labels 
 # the order of preference where nothing was timed: 16 bits are seldom slower; int8 must prove on the device to be faster
 UNTIMED_FIRST: tuple[Precision, ...] = ("fp16", "bf16", "int8", "fp32")
 PRECISE_FIRST: tuple[Precision, ...] = (
-    "fp32",
-    "fp16",
-    "int8w",
-    "bf16",
-    "int8d",
-    "int8",
-    "int4w",
-    "int2w",
-    "int1w",
+    *("fp32", "fp16", "int8w", "bf16", "int8d", "int8"),
+    *("int4w", "int2w", "int1w"),
 )
 Prefer = Literal["latency", "size"]
 MB = 1e6
@@ -61,13 +55,14 @@ def measure_candidates(
     reference: Precision = "fp32",
     timed: bool = True,
     output: OutputKind = SOFTMAX,
+    quality: dict[str, Quality] | None = None,
 ) -> tuple[Candidate, ...]:
     """Fill in latency_ms (batch 1; None where `timed` is False, since another engine stands in) and accuracy (top-1, or
     the measure of `output`, on all of `test`). A candidate that cannot run here gets the reason as its verdict.
 
     Without labels (`test` is None), top-1 agreement with the candidate `reference` on the images of `source` goes into
-    `options` as `top1_agreement`. reference: fp32, or the precision that the model learned in training. AccuracyError
-    when there are no images or no reference.
+    `options` as `top1_agreement`. reference: fp32, or the precision that the model learned in training. quality: is
+    filled in too, by precision. AccuracyError when there are no images or no reference.
     """
     images = test.images if test is not None else source
     if images is None or len(images) == 0:
@@ -83,7 +78,10 @@ def measure_candidates(
     for candidate in runnable.values():
         with open_engine(folder, candidate, throughput) as engine:
             what = f"{candidate.precision}: batches of images"
-            answers[candidate.precision] = decisions_of(engine, images, what, output)
+            scores = scores_of(engine, images, what)
+        answers[candidate.precision] = output.decide(scores)
+        if test is not None and quality is not None:
+            quality[candidate.precision] = assess_quality(scores, test.labels, output)
         timing = "not timed" if candidate.latency_ms is None else f"{candidate.latency_ms:#.3g} ms"
         logger.info(f"  {candidate.precision}: {timing}; {len(images)} images classified")
     truth = test.labels if test is not None else answers.get(reference)

@@ -9,6 +9,7 @@ interrupted one goes on. Knows the order of the stages; each stage's module know
 import logging
 from pathlib import Path
 
+from toolchain.accuracy.kept import evaluation_folder, keep_evaluation
 from toolchain.build.artifacts import build_artifact
 from toolchain.build.dry_run import dry_run_steps
 from toolchain.build.dry_run_timing import dry_run_export
@@ -62,7 +63,10 @@ def build(path: Path, target: str, release: str | None) -> Bundle:
         steps = report_steps(job, cache, inputs, models, reference, artifacts, evaluation)
         logger.info(f"chosen: {evaluation.choice}")
         samples = write_samples(job, cache, artifacts, evaluation)
-        return make_bundle(job, artifacts, reference, steps, evaluation, samples, release)
+        bundle = make_bundle(job, artifacts, reference, steps, evaluation, samples, release)
+        place = evaluation_folder(home(), bundle.digest)
+        keep_evaluation(place, job.data, reference.labels, evaluation.quality, evaluation.chosen)
+        return bundle
 
 
 def cache_for(job: BuildJob) -> StageCache:

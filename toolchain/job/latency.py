@@ -1,4 +1,4 @@
-"""Measures a candidate on this machine: its decisions for many images, and its latency for one.
+"""Measures a candidate on this machine: its scores for many images, and its latency for one.
 
 Uses the same engine code that will serve. Knows nothing of accuracy thresholds or of the choice (choose.py does).
 """
@@ -27,13 +27,17 @@ INPUTS = 32  # different images in turn: an image that stays in the CPU's cache 
 
 
 def decisions_of(engine: Engine, images: "ImageSource", what: str, output: OutputKind = SOFTMAX) -> Array:
-    """The class that the engine gives every image [N], or the labels [N, labels], in batches of 64, as many at once as
-    keep the engine busy."""
+    """The class that the engine gives every image [N], or the labels [N, labels]."""
+    return output.decide(scores_of(engine, images, what))
+
+
+def scores_of(engine: Engine, images: "ImageSource", what: str) -> Array:
+    """The engine's scores [N, outputs], in batches of 64, as many at once as keep the engine busy."""
     source, target = engine.inputs[0].name, engine.outputs[0].name
     batch = BATCH if engine.inputs[0].shape[0] is None else engine.inputs[0].shape[0]
 
     def answer(start: int) -> Array:
-        return output.decide(engine.infer({source: images[start : start + batch]})[target])
+        return engine.infer({source: images[start : start + batch]})[target]
 
     starts = range(0, len(images), batch)
     pool = ThreadPoolExecutor(engine.requests)

@@ -1,11 +1,13 @@
-"""The content of a report: a release, its last gate, and the other releases of the model."""
+"""The content of a report: a release, its last gate, the other releases of the model, and what its build saw."""
 
 from dataclasses import dataclass
 
 from deploy.ledger.change_points import ReleaseChange, find_release_changes
 from deploy.ledger.history import HistoryRow
 from deploy.ledger.ledger import Ledger
+from toolchain.accuracy.kept import KeptEvaluation, evaluation_folder, read_evaluation
 from toolchain.errors import UsageError
+from toolchain.paths import home
 from toolchain.records.gate import Gate
 from toolchain.records.manifest import Manifest
 
@@ -15,13 +17,16 @@ RELEASES = 50
 @dataclass(frozen=True)
 class ReportContent:
     """bundle: the release's digest. gate: its last one, None if there was none. history: all releases of the model,
-    newest first. changes: where its latency changed."""
+    newest first. changes: where its latency changed. previous: the release before it for the same target; seen: what
+    its build kept of the data, None on a machine that did not build it."""
 
     bundle: str
     manifest: Manifest
     gate: Gate | None
     history: tuple[HistoryRow, ...]
     changes: tuple[ReleaseChange, ...] = ()
+    previous: Manifest | None = None
+    seen: KeptEvaluation | None = None
 
 
 def read_report_content(name: str, release: str | None, ledger: Ledger) -> ReportContent:
@@ -35,6 +40,18 @@ def read_report_content(name: str, release: str | None, ledger: Ledger) -> Repor
         releases = ", ".join(dict.fromkeys(row.release for row in history))
         raise UsageError(f"no release '{release}' of {name} in the ledger; it has: {releases}")
     gates = ledger.gates(bundle)
+    manifest = ledger.manifest(bundle)
     return ReportContent(
-        bundle, ledger.manifest(bundle), gates[-1] if gates else None, history, find_release_changes(history)
+        bundle,
+        manifest,
+        gates[-1] if gates else None,
+        history,
+        find_release_changes(history),
+        _previous_manifest(bundle, manifest, ledger),
+        read_evaluation(evaluation_folder(home(), bundle)),
     )
+
+
+def _previous_manifest(bundle: str, manifest: Manifest, ledger: Ledger) -> Manifest | None:
+    others = ledger.other_releases(bundle, manifest.name, manifest.target)
+    return next((ledger.manifest(other.bundle) for other in others if other.older), None)

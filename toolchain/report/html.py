@@ -1,26 +1,46 @@
-"""The report as one HTML file (report.html.jinja): tables, plots and style in one file, no script, nothing fetched.
-Readable on a phone, in light and dark mode, and on paper."""
+"""The report as one HTML file (report.html.jinja) with its plots, images, style and script; nothing is fetched.
 
+Readable on a phone, in light and dark mode, on paper, and where no script may run: the script only sorts tables and
+shows the tips of plots where there is no pointer. The page's own policy lets a browser load and run nothing else.
+"""
+
+from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
+from hashlib import sha256
 
 import msgspec
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from toolchain.accuracy.kept import KeptEvaluation
 from toolchain.report.content import ReportContent
 from toolchain.report.plots import svg
+from toolchain.report.quality_tables import (
+    calibration_sentence,
+    classes_table,
+    confusions_table,
+    contact_sheet,
+    counts_table,
+    mistake_images,
+)
+from toolchain.report.release_changes import compare_releases, diff_recipes
 from toolchain.tables import Columns, all_numbers, cell_text
 from toolchain.views.bundle import candidates_table, history_table, manifest_facts, parity_table
 from toolchain.views.gate import findings_table, heading
 from toolchain.views.steps import reasons, steps_page
 
-TABLE = """<div class="scroll"><table><thead><tr>
+SCROLLED = 'tabindex="0" role="region"'  # what scrolls must be reached by the keyboard too
+TABLE = """<div class="scroll" {{ scrolled }} aria-label="{{ heads[0][0] or "table" }}"><table class="{{ kind }}">
+<thead><tr>
 {%- for name, kind in heads %}<th{{ kind }}>{{ name }}</th>{% endfor %}</tr></thead><tbody>
-{%- for row in rows %}<tr>{% for text, kind in row %}<td{{ kind }}>{{ text }}</td>{% endfor %}</tr>{% endfor -%}
+{%- for row in rows %}<tr>{% for head, kind, text in row %}<td{{ kind }} data-head="{{ head }}">{{ text }}</td>
+{%- endfor %}</tr>{% endfor -%}
 </tbody></table></div>"""
 NUMBER = Markup(' class="number"')
+WIDE = 40  # letters: what is wider does not fit on a phone, where each row becomes a card
+SORTED_ROWS, SORTED_COLUMNS = 5, 3  # from here on, a table can be sorted
 
 
 @cache
@@ -33,9 +53,14 @@ def _table() -> Template:
     return _environment().from_string(TABLE)
 
 
+@cache
+def _script() -> str:
+    return _environment().loader.get_source(_environment(), "report.js")[0]  # type: ignore[union-attr]
+
+
 def page(content: ReportContent, figures: Mapping[str, Figure]) -> str:
     """The HTML document."""
-    manifest, gate = content.manifest, content.gate
+    manifest, gate, seen = content.manifest, content.gate, content.seen
     measured = any(step.measured_speedup is not None for step in manifest.steps)
     return (
         _environment()
@@ -59,8 +84,36 @@ def page(content: ReportContent, figures: Mapping[str, Figure]) -> str:
             facts=Markup(manifest_facts(manifest, table)),
             device=Markup(_device(content)),
             plots={name: Markup(svg(figure)) for name, figure in figures.items()},
+            scrolled=Markup(SCROLLED),
+            seen=seen.record if seen else None,
+            quality=_quality(seen) if seen else {},
+            previous=content.previous,
+            differences=Markup(_differences(content)),
+            recipe_diff=diff_recipes(content.previous, manifest) if content.previous else "",
+            script=Markup(_script()),
+            script_digest=b64encode(sha256(_script().encode()).digest()).decode(),
         )
     )
+
+
+def _quality(seen: KeptEvaluation) -> dict[str, object]:
+    """What the template says of the data and of what was got right of it."""
+    return {
+        "classes": Markup(classes_table(seen, table)),
+        "confusions": Markup(confusions_table(seen, table)),
+        "calibration": calibration_sentence(seen),
+        "mistakes": mistake_images(seen),
+        "counts": Markup(counts_table(seen, table)),
+        "sheet": contact_sheet(seen),
+    }
+
+
+def _differences(content: ReportContent) -> str:
+    if content.previous is None:
+        return ""
+    rows = compare_releases(content.previous, content.manifest)
+    columns = ("what", f"release {content.previous.release}", f"release {content.manifest.release}", "difference")
+    return table(rows, columns) if rows else ""
 
 
 def _device(content: ReportContent) -> str:
@@ -82,8 +135,23 @@ def table(rows: Iterable[Sequence[object]], columns: Columns) -> str:
     formats = dict(columns) if isinstance(columns, Mapping) else dict.fromkeys(columns, "")
     cells = [list(row) for row in rows]
     kinds = [NUMBER if all_numbers([row[place] for row in cells]) else "" for place in range(len(formats))]
+    heads = list(zip(formats, kinds, strict=True))
     lines = [
-        [(cell_text(cell, form), kind) for cell, form, kind in zip(row, formats.values(), kinds, strict=True)]
+        [
+            (name, kind, cell_text(cell, form))
+            for cell, form, (name, kind) in zip(row, formats.values(), heads, strict=True)
+        ]
         for row in cells
     ]
-    return _table().render(heads=list(zip(formats, kinds, strict=True)), rows=lines).replace("\n", " ")
+    can_sort = len(lines) >= SORTED_ROWS and len(heads) >= SORTED_COLUMNS
+    kind = " ".join(["wide"] * (len(heads) > 2 and _letters(lines) > WIDE) + ["sorted"] * can_sort)
+    drawn = _table().render(heads=heads, rows=lines, kind=kind, scrolled=Markup(SCROLLED))
+    return drawn.replace("\n", " ")
+
+
+def _letters(lines: Sequence[Sequence[tuple[str, str, str]]]) -> int:
+    """How wide a table is at least: its widest cells, and the longest word of each heading."""
+    columns = zip(*lines, strict=True) if lines else ()
+    return sum(
+        2 + max(*(len(text) for _, _, text in column), *map(len, f"{column[0][0]} -".split())) for column in columns
+    )

@@ -11,6 +11,8 @@ from toolchain.records.storage import atomic_folder, write_atomically
 from toolchain.report.content import ReportContent
 from toolchain.report.html import page
 from toolchain.report.plots import _present_figures, distributions, pareto, png, rounds, svg, training, trend
+from toolchain.report.quality_plots import confusion, reliability
+from toolchain.report.quality_tables import before_and_after
 from toolchain.tables import Columns, cell_text
 from toolchain.views.gate import findings_table, heading
 
@@ -44,10 +46,22 @@ def draw_plots(content: ReportContent) -> dict[str, Figure]:
             "distributions": distributions(gate) if gate else None,
             "rounds": rounds(gate) if gate else None,
             "pareto": pareto(manifest.candidates, manifest.chosen),
+            **_quality_plots(content),
             **{f"training-{number}": training(step) for number, step in enumerate(manifest.steps)},
             "trend": trend(content.history, content.changes),
         }
     )
+
+
+def _quality_plots(content: ReportContent) -> dict[str, Figure | None]:
+    if content.seen is None:
+        return {}
+    record = content.seen.record
+    quality = record.precisions.get(record.chosen)
+    return {
+        "confusion": confusion(quality, record.classes) if quality else None,
+        "calibration": reliability(before_and_after(record)),
+    }
 
 
 def summary(content: ReportContent) -> str:

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
+from benchmarks.first_hour.page_audit import Prepare, audit_page
+from benchmarks.first_hour.pages import annoy_server, ask_server
 from tests.bundles import null_bundle
 from tests.deploy.runtime.protocol.test_protocol_client import picture
 from tests.deploy.runtime.server import Running, serving
@@ -206,12 +208,12 @@ def test_a_wanted_token_is_asked_for_and_sent_and_kept_in_the_tab_only(page: Pag
     assert page.evaluate("sessionStorage.length") == 0
 
 
-def test_nothing_is_wider_than_a_phone(page: Page) -> None:
-    page.get_by_label("Choose a picture").set_input_files([PICTURE])
-    expect(page.locator("#top li")).to_have_count(5)
-    expect(page.locator(".verdict")).to_be_visible()
-    page.get_by_text("Access token").click()
-    assert page.evaluate("document.documentElement.scrollWidth") == 380
+@pytest.mark.slow
+@pytest.mark.parametrize("prepare", [ask_server, annoy_server])
+def test_all_text_has_contrast_and_nothing_is_cut_off(browser: Browser, served: Running, prepare: Prepare) -> None:
+    audits = audit_page(browser, f"http://127.0.0.1:{served.port}/", prepare)
+    assert len(audits) == 6
+    assert [audit for audit in audits if audit.faults] == []
 
 
 def test_the_keyboard_reaches_everything_in_order(page: Page) -> None:
