@@ -35,8 +35,8 @@ def _measure() -> Iterator[Row]:
         return
     with TemporaryDirectory() as name, open_browser() as browser:
         folder = Path(name)
-        yield _page_row("report", audit_page(browser, drawn_report(folder).as_uri(), open_details, _pictures("report")))
-        with drawn_server(folder) as address:
+        yield _page_row("report", audit_page(browser, draw_report(folder).as_uri(), open_details, _pictures("report")))
+        with serve_drawn(folder) as address:
             answered = audit_page(browser, address, ask_server, _pictures("answer"))
             refused = audit_page(browser, address, annoy_server, _pictures("error"))
         yield _page_row("server's page with an answer", answered)
@@ -62,7 +62,7 @@ def open_details(page: Page) -> None:
     page.evaluate("for (const one of document.querySelectorAll('details')) one.open = true")
 
 
-def drawn_report(folder: Path) -> Path:
+def draw_report(folder: Path) -> Path:
     """A report with everything in it that a report may have, of two releases of the null engine."""
     from deploy.ledger.ledger import Ledger
     from tests.bundles import null_bundle
@@ -89,7 +89,7 @@ def drawn_report(folder: Path) -> Path:
 
 
 @contextmanager
-def drawn_server(folder: Path) -> Iterator[str]:
+def serve_drawn(folder: Path) -> Iterator[str]:
     """The address of a server that has certified itself, with a class of a long name."""
     from tests.bundles import null_bundle
     from tests.deploy.runtime.server import serving

@@ -7,14 +7,14 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from benchmarks.first_hour.page_audit import PageAudit, audit_page, missing_browser, open_browser
-from benchmarks.first_hour.pages import drawn_report, open_details
+from benchmarks.first_hour.pages import draw_report, open_details
 
 pytestmark = pytest.mark.skipif(missing_browser() is not None, reason=str(missing_browser()))
 
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return drawn_report(tmp_path_factory.mktemp("report")).as_uri()
+    return draw_report(tmp_path_factory.mktemp("report")).as_uri()
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from hashlib import sha256
+from importlib.resources import files
 
 import msgspec
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
@@ -55,7 +56,7 @@ def _table() -> Template:
 
 @cache
 def _script() -> str:
-    return _environment().loader.get_source(_environment(), "report.js")[0]  # type: ignore[union-attr]
+    return (files("toolchain.report") / "report.js").read_text()
 
 
 def page(content: ReportContent, figures: Mapping[str, Figure]) -> str:

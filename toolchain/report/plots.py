@@ -56,16 +56,16 @@ STYLE: Any = {  # what matplotlib calls rcParams
 }
 
 
-def styled(draw: Callable[PlotArguments, PlotT]) -> Callable[PlotArguments, PlotT]:
+def apply_style(draw: Callable[PlotArguments, PlotT]) -> Callable[PlotArguments, PlotT]:
     """Matplotlib takes a colour that is not named from its settings at the time of drawing: texts, and ticks that are
     added later."""
 
     @wraps(draw)
-    def drawn(*args: PlotArguments.args, **kwargs: PlotArguments.kwargs) -> PlotT:
+    def draw_styled(*args: PlotArguments.args, **kwargs: PlotArguments.kwargs) -> PlotT:
         with rc_context(STYLE):
             return draw(*args, **kwargs)
 
-    return drawn
+    return draw_styled
 
 
 def tip(text: str) -> str:
@@ -112,7 +112,7 @@ def new_axes(title: str, x: str, y: str) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-@styled
+@apply_style
 def pareto(candidates: Sequence[Candidate], chosen: str) -> Figure | None:
     """Accuracy against latency; the area of a point is its size on disk, the line the Pareto front."""
     known = [
@@ -139,7 +139,7 @@ def pareto(candidates: Sequence[Candidate], chosen: str) -> Figure | None:
     return figure
 
 
-@styled
+@apply_style
 def training(step: StepRecord) -> Figure | None:
     """Loss and accuracy against the epoch, side by side."""
     if not step.history:
@@ -159,7 +159,7 @@ def training(step: StepRecord) -> Figure | None:
     return figure
 
 
-@styled
+@apply_style
 def distributions(gate: Gate) -> Figure | None:
     """The cumulative distribution of latency (ECDF) of every release in the gate."""
     if not gate.rounds:
@@ -179,7 +179,7 @@ def distributions(gate: Gate) -> Figure | None:
     return figure
 
 
-@styled
+@apply_style
 def rounds(gate: Gate) -> Figure | None:
     """Each round's p50 of the candidate relative to the baseline: the values behind the verdict."""
     shown = [*gate.rounds, *gate.confirming]
@@ -206,7 +206,7 @@ def _p50(measured: Round, side: str) -> float:
     return float(np.median(np.concatenate(measured.latencies_ms[side])))
 
 
-@styled
+@apply_style
 def trend(rows: Sequence[HistoryRow], changes: Sequence[ReleaseChange] = ()) -> Figure | None:
     """p50 of each report by release, oldest first, one line per device; dashed lines where the level changed."""
     known: dict[str, list[HistoryRow]] = {}
@@ -231,7 +231,7 @@ def trend(rows: Sequence[HistoryRow], changes: Sequence[ReleaseChange] = ()) -> 
     return figure
 
 
-@styled
+@apply_style
 def power(rates: Sequence[Rate]) -> Figure:
     """The share of gates with the verdict regressed by injected slowdown, with its 95 % interval."""
     figure, axes = new_axes("The gate's own error rate", "candidate slower by, %", "gates with verdict regressed, %")

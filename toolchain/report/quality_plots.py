@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from toolchain.accuracy.quality import Quality
-from toolchain.report.plots import BLUE, GREY, ORANGE, SIZE, add_legend, new_axes, styled, tip
+from toolchain.report.plots import BLUE, GREY, ORANGE, SIZE, add_legend, apply_style, new_axes, tip
 
 MOST_CLASSES = 20  # more cells than these cannot be read: the table of confusions says the same
 MOST_LETTERS = 12
@@ -14,7 +14,7 @@ DARKEST = 0.5  # of a cell's colour, under text that has the page's
 NUMBERED = 12
 
 
-@styled
+@apply_style
 def confusion(quality: Quality, names: Sequence[str]) -> Figure | None:
     """True classes downwards, predicted ones across; a cell's shade is its share of the true class's images."""
     count = len(quality.classes)
@@ -42,7 +42,7 @@ def confusion(quality: Quality, names: Sequence[str]) -> Figure | None:
     return figure
 
 
-@styled
+@apply_style
 def reliability(precisions: Sequence[tuple[str, Quality]]) -> Figure | None:
     """Accuracy against probability in bins; on the diagonal a model is as sure as it is right. The area of a point is
     the number of its predictions."""
