@@ -1,4 +1,4 @@
-"""Some seventy recipes as people write them, drawn here: those that should build do, the others end in one line.
+"""A hundred recipes as people write them, drawn here: those that should build do, the others end in one line.
 
 QUICK=1: by the null target alone, which builds everything but engines; else by openvino too. CASES=w-whole,d-cut runs
 some. Each runs in a process of its own, forked from one that has imported what a build needs.
@@ -19,7 +19,17 @@ from toolchain.cli.console import log_to_stderr
 
 QUICK = bool(os.environ.get("QUICK"))
 TARGETS = ("null",) if QUICK else ("null", "openvino")
-KINDS = {"w": "checkpoints", "d": "folders", "l": "lists and archives", "t": "text files", "o": "ONNX files"}
+KINDS = {
+    "w": "checkpoints",
+    "d": "folders",
+    "l": "lists and archives",
+    "t": "text files",
+    "o": "ONNX files",
+    "m": "what outputs say, and models at chance",
+    "n": "without data, or without labels",
+    "s": "steps",
+    "i": "the training's own transform",
+}
 BUILT, REFUSED = (0,), (1, 2)
 LIMIT_S = 600
 SPAWN = multiprocessing.get_context("fork")
@@ -111,10 +121,13 @@ def _draw_all(base: Path, send: Callable[[list[IntakeCase]], None]) -> None:
     from benchmarks.intake.drawn.checkpoints import draw_checkpoints
     from benchmarks.intake.drawn.data import draw_data
     from benchmarks.intake.drawn.graphs import draw_graphs
+    from benchmarks.intake.drawn.inputs import draw_inputs
+    from benchmarks.intake.drawn.outputs import draw_outputs
     from benchmarks.intake.drawn.recipes import draw_base
 
     module = draw_base(base)
-    send([*draw_checkpoints(base, module), *draw_data(base), *draw_graphs(base, module)])
+    cases = [*draw_checkpoints(base, module), *draw_data(base), *draw_graphs(base, module)]
+    send([*cases, *draw_outputs(base), *draw_inputs(base)])
 
 
 def _import_builders() -> None:

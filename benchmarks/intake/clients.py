@@ -27,6 +27,7 @@ from PIL import Image
 from playwright.sync_api import expect, sync_playwright
 
 from benchmarks import logger
+from benchmarks.intake.perf_analyzer import install_perf_analyzer
 from benchmarks.rows import Row, print_rows, row
 from benchmarks.serving.models import SHAPE, bundle_of, pictures
 from benchmarks.serving.others import environment
@@ -95,7 +96,7 @@ def _run(command: list[str]) -> bytes:
 def triton_answers(server: Server, protocol: str) -> Answers:
     port = server.port if protocol == "http" else server.grpc_port
     words = [protocol, f"127.0.0.1:{port}", MODEL, str(server.file)]
-    program = [sys.executable, "-W", "ignore", "-m", "benchmarks.intake.triton_ways", *words]
+    program = [sys.executable, "-W", "ignore", "-m", "benchmarks.intake.programs.triton_ways", *words]
     answers: Answers = json.loads(_run(program))
     return answers
 
@@ -176,19 +177,23 @@ def browser_answers(server: Server) -> Answers:
 
 def kserve_answers(server: Server) -> Answers:
     python = environment("kserve") / "python"
-    program = Path(__file__).with_name("kserve_ways.py")
+    program = Path(__file__).parent / "programs" / "kserve_ways.py"
     words = [f"http://127.0.0.1:{server.port}", f"127.0.0.1:{server.grpc_port}", MODEL, str(server.file)]
     answers: Answers = json.loads(_run([str(python), "-W", "ignore", str(program), *words]).splitlines()[-1])
     return answers
 
 
 def perf_analyzer_answers(server: Server) -> Answers:
-    """It measures and shows no answers: one that it gets counts as alike."""
-    ask = ["perf_analyzer", "-m", MODEL, "-b", "1", "--request-count", "20"]
-    for name, words in {"http": [str(server.port)], "grpc": [str(server.grpc_port), "-i", "grpc"]}.items():
-        _run([*ask, "-u", f"127.0.0.1:{words[0]}", *words[1:]])
-        logger.info(f"  perf_analyzer over {name}: done")
-    return dict.fromkeys(("http", "grpc"), reference_answer(server))
+    """It measures and shows no answers: to be answered each time counts as alike."""
+    analyzer, answers = install_perf_analyzer(), dict[str, Any]()
+    ways = {"http": (server.port, []), "grpc": (server.grpc_port, ["-i", "grpc"])}
+    for name, (port, words) in ways.items():
+        try:
+            said = analyzer.run("-m", MODEL, "-u", f"127.0.0.1:{port}", *words)
+            answers[name] = reference_answer(server) if "Throughput" in said else said[-300:]
+        except subprocess.CalledProcessError as error:
+            answers[name] = (error.stderr or error.stdout or "").strip()[-300:]
+    return answers
 
 
 def _attempt(ask: Callable[[], Any]) -> Any:
@@ -214,7 +219,7 @@ def clients() -> tuple[Client, ...]:
         Client("tritonclient HTTP", lambda server: triton_answers(server, "http")),
         Client("tritonclient gRPC", lambda server: triton_answers(server, "grpc")),
         Client("KServe's client", kserve_answers, "QUICK: its environment takes minutes" if QUICK else ""),
-        Client("perf_analyzer", perf_analyzer_answers, absent("perf_analyzer")),
+        Client("perf_analyzer", perf_analyzer_answers, absent("apt-get")),
         Client("curl", curl_answers, absent("curl")),
         Client("a browser", browser_answers, absent("chromium")),
         Client("Python requests", requests_answers),

@@ -13,12 +13,12 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import msgspec
 from torchvision import models
 
 from benchmarks import logger
+from benchmarks.intake.guide import write_table
 from benchmarks.intake.torchvision_net import NetOutcome, family_of
 from benchmarks.rows import Row, print_rows, row
 from toolchain.cli.console import log_to_stderr
@@ -26,8 +26,6 @@ from toolchain.job.code_digest import source_tree
 from toolchain.paths import home
 from toolchain.records.storage import encode_record, write_atomically
 
-PAGE = Path(__file__).parents[2] / "docs" / "guides" / "torchvision.md"
-BEGIN, END = "<!-- written by benchmarks/intake/torchvision.py -->\n", "<!-- end -->\n"
 QUICK_NETS = ("resnet18", "mobilenet_v3_small", "shufflenet_v2_x0_5", "vit_b_16")
 STAGES = ("prune", "export", "openvino", "tensorrt")
 TIMEOUT_S = 1800
@@ -143,8 +141,7 @@ def main() -> None:
     log_to_stderr()
     outcomes = [try_or_read(name) for name in chosen_nets()]
     if not os.environ.get("QUICK"):
-        before, _, rest = PAGE.read_text().partition(BEGIN)
-        PAGE.write_text(f"{before}{BEGIN}{markdown(outcomes)}{END}{rest.partition(END)[2]}")
+        write_table("torchvision.md", "torchvision", markdown(outcomes))
     print_rows(rows_of(outcomes))
 
 

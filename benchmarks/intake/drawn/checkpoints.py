@@ -1,6 +1,9 @@
 """Checkpoints as trainers save them, and files that only look like one."""
 
 import argparse
+import re
+import subprocess
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +12,8 @@ import torch
 from torch import nn
 
 from benchmarks.intake.drawn.recipes import IntakeCase, write_recipe
-from toolchain.models.checkpoints.read import PICKLE
+from toolchain.errors import ModelError
+from toolchain.models.checkpoints.read import PICKLE, read_checkpoint
 
 ARGUMENTS = argparse.Namespace(lr=0.1, epochs=3, arch="net")
 
@@ -63,7 +67,21 @@ def draw_checkpoints(base: Path, module: nn.Module) -> list[IntakeCase]:
     cases = [_save(base, name, content) for name, content in files.items()]
     torch.save(trained | {"args": ARGUMENTS}, base / "legacy.pth", _use_new_zipfile_serialization=False)
     cases.append(_name_weights(base, IntakeCase("w-legacy", "builds"), "legacy.pth"))
-    return cases + _draw_refused(base, state)
+    return [*cases, *_draw_program(base, module), *_draw_refused(base, state)]
+
+
+def _draw_program(base: Path, module: nn.Module) -> list[IntakeCase]:
+    """A TorchScript program is refused; what the line of the refusal converts it to is built."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of TorchScript's end
+        torch.jit.save(torch.jit.script(module), base / "program.pt")  # type: ignore[no-untyped-call]  # torch's own
+    refused = _name_weights(base, IntakeCase("w-program", "refused", "a TorchScript program"), "program.pt")
+    try:
+        read_checkpoint(base / "program.pt")
+    except ModelError as error:
+        (command,) = re.findall(r"those \(program-weights\.pt\): (.+)$", str(error))
+        subprocess.run(command, shell=True, check=False, stderr=subprocess.DEVNULL)
+    return [refused, _name_weights(base, IntakeCase("w-program-converted", "builds"), "program-weights.pt")]
 
 
 def _draw_refused(base: Path, state: dict[str, Any]) -> list[IntakeCase]:

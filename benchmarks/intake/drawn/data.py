@@ -10,6 +10,7 @@ from PIL import Image
 
 from benchmarks.intake.drawn.recipes import (
     CLASSES,
+    PLAIN,
     IntakeCase,
     draw_arrays,
     draw_folder,
@@ -65,6 +66,9 @@ def _draw_bad_folders(base: Path) -> list[IntakeCase]:
     for path in few.glob("*/*/*"):
         if int(path.stem) > 2:
             path.unlink()
+    for path in draw_folder(base / "d-one").glob("*/*/*"):
+        if int(path.stem):
+            path.unlink()
     (draw_folder(base / "d-untested") / "test").rename(base / "d-untested-test")
     strangers = draw_folder(base / "d-strangers")
     (strangers / "test" / "dog").rename(strangers / "test" / "dogs")
@@ -73,6 +77,7 @@ def _draw_bad_folders(base: Path) -> list[IntakeCase]:
         _name_folder(base, IntakeCase("d-cut", "refused", "3 of 240 files cannot be decoded")),
         _name_folder(base, IntakeCase("d-notes", "refused", "notes.txt")),
         _name_folder(base, IntakeCase("d-few", "refused", "calibration samples")),
+        _name_folder(base, IntakeCase("d-one", "refused", "calibration samples")),
         _name_folder(base, IntakeCase("d-untested", "refused", "neither test/ nor val/")),
         _name_folder(base, IntakeCase("d-strangers", "refused", "no such class in train/")),
         _name_folder(base, IntakeCase("d-empty", "refused", "no class folders")),
@@ -108,8 +113,7 @@ def _draw_lists(base: Path) -> list[IntakeCase]:
 
 def _draw_texts(base: Path) -> list[IntakeCase]:
     def recipe(name: str, model: str = "") -> str:
-        plain = 'source = "net.py:build"\nweights = "plain.pt"'
-        return recipe_text(name, f"{plain}\n{model}", 'name = "folder"\npath = "data"')
+        return recipe_text(name, f"{PLAIN}\n{model}")
 
     labels = "".join(f"{name}\n" for name in CLASSES)
     (base / "labels-bom.txt").write_bytes(b"\xef\xbb\xbf" + labels.replace("\n", "\r\n").encode())

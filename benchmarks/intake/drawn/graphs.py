@@ -12,7 +12,7 @@ from torch import nn
 
 from benchmarks.intake.drawn.recipes import SIDE, IntakeCase, write_recipe
 
-OPSETS = (9, 11, 13, 17)
+OPSETS = (7, 9, 11, 13, 17, 21)
 TOO_NEW = 99
 Arrays = Mapping[str, NDArray[np.generic]]
 
@@ -27,21 +27,38 @@ def draw_graphs(base: Path, module: nn.Module) -> list[IntakeCase]:
         "o-half": _model(half, 13, TensorProto.FLOAT16),
         "o-fixed": _model(weights, 13, batch=1),
     }
+    models["o-ir3"] = _as_first_format(_model(weights, 9))
     for name, model in models.items():
         onnx.save(model, base / f"{name}.onnx")
     for name in ("o-outside", "o-outside-gone"):
         model = _model(weights, 13)
         onnx.save(model, base / f"{name}.onnx", save_as_external_data=True, location=f"{name}.data", size_threshold=0)
     (base / "o-outside-gone.data").unlink()
-    newer = _model(weights, 13)
+    newer, format_99 = _model(weights, 13), _model(weights, 13)
     newer.opset_import[0].version = TOO_NEW
+    format_99.ir_version = TOO_NEW
     (base / "o-opset99.onnx").write_bytes(newer.SerializeToString())
+    (base / "o-ir99.onnx").write_bytes(format_99.SerializeToString())
     whole = (base / "o-opset13.onnx").read_bytes()
     (base / "o-cut.onnx").write_bytes(whole[: len(whole) // 2])
-    refused = {"o-outside-gone": "o-outside-gone", "o-opset99": "opset", "o-cut": "ONNX", "o-absent": "no such file"}
+    refused = {
+        "o-outside-gone": "o-outside-gone",
+        "o-opset99": "the newest that is taken",
+        "o-ir99": "the newest that is taken",
+        "o-cut": "ONNX",
+        "o-absent": "no such file",
+    }
     cases = [IntakeCase(name, "builds") for name in (*models, "o-outside")]
     cases += [IntakeCase(name, "refused", says) for name, says in refused.items()]
     return [write_recipe(base, case, f'source = "{case.name}.onnx"') for case in cases]
+
+
+def _as_first_format(model: onnx.ModelProto) -> onnx.ModelProto:
+    """As tools wrote it when each weight was an input of the graph too."""
+    model.ir_version = 3
+    for tensor in model.graph.initializer:
+        model.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    return model
 
 
 def _model(

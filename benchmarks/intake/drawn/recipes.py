@@ -35,6 +35,12 @@ def build(classes: int = 4) -> nn.Module:
         nn.Linear(16, classes),
     )
 '''
+PLAIN = 'source = "net.py:build"\nweights = "plain.pt"'
+FOLDER = 'name = "folder"\npath = "data"'
+NORMALIZED = f"mean = [{MEAN}]\nstd = [{STD}]"
+SIZE = f"height = {SIDE}\nwidth = {SIDE}\n{NORMALIZED}"
+BUILD = "[build]\nmax_accuracy_loss = 5.0"
+QUANTIZE = f"[[step]]\nquantize = {{ samples = 64 }}\n{BUILD}"
 Write = Callable[[Image.Image, Path], None]
 
 
@@ -86,28 +92,23 @@ def train(base: Path) -> nn.Module:
     return module.eval()
 
 
-def recipe_text(name: str, model: str, data: str) -> str:
+def recipe_text(name: str, model: str = PLAIN, data: str = FOLDER, size: str = SIZE, more: str = QUANTIZE) -> str:
+    """size: of `[input]`, beside mean and std; more: what comes after `[data]`; data: '' for a recipe without."""
+    table = f"[data]\n{data}" if data else ""
     return f"""name = "{name}"
 [model]
 {model}
 [input]
-height = {SIDE}
-width = {SIDE}
-mean = [{MEAN}]
-std = [{STD}]
-[data]
-{data}
-[[step]]
-quantize = {{ samples = 64 }}
-[build]
-max_accuracy_loss = 5.0
+{size}
+{table}
+{more}
 """
 
 
-def write_recipe(base: Path, case: IntakeCase, model: str = "", data: str = "") -> IntakeCase:
-    model = model or 'source = "net.py:build"\nweights = "plain.pt"'
-    data = data or 'name = "folder"\npath = "data"'
-    (base / f"{case.name}.toml").write_text(recipe_text(case.name, model, data))
+def write_recipe(
+    base: Path, case: IntakeCase, model: str = PLAIN, data: str = FOLDER, size: str = SIZE, more: str = QUANTIZE
+) -> IntakeCase:
+    (base / f"{case.name}.toml").write_text(recipe_text(case.name, model, data, size, more))
     return case
 
 

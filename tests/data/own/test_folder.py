@@ -53,6 +53,13 @@ def test_class_folders_alone_satisfy_the_contract(tmp_path: Path) -> None:
     assert len({int(i) for split in data.splits.values() for i in split.indices}) == 30
 
 
+def test_a_single_class_is_refused_whatever_the_model_answers(tmp_path: Path) -> None:
+    write_images(tmp_path / "pets" / "train", 3, ("cat",))
+    write_images(tmp_path / "pets" / "test", 3, ("cat",))
+    with pytest.raises(DataError, match=r"pets: a class folder alone, cat/; expected two or more"):
+        open_pets(tmp_path)
+
+
 def test_val_is_the_test_split_without_test_and_the_validation_split_with_it(tmp_path: Path) -> None:
     write_images(tmp_path / "pets" / "train", 15)
     write_images(tmp_path / "pets" / "val", 4)

@@ -38,6 +38,8 @@ def open_dataset(folder: Path, preprocessing: Preprocessing | None) -> DataSet:
     reader = FolderReader()
     found = {name: _class_folders(part, reader) for name, part in _find_parts(folder, reader).items()}
     classes = tuple(found["train"] if "train" in found else next(iter(found.values())))
+    if len(classes) < 2:
+        raise DataError(f"{folder}: a class folder alone, {classes[0]}/; expected two or more, one for each class")
     parts = {
         name: _list_images(folder, classes, folders, reader, preprocessing, name) for name, folders in found.items()
     }

@@ -6,6 +6,7 @@ A .pt file that holds more than tensors is read without running any of it. Knows
 import json
 import pickle
 import shlex
+import sys
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -70,7 +71,7 @@ def _read_zip(path: Path) -> Any:
         code = CONVERT_PROGRAM.format(json.dumps(str(path)), json.dumps(str(converted)))
         raise ModelError(
             f"{path}: a TorchScript program, which holds code; if you trust it, save its weights and name those "
-            f"({converted.name}): python -c {shlex.quote(code)}"
+            f"({converted.name}): {shlex.quote(sys.executable)} -c {shlex.quote(code)}"
         )
     if not any(name.endswith("data.pkl") for name in names):
         raise ModelError(f"{path}: no checkpoint: a zip archive without data.pkl; expected one that torch.save wrote")

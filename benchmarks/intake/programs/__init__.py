@@ -1,0 +1,1 @@
+"""Programs that run in a process or an environment of their own."""
