@@ -18,6 +18,7 @@ from toolchain.cli.console import log_to_stderr
 
 COUNT, QUICK_COUNT = 500, 60
 ALONE = 20  # each such number is built by the real command
+SAY_EVERY = 25
 
 
 def chosen_numbers() -> tuple[int, ...]:
@@ -33,10 +34,12 @@ def build_all(numbers: tuple[int, ...], folder: Path) -> tuple[dict[int, RunOutc
     worker, outcomes, faults = Worker(home), dict[int, RunOutcome](), dict[int, list[str]]()
     known: set[str] = set()  # what an earlier one left is not this one's
     try:
-        for number in numbers:
+        for count, number in enumerate(numbers):
+            if count % SAY_EVERY == 0:
+                logger.info(f"recipes: {count} of {len(numbers)}, {len(faults)} at fault")
             recipe = folder / "mutated.toml"
             recipe.write_bytes(mutated_recipe(number))
-            outcome = run_alone(recipe, home) if number % ALONE == ALONE - 1 else worker.run(recipe)
+            outcome = run_alone(recipe, home) if is_run_alone(number) else worker.run(recipe)
             outcomes[number] = outcome
             wrong = [fault for fault in faults_of(outcome, home) if fault not in known]
             known |= {fault for fault in wrong if fault.startswith(("left behind", "half a bundle"))}
@@ -50,6 +53,10 @@ def build_all(numbers: tuple[int, ...], folder: Path) -> tuple[dict[int, RunOutc
     return outcomes, faults
 
 
+def is_run_alone(number: int) -> bool:
+    return number % ALONE == ALONE - 1
+
+
 def rows() -> list[Row]:
     """The row of `make bench-intake`."""
     numbers = chosen_numbers()
@@ -60,7 +67,9 @@ def rows() -> list[Row]:
     first = "; ".join(f"{number}: {wrong[0]}" for number, wrong in list(faults.items())[:5])
     built = row("recipes: mutated ones that build all the same", counts[0], ">=", 1, "", note)
     what = f"recipes: of {len(numbers)} mutated, those that end otherwise than in a bundle or one line"
-    return [row(what, len(faults), "<=", 0, "", first), built]
+    alone = sum(map(is_run_alone, numbers)) / len(numbers)
+    share = row("recipes: share run by the real command, the others in a process that lives on", alone, ">=", 0.05, "")
+    return [row(what, len(faults), "<=", 0, "", first), built, *([share] if len(numbers) >= ALONE else [])]
 
 
 def main() -> None:
