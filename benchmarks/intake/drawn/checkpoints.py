@@ -74,7 +74,7 @@ def _draw_program(base: Path, module: nn.Module) -> list[IntakeCase]:
     """A TorchScript program is refused; what the line of the refusal converts it to is built."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of TorchScript's end
-        torch.jit.save(torch.jit.script(module), base / "program.pt")  # type: ignore[no-untyped-call]  # torch's own
+        torch.jit.save(torch.jit.script(module), base / "program.pt")
     refused = _name_weights(base, IntakeCase("w-program", "refused", "a TorchScript program"), "program.pt")
     try:
         read_checkpoint(base / "program.pt")
