@@ -18,11 +18,19 @@ ToolchainError            exit 1
 └── DockerError           no engine, no such image, port in use, container died, disk full
 """
 
+import os
+
 
 class ToolchainError(Exception):
     """One line for a person: found, expected, what to type next."""
 
     exit_code = 1
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows of it in a notebook: the line. Raises, for its traceback, where that was asked for."""
+        if os.environ.get("TOOLCHAIN_DEBUG", "") not in ("", "0"):
+            raise NotImplementedError
+        return [f"{type(self).__name__}: {self}"]
 
 
 class UsageError(ToolchainError):

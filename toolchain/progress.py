@@ -9,14 +9,28 @@ from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, TypeVar
 
+from toolchain.errors import printable
 from toolchain.interrupts import check
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 ItemT = TypeVar("ItemT")
-EVERY_S, BAR_S = 10.0, 0.1
+EVERY_S, BAR_S, NOTEBOOK_S = 10.0, 0.1, 0.5
+BLOCKS = 24  # of a notebook's bar
+PACKAGES = ("toolchain", "deploy", "benchmarks")
 logger = logging.getLogger(__name__)
+
+
+class ConsoleHandler(logging.Handler):
+    """A message is a line: above the progress bar on a terminal; in a pipe plain text, flushed at once."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = printable(self.format(record))  # a server's words may be in it
+        if sys.stderr.isatty():
+            stderr().print(text)
+        else:
+            print(text, file=sys.stderr, flush=True)
 
 
 def silent() -> bool:
@@ -36,15 +50,24 @@ def quiet(name: str) -> Iterator[None]:
         logger.setLevel(before)
 
 
+def is_notebook() -> bool:
+    """Whether this process is the kernel of a notebook: its stderr is no terminal, and a line can be written over."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return type(shell).__name__ == "ZMQInteractiveShell"
+
+
 def track(items: Iterable[ItemT], what: str, total: int | None = None) -> Iterator[ItemT]:
-    """Yield `items`, showing how many of `total` are done and the time that is left: a bar on a terminal, a line every
-    ten seconds in a log, nothing where the packages' messages are not shown. KeyboardInterrupt between two items."""
+    """Yield `items`, showing how many of `total` are done and the time that is left: a bar on a terminal and in a
+    notebook, a line every ten seconds in a log, nothing where the packages' messages are not shown. KeyboardInterrupt
+    between two items."""
     if total is None:
         total = len(items) if isinstance(items, Sized) else 0
     shown = not silent() and logger.getEffectiveLevel() <= logging.INFO
     if not shown:
         return _check_between(items)
-    return (_with_bar if sys.stderr.isatty() else _with_lines)(_check_between(items), what, total)
+    show = _with_bar if sys.stderr.isatty() else _with_notebook_bar if is_notebook() else _with_lines
+    return show(_check_between(items), what, total)
 
 
 @cache
@@ -70,6 +93,22 @@ def _with_lines(items: Iterable[ItemT], what: str, total: int) -> Iterator[ItemT
             shown = now
             left = (now - began) / done * (total - done) if total else 0.0
             print(f"  {what}: {done}/{total}, {left:.0f} s left", file=sys.stderr, flush=True)
+
+
+def _with_notebook_bar(items: Iterable[ItemT], what: str, total: int) -> Iterator[ItemT]:
+    """A line that is written over itself: a notebook shows none of a terminal's other controls."""
+    drawn, width = time.monotonic(), 0
+    for done, item in enumerate(items, 1):
+        yield item
+        now = time.monotonic()
+        if now - drawn >= NOTEBOOK_S:
+            drawn, filled = now, BLOCKS * done // total if total else 0
+            bar = f"{'█' * filled}{'░' * (BLOCKS - filled)} " if total else ""
+            text = f"  {what}: {bar}{done}{f'/{total}' if total else ''}"
+            width = max(width, len(text))
+            print(f"\r{text:<{width}}", end="", file=sys.stderr, flush=True)
+    if width:
+        print(f"\r{'':<{width}}\r", end="", file=sys.stderr, flush=True)
 
 
 def _with_bar(items: Iterable[ItemT], what: str, total: int) -> Iterator[ItemT]:

@@ -123,13 +123,22 @@ class RecipeFile(Recipe, frozen=True, forbid_unknown_fields=True, kw_only=True):
     input: InputSpec
 
 
-def read_recipe(path: Path) -> Recipe:
-    """The recipe in `path`; RecipeError with file and place for what does not fit. Where it names a transform, `input`
-    is an InputSpec, to be replaced by what job/recipe_input.py finds."""
+def read_recipe_text(path: Path) -> str:
+    """RecipeError where there is none."""
     try:
-        text = read_text_file(path, RecipeError)
+        return read_text_file(path, RecipeError)
     except OSError as error:
         raise RecipeError(f"{path}: no recipe here ({error.strerror}); see recipes/ for examples") from error
+
+
+def read_recipe(path: Path) -> Recipe:
+    """The recipe in the file `path`, as parse_recipe() has it."""
+    return parse_recipe(read_recipe_text(path), path)
+
+
+def parse_recipe(text: str, path: Path) -> Recipe:
+    """The recipe that `text` says; RecipeError with `path` and place for what does not fit. Where it names a transform,
+    `input` is an InputSpec, to be replaced by what job/recipe_input.py finds."""
     try:
         document = tomllib.loads(text)
         _check_size_given(path, document.get("input"))

@@ -136,10 +136,10 @@ def _import_builders() -> None:
     import torch
     import torchvision
 
-    import toolchain.build.pipeline
+    from toolchain.build import pipeline
 
     logger.info(f"torch {torch.__version__}, torchvision {torchvision.__version__}, onnx {onnx.__version__}")
-    logger.info(f"building by {toolchain.build.pipeline.__name__}")
+    logger.info(f"building by {pipeline.__name__}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """A small Open Inference Protocol v2 client (binary tensors over HTTP) for the toolchain's own checks of a container.
 
-Users use tritonclient or any other client of the protocol.
+Users use toolchain.Client, which stands on the connection here, tritonclient or any other client of the protocol.
 """
 
 import http.client
@@ -45,7 +45,7 @@ class _ServerPage(msgspec.Struct):
 
 
 @dataclass(frozen=True)
-class Client:
+class ModelConnection:
     """One connection to one model. Create it with connect_client()."""
 
     connection: http.client.HTTPConnection
@@ -87,9 +87,15 @@ def open_connection(
 ) -> Iterator[http.client.HTTPConnection]:
     """A connection to the server at `url`; DeviceError when nothing answers there, or when it fails inside the
     block."""
+    with explain_connection(url), closing(connect_http(url, timeout_s, credentials)) as connection:
+        yield connection
+
+
+@contextmanager
+def explain_connection(url: str) -> Iterator[None]:
+    """DeviceError for a connection that fails inside the block."""
     try:
-        with closing(_connection(url, timeout_s, credentials)) as connection:
-            yield connection
+        yield
     except ssl.SSLCertVerificationError as error:
         raise DeviceError(f"{url}: {UNTRUSTED} ({error.verify_message}); name its authority: --ca=FILE") from error
     except (OSError, http.client.HTTPException) as error:
@@ -97,7 +103,8 @@ def open_connection(
         raise DeviceError(f"{url}: no answer ({why}); is the container running? docker ps") from error
 
 
-def _connection(url: str, timeout_s: float, credentials: Credentials) -> http.client.HTTPConnection:
+def connect_http(url: str, timeout_s: float, credentials: Credentials) -> http.client.HTTPConnection:
+    """Connects with the first request."""
     place = urlsplit(url)
     if place.scheme == "https":
         return http.client.HTTPSConnection(place.netloc, timeout=timeout_s, context=credentials.context())
@@ -116,12 +123,12 @@ def get(
 @contextmanager
 def connect_client(
     url: str, model: str, timeout_s: float = 60.0, credentials: Credentials = NO_CREDENTIALS
-) -> Iterator[Client]:
+) -> Iterator[ModelConnection]:
     """A client of `model` on the server at `url`; DeviceError when the server does not serve it."""
     headers = credentials.headers()
     with open_connection(url, timeout_s, credentials) as connection:
         metadata = _get_json(connection, f"/v2/models/{model}", _ModelMetadata, headers)
-        yield Client(connection, model, metadata.inputs[0].name, metadata.outputs[0].name, headers)
+        yield ModelConnection(connection, model, metadata.inputs[0].name, metadata.outputs[0].name, headers)
 
 
 def served_model(url: str, credentials: Credentials = NO_CREDENTIALS) -> str:

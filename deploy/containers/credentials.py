@@ -14,16 +14,21 @@ from toolchain.text_files import read_text_file
 class Credentials:
     """token_file: its first token is sent; ca: the authority of the server's certificate, None: the system's
     authorities; cert and key: the client certificate. server_cert: instead of ca, the exact certificate that the server
-    must have, whoever signed it and whatever name it is for."""
+    must have, whoever signed it and whatever name it is for. token: what is sent instead of one of
+    a file."""
 
     token_file: Path | None = None
     ca: Path | None = None
     cert: Path | None = None
     key: Path | None = None
     server_cert: Path | None = None
+    token: str | None = None
 
     def headers(self) -> dict[str, str]:
-        return {} if self.token_file is None else {"Authorization": f"Bearer {_first_token(self.token_file)}"}
+        token = self.token
+        if token is None and self.token_file is not None:
+            token = _first_token(self.token_file)
+        return {} if token is None else {"Authorization": f"Bearer {token}"}
 
     def context(self) -> ssl.SSLContext:
         """UsageError for files that cannot be used."""

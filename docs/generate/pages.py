@@ -12,11 +12,13 @@ from docs.generate.grpc import grpc_page
 from docs.generate.http import http_page
 from docs.generate.keys import inventory_page, recipe_page
 from docs.generate.metrics import metrics_page
+from docs.generate.python import python_page
 from docs.generate.steps import steps_page
 
 DOCS = Path(__file__).parent.parent
 PAGES: Mapping[str, Callable[[], str]] = {
     "reference/cli.md": commands_page,
+    "reference/python.md": python_page,
     "reference/recipe.md": recipe_page,
     "reference/steps.md": steps_page,
     "reference/inventory.md": inventory_page,

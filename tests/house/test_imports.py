@@ -23,6 +23,7 @@ RULES: dict[str, tuple[str, ...]] = {
     "toolchain.failures": ("toolchain.errors", "toolchain.paths", "toolchain.records"),
     "toolchain.records": ("toolchain.errors",),
     "toolchain.recipe": (),
+    "toolchain.recipe_toml": ("toolchain.recipe",),
     # what makes a bundle
     "toolchain.data": ("toolchain.recipe", "toolchain.paths", "toolchain.progress", "deploy.runtime.preprocessing"),
     "toolchain.models": ("toolchain.recipe", "toolchain.data"),
@@ -71,6 +72,13 @@ RULES: dict[str, tuple[str, ...]] = {
         "toolchain.accuracy",
         *("deploy.docker", "deploy.images", "deploy.containers", "deploy.ledger", "deploy.gate"),
         *("deploy.runtime.device", "deploy.runtime.engines"),
+    ),
+    # what `import toolchain as edge` offers
+    "toolchain.api": (
+        *("toolchain.build", "toolchain.recipe", "toolchain.recipe_toml", "toolchain.progress", "toolchain.interrupts"),
+        *("toolchain.views", "toolchain.report"),
+        *("deploy.docker", "deploy.images", "deploy.containers", "deploy.ledger", "deploy.gate"),
+        *("deploy.runtime.protocol", "deploy.runtime.grpc.messages"),
     ),
     "toolchain.views": (
         *("toolchain.tables", "toolchain.progress"),
@@ -186,6 +194,9 @@ def allowed(one: Import) -> bool:
         ("toolchain.build.pipeline", "deploy.images.build", False),
         ("toolchain.build.pipeline", "toolchain.workflows.deploy", False),
         ("toolchain.build.pipeline", "toolchain.cli", False),
+        ("toolchain.build.pipeline", "toolchain.api.build", False),
+        ("toolchain.api.client", "deploy.runtime.http.app", False),
+        ("toolchain.api.build", "toolchain.cli.console", False),
         ("toolchain.cli", "deploy.ledger.ledger", True),
         ("deploy.runtime.certification.bench", "deploy.gate.statistics", False),
         ("deploy.runtime.certification.bench", "toolchain.progress", False),

@@ -15,14 +15,13 @@ from toolchain.backends.needs import needs_of
 from toolchain.build.bundle_samples import BundleSamples
 from toolchain.build.candidates import Artifacts, CandidateEvaluation, gather_files
 from toolchain.build.reference import Reference
-from toolchain.errors import RecipeError, UsageError
+from toolchain.errors import UsageError
 from toolchain.job.stage import StageResult, tool_versions
 from toolchain.paths import home
 from toolchain.records.bundle import MANIFEST, Bundle, file_record, open_bundle, write_bundle
 from toolchain.records.manifest import Accuracy, GoldenTolerances, Manifest, StepRecord
 from toolchain.records.storage import encode_record
 from toolchain.records.tensors import TensorSpec, preprocessing_digest
-from toolchain.text_files import read_text_file
 
 if TYPE_CHECKING:
     from toolchain.job.job import BuildJob
@@ -131,7 +130,7 @@ def _manifest(
         steps=steps,
         parity=evaluation.parity,
         tools=tool_versions(*TOOLS),
-        recipe=read_text_file(job.path, RecipeError),
+        recipe=job.text,
         choose=recipe.build.choose if recipe.build.prefer == "latency" else "build",
         output=evaluation.output,
     )

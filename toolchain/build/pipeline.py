@@ -35,8 +35,9 @@ from toolchain.records.bundle import Bundle
 logger = logging.getLogger(__name__)
 
 
-def build(path: Path, target: str, release: str | None) -> Bundle:
-    """Build the recipe at `path` for `target` into a bundle below home(); the room at fault raises its own error."""
+def build(path: Path, target: str, release: str | None, text: str | None = None) -> Bundle:
+    """Build the recipe at `path` for `target` into a bundle below home(); the room at fault raises its own error. text:
+    see read_job()."""
     from toolchain.build.bundle import check_release, make_bundle
     from toolchain.build.bundle_samples import write_samples
     from toolchain.build.candidates import evaluate_candidates
@@ -44,7 +45,7 @@ def build(path: Path, target: str, release: str | None) -> Bundle:
 
     with report_error_once() as world:
         check_release(release)
-        job = read_job(path, target)
+        job = read_job(path, target, text)
         cache = cache_for(job)
         inputs = model_inputs(job)
         if not world.is_first:

@@ -4,25 +4,10 @@ The packages themselves are silent until a program configures logging; this is t
 """
 
 import logging
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from toolchain.errors import printable
-from toolchain.progress import silent, stderr
-
-PACKAGES = ("toolchain", "deploy", "benchmarks")
-
-
-class ConsoleHandler(logging.Handler):
-    """A message is a line: above the progress bar on a terminal; in a pipe plain text, flushed at once."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        text = printable(self.format(record))  # a server's words may be in it
-        if sys.stderr.isatty():
-            stderr().print(text)
-        else:
-            print(text, file=sys.stderr, flush=True)
+from toolchain.progress import PACKAGES, ConsoleHandler, silent
 
 
 @contextmanager

@@ -16,19 +16,21 @@ from toolchain.job.recipe_input import load_recipe_data
 from toolchain.job.samples import check_golden
 from toolchain.job.sources import check_without_labels
 from toolchain.models import read_weights_record
-from toolchain.recipe import Recipe, read_recipe
+from toolchain.recipe import Recipe, parse_recipe, read_recipe_text
 from toolchain.records.manifest import Precision
 from toolchain.transform.search import TransformMatch
 
 
 @dataclass(frozen=True)
 class BuildJob:
-    """What is to be built of what. path: the recipe's; base: what its relative paths are relative to; data: without
-    classes where no image is labelled; calibration: what ranges are found on; plan and precisions: what the steps
-    order, and what is therefore built; replaces_head: a step gives the model other classes than it came with; threads:
-    of an engine measured here; match: how near `recipe.input` is to the transform that it was found from."""
+    """What is to be built of what. path: the recipe's; text: what it says; base: what its relative paths are
+    relative to; data: without classes where no image is labelled; calibration: what ranges are found on; plan and
+    precisions: what the steps order, and what is therefore built; replaces_head: a step gives the model other classes
+    than it came with; threads: of an engine measured here; match: how near `recipe.input` is to the transform that it
+    was found from."""
 
     path: Path
+    text: str
     base: Path
     recipe: Recipe
     target: str
@@ -42,12 +44,14 @@ class BuildJob:
     match: TransformMatch | None = None
 
 
-def read_job(path: Path, target: str) -> BuildJob:
+def read_job(path: Path, target: str, text: str | None = None) -> BuildJob:
     """Read the recipe at `path` and refuse everything that can be refused before any work is done: RecipeError,
-    UsageError, DataError or BackendError."""
+    UsageError, DataError or BackendError. text: the recipe itself, where it is in no file; `path` then names it in
+    messages, and its paths are relative to the folder of that name."""
     from deploy.runtime.device.probe import default_threads
 
-    recipe, where = read_recipe(path), str(path)
+    text = read_recipe_text(path) if text is None else text
+    recipe, where = parse_recipe(text, path), str(path)
     room = backend(target)
     if reason := room.missing():
         raise BackendError(f"target {target}: {reason}")
@@ -65,6 +69,7 @@ def read_job(path: Path, target: str) -> BuildJob:
     check_golden(calibration)
     return BuildJob(
         path=path,
+        text=text,
         base=path.parent,
         recipe=recipe,
         target=target,

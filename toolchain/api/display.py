@@ -1,0 +1,40 @@
+"""Shows the messages and bars of long work where a person watches: on a terminal and in a notebook."""
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from toolchain.interrupts import listening
+from toolchain.progress import PACKAGES, ConsoleHandler, is_notebook, silent
+
+
+@contextmanager
+def show_progress() -> Iterator[None]:
+    """Print the packages' messages on stderr while the block runs, where a person watches and the program has not
+    configured logging itself; then its own handlers get them. Ctrl-C ends the block (toolchain/interrupts.py)."""
+    loggers = [logging.getLogger(name) for name in PACKAGES]
+    with listening():
+        if not _is_watched() or _is_configured(loggers):
+            yield
+            return
+        handler, levels = ConsoleHandler(), [logger.level for logger in loggers]
+        for logger in loggers:
+            logger.addHandler(handler)
+            logger.setLevel(logging.INFO)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.removeHandler(handler)
+                logger.setLevel(level)
+
+
+def _is_watched() -> bool:
+    return not silent() and (sys.stderr.isatty() or is_notebook())
+
+
+def _is_configured(loggers: list[logging.Logger]) -> bool:
+    """Whether the program, or a call further out, shows messages already."""
+    own = [handler for logger in loggers for handler in logger.handlers if not isinstance(handler, logging.NullHandler)]
+    return bool(own or logging.getLogger().handlers)
