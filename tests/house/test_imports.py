@@ -65,6 +65,12 @@ RULES: dict[str, tuple[str, ...]] = {
     ),
     # what the keys of a recipe and of an inventory mean
     "toolchain.schemas": ("toolchain.recipe", "toolchain.compress", "deploy.servers.inventory"),
+    # from a model and images to a recipe: tries and rehearses with what will build
+    "toolchain.init": (
+        *("toolchain.recipe", "toolchain.progress", "toolchain.data", "toolchain.models", "toolchain.accuracy"),
+        *("toolchain.transform.lines", "toolchain.compress", "toolchain.schemas.json_schema"),
+        "toolchain.build.pipeline",
+    ),
     # what joins the making with the delivering
     "toolchain.workflows": (
         *("toolchain.build", "toolchain.job", "toolchain.data", "toolchain.models", "toolchain.compress"),
@@ -150,6 +156,7 @@ KNOW_TORCH = (
     "toolchain.compress",
     "toolchain.data",
     "toolchain.export",
+    "toolchain.init",
     "toolchain.models",
     "toolchain.workflows.baselines",
 )

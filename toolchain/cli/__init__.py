@@ -12,6 +12,7 @@ from toolchain.cli.choices import DataName, Source, Target
 from toolchain.cli.deploy import deploy, run, stop
 from toolchain.cli.gate import gate, gate_selftest
 from toolchain.cli.image import image, image_sbom, image_sign, image_verify, manifests
+from toolchain.cli.init import init
 from toolchain.cli.ledger import ledger_export, ledger_history, ledger_import, report
 from toolchain.cli.parser import run as run_arguments
 from toolchain.cli.renamed import current_spelling
@@ -158,6 +159,7 @@ def _show_weights(path: Path) -> None:
 SECTIONS: Sections = {
     "First steps": {
         "doctor": doctor,
+        "init": init,
         "build": build,
         "deploy": deploy,
         "eval": evaluate,

@@ -18,7 +18,7 @@ NETWORKS_WITH_AUXILIARY_HEADS = ("inception_v3", "googlenet")  # used in trainin
 
 def random_network(name: str, classes: int, options: Mapping[str, Any]) -> nn.Module:
     """`name` with random weights from torch's current generator, `classes` logits and no auxiliary heads."""
-    second = {"aux_logits": False, "init_weights": False} if _check_name(name) in NETWORKS_WITH_AUXILIARY_HEADS else {}
+    second = {"aux_logits": False, "init_weights": False} if check_name(name) in NETWORKS_WITH_AUXILIARY_HEADS else {}
     return _build(name, {"weights": None, "num_classes": classes, **second, **options})
 
 
@@ -42,7 +42,8 @@ def official_labels(name: str, weights: str) -> tuple[str, ...]:
     return tuple(_weights_entry(name, weights).meta["categories"])
 
 
-def _check_name(name: str) -> str:
+def check_name(name: str) -> str:
+    """`name`; ModelError with the nearest names where torchvision has no such classifier."""
     known = models.list_models(module=models)
     if name not in known:
         near = ", ".join(get_close_matches(name, known, 3)) or "https://docs.pytorch.org/vision/stable/models.html"
@@ -51,7 +52,7 @@ def _check_name(name: str) -> str:
 
 
 def _weights_entry(name: str, weights: str) -> models.WeightsEnum:
-    entries = models.get_model_weights(_check_name(name))
+    entries = models.get_model_weights(check_name(name))
     wanted = "DEFAULT" if weights == "official" else weights
     if wanted not in entries.__members__:
         known = ", ".join(member for member in entries.__members__ if member != "DEFAULT")
@@ -62,7 +63,7 @@ def _weights_entry(name: str, weights: str) -> models.WeightsEnum:
 
 def _build(name: str, arguments: dict[str, Any]) -> nn.Module:
     try:
-        module: nn.Module = models.get_model(_check_name(name), **arguments)
+        module: nn.Module = models.get_model(check_name(name), **arguments)
     except (TypeError, ValueError) as error:
         raise ModelError(f"torchvision:{name}: model.options do not fit: {error}") from error
     return module
