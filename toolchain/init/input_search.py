@@ -144,8 +144,7 @@ def _find_doubt(trial: ImageTrial, result: TrialResult) -> str:
     def scores_of(other: Preprocessing, positions: Array) -> Array:
         return trial.run(other, len(labels)).scores[positions]
 
-    names = loaded.labels or classes
-    subject = ScoredModel(result.scores, labels, classes, names, loaded.output, result.preprocessing, scores_of)
+    subject = ScoredModel(result.scores, labels, classes, loaded.output, result.preprocessing, scores_of)
     if chance := explain_chance(subject):
         return chance.replace(" test images", " training images")
     found = compare_with_chance(loaded.output.decide(result.scores), labels)
