@@ -19,7 +19,7 @@ from toolchain.models import LoadedModel
 from toolchain.progress import track
 from toolchain.records.tensors import Array, Preprocessing
 
-FIRST, SIZED, KEPT = 64, 128, 4  # images for every normalization, for every size; normalizations for all images
+FIRST, SIZED, KEPT = 64, 64, 4  # images for every normalization, for every size; normalizations for all images
 SHOWN = 5
 logger = logging.getLogger(__name__)
 Named = tuple[str, Preprocessing]
@@ -123,7 +123,7 @@ def _describe(trial: ImageTrial, final: Sequence[tuple[str, TrialResult]]) -> st
     others = ", ".join(f"{other} {result.accuracy:.1%}" for other, result in final[1:])
     why = ""
     if chosen.divergence is not None and any(result.accuracy >= chosen.accuracy for _, result in final[1:]):
-        why = "; those within chance of it fit worse what its BatchNorm layers saw in training"
+        why = "; those within chance of it fit worse what its first BatchNorm layer saw in training"
     return f"{name}: {_figure(trial, chosen)}{f'; next: {others}' if others else ''}{why}"
 
 

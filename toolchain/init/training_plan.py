@@ -19,6 +19,7 @@ from toolchain.data import DataSet
 from toolchain.data.originals import refit
 from toolchain.errors import RecipeError, StepError
 from toolchain.models import LoadedModel
+from toolchain.progress import quiet
 from toolchain.records.tensors import Preprocessing
 
 UPDATES = 300  # of the weights, at least: fewer leave a new head where it began
@@ -96,7 +97,7 @@ def _rehearse_steps(
     fitted = refit(data, preprocessing)
 
     def rehearse(steps: tuple[RawStep, ...]) -> None:
-        with TemporaryDirectory() as folder, torch.random.fork_rng(devices=[]):
+        with quiet("toolchain"), TemporaryDirectory() as folder, torch.random.fork_rng(devices=[]):
             context = StepContext(fitted, preprocessing, Path(folder), output=loaded.output, original=_copier(loaded))
             model = CompressedModel(deepcopy(loaded.require_module()))
             check_steps(parse_steps(steps, "init"), model, context, "init")

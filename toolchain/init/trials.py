@@ -29,8 +29,8 @@ FURTHEST = 20.0  # of one channel, so that one that never fired does not outweig
 
 @dataclass(frozen=True)
 class TrialResult:
-    """right: which images; divergence: how far the inputs of BatchNorm layers are from what they recorded, None where
-    there are none; scores: [N, outputs]."""
+    """right: which images; divergence: how far the inputs of the first BatchNorm layer are from what it recorded, None
+    where there is none; scores: [N, outputs]."""
 
     preprocessing: Preprocessing
     right: NDArray[np.bool_]
@@ -84,14 +84,15 @@ def _torch_scores(module: nn.Module, pixels: Array, preprocessing: Preprocessing
             module(normalize_images(torch.from_numpy(pixels[at : at + size]), preprocessing)).float().numpy()
             for at in range(0, len(pixels), size)
         ]
-    return np.concatenate(scores), float(np.mean(distances)) if distances else None
+    first = next(iter(distances.values()), None)  # later ones also show how the weights changed after they recorded
+    return np.concatenate(scores), float(np.mean(first)) if first else None
 
 
 @contextmanager
-def _batch_norm_distances(module: nn.Module) -> Iterator[list[float]]:
-    """Collects, for each BatchNorm layer and batch, the mean over channels of the divergence between what comes in and
-    what was recorded in training, both taken as normal distributions."""
-    distances: list[float] = []
+def _batch_norm_distances(module: nn.Module) -> Iterator[dict[nn.Module, list[float]]]:
+    """Collects, for each BatchNorm layer in the order in which they run, and each batch, the mean over channels of the
+    divergence between what comes in and what was recorded in training, both taken as normal distributions."""
+    distances: dict[nn.Module, list[float]] = {}
 
     def measure(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         assert isinstance(layer, nn.BatchNorm2d)
@@ -101,7 +102,7 @@ def _batch_norm_distances(module: nn.Module) -> Iterator[list[float]]:
         spread = (inputs[0].var((0, 2, 3)) + layer.eps) / variance
         offset = (inputs[0].mean((0, 2, 3)) - layer.running_mean) ** 2 / variance
         each = ((offset + spread - 1 - spread.log()) / 2).nan_to_num(FURTHEST).clamp(max=FURTHEST)
-        distances.append(float(each.mean()))
+        distances.setdefault(layer, []).append(float(each.mean()))
 
     layers = [layer for layer in module.modules() if isinstance(layer, nn.BatchNorm2d)]
     with temporary_hooks([layer.register_forward_pre_hook(measure) for layer in layers]):
