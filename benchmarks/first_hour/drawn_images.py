@@ -1,5 +1,6 @@
 """Images whose classes are told apart by colour and pattern, so that a wrong order of channels or scale is seen."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,11 +33,11 @@ def draw(label: int, side: int, random: np.random.Generator) -> Pixels:
     return (image + random.normal(0, NOISE, image.shape)).clip(0, 255).astype(np.uint8)
 
 
-def write_folder(folder: Path, side: int, classes: int, grey: bool, train: int, test: int) -> None:
+def write_folder(folder: Path, side: int, labels: Sequence[int], grey: bool, train: int, test: int) -> None:
     """train/CLASS and test/CLASS with so many PNGs of each class."""
-    random = np.random.default_rng(side + classes)
+    random = np.random.default_rng(side + len(labels))
     for part, count in (("train", train), ("test", test)):
-        for label in range(classes):
+        for label in labels:
             place = folder / part / CLASSES[label]
             place.mkdir(parents=True)
             for number in range(count):

@@ -3,6 +3,7 @@
 Knows neither where the module came from nor what file the tensors were in.
 """
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -54,8 +55,15 @@ def fill_module(module: nn.Module, state: Mapping[str, Tensor], path: Path, sour
     mismatches = "; ".join(filter(None, complaints))
     if mismatches:
         raise ModelError(f"{path}: does not fit {source}: {mismatches}; check model.source and model.options")
-    module.load_state_dict(dict(state), strict=False)
+    module.load_state_dict(_with_versions(state, wanted), strict=False)
     return ("auxiliary heads left out",) if auxiliary else ()
+
+
+def _with_versions(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """`state` with the versions of layers that torch keeps beside `own`: MNASNet refuses weights without."""
+    versioned = OrderedDict(state)
+    vars(versioned)["_metadata"] = getattr(own, "_metadata", {})
+    return versioned
 
 
 def head_class_count(state: Mapping[str, Tensor], module: nn.Module, classes: int) -> int | None:
