@@ -56,12 +56,13 @@ def loaded():
 @dataclass(frozen=True)
 class InitCase:
     """model: what is typed after `init`; weights: after --weights; data: the folder; input: what is right;
-    new_head: the data has other classes than the model."""
+    accuracy: on the test images with that; new_head: the data has other classes than the model."""
 
     name: str
     model: str
     data: str
     input: Preprocessing
+    accuracy: float | None
     weights: str | None = None
     new_head: bool = False
 
@@ -95,7 +96,8 @@ def _plain(base: Path) -> InitCase:
     shape = Preprocessing(SIDE, SIDE, **IMAGENET)
     net = _train(models.resnet18(num_classes=CLASSES), base / "colour", shape)
     torch.save(net.state_dict(), base / "plain.pth")
-    return InitCase("torchvision", str(base / "plain.pth"), "colour", shape)
+    accuracy = _measure(net, base / "colour", shape)
+    return InitCase("torchvision", str(base / "plain.pth"), "colour", shape, accuracy)
 
 
 def _data_parallel(base: Path) -> InitCase:
@@ -103,7 +105,8 @@ def _data_parallel(base: Path) -> InitCase:
     net = _train(models.shufflenet_v2_x0_5(num_classes=CLASSES), base / "colour", shape)
     state = {f"module.{name}": tensor for name, tensor in net.state_dict().items()}
     torch.save({"epoch": 9, "state_dict": state, "best_acc1": 99.0, "optimizer": {}}, base / "model_best.pth.tar")
-    return InitCase("parallel", str(base / "model_best.pth.tar"), "colour", shape)
+    accuracy = _measure(net, base / "colour", shape)
+    return InitCase("parallel", str(base / "model_best.pth.tar"), "colour", shape, accuracy)
 
 
 def _averaged(base: Path) -> InitCase:
@@ -117,7 +120,8 @@ def _averaged(base: Path) -> InitCase:
         "state_dict_ema": net.state_dict(),
     }
     torch.save(content, base / "averaged.pth.tar")
-    return InitCase("averaged", str(base / "averaged.pth.tar"), "colour", shape)
+    accuracy = _measure(net, base / "colour", shape)
+    return InitCase("averaged", str(base / "averaged.pth.tar"), "colour", shape, accuracy)
 
 
 def _lightning(base: Path) -> InitCase:
@@ -126,58 +130,67 @@ def _lightning(base: Path) -> InitCase:
     state = {f"model._orig_mod.{name}": tensor for name, tensor in net.state_dict().items()}
     state["criterion.weight"] = torch.ones(CLASSES)
     torch.save({"state_dict": state, "hyper_parameters": {"lr": 1e-3}}, base / "last.ckpt")
-    return InitCase("lightning", str(base / "last.ckpt"), "colour", shape)
+    accuracy = _measure(net, base / "colour", shape)
+    return InitCase("lightning", str(base / "last.ckpt"), "colour", shape, accuracy)
 
 
 def _own(base: Path) -> InitCase:
     shape = Preprocessing(SIDE, SIDE, channels=1, **HALF)
     net = _train(_own_network(base, "grey"), base / "grey", shape)
     torch.save(net.state_dict(), base / "grey.pth")
-    return InitCase("own", f"{base / 'network.py'}:grey", "grey", shape, weights=str(base / "grey.pth"))
+    accuracy = _measure(net, base / "grey", shape)
+    return InitCase("own", f"{base / 'network.py'}:grey", "grey", shape, accuracy, weights=str(base / "grey.pth"))
 
 
 def _own_loaded(base: Path) -> InitCase:
     shape = Preprocessing(SIDE, SIDE, **IMAGENET)
     net = _train(_own_network(base, "colour"), base / "colour", shape)
     torch.save(net.state_dict(), base / "inner.pth")
-    return InitCase("loaded", f"{base / 'network.py'}:loaded", "colour", shape)
+    accuracy = _measure(net, base / "colour", shape)
+    return InitCase("loaded", f"{base / 'network.py'}:loaded", "colour", shape, accuracy)
 
 
 def _other_head(base: Path) -> InitCase:
     shape = Preprocessing(SIDE, SIDE, **IMAGENET)
     net = _train(models.shufflenet_v2_x0_5(num_classes=OTHER_CLASSES), base / "six", shape)
     torch.save({"model": net.state_dict()}, base / "six.pt")
-    return InitCase("head", str(base / "six.pt"), "colour", shape, new_head=True)
+    return InitCase("head", str(base / "six.pt"), "colour", shape, None, new_head=True)
 
 
 def _one_channel(base: Path) -> InitCase:
     shape = Preprocessing(SIDE, SIDE, channels=1)
     net = models.shufflenet_v2_x0_5(num_classes=len(GREY_LABELS))
     net.conv1[0] = nn.Conv2d(1, 24, 3, 2, 1, bias=False)
-    torch.save(_train(net, base / "grey", shape).state_dict(), base / "one-channel.pth")
-    return InitCase("one-channel", str(base / "one-channel.pth"), "grey", shape)
+    net = _train(net, base / "grey", shape)
+    torch.save(net.state_dict(), base / "one-channel.pth")
+    accuracy = _measure(net, base / "grey", shape)
+    return InitCase("one-channel", str(base / "one-channel.pth"), "grey", shape, accuracy)
 
 
 def _bgr(base: Path) -> InitCase:
     shape = Preprocessing(SIDE, SIDE, **IMAGENET, order="bgr")
     net = _train(models.shufflenet_v2_x0_5(num_classes=CLASSES), base / "colour", shape)
     torch.save(net.state_dict(), base / "bgr.pth")
-    return InitCase("bgr", str(base / "bgr.pth"), "colour", shape)
+    accuracy = _measure(net, base / "colour", shape)
+    return InitCase("bgr", str(base / "bgr.pth"), "colour", shape, accuracy)
 
 
 def _bytes(base: Path) -> InitCase:
     shape = Preprocessing(SIDE, SIDE, scale=1)
     net = _train(models.mnasnet0_5(num_classes=CLASSES), base / "colour", shape)
     torch.save(net.state_dict(), base / "bytes.pth")
-    return InitCase("bytes", str(base / "bytes.pth"), "colour", shape)
+    accuracy = _measure(net, base / "colour", shape)
+    return InitCase("bytes", str(base / "bytes.pth"), "colour", shape, accuracy)
 
 
 def _whole_module(base: Path) -> InitCase:
     shape = Preprocessing(SIDE, SIDE, **HALF)
     net = models.shufflenet_v2_x0_5(num_classes=CLASSES)
     net.fc = nn.Sequential(OrderedDict([("0", nn.Dropout(0.2)), ("1", nn.Linear(1024, CLASSES))]))
-    torch.save(_train(net, base / "colour", shape), base / "whole.pt")
-    return InitCase("whole", str(base / "whole.pt"), "colour", shape)
+    net = _train(net, base / "colour", shape)
+    torch.save(net, base / "whole.pt")
+    accuracy = _measure(net, base / "colour", shape)
+    return InitCase("whole", str(base / "whole.pt"), "colour", shape, accuracy)
 
 
 def _onnx(base: Path) -> InitCase:
@@ -186,7 +199,8 @@ def _onnx(base: Path) -> InitCase:
     example = (torch.zeros(1, 3, SIDE, SIDE),)
     axes: Any = {"image": {0: "batch"}}
     torch.onnx.export(net, example, base / "net.onnx", input_names=["image"], dynamic_axes=axes, dynamo=False)
-    return InitCase("onnx", str(base / "net.onnx"), "colour", shape)
+    accuracy = _measure(net, base / "colour", shape)
+    return InitCase("onnx", str(base / "net.onnx"), "colour", shape, accuracy)
 
 
 def _own_network(base: Path, function: str) -> nn.Module:
@@ -216,3 +230,10 @@ def _train(net: nn.Module, folder: Path, shape: Preprocessing) -> nn.Module:
             optimizer.step()
             schedule.step()
     return net.eval()
+
+
+def _measure(net: nn.Module, folder: Path, shape: Preprocessing) -> float:
+    """The share of test images that are right with what the network was trained with."""
+    values, labels = (torch.from_numpy(each) for each in read_part(folder, "test", shape))
+    with torch.inference_mode():
+        return float((net(values).argmax(1) == labels).float().mean())

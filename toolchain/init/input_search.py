@@ -1,7 +1,8 @@
 """Which [input] a model was trained with: sizes and normalizations are tried on labelled images, the best is taken, and
 what was tried is said.
 
-Where several are level, BatchNorm's records decide: they keep what the layers saw in training.
+Where several are level, BatchNorm's records decide: they keep what the layers saw in training. Without any, the loss
+does.
 """
 
 import logging
@@ -77,13 +78,15 @@ def _candidates(loaded: LoadedModel, images: InitImages, size: Preprocessing) ->
 
 def _rank(trial: ImageTrial, candidates: Sequence[Named], count: int) -> list[tuple[str, TrialResult]]:
     """The best first: of those that are not clearly below the most accurate, the one that BatchNorm's records fit
-    best; the rest by accuracy."""
+    best, or, without any, whose right answers are the surest; the rest by accuracy."""
     what = f"[input]: {len(candidates)} normalizations on {min(count, len(trial.images.places))} images"
     results = [(name, trial.run(each, count)) for name, each in track(candidates, what, len(candidates))]
     results.sort(key=lambda each: -each[1].accuracy)  # stable: the usual one of equals comes first
     level = [each for each in results if not each[1].is_clearly_below(results[0][1])]
     if all(result.divergence is not None for _, result in level):
         level.sort(key=lambda each: each[1].divergence or 0.0)
+    elif all(result.loss is not None for _, result in level):
+        level.sort(key=lambda each: each[1].loss or 0.0)
     names = {name for name, _ in level}
     return [*level, *(each for each in results if each[0] not in names)]
 
@@ -122,8 +125,10 @@ def _describe(trial: ImageTrial, final: Sequence[tuple[str, TrialResult]]) -> st
     name, chosen = final[0]
     others = ", ".join(f"{other} {result.accuracy:.1%}" for other, result in final[1:])
     why = ""
-    if chosen.divergence is not None and any(result.accuracy >= chosen.accuracy for _, result in final[1:]):
-        why = "; those within chance of it fit worse what its first BatchNorm layer saw in training"
+    if any(result.accuracy >= chosen.accuracy for _, result in final[1:]):
+        why = "; of others as accurate, the right answers are less sure" if chosen.loss is not None else ""
+        if chosen.divergence is not None:
+            why = "; those within chance of it fit worse what its first BatchNorm layer saw in training"
     return f"{name}: {_figure(trial, chosen)}{f'; next: {others}' if others else ''}{why}"
 
 

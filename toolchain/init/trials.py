@@ -24,17 +24,19 @@ from toolchain.records.tensors import Array, Preprocessing
 
 BATCH_PIXELS = 1 << 20
 NOISE = 2.0  # standard errors of the difference between two answers to the same images
+SMALLEST_SHARE = 1e-12
 FURTHEST = 20.0  # of one channel, so that one that never fired does not outweigh all others
 
 
 @dataclass(frozen=True)
 class TrialResult:
     """right: which images; divergence: how far the inputs of the first BatchNorm layer are from what it recorded, None
-    where there is none; scores: [N, outputs]."""
+    where there is none; loss: cross-entropy of the true classes, None where the outputs are other classes."""
 
     preprocessing: Preprocessing
     right: NDArray[np.bool_]
     divergence: float | None
+    loss: float | None
     scores: Array
 
     @property
@@ -70,11 +72,20 @@ class ImageTrial:
         else:
             scores, divergence = _torch_scores(self.loaded.require_module(), pixels, preprocessing)
         finite = np.nan_to_num(scores, nan=0.0, posinf=0.0, neginf=0.0)
+        loss = None
         if self.loaded.head_fits:
             right = match_decisions(self.loaded.output.decide(finite), labels) > 0.5
+            loss = self._measure_loss(finite, labels)
         else:
             right = _nearest_labels(finite, labels) == labels
-        return TrialResult(preprocessing, right & np.isfinite(scores).all(1), divergence, finite)
+        return TrialResult(preprocessing, right & np.isfinite(scores).all(1), divergence, loss, finite)
+
+    def _measure_loss(self, scores: Array, labels: Array) -> float | None:
+        output = self.loaded.output
+        if not output.has_probabilities or output.is_multilabel(scores.shape[1]):
+            return None
+        shares = output.class_values(scores)[np.arange(len(labels)), labels]
+        return float(-np.log(np.maximum(shares, SMALLEST_SHARE)).mean())
 
 
 def _torch_scores(module: nn.Module, pixels: Array, preprocessing: Preprocessing) -> tuple[Array, float | None]:
