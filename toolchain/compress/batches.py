@@ -29,6 +29,7 @@ class Batches:
     """Batches of the images of `split` on `device`; can be iterated any number of times.
 
     samples: train on a random subset of this size, drawn from `seed`. classes: the class count, for soft labels.
+    layout: the order in memory that the network takes (memory_layout.py).
     """
 
     def __init__(
@@ -39,7 +40,9 @@ class Batches:
         samples: int | None = None,
         seed: int = 0,
         classes: int = 0,
+        layout: torch.memory_format = torch.channels_last,
     ) -> None:
+        self.layout = layout
         self.split, self.preprocessing, self.device, self.classes = split, preprocessing, device, classes
         self.chosen = torch.arange(len(split))
         if samples is not None:
@@ -83,7 +86,7 @@ class Batches:
         needed, at = torch.unique(torch.cat((own, others)), return_inverse=True)
         images, labels = self._transform(indices, plan, needed)
         mine, theirs = at.to(self.device).tensor_split([len(own)])
-        batch = mix_images(images[mine], images[theirs], plan).contiguous(memory_format=torch.channels_last)
+        batch = mix_images(images[mine], images[theirs], plan).contiguous(memory_format=self.layout)
         return batch, soft_labels(labels[mine], labels[theirs], plan.share, self.classes)
 
     def _transform(self, indices: Tensor, plan: AugmentationPlan, which: Tensor) -> tuple[Tensor, Tensor]:
@@ -99,7 +102,7 @@ class Batches:
         return max(1, EVALUATION_PIXELS // (self.preprocessing.height * self.preprocessing.width))
 
     def _normalize(self, images: Tensor) -> Tensor:
-        return normalize_images(images, self.preprocessing).contiguous(memory_format=torch.channels_last)
+        return normalize_images(images, self.preprocessing).contiguous(memory_format=self.layout)
 
     def _fetch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         labels = torch.from_numpy(self.split.labels[indices.numpy()]).to(self.device)

@@ -17,6 +17,7 @@ from toolchain.compress.step import CompressedModel, Step, StepContext
 from toolchain.data import DataSet, Split
 from toolchain.models.check import class_count
 from toolchain.models.eval_mode import device_of, evaluation_mode
+from toolchain.models.memory_layout import find_memory_format
 from toolchain.progress import track
 from toolchain.records.manifest import StepRecord
 from toolchain.records.output import SOFTMAX, OutputKind
@@ -65,7 +66,7 @@ def accuracy(
 
 def split_scores(module: nn.Module, split: Split, preprocessing: Preprocessing, title: str) -> NDArray[np.float32]:
     """The outputs [N, outputs] for every image of `split`, in order; see `accuracy`."""
-    batches = Batches(split, preprocessing, device_of(module))
+    batches = Batches(split, preprocessing, device_of(module), layout=find_memory_format(module, preprocessing))
     total = -(-len(split) // batches.evaluation_size)
     with evaluation_mode(module), torch.inference_mode():
         parts = [module(images).float().cpu().numpy() for images, _ in track(batches.ordered_batches(), title, total)]

@@ -40,7 +40,8 @@ class PreprocessedModel(nn.Module):
         if self.bgr:
             image = image.index_select(3, self.get_buffer("reverse"))
         # Transpose while values are still single bytes. Without contiguous(), torch treats the images as channels-last
-        # and pools them by as_strided, which becomes a chain of Range and Gather nodes in the graph.
-        x = image.permute(0, 3, 1, 2).contiguous().float()
+        # and pools them by as_strided, which becomes a chain of Range and Gather nodes in the graph. clone(): of grey
+        # images contiguous() changes nothing, and the convolutions' channels-last outputs would have no view().
+        x = image.permute(0, 3, 1, 2).clone(memory_format=torch.contiguous_format).float()
         answer: Tensor = self.module((x - self.get_buffer("offset")) * self.get_buffer("scale"))
         return answer

@@ -1,10 +1,17 @@
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor, nn
 
-from tests.compress.nets import PREPROCESSING, SHAPE, part
+from tests.compress.nets import CLASSES, PREPROCESSING, SHAPE, context, part
 from toolchain.compress.batches import Batches
+from toolchain.compress.distillation.teachers import move_teachers
+from toolchain.compress.metrics import accuracy
+from toolchain.compress.step import CompressedModel
+from toolchain.compress.steps.distill import Distill
 from toolchain.compress.steps.finetune import Finetune
 from toolchain.compress.training.loop import learning_rate
 from toolchain.models.preprocessing import normalize_images
@@ -54,3 +61,30 @@ def test_evaluation_sees_all_images_in_order() -> None:
     labels = torch.cat([labels for _, labels in Batches(pictures, PREPROCESSING, CPU).ordered_batches()])
     assert labels.tolist() == pictures.labels.tolist()
     assert pictures.images.shape[1:] == SHAPE
+
+
+class Viewing(nn.Module):
+    """Flattens as the tutorials of torch do: by view(), which refuses channels-last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Conv2d(3, 4, 3, padding=1), nn.Linear(4 * 8 * 8, len(CLASSES))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x).relu()
+        answer: Tensor = self.head(x.view(x.size(0), -1))
+        return answer
+
+
+@pytest.mark.parametrize("step", [Finetune(epochs=1), Distill(epochs=1)])
+def test_a_network_that_flattens_by_view_is_trained(step: Finetune | Distill, tmp_path: Path) -> None:
+    after = step.apply(CompressedModel(Viewing()), context(tmp_path, original=Viewing))
+    assert after.history[-1]["accuracy_validate"] >= 0
+    assert accuracy(after.module, part(20, 2), PREPROCESSING, "view") >= 0
+
+
+def test_a_teacher_that_flattens_by_view_takes_its_student_s_images() -> None:
+    (teacher,) = move_teachers((Viewing().eval(),), CPU, PREPROCESSING)
+    images = torch.randn(5, 3, 8, 8)
+    expected = teacher(images)
+    assert torch.allclose(teacher(images.contiguous(memory_format=torch.channels_last)), expected, atol=1e-5)

@@ -14,8 +14,10 @@ from toolchain.compress.training.losses import choice_logits
 from toolchain.errors import RecipeError
 from toolchain.models.check import class_count
 from toolchain.models.load import load_model
+from toolchain.models.memory_layout import lay_out_weights, make_contiguous
 from toolchain.recipe import ModelSpec
 from toolchain.records.output import SOFTMAX, OutputKind
+from toolchain.records.tensors import Preprocessing
 
 Weighting = Literal["average", "entropy"]
 
@@ -90,9 +92,15 @@ def _check_small_images(teacher: nn.Module, description: str, context: StepConte
         ) from error
 
 
-def move_teachers(teachers: tuple[nn.Module, ...], device: torch.device) -> tuple[nn.Module, ...]:
-    """The teachers on the student's device; an ONNX file stays on the CPU."""
-    return tuple(teacher.to(device).to(memory_format=torch.channels_last) for teacher in teachers)
+def move_teachers(
+    teachers: tuple[nn.Module, ...], device: torch.device, preprocessing: Preprocessing
+) -> tuple[nn.Module, ...]:
+    """The teachers on the student's device; an ONNX file stays on the CPU. Each takes images in the student's order in
+    memory, whatever its own."""
+    for teacher in teachers:
+        if lay_out_weights(teacher.to(device), preprocessing) is torch.contiguous_format:
+            teacher.register_forward_pre_hook(make_contiguous)
+    return teachers
 
 
 def teacher_logits(

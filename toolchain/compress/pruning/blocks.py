@@ -17,6 +17,7 @@ from toolchain.compress.batches import Batches
 from toolchain.compress.training.losses import classification_loss, logits_of
 from toolchain.data import Split
 from toolchain.models.eval_mode import device_of, evaluation_mode, temporary_hooks
+from toolchain.models.memory_layout import find_memory_format
 from toolchain.models.structure import PassThrough
 from toolchain.progress import track
 from toolchain.records.output import SOFTMAX, OutputKind
@@ -118,7 +119,8 @@ def _is_residual(block: nn.Module, block_input: Tensor) -> bool:
 def _mean_loss(module: nn.Module, split: Split, preprocessing: Preprocessing, output: OutputKind) -> float:
     """The mean cross-entropy over every image of `split`."""
     total = 0.0
+    batches = Batches(split, preprocessing, device_of(module), layout=find_memory_format(module, preprocessing))
     with evaluation_mode(module):
-        for images, labels in Batches(split, preprocessing, device_of(module)).ordered_batches():
+        for images, labels in batches.ordered_batches():
             total += float(classification_loss(logits_of(module(images)), labels, 0.0, output)) * len(labels)
     return total / len(split)

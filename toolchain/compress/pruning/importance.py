@@ -13,6 +13,7 @@ from torch.nn import functional
 from toolchain.compress.batches import Batches
 from toolchain.compress.pruning.groups import Scorer
 from toolchain.compress.step import StepContext
+from toolchain.models.memory_layout import find_memory_format
 
 Importance = Literal["l1", "l2", "fpgm", "bn_scale", "taylor"]
 TAYLOR_BATCH = 64
@@ -31,7 +32,8 @@ def scorer(importance: Importance) -> Scorer:
 
 def accumulate_gradients(module: nn.Module, context: StepContext, samples: int) -> None:
     """Sum the loss's gradients over the first `samples` training images, shuffled by the build's seed."""
-    batches = Batches(context.data.split("train"), context.preprocessing, torch.device("cpu"))
+    layout = find_memory_format(module, context.preprocessing)
+    batches = Batches(context.data.split("train"), context.preprocessing, torch.device("cpu"), layout=layout)
     random, size = torch.Generator().manual_seed(context.seed), min(TAYLOR_BATCH, samples)
     module.zero_grad(set_to_none=True)
     for number, (images, labels) in enumerate(batches.random_batches(size, (), random)):

@@ -71,7 +71,7 @@ class BornAgain(DistillationOptions, frozen=True, forbid_unknown_fields=True):
         self, generation: int, model: CompressedModel, teachers: tuple[nn.Module, ...], context: StepContext
     ) -> tuple[nn.Module, TrainingHistory]:
         ready, seed = (
-            move_teachers(teachers, training_device()),
+            move_teachers(teachers, training_device(), context.preprocessing),
             seed_of(self, context) + SEED_STRIDE * (generation - 1),
         )
         response = ResponseLoss(

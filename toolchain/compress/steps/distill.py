@@ -43,7 +43,7 @@ class Distill(DistillationOptions, frozen=True, forbid_unknown_fields=True):
         """The trained student; resumes from context.folder. ModelError when the loss is no longer finite."""
         self.check(context)
         teachers = load_step_teachers(self, context)
-        ready = move_teachers(teachers, training_device())
+        ready = move_teachers(teachers, training_device(), context.preprocessing)
         response = ResponseLoss(
             ready, self.alpha, self.temperature, self.label_smoothing, self.weighting, context.output
         )

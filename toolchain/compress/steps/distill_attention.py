@@ -61,7 +61,8 @@ class DistillAttention(DistillationOptions, frozen=True, forbid_unknown_fields=T
         teachers = load_step_teachers(self, context, needs_features=True)
         pairs = self._layer_pairs(model, teachers, context)
         module = StudentWithFeatures(deepcopy(model.module), [pair.student_layer.name for pair in pairs])
-        loss = self._loss(teachers, teacher_layer_names(pairs, len(teachers)), context.output)
+        ready = move_teachers(teachers, training_device(), context.preprocessing)
+        loss = self._loss(ready, teacher_layer_names(pairs, len(teachers)), context.output)
         wrapper, history = train_student(DistillationObjective(module, loss, teachers), model, self, context)
         return replace(model, module=wrapper.get_submodule("student"), history=history)
 
@@ -70,8 +71,7 @@ class DistillAttention(DistillationOptions, frozen=True, forbid_unknown_fields=T
     ) -> tuple[LayerPair, ...]:
         return pair_layers(model.module, teachers, self.layers, self.teacher_layers, context)
 
-    def _loss(self, teachers: tuple[nn.Module, ...], layers: Sequence[Sequence[str]], kind: OutputKind) -> LossFunction:
-        ready = move_teachers(teachers, training_device())
+    def _loss(self, ready: tuple[nn.Module, ...], layers: Sequence[Sequence[str]], kind: OutputKind) -> LossFunction:
         response = ResponseLoss(ready, self.alpha, self.temperature, self.label_smoothing, output=kind)
 
         def loss(module: nn.Module, images: Tensor, labels: Tensor) -> Tensor:

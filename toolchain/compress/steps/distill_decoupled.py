@@ -58,7 +58,7 @@ class DistillDecoupled(DistillationOptions, frozen=True, forbid_unknown_fields=T
         """The trained student; resumes from context.folder. ModelError when the loss is no longer finite."""
         self.check(context)
         teachers = load_step_teachers(self, context)
-        loss = _DecoupledLoss(self, move_teachers(teachers, training_device()), context.output)
+        loss = _DecoupledLoss(self, move_teachers(teachers, training_device(), context.preprocessing), context.output)
         module, history = train_student(
             DistillationObjective(deepcopy(model.module), loss, teachers, loss.start_epoch), model, self, context
         )

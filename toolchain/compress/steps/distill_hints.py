@@ -70,7 +70,8 @@ class DistillHints(DistillationOptions, frozen=True, forbid_unknown_fields=True)
             regressors = [_regressor(pair) for pair in pairs]
         module = StudentWithFeatures(deepcopy(model.module), [pair.student_layer.name for pair in pairs], regressors)
         layers = teacher_layer_names(pairs, len(teachers))
-        loss = _HintLoss(self, move_teachers(teachers, training_device()), layers, context.output)
+        ready = move_teachers(teachers, training_device(), context.preprocessing)
+        loss = _HintLoss(self, ready, layers, context.output)
         wrapper, history = train_student(
             DistillationObjective(module, loss, teachers, loss.start_epoch), model, self, context
         )

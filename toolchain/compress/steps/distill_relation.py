@@ -62,13 +62,13 @@ class DistillRelation(DistillationOptions, frozen=True, forbid_unknown_fields=Tr
         module = StudentWithFeatures(
             deepcopy(model.module), [find_head(model.module, context.preprocessing).name], side="input"
         )
+        ready = move_teachers(teachers, training_device(), context.preprocessing)
         wrapper, history = train_student(
-            DistillationObjective(module, self._loss(teachers, heads, context.output), teachers), model, self, context
+            DistillationObjective(module, self._loss(ready, heads, context.output), teachers), model, self, context
         )
         return replace(model, module=wrapper.get_submodule("student"), history=history)
 
-    def _loss(self, teachers: tuple[nn.Module, ...], heads: Sequence[str], kind: OutputKind) -> LossFunction:
-        ready = move_teachers(teachers, training_device())
+    def _loss(self, ready: tuple[nn.Module, ...], heads: Sequence[str], kind: OutputKind) -> LossFunction:
         response = ResponseLoss(ready, self.alpha, self.temperature, self.label_smoothing, output=kind)
 
         def loss(module: nn.Module, images: Tensor, labels: Tensor) -> Tensor:

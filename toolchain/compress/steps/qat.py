@@ -31,6 +31,7 @@ from toolchain.compress.step import CompressedModel, LearnedQuantization, StepCo
 from toolchain.compress.training.loop import training_device
 from toolchain.errors import RecipeError
 from toolchain.models.eval_mode import evaluation_mode
+from toolchain.models.memory_layout import find_memory_format
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +89,7 @@ class Qat(DistillationOptions, frozen=True, forbid_unknown_fields=True):
         prepared = self.dry_run(model, context)
         teachers = load_step_teachers(self, context) if self.distill else ()
         self._calibrate(prepared.module, context)
-        ready = move_teachers(teachers, training_device())
+        ready = move_teachers(teachers, training_device(), context.preprocessing)
         alpha = self.alpha if self.distill else 0.0
         response = ResponseLoss(ready, alpha, self.temperature, self.label_smoothing, self.weighting, context.output)
         module, history = train_student(
@@ -108,9 +109,10 @@ class Qat(DistillationOptions, frozen=True, forbid_unknown_fields=True):
         logger.info(f"calibrating on {self.calibration_samples} images")
         device = next(module.parameters()).device
         part = context.data.split("train")
-        batches = Batches(part, context.preprocessing, device, self.calibration_samples, seed_of(self, context))
+        layout, seed = find_memory_format(module, context.preprocessing), seed_of(self, context)
+        batches = Batches(part, context.preprocessing, device, self.calibration_samples, seed, layout=layout)
         size = min(self.batch_size, self.calibration_samples)
-        random = torch.Generator().manual_seed(seed_of(self, context))
+        random = torch.Generator().manual_seed(seed)
         with evaluation_mode(module), torch.no_grad(), observe_ranges(module):
             for images, _ in batches.random_batches(size, (), random):
                 module(images)

@@ -28,6 +28,7 @@ from toolchain.compress.training.weight_averaging import average_buffers, update
 from toolchain.errors import ModelError, RecipeError
 from toolchain.models.eval_mode import temporary_hooks
 from toolchain.models.exported_program import ProgramModule
+from toolchain.models.memory_layout import lay_out_weights
 from toolchain.progress import track
 from toolchain.records.output import OutputKind
 
@@ -118,7 +119,8 @@ def train(training: Training) -> tuple[nn.Module, tuple[dict[str, float], ...]]:
     ModelError when the loss is no longer finite; the checkpoint of the last finished epoch stays in context.folder.
     """
     device, plan, context, distributed = training_device(), training.options, training.context, distributed_context()
-    module = training.module.to(device).to(memory_format=torch.channels_last)
+    module = training.module.to(device)
+    layout = lay_out_weights(module, context.preprocessing)
     optimizer = torch.optim.SGD(training.parameter_groups, lr=plan.lr, momentum=plan.momentum, nesterov=plan.nesterov)
     state = load_checkpoint(context.folder, training.key, device, distributed)
     if state.epoch:
@@ -126,7 +128,7 @@ def train(training: Training) -> tuple[nn.Module, tuple[dict[str, float], ...]]:
         optimizer.load_state_dict(state.optimizer)
         logger.info(f"resuming after epoch {state.epoch} of {plan.epochs}")
     split, classes = context.data.split("train"), len(context.data.classes)
-    batches = Batches(split, context.preprocessing, device, plan.samples, training.seed, classes)
+    batches = Batches(split, context.preprocessing, device, plan.samples, training.seed, classes, layout)
     learning = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     with data_parallel_loss(module, training.loss, learning, distributed, device) as learner:
         running = _TrainingState(training, module, learner, optimizer, batches, state, distributed)
