@@ -8,6 +8,7 @@ from toolchain.errors import printable
 Columns = Mapping[str, str] | Sequence[str]
 Draw = Callable[[Iterable[Sequence[object]], Columns], str]  # text as below, or a page's (report/page.py)
 WIDTH = 100
+LONGEST_NAME, LONGEST_VALUE = 50, 10  # characters; what is longer in a column may be wrapped
 NOTHING = "-"
 
 
@@ -23,14 +24,17 @@ def table(rows: Iterable[Sequence[object]], columns: Columns) -> str:
 
     formats = dict(columns) if isinstance(columns, Mapping) else dict.fromkeys(columns, "")
     cells = [list(row) for row in rows]
+    texts = [[cell_text(cell, form) for cell, form in zip(row, formats.values(), strict=True)] for row in cells]
     drawn = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     for place, heading in enumerate(formats):
-        numeric = all_numbers([row[place] for row in cells if len(row) > place])
-        whole = numeric or place == 0  # a row is found by its name: that is not broken
+        numeric = all_numbers([row[place] for row in cells])
+        longest = max(len(text) for text in (heading, *(row[place] for row in texts)))
+        # a row is found by its name, and a value in pieces is hard to read: these are not broken
+        one_word = place == 0 and not any(" " in row[place] for row in texts)
+        whole = numeric or one_word or longest <= (LONGEST_NAME if place == 0 else LONGEST_VALUE)
         drawn.add_column(heading, justify="right" if numeric else "left", no_wrap=whole, overflow="fold")
-    for row in cells:
-        texts = [cell_text(cell, form) for cell, form in zip(row, formats.values(), strict=True)]
-        drawn.add_row(*texts)
+    for row in texts:
+        drawn.add_row(*row)
     page = StringIO()
     Console(file=page, width=WIDTH, color_system=None, markup=False, highlight=False, emoji=False).print(drawn)
     return "\n".join(line.rstrip() for line in page.getvalue().splitlines())
