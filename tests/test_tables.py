@@ -26,8 +26,6 @@ def test_long_names_are_broken_between_words_before_short_values_are() -> None:
     rows = [(name, 1e-6, 1e-6, "100.00%", 33, "agrees")]
     columns = {"outputs": "", "max |diff|": ".2e", "relative": ".2e", "same top-1": "", "worst image": "", "": ""}
     text = table(rows, columns)
-        rows, {"outputs": "", "max |diff|": ".2e", "relative": ".2e", "same top-1": "", "worst image": "", "": ""}
-    )
     assert "same top-1" in text
     assert "100.00%" in text
     assert "a_file_with_a_long_name_of_its_own.onnx" in text

@@ -74,7 +74,7 @@ def reference_as_loaded(job: "BuildJob", cache: "StageCache", inputs: ModelInput
         reference = msgspec.structs.replace(reference, wrong_labels=wrong)
         return with_accuracy(reference, scores, test, explain_chance(subject))
 
-    title = "model: fp32 accuracy on the test split"
+    title = "model: fp32 accuracy on the test split" if job.recipe.data else "model: its outputs and labels"
     return cache.run(Stage("reference", title, Reference, inputs, make)).record
 
 
