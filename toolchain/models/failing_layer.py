@@ -8,6 +8,8 @@ from collections.abc import Iterator
 
 from torch import nn
 
+from toolchain.models.preprocessing import PreprocessedModel
+
 
 def find_failing_layer(error: BaseException) -> str:
     """` in layer 'NAME'`: the innermost layer whose own code raised, else the one that the innermost function worked
@@ -15,6 +17,8 @@ def find_failing_layer(error: BaseException) -> str:
     frames = [frame.f_locals for frame, _ in traceback.walk_tb(error.__traceback__)][::-1]
     modules = [module for values in frames for module in _modules_in(values)]
     whole = max(modules, key=lambda module: sum(1 for _ in module.modules()), default=nn.Module())
+    if isinstance(whole, PreprocessedModel):  # ours: a person knows the names in it
+        whole = whole.module
     names = {id(layer): name for name, layer in whole.named_modules() if name}
     raised = [values["self"] for values in frames if id(values.get("self")) in names]
     name = next((names[id(module)] for module in (*raised, *modules) if id(module) in names), "")
