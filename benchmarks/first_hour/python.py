@@ -7,7 +7,7 @@ image and server. Needs a Docker Engine.
 import os
 import re
 from collections.abc import Iterator
-from contextlib import chdir, contextmanager
+from contextlib import chdir, closing, contextmanager
 from doctest import DocTestParser, DocTestRunner
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -24,9 +24,12 @@ GREY28 = ("grey28", 7, (28, 28, 1), 140, 40, 60)  # as make_data.py makes them
 
 
 def rows() -> list[Row]:
-    names = public_names()
+    names, model = public_names(), f"python-{os.getpid()}"
     with TemporaryDirectory() as folder, _own_home(Path(folder)):
-        faults = run_examples(names, copy_example(Path(folder) / "own_model", f"python-{os.getpid()}"))
+        try:
+            faults = run_examples(names, copy_example(Path(folder) / "own_model", model))
+        finally:
+            remove_traces(model)
     sound = [one.name for one in names if one.is_documented and one.name not in faults]
     note = "; ".join(f"{name}: {fault}" for name, fault in faults.items())
     what = f"public Python surface documented, with an example that runs ({len(names)} names and methods)"
@@ -43,6 +46,19 @@ def copy_example(folder: Path, name: str) -> Path:
     recipe.write_text(recipe.read_text().replace('name = "grey28"', f'name = "{name}"', 1))
     _load_module(folder / "make_data.py").make(*GREY28)
     return folder
+
+
+def remove_traces(model: str) -> None:
+    """The containers, images and volume of `model` on this engine, whatever became of its examples."""
+    from deploy.docker.engine import connect
+
+    with closing(connect()) as client:
+        for container in client.containers.list(all=True, filters={"name": f"^/edge-{model}"}):
+            container.remove(force=True)
+        for image in client.images.list(filters={"reference": f"edge-{model}"}):
+            client.images.remove(str(image.id), force=True)
+        for volume in client.volumes.list(filters={"name": f"edge-{model}-state"}):
+            volume.remove(force=True)
 
 
 def run_examples(names: list[PublicName], folder: Path) -> dict[str, str]:

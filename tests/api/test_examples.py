@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from docker import DockerClient
 
-from benchmarks.first_hour.python import copy_example, run_examples
+from benchmarks.first_hour.python import copy_example, remove_traces, run_examples
 from docs.generate.python import public_names
 from tests.journeys.conftest import lend_wheelhouse, shorten_gates
 from tests.names import own_name
@@ -30,12 +30,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def nothing_left(engine: DockerClient) -> Iterator[None]:
     yield
     for name in (EXAMPLES, NOTEBOOK):
-        for container in engine.containers.list(all=True, filters={"name": f"^/edge-{name}$"}):
-            container.remove(force=True)
-        for image in engine.images.list(filters={"reference": f"edge-{name}"}):
-            engine.images.remove(image.id, force=True)
-        for volume in engine.volumes.list(filters={"name": f"edge-{name}-state"}):
-            volume.remove(force=True)
+        remove_traces(name)
 
 
 def test_every_example_of_the_reference_runs(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
