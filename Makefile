@@ -11,28 +11,45 @@ TESTS ?=
 LOCK := requirements/dev.txt
 STAMP := .venv/.complete
 UV := .venv/bin/uv
-COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
+LOCKS := deploy/images/locks
+RESOLVE := $(UV) pip compile --quiet --python-version 3.11 --no-header --no-annotate
+COMPILE := $(RESOLVE) --universal --generate-hashes
+BASE_IN := requirements/base.in
+CPU_IN := $(BASE_IN) requirements/cpu.in
+GPU_IN := $(CPU_IN) requirements/gpu.in
+DEV_IN := $(GPU_IN) $(LOCKS)/runtime-tracing.in requirements/dev.in
+SIZES := .toolchain/sizes
+# Deploying needs neither tests nor linters; who has a larger environment keeps it.
+CPU_STAMP := $(firstword $(wildcard .venv/.complete .venv/.gpu) .venv/.cpu)
+GPU_STAMP := $(firstword $(wildcard .venv/.complete) .venv/.gpu)
 
 help:  ## print this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-deploy-cpu: setup  ## trained model -> certified container: RECIPE=… RELEASE=… PORT=… for your own; GRPC_PORT=… SECRETS=folder PUBLIC=1
+deploy-cpu: $(CPU_STAMP) engine  ## trained model -> certified container: RECIPE=… RELEASE=… PORT=… for your own; GRPC_PORT=… SECRETS=folder PUBLIC=1
 	@.venv/bin/toolchain deploy $(RECIPE) --target=openvino $(if $(RELEASE),--release=$(RELEASE)) $(REACH)
 
-deploy-gpu: setup  ## the same for NVIDIA GPUs by TensorRT; without one here, as far as that goes, and it says what was not run
+deploy-gpu: $(GPU_STAMP) engine  ## the same for NVIDIA GPUs by TensorRT; without one here, as far as that goes, and it says what was not run
 	@.venv/bin/toolchain deploy $(RECIPE) --target=tensorrt $(if $(RELEASE),--release=$(RELEASE)) $(REACH)
 
-gate: setup  ## refuse CANDIDATE=image of NAME=model when it is slower than the release before; FLAGS='--minutes=3' for more
+gate: $(CPU_STAMP) engine  ## refuse CANDIDATE=image of NAME=model when it is slower than the release before; FLAGS='--minutes=3' for more
 	@deploy/gate/gate.sh "$(CANDIDATE)" "$(NAME)" $(FLAGS)
 
-setup: $(STAMP) engine  ## virtual environment and Docker Engine, where missing
+setup: $(STAMP) engine  ## the whole environment, of tests and linters too, and Docker Engine, where missing
 
 engine:
 	@deploy/setup.sh engine
 
 $(STAMP): $(LOCK) requirements/uv.txt pyproject.toml
+	@deploy/setup.sh plan $(LOCK)
 	@deploy/setup.sh packages
 	@deploy/setup.sh venv $(LOCK)
+	@touch $@
+
+.venv/.cpu .venv/.gpu: .venv/.%: requirements/%.txt requirements/uv.txt pyproject.toml
+	@deploy/setup.sh plan $<
+	@deploy/setup.sh packages
+	@deploy/setup.sh venv $<
 	@touch $@
 
 # Python's compiled modules are kept, whatever the caller's environment says: a test run starts some hundred processes,
@@ -92,7 +109,7 @@ soak: setup  ## 200,000 malformed requests, what the OpenAPI document has, attac
 
 scan: setup  ## known vulnerabilities of what is in the containers, where the package index tells them; nothing told: fails
 	@for lock in runtime-cpu runtime-gpu runtime-tracing; do \
-	    .venv/bin/pip-audit --strict --disable-pip --require-hashes -r requirements/$$lock.txt || exit 1; done
+	    .venv/bin/pip-audit --strict --disable-pip --require-hashes -r $(LOCKS)/$$lock.txt || exit 1; done
 
 bench-tensorrt: setup  ## what must hold of the GPU target, as far as it can be measured without a GPU
 	@.venv/bin/python -m benchmarks.tensorrt
@@ -118,16 +135,22 @@ grpc-descriptors: $(STAMP)  ## compile deploy/runtime/grpc/inference.proto again
 
 lock: $(STAMP)  ## write requirements/*.txt again from *.in; LOCKFLAGS=--upgrade for newer versions
 	@$(COMPILE) $(LOCKFLAGS) requirements/uv.in -o requirements/uv.txt
-	@$(COMPILE) $(LOCKFLAGS) requirements/pip.in -o requirements/pip.txt
-	@$(COMPILE) $(LOCKFLAGS) requirements/dev.in -o requirements/dev.txt
-	@$(COMPILE) -c requirements/dev.txt requirements/build.in -o requirements/build.txt
-	@$(COMPILE) -c requirements/dev.txt requirements/runtime-cpu.in -o requirements/runtime-cpu.txt
-	@$(COMPILE) -c requirements/dev.txt requirements/runtime-gpu.in -o requirements/runtime-gpu.txt
-	@$(COMPILE) -c requirements/dev.txt requirements/runtime-gpu-classic.in -o requirements/runtime-gpu-classic.txt
-	@$(COMPILE) -c requirements/dev.txt requirements/runtime-tracing.in -o requirements/runtime-tracing.txt
-	@$(COMPILE) -c requirements/runtime-gpu-classic.txt requirements/tensorrt-libs.in -o requirements/tensorrt-libs.txt
+	@$(COMPILE) $(LOCKFLAGS) $(LOCKS)/pip.in -o $(LOCKS)/pip.txt
+	@$(COMPILE) $(LOCKFLAGS) $(DEV_IN) -o requirements/dev.txt
+	@$(COMPILE) -c requirements/dev.txt --override requirements/cpu-overrides.in $(CPU_IN) -o requirements/cpu.txt
+	@$(COMPILE) -c requirements/dev.txt $(GPU_IN) -o requirements/gpu.txt
+	@$(MAKE) --no-print-directory lock-sizes
+	@for name in runtime-cpu runtime-gpu runtime-gpu-classic runtime-tracing; do \
+	    $(COMPILE) -c requirements/dev.txt $(LOCKS)/$$name.in -o $(LOCKS)/$$name.txt || exit 1; done
+	@$(COMPILE) -c $(LOCKS)/runtime-gpu-classic.txt $(LOCKS)/tensorrt-libs.in -o $(LOCKS)/tensorrt-libs.txt
 	@for peer in fastapi litserve bentoml mlserver kserve; do \
-	    $(COMPILE) -c requirements/runtime-cpu.txt requirements/peers/$$peer.in -o requirements/peers/$$peer.txt || exit 1; done
+	    $(COMPILE) -c $(LOCKS)/runtime-cpu.txt requirements/peers/$$peer.in -o requirements/peers/$$peer.txt || exit 1; done
+
+lock-sizes:  ## write into the locks how much is downloaded for each: set-up says it
+	@SIZE() { $(RESOLVE) --format pylock.toml -c requirements/dev.txt "$${@:2}" -o $(SIZES)/pylock.toml && \
+	    .venv/bin/python requirements/download_size.py $(SIZES)/pylock.toml $$1; }; mkdir -p $(SIZES) && \
+	SIZE requirements/cpu.txt --override requirements/cpu-overrides.in $(CPU_IN) && \
+	SIZE requirements/gpu.txt $(GPU_IN) && SIZE requirements/dev.txt $(DEV_IN)
 
 clean:  ## remove what can be made again, except .venv and data: caches, bundles, wheelhouse
 	@rm -rf .toolchain/cache .toolchain/bundles .toolchain/wheelhouse .toolchain/serving .toolchain/peers .mypy_cache .ruff_cache .pytest_cache build *.egg-info
@@ -135,4 +158,4 @@ clean:  ## remove what can be made again, except .venv and data: caches, bundles
 
 # Both halves of set-up call apt-get, which takes one caller at a time: no -j.
 .NOTPARALLEL:
-.PHONY: bench-hardening bench-intake bench-first-hour help deploy-cpu deploy-gpu gate setup engine test test-all test-fast check bench-house bench-main bench-compress bench-gate bench-ship bench-serving soak scan bench-tensorrt test-gpu bench-a6000 lock clean docs docs-serve docs-reference grpc-descriptors
+.PHONY: bench-hardening bench-intake bench-first-hour help deploy-cpu deploy-gpu gate setup engine test test-all test-fast check bench-house bench-main bench-compress bench-gate bench-ship bench-serving soak scan bench-tensorrt test-gpu bench-a6000 lock lock-sizes clean docs docs-serve docs-reference grpc-descriptors

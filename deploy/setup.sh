@@ -1,5 +1,7 @@
 #!/usr/bin/env bash
 # Gives a bare machine what the toolchain needs; says what it does, and does nothing that is done already.
+#   deploy/setup.sh plan LOCK    what will be downloaded and installed, how much it is, and what of it needs root; the
+#                                makefile asks for it before any of the others
 #   deploy/setup.sh packages     Debian's packages: python3-venv, npm, ca-certificates, git
 #   deploy/setup.sh venv LOCK    .venv from hash-locked requirements, and this project in it
 #   deploy/setup.sh engine       a Docker Engine that answers
@@ -14,7 +16,8 @@ PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin # dockerd is there, and not on every 
 say() { echo "set-up: $*" >&2; }
 stop() { echo "set-up: $*" >&2; exit 1; }
 
-LOG=$PWD/.toolchain/setup.log
+# Next to what the toolchain keeps; installed from a package, this script lies where nobody keeps a log.
+if [ -e Makefile ]; then LOG=$PWD/.toolchain/setup.log; else LOG=${TMPDIR:-/tmp}/edge-toolchain-setup-$(id -u).log; fi
 
 # stage TITLE COMMAND...: run it with its output in the log; one line in a pipe, one that is rewritten on a terminal.
 # When it fails, the end of its output is shown, and its exit status is returned.
@@ -47,33 +50,78 @@ stage() {
     return "$status"
 }
 
+# OFFERED: those of these packages that this system has.
+# Debian 13 and Ubuntu have docker-cli, docker-buildx or both as packages of their own; Debian 12 has neither.
+# Ubuntu has chromium only as a snap.
+offered() {
+    local package
+    OFFERED=()
+    for package; do
+        case $package in docker-cli | docker-buildx | chromium) apt-cache show "$package" >/dev/null 2>&1 || continue ;; esac
+        OFFERED+=("$package")
+    done
+}
+
 # Install Debian packages, or say that a person has to.
 install_packages() {
     command -v apt-get >/dev/null ||
         stop "missing: $*; install them with this system's package manager, then run make again"
     export DEBIAN_FRONTEND=noninteractive
     [ "$(id -u)" -ne 0 ] || stage "package lists of this system" apt-get update -qq
-    # Debian 13 and Ubuntu have docker-cli, docker-buildx or both as packages of their own; Debian 12 has neither.
-    # Ubuntu has chromium only as a snap.
-    local package offered=()
-    for package; do
-        case $package in docker-cli | docker-buildx | chromium) apt-cache show "$package" >/dev/null 2>&1 || continue ;; esac
-        offered+=("$package")
-    done
-    [ ${#offered[@]} -gt 0 ] || return 0
-    set -- "${offered[@]}"
+    offered "$@"
+    [ ${#OFFERED[@]} -gt 0 ] || return 0
+    set -- "${OFFERED[@]}"
     [ "$(id -u)" -eq 0 ] ||
         stop "missing: $*; type: sudo apt-get install --no-install-recommends $*, then run make again"
     stage "installing $*" apt-get install -y -qq --no-install-recommends "$@"
 }
 
+# What the Python environment and the default data set need of the system, where it is not here; one a line.
+missing_packages() {
+    command -v python3 >/dev/null || echo python3
+    python3 -c 'import ensurepip, venv' 2>/dev/null || echo python3-venv
+    command -v npm >/dev/null || echo npm
+    command -v git >/dev/null || echo git
+    [ -e /etc/ssl/certs/ca-certificates.crt ] || [ ! -e /etc/debian_version ] || echo ca-certificates
+}
+
+# The same for images and containers.
+missing_engine() {
+    if answers; then
+        [ "$(id -u)" -eq 0 ] && [ -e /etc/debian_version ] || return 0
+        command -v mmdebstrap >/dev/null || printf '%s\n' mmdebstrap debian-archive-keyring
+        can_build || echo docker-buildx
+    elif permitted && [ -z "${DOCKER_HOST:-}" ] && ! { command -v dockerd && command -v docker; } >/dev/null; then
+        printf '%s\n' docker.io docker-cli docker-buildx iptables mmdebstrap debian-archive-keyring
+    fi
+}
+
+# How much apt-get would download for these packages and what they need, as it says itself; "" without package lists.
+apt_size() {
+    apt-get install --print-uris -qq --no-install-recommends "$@" 2>/dev/null |
+        awk '{ size += $3 } END { if (NR) printf "%.0f MB", size / 1e6 }'
+}
+
+plan() {
+    local lock=$1 size system=() size_of=''
+    mapfile -t system < <(missing_packages; missing_engine)
+    if [ ${#system[@]} -gt 0 ] && command -v apt-get >/dev/null; then
+        offered "${system[@]}"
+        size_of=$(apt_size "${OFFERED[@]}")
+        say "as root, by apt-get: ${OFFERED[*]} (${size_of:-apt-get update tells how much} to download)"
+    elif [ ${#system[@]} -gt 0 ]; then
+        say "as root, by this system's package manager: ${system[*]}"
+    fi
+    size=$(download_of "$lock")
+    say "without root, into .venv: Python packages of $lock (${size:-size not known} to download, less what is in uv's cache)"
+}
+
+# What `make lock` measured.
+download_of() { sed -n 's/^# download: //p' "$1"; }
+
 packages() {
     local missing=()
-    command -v python3 >/dev/null || missing+=(python3)
-    python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
-    command -v npm >/dev/null || missing+=(npm)
-    command -v git >/dev/null || missing+=(git)
-    [ -e /etc/ssl/certs/ca-certificates.crt ] || [ ! -e /etc/debian_version ] || missing+=(ca-certificates)
+    mapfile -t missing < <(missing_packages)
     [ ${#missing[@]} -eq 0 ] || install_packages "${missing[@]}"
     python3 -c 'import sys; raise SystemExit(sys.version_info < (3, 11))' ||
         stop "$(python3 --version) found, 3.11 or later expected; install it, then run make again"
@@ -85,8 +133,9 @@ venv() {
     local pip=(.venv/bin/python -m pip --disable-pip-version-check)
     stage "uv, which installs Python packages" "${pip[@]}" install -q --require-hashes --no-deps -r requirements/uv.txt
     # uv is ten times faster but does not read pip's configuration files (a private index, say): then pip does it.
-    if ! stage "Python packages from $lock (5.9 GB; some minutes the first time)" \
-        .venv/bin/uv pip install --python .venv/bin/python --require-hashes -r "$lock"; then
+    # --no-deps: a lock is complete, and leaves out what requirements/cpu-overrides.in says.
+    if ! stage "Python packages of $lock" \
+        .venv/bin/uv pip install --python .venv/bin/python --require-hashes --no-deps -r "$lock"; then
         stage "the same with pip, which reads its own configuration" \
             "${pip[@]}" install --require-hashes --no-deps --progress-bar off -r "$lock"
     fi
@@ -142,18 +191,16 @@ can_build() {
 }
 
 engine() {
+    local missing=()
+    mapfile -t missing < <(missing_engine)
     if answers; then
-        if [ "$(id -u)" -eq 0 ] && [ -e /etc/debian_version ]; then
-            command -v mmdebstrap >/dev/null || install_packages mmdebstrap debian-archive-keyring
-            can_build || install_packages docker-buildx
-        fi
+        [ ${#missing[@]} -eq 0 ] || install_packages "${missing[@]}"
         return
     fi
     permitted ||
         stop "no permission to use Docker; type: sudo usermod -aG docker $(id -un), log in again, then run make again"
     [ -z "${DOCKER_HOST:-}" ] || stop "no Docker Engine answers at DOCKER_HOST=$DOCKER_HOST; start it, or unset the variable"
-    command -v dockerd >/dev/null && command -v docker >/dev/null ||
-        install_packages docker.io docker-cli docker-buildx iptables mmdebstrap debian-archive-keyring
+    [ ${#missing[@]} -eq 0 ] || install_packages "${missing[@]}"
     [ "$(id -u)" -eq 0 ] || stop "the Docker Engine is installed but does not answer; type: sudo systemctl start docker"
     answers || start_engine
     say "Docker Engine $(docker version --format '{{.Server.Version}}') answers"

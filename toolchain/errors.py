@@ -15,7 +15,8 @@ ToolchainError            exit 1
 ├── DeviceError           this device cannot run this bundle
 │   └── LostDevice        this process can no longer use its device; a new one can
 ├── RequestError          a client's request that does not fit the model (HTTP 400)
-└── DockerError           no engine, no such image, port in use, container died, disk full
+└── DockerError           no engine, port in use, container died, disk full
+    └── UnknownImage      exit 2: no image of that name
 """
 
 import os
@@ -91,6 +92,10 @@ class RequestError(ToolchainError):
 
 class DockerError(ToolchainError):
     pass
+
+
+class UnknownImage(DockerError):
+    exit_code = 2
 
 
 def printable(text: str) -> str:

@@ -13,6 +13,7 @@ from hashlib import sha256
 
 from toolchain import __version__
 from toolchain.errors import ToolchainError
+from toolchain.installation import explain_import
 from toolchain.paths import home
 
 DEBUG = "TOOLCHAIN_DEBUG"
@@ -80,7 +81,10 @@ def explain_failure(
 
 
 def describe_fault(error: Exception) -> str:
-    """The line for an exception that nobody explained: a file that the system refused, or a fault of this toolchain."""
+    """The line for an exception that nobody explained: a file that the system refused, a library that is not installed,
+    or a fault of this toolchain."""
+    if isinstance(error, ModuleNotFoundError) and (missing := explain_import(error)):
+        return missing
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}; {save_traceback(error)}"
     return f"{describe_error(error)}; this is a fault of the toolchain, please report it; {save_traceback(error)}"

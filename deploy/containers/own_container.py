@@ -72,6 +72,15 @@ def remove_container_now(container: EngineContainer) -> None:
         container.remove(force=True)
 
 
+def own_container_names(client: DockerClient) -> list[str]:
+    """The names of all servers that the toolchain started on this machine, running or not."""
+    try:
+        servers = client.containers.list(all=True, filters={"label": f"{ROLE}=server"})
+    except docker.errors.APIError as error:
+        raise explain_error(error, "the list of containers") from error
+    return sorted(str(server.name) for server in servers)
+
+
 def find_own_container(client: DockerClient, name: str) -> EngineContainer | None:
     try:
         container = client.containers.get(name)

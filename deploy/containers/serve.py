@@ -16,6 +16,7 @@ from deploy.containers.own_container import (
     check_answer,
     check_ports,
     find_own_container,
+    own_container_names,
     start_checked,
     stop_container,
 )
@@ -123,6 +124,12 @@ def stop_server(name: str) -> bool:
         if container:
             stop_container(container)
         return bool(container)
+
+
+def server_names() -> list[str]:
+    """What stop_server() can stop."""
+    with closing(connect()) as client:
+        return own_container_names(client)
 
 
 def _describe_container(container: EngineContainer, cold_start_s: float | None = None) -> ServerContainer:

@@ -14,10 +14,10 @@ from docker import DockerClient
 from docker.errors import DockerException
 
 from toolchain.errors import DockerError
+from toolchain.installation import engine_command
 
-INSTALL = (
-    "`make setup` installs and starts one as root on Debian or Ubuntu; elsewhere see docs.docker.com/engine/install"
-)
+INSTALL_DOCS = "docs.docker.com/engine/install"
+INSTALL = f"`{engine_command()}` installs and starts one as root on Debian or Ubuntu; elsewhere see {INSTALL_DOCS}"
 ARCHITECTURES = {"amd64": "x86_64", "arm64": "aarch64"}
 # Text in an engine's error -> what to do about it. The first match wins.
 KNOWN_ERRORS = (

@@ -30,9 +30,9 @@ from deploy.images.content import read_content
 from deploy.images.install import set_times
 from deploy.images.signatures import check_signature, read_signature, sign_image
 from deploy.images.timestamps import strip_build_times
-from deploy.images.variants import ImageVariant, bundle_variant
+from deploy.images.variants import LOCKS, ImageVariant, bundle_variant
 from deploy.images.wheelhouse import built_lines, fill_wheelhouse
-from toolchain.errors import DockerError, RecordError
+from toolchain.errors import DockerError, RecordError, UnknownImage
 from toolchain.records.bundle import MANIFEST, Bundle
 from toolchain.records.manifest import FORMAT, Manifest
 from toolchain.records.storage import decode_record
@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 
 
 ROOT = Path(__file__).parents[2]
-INSTALLER_LOCK = ROOT / "requirements" / "pip.txt"
+INSTALLER_LOCK = LOCKS / "pip.txt"
 SUFFIXES = (".py", ".binpb", ".html", ".css", ".js")  # our code, and the files of the web page
 APP = ("deploy/__init__.py", "deploy/runtime", "toolchain/__init__.py", "toolchain/errors.py", "toolchain/records")
 TIMELESS = ("--build-arg=SOURCE_DATE_EPOCH=0",)  # newer builders date the image by it as well
@@ -120,10 +120,10 @@ def find_image(client: DockerClient, image: str) -> EngineImage | None:
 
 
 def require_image(client: DockerClient, image: str) -> EngineImage:
-    """As find_image(); DockerError when there is no such image."""
+    """As find_image(); UnknownImage when there is no such image."""
     found = find_image(client, image)
     if found is None:
-        raise DockerError(f"{image}: no such image on this engine; build it: toolchain image")
+        raise UnknownImage(f"{image}: no such image on this engine; build it: toolchain image")
     return found
 
 
@@ -143,7 +143,7 @@ def read_bundle_files(client: DockerClient, image: str, *names: str) -> list[byt
     try:
         created = client.containers.create(image)
     except docker.errors.ImageNotFound as error:
-        raise DockerError(f"{image}: no such image on this engine; build it: toolchain image") from error
+        raise UnknownImage(f"{image}: no such image on this engine; build it: toolchain image") from error
     except docker.errors.APIError as error:
         raise explain_error(error, image) from error
     try:
@@ -217,7 +217,10 @@ def _build(client: DockerClient, context: Path, tag: str, base: str, fresh: bool
 
 
 def _revision() -> str:
-    """The commit of this checkout, with `-dirty` when there are uncommitted changes; "" without git."""
+    """The commit of this checkout, with `-dirty` when there are uncommitted changes; "" without git. An
+    installed package has none: a repository round it is somebody else's."""
+    if not (ROOT / ".git").exists():
+        return ""
     try:
         command = ["git", "-C", str(ROOT), "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from toolchain.records.manifest import Manifest
 
-ROOT = Path(__file__).parents[2]
-LOCKS = ROOT / "requirements"
+# next to this module, so that an installed package has them too
+HERE = Path(__file__).parent
+LOCKS = HERE / "locks"
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,8 @@ class ImageVariant:
         return (self.lock, *self.extras)
 
 
-CPU = ImageVariant(ROOT / "Dockerfile.cpu", LOCKS / "runtime-cpu.txt")
-GPU = ImageVariant(ROOT / "Dockerfile.gpu", LOCKS / "runtime-gpu.txt", gpu=True)
+CPU = ImageVariant(HERE / "Dockerfile.cpu", LOCKS / "runtime-cpu.txt")
+GPU = ImageVariant(HERE / "Dockerfile.gpu", LOCKS / "runtime-gpu.txt", gpu=True)
 # includes the builder, which compiles the plan on the device
 CLASSIC = ImageVariant(
     GPU.dockerfile, LOCKS / "runtime-gpu-classic.txt", gpu=True, sources=(LOCKS / "tensorrt-libs.txt",)

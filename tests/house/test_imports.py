@@ -20,13 +20,15 @@ RULES: dict[str, tuple[str, ...]] = {
     "toolchain.tables": (),
     "toolchain.progress": ("toolchain.interrupts",),
     "toolchain.text_files": ("toolchain.errors",),
-    "toolchain.failures": ("toolchain.errors", "toolchain.paths", "toolchain.records"),
+    "toolchain.failures": ("toolchain.errors", "toolchain.installation", "toolchain.paths", "toolchain.records"),
     "toolchain.records": ("toolchain.errors",),
+    "toolchain.installation": (),
     "toolchain.recipe": (),
     "toolchain.recipe_toml": ("toolchain.recipe",),
+    "toolchain.recipe_files": ("toolchain.recipe",),
     # what makes a bundle
     "toolchain.data": ("toolchain.recipe", "toolchain.paths", "toolchain.progress", "deploy.runtime.preprocessing"),
-    "toolchain.models": ("toolchain.recipe", "toolchain.data"),
+    "toolchain.models": ("toolchain.recipe", "toolchain.recipe_files", "toolchain.data"),
     "toolchain.transform": (
         *("toolchain.data", "toolchain.models", "toolchain.progress", "deploy.runtime.preprocessing"),
     ),
@@ -46,13 +48,19 @@ RULES: dict[str, tuple[str, ...]] = {
     "toolchain.export": ("toolchain.data", "toolchain.models", "toolchain.progress", "toolchain.compress.quantization"),
     # the same builder here, for a GPU that is not here, and on the device
     "toolchain.backends": (
-        *("toolchain.recipe", "toolchain.progress"),
+        *("toolchain.recipe", "toolchain.progress", "toolchain.installation"),
         *("deploy.runtime.device.cuda", "deploy.runtime.engines.tensorrt_plan", "deploy.runtime.engines.saturation"),
     ),
     "toolchain.parity": (),
     "toolchain.accuracy": ("toolchain.data",),
     "toolchain.job": (
-        *("toolchain.recipe", "toolchain.paths", "toolchain.progress", "toolchain.interrupts"),
+        *(
+            "toolchain.recipe",
+            "toolchain.recipe_files",
+            "toolchain.paths",
+            "toolchain.progress",
+            "toolchain.interrupts",
+        ),
         *("toolchain.data", "toolchain.models", "toolchain.compress", "toolchain.backends", "toolchain.transform"),
         *("deploy.runtime.device", "deploy.runtime.engines"),
     ),
@@ -75,7 +83,7 @@ RULES: dict[str, tuple[str, ...]] = {
     "toolchain.workflows": (
         *("toolchain.build", "toolchain.job", "toolchain.data", "toolchain.models", "toolchain.compress"),
         *("toolchain.export", "toolchain.backends", "toolchain.recipe", "toolchain.paths", "toolchain.progress"),
-        "toolchain.accuracy",
+        *("toolchain.accuracy", "toolchain.installation"),
         *("deploy.docker", "deploy.images", "deploy.containers", "deploy.ledger", "deploy.gate"),
         *("deploy.runtime.device", "deploy.runtime.engines"),
     ),
@@ -129,7 +137,7 @@ RULES: dict[str, tuple[str, ...]] = {
     "deploy.runtime.handover": ("deploy.runtime.logs",),
     "deploy.runtime": ("deploy.runtime",),
     # from the bundle to servers, and whether it may go
-    "deploy.docker": (),
+    "deploy.docker": ("toolchain.installation",),
     "deploy.certificates": (),
     "deploy.images": ("deploy.docker", "deploy.runtime.device.signing", "toolchain.paths"),
     "deploy.containers": (
@@ -160,7 +168,7 @@ KNOW_TORCH = (
     "toolchain.models",
     "toolchain.workflows.baselines",
 )
-# What requirements/runtime-*.in put into containers; an engine's library only in its own engine
+# What deploy/images/locks/runtime-*.in put into containers; an engine's library only in its own engine
 IN_CONTAINERS = {
     "google",
     "hpack",
@@ -263,7 +271,7 @@ def test_what_runs_in_the_container_imports_only_what_the_container_has() -> Non
 
 
 def test_the_containers_requirements_hold_nothing_that_makes() -> None:
-    for path in (ROOT / "requirements").glob("runtime-*.in"):
+    for path in (ROOT / "deploy/images/locks").glob("runtime-*.in"):
         names = {re.split(r"[\[<>=~! ]", line)[0] for line in path.read_text().splitlines() if line[:1].isalpha()}
         assert not names & {"torch", "torchvision", "onnx", "nncf", "fire", "docker", "sqlalchemy", "scipy"}, path.name
 

@@ -91,6 +91,6 @@ def test_the_wall_holds(name: str, app: Path) -> None:
 
 def test_the_dockerfile_copies_only_what_was_laid_out() -> None:
     """No COPY of the repository's own folders past image.py: the context holds app, bundle, making and wheels."""
-    lines = [line.split() for line in (ROOT / "Dockerfile.cpu").read_text().splitlines()]
+    lines = [line.split() for line in (ROOT / "deploy/images/Dockerfile.cpu").read_text().splitlines()]
     copied = [word for words in lines if words[:1] == ["COPY"] and "--from" not in words[1] for word in words[1:-1]]
     assert set(copied) <= {"app", "bundle"}

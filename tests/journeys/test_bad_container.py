@@ -123,6 +123,5 @@ def test_a_container_that_is_killed_while_it_starts_is_told(
 
 def test_an_image_that_is_not_there_is_named(toolchain: Toolchain) -> None:
     for verb in ("run", "certify", "bench", "show"):
-        assert (
-            toolchain(verb, "edge-none:1").refusal().startswith("edge-none:1: no such image on this engine; build it")
-        )
+        refusal = toolchain(verb, "edge-none:1").refusal(2)
+        assert refusal.startswith("edge-none:1: no such image on this engine; build it")

@@ -132,7 +132,7 @@ def test_a_first_release_has_nothing_to_be_held_against(release: Releases, toolc
 def test_what_cannot_be_gated_is_one_line(release: Releases, toolchain: Toolchain, tmp_path: Path) -> None:
     tag = release("2")
     for words, code, error in (
-        (("edge-nothing:1",), 1, "edge-nothing:1: no such image on this engine; build it: toolchain image"),
+        (("edge-nothing:1",), 2, "edge-nothing:1: no such image on this engine; build it: toolchain image"),
         ((tag, "--against=9"), 2, "no release '9' of gated; the ledger has: 2; an image's tag works too"),
         ((tag, "--minutes=0"), 2, "--minutes=0: expected more than 0"),
         ((tag, "--budget=3"), 2, "--budget=3: expected a share between 0 and 1, such as 0.03 for 3 %"),

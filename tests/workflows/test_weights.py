@@ -11,7 +11,8 @@ from torch import nn
 from tests.job.test_job import folder, recipe
 from toolchain.build.pipeline import cache_for
 from toolchain.build.trained_model import NET, load_staged, model_inputs, trained_model
-from toolchain.cli import show, weights
+from toolchain.cli import weights
+from toolchain.cli.image import show
 from toolchain.compress.distributed import distributed_context
 from toolchain.compress.serialization import load_compressed
 from toolchain.compress.step import CompressedModel

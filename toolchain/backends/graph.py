@@ -4,7 +4,6 @@ import re
 from collections.abc import Mapping
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -64,12 +63,6 @@ def wants_full_range(name: str, options: Mapping[str, object]) -> bool:
     if not isinstance(value, bool):
         raise BackendError(f"[target.{name}] {FULL_RANGE} = {value!r}: expected true or false")
     return value
-
-
-def missing_packages(*names: str) -> str | None:
-    """For Backend.missing: which of the packages are not installed, and the command that installs them."""
-    absent = [name for name in names if find_spec(name) is None]
-    return f"not installed: {', '.join(absent)}; run make setup" if absent else None
 
 
 def name_nodes(model: Any) -> Any:

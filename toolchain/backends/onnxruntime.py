@@ -9,7 +9,6 @@ when it loads.
 import logging
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from toolchain.backends.rounding import Rounding
 from toolchain.backends.saturation.from_onnx import predict_from_onnx
 from toolchain.backends.saturation.narrow import log_narrowed, narrow_weights
 from toolchain.errors import BackendError
+from toolchain.installation import explain_missing
 from toolchain.progress import track
 from toolchain.recipe import Option
 from toolchain.records.manifest import Candidate, Precision
@@ -55,7 +55,7 @@ COMPARED = 128  # calibration images
 
 
 def missing() -> str | None:
-    return None if find_spec("onnxruntime") else "ONNX Runtime is not installed; run make setup"
+    return explain_missing("onnxruntime")
 
 
 def stand_in(candidate: Candidate) -> Candidate | None:  # noqa: ARG001  # Backend's shape

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolchain.backends.calibration import Calibration
-from toolchain.backends.graph import FULL_RANGE, missing_packages, refuse_other_precisions, wants_full_range
+from toolchain.backends.graph import FULL_RANGE, refuse_other_precisions, wants_full_range
 from toolchain.backends.openvino_graph import (
     graph_from_onnx,
     holds_integers,
@@ -32,6 +32,7 @@ from toolchain.backends.saturation.from_openvino import predict_from_openvino
 from toolchain.backends.saturation.narrow import log_narrowed, narrow_weights
 from toolchain.errors import BackendError
 from toolchain.failures import describe_error
+from toolchain.installation import explain_missing
 from toolchain.recipe import Option
 from toolchain.records.manifest import FLOAT_LAYERS, STORED_BITS, WEIGHT_BITS, Candidate, Precision
 from toolchain.records.packed_weights import pack, stored_bits, unpack
@@ -51,7 +52,7 @@ STEMS = {"fp32": "model", "bf16": "model"}  # one file for both; other precision
 
 def missing() -> str | None:
     """Why this back end cannot run on this machine; None when it can."""
-    return missing_packages("openvino", "nncf")
+    return explain_missing("openvino", "nncf")
 
 
 def stand_in(candidate: Candidate) -> Candidate | None:  # noqa: ARG001  # Backend's shape

@@ -18,12 +18,13 @@ from deploy.runtime.device.cuda import Cuda
 from deploy.runtime.engines.saturation import adds_at_16_bits_here
 from deploy.runtime.engines.tensorrt_plan import PACKAGES, Flavour, build_plan, check_parser, load_library
 from toolchain.backends.calibration import Calibration
-from toolchain.backends.graph import graph_specs, missing_packages, refuse_other_precisions
+from toolchain.backends.graph import graph_specs, refuse_other_precisions
 from toolchain.backends.rounding import Rounding
 from toolchain.backends.tensorrt_layers import convolution_sizes, inspect_layers
 from toolchain.backends.tensorrt_lint import check_graph
 from toolchain.backends.tensorrt_onnx import emulate_bf16, typed_graph
 from toolchain.errors import BackendError, DeviceError
+from toolchain.installation import explain_missing
 from toolchain.records.manifest import AS_WRITTEN, Candidate, Precision
 from toolchain.records.saturation import Saturation
 from toolchain.records.storage import encode_record, write_atomically
@@ -48,7 +49,7 @@ NEEDED = ("tensorrt_rtx_bindings", "modelopt", "onnx_graphsurgeon")
 
 
 def missing() -> str | None:
-    return missing_packages(*NEEDED)
+    return explain_missing(*NEEDED)
 
 
 def check(onnx: Path, options: Mapping[str, Any] = {}) -> None:  # never changed

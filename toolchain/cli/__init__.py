@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 
 from toolchain.cli.certificate import bench, certificate_verify, certify
-from toolchain.cli.choices import DataName, Source, Target
+from toolchain.cli.choices import DataName, ShellName, Source, Target
 from toolchain.cli.deploy import deploy, run, stop
 from toolchain.cli.gate import gate, gate_selftest
-from toolchain.cli.image import image, image_sbom, image_sign, image_verify, manifests
+from toolchain.cli.image import image, image_sbom, image_sign, image_verify, manifests, show
 from toolchain.cli.init import init
 from toolchain.cli.ledger import ledger_export, ledger_history, ledger_import, report
 from toolchain.cli.parser import run as run_arguments
@@ -58,6 +58,9 @@ def build(recipe: Path, *, target: Target = "openvino", release: str | None = No
         target: the engine to build for
         release: the name of the release; by default the next number, or the last one if nothing changed
     """
+    from toolchain.job.early_checks import check_recipe
+
+    check_recipe(recipe)
     from toolchain.build.pipeline import build as built
     from toolchain.cli.pages import build_page
     from toolchain.views.bundle import as_json, bundle_summary
@@ -76,6 +79,10 @@ def compare(*recipes: Path, target: Target = "openvino") -> None:
         recipes: TOML files; see recipes/
         target: the engine to measure on
     """
+    from toolchain.job.early_checks import check_recipe
+
+    for recipe in recipes:
+        check_recipe(recipe)
     from toolchain.views.bundle import as_json
     from toolchain.views.steps import compared_page
     from toolchain.workflows.compare import compare_recipes
@@ -104,6 +111,9 @@ def evaluate(
         cert: a client certificate, in PEM
         key: the private key of that certificate
     """
+    from toolchain.cli.words import require_evaluated
+
+    require_evaluated(where, recipe)
     from deploy.containers.credentials import Credentials
     from toolchain.views.bundle import as_json
     from toolchain.workflows.evaluate import evaluate_accuracy
@@ -120,6 +130,9 @@ def weights(recipe: Path, *, out: Path, step: int | None = None, target: Target 
         step: the number of the last step to apply, 0 for none; by default the last step that runs on torch
         target: the engine that steps measure latency on
     """
+    from toolchain.job.early_checks import check_recipe
+
+    check_recipe(recipe)
     from toolchain.views.bundle import as_json
     from toolchain.views.weights import weights_table
     from toolchain.workflows.weights import write
@@ -129,37 +142,25 @@ def weights(recipe: Path, *, out: Path, step: int | None = None, target: Target 
     print(as_json(written))
 
 
-def show(what: str) -> None:
-    """Describe a bundle, an image or a weights file: model, candidates, accuracy, samples, needs, versions.
+def completion(shell: ShellName) -> None:
+    """Print a script by which a shell completes commands, flags and their values.
+
+    bash: eval "$(toolchain completion bash)" in ~/.bashrc; zsh: the same with zsh in ~/.zshrc, after compinit; fish:
+    toolchain completion fish > ~/.config/fish/completions/toolchain.fish.
 
     Args:
-        what: a bundle's folder, an image's tag, or a .safetensors file
+        shell: bash, zsh or fish
     """
-    if what.endswith(".safetensors"):
-        _show_weights(Path(what))
-        return
-    from deploy.containers.commands import read_manifest
-    from toolchain.views.bundle import as_json, manifest_page
+    from toolchain.cli.completion import completion_script
 
-    manifest = read_manifest(what)
-    print(manifest_page(manifest), end="\n\n")
-    print(as_json(manifest))
-
-
-def _show_weights(path: Path) -> None:
-    from toolchain.records.weights import require_weights
-    from toolchain.views.bundle import as_json
-    from toolchain.views.weights import weights_table
-
-    record = require_weights(path)
-    print(weights_table(record), end="\n\n")
-    print(as_json(record))
+    print(completion_script(COMMANDS, shell), end="")
 
 
 SECTIONS: Sections = {
     "First steps": {
         "doctor": doctor,
         "init": init,
+        "completion": completion,
         "build": build,
         "deploy": deploy,
         "eval": evaluate,

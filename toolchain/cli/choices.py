@@ -7,5 +7,6 @@ from typing import Literal
 
 Target = Literal["openvino", "tensorrt", "onnxruntime", "null"]
 DataName = Literal["cifar10", "svhn", "fashion-mnist", "imagenet-photos"]
+ShellName = Literal["bash", "zsh", "fish"]
 Source = Literal["auto", "official", "mirror"]
 Scenarios = tuple[Literal["SingleStream", "MultiStream", "Server", "Offline", "all"], ...]

@@ -52,10 +52,14 @@ def stop(name: str) -> None:
     Args:
         name: the container's name
     """
-    from deploy.containers.serve import stop_server as stopped
+    from deploy.containers.serve import server_names, stop_server
+    from toolchain.errors import UsageError
     from toolchain.views.bundle import as_json
 
-    print(as_json({"name": name, "stopped": stopped(name)}))
+    if not stop_server(name):
+        there = ", ".join(server_names()) or "none"
+        raise UsageError(f"stop {name}: no such container; of those that run or deploy started there are: {there}")
+    print(as_json({"name": name, "stopped": True}))
 
 
 def deploy(
@@ -92,6 +96,9 @@ def deploy(
         skip_gate: replace what serves although it may be slower or less accurate
         gate_minutes: the limit for each of at most two runs of the gate
     """
+    from toolchain.job.early_checks import check_recipe
+
+    check_recipe(recipe)
     from deploy.containers.publishing import parse_endpoint
     from deploy.gate.replacement import replacement_gate
     from toolchain.cli.pages import outcome_page, unrun_page

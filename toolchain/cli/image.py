@@ -1,6 +1,8 @@
-"""The commands that build an image, and those of an image that is to leave this machine."""
+"""The commands that build and show an image, and those of an image that is to leave this machine."""
 
 from pathlib import Path
+
+from toolchain.cli.words import require_bundle, require_shown
 
 
 def image(bundle: Path, *, tag: str | None = None, tracing: bool = False) -> None:
@@ -13,6 +15,7 @@ def image(bundle: Path, *, tag: str | None = None, tracing: bool = False) -> Non
         tag: the image's name; by default edge-NAME:RELEASE-TARGET
         tracing: include OpenTelemetry, for servers that send spans to a collector (OTEL_EXPORTER_OTLP_ENDPOINT)
     """
+    require_bundle(bundle, "image")
     from deploy.images.build import build_image
     from toolchain.records.bundle import open_bundle
     from toolchain.views.bundle import as_json
@@ -51,6 +54,7 @@ def image_verify(image: str, *, bundle: Path) -> None:
         image: the tag of an image on this machine's engine
         bundle: the bundle's folder that it was made from
     """
+    require_bundle(bundle, "image verify: --bundle")
     from deploy.images.rebuild import rebuild_and_compare
     from toolchain.records.bundle import open_bundle
     from toolchain.views.bundle import as_json
@@ -118,3 +122,31 @@ def manifests(
 
     how = access_from_flags(tls_secret, client_ca_secret, token_secret, admin_port)
     print(as_json({"files": [str(place) for place in write_manifests(read_manifest(what), image, to, how)]}))
+
+
+def show(what: str) -> None:
+    """Describe a bundle, an image or a weights file: model, candidates, accuracy, samples, needs, versions.
+
+    Args:
+        what: a bundle's folder, an image's tag, or a .safetensors file
+    """
+    require_shown(what)
+    if what.endswith(".safetensors"):
+        _show_weights(Path(what))
+        return
+    from deploy.containers.commands import read_manifest
+    from toolchain.views.bundle import as_json, manifest_page
+
+    manifest = read_manifest(what)
+    print(manifest_page(manifest), end="\n\n")
+    print(as_json(manifest))
+
+
+def _show_weights(path: Path) -> None:
+    from toolchain.records.weights import require_weights
+    from toolchain.views.bundle import as_json
+    from toolchain.views.weights import weights_table
+
+    record = require_weights(path)
+    print(weights_table(record), end="\n\n")
+    print(as_json(record))

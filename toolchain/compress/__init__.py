@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from toolchain.compress.option_names import option_names
 from toolchain.compress.step_failure import explain_step
 from toolchain.errors import RecipeError
 
@@ -52,6 +53,14 @@ NamedSteps = Sequence[tuple[str, "Step"]]
 def parse_steps(raw: tuple[dict[str, dict[str, Any]], ...], place: str) -> tuple[tuple[str, "Step"], ...]:
     """Parse a recipe's [[step]] tables, in order; RecipeError names place, step and option."""
     return tuple(_parse_step(table, f"{place}: step {number}") for number, table in enumerate(raw, 1))
+
+
+def check_step_names(raw: tuple[dict[str, dict[str, Any]], ...], place: str) -> None:
+    """RecipeError for a step or an option that does not exist; without torch, and so at once."""
+    for number, table in enumerate(raw, 1):
+        name, options = _name_step(table, f"{place}: step {number}")
+        module, _, kind = TABLE[name].partition(":")
+        _check_option_names(options, option_names(module, kind), f"{place}: step {number}, {name}")
 
 
 def check_order(steps: NamedSteps, place: str) -> None:
@@ -120,6 +129,12 @@ def check_steps(
 
 
 def _parse_step(table: dict[str, dict[str, Any]], place: str) -> tuple[str, "Step"]:
+    name, options = _name_step(table, place)
+    module, _, kind = TABLE[name].partition(":")
+    return name, _parse_options(getattr(import_module(module), kind), options, f"{place}, {name}")
+
+
+def _name_step(table: dict[str, dict[str, Any]], place: str) -> tuple[str, dict[str, Any]]:
     if len(table) != 1:
         names = ", ".join(table) or "nothing"
         raise RecipeError(f"{place}: expected one step in a [[step]] table, found {names}; write a [[step]] for each")
@@ -128,15 +143,18 @@ def _parse_step(table: dict[str, dict[str, Any]], place: str) -> tuple[str, "Ste
         near = get_close_matches(name, TABLE, 1)
         guess = f"; did you mean {near[0]}?" if near else "."
         raise RecipeError(f"{place}: no step '{name}'{guess} There are: {', '.join(TABLE)}")
-    module, _, kind = TABLE[name].partition(":")
-    return name, _parse_options(getattr(import_module(module), kind), options, f"{place}, {name}")
+    return name, options
+
+
+def _check_option_names(options: dict[str, Any], known: Sequence[str], place: str) -> None:
+    for option in options:
+        if option not in known:
+            raise RecipeError(f"{place}: no option '{option}'; it has: {', '.join(known)}")
 
 
 def _parse_options(kind: type["Step"], options: dict[str, Any], place: str) -> "Step":
     known = [field.name for field in msgspec.structs.fields(kind)]  # type: ignore[arg-type]  # steps are Structs; a Protocol cannot say so
-    for option in options:
-        if option not in known:
-            raise RecipeError(f"{place}: no option '{option}'; it has: {', '.join(known)}")
+    _check_option_names(options, known, place)
     try:
         return msgspec.convert(options, type=kind)
     except msgspec.ValidationError as error:

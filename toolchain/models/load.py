@@ -22,13 +22,12 @@ from toolchain.models.structure import QatRebuilder, apply_structure
 from toolchain.models.torchvision import official_labels, official_network, random_network
 from toolchain.models.user_module import build_user_module
 from toolchain.recipe import ModelSpec
+from toolchain.recipe_files import NETWORK_SOURCES, SOURCE_KINDS, require_graph_file
 from toolchain.records.output import SOFTMAX, OutputKind
 from toolchain.records.tensors import Preprocessing
 from toolchain.records.weights import Weights, read_weights
 from toolchain.text_files import read_text_file
 
-NETWORK_SOURCES = "torchvision:NAME, cifar:NAME or file.py:function"
-SOURCE_KINDS = "torchvision:NAME, cifar:NAME, file.py:function, file.pt2 or file.onnx"
 WEIGHT_KEYWORDS = ("own", "official", "random")  # any other value is a file, or a name of torchvision's weights
 OFFICIAL_PREFIX = "IMAGENET1K_"
 SUPPOSED_CLASSES = 1000  # of a built-in network, until its weights tell
@@ -141,8 +140,7 @@ def _from_graph(spec: ModelSpec, preprocessing: Preprocessing, base: Path) -> Lo
     path, kind = base / spec.source, Path(spec.source).suffix
     if kind not in (".pt2", ".onnx"):
         raise ModelError(f"model.source '{spec.source}': not a model source; expected {SOURCE_KINDS}")
-    if not path.is_file():
-        raise ModelError(f"{path}: no such file; model.source expects {SOURCE_KINDS}")
+    require_graph_file(path)
     if spec.weights != "own" or spec.options:
         raise ModelError(
             f"{spec.source}: contains its own weights; remove model.weights and model.options from the recipe"

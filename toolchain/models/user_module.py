@@ -16,6 +16,7 @@ from typing import Any
 from torch import nn
 
 from toolchain.errors import ModelError
+from toolchain.recipe_files import require_user_file
 
 
 def import_user_file(path: Path, key: str = "model.source") -> ModuleType:
@@ -29,8 +30,7 @@ def import_user_file(path: Path, key: str = "model.source") -> ModuleType:
     name = f"user_{path.stem}_{sha256(str(path).encode()).hexdigest()[:12]}"
     if name in sys.modules:
         return sys.modules[name]
-    if not path.is_file():
-        raise ModelError(f"{path}: no such file; {key} expects path/to/file.py:function")
+    require_user_file(path, key)
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ModelError(f"{path}: not a Python file; {key} expects path/to/file.py:function")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from toolchain.errors import DockerError
+from toolchain.installation import explain_import, explain_missing, install_command
 from toolchain.paths import home
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def package(name: str) -> MachineFinding:
     return (
         MachineFinding(name, "ok", version)
         if version
-        else MachineFinding(name, "missing", "not installed", "make setup")
+        else MachineFinding(name, "missing", "not installed", install_command("cpu"))
     )
 
 
@@ -183,7 +184,9 @@ def _backends() -> list[MachineFinding]:
         try:
             reason = backend(name).missing()
         except ModuleNotFoundError as error:
-            reason = str(error)
+            reason = explain_import(error) or str(error)
+        # every back end is fed by torch and ONNX
+        reason = reason or explain_missing("torch", "onnx")
         state: FindingState = "note" if reason else "ok"
         findings.append(
             MachineFinding(f"target {name}", state, "cannot be built here" if reason else "ready", reason or "")

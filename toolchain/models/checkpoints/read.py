@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 
 from toolchain.errors import ModelError
 from toolchain.models.checkpoints.torch_pickle import read_archive, read_legacy
+from toolchain.recipe_files import require_checkpoint
 
 ZIP, PICKLE = b"PK\x03\x04", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the pickled magic number of torch's old form
 SAFETENSORS_HEADER_BYTES = 8  # its length, then JSON
@@ -33,11 +34,7 @@ CONVERT_PROGRAM = 'import torch; torch.save(torch.jit.load({0}, map_location="cp
 def read_checkpoint(path: Path) -> Any:
     """What the file holds: tensors by name, or mappings that hold them somewhere. No code in the file is ever run.
     ModelError for a file that is no checkpoint, is damaged, or holds a program."""
-    if not path.is_file():
-        raise ModelError(
-            f"{path}: no such file; model.weights expects official, random, own, or a checkpoint file "
-            "(.safetensors, .pt, .pth, .ckpt)"
-        )
+    require_checkpoint(path)
     with path.open("rb") as file:
         start = file.read(64)
     if start.startswith(ZIP):
