@@ -28,6 +28,8 @@ def log_to_stderr(form: str = "%(message)s") -> None:
     """Print the packages' messages; of the processes that torchrun starts on a machine, only those of the first."""
     if silent():
         return
+    # an installation for CPUs alone has no Triton, and no kernels of it whose operations could be counted
+    logging.getLogger("torch.utils.flop_counter").setLevel(logging.ERROR)
     handler = ConsoleHandler()
     handler.setFormatter(logging.Formatter(form))
     for name in PACKAGES:
