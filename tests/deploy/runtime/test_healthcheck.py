@@ -47,4 +47,4 @@ def test_the_health_check_fails_where_nothing_answers_or_is_not_ready(tmp_path: 
 
 @pytest.mark.parametrize("name", ["Dockerfile.cpu", "Dockerfile.gpu"])
 def test_this_is_what_the_image_runs(name: str) -> None:
-    assert f'CMD ["python3", "-IS", "/app/{CHECK}"]' in (ROOT / name).read_text()
+    assert f'CMD ["python3", "-IS", "/app/{CHECK}"]' in (ROOT / "deploy/images" / name).read_text()
