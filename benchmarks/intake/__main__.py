@@ -6,7 +6,7 @@ QUICK=1: fewer of each, and the rows say so. ONLY=topic,topic runs some topics; 
 
 from benchmarks.topics import run_topics
 
-TOPICS = ("recipes", "clients", "folder", "cases", "onnx_models", "torchvision", "pixels", "transforms")
+TOPICS = ("recipes", "clients", "folder", "cases", "onnx_models", "torchvision", "pixels", "transforms", "heads")
 
 if __name__ == "__main__":
     run_topics("benchmarks.intake", TOPICS)

@@ -2,15 +2,17 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tests.bundles import LABELS, null_bundle
 from toolchain.cli.pages import build_page
 from toolchain.records.manifest import Accuracy, Manifest, ParityRecord, StepRecord
 from toolchain.records.output import OutputKind
+from toolchain.records.saturation import Saturation
 from toolchain.report.content import ReportContent
 from toolchain.report.writer import summary
-from toolchain.views.bundle import manifest_page
+from toolchain.views.bundle import manifest_page, saturation_cell
 
 PARITY = ParityRecord("torch fp32", "null fp32", 4, 0.0, 0.0, 0.0, 1.0, 0, 1e-3, 0.99, True)
 STEPS = (StepRecord("model", {}, 1, 1, 4, 0.9, 0.0, (), measured_speedup=1.0, accuracy=0.9, verdict="original"),)
@@ -37,3 +39,13 @@ def test_one_logit_and_classes_keep_top_1(tmp_path: Path) -> None:
     assert "test top-1" in build_page(manifest)
     assert "same top-1" in build_page(manifest)
     assert "F1" not in build_page(manifest)
+
+
+def test_int8_that_was_refused_is_not_called_exact(tmp_path: Path) -> None:
+    manifest = null_bundle(tmp_path / "b", int8_ms=1).manifest
+    fp32, int8 = manifest.candidates
+    exact = msgspec.structs.replace(int8, saturation=Saturation(2, 0))
+    refused = msgspec.structs.replace(exact, verdict="refused: answers otherwise than the model, see parity")
+    pages = [saturation_cell(msgspec.structs.replace(manifest, candidates=(fp32, each))) for each in (exact, refused)]
+    assert pages[0].startswith("every CPU: its sums cannot exceed 16 bits")
+    assert pages[1] == "no CPU: it was refused where it was built, see its verdict"

@@ -189,7 +189,10 @@ def manifest_facts(manifest: Manifest, draw: Draw = table) -> str:
 
 def saturation_cell(manifest: Manifest) -> str:
     """On which devices the int8 candidate computes what was built."""
-    predicted = next((one.saturation for one in manifest.candidates if one.saturation is not None), None)
+    known = [one for one in manifest.candidates if one.saturation is not None]
+    if known and all(one.verdict.startswith("refused") for one in known):
+        return "no CPU: it was refused where it was built, see its verdict"
+    predicted = next((one.saturation for one in known), None)
     if predicted is None:
         return "not predicted: no int8 for a CPU, or built before there were predictions"
     if predicted.is_excluded:

@@ -19,6 +19,7 @@ def summary(certificate: Certificate | None, policy: str) -> dict[str, Any]:
         "issued_at": certificate.issued_at,
         "precision": f"{certificate.precision}, chosen by the {certificate.chosen_by}",
         "accuracy": certificate.accuracy,
+        "measure": certificate.measure,
         "key": short_key(certificate.key),
     }
     lines |= {f"{one.scenario}_p50_ms": one.percentiles_ms[0] for one in certificate.scenarios if one.queries > 1}
@@ -38,7 +39,11 @@ def families(certificate: Certificate | None, policy: str) -> Iterator[Family]:
     issued_s = datetime.fromisoformat(certificate.issued_at).timestamp()
     yield gauge("edge_certificate_issued_timestamp_seconds", "When it was issued, seconds since 1970.", issued_s)
     if (accuracy := certificate.accuracy) is not None:
-        yield gauge("edge_certificate_accuracy", "Share of the held-out images answered correctly here.", accuracy)
+        yield gauge(
+            "edge_certificate_accuracy",
+            "Accuracy on the held-out images here: top-1, or the F1 of their labels.",
+            accuracy,
+        )
     if (joules := certificate.joules_per_picture) is not None:
         yield gauge("edge_certificate_joules_per_picture", "Energy per image.", joules)
     latencies = [
