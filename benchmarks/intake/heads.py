@@ -65,7 +65,7 @@ def _int8_row(folder: Path, name: str, what: str, wanted: Shares) -> Row:
     shares = ask_by_http(folder, f"{name}-int8")["tensors"]
     same = float(((shares >= 0.5) == (wanted >= 0.5)).mean())
     note = f"furthest from torch: {np.abs(shares - wanted).max():.2g}"
-    return row(f"{what}, int8 or what is faster: same labels as torch", same, ">=", INT8_AGREEMENT, "", note)
+    return row(f"{what}, int8: same labels as torch", same, ">=", INT8_AGREEMENT, "", note)
 
 
 def _wrong_row(folder: Path) -> Row:

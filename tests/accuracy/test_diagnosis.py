@@ -107,3 +107,10 @@ def test_the_channels_that_fit_several_labels_are_named() -> None:
     bgr = next(other for keys, other in other_inputs(SHAPE) if keys == 'order = "bgr"')
     assert 'with order = "bgr" under [input] it would be F1 100.0%' in explained_labels(wrong, bgr)
     assert "look at model.weights" in explained_labels(wrong)
+
+
+def test_two_mistakes_that_explain_it_alike_are_both_named() -> None:
+    bgr = next(other for keys, other in other_inputs(SHAPE) if keys == 'order = "bgr"')
+    found = explained_labels(8.0 * SEVERAL[:, [2, 1, 0]] - 4.0, bgr)
+    assert "output 0 is stripe, 1 is square, 2 is ring" in found
+    assert '; or with order = "bgr" under [input]' in found

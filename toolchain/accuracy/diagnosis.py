@@ -11,7 +11,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from toolchain.accuracy.chance import Chance, compare_with_chance, describe_chance
+from toolchain.accuracy.chance import LEVEL, Chance, compare_with_chance, describe_chance
 from toolchain.records.output import OutputKind, as_label_table
 from toolchain.records.tensors import Array, Preprocessing
 
@@ -48,12 +48,13 @@ def explain_chance(subject: ScoredModel) -> str:
         return ""
     explanations = [*_class_order(subject, decisions), *_other_input(subject)]
     most = [each for each in explanations if 1 - each.accuracy <= (1 - found.accuracy) / 2]
-    best = max(most, key=lambda each: each.accuracy, default=None)
+    best = max((each.accuracy for each in most), default=0.0)
+    sentence = "; or ".join(each.sentence for each in most if each.accuracy >= best - LEVEL)  # red may pass for blue
     measure, images = subject.output.measure(subject.scores.shape[1]), len(subject.truth)
     if found.is_at_chance:
         what = describe_chance(found, measure, images)
-        return f"{what}; {best.sentence if best else _places_to_look(subject)}"
-    return f"{measure} {found.accuracy:.2%} of {images} test images; {best.sentence}" if best else ""
+        return f"{what}; {sentence or _places_to_look(subject)}"
+    return f"{measure} {found.accuracy:.2%} of {images} test images; {sentence}" if sentence else ""
 
 
 def _places_to_look(subject: ScoredModel) -> str:

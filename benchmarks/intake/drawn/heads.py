@@ -53,8 +53,7 @@ def draw_heads(folder: Path) -> None:
     _write_images(folder, images, truth)
     inputs, labels = _normalize(images), torch.tensor(truth, dtype=torch.float32)
     blue = labels[:, :1]
-    others = labels[torch.randperm(TRAIN + TEST, generator=torch.Generator().manual_seed(0))]
-    weights = {ONE: blue, SEVERAL: labels, f"{ONE}-wrong-weights": labels[:, 1:2], f"{SEVERAL}-wrong-weights": others}
+    weights = {ONE: blue, SEVERAL: labels, f"{ONE}-wrong-weights": labels[:, 1:2]}
     for name, wanted in weights.items():
         net = _train(folder, inputs[:TRAIN], wanted[:TRAIN])
         torch.save(net.state_dict(), folder / f"{name}.pth")
@@ -62,6 +61,10 @@ def draw_heads(folder: Path) -> None:
             with torch.no_grad():
                 shares = torch.sigmoid(net(inputs[TRAIN : TRAIN + ASKED])).numpy()
             np.savez(folder / f"{name}.npz", allow_pickle=False, shares=shares)
+        if name == SEVERAL:  # as if its head had never been trained
+            nn.init.zeros_(list(net.parameters())[-1])
+            nn.init.zeros_(list(net.parameters())[-2])
+            torch.save(net.state_dict(), folder / f"{SEVERAL}-wrong-weights.pth")
     np.savez(folder / "asked.npz", allow_pickle=False, images=images[TRAIN : TRAIN + ASKED])
     _write_recipes(folder)
 
@@ -137,7 +140,7 @@ def _write_recipes(folder: Path) -> None:
 
     listed = 'name = "csv"\npath = "{}.csv"'
     labels, bgr = listed.format("labels"), 'order = "bgr"'
-    int8 = "[[step]]\nquantize = {}\n[build]\nmax_accuracy_loss = 5"
+    int8 = '[[step]]\nquantize = {}\n[build]\nprefer = "size"\nmax_accuracy_loss = 5'
     for suffix, more in {"": '[build]\nprecisions = ["fp32"]', "-int8": int8}.items():
         write(f"{ONE}{suffix}", 1, TWO_FOLDERS, ONE, model=SIGMOID, more=more)
         write(f"{SEVERAL}{suffix}", 3, labels, SEVERAL, more=more)
