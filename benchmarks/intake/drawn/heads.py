@@ -92,7 +92,8 @@ def _train(folder: Path, inputs: Tensor, wanted: Tensor) -> nn.Module:
     for _ in range(EPOCHS):
         for rows in torch.randperm(len(inputs)).split(BATCH):  # type: ignore[no-untyped-call]  # torch leaves it untyped
             optimizer.zero_grad()
-            nn.functional.binary_cross_entropy_with_logits(net(inputs[rows]), wanted[rows]).backward()  # type: ignore[no-untyped-call]
+            loss = nn.functional.binary_cross_entropy_with_logits(net(inputs[rows]), wanted[rows])
+            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
             optimizer.step()
     return net.eval()
 
