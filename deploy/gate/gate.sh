@@ -11,7 +11,7 @@ fi
 candidate=$1 name=$2
 shift 2
 folder=${REPORT:-gate-report}
-toolchain=$(command -v toolchain || echo "$(dirname "$0")/../.venv/bin/toolchain")
+toolchain=$(command -v toolchain || echo "$(dirname "$0")/../../.venv/bin/toolchain")
 
 "$toolchain" gate "$candidate" "$@"
 status=$?

@@ -30,6 +30,7 @@ def gate(
     from deploy.docker.ssh import engine_on
     from deploy.gate.run import GateRequest, run_gate
     from deploy.ledger.ledger import Ledger
+    from toolchain.cli.webhook import gate_event, send_event
     from toolchain.views.bundle import as_json
     from toolchain.views.gate import gate_page, gate_summary
 
@@ -40,9 +41,11 @@ def gate(
         reason = "a first release; there is nothing to compare it with"
         print(f"passed: {reason}", end="\n\n")
         print(as_json({"verdict": "passed", "reason": reason}))
+        send_event(gate_event(None, candidate, reason))
         return
     print(gate_page(result), end="\n\n")
     print(as_json(gate_summary(result)))
+    send_event(gate_event(result, candidate, result.reason))
     if result.verdict != "passed":
         raise SystemExit(1 if result.verdict == "regressed" else 3)
 

@@ -278,10 +278,12 @@ def _skip_reason(skip_gate: bool, reason: str) -> str:
 
 
 def _print_result(fleet: "WavesResult") -> None:
+    from toolchain.cli.webhook import rollout_event, send_event
     from toolchain.views.bundle import as_json
     from toolchain.views.ship import fleet_page
 
     print(fleet_page(fleet), end="\n\n")
     print(as_json({"complete": fleet.is_complete, "servers": fleet.results, "left": fleet.not_started}))
+    send_event(rollout_event(fleet))
     if not fleet.is_complete:
         raise SystemExit(1)

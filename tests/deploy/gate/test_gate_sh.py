@@ -75,3 +75,9 @@ def test_the_ci_examples_call_existing_commands(name: str) -> None:
         assert isinstance(read(COMMANDS, words[1:]), Call)
     assert "deploy/gate/gate.sh" in text
     assert "\t" not in text
+
+
+def test_without_one_in_the_path_the_checkouts_own_toolchain_runs() -> None:
+    fallback = re.search(r"/(\S+/toolchain)\"", (ROOT / "deploy/gate/gate.sh").read_text())
+    assert fallback
+    assert (ROOT / "deploy/gate" / fallback[1]).resolve() == (ROOT / ".venv/bin/toolchain").resolve()
