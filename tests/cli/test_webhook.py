@@ -13,8 +13,8 @@ from deploy.ship.rollout import RolloutResult
 from deploy.ship.waves import WavesResult
 from tests.deploy.ledger.ledgers import gate_of
 from tests.httpserver import Silent, served
-from toolchain.cli import webhook
-from toolchain.cli.webhook import WebhookEvent, gate_event, rollout_event, send_event
+from toolchain import webhook
+from toolchain.webhook import WebhookEvent, gate_event, rollout_event, send_event
 
 EVENT = WebhookEvent("null 2: regressed", "gate", "regressed", "p50 is slower", "null", "2", "null", "1")
 SECRET = "T0KEN-of-a-channel"

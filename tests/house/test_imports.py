@@ -22,6 +22,7 @@ RULES: dict[str, tuple[str, ...]] = {
     "toolchain.text_files": ("toolchain.errors",),
     "toolchain.failures": ("toolchain.errors", "toolchain.installation", "toolchain.paths", "toolchain.records"),
     "toolchain.records": ("toolchain.errors",),
+    "toolchain.webhook": ("deploy.ship",),
     "toolchain.installation": (),
     "toolchain.recipe": (),
     "toolchain.recipe_toml": ("toolchain.recipe",),

@@ -30,9 +30,9 @@ def gate(
     from deploy.docker.ssh import engine_on
     from deploy.gate.run import GateRequest, run_gate
     from deploy.ledger.ledger import Ledger
-    from toolchain.cli.webhook import gate_event, send_event
     from toolchain.views.bundle import as_json
     from toolchain.views.gate import gate_page, gate_summary
+    from toolchain.webhook import gate_event, send_event
 
     words = tuple(filter(None, allow_difference.split(",")))
     with engine_on(on), Ledger(ledger) as book:

@@ -278,9 +278,9 @@ def _skip_reason(skip_gate: bool, reason: str) -> str:
 
 
 def _print_result(fleet: "WavesResult") -> None:
-    from toolchain.cli.webhook import rollout_event, send_event
     from toolchain.views.bundle import as_json
     from toolchain.views.ship import fleet_page
+    from toolchain.webhook import rollout_event, send_event
 
     print(fleet_page(fleet), end="\n\n")
     print(as_json({"complete": fleet.is_complete, "servers": fleet.results, "left": fleet.not_started}))
