@@ -27,6 +27,7 @@ from toolchain.build.step_verdict import DIFFERS, OTHER_ANSWER, OTHER_LABELS
 from toolchain.build.trained_model import Model, load_staged, load_trained_model
 from toolchain.errors import BackendError, DeviceError
 from toolchain.export import ort_logits, torch_logits
+from toolchain.job.advice import accuracy_advice
 from toolchain.job.samples import trial_images
 from toolchain.job.stage import Stage
 from toolchain.models.onnx_file.runner import original_scores
@@ -134,6 +135,7 @@ def _evaluate(
         job.recipe.build.max_accuracy_loss,
         job.recipe.build.prefer,
         measure,
+        accuracy_advice(job.recipe, job.steps),
     )
     if room.COMPUTES and labelled is None:
         choice = reword_without_accuracy(choice, measure)

@@ -129,13 +129,14 @@ def choose(
     max_accuracy_loss_points: float,
     prefer: Prefer = "latency",
     measure: str = "top-1",
+    advice: str = "raise `max_accuracy_loss` under [build]",
 ) -> CandidateChoice:
     """The fastest candidate that meets the accuracy threshold; of those within 3 % of it, the most precise. With
     prefer = "size" the smallest on disk; of equals the fastest.
 
     accuracy_fp32_torch: share 0..1; None: no labels, so the threshold applies to top-1 agreement with fp32.
     max_accuracy_loss_points: 0.3 allows 92.05 % to drop to 91.75 %; measure: what the accuracies are called.
-    AccuracyError with all figures in one line when no candidate meets the threshold.
+    AccuracyError with all figures and `advice` in one line when no candidate meets the threshold.
     """
     reference = 1.0 if accuracy_fp32_torch is None else accuracy_fp32_torch
     losses = {
@@ -147,7 +148,7 @@ def choose(
         candidate for candidate in candidates if losses.get(candidate.precision, 1e9) <= max_accuracy_loss_points + 1e-9
     ]
     if not kept:
-        raise AccuracyError(_none_kept(candidates, losses, max_accuracy_loss_points))
+        raise AccuracyError(_none_kept(candidates, losses, max_accuracy_loss_points, advice))
     fastest = min(kept, key=_latency)
     if fastest.latency_ms is None and prefer == "latency":
         return _choose_untimed(candidates, kept, losses, max_accuracy_loss_points)
@@ -280,7 +281,7 @@ def _loss(points: float) -> str:
     return f"{points:.2f} points lost" if points >= 0.005 else "nothing lost"
 
 
-def _none_kept(candidates: Sequence[Candidate], losses: dict[Precision, float], max_points: float) -> str:
+def _none_kept(candidates: Sequence[Candidate], losses: dict[Precision, float], max_points: float, advice: str) -> str:
     rows = [
         f"{candidate.precision} loses {losses[candidate.precision]:.2f} points ({_format_latency(candidate)})"
         if candidate.precision in losses
@@ -288,11 +289,11 @@ def _none_kept(candidates: Sequence[Candidate], losses: dict[Precision, float], 
         for candidate in candidates
     ]
     threshold = f"no candidate meets the accuracy threshold (at most {max_points:.2f} points lost)"
-    return f"{threshold}: {', '.join(rows)}; {_cure(candidates, losses)}"
+    return f"{threshold}: {', '.join(rows)}; {_cure(candidates, losses, advice)}"
 
 
-def _cure(candidates: Sequence[Candidate], losses: dict[Precision, float]) -> str:
+def _cure(candidates: Sequence[Candidate], losses: dict[Precision, float], advice: str) -> str:
     """What to change: no training helps a candidate whose sums saturate on this machine's CPU."""
     if any(candidate.saturates and candidate.precision not in losses for candidate in candidates):
         return "remove `full_range`, or build on a CPU with VNNI"
-    return "raise `max_accuracy_loss` under [build], or add a finetune step"
+    return advice
