@@ -4,7 +4,6 @@ Duet benchmarking: Bulej et al., ICPE 2020 (arXiv 2001.05811). The round is the 
 the state of the machine and are not independent. Knows neither how a container is started nor what a runner computes.
 """
 
-import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,11 +16,9 @@ import msgspec
 
 from deploy.gate.statistics import bootstrap_median, median
 from toolchain.errors import DeviceError, DockerError, RecordError, UsageError
+from toolchain.progress import track
 from toolchain.records.interleaved import UNREADABLE_REQUEST, SliceRequest, SliceResult
 from toolchain.records.report import InterleavedLatencies
-
-logger = logging.getLogger(__name__)
-
 
 WARM_CALLS = 5
 InputT = TypeVar("InputT")
@@ -117,11 +114,9 @@ def run_interleaved(
     if rounds < 2 or queries < 1:
         raise UsageError(f"expected at least 2 rounds of 1 query, got {rounds} of {queries}")
     slices: dict[str, list[tuple[float, ...]]] = {name: [] for name in names}
-    for index in range(rounds):
+    for index in track(range(rounds), "rounds"):
         for runner in runners[:: 1 if index % 2 == 0 else -1]:
             slices[runner.name].append(tuple(runner.slice(queries)))
-        medians = ", ".join(f"{name} {median(slices[name][-1]):.2f} ms" for name in names)
-        logger.info(f"  round {index + 1} of {rounds}: {medians}")
     return InterleavedLatencies(threads, {name: tuple(result) for name, result in slices.items()})
 
 

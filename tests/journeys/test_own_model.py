@@ -33,6 +33,7 @@ KEYS = {
 }  # fmt: skip
 # stages that a changed number of calibration samples leaves as they were
 UNTOUCHED = {
+    "data: classes, sizes, images in two splits",
     "model: fp32 accuracy on the test split",
     "model: load and check",
     "export: ONNX, checked by ONNX Runtime against torch",
@@ -130,6 +131,17 @@ def test_the_page_shows_before_and_after_and_nothing_is_half_written(deployed: D
     assert "before: PyTorch fp32, eager" in deployed.out
     assert f"after: container, openvino {deployed.last['precision']}" in deployed.out
     assert half_written(deployed.home) == []
+
+
+def test_a_first_success_fits_a_screen_and_links_to_the_report(deployed: Deployed) -> None:
+    shown = deployed.out.splitlines()
+    assert len(shown) <= 40
+    assert len(deployed.err.splitlines()) <= 80
+    assert "not valid" not in deployed.out + deployed.err
+    report = next(line.partition("report: ")[2] for line in shown if "; report: " in line)
+    assert (deployed.recipe.parent / report).is_file()
+    numbered = re.findall(r"^\[(\d+) of (\d+)\] ", deployed.err, re.MULTILINE)
+    assert [int(number) for number, _ in numbered] == list(range(1, int(numbered[0][1]) + 1))
 
 
 def test_the_curl_line_works_when_pasted(deployed: Deployed, own: Path) -> None:

@@ -107,5 +107,21 @@ def deploy(
 
     endpoint = parse_endpoint(port, grpc_port, secrets, cert, key, public)
     outcome = deploy_recipe(recipe, target, release, endpoint, replacement_gate(skip_gate, gate_minutes))
-    print(unrun_page(outcome) if isinstance(outcome, Unrun) else outcome_page(outcome), end="\n\n")
+    if isinstance(outcome, Unrun):
+        print(unrun_page(outcome), end="\n\n")
+    else:
+        print(outcome_page(outcome, _write_report(outcome.bundle.manifest.name, outcome.summary.release)), end="\n\n")
     print(as_json(outcome.summary))
+
+
+def _write_report(name: str, release: str) -> Path:
+    """The page with all that the screen leaves out; as short as its path can be written here."""
+    from deploy.ledger.ledger import Ledger
+    from toolchain.paths import home
+    from toolchain.report.content import read_report_content
+    from toolchain.report.writer import write_report
+
+    with Ledger() as book:
+        content = read_report_content(name, release, book)
+    page = Path(write_report(content, home() / "reports" / f"{name}-{release}")["report"])
+    return page.relative_to(Path.cwd()) if page.is_relative_to(Path.cwd()) else page

@@ -1,12 +1,12 @@
 """The pages that commands print at the end of a workflow, composed of the views of its records."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from toolchain.records.manifest import Manifest
 from toolchain.tables import add_title, table
-from toolchain.views.bundle import MB, accuracy_cell, candidates_table, parity_table, report_table, steps_table
-from toolchain.views.certificate import certificate_page
+from toolchain.views.bundle import MB, accuracy_cell, candidates_table, parity_table, steps_table
 
 if TYPE_CHECKING:
     from toolchain.workflows.deploy import Outcome, Unrun
@@ -28,8 +28,50 @@ def build_page(manifest: Manifest) -> str:
     return "\n\n".join(add_title(title, text) for title, text in parts.items())
 
 
-def outcome_page(outcome: "Outcome") -> str:
-    """The result of `deploy`: the build, certificate, benchmark, before and after, and a command to try the server."""
+def outcome_page(outcome: "Outcome", report: Path) -> str:
+    """The result of `deploy` on a screen: what was chosen and why, before and after, the certificate, how to call it.
+    All else is in the `report`, whose path is the last line. Each net has one latency here, from one run."""
+    manifest, summary = outcome.bundle.manifest, outcome.summary
+    parts = [
+        add_title("Candidates: what was built, and why one serves", _choice(outcome)),
+        add_title(
+            "Before and after: in turn in one run, one image at a time, " + _plural(outcome.report.threads, "thread"),
+            _before_and_after(outcome),
+        ),
+        add_title("Certificate: the container on this device", "\n".join(_certified(outcome))),
+        f"serving {manifest.name} {manifest.release} on {summary.url}; try it:\n  {outcome.curl}",
+        f"image: {summary.image}, {summary.image_bytes / MB:.0f} MB; report: {report}",
+    ]
+    return "\n\n".join(parts)
+
+
+def _choice(outcome: "Outcome") -> str:
+    manifest, served = outcome.bundle.manifest, outcome.summary.precision
+    fp32 = next((each.latency_ms for each in manifest.candidates if each.precision == "fp32"), None)
+    rows = [
+        (
+            f"{each.precision}{', serves' if each.precision == served else ''}",
+            accuracy_cell(each.accuracy, manifest),
+            _ratio(fp32, each.latency_ms),
+            each.size_bytes / MB,
+            "" if each.verdict.startswith(("chosen", "slower than", "no faster than")) else each.verdict,
+        )
+        for each in manifest.candidates
+    ]
+    columns = {
+        manifest.target: "",
+        f"test {manifest.measure}": "",
+        "times fp32's speed": ".2f",
+        "file, MB": ".2f",
+        "": "",
+    }
+    why = manifest.choice.partition("; ")[2] or manifest.choice
+    if served != manifest.chosen:
+        why = f"the build chose {manifest.chosen}; on this device {served} was clearly faster"
+    return f"{table(rows, columns)}\n{served}: {why}"
+
+
+def _before_and_after(outcome: "Outcome") -> str:
     manifest, summary = outcome.bundle.manifest, outcome.summary
     fp32 = next((candidate for candidate in manifest.candidates if candidate.precision == "fp32"), None)
     before = manifest.accuracy.fp32 if manifest.accuracy else None
@@ -65,14 +107,21 @@ def outcome_page(outcome: "Outcome") -> str:
         "times faster": ".2f",
         "model, MB": ".2f",
     }
-    parts = [
-        build_page(manifest),
-        add_title("Certificate", certificate_page(outcome.certificate)),
-        add_title("Benchmark", report_table(outcome.report)),
-        add_title("Before and after", table(shown, columns)),
-        f"serving {manifest.name} {manifest.release} on {summary.url}; try it:\n  {outcome.curl}",
-    ]
-    return "\n\n".join(parts)
+    return table(shown, columns)
+
+
+def _certified(outcome: "Outcome") -> Iterator[str]:
+    certificate, summary = outcome.certificate, outcome.summary
+    passed = sum(check.passed for check in certificate.checks)
+    accuracy = next((check.found for check in certificate.checks if check.name == "accuracy"), "accuracy not known")
+    yield f"{passed} of {len(certificate.checks)} checks passed; held-out images: {accuracy}"
+    started = "" if summary.cold_start_s is None else f"first answer {summary.cold_start_s:.2f} s after its start; "
+    memory = f"peak memory {summary.peak_memory_bytes / MB:,.0f} MB"
+    yield f"{summary.offline_per_s:,.0f} images/s in batches; {started}{memory}"
+
+
+def _plural(count: int, word: str) -> str:
+    return f"{count} {word}{'' if count == 1 else 's'}"
 
 
 def unrun_page(outcome: "Unrun") -> str:

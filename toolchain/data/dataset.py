@@ -45,7 +45,8 @@ class DataSet:
 
     source: `official`, `mirror` or a path: where the bytes came from. sha256 identifies the pixels and labels,
     whichever source they came from. renumbered: where model.labels has another order, its number of each class as the
-    source counts them; empty: the source's own numbers (class_names.py).
+    source counts them; empty: the source's own numbers (class_names.py). division: how the splits came about, and why;
+    test_from_training: whether the test images were taken from those that the source offers for training.
     """
 
     name: str
@@ -54,6 +55,8 @@ class DataSet:
     sha256: str
     splits: Mapping[str, Split]
     renumbered: tuple[int, ...] = ()
+    division: str = "the test split is the source's own"
+    test_from_training: bool = False
 
     def split(self, name: str) -> Split:
         return self.splits[name]

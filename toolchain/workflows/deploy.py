@@ -3,7 +3,6 @@
 Knows the order and what can be reused: a certificate and a report are cached per image and device.
 """
 
-import logging
 from pathlib import Path
 from shlex import quote
 
@@ -18,9 +17,10 @@ from deploy.gate.statistics import median
 from deploy.images.build import BuiltImage, build_image
 from deploy.images.variants import target_variant
 from deploy.ledger.ledger import Ledger
-from toolchain.build.pipeline import build, cache_for
+from toolchain.build.pipeline import STAGES, build, cache_for
 from toolchain.errors import DeviceError
 from toolchain.job.job import read_job
+from toolchain.milestones import begin_stage, count_stages
 from toolchain.paths import home
 from toolchain.progress import quiet
 from toolchain.recipe import read_recipe
@@ -33,9 +33,7 @@ from toolchain.workflows.baselines import OPENVINO, TORCH
 from toolchain.workflows.benchmark import benchmark_on_device
 from toolchain.workflows.certify import certify_on_device
 
-logger = logging.getLogger(__name__)
-
-
+OWN_STAGES = 4  # image, certificate, container, benchmark
 NOT_RUN = ("container", "certificate", "choice among the candidates", "benchmark", "ledger")
 
 
@@ -112,8 +110,15 @@ def deploy_recipe(
     self-check. gate: of the release that serves on that port, which serves on if the new one fails it."""
     # report now what would otherwise fail only after minutes of building
     check_start(f"edge-{read_recipe(recipe).name}", endpoint)
+    with count_stages(STAGES + OWN_STAGES):
+        return _deploy(recipe, target, release, endpoint, gate)
+
+
+def _deploy(
+    recipe: Path, target: str, release: str | None, endpoint: PublishedEndpoint, gate: ReplacementGate | None
+) -> Outcome | Unrun:
     bundle = build(recipe, target, release)
-    logger.info(f"image: {bundle.manifest.name} {bundle.manifest.release}")
+    begin_stage(f"image: {bundle.manifest.name} {bundle.manifest.release}")
     image = build_image(bundle, None)
     if target_variant(target).gpu:
         selfcheck = check_image(image.tag)
@@ -123,10 +128,12 @@ def deploy_recipe(
     with quiet("toolchain"):  # the build has already reported this
         job = read_job(recipe, target)
     cache = cache_for(job)
+    begin_stage("certificate: the container checks and measures itself")
     certificate = certify_on_device(cache, image, job.threads)
     _require(image, "certified on this device", certificate.checks)
-    logger.info(f"container: {image.tag} on port {endpoint.port}")
+    begin_stage(f"container: {image.tag} on port {endpoint.port or 'that is free'}")
     container = run_server(image.tag, endpoint, gate=gate, default_name=f"edge-{bundle.manifest.name}")
+    begin_stage("benchmark: PyTorch, the original model and the container in turn")
     report = benchmark_on_device(job, cache, image, certificate.precision, container)
     with Ledger() as ledger:
         ledger.record_release(bundle, image.size_bytes)

@@ -59,7 +59,7 @@ def run_certify(
     low, high = wilson(right, images) if images else (None, None)
     changes: dict[str, object] = {}
     if not found.failed:
-        speed = measure_candidate(bundle, decision.precision, threads, seconds, say, rate=rate)
+        speed = measure_candidate(bundle, decision.precision, threads, seconds, say, rate=rate, only_valid=True)
         changes = {
             "scenarios": summarize_scenarios(speed.scenarios),
             "joules_per_picture": speed.joules_per_picture,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from toolchain.data.arrays import LabelledImages, check_arrays, fit_to
 from toolchain.data.dataset import DataSet, Images, Labels, Split
-from toolchain.data.own.parts import describe_small_classes, make_splits
+from toolchain.data.own.parts import describe_division, describe_small_classes, make_splits
 from toolchain.errors import DataError
 from toolchain.records.tensors import Preprocessing
 
@@ -51,7 +51,9 @@ def open_parts(
     splits = make_splits({part: ArrayPart(arrays, preprocessing) for part, arrays in parts.items()})
     if line := describe_small_classes(classes, splits):
         logger.warning(f"{source.name}: {line}")
-    return DataSet(name, classes, str(source), running.hexdigest(), splits)
+    division, from_training = describe_division(parts), set(parts) == {"train"}
+    digest = running.hexdigest()
+    return DataSet(name, classes, str(source), digest, splits, division=division, test_from_training=from_training)
 
 
 def four_axes(images: NDArray[np.uint8]) -> Images:

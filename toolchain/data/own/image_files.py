@@ -13,7 +13,7 @@ import numpy as np
 
 from toolchain.data.dataset import DataSet, Labels, Split
 from toolchain.data.own.image_check import check_images
-from toolchain.data.own.parts import describe_small_classes, make_splits
+from toolchain.data.own.parts import describe_division, describe_small_classes, make_splits
 from toolchain.data.photos import Photos
 from toolchain.records.tensors import Preprocessing
 
@@ -50,4 +50,6 @@ def open_files(name: str, source: Path, classes: tuple[str, ...], parts: Mapping
     running = sha256(repr((classes, {part: len(files.paths) for part, files in parts.items()})).encode())
     for described, digest in sorted(zip(files.values(), digests, strict=True)):
         running.update(f"{described} {digest}\n".encode())
-    return DataSet(name, classes, str(source), running.hexdigest(), splits)
+    division, from_training = describe_division(parts), set(parts) == {"train"}
+    digest = running.hexdigest()
+    return DataSet(name, classes, str(source), digest, splits, division=division, test_from_training=from_training)

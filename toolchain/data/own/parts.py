@@ -3,7 +3,7 @@
 Knows nothing of pixels or files: a part takes images by their places in it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -54,6 +54,22 @@ def make_splits(parts: Mapping[str, Part]) -> dict[str, Split]:
     splits = {name: train.take(chosen) for name, chosen in places.items()}
     splits["test"] = _take_all(test) if test is not None else train.take(sorted(held))
     return splits if validate is None else splits | {"validate": _take_all(validate)}
+
+
+def describe_division(parts: Collection[str]) -> str:
+    """How make_splits() divides a source with these parts, and why."""
+    held = "a tenth of the others, at most 1,000 images, is held out for validation, and as much for the certificate"
+    if set(parts) == {"train"}:
+        return f"there is no test part: a fifth of the images, drawn by a fixed rule, is the test split; {held}"
+    if len(parts) == 1:
+        return "there is nothing to train on: half of the images is the test split, the others calibrate and certify"
+    if "test" not in parts:
+        return f"there is no test part: val is the test split; {held}"
+    if "val" in parts:
+        return (
+            "test and val are the source's own; a tenth of the others, at most 1,000, is held out for the certificate"
+        )
+    return f"the test split is the source's own; {held}"
 
 
 def describe_small_classes(classes: Sequence[str], splits: Mapping[str, Split]) -> str | None:

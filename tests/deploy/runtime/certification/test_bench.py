@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from deploy.runtime.certification.bench import bundle_images, run_bench
+from deploy.runtime.certification.bench import bundle_images, measure_candidate, run_bench
 from tests.bundles import null_bundle
 from toolchain.errors import DeviceError
 from toolchain.records.bundle import CERTIFY, Bundle
@@ -36,6 +36,15 @@ def test_a_run_that_does_not_count_is_said(tmp_path: Path) -> None:
     said: list[str] = []
     run_bench(null_bundle(tmp_path / "b", delay_ms=30), threads=1, seconds=0.1, say=said.append)
     assert any(line.startswith("SingleStream: not valid: ") and "needs 64" in line for line in said)
+
+
+def test_a_certificate_has_no_scenario_that_does_not_count(tmp_path: Path) -> None:
+    said: list[str] = []
+    bundle = null_bundle(tmp_path / "b", delay_ms=30)
+    found = measure_candidate(bundle, "fp32", 1, 0.1, said.append, only_valid=True)
+    assert all(scenario.valid for scenario in found.scenarios)
+    assert "SingleStream" in [scenario.scenario for scenario in found.scenarios]
+    assert any(re.match(r"MultiStream: left out: 662 queries would take \d+ s; ", line) for line in said)
 
 
 def test_a_device_that_lacks_what_is_needed_is_refused(tmp_path: Path) -> None:
