@@ -117,7 +117,7 @@ def _share_named_right(bundle: Bundle, classes: list[str], colours: Array) -> fl
     with serving_engine(bundle, Settings(1)) as engine:
         scores = engine.infer({engine.inputs[0].name: np.ascontiguousarray(images)})[engine.outputs[0].name]
     named = [bundle.manifest.labels[at] for at in scores.argmax(1)]
-    return sum(name == true for name, true in zip(named, classes, strict=True)) / len(classes)
+    return float(np.mean([name == true for name, true in zip(named, classes, strict=True)]))
 
 
 if __name__ == "__main__":

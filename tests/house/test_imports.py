@@ -17,7 +17,6 @@ RULES: dict[str, tuple[str, ...]] = {
     "toolchain.errors": (),
     "toolchain.paths": (),
     "toolchain.interrupts": (),
-    "toolchain.milestones": (),
     "toolchain.tables": (),
     "toolchain.progress": ("toolchain.interrupts",),
     "toolchain.text_files": ("toolchain.errors",),
@@ -70,7 +69,7 @@ RULES: dict[str, tuple[str, ...]] = {
     "toolchain.build": (
         *("toolchain.job", "toolchain.data", "toolchain.models", "toolchain.compress", "toolchain.export"),
         *("toolchain.backends", "toolchain.parity", "toolchain.accuracy", "toolchain.views.steps", "toolchain.paths"),
-        *("toolchain.transform", "toolchain.milestones"),
+        *("toolchain.transform"),
         *("deploy.runtime.device", "deploy.runtime.engines"),
     ),
     # what the keys of a recipe and of an inventory mean
@@ -85,7 +84,7 @@ RULES: dict[str, tuple[str, ...]] = {
     "toolchain.workflows": (
         *("toolchain.build", "toolchain.job", "toolchain.data", "toolchain.models", "toolchain.compress"),
         *("toolchain.export", "toolchain.backends", "toolchain.recipe", "toolchain.paths", "toolchain.progress"),
-        *("toolchain.accuracy", "toolchain.installation", "toolchain.milestones"),
+        *("toolchain.accuracy", "toolchain.installation"),
         *("deploy.docker", "deploy.images", "deploy.containers", "deploy.ledger", "deploy.gate"),
         *("deploy.runtime.device", "deploy.runtime.engines"),
     ),

@@ -29,8 +29,8 @@ from toolchain.errors import AccuracyError
 from toolchain.job.data_lines import report_data
 from toolchain.job.distributed_stages import DistributedStageCache
 from toolchain.job.job import BuildJob, read_job
+from toolchain.job.milestones import begin_stage, count_stages
 from toolchain.job.stage_cache import StageCache
-from toolchain.milestones import begin_stage, count_stages
 from toolchain.paths import home
 from toolchain.records.bundle import Bundle
 

@@ -20,7 +20,7 @@ from deploy.ledger.ledger import Ledger
 from toolchain.build.pipeline import STAGES, build, cache_for
 from toolchain.errors import DeviceError
 from toolchain.job.job import read_job
-from toolchain.milestones import begin_stage, count_stages
+from toolchain.job.milestones import begin_stage, count_stages
 from toolchain.paths import home
 from toolchain.progress import quiet
 from toolchain.recipe import read_recipe

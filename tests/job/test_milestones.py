@@ -1,6 +1,6 @@
 import re
 
-from toolchain.milestones import begin_stage, count_stages
+from toolchain.job.milestones import begin_stage, count_stages
 
 
 def test_stages_are_numbered_and_timed_over_a_call_within_a_call(messages: list[str]) -> None:
