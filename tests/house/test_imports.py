@@ -69,7 +69,7 @@ RULES: dict[str, tuple[str, ...]] = {
     "toolchain.build": (
         *("toolchain.job", "toolchain.data", "toolchain.models", "toolchain.compress", "toolchain.export"),
         *("toolchain.backends", "toolchain.parity", "toolchain.accuracy", "toolchain.views.steps", "toolchain.paths"),
-        *("toolchain.transform"),
+        "toolchain.transform",
         *("deploy.runtime.device", "deploy.runtime.engines"),
     ),
     # what the keys of a recipe and of an inventory mean
