@@ -38,7 +38,7 @@ def outcome_page(outcome: "Outcome", report: Path) -> str:
             "Before and after: in turn in one run, one image at a time, " + _plural(outcome.report.threads, "thread"),
             _before_and_after(outcome),
         ),
-        add_title("Certificate: the container on this device", "\n".join(_certified(outcome))),
+        add_title("Certificate: the container on this device", "\n".join(_certificate_lines(outcome))),
         f"serving {manifest.name} {manifest.release} on {summary.url}; try it:\n  {outcome.curl}",
         f"image: {summary.image}, {summary.image_bytes / MB:.0f} MB; report: {report}",
     ]
@@ -110,7 +110,7 @@ def _before_and_after(outcome: "Outcome") -> str:
     return table(shown, columns)
 
 
-def _certified(outcome: "Outcome") -> Iterator[str]:
+def _certificate_lines(outcome: "Outcome") -> Iterator[str]:
     certificate, summary = outcome.certificate, outcome.summary
     passed = sum(check.passed for check in certificate.checks)
     accuracy = next((check.found for check in certificate.checks if check.name == "accuracy"), "accuracy not known")

@@ -45,7 +45,7 @@ def look_at_data(data: DataSet) -> DataOverview:
         largest=max(sizes, key=lambda size: size[0] * size[1]),
         mean=tuple(float(value) for value in pixels.mean(axis=(0, 1, 2))),
         std=tuple(float(value) for value in pixels.std(axis=(0, 1, 2))),
-        doubled=tuple(_doubled(data)),
+        doubled=tuple(_find_doubled(data)),
     )
 
 
@@ -70,7 +70,7 @@ def _stored(images: ImageSource) -> ImageSource:
     return images.images if isinstance(images, ResizedImages) else images
 
 
-def _doubled(data: DataSet) -> Iterator[int]:
+def _find_doubled(data: DataSet) -> Iterator[int]:
     others = {digest for name in PARTS[:3] if name in data.splits for digest in _digests(data.splits[name])}
     for place, digest in enumerate(_digests(data.splits["test"])):
         if digest in others:
