@@ -58,7 +58,7 @@ def _sizes(images: ImageSource, places: Labels) -> Iterator[tuple[int, int]]:
     from PIL import Image
 
     if not isinstance(images, Photos):
-        height, width = _stored(images).shape[1:3]
+        height, width = _unfitted_images(images).shape[1:3]
         yield height, width
         return
     for place in places:
@@ -66,7 +66,7 @@ def _sizes(images: ImageSource, places: Labels) -> Iterator[tuple[int, int]]:
             yield image.height, image.width
 
 
-def _stored(images: ImageSource) -> ImageSource:
+def _unfitted_images(images: ImageSource) -> ImageSource:
     return images.images if isinstance(images, ResizedImages) else images
 
 
@@ -79,7 +79,7 @@ def _find_doubled(data: DataSet) -> Iterator[int]:
 
 def _digests(split: Split) -> Iterator[bytes]:
     """Of each image as it is stored: a file's bytes, or an array's pixels."""
-    images = _stored(split.images)
+    images = _unfitted_images(split.images)
     for place in range(len(images)):
         content = (
             images.paths[place].read_bytes() if isinstance(images, Photos) else np.asarray(images[place]).tobytes()
