@@ -9,25 +9,25 @@ import logging
 from importlib import import_module
 
 __version__ = "0.1.0"
-_API = "toolchain.api"
-# where each public name is defined: (module, name there), or ("", module) for a module
+# where each public name is defined: (module, name there), or ("", module) for a module. Relative, so that a stage of a
+# build, which depends on the modules that its code names, does not depend on all of these
 _PLACES = {
-    "build": ("", "toolchain.build"),  # a package that can be called: see there
-    "ModelSpec": ("toolchain.recipe", "ModelSpec"),
-    "InputSpec": ("toolchain.recipe", "InputSpec"),
-    "DataSpec": ("toolchain.recipe", "DataSpec"),
-    "CalibrationSpec": ("toolchain.recipe", "CalibrationSpec"),
-    "BuildSpec": ("toolchain.recipe", "BuildSpec"),
-    "Recipe": ("toolchain.recipe", "Recipe"),
-    "Bundle": (f"{_API}.bundle", "BuiltBundle"),
-    "Image": (f"{_API}.image", "Image"),
-    "Client": (f"{_API}.client", "Client"),
-    "Prediction": (f"{_API}.prediction", "Prediction"),
-    "gate": (f"{_API}.gate", "gate_release"),
-    "GateOutcome": (f"{_API}.gate", "GateOutcome"),
-    "history": (f"{_API}.history", "read_history"),
-    "Server": (f"{_API}.server", "Server"),
-    "errors": ("", "toolchain.errors"),
+    "build": ("", ".build"),  # a package that can be called: see there
+    "ModelSpec": (".recipe", "ModelSpec"),
+    "InputSpec": (".recipe", "InputSpec"),
+    "DataSpec": (".recipe", "DataSpec"),
+    "CalibrationSpec": (".recipe", "CalibrationSpec"),
+    "BuildSpec": (".recipe", "BuildSpec"),
+    "Recipe": (".recipe", "Recipe"),
+    "Bundle": (".api.bundle", "BuiltBundle"),
+    "Image": (".api.image", "Image"),
+    "Client": (".api.client", "Client"),
+    "Prediction": (".api.prediction", "Prediction"),
+    "gate": (".api.gate", "gate_release"),
+    "GateOutcome": (".api.gate", "GateOutcome"),
+    "history": (".api.history", "read_history"),
+    "Server": (".api.server", "Server"),
+    "errors": ("", ".errors"),
 }
 __all__ = tuple(_PLACES)
 logging.getLogger(__name__).addHandler(logging.NullHandler())
@@ -37,7 +37,7 @@ def __getattr__(name: str) -> object:
     if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module, attribute = _PLACES[name]
-    return getattr(import_module(module), attribute) if module else import_module(attribute)
+    return getattr(import_module(module, __name__), attribute) if module else import_module(attribute, __name__)
 
 
 def __dir__() -> list[str]:

@@ -133,6 +133,7 @@ def test_recipes_that_cannot_be_compared_are_refused_before_any_work(
     assert typed(capfd, "compare", plain, folder / "no.toml").refusal(2).startswith(f"{folder}/no.toml: no recipe here")
     graph = folder / "graph.toml"
     graph.write_text(plain.read_text().replace("nets.py:net", "net.onnx").replace('"random"', '"own"'))
+    (folder / "net.onnx").write_bytes(b"")  # that it is there is looked at before the recipes are compared
     refusal = typed(capfd, "compare", plain, graph).refusal(2)
     assert refusal == f"{graph}: model.source is an ONNX file, which has no steps to compare; use toolchain build"
     assert typed(capfd, "compare").refusal(2) == (

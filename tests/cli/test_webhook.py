@@ -45,6 +45,8 @@ def address() -> Iterator[str]:
 
 @pytest.fixture(autouse=True)
 def nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    # a test that ran a command in this process has handed our messages to a handler of their own
+    monkeypatch.setattr(logging.getLogger("toolchain"), "propagate", True)
     monkeypatch.delenv(webhook.VARIABLE, raising=False)
     monkeypatch.delenv(webhook.FILE_VARIABLE, raising=False)
 

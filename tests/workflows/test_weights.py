@@ -16,7 +16,7 @@ from toolchain.cli.image import show
 from toolchain.compress.distributed import distributed_context
 from toolchain.compress.serialization import load_compressed
 from toolchain.compress.step import CompressedModel
-from toolchain.errors import ModelError, RecordError, UsageError
+from toolchain.errors import ModelError, UsageError
 from toolchain.job.distributed_stages import DistributedStageCache
 from toolchain.job.job import read_job
 from toolchain.records.storage import digest_of, encode_record
@@ -189,5 +189,5 @@ def test_the_commands_end_with_one_line_of_json(folder: Path, capsys: pytest.Cap
     show(str(file))
     lines = capsys.readouterr().out.splitlines()
     assert json.loads(lines[-1])["source"] == "nets.py:net"
-    with pytest.raises(RecordError, match="cannot be read"):
+    with pytest.raises(UsageError, match=r"none\.safetensors: no such file; write one: toolchain weights"):
         show(str(folder / "none.safetensors"))

@@ -2,6 +2,7 @@
 
 import http.client
 import time
+import weakref
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any, TypeVar
@@ -46,6 +47,7 @@ class HttpTransport:
     def __init__(self, url: str, credentials: Credentials, timeout_s: float) -> None:
         self._url, self._headers = url.rstrip("/"), credentials.headers()
         self._connection = connect_http(url, timeout_s, credentials)
+        weakref.finalize(self, self._connection.close)  # a notebook closes no client
 
     def describe(self, model: str | None) -> ServedModel:
         name = model or self._find_model()

@@ -15,7 +15,7 @@ class _CallableRoom(ModuleType):
 
     def __call__(self, recipe: Any, target: str = "openvino", *, release: str | None = None) -> Any:
         """Build a recipe into a bundle: see toolchain.api.build.build_bundle."""
-        return import_module("toolchain.api.build").build_bundle(recipe, target, release=release)
+        return import_module("..api.build", __name__).build_bundle(recipe, target, release=release)
 
 
 sys.modules[__name__].__class__ = _CallableRoom

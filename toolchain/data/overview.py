@@ -3,8 +3,9 @@
 Knows no recipe, and judges nothing: job/data_lines.py says what of it is odd.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from hashlib import sha256
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -47,6 +48,15 @@ def look_at_data(data: DataSet) -> DataOverview:
         std=tuple(float(value) for value in pixels.std(axis=(0, 1, 2))),
         doubled=tuple(_find_doubled(data)),
     )
+
+
+def overview_maker(data: DataSet) -> Callable[[Path, Path], DataOverview]:
+    """look_at_data() for a stage: as it is defined here, the stage depends on what this module reaches alone."""
+
+    def make(_: Path, __: Path) -> DataOverview:
+        return look_at_data(data)
+
+    return make
 
 
 def _count(labels: Labels, classes: int) -> Labels:

@@ -3,12 +3,11 @@
 import logging
 from collections.abc import Iterator
 from math import ceil
-from pathlib import Path
 
 import msgspec
 
 from toolchain.compress.options import TrainingOptions
-from toolchain.data.overview import PARTS, DataOverview, look_at_data
+from toolchain.data.overview import PARTS, DataOverview, overview_maker
 from toolchain.job.job import BuildJob
 from toolchain.job.stage import Stage
 from toolchain.job.stage_cache import StageCache
@@ -24,12 +23,9 @@ def report_data(job: BuildJob, cache: StageCache) -> None:
     if not job.data.classes:
         return
 
-    def make(_: Path, __: Path) -> DataOverview:
-        return look_at_data(job.data)
-
     inputs = {"data": job.data.sha256, "input": msgspec.to_builtins(job.recipe.input)}
     title = "data: classes, sizes, images in two splits"
-    found = cache.run(Stage("data-overview", title, DataOverview, inputs, make)).record
+    found = cache.run(Stage("data-overview", title, DataOverview, inputs, overview_maker(job.data))).record
     for line in data_lines(job, found):
         logger.info(line)
     for line in data_warnings(job, found):

@@ -46,6 +46,13 @@ class Running:
             time.sleep(0.01)
         raise AssertionError(f"no {events} in {self.lines}")
 
+    def wait_for_text(self, words: str) -> None:
+        """Until a line of the log has these words: it may come after the server is ready."""
+        limit = time.monotonic() + PATIENCE_S
+        while not any(words in line.get("text", "") for line in tuple(self.lines)):
+            assert time.monotonic() < limit, f"no '{words}' in {self.lines}"
+            time.sleep(0.01)
+
     def connect(self, timeout_s: float = PATIENCE_S) -> socket.socket:
         return socket.create_connection(("127.0.0.1", self.port), timeout_s)
 

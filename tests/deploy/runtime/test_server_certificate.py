@@ -49,7 +49,7 @@ def test_a_server_is_ready_with_its_certificate_and_shows_it(tmp_path: Path) -> 
         assert 'precision="int8"' in metrics
         assert server.infer(CAT)[0] == 200
     with serving(bundle.folder, "--state", state, **FIRST) as server:
-        assert any("still holds" in line.get("text", "") for line in server.lines)
+        server.wait_for_text("still holds")
 
 
 def test_a_bundle_that_lost_its_accuracy_on_the_way_is_never_ready(tmp_path: Path) -> None:

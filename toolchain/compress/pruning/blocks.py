@@ -62,6 +62,8 @@ def block_influences(
         def hook(_: nn.Module, inputs: tuple[Tensor, ...], answer: Tensor) -> None:
             axis = 1 if answer.ndim == 4 else -1  # channels of [N, C, H, W]; features of [N, tokens, features]
             cosine = functional.cosine_similarity(inputs[0], answer, dim=axis)
+            # torch calls the similarity of zeros to zeros 0, but a block that leaves them as they are changes nothing
+            cosine[(inputs[0] == 0).all(axis) & (answer == 0).all(axis)] = 1
             totals[name] += float(cosine.sum())
             seen[name] += cosine.numel()
 
