@@ -56,6 +56,7 @@ def test_a_target_that_would_not_take_the_graph_says_so_before_training(
     assert line.startswith("target null: RuntimeError: no kernel for node_conv; choose another --target; traceback: ")
 
 
+@pytest.mark.slow
 def test_a_rehearsed_export_says_what_it_took_and_is_kept(folder: Path, messages: list[str]) -> None:
     place = recipe(folder, TRAINING)
     built(place, "null")

@@ -44,6 +44,7 @@ def test_all_text_has_contrast_and_nothing_is_cut_off(browser: Browser, address:
     assert [audit for audit in audits if audit.faults] == []
 
 
+@pytest.mark.slow
 def test_a_table_is_sorted_by_the_column_that_is_pressed(page: Page) -> None:
     tables = page.locator("table.sorted")
     found = tables.filter(has=page.get_by_role("button", name="found by int8"))
