@@ -6,7 +6,7 @@ does.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -24,6 +24,8 @@ FIRST, SIZED, KEPT = 64, 64, 4  # images for every normalization, for every size
 SHOWN = 5
 logger = logging.getLogger(__name__)
 Named = tuple[str, Preprocessing]
+Ranked = tuple[str, TrialResult]
+HAIR = 1.1
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def _candidates(loaded: LoadedModel, images: InitImages, size: Preprocessing) ->
     return named
 
 
-def _rank(trial: ImageTrial, candidates: Sequence[Named], count: int) -> list[tuple[str, TrialResult]]:
+def _rank(trial: ImageTrial, candidates: Sequence[Named], count: int) -> list[Ranked]:
     """The best first: of those that are not clearly below the most accurate, the one that BatchNorm's records fit
     best, or, without any, whose right answers are the surest; the rest by accuracy."""
     what = f"[input]: {len(candidates)} normalizations on {min(count, len(trial.images.places))} images"
@@ -84,11 +86,23 @@ def _rank(trial: ImageTrial, candidates: Sequence[Named], count: int) -> list[tu
     results.sort(key=lambda each: -each[1].accuracy)  # stable: the usual one of equals comes first
     level = [each for each in results if not each[1].is_clearly_below(results[0][1])]
     if all(result.divergence is not None for _, result in level):
-        level.sort(key=lambda each: each[1].divergence or 0.0)
+        level = sort_level(level, lambda result: result.divergence or 0.0)
     elif all(result.loss is not None for _, result in level):
-        level.sort(key=lambda each: each[1].loss or 0.0)
+        level = sort_level(level, lambda result: result.loss or 0.0)
     names = {name for name, _ in level}
     return [*level, *(each for each in results if each[0] not in names)]
+
+
+def sort_level(level: Sequence[Ranked], figure: Callable[[TrialResult], float]) -> list[Ranked]:
+    """By a figure, the smallest first; but BGR, which is rare, must be better by more than a hair: where colours tell
+    nothing of the classes, chance decides between the two."""
+    ordered = sorted(level, key=lambda each: figure(each[1]))
+    best = ordered[0][1]
+    usual = msgspec.structs.replace(best.preprocessing, order="rgb")
+    for at, (_, result) in enumerate(ordered[1:], 1):
+        if result.preprocessing == usual and figure(result) <= HAIR * figure(best):
+            ordered.insert(0, ordered.pop(at))
+    return ordered
 
 
 def _best_size(trial: ImageTrial, normal: Preprocessing, sizes: Sequence[Preprocessing]) -> tuple[Preprocessing, str]:
@@ -121,18 +135,20 @@ def _figure(trial: ImageTrial, result: TrialResult) -> str:
     return f"{result.accuracy:.1%} of {count} images have a nearest neighbour of their class"
 
 
-def _describe(trial: ImageTrial, final: Sequence[tuple[str, TrialResult]]) -> str:
+def _describe(trial: ImageTrial, final: Sequence[Ranked]) -> str:
     name, chosen = final[0]
     others = ", ".join(f"{other} {result.accuracy:.1%}" for other, result in final[1:])
     why = ""
     if any(result.accuracy >= chosen.accuracy for _, result in final[1:]):
         why = "; of others as accurate, the right answers are less sure" if chosen.loss is not None else ""
         if chosen.divergence is not None:
-            why = "; those within chance of it fit worse what its first BatchNorm layer saw in training"
+            why = "; those within chance of it fit no better what its first BatchNorm layer saw in training"
+            if chosen.preprocessing.order == "rgb" and chosen.divergence > min(r.divergence or 0.0 for _, r in final):
+                why = "; BGR fits as well: check how training read its images (OpenCV gives BGR)"
     return f"{name}: {_figure(trial, chosen)}{f'; next: {others}' if others else ''}{why}"
 
 
-def _describe_others(others: Sequence[tuple[str, TrialResult]]) -> str:
+def _describe_others(others: Sequence[Ranked]) -> str:
     if not others:
         return ""
     named = ", ".join(f"{name} {result.accuracy:.0%}" for name, result in others)
