@@ -160,10 +160,8 @@ SECTIONS: Sections = {
     "First steps": {
         "doctor": doctor,
         "init": init,
-        "completion": completion,
         "build": build,
         "deploy": deploy,
-        "eval": evaluate,
         "show": show,
     },
     "Make a bundle": {
@@ -182,6 +180,7 @@ SECTIONS: Sections = {
         "kubernetes": {"manifests": manifests},
     },
     "Judge": {
+        "eval": evaluate,
         "certify": certify,
         "certificate": {"verify": certificate_verify},
         "bench": bench,
@@ -203,6 +202,9 @@ SECTIONS: Sections = {
     "Ledger": {
         "ledger": {"history": ledger_history, "export": ledger_export, "import": ledger_import},
         "report": report,
+    },
+    "Shell": {
+        "completion": completion,
     },
 }
 COMMANDS = {word: entry for commands in SECTIONS.values() for word, entry in commands.items()}
