@@ -114,12 +114,12 @@ class HonestClients:
 def rows() -> Iterator[Row]:
     """Four of each attack."""
     with serving() as container:
-        address = _address(container)
         for name, attack in ATTACKS.items():
-            yield from _attack_rows(name, attack, container, address)
+            yield from _attack_rows(name, attack, container)
 
 
-def _attack_rows(name: str, attack: Attack, container: Container, address: Address) -> Iterator[Row]:
+def _attack_rows(name: str, attack: Attack, container: Container) -> Iterator[Row]:
+    address = _address(container)  # a server that was killed has other ports afterwards
     before, under = HonestClients(address), HonestClients(address)
     before.run(BEFORE_S)
     attacker = multiprocessing.get_context("spawn").Process(target=attack, args=(_inside(container),), daemon=True)
@@ -133,7 +133,7 @@ def _attack_rows(name: str, attack: Attack, container: Container, address: Addre
     if container.status != "running":
         container.start()
         container.reload()
-        wait_until_ready(f"http://127.0.0.1:{address.http_port}", 60, lambda: None)
+        wait_until_ready(f"http://127.0.0.1:{_address(container).http_port}", 60, lambda: None)
     note = f"{ATTACK_S:.0f} s; p99 {before.p99_s * 1e3:.0f} -> {under.p99_s * 1e3:.0f} ms"
     failed = f"; not answered: {', '.join(sorted(set(under.failed)))}" if under.failed else ""
     yield row(f"{name}: the server was killed", float(killed), "<=", 0, "times", note + failed)

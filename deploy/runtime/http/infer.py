@@ -151,6 +151,7 @@ class HttpAdapter:
     def send(self, outcome: HttpReply | ToolchainError) -> None:
         if self._reservation is not None:
             self._reservation.release()
+        self._body, self._inflater = memoryview(b""), None  # the budget no longer counts them
         self._send(outcome if isinstance(outcome, HttpReply) else reply_for(outcome))
 
     def span_attributes(self, outcome: InferenceOutcome) -> SpanAttributes:
