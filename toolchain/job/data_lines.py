@@ -41,7 +41,8 @@ def data_lines(job: BuildJob, found: DataOverview) -> Iterator[str]:
         yield "  images a class: " + ", ".join(f"{name} {count:,}" for name, count in counted)
     else:
         (few, fewest), (many, most) = (ends(counted, key=lambda each: each[1]) for ends in (min, max))
-        yield f"  images a class: {fewest:,} ({few}) to {most:,} ({many})"
+        span = f"{fewest:,} each" if fewest == most else f"{fewest:,} ({few}) to {most:,} ({many})"
+        yield f"  images a class: {span}"
     smallest, largest = (f"{size[0]}x{size[1]}" for size in (found.smallest, found.largest))
     sizes = smallest if smallest == largest else f"{smallest} to {largest}"
     shape = job.recipe.input

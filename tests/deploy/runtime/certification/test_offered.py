@@ -119,8 +119,9 @@ def test_a_cpu_that_adds_at_32_bits_says_that_nothing_can_saturate_as_the_log_in
     bundle = release(tmp_path / "b", EXACT)
     check = check_saturation(bundle, run_certify(bundle, 1, lambda _: None, seconds=0.05))
     assert (check.passed, check.found) == (True, "cannot occur: this CPU adds int8 products at 32 bits")
-    log = (ROOT / "docs" / "deploy-cpu.txt").read_text()
-    assert f"passed: saturation: {check.found}; expected {check.expected}\n" in log
+    log = (ROOT / "docs" / "deploy-cpu.txt").read_text()  # of a machine of either kind
+    found = (check.found, "int8: predicted exact, as accurate as built: confirmed")
+    assert any(f"passed: saturation: {words}; expected {check.expected}\n" in log for words in found)
 
 
 @pytest.mark.usefixtures("no_vnni")
