@@ -41,14 +41,17 @@ class HttpAdapter:
         max_bytes: int,
     ) -> None:
         self._handler, self._request, self._send, self._max_bytes = handler, request, send, max_bytes
-        self._regions = RegionAccess(handler.regions, shared, lambda: request.caller.is_local, self._reserve)
         self.client: Hashable = request.caller
         self.budget_client: Hashable = request.caller.client
+        # until the reply, for what does not lie in the body
+        self._reservation = Reservation(handler.budget, self.budget_client)
+        # not a method of this object: in a cycle, what is unpacked would stay until Python's collector runs
+        reserve = self._reservation.grow
+        self._regions = RegionAccess(handler.regions, shared, lambda: request.caller.is_local, reserve)
         self._body = request.body
         self._length = request.headers.get(HEADER_LENGTH)
         self._coding = request.headers.get(b"content-encoding")
         self._inflater: Inflater | None = None
-        self._reservation: Reservation | None = None
         self._kind = self._find_kind()
         self.is_heavy = self._kind != "protocol" or self._coding is not None or self._json_bytes() > LONG_BYTES
 
@@ -62,15 +65,6 @@ class HttpAdapter:
         length = self._length
         return int(length) if length is not None and _is_size(length) else len(self._body)
 
-    def _hold(self) -> Reservation:
-        """Until the reply, for what does not lie in the body."""
-        if self._reservation is None:
-            self._reservation = self._handler.budget.reserve(0, self.budget_client)
-        return self._reservation
-
-    def _reserve(self, size_bytes: int) -> None:
-        self._hold().grow(size_bytes)
-
     def is_gone(self) -> bool:
         return self._request.caller.is_gone()
 
@@ -78,7 +72,7 @@ class HttpAdapter:
         if self._coding is None or not (coding := content_coding(self._coding)):
             return True
         if self._inflater is None:
-            self._inflater = Inflater(self._body, coding, self._max_bytes, self._hold(), UNPACKED_COPIES)
+            self._inflater = Inflater(self._body, coding, self._max_bytes, self._reservation, UNPACKED_COPIES)
         if not self._inflater.step():
             return False
         self._body = self._inflater.content
@@ -88,7 +82,7 @@ class HttpAdapter:
     def parse(self) -> InferenceRequest:
         call = self._parse_body()
         if (size := sum(map(len, call.images))) > COPIED_BYTES:
-            self._reserve(size)  # they wait to be decoded as copies, beside the body
+            self._reservation.grow(size)  # they wait to be decoded as copies, beside the body
         return call
 
     def _parse_body(self) -> InferenceRequest:
@@ -149,9 +143,8 @@ class HttpAdapter:
         return HttpReply(reply.status, pack_reply(reply.body, coding), reply.content_type, headers)
 
     def send(self, outcome: HttpReply | ToolchainError) -> None:
-        if self._reservation is not None:
+        if self._reservation.size_bytes:
             self._reservation.release()
-        self._body, self._inflater = memoryview(b""), None  # the budget no longer counts them
         self._send(outcome if isinstance(outcome, HttpReply) else reply_for(outcome))
 
     def span_attributes(self, outcome: InferenceOutcome) -> SpanAttributes:

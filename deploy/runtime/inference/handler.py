@@ -230,9 +230,7 @@ class RequestPipeline(Generic[AdapterReplyT]):
         """Even after a bug: the client must get a reply, and the place in the queue must be given back."""
         self._service.release()
         known = error if isinstance(error, ToolchainError) else EngineFault(f"unexpected: {error!r:.300}")
-        # its frames hold what was read and unpacked, and the reply's end frees no cycle before the collector runs
-        known.__cause__ = known.__context__ = None
-        self._handler.call_soon(self._finish, known.with_traceback(None), None)
+        self._handler.call_soon(self._finish, known, None)
 
     def _check_deadline(self) -> None:
         """Waiting for a decoding thread counts like waiting for the engine; nothing is decoded for a client that has
