@@ -116,12 +116,7 @@ def deploy(
 
 def _write_report(name: str, release: str) -> Path:
     """The page with all that the screen leaves out; as short as its path can be written here."""
-    from deploy.ledger.ledger import Ledger
-    from toolchain.paths import home
-    from toolchain.report.content import read_report_content
-    from toolchain.report.writer import write_report
+    from toolchain.report.release_report import report_release
 
-    with Ledger() as book:
-        content = read_report_content(name, release, book)
-    page = Path(write_report(content, home() / "reports" / f"{name}-{release}")["report"])
+    page = Path(report_release(name, release)["report"])
     return page.relative_to(Path.cwd()) if page.is_relative_to(Path.cwd()) else page

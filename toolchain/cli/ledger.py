@@ -110,13 +110,7 @@ def report(name: str, *, release: str | None = None, out: Path | None = None, le
         out: the folder to write; by default .toolchain/reports/NAME-RELEASE
         ledger: a database URL; by default $TOOLCHAIN_LEDGER, else .toolchain/ledger.sqlite
     """
-    from deploy.ledger.ledger import Ledger
-    from toolchain.paths import home
-    from toolchain.report.content import read_report_content
-    from toolchain.report.writer import write_report
+    from toolchain.report.release_report import report_release
     from toolchain.views.bundle import as_json
 
-    with Ledger(ledger) as book:
-        content = read_report_content(name, release, book)
-    folder = out or home() / "reports" / f"{name}-{content.manifest.release}"
-    print(as_json({"release": content.manifest.release, **write_report(content, folder)}))
+    print(as_json(report_release(name, release, out, ledger)))
