@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-PACKAGES = ("toolchain", "deploy")
+from toolchain.progress import attach_handler
 
 
 class _Calls(logging.Handler):
@@ -19,14 +19,5 @@ class _Calls(logging.Handler):
 @contextmanager
 def calling(call: Callable[[str], None]) -> Iterator[None]:
     """Hand each message to `call`, which may raise: the exception comes out of the work that logged the message."""
-    handler, loggers = _Calls(call), [logging.getLogger(name) for name in PACKAGES]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.addHandler(handler)
-        logger.setLevel(logging.INFO)
-    try:
+    with attach_handler(_Calls(call)):
         yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.removeHandler(handler)
-            logger.setLevel(level)

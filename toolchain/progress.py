@@ -39,6 +39,22 @@ def silent() -> bool:
 
 
 @contextmanager
+def attach_handler(handler: logging.Handler) -> Iterator[None]:
+    """Hand the packages' messages to `handler`, beside those that get them already, while the block runs."""
+    loggers = [logging.getLogger(name) for name in PACKAGES]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.removeHandler(handler)
+            logger.setLevel(level)
+
+
+@contextmanager
 def quiet(name: str) -> Iterator[None]:
     """Withhold the messages of the loggers under `name`, warnings excepted, while the block runs."""
     logger = logging.getLogger(name)

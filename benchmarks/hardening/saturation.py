@@ -71,7 +71,7 @@ def net_rows(net: Net) -> Iterator[Row]:
     candidate = backend("openvino").build(net.onnx, net.folder / "fp32", "fp32", None)
     fp32 = accuracy(net, answers(net, net.folder / "fp32", candidate))
     for one in forms(net):
-        for cpu, share, how in measured(one):
+        for cpu, share, how in measure_accuracies(one):
             lost = None if share is None else 100 * (fp32 - share)
             note = how if share is None else f"{100 * share:.2f} of {100 * fp32:.2f} %, {IMAGES:,} images, {how}"
             if one.form == "safe":
@@ -84,7 +84,7 @@ def net_rows(net: Net) -> Iterator[Row]:
             yield computed_row(one)
 
 
-def measured(one: Form) -> Iterator[tuple[str, float | None, str]]:
+def measure_accuracies(one: Form) -> Iterator[tuple[str, float | None, str]]:
     """CPU, accuracy there or None, and how it was found."""
     here = accuracy(one.net, answers(one.net, one.folder, one.candidate))
     if STOPS_HERE:

@@ -99,9 +99,9 @@ def sort_level(level: Sequence[Ranked], figure: Callable[[TrialResult], float]) 
     ordered = sorted(level, key=lambda each: figure(each[1]))
     best = ordered[0][1]
     usual = msgspec.structs.replace(best.preprocessing, order="rgb")
-    for at, (_, result) in enumerate(ordered[1:], 1):
-        if result.preprocessing == usual and figure(result) <= HAIR * figure(best):
-            ordered.insert(0, ordered.pop(at))
+    for each in ordered[1:]:
+        if each[1].preprocessing == usual and figure(each[1]) <= HAIR * figure(best):
+            return [each, *(other for other in ordered if other is not each)]
     return ordered
 
 
