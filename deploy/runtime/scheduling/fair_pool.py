@@ -107,3 +107,4 @@ class FairPool:
                 self._on_error(error)
             finally:
                 del self._began[get_ident()]
+                del work  # an idle thread would keep what it holds, pictures of megabytes, until the next

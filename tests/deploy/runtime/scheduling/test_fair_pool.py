@@ -3,6 +3,7 @@
 import os
 import threading
 import time
+import weakref
 from collections.abc import Hashable
 
 import pytest
@@ -80,6 +81,19 @@ def test_what_hangs_is_seen_and_forgotten_when_it_ends() -> None:
     blocked.go.set()
     while blocked.pool.longest_run_s():
         time.sleep(0.01)
+
+
+def test_an_idle_thread_keeps_nothing_of_its_last_work() -> None:
+    class Picture:
+        def decode(self) -> None:
+            pass
+
+    blocked, picture, gone = Blocked(), Picture(), threading.Event()
+    weakref.finalize(picture, gone.set)
+    blocked.pool.submit(picture.decode)
+    del picture
+    blocked.go.set()
+    assert gone.wait(30)
 
 
 def test_its_threads_step_back_behind_the_process() -> None:
