@@ -24,11 +24,12 @@ def null_bundle(
     int8_ms: float | None = None,
     labels: tuple[str, ...] = LABELS,
     preprocessing: Preprocessing = SMALL,
+    classes: tuple[str, ...] = (),
     **changes: Any,
 ) -> Bundle:
     """A bundle that serves zeros for uint8 pictures of [N, 8, 8, 3], or the shape of `preprocessing`, a class a label;
     `changes` go into its manifest.
-    int8_ms: there is a second candidate, int8, that takes so long."""
+    int8_ms: there is a second candidate, int8, that takes so long; classes: what the labelled images are called."""
     inputs = (TensorSpec("image", "uint8", (None, *preprocessing.shape)),)
     outputs = (TensorSpec("logits", "float32", (None, len(labels))),)
     making = folder.parent / f"{folder.name}.parts"
@@ -47,7 +48,8 @@ def null_bundle(
         golden["outputs_int8"] = answers
     candidates = [msgspec.structs.replace(one, certify_accuracy=1.0) for one in candidates]
     np.savez(sample, allow_pickle=False, inputs=pictures[:4], **golden)
-    np.savez(certify, images=pictures, labels=np.zeros(12, np.int64))
+    named = {"classes": np.array(classes)} if classes else {}
+    np.savez(certify, allow_pickle=False, images=pictures, labels=np.zeros(12, np.int64), **named)
     manifest = Manifest(
         name="null",
         release=release,

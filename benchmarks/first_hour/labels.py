@@ -1,4 +1,5 @@
 """Labels permuted in seeded ways: each must be mapped by name, or refused; none may give an image another's name.
+Nor may a bundle that was built right and has its labels permuted since: its certificate must refuse it.
 
 A third of the nets has its outputs in the order of the labels file, a third in that of the folders (then the file is
 wrong), and a third of the files has other names than the folders. QUICK=1: an eighth of the ways.
@@ -9,9 +10,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+from msgspec.structs import replace
 from PIL import Image
 
 from benchmarks.rows import Row, print_rows, row
+from deploy.runtime.certification.names import check_names
 from deploy.runtime.engines import Settings, serving_engine
 from toolchain.build.pipeline import build
 from toolchain.cli.console import log_to_stderr
@@ -85,7 +88,7 @@ def _outcome(seed: int) -> str:
         finally:
             del os.environ[HOME]
         if kind == "labels" and _share_named_right(bundle, classes, colours) >= RIGHT:
-            return "mapped"
+            return "mapped" if _refuses_permuted(bundle) else "permuted since, not refused"
         return f"another's name, {kind}"
 
 
@@ -109,6 +112,15 @@ def _write_case(folder: Path, kind: str, random: np.random.Generator) -> tuple[l
     (folder / "net.py").write_text(NET.format(colours=(shown / 255).tolist()))
     (folder / "recipe.toml").write_text(RECIPE.format(size=SIZE))
     return classes, colours
+
+
+def _refuses_permuted(bundle: Bundle) -> bool:
+    """Whether the certificate's check passes the bundle, and refuses it with its first label behind the others."""
+    first, *others = bundle.manifest.labels
+    permuted = Bundle(bundle.folder, replace(bundle.manifest, labels=(*others, first)), bundle.digest)
+    with serving_engine(bundle, Settings(1)) as engine:
+        checks = [check_names(each, engine) for each in (bundle, permuted)]
+    return [check.passed for check in checks if check] == [True, False]
 
 
 def _share_named_right(bundle: Bundle, classes: list[str], colours: Array) -> float:

@@ -133,7 +133,9 @@ RULES: dict[str, tuple[str, ...]] = {
         *("deploy.runtime.http.ports", "deploy.runtime.http.tls_handshake"),
     ),
     "deploy.runtime.certification": (
-        *("deploy.runtime.engines", "deploy.runtime.device", "deploy.runtime.scheduling.batch_costs"),
+        *("deploy.runtime.engines", "deploy.runtime.device", "deploy.runtime.scheduling", "deploy.runtime.protocol"),
+        # names.py asks over HTTP
+        *("deploy.runtime.http", "deploy.runtime.inference", "deploy.runtime.metrics", "deploy.runtime.logs"),
     ),
     "deploy.runtime.handover": ("deploy.runtime.logs",),
     "deploy.runtime": ("deploy.runtime",),

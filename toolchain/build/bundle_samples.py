@@ -82,7 +82,8 @@ def _write_certify(
     images, labels, indices = certificate_images(job.data)
     if not len(images):
         return indices, {}
-    np.savez(folder / CERTIFY, allow_pickle=False, images=images, labels=labels)
+    classes = np.array(job.data.classes, np.str_)
+    np.savez(folder / CERTIFY, allow_pickle=False, images=images, labels=labels, classes=classes)
     answers = {each.precision: engine_answers(files, each, Settings(job.threads), images) for each in candidates}
     return indices, {precision: float(output.grade(scores, labels).mean()) for precision, scores in answers.items()}
 

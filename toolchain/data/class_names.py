@@ -8,7 +8,6 @@ the outputs really have, accuracy/label_order.py finds out.
 
 import logging
 import re
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
@@ -17,6 +16,7 @@ import numpy as np
 
 from toolchain.data.dataset import DataSet, Labels, Split
 from toolchain.errors import RecipeError
+from toolchain.records.output import fold_label
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ def align_classes(data: DataSet, labels: Sequence[str], place: str) -> DataSet:
 
 def _match_names(classes: Sequence[str], labels: Sequence[str]) -> list[int] | None:
     """The label of each class, by the same name, however it is written; None where that is not one to one."""
-    for fold in (str, _fold_name):
+    for fold in (str, fold_label):
         numbers = {fold(label): number for number, label in enumerate(labels)}
         order = [numbers.get(fold(name), -1) for name in classes]
         if sorted(order) == list(range(len(labels))):
@@ -85,10 +85,6 @@ def _match_numbers(classes: Sequence[str], labels: Sequence[str], place: str) ->
             f"{labels[order[at]]!r}, counted from 0; rename the folders, or write the labels in their order"
         )
     return order
-
-
-def _fold_name(name: str) -> str:
-    return unicodedata.normalize("NFC", name).casefold().replace("_", " ").replace("-", " ").strip()
 
 
 def _reorder(data: DataSet, order: Labels, classes: tuple[str, ...]) -> DataSet:

@@ -26,7 +26,8 @@ class Bundle(msgspec.Struct, frozen=True):
         return self.folder / name
 
     def read_arrays(self, name: str) -> dict[str, Array]:
-        """The arrays of sample.npz (`inputs`, `outputs_<precision>`) or of certify.npz (`images`, `labels`)."""
+        """The arrays of sample.npz (`inputs`, `outputs_<precision>`) or of certify.npz (`images`, `labels`; in newer
+        bundles `classes`, what the labels' numbers are called in the data)."""
         with np.load(self.folder / name, allow_pickle=False) as arrays:
             return {key: arrays[key] for key in arrays.files}
 

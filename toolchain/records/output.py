@@ -8,6 +8,7 @@
 Knows arrays of scores; nothing of models, files or protocols.
 """
 
+import unicodedata
 from typing import Literal
 
 import msgspec
@@ -114,3 +115,8 @@ def average_precision(scores: Array, true: Array) -> float:
     last = np.append(np.flatnonzero(np.diff(ranked)), len(ranked) - 1)  # equal scores are one threshold
     recall = hits[last] / hits[-1]
     return float(np.sum(np.diff(recall, prepend=0.0) * hits[last] / (last + 1)))
+
+
+def fold_label(name: str) -> str:
+    """A class's name as it is compared: whatever its case, its accents' encoding, and what stands between its words."""
+    return unicodedata.normalize("NFC", name).casefold().replace("_", " ").replace("-", " ").strip()

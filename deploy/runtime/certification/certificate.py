@@ -1,8 +1,8 @@
 """The whole certificate of a bundle on this device: which candidate serves, whether its answers are correct, how fast
 it is, what it needs. Needs no network.
 
-checks.py has the checks, candidate_selection.py the choice, bench.py the measurements; signing.py signs, state.py
-keeps.
+checks.py and names.py have the checks, candidate_selection.py the choice, bench.py the measurements; signing.py signs,
+state.py keeps.
 """
 
 from collections.abc import Callable
@@ -21,6 +21,7 @@ from deploy.runtime.certification.checks import (
     evaluate_candidate,
     golden_checks,
 )
+from deploy.runtime.certification.names import check_names
 from deploy.runtime.certification.offered import preferred_here
 from deploy.runtime.certification.wilson import wilson
 from deploy.runtime.device.cgroup import peak_memory_bytes, throttled_periods
@@ -55,6 +56,8 @@ def run_certify(
     found = decision.evaluation or _evaluate(bundle, threads, decision.precision)
     if found.correct is None:
         say("accuracy: not known: the bundle has no labelled images, so only numerics are checked")
+    elif not found.failed and (named := _check_names(bundle, threads, decision.precision)):
+        found = found._replace(checks=(*found.checks, named))
     right, images = found.correct or (0, 0)
     low, high = wilson(right, images) if images else (None, None)
     changes: dict[str, object] = {}
@@ -121,3 +124,8 @@ def _measure_cold_start(bundle: Bundle, threads: int, began: float) -> float:
 def _evaluate(bundle: Bundle, threads: int, precision: str) -> DeviceEvaluation:
     with serving_engine(bundle, Settings(threads), precision) as engine:
         return evaluate_candidate(bundle, engine, precision)
+
+
+def _check_names(bundle: Bundle, threads: int, precision: str) -> Check | None:
+    with serving_engine(bundle, Settings(threads), precision) as engine:
+        return check_names(bundle, engine)

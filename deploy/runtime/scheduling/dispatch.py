@@ -182,6 +182,7 @@ class EngineCallbacks:
         self._idle = threading.Condition(self._lock)
         self._calls: dict[int, tuple[Sequence[QueuedRequest], float]] = {}
         self._numbers = count()
+        self._closed = threading.Event()
         threading.Thread(target=self._watch_stuck_calls, name="infer-watch", daemon=True).start()
 
     def put(self, job: QueuedRequest, is_lone: bool) -> None:
@@ -205,6 +206,7 @@ class EngineCallbacks:
             )
             self._idle.wait_for(lambda: sum(self._free.values()) == busy and not self._context.queue.rows)
         self._retries.shutdown()
+        self._closed.set()
 
     def _start(self, jobs: Sequence[QueuedRequest], engine: AsyncEngine) -> None:
         started, number = time.perf_counter(), next(self._numbers)
@@ -251,8 +253,7 @@ class EngineCallbacks:
 
     def _watch_stuck_calls(self) -> None:
         """An engine that never calls back would block its clients for ever; only a new process helps."""
-        while True:
-            time.sleep(STUCK_S / 10)
+        while not self._closed.wait(STUCK_S / 10):
             now = time.perf_counter()
             for number, (_, started) in tuple(self._calls.items()):
                 if now - started > STUCK_S and (given_up := self._calls.pop(number, None)):
