@@ -179,15 +179,15 @@ class RequestPipeline(Generic[AdapterReplyT]):
         self._service.submit(feeds, self._on_outcome, left_s, self._adapter.client, self._adapter.is_gone)
 
     def _begin_decoding(self) -> None:
-        """Small images at once, large ones on their own pool, one image a turn."""
+        """Few small images at once; many, or large ones, on a pool of their own, one image a turn."""
         try:
             decoding = self._plan_decoding()
-            if decoding.is_large:
-                self._handler.pools.large.submit(partial(self._decode_turn, decoding), *self._client)
-                return
-            while self._decode_next(decoding):
+            while (has_more := self._decode_next(decoding)) and not decoding.is_large:
                 pass
-            self._submit_decoded(decoding)
+            if has_more:
+                self._handler.pools.large.submit(partial(self._decode_turn, decoding), *self._client)
+            else:
+                self._submit_decoded(decoding)
         except Exception as error:
             self._fail(error)
 
@@ -213,15 +213,15 @@ class RequestPipeline(Generic[AdapterReplyT]):
         if len(images) > most:
             raise RequestError(f"expected at most {most} images, got {len(images)}")
         self._check_deadline()
-        decoding = self._time_stage("decode", lambda: ImageDecoding(images, preprocessing, budget.total_bytes // 2))
-        self._request = msgspec.structs.replace(self._request, images=())  # what decoding needs of them is a copy
-        if decoding.array_bytes > SMALL_BYTES:
+        decoding = ImageDecoding(images, preprocessing, budget.total_bytes // 2)
+        self._request = msgspec.structs.replace(self._request, images=())  # the decoding keeps what it needs of them
+        if decoding.array_bytes > SMALL_BYTES:  # before a header is read: a refusal must cost next to nothing
             self._reservation = budget.reserve(decoding.array_bytes, self._adapter.budget_client)
         return decoding
 
     def _decode_next(self, decoding: "ImageDecoding") -> bool:
         self._check_deadline()
-        return self._time_stage("decode", lambda: decoding.decode_next(self._check_deadline))
+        return self._time_stage("decode", lambda: decoding.step(self._check_deadline))
 
     def _submit_decoded(self, decoding: "ImageDecoding") -> None:
         self._submit({self._handler.bundle.manifest.inputs[0].name: decoding.array})

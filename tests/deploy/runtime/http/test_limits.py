@@ -4,6 +4,7 @@ import json
 import socket
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -12,6 +13,7 @@ from deploy.runtime.http.limits import Limits, address_group
 from tests.bundles import null_bundle
 from tests.deploy.runtime.decoding.files import encode
 from tests.deploy.runtime.server import CAT, INFER, PATIENCE_S, Running, answer, request, serving
+from toolchain.records.tensors import Preprocessing
 
 BODY = json.dumps({"inputs": [CAT]}).encode()
 LARGE = 600_000
@@ -207,3 +209,13 @@ def test_an_image_that_waits_to_be_decoded_counts_twice(small: Running) -> None:
     assert "the requests of this client would hold 800000 bytes, the limit is 700000" in body.decode()
     assert small.ask("POST", INFER, filled[:300_000], Content_Type="image/png")[0] == 200
     wait_for_reserved(small, 0)
+
+
+def test_images_that_would_find_no_room_are_refused_before_their_headers_are_read(tmp_path: Path) -> None:
+    """Reading them takes ten times as long as refusing them, and 24 connections can ask for it without a pause."""
+    bundle = null_bundle(tmp_path / "null.bundle", preprocessing=Preprocessing(224, 224))
+    with serving(bundle.folder, "--max-body", 1 << 20, "--max-held", 40 << 20) as server:
+        for count, status, words in ((256, 503, "would hold 38535168 bytes"), (2, 400, "not a complete JPEG, PNG, ")):
+            broken = {"name": "image", "datatype": "BYTES", "shape": [count], "data": ["eA=="] * count}
+            found, _, body = server.ask("POST", INFER, json.dumps({"inputs": [broken]}).encode())
+            assert (found, words in body.decode()) == (status, True)

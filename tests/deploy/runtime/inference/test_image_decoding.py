@@ -19,7 +19,7 @@ MB = 1 << 20
 
 def decode(contents: list[bytes], wanted: Preprocessing = CIFAR, max_bytes: int = 512 * MB) -> Array:
     decoding = ImageDecoding(contents, wanted, max_bytes)
-    while decoding.decode_next(lambda: None):
+    while decoding.step(lambda: None):
         pass
     return decoding.array
 
@@ -78,11 +78,48 @@ def test_decoding_ends_when_its_caller_says_so() -> None:
     def end() -> None:
         raise Ended
 
+    decoding = ImageDecoding([png(3000)], CIFAR, 512 * MB)
+    assert decoding.step(end)
     with pytest.raises(Ended):
-        ImageDecoding([png(3000)], CIFAR, 512 * MB).decode_next(end)
+        decoding.step(end)
+
+
+def is_large(contents: list[bytes], wanted: Preprocessing) -> bool:
+    decoding = ImageDecoding(contents, wanted, MB)
+    decoding.step(lambda: None)
+    return decoding.is_large
 
 
 def test_many_small_images_count_as_a_large_one() -> None:
     small = encode(noise(200, 200), "JPEG")
-    assert not ImageDecoding([small], CIFAR, MB).is_large
-    assert ImageDecoding([small] * 26, CIFAR, MB).is_large
+    assert not is_large([small], CIFAR)
+    assert is_large([small] * 26, CIFAR)
+
+
+def test_many_images_of_a_pixel_count_as_what_they_are_resized_to() -> None:
+    assert is_large([png(1)] * 20, IMAGENET)
+    assert not is_large([png(1)] * 20, CIFAR)
+    assert not is_large([png(1)], Preprocessing(1024, 1024))
+
+
+def test_headers_are_read_in_turns_and_what_takes_more_than_one_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image_decoding, "HEADERS_S", 0.0)
+    contents = [encode(noise(20 + number, 30), "PNG") for number in range(3)]
+    decoding, steps, large = ImageDecoding(contents, CIFAR, MB), 1, list[bool]()
+    while decoding.step(lambda: None):
+        steps += 1
+        large.append(decoding.is_large)
+    assert steps == 3 + 3
+    assert large[:3] == [True, True, False]
+    assert np.array_equal(decoding.array, np.stack([decode_and_fit(content, CIFAR) for content in contents]))
+
+
+def test_headers_that_are_still_to_be_read_take_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image_decoding, "HEADERS_S", 0.0)
+    decoding = ImageDecoding([png(64)] * 2, CIFAR, MB)
+    assert decoding.array_bytes == 2 * 32 * 32 * 3
+    needed = []
+    for _ in range(2):
+        needed.append(decoding.next_bytes)
+        decoding.step(lambda: None)
+    assert needed == [0, 0] and decoding.next_bytes > 0
