@@ -8,8 +8,27 @@ from playwright.sync_api import Browser, Page, expect
 
 from benchmarks.first_hour.page_audit import PageAudit, audit_page, missing_browser, open_browser
 from benchmarks.first_hour.pages import draw_report, open_details
+from tests.report import seen
 
 pytestmark = pytest.mark.skipif(missing_browser() is not None, reason=str(missing_browser()))
+
+
+NAMES = (
+    ("circle", "square", "star", "triangle", "hexagon"),
+    ("commercial", "gymnasium1", "mammograms", "communists", "womanhoods"),
+    ("T-shirt/top", "Trouser", "Pullover", "Dress", "Sneaker"),
+    ("0", "1", "2", "3", "4"),
+)
+# of cells that stand in columns: what scrolls, and what is broken inside of a word
+UNFIT = """() => [...document.querySelectorAll(".scroll")].flatMap(box => {
+  if (box.scrollWidth > box.clientWidth + 1) return [`scrolls: ${box.innerText.slice(0, 60)}`];
+  return [...box.querySelectorAll("table:not(.wide):not(.facts) td")].filter(cell => {
+    const text = document.createRange();
+    text.selectNodeContents(cell);
+    const lines = new Set([...text.getClientRects()].map(line => line.top));
+    return lines.size > cell.innerText.trim().split(/[\\s-]+/).length;
+  }).map(cell => `broken: ${cell.innerText}`);
+})"""
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +61,19 @@ def test_all_text_has_contrast_and_nothing_is_cut_off(browser: Browser, address:
     audits = audit_page(browser, address, open_details)
     assert len(audits) == 6
     assert [audit for audit in audits if audit.faults] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("names", NAMES)
+def test_class_names_are_whole_on_a_phone(
+    browser: Browser, tmp_path: Path, names: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(seen, "CLASSES", names)
+    page = browser.new_page(viewport={"width": 360, "height": 800})
+    page.goto(draw_report(tmp_path).as_uri())
+    open_details(page)
+    assert page.evaluate(UNFIT) == []
+    page.close()
 
 
 @pytest.mark.slow

@@ -40,7 +40,8 @@ TABLE = """<div class="scroll" {{ scrolled }} aria-label="{{ heads[0][0] or "tab
 {%- endfor %}</tr>{% endfor -%}
 </tbody></table></div>"""
 NUMBER = Markup(' class="number"')
-WIDE = 40  # letters: what is wider does not fit on a phone, where each row becomes a card
+WIDE = 36  # letters: what is wider does not fit on a phone, where each row becomes a card
+FACTS = 2  # columns: a name and its value, which may be one long word
 SORTED_ROWS, SORTED_COLUMNS = 5, 3  # from here on, a table can be sorted
 
 
@@ -145,7 +146,8 @@ def table(rows: Iterable[Sequence[object]], columns: Columns) -> str:
         for row in cells
     ]
     can_sort = len(lines) >= SORTED_ROWS and len(heads) >= SORTED_COLUMNS
-    kind = " ".join(["wide"] * (len(heads) > 2 and _letters(lines) > WIDE) + ["sorted"] * can_sort)
+    shape = "facts" if len(heads) <= FACTS else "wide" if _letters(lines) > WIDE else ""
+    kind = " ".join([shape] * bool(shape) + ["sorted"] * can_sort)
     drawn = _table().render(heads=heads, rows=lines, kind=kind, scrolled=Markup(SCROLLED))
     return drawn.replace("\n", " ")
 

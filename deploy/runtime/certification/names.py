@@ -21,6 +21,7 @@ from deploy.runtime.engines import Engine
 from deploy.runtime.http.access import AccessOptions, AccessRules, Secrets
 from deploy.runtime.http.limits import Limits
 from deploy.runtime.http.listener import Listener
+from deploy.runtime.http.page import is_page
 from deploy.runtime.http.routes import Router
 from deploy.runtime.inference.handler import InferenceHandler
 from deploy.runtime.inference.health import Health
@@ -154,7 +155,7 @@ async def _serve(bundle: Bundle, engine: Engine, its: socket.socket) -> None:
     budget = MemoryBudget(limits.held_bytes, limits.client_bytes)
     handler = InferenceHandler(bundle, health, Metrics(), log, TIMEOUT_S, SharedRegions(), budget)
     router = Router(handler, DEFAULT_OPTIONS, "off", limits.body_bytes)
-    rules = AccessRules(Secrets(AccessOptions(), log), bool, "all")
+    rules = AccessRules(Secrets(AccessOptions(), log), is_page)
     listener = Listener(router, router.connections, rules, limits, None, loop.time)
     service = Service(engine, call_soon=handler.call_soon)
     health.record_checks(service, ())
