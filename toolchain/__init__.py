@@ -13,6 +13,8 @@ __version__ = "0.1.0"
 # build, which depends on the modules that its code names, does not depend on all of these
 _PLACES = {
     "build": ("", ".build"),  # a package that can be called: see there
+    "search": ("", ".search"),  # likewise
+    "SearchSpec": (".recipe", "SearchSpec"),
     "ModelSpec": (".recipe", "ModelSpec"),
     "InputSpec": (".recipe", "InputSpec"),
     "DataSpec": (".recipe", "DataSpec"),

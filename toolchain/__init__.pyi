@@ -8,6 +8,7 @@ from toolchain.api.gate import gate_release as gate
 from toolchain.api.history import read_history as history
 from toolchain.api.image import Image as Image
 from toolchain.api.prediction import Prediction as Prediction
+from toolchain.api.search import search_recipes as search
 from toolchain.api.server import Server as Server
 from toolchain.recipe import BuildSpec as BuildSpec
 from toolchain.recipe import CalibrationSpec as CalibrationSpec
@@ -15,6 +16,7 @@ from toolchain.recipe import DataSpec as DataSpec
 from toolchain.recipe import InputSpec as InputSpec
 from toolchain.recipe import ModelSpec as ModelSpec
 from toolchain.recipe import Recipe as Recipe
+from toolchain.recipe import SearchSpec as SearchSpec
 
 from . import errors as errors
 
@@ -31,9 +33,11 @@ __all__ = [
     "ModelSpec",
     "Prediction",
     "Recipe",
+    "SearchSpec",
     "Server",
     "build",
     "errors",
     "gate",
     "history",
+    "search",
 ]

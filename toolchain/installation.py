@@ -16,6 +16,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     ),
     "gpu": ("tensorrt_rtx_bindings", "modelopt", "onnx_graphsurgeon"),
     "tracing": ("opentelemetry",),
+    "search": ("optuna",),
 }
 
 

@@ -19,6 +19,7 @@ from toolchain.records.tensors import Preprocessing
 from toolchain.text_files import read_text_file
 
 Number = Annotated[float, msgspec.Meta(ge=0)]
+Share = Annotated[float, msgspec.Meta(ge=0, lt=1)]
 Option = bool | Number | str | tuple[Number, ...]
 
 
@@ -79,6 +80,35 @@ class BuildSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     min_accuracy: Annotated[float, msgspec.Meta(ge=0, le=100)] | None = None
 
 
+PositiveNumber = Annotated[float, msgspec.Meta(gt=0)]
+Whole = Annotated[int, msgspec.Meta(ge=0)]
+OneOrMore = msgspec.Meta(min_length=1)
+Bounds = msgspec.Meta(min_length=2, max_length=2)  # lowest and highest
+
+
+class SearchSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The space of `toolchain search`. None: what fits the model and the data. Of two numbers, the lowest and the
+    highest; of words, those to choose from; one alone is not varied.
+
+    epochs: what is trained for the first look at a recipe, and what those that go on are trained further each time.
+    keep: one recipe in so many goes on. front: the recipes that are built at the end, at most.
+    """
+
+    channel_ratio: Annotated[tuple[Share, ...], Bounds] | None = None
+    importance: Annotated[tuple[Literal["l1", "l2", "fpgm", "bn_scale", "taylor"], ...], OneOrMore] = ("l2", "taylor")
+    round_to: Annotated[tuple[Annotated[int, msgspec.Meta(ge=1)], ...], OneOrMore] = (8, 16)
+    residual: Annotated[tuple[bool, ...], OneOrMore] = (True, False)
+    blocks: Annotated[tuple[Whole, ...], Bounds] | None = None
+    input_scale: Annotated[tuple[Annotated[float, msgspec.Meta(gt=0, le=1)], ...], OneOrMore] | None = None
+    quantization: Annotated[tuple[Literal["ptq", "qat"], ...], OneOrMore] = ("ptq", "qat")
+    training: Annotated[tuple[Literal["finetune", "distill"], ...], OneOrMore] = ("distill", "finetune")
+    lr: Annotated[tuple[PositiveNumber, ...], Bounds] = (0.01, 0.1)
+    epochs: Annotated[tuple[Annotated[int, msgspec.Meta(ge=1)], ...], OneOrMore] | None = None
+    keep: Annotated[int, msgspec.Meta(ge=2)] = 3
+    sampler: Literal["tpe", "nsga2"] = "tpe"
+    front: Annotated[int, msgspec.Meta(ge=1)] = 4
+
+
 class InputSpec(Preprocessing, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """[input] as written. transform: `file.py:NAME`, the training's own transform, from which what is not written is
     found; written keys must agree with it. Without it, height and width are needed."""
@@ -99,7 +129,7 @@ class InputSpec(Preprocessing, frozen=True, forbid_unknown_fields=True, kw_only=
 class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A recipe. `step` keeps each step's name and options as written; compress/ makes steps of them. data: None:
     nobody knows the accuracy, and only numerics are compared. target: what one back end alone understands, by its name:
-    [target.null] delay_ms = 5.0."""
+    [target.null] delay_ms = 5.0. search: what `toolchain search` varies; a build takes no notice of it."""
 
     # it names files and containers
     name: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)]
@@ -109,6 +139,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     calibration: CalibrationSpec | None = None
     step: tuple[dict[str, dict[str, Any]], ...] = ()
     build: BuildSpec = BuildSpec()
+    search: SearchSpec | None = None
     target: dict[str, dict[str, Option]] = {}
 
     @property
@@ -149,6 +180,7 @@ def parse_recipe(text: str, path: Path) -> Recipe:
         raise RecipeError(f"{path}: not TOML: {error}") from error
     _check_normalization(path, recipe.input)
     _check_values(path, document)
+    _check_bounds(path, recipe.search)
     if isinstance(recipe.input, InputSpec) and recipe.input.transform is None:
         return msgspec.structs.replace(recipe, input=recipe.input.preprocessing())
     return recipe
@@ -167,6 +199,17 @@ def _check_values(path: Path, value: Any, place: str = "") -> None:
             raise RecipeError(f"{path}: {place} = {value}: expected a finite number")
         case str() if any(ord(letter) < 32 or ord(letter) == 127 for letter in value):
             raise RecipeError(f"{path}: {place} = {value!r}: expected text without control characters")
+
+
+def _check_bounds(path: Path, search: SearchSpec | None) -> None:
+    """RecipeError for a highest number below its lowest."""
+    for key in ("channel_ratio", "blocks", "lr"):
+        bounds = getattr(search, key, None)
+        if bounds is not None and bounds[0] > bounds[1]:
+            raise RecipeError(
+                f"{path}: search.{key} = {list(bounds)}: the lowest number comes first, and there is none between; "
+                f"write {key} = {list(reversed(bounds))}"
+            )
 
 
 def _check_size_given(path: Path, table: object) -> None:

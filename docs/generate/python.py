@@ -36,6 +36,7 @@ STRUCTS = {
     "DataSpec": "A recipe's [data].",
     "CalibrationSpec": "A recipe's [calibration].",
     "BuildSpec": "A recipe's [build].",
+    "SearchSpec": "A recipe's [search].",
     "errors": "The kinds of errors.",
 }
 # what every example below may use; they run one after the other, in a copy of examples/own_model with its images made
@@ -54,6 +55,7 @@ _SPECS = {
     "DataSpec": 'data = edge.DataSpec(name="folder", path="data/grey28")',
     "CalibrationSpec": "calibration = edge.CalibrationSpec(data=data)",
     "BuildSpec": "budget = edge.BuildSpec(max_accuracy_loss=1.0)",
+    "SearchSpec": "space = edge.SearchSpec(channel_ratio=(0.2, 0.6), epochs=(1, 3))",
 }
 EXAMPLES: Mapping[str, str] = {
     **{name: f">>> {code}" for name, code in _SPECS.items()},

@@ -4,6 +4,7 @@ import ast
 import inspect
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 
@@ -11,6 +12,7 @@ import toolchain
 from docs.generate.python import public_names
 from tests.house.tree import ROOT
 from toolchain.api.build import build_bundle
+from toolchain.api.search import search_recipes
 
 SMALL = """
 import sys
@@ -49,8 +51,11 @@ def test_build_can_be_called_whatever_was_imported_before() -> None:
     assert run_python(BUILD) == "nowhere.toml: no recipe here (No such file or directory); see recipes/ for examples\n"
 
 
-def test_the_package_is_called_as_the_function_is() -> None:
-    function, package = (inspect.signature(one).parameters for one in (build_bundle, toolchain.build))
+@pytest.mark.parametrize(
+    ("called", "room"), [(build_bundle, toolchain.build), (search_recipes, toolchain.search)], ids=["build", "search"]
+)
+def test_the_package_is_called_as_the_function_is(called: Callable[..., object], room: Callable[..., object]) -> None:
+    function, package = (inspect.signature(one).parameters for one in (called, room))
     assert list(function) == list(package)
     assert [one.default for one in function.values()] == [one.default for one in package.values()]
     assert [one.kind for one in function.values()] == [one.kind for one in package.values()]
@@ -65,8 +70,8 @@ def test_the_stub_has_the_names_that_there_are() -> None:
 
 
 def test_a_name_that_there_is_not_is_no_attribute() -> None:
-    with pytest.raises(AttributeError, match="no attribute 'search'"):
-        print(vars(toolchain)["__getattr__"]("search"))
+    with pytest.raises(AttributeError, match="no attribute 'study'"):
+        print(vars(toolchain)["__getattr__"]("study"))
 
 
 @pytest.mark.parametrize("public", public_names(), ids=lambda one: one.name)

@@ -72,6 +72,13 @@ RULES: dict[str, tuple[str, ...]] = {
         "toolchain.transform",
         *("deploy.runtime.device", "deploy.runtime.engines"),
     ),
+    # many recipes, with what builds one
+    "toolchain.search": (
+        *("toolchain.build", "toolchain.job", "toolchain.data", "toolchain.models", "toolchain.compress"),
+        *("toolchain.backends", "toolchain.recipe", "toolchain.recipe_toml", "toolchain.recipe_files"),
+        *("toolchain.paths", "toolchain.progress", "toolchain.installation", "toolchain.views.search"),
+        *("deploy.runtime.device", "deploy.runtime.engines"),
+    ),
     # what the keys of a recipe and of an inventory mean
     "toolchain.schemas": ("toolchain.recipe", "toolchain.compress", "deploy.servers.inventory"),
     # from a model and images to a recipe: tries and rehearses with what will build
@@ -90,17 +97,24 @@ RULES: dict[str, tuple[str, ...]] = {
     ),
     # what `import toolchain as edge` offers
     "toolchain.api": (
-        *("toolchain.build", "toolchain.recipe", "toolchain.recipe_toml", "toolchain.progress", "toolchain.interrupts"),
+        *(
+            "toolchain.build",
+            "toolchain.search",
+            "toolchain.recipe",
+            "toolchain.recipe_toml",
+            "toolchain.progress",
+            "toolchain.interrupts",
+        ),
         *("toolchain.views", "toolchain.report"),
         *("deploy.docker", "deploy.images", "deploy.containers", "deploy.ledger", "deploy.gate"),
         *("deploy.runtime.protocol", "deploy.runtime.grpc.messages"),
     ),
     "toolchain.views": (
-        *("toolchain.tables", "toolchain.progress"),
+        *("toolchain.tables", "toolchain.progress", "toolchain.search.record"),
         *("deploy.gate", "deploy.ledger", "deploy.servers", "deploy.ship"),
     ),
     "toolchain.report": (
-        *("toolchain.accuracy", "toolchain.views", "toolchain.tables", "toolchain.paths"),
+        *("toolchain.accuracy", "toolchain.views", "toolchain.tables", "toolchain.paths", "toolchain.search.record"),
         *("deploy.gate", "deploy.ledger"),
     ),
     "toolchain.cli": ("toolchain", "deploy"),

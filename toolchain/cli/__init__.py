@@ -17,6 +17,7 @@ from toolchain.cli.ledger import ledger_export, ledger_history, ledger_import, r
 from toolchain.cli.parser import run as run_arguments
 from toolchain.cli.renamed import current_spelling
 from toolchain.cli.schema import inventory_schema, recipe_schema
+from toolchain.cli.search import search
 from toolchain.cli.ship import audit, logs, pack, rollback, servers, ship, status, unlock, unpack
 from toolchain.cli.signature import Sections
 
@@ -167,6 +168,7 @@ SECTIONS: Sections = {
     "Make a bundle": {
         "data": {"fetch": data_fetch},
         "compare": compare,
+        "search": search,
         "weights": weights,
         "recipe": {"schema": recipe_schema},
     },

@@ -41,3 +41,13 @@ def require_evaluated(where: str, recipe: Path | None) -> None:
     if recipe is None:
         raise UsageError(f"eval {where}: no test data named; add --recipe=recipes/NAME.toml")
     check_recipe(recipe)
+
+
+def require_budget(hours: float, max_accuracy_loss: float | None, seed: int) -> None:
+    """UsageError for numbers that no search can have."""
+    if not 0 < hours < float("inf"):
+        raise UsageError(f"--hours={hours:g}: expected more than 0")
+    if max_accuracy_loss is not None and not 0 <= max_accuracy_loss <= 100:
+        raise UsageError(f"--max-accuracy-loss={max_accuracy_loss:g}: expected percentage points from 0 to 100")
+    if seed < 0:
+        raise UsageError(f"--seed={seed}: expected 0 or more")
