@@ -19,7 +19,7 @@ from toolchain.records.tensors import Preprocessing
 from toolchain.text_files import read_text_file
 
 Number = Annotated[float, msgspec.Meta(ge=0)]
-Share = Annotated[float, msgspec.Meta(ge=0, lt=1)]
+CutShare = Annotated[float, msgspec.Meta(ge=0, lt=1)]
 Option = bool | Number | str | tuple[Number, ...]
 
 
@@ -94,7 +94,7 @@ class SearchSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     keep: one recipe in so many goes on. front: the recipes that are built at the end, at most.
     """
 
-    channel_ratio: Annotated[tuple[Share, ...], Bounds] | None = None
+    channel_ratio: Annotated[tuple[CutShare, ...], Bounds] | None = None
     importance: Annotated[tuple[Literal["l1", "l2", "fpgm", "bn_scale", "taylor"], ...], OneOrMore] = ("l2", "taylor")
     round_to: Annotated[tuple[Annotated[int, msgspec.Meta(ge=1)], ...], OneOrMore] = (8, 16)
     residual: Annotated[tuple[bool, ...], OneOrMore] = (True, False)

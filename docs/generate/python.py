@@ -10,6 +10,7 @@ from typing import Any
 import toolchain
 from docs.generate.markdown import code, fence, page, table
 from toolchain.api.build import build_bundle
+from toolchain.api.search import search_recipes
 
 ABOUT = """```python
 import toolchain as edge
@@ -70,6 +71,7 @@ EXAMPLES: Mapping[str, str] = {
 ...     print(error)
 nowhere.toml: no recipe here (No such file or directory); see recipes/ for examples""",
 }
+CALLED_PACKAGES: Mapping[str, Any] = {"build": build_bundle, "search": search_recipes}  # what calling them calls
 CALLED = ("Image", "Client")  # classes that users make themselves
 SECTION = re.compile(r"^(Args|Attributes|Raises|Example):$", re.MULTILINE)
 ENTRY = re.compile(r"^    ([\w.]+): (.*)$")
@@ -143,7 +145,7 @@ def public_names() -> list[PublicName]:
 
 
 def _resolve(name: str) -> Any:
-    return build_bundle if name == "build" else getattr(toolchain, name)
+    return CALLED_PACKAGES.get(name) or getattr(toolchain, name)
 
 
 def _with_methods(name: str, thing: Any) -> Iterator[PublicName]:

@@ -55,13 +55,8 @@ RULES: dict[str, tuple[str, ...]] = {
     "toolchain.parity": (),
     "toolchain.accuracy": ("toolchain.data",),
     "toolchain.job": (
-        *(
-            "toolchain.recipe",
-            "toolchain.recipe_files",
-            "toolchain.paths",
-            "toolchain.progress",
-            "toolchain.interrupts",
-        ),
+        *("toolchain.recipe", "toolchain.recipe_files"),
+        *("toolchain.paths", "toolchain.progress", "toolchain.interrupts"),
         *("toolchain.data", "toolchain.models", "toolchain.compress", "toolchain.backends", "toolchain.transform"),
         *("deploy.runtime.device", "deploy.runtime.engines"),
     ),
@@ -178,19 +173,12 @@ MODULES_A_FOLDER = 16
 TORCH = ("torch", "torchvision", "torch_pruning")
 # baselines measures eager PyTorch, inside a function: that is its purpose
 KNOW_TORCH = (
-    "toolchain.compress",
-    "toolchain.data",
-    "toolchain.export",
-    "toolchain.init",
-    "toolchain.models",
+    *("toolchain.compress", "toolchain.data", "toolchain.export", "toolchain.init", "toolchain.models"),
     "toolchain.workflows.baselines",
 )
 # What deploy/images/locks/runtime-*.in put into containers; an engine's library only in its own engine
 IN_CONTAINERS = {
-    "google",
-    "hpack",
-    "numpy",
-    "msgspec",
+    *("google", "hpack", "numpy", "msgspec"),
     "httptools",
     "prometheus_client",
     "PIL",

@@ -1,7 +1,7 @@
 """Outcomes for tests, as trials would have left them."""
 
 from toolchain.search.outcomes import TrialOutcome
-from toolchain.search.proposal import Proposal
+from toolchain.search.proposal import SearchProposal
 
 
 def outcome(
@@ -9,5 +9,5 @@ def outcome(
 ) -> TrialOutcome:
     """recipe: the same number is the same recipe; by default the trial's."""
     number = trial if recipe is None else recipe
-    proposal = Proposal(channel_ratio=0.1, lr=0.01 * (number + 1))
+    proposal = SearchProposal(channel_ratio=0.1, lr=0.01 * (number + 1))
     return TrialOutcome(trial, proposal, rung, ratio, ratio, macs, 1000, loss, 0.5, seconds=10.0)

@@ -11,12 +11,12 @@ from toolchain.recipe import DataSpec, ModelSpec, Recipe, parse_recipe
 from toolchain.recipe_toml import format_recipe
 from toolchain.records.tensors import Preprocessing
 from toolchain.search.compose import RecipeBase, relocate, split_steps
-from toolchain.search.proposal import Proposal
+from toolchain.search.proposal import SearchProposal
 
 MODEL = ModelSpec("nets.py:net", weights="net.safetensors", labels="labels.txt")
 RECIPE = Recipe("net", MODEL, Preprocessing(32, 24, resize=40), DataSpec("folder", "data"))
 BASE = RecipeBase(RECIPE, (), {"samples": 100}, (1, 3, 8), 1.0)
-CUT = Proposal(channel_ratio=0.4, importance="l1", round_to=16, residual=False, blocks=2)
+CUT = SearchProposal(channel_ratio=0.4, importance="l1", round_to=16, residual=False, blocks=2)
 
 
 def names_of(recipe: Recipe) -> list[str]:
@@ -57,8 +57,8 @@ def test_names_tell_recipes_and_trainings_apart() -> None:
 
 
 def test_points_that_lead_to_one_recipe_have_one_key() -> None:
-    uncut = Proposal(importance="l1", round_to=16)
-    assert uncut.key == Proposal().key
+    uncut = SearchProposal(importance="l1", round_to=16)
+    assert uncut.key == SearchProposal().key
     assert CUT.key != msgspec.structs.replace(CUT, importance="l2").key
 
 

@@ -1,8 +1,7 @@
 """Who is trained further, and what a short training foretells."""
 
 from tests.search.outcomes import outcome
-from toolchain.search.points import search_points
-from toolchain.search.rungs import expected_gain, next_promotion
+from toolchain.search.rungs import expected_gain, next_promotion, search_points
 
 
 def test_nothing_goes_on_before_there_are_enough_to_choose_from() -> None:

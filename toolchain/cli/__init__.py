@@ -12,12 +12,11 @@ from toolchain.cli.choices import DataName, ShellName, Source, Target
 from toolchain.cli.deploy import deploy, run, stop
 from toolchain.cli.gate import gate, gate_selftest
 from toolchain.cli.image import image, image_sbom, image_sign, image_verify, manifests, show
-from toolchain.cli.init import init
+from toolchain.cli.init import init, search
 from toolchain.cli.ledger import ledger_export, ledger_history, ledger_import, report
 from toolchain.cli.parser import run as run_arguments
 from toolchain.cli.renamed import current_spelling
 from toolchain.cli.schema import inventory_schema, recipe_schema
-from toolchain.cli.search import search
 from toolchain.cli.ship import audit, logs, pack, rollback, servers, ship, status, unlock, unpack
 from toolchain.cli.signature import Sections
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from toolchain.search.outcomes import TrialOutcome, trained
+from toolchain.search.outcomes import TrialOutcome, trained_outcomes
 
 RECENT = 5  # trials whose time foretells that of the next
 MARGIN = 1.2  # a trial may take so many times what is expected of it
@@ -49,8 +49,8 @@ class SearchBudget:
 
     def rung_s(self, outcomes: Sequence[TrialOutcome], rung: int, epochs: Sequence[int]) -> float:
         """What a trial of this rung is expected to take: as those before it, or as its epochs are to the first's."""
-        here = [outcome.seconds for outcome in trained(outcomes) if outcome.rung == rung]
+        here = [outcome.seconds for outcome in trained_outcomes(outcomes) if outcome.rung == rung]
         if here:
             return max(here[-RECENT:])
-        first = [outcome.seconds for outcome in trained(outcomes) if outcome.rung == 0]
+        first = [outcome.seconds for outcome in trained_outcomes(outcomes) if outcome.rung == 0]
         return (max(first[-RECENT:]) if first else self.first_s) * epochs[rung] / epochs[0]

@@ -16,7 +16,7 @@ from toolchain.compress import POST_EXPORT_STEPS
 from toolchain.errors import RecipeError
 from toolchain.recipe import CalibrationSpec, DataSpec, ModelSpec, Recipe
 from toolchain.recipe_files import CHECKPOINTS, GRAPHS
-from toolchain.search.proposal import Proposal
+from toolchain.search.proposal import SearchProposal
 
 TableOfStep = dict[str, dict[str, Any]]
 QAT_LR = 5e-4  # quantized weights fall apart at more (recipes/cifar10-resnet20-qat.toml)
@@ -34,7 +34,7 @@ class RecipeBase:
     epochs: tuple[int, ...]
     floor: float
 
-    def compose(self, proposal: Proposal | None, rungs: int) -> Recipe:
+    def compose(self, proposal: SearchProposal | None, rungs: int) -> Recipe:
         """The recipe of `proposal`, trained for so many rungs; None: the user's own model and steps, uncut."""
         steps = [*self.before, *(() if proposal is None else self._steps(proposal, rungs))]
         quantization = "ptq" if proposal is None else proposal.quantization
@@ -52,7 +52,7 @@ class RecipeBase:
             input=_scale_input(recipe, proposal.input_scale).input,
         )
 
-    def compose_cut(self, proposal: Proposal, samples: int) -> Recipe:
+    def compose_cut(self, proposal: SearchProposal, samples: int) -> Recipe:
         """What is timed before anything is trained: the cut net, quantized on few images and without looking at its
         accuracy, neither of which changes its speed. Learned quantization has the same shape."""
         untrained = msgspec.structs.replace(
@@ -62,7 +62,7 @@ class RecipeBase:
         quick.pop("max_drop", None)
         return RecipeBase(self.recipe, self.before, quick, (), self.floor).compose(untrained, 0)
 
-    def _steps(self, proposal: Proposal, rungs: int) -> list[TableOfStep]:
+    def _steps(self, proposal: SearchProposal, rungs: int) -> list[TableOfStep]:
         steps: list[TableOfStep] = []
         if proposal.blocks:
             steps.append({"prune_blocks": {"count": proposal.blocks}})
@@ -78,10 +78,10 @@ class RecipeBase:
         later = [self._training(proposal, epochs, QAT_LR) for epochs in self.epochs[1:rungs]]
         return [*steps, self._qat(proposal, self.epochs[0]), *later]
 
-    def _training(self, proposal: Proposal, epochs: int, lr: float) -> TableOfStep:
+    def _training(self, proposal: SearchProposal, epochs: int, lr: float) -> TableOfStep:
         return {proposal.training: {"epochs": epochs, "lr": lr}}
 
-    def _qat(self, proposal: Proposal, epochs: int) -> TableOfStep:
+    def _qat(self, proposal: SearchProposal, epochs: int) -> TableOfStep:
         options = {"epochs": epochs, "lr": QAT_LR, "distill": proposal.training == "distill"}
         return {"qat": {**options, "calibration_samples": self.quantize["samples"]}}
 

@@ -16,9 +16,9 @@ from toolchain.errors import BackendError, ExportError, ModelError, ParityError,
 from toolchain.records.tensors import Array
 from toolchain.search.accuracy import accuracy_loss
 from toolchain.search.compose import RecipeBase
-from toolchain.search.front import reason_to_skip
+from toolchain.search.front import LatencyAndLoss, reason_to_skip
 from toolchain.search.outcomes import OUTCOME, REASON, RUNG, TrialOutcome, read_outcomes
-from toolchain.search.proposal import Proposal
+from toolchain.search.proposal import SearchProposal
 from toolchain.search.rungs import expected_gain
 from toolchain.search.space import SearchSpace
 from toolchain.search.storage import queue_trial
@@ -34,7 +34,6 @@ logger = logging.getLogger(__name__)
 # what is wrong with one recipe; anything else ends the search
 IMPOSSIBLE = (RecipeError, ModelError, StepError, ExportError, BackendError, ParityError)
 CUT_SAMPLES = 32  # images that a net is quantized with before it is trained: its speed does not depend on them
-Figures = tuple[float, float]
 
 
 @dataclass
@@ -52,7 +51,7 @@ class TrialRunner:
     repeated: int = 0
     working_s: float = 0.0
 
-    def __call__(self, trial: "Trial") -> Figures:
+    def __call__(self, trial: "Trial") -> LatencyAndLoss:
         """Its latency as a share of the uncut net's, and the points that it loses; TrialPruned where it is not trained.
         What was measured is kept with the trial."""
         rung, proposal = trial.user_attrs.get(RUNG, 0), self.space.suggest(trial)
@@ -76,7 +75,7 @@ class TrialRunner:
         trial.set_constraint("accuracy", gain.foretell(known.loss) - self.base.floor)
         return known.ratio, known.loss
 
-    def _evaluate(self, trial: int, proposal: Proposal, rung: int, outcomes: list[TrialOutcome]) -> TrialOutcome:
+    def _evaluate(self, trial: int, proposal: SearchProposal, rung: int, outcomes: list[TrialOutcome]) -> TrialOutcome:
         began = time.monotonic()
         try:
             outcome = self._measure(trial, proposal, rung, outcomes)
@@ -86,7 +85,7 @@ class TrialRunner:
         self.working_s += seconds
         return msgspec.structs.replace(outcome, seconds=seconds)
 
-    def _measure(self, trial: int, proposal: Proposal, rung: int, outcomes: list[TrialOutcome]) -> TrialOutcome:
+    def _measure(self, trial: int, proposal: SearchProposal, rung: int, outcomes: list[TrialOutcome]) -> TrialOutcome:
         first = next((each for each in outcomes if each.key == (proposal.key, 0)), None)
         if first is None or first.loss is None:
             self.watch.begin(trial, f"{proposal.describe()}: cut and timed")

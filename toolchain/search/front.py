@@ -5,15 +5,15 @@ from collections.abc import Sequence
 from toolchain.build.step_verdict import NOISE
 from toolchain.search.outcomes import TrialOutcome
 
-Figures = tuple[float, float]
+LatencyAndLoss = tuple[float, float]
 
 
-def dominates(one: Figures, other: Figures) -> bool:
+def dominates(one: LatencyAndLoss, other: LatencyAndLoss) -> bool:
     """Whether `one` is no worse in either figure, and better in one."""
     return one[0] <= other[0] and one[1] <= other[1] and one != other
 
 
-def front_ranks(points: Sequence[Figures]) -> list[int]:
+def front_ranks(points: Sequence[LatencyAndLoss]) -> list[int]:
     """0 for the front, 1 for the front without that, and so on (non-dominated sorting, Deb et al. 2002)."""
     ranks = [-1] * len(points)
     rank, left = 0, set(range(len(points)))

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from toolchain.search.proposal import Proposal
+from toolchain.search.proposal import SearchProposal
 
 if TYPE_CHECKING:
     from optuna.study import Study
@@ -20,7 +20,7 @@ class TrialOutcome(msgspec.Struct, frozen=True):
     seconds: what the trial took."""
 
     trial: int
-    proposal: Proposal
+    proposal: SearchProposal
     rung: int
     ratio: float
     latency_ms: float
@@ -59,13 +59,13 @@ def _end(trial: "FrozenTrial") -> tuple[float, int]:
     return (trial.datetime_complete.timestamp() if trial.datetime_complete else 0.0), trial.number
 
 
-def trained(outcomes: Iterable[TrialOutcome]) -> list[TrialOutcome]:
+def trained_outcomes(outcomes: Iterable[TrialOutcome]) -> list[TrialOutcome]:
     return [outcome for outcome in outcomes if outcome.loss is not None]
 
 
 def latest(outcomes: Iterable[TrialOutcome]) -> list[TrialOutcome]:
     """Of each recipe that was trained, the outcome of its longest training."""
     last: dict[str, TrialOutcome] = {}
-    for outcome in sorted(trained(outcomes), key=lambda each: each.rung):
+    for outcome in sorted(trained_outcomes(outcomes), key=lambda each: each.rung):
         last[outcome.proposal.key] = outcome
     return list(last.values())

@@ -13,7 +13,7 @@ from toolchain.records.storage import encode_record
 KEY_LETTERS = 8
 
 
-class Proposal(msgspec.Struct, frozen=True):
+class SearchProposal(msgspec.Struct, frozen=True):
     """channel_ratio 0 and blocks 0: nothing is cut. The fields are those of a recipe's [search]."""
 
     channel_ratio: float = 0.0

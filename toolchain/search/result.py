@@ -11,9 +11,9 @@ from toolchain.records.storage import encode_record, write_atomically
 from toolchain.search.budget import SearchBudget
 from toolchain.search.compose import RecipeBase
 from toolchain.search.final import best_row, build_front, choose_front
-from toolchain.search.outcomes import TrialOutcome, latest, read_outcomes, trained
-from toolchain.search.points import search_points
+from toolchain.search.outcomes import TrialOutcome, latest, read_outcomes, trained_outcomes
 from toolchain.search.record import SearchCost, SearchRecord, SearchRow
+from toolchain.search.rungs import search_points
 from toolchain.search.storage import show_url
 from toolchain.search.structure import SearchSite
 
@@ -80,7 +80,7 @@ def describe_end(
             f"nothing better found: no recipe within {base.floor:g} points is faster than the uncut net by more than "
             f"{100 * (NOISE - 1):.0f} %; give more --hours, or allow more: --max-accuracy-loss"
         )
-    if not trained(outcomes):
+    if not trained_outcomes(outcomes):
         reasons = {outcome.reason.partition(":")[0] for outcome in outcomes}
         said = f" ({'; '.join(sorted(reasons))})" if reasons else ""
         return f"nothing better found: no recipe was worth a training{said}; widen [search], or give more --hours"
@@ -90,11 +90,11 @@ def describe_end(
     loss = row.loss if row is not None else nearest.known_loss
     return (
         f"no recipe loses at most {base.floor:g} points: the nearest, {nearest.proposal.describe()}, loses {loss:.2f} "
-        f"at {speed:.2f} times the speed; what binds is {_bound(nearest, base)}"
+        f"at {speed:.2f} times the speed; what binds is {_explain_bound(nearest, base)}"
     )
 
 
-def _bound(nearest: TrialOutcome, base: RecipeBase) -> str:
+def _explain_bound(nearest: TrialOutcome, base: RecipeBase) -> str:
     """What kept the nearest recipe from losing less."""
     last = len(base.epochs) - 1
     if nearest.rung < last:
@@ -105,7 +105,7 @@ def _bound(nearest: TrialOutcome, base: RecipeBase) -> str:
 
 
 def _cost(base: RecipeBase, outcomes: Sequence[TrialOutcome], budget: SearchBudget) -> SearchCost:
-    done = trained(outcomes)
+    done = trained_outcomes(outcomes)
     untrained = [outcome for outcome in outcomes if outcome.loss is None]
     impossible = sum(outcome.reason.startswith(IMPOSSIBLE) for outcome in untrained)
     return SearchCost(

@@ -32,11 +32,10 @@ from toolchain.search.compose import RecipeBase, relocate, split_steps
 from toolchain.search.evaluate import TrialRunner
 from toolchain.search.final import build_recipe
 from toolchain.search.outcomes import RUNG, TrialOutcome, read_outcomes
-from toolchain.search.points import search_points
-from toolchain.search.proposal import Proposal
+from toolchain.search.proposal import SearchProposal
 from toolchain.search.record import SearchRecord
 from toolchain.search.result import make_record
-from toolchain.search.rungs import next_promotion
+from toolchain.search.rungs import next_promotion, search_points
 from toolchain.search.space import SearchSpace, fit_epochs, fit_space
 from toolchain.search.storage import (
     explain_storage,
@@ -201,7 +200,7 @@ def _recipe_base(request: SearchRequest, job: BuildJob, folder: Path, spec: Sear
 def _fits(base: RecipeBase, site: SearchSite) -> Any:
     def takes_input(scale: float) -> str:
         try:
-            make_model(site.read(base.compose_cut(Proposal(input_scale=scale), 1)))
+            make_model(site.read(base.compose_cut(SearchProposal(input_scale=scale), 1)))
         except ToolchainError as error:
             return str(error)
         return ""

@@ -14,7 +14,7 @@ from toolchain.compress import parse_steps
 from toolchain.compress.pruning.blocks import find_residual_blocks
 from toolchain.errors import RecipeError, ToolchainError
 from toolchain.recipe import SearchSpec
-from toolchain.search.proposal import Proposal
+from toolchain.search.proposal import SearchProposal
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,7 +46,7 @@ class SearchSpace:
     lr: tuple[float, float]
     left_out: tuple[str, ...] = ()
 
-    def suggest(self, trial: "BaseTrial") -> Proposal:
+    def suggest(self, trial: "BaseTrial") -> SearchProposal:
         """A point, as the trial's sampler wants it."""
         values: dict[str, Any] = {}
         if self.channel_ratio[1]:
@@ -63,7 +63,7 @@ class SearchSpace:
         if "channel_ratio" in values:
             values["channel_ratio"] = round(values["channel_ratio"], 4)  # as a person would write it
         values["lr"] = float(f"{values['lr']:.2g}")
-        return Proposal(**values)
+        return SearchProposal(**values)
 
     @property
     def is_single(self) -> bool:
