@@ -46,11 +46,11 @@ class SearchWatch(logging.Handler):
         """A line in a pipe; above the table on a terminal."""
         head = f"trial {outcome.trial}: {outcome.proposal.describe()}"
         if outcome.loss is None:
-            logger.info(f"{head}: left out: {outcome.reason}; {self._left()}")
+            logger.info(f"{head}: left out: {outcome.reason}; {self._time_left()}")
         else:
             logger.info(
                 f"{head}: {1 / outcome.ratio:.2f} times as fast, {outcome.loss:.2f} ± {outcome.error:.2f} points lost "
-                f"after {epochs} epochs; {self._left()}"
+                f"after {epochs} epochs; {self._time_left()}"
             )
         self._draw()
 
@@ -101,7 +101,7 @@ class SearchWatch(logging.Handler):
             finally:
                 self._live = None
 
-    def _left(self) -> str:
+    def _time_left(self) -> str:
         return f"{format_duration(max(0.0, self._left_s()))} left"
 
     def _draw(self) -> None:
@@ -112,4 +112,4 @@ class SearchWatch(logging.Handler):
         points = self._points()
         front = f"{front_table(points)}\n\n" if any(point.is_front for point in points) else ""
         epoch = f"\n  {self._epoch}" if self._epoch else ""
-        self._live.update(Text(printable(f"\n{front}{self._now}{epoch}\n{self._left()}")), refresh=True)
+        self._live.update(Text(printable(f"\n{front}{self._now}{epoch}\n{self._time_left()}")), refresh=True)
