@@ -181,10 +181,7 @@ IN_CONTAINERS = {
     *("google", "hpack", "numpy", "msgspec"),
     "httptools",
     "prometheus_client",
-    "PIL",
-    "mlperf_loadgen",
-    "nacl",
-    "opentelemetry",
+    *("PIL", "mlperf_loadgen", "nacl", "opentelemetry"),
 }
 ENGINES = {"openvino", "onnxruntime"}
 
