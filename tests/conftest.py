@@ -3,10 +3,12 @@
 Every rule is derived here from the fixtures that a test asks for and from where it lies; no test names its group.
 """
 
+import gc
 import os
 import signal
 import sys
 import urllib.request
+from collections import Counter
 from collections.abc import Generator, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 if WORKER:  # torch reads it when it is imported
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+gc.set_threshold(10_000)  # as the commands do (toolchain/cli/console.py)
 NOBODYS = ("PYTEST_CURRENT_TEST", "TORCHINDUCTOR_CACHE_DIR")  # pytest's, and what torch sets when it is imported
 ROOT = Path(__file__).parents[1]
 # by the beginning of a test's path: what only one worker may use at a time
@@ -37,8 +40,9 @@ SERVERS = {"tests.deploy.runtime.server", "tests.deploy.runtime.security.secured
 SERVERS_OF_FIXTURES = {"postgresql", "place", "engine"}
 # what takes minutes begins first, so that no worker is left alone with it at the end
 LONGEST = (
-    "tests/journeys/test_ship", "tests/journeys/test_own_model", "tests/journeys/test_gpu_image",
-    "tests/journeys/test_gate", "tests/journeys", "tests/deploy/images", "tests/deploy/gate", "tests/backends",
+    "tests/journeys/test_ship", "tests/journeys/test_gate", "tests/journeys/test_own_model",
+    "tests/journeys/test_gpu_image", "tests/journeys/test_torchrun", "tests/journeys/test_models", "tests/api",
+    "tests/journeys", "tests/workflows", "tests/init", "tests/deploy/images", "tests/deploy/gate", "tests/backends",
     "tests/deploy/containers", "tests/deploy/servers", "tests/compress/steps", "tests/build",
 )  # fmt: skip
 
@@ -102,6 +106,16 @@ def pytest_collection_modifyitems(items: list[pytest.Function]) -> Iterator[None
     return outcome
 
 
+def pytest_collection_finish() -> None:
+    """What is imported now stays for the whole run: no search for garbage looks at it."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    gc.unfreeze()  # libraries that count what they are left with at the end would complain
+
+
 def used_cpu_s() -> float:
     """By this process and its children that have ended, since it began. A busy machine makes it hardly more."""
     return sum(os.times()[:4])
@@ -124,12 +138,20 @@ def pytest_runtest_makereport(
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """No failure: a machine may be slow. Who added such a test marks it, or makes it cheaper."""
-    reports = [one for one in terminalreporter.stats.get("", []) if NOT_FAST.isdisjoint(one.keywords)]
-    used = {one.nodeid: dict(one.user_properties).get(CPU_S, 0.0) for one in reports}
-    for nodeid, cpu_s in sorted(used.items(), key=lambda pair: -pair[1]):
-        if cpu_s > SLOW_S:
-            terminalreporter.write_line(f"not marked slow, and took {cpu_s:.1f} s of CPU: {nodeid}")
+    """A slow test without the mark is no failure: a machine may be slow. Who added it marks it, or makes it cheaper."""
+    whole = [one for one in terminalreporter.stats.get("", []) if hasattr(one, "user_properties")]
+    used = {one.nodeid: dict(one.user_properties).get(CPU_S, 0.0) for one in whole}
+    for one in sorted(whole, key=lambda one: -used[one.nodeid]):
+        if used[one.nodeid] > SLOW_S and one.when == "teardown" and NOT_FAST.isdisjoint(one.keywords):
+            terminalreporter.write_line(f"not marked slow, and took {used[one.nodeid]:.1f} s of CPU: {one.nodeid}")
+    folders = Counter[str]()
+    for nodeid, cpu_s in used.items():
+        folders["/".join(nodeid.partition("::")[0].split("/")[:2])] += cpu_s
+    costly = ", ".join(f"{folder} {cpu_s:.0f}" for folder, cpu_s in folders.most_common(12))
+    terminalreporter.write_line(f"CPU seconds of tests and their processes, without containers: {costly}")
+    ends = {one.worker_id: one.stop for one in sorted(whole, key=lambda one: one.stop) if hasattr(one, "worker_id")}
+    idle = ", ".join(f"{worker} {max(ends.values()) - stop:.0f}" for worker, stop in ends.items())
+    terminalreporter.write_line(f"seconds that each worker had nothing to do at the end: {idle}" if ends else "")
 
 
 def pytest_configure(config: pytest.Config) -> None:

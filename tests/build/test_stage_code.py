@@ -1,6 +1,7 @@
 """A stage is made again when code that it reaches changes, and only then: small real builds for the null target."""
 
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -81,15 +82,16 @@ def test_a_changed_noise_constant_repeats_the_choice_but_no_training(
 
 @pytest.mark.slow
 def test_a_changed_constant_in_any_module_of_a_stage_repeats_it_and_a_comment_does_not(
-    stages: dict[str, tuple[str, ...]], tmp_path: Path
+    stages: dict[str, tuple[str, ...]],
 ) -> None:
-    plain = SourceTree(read_source, tmp_path / "memo.json")
+    read = cache(read_source)
+    plain = SourceTree(read)
     before = {name: plain.digest(*modules) for name, modules in stages.items()}
     reached = {name: set().union(*map(plain.reachable_modules, modules)) for name, modules in stages.items()}
 
     def changed_by(more: str, *changed: str) -> set[str]:
         texts = {module: source(module) + more for module in changed}
-        tree = SourceTree(lambda name: texts.get(name) or read_source(name), tmp_path / "memo.json")
+        tree = SourceTree(lambda name: texts.get(name) or read(name))
         return {name for name, modules in stages.items() if tree.digest(*modules) != before[name]}
 
     assert "toolchain.compress.training.loop" in reached["finetune"], "the step's own module, which was handed in"

@@ -20,6 +20,12 @@ for name in ("toolchain.data.loading", "deploy.images.build"):
 """
 
 
+def test_a_command_seldom_looks_for_garbage() -> None:
+    program = "import gc; from toolchain.cli.console import scan_seldom; scan_seldom(); print(gc.get_threshold()[0])"
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert int(ran.stdout) > 700  # Python's own
+
+
 def test_a_program_that_configures_no_logging_sees_nothing() -> None:
     ran = subprocess.run([sys.executable, "-c", LIBRARY], capture_output=True, text=True, check=True)
     assert (ran.stdout, ran.stderr) == ("", "")

@@ -25,9 +25,9 @@ ISA = "avx4096"  # of a CPU that has not been built yet
 
 @pytest.fixture(scope="module")
 def images(engine: DockerClient, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """One that takes two seconds for its golden samples, and one that needs another CPU."""
+    """One that takes seconds until it is certified, and one that needs another CPU."""
     folder = tmp_path_factory.mktemp("images")
-    slow = null_bundle(folder / "slow", delay_ms=500.0)
+    slow = null_bundle(folder / "slow", delay_ms=100.0)
     other = null_bundle(folder / "other", needs=Needs(cpu_isa=(ISA,)))
     with built(engine, folder, {TAG: slow, OTHER: other}):
         yield

@@ -16,6 +16,7 @@ from docker import DockerClient
 
 from deploy.containers.readiness import check_ready
 from deploy.docker.engine import connect
+from deploy.gate.releases import resolve_arms
 from deploy.gate.verdict import BUDGETS
 from deploy.images.build import build_image
 from deploy.ledger.ledger import Ledger
@@ -87,17 +88,19 @@ def test_a_slower_release_is_refused_and_the_next_is_held_against_the_last_that_
     release: Releases, toolchain: Toolchain
 ) -> None:
     release("1")
-    said = judge(toolchain, release("2"))
-    assert (said.code, told(said)["verdict"], told(said)["sides"]["baseline"]["release"]) == (0, "passed", "1")
-    assert "10 rounds: p50 " in said.err
-    slow = judge(toolchain, release("3", delay_ms=2.0))
-    assert (slow.code, told(slow)["verdict"], told(slow)["sides"]["baseline"]["release"]) == (1, "regressed", "2")
-    assert told(slow)["sides"]["anchor"]["release"] == "1"
+    slow = judge(toolchain, release("2", delay_ms=2.0))
+    assert (slow.code, told(slow)["verdict"], told(slow)["sides"]["baseline"]["release"]) == (1, "regressed", "1")
+    assert "10 rounds: p50 " in slow.err
     assert "p50 " in slow.out and "worse than the baseline" in slow.out and "seen in both" in slow.out
+    said = judge(toolchain, release("3"))
+    assert (said.code, told(said)["verdict"], told(said)["sides"]["baseline"]["release"]) == (0, "passed", "1")
     after = judge(toolchain, release("4"))
-    assert (after.code, told(after)["sides"]["baseline"]["release"]) == (0, "2")
-    older = judge(toolchain, release("2"))  # is held against what was before it, not after
-    assert (older.code, told(older)["sides"]["baseline"]["release"]) == (0, "1")
+    assert (after.code, told(after)["verdict"], told(after)["sides"]["baseline"]["release"]) == (0, "passed", "3")
+    assert told(after)["sides"]["anchor"]["release"] == "1"
+    with Ledger() as ledger:
+        older = resolve_arms(release("3"), None, None, ledger)  # is held against what was before it, not after
+    assert older is not None
+    assert {role: arm.release for role, arm in older.items()} == {"candidate": "3", "baseline": "1"}
     assert containers() == []
 
 
@@ -109,13 +112,13 @@ def test_run_replaces_what_serves_only_by_a_release_that_passes(
     try:
         first = toolchain("run", release("1"), "--port=0", f"--name={name}").last
         port = first["url"].rpartition(":")[2]
-        refusal = toolchain("run", release("3", delay_ms=2.0), f"--port={port}", f"--name={name}").refusal()
-        assert refusal.startswith("gated 3 does not replace 1: the gate's verdict is ")
+        refusal = toolchain("run", release("2", delay_ms=2.0), f"--port={port}", f"--name={name}").refusal()
+        assert refusal.startswith("gated 2 does not replace 1: the gate's verdict is ")
         assert refusal.endswith("to replace it all the same: --skip-gate")
         assert engine.containers.get(name).id == first["id"]
         assert check_ready(first["url"])[0]
-        slower = toolchain("run", release("3", delay_ms=2.0), f"--port={port}", f"--name={name}", "--skip-gate").last
-        assert (slower["url"], slower["image"]) == (first["url"], release("3", delay_ms=2.0))
+        slower = toolchain("run", release("2", delay_ms=2.0), f"--port={port}", f"--name={name}", "--skip-gate").last
+        assert (slower["url"], slower["image"]) == (first["url"], release("2", delay_ms=2.0))
         assert toolchain("run", release("1"), f"--port={port}", f"--name={name}").last["image"] == release("1")
     finally:
         for container in engine.containers.list(all=True, ignore_removed=True):
@@ -130,10 +133,10 @@ def test_a_first_release_has_nothing_to_be_held_against(release: Releases, toolc
 
 
 def test_what_cannot_be_gated_is_one_line(release: Releases, toolchain: Toolchain, tmp_path: Path) -> None:
-    tag = release("2")
+    tag = release("3")
     for words, code, error in (
         (("edge-nothing:1",), 2, "edge-nothing:1: no such image on this engine; build it: toolchain image"),
-        ((tag, "--against=9"), 2, "no release '9' of gated; the ledger has: 2; an image's tag works too"),
+        ((tag, "--against=9"), 2, "no release '9' of gated; the ledger has: 3; an image's tag works too"),
         ((tag, "--minutes=0"), 2, "--minutes=0: expected more than 0"),
         ((tag, "--budget=3"), 2, "--budget=3: expected a share between 0 and 1, such as 0.03 for 3 %"),
         ((tag, "--allow-difference=moon"), 2, "--allow-difference=moon: expected some of architecture"),
@@ -150,7 +153,7 @@ def test_what_cannot_be_gated_is_one_line(release: Releases, toolchain: Toolchai
 
 
 def test_a_release_whose_image_is_gone_is_named(release: Releases, toolchain: Toolchain, tmp_path: Path) -> None:
-    tag = release("2")
+    tag = release("3")
     with Ledger() as ledger:
         ledger.record_release(null_bundle(tmp_path / "gone", release="gone", name="gated"))
     said = toolchain("gate", tag, "--against=gone")
@@ -159,7 +162,7 @@ def test_a_release_whose_image_is_gone_is_named(release: Releases, toolchain: To
 
 
 def test_ctrl_c_leaves_no_container_and_keeps_the_rounds(release: Releases, toolchain: Toolchain, home: Path) -> None:
-    tag = release("2")
+    tag = release("3")
     command = [sys.executable, "-u", "-m", "toolchain", "gate", tag, f"--against={tag}"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ) as gate:
         assert gate.stderr is not None

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from toolchain.cli.certificate import bench, certificate_verify, certify
 from toolchain.cli.choices import DataName, ShellName, Source, Target
+from toolchain.cli.console import scan_seldom
 from toolchain.cli.deploy import deploy, run, stop
 from toolchain.cli.gate import gate, gate_selftest
 from toolchain.cli.image import image, image_sbom, image_sign, image_verify, manifests, show
@@ -212,6 +213,7 @@ COMMANDS = {word: entry for commands in SECTIONS.values() for word, entry in com
 
 
 def main() -> None:
+    scan_seldom()
     raise SystemExit(run_arguments(COMMANDS, current_spelling(sys.argv[1:]), sections=SECTIONS))
 
 

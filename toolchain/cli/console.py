@@ -3,11 +3,20 @@
 The packages themselves are silent until a program configures logging; this is the command line's configuration.
 """
 
+import gc
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from toolchain.progress import PACKAGES, ConsoleHandler, silent
+
+SCAN_AFTER = 10_000  # objects more than were freed
+
+
+def scan_seldom() -> None:
+    """Importing torch makes half a million objects that stay; by default Python would scan them for garbage again and
+    again meanwhile."""
+    gc.set_threshold(SCAN_AFTER)
 
 
 @contextmanager

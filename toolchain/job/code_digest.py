@@ -114,8 +114,9 @@ class SourceTree:
             write_atomically(self._memo, encode_record(Memo(_parser(), self._remembered)))
 
 
+@cache
 def parse(text: str) -> Code:
-    """A module's digest, and what it names of ours."""
+    """A module's digest, and what it names of ours; once in this process, however many state directories it uses."""
     tree = ast.parse(text)
     _strip(tree)
     digest = sha256(ast.dump(tree).encode()).hexdigest()

@@ -8,6 +8,7 @@ import os
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from io import BytesIO
 from pathlib import Path
 
@@ -33,6 +34,7 @@ class ProgramModule(nn.Module):
         super().__init__()
         self.training = False
         self._content = content
+        import_module("torchvision")  # a program may hold its operations, which are registered by that
         self.program = torch.export.load(BytesIO(content)).module()
 
     def forward(self, x: Tensor) -> Tensor:

@@ -19,7 +19,6 @@ from toolchain.models.onnx_file.interface import OnnxGraph, open_onnx
 from toolchain.models.onnx_file.runner import score_count
 from toolchain.models.output_kind import default_outputs, graph_activation, module_activation, resolve_output
 from toolchain.models.structure import QatRebuilder, apply_structure
-from toolchain.models.torchvision import official_labels, official_network, random_network
 from toolchain.models.user_module import build_user_module
 from toolchain.recipe import ModelSpec
 from toolchain.recipe_files import NETWORK_SOURCES, SOURCE_KINDS, require_graph_file
@@ -162,6 +161,8 @@ def build_network(spec: ModelSpec, classes: int, base: Path) -> nn.Module:
     current random generator or from the user's function. ModelError for a source that is a finished graph."""
     zoo, _, name = spec.source.partition(":")
     if zoo == "torchvision":
+        from toolchain.models.torchvision import random_network  # seconds, with all that torchvision imports
+
         return random_network(name, classes, spec.options)
     if zoo == "cifar":
         return cifar_network(name, classes)
@@ -181,6 +182,8 @@ def _from_zoo(name: str, spec: ModelSpec, classes: int, base: Path) -> LoadedMod
             '"official", "random", or a checkpoint file (.safetensors, .pt, .pth, .ckpt)'
         )
     if weights == "official" or weights.startswith(OFFICIAL_PREFIX):
+        from toolchain.models.torchvision import official_labels, official_network
+
         description = f"torchvision:{name} ({weights} weights)"
         return LoadedModel(
             official_network(name, weights, spec.options), None, description, official_labels(name, weights)
