@@ -1,7 +1,8 @@
-"""An OpenVINO graph -> the same graph in int8, by NNCF's post-training quantization (min-max ranges, bias correction).
+"""An OpenVINO graph -> the same graph in int8, by NNCF's post-training quantization.
 
-Knows nothing of recipes or files. With `max_drop`, the layers that cost most accuracy return to float one by one until
-the loss on labelled images is within the limit (NNCF, Quantizing with accuracy control, docs.openvino.ai).
+Knows nothing of recipes or files. Ranges are chosen by what the graph answers, and biases corrected in openvino_bias.py
+(docs/decisions/0024). With `max_drop`, the layers that cost most accuracy return to float one by one until the loss on
+labelled images is within the limit (NNCF, Quantizing with accuracy control, docs.openvino.ai).
 """
 
 import io
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from toolchain.backends.calibration import Calibration
+from toolchain.backends.openvino_bias import correct_biases
 from toolchain.backends.openvino_graph import import_openvino, layers, match_layers, name_by_position
 from toolchain.errors import BackendError
 from toolchain.progress import track
@@ -22,6 +24,10 @@ from toolchain.records.output import OutputKind
 from toolchain.records.tensors import Array
 
 PRESETS = ("mixed", "performance")
+# Of a layer's activations: the mean of the images' smallest and largest (NNCF's default, which takes the extremes where
+# each channel has a range of its own), or the extremes of all images
+RANGES = ("means", "extremes")
+COMPARED = 128  # calibration images
 
 
 @dataclass(frozen=True)
@@ -46,17 +52,50 @@ def quantize(graph: Any, calibration: Calibration, full_range: bool = False) -> 
     where it finds nothing to quantize."""
     if calibration.preset not in PRESETS:
         raise BackendError(f"no quantization preset '{calibration.preset}'; there are: {', '.join(PRESETS)}")
-    options = _nncf_options(graph, calibration, full_range)
     with redirect_stdout(io.StringIO()):  # NNCF prints progress bars on stdout, which is reserved for results
-        result = (
-            _import_nncf().quantize(graph, **options)
-            if calibration.max_drop is None
-            else _quantize_within_drop(graph, calibration, calibration.max_drop, options)
-        )
-    if not any(node.get_type_name() == "FakeQuantize" for node in result.get_ops()):
+        if calibration.max_drop is None:
+            result = _quantize_by_ranges(graph, calibration, full_range)
+        else:
+            options = _nncf_options(graph, calibration, full_range, "means")
+            result = _quantize_within_drop(graph, calibration, calibration.max_drop, options)
+    if not _is_quantized(result):
         raise BackendError("int8 was requested, but NNCF found nothing to quantize; remove int8 from `precisions`")
     name_by_position(result)
     return result
+
+
+def _quantize_by_ranges(graph: Any, calibration: Calibration, full_range: bool) -> Any:
+    """With each of RANGES; the graph whose answers on calibration images are nearest to the model's. No kind of ranges
+    suits every net."""
+    made = []
+    for ranges in RANGES:
+        result = _import_nncf().quantize(graph, **_nncf_options(graph, calibration, full_range, ranges))
+        if not _is_quantized(result):
+            return result
+        if _is_corrected_here(calibration):
+            correct_biases(result, graph, calibration.images)
+        made.append(result)
+    images = calibration.images[:COMPARED]
+    expected = _answers(graph, images)
+    return min(made, key=lambda result: float(np.square(_answers(result, images) - expected).mean()))
+
+
+def _answers(graph: Any, images: Array) -> Array:
+    """[N, outputs]: of each image, by OpenVINO."""
+    fixed = graph.clone()
+    fixed.reshape([1, *images.shape[1:]])
+    compiled = import_openvino().Core().compile_model(fixed, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    return np.concatenate([np.array(compiled(images[row : row + 1])[0]) for row in range(len(images))])
+
+
+def _is_corrected_here(calibration: Calibration) -> bool:
+    """Whether openvino_bias.py corrects the biases. It compares layer by layer, which smoothing changes; and accuracy
+    control measures what NNCF itself has corrected."""
+    return calibration.bias_correction == "fast" and not calibration.smooth and calibration.max_drop is None
+
+
+def _is_quantized(graph: Any) -> bool:
+    return any(node.get_type_name() == "FakeQuantize" for node in graph.get_ops())
 
 
 def float_layers(graph: Any) -> tuple[str, ...]:
@@ -64,9 +103,11 @@ def float_layers(graph: Any) -> tuple[str, ...]:
     return tuple(layer.name for layer in layers(graph) if not layer.weights.get_element_type().is_integral())
 
 
-def _nncf_options(graph: Any, calibration: Calibration, full_range: bool) -> dict[str, Any]:
+def _nncf_options(graph: Any, calibration: Calibration, full_range: bool, ranges: str) -> dict[str, Any]:
+    """ranges: one of RANGES."""
     nncf = _import_nncf()
     from nncf.quantization.advanced_parameters import QuantizationParameters
+    from nncf.quantization.range_estimator import RangeEstimatorParameters, RangeEstimatorParametersSet
 
     images = CalibrationImages(calibration.images)
     ignored = [layer.node.get_friendly_name() for layer in match_layers(graph, calibration.ignore)]
@@ -78,7 +119,10 @@ def _nncf_options(graph: Any, calibration: Calibration, full_range: bool) -> dic
         "fast_bias_correction": calibration.bias_correction == "fast",
         "advanced_parameters": nncf.AdvancedQuantizationParameters(
             overflow_fix=nncf.OverflowFix.DISABLE if full_range else nncf.OverflowFix.ENABLE,
-            disable_bias_correction=calibration.bias_correction == "off",
+            disable_bias_correction=calibration.bias_correction == "off" or _is_corrected_here(calibration),
+            activations_range_estimator_params=(
+                RangeEstimatorParametersSet.MINMAX if ranges == "extremes" else RangeEstimatorParameters()
+            ),
             weights_quantization_params=per_tensor,
         ),
         # NNCF smooths activations (SmoothQuant, Xiao et al. 2022) only in models declared as transformers

@@ -22,7 +22,7 @@ class Quantize(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """samples: calibration images. preset: symmetric weights with asymmetric activations ("mixed"), or both symmetric
     ("performance"). bias_correction (Nagel et al. 2019): "exact" is slower; "off" where calibration images differ in
     kind from the data, whose means they would shift wrongly. smooth: SmoothQuant (Xiao et al. 2022), for transformers.
-    Both are NNCF's, for openvino: ONNX Runtime's quantizer has no bias correction and refuses "exact" and smooth.
+    "exact" and smooth are NNCF's, for openvino: ONNX Runtime's quantizer has neither and no bias correction.
     max_drop: points of top-1 on the validate split that int8 may lose; the most sensitive layers stay in float until it
     holds (NNCF's accuracy-aware quantization). per_channel: one scale per output channel instead of one per layer.
     dynamic: compute activation ranges for each image, without calibration. ignore: layers that stay in float."""
