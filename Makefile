@@ -101,6 +101,9 @@ bench-intake: setup  ## models, folders, recipes and clients that nobody here ma
 bench-first-hour: setup  ## what a newcomer meets first; QUICK=1: fewer; ONLY=topic; PICTURES=folder
 	@.venv/bin/python -m benchmarks.first_hour
 
+bench-optimizers: setup  ## one net by every optimizer that runs here, interleaved; QUICK=1: fewer images; ONLY=topic
+	@.venv/bin/python -m benchmarks.optimizers
+
 bench-serving: setup  ## our server, five others and the bare engine, interleaved; QUICK=1: fewer rounds; ONLY=ours,FastAPI MODELS=… AT=4
 	@.venv/bin/python -m benchmarks.serving
 
@@ -158,4 +161,4 @@ clean:  ## remove what can be made again, except .venv and data: caches, bundles
 
 # Both halves of set-up call apt-get, which takes one caller at a time: no -j.
 .NOTPARALLEL:
-.PHONY: bench-hardening bench-intake bench-first-hour help deploy-cpu deploy-gpu gate setup engine test test-all test-fast check bench-house bench-main bench-compress bench-gate bench-ship bench-serving soak scan bench-tensorrt test-gpu bench-a6000 lock lock-sizes clean docs docs-serve docs-reference grpc-descriptors
+.PHONY: bench-hardening bench-intake bench-first-hour help deploy-cpu deploy-gpu gate setup engine test test-all test-fast check bench-house bench-main bench-compress bench-gate bench-ship bench-optimizers bench-serving soak scan bench-tensorrt test-gpu bench-a6000 lock lock-sizes clean docs docs-serve docs-reference grpc-descriptors
