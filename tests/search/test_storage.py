@@ -1,13 +1,19 @@
 """Where trials are kept: what cannot be reached, what is of something else, and what a dead process left."""
 
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 
+from tests.deploy.ledger.ledgers import postgresql
 from toolchain.errors import RecipeError, RecordError, UsageError
 from toolchain.search.outcomes import RUNG
 from toolchain.search.storage import (
+    close_storage,
     hold_search,
     open_storage,
     open_study,
@@ -16,6 +22,7 @@ from toolchain.search.storage import (
     take_up_dead_trials,
 )
 
+__all__ = ["postgresql"]
 pytestmark = pytest.mark.filterwarnings("ignore:Heartbeat of storage")  # asked for a trial by hand
 
 
@@ -82,3 +89,50 @@ def test_one_search_at_a_time_works_on_an_sqlite_file(tmp_path: Path) -> None:
             pass
     with hold_search(url, "net"):
         pass
+
+
+WORKER = """
+import sys, time
+from toolchain.search import storage
+storage.HEARTBEAT_S, storage.GRACE_S = 1, 2
+url = storage.storage_url(sys.argv[1])
+
+def work(trial):
+    trial.suggest_int("x", 0, 1000)
+    print("at work", flush=True)
+    time.sleep(600)
+
+storage.open_study(url, storage.open_storage(url), "net", {}).optimize(work, n_trials=1)
+"""
+
+
+def test_on_postgresql_another_worker_takes_up_what_a_killed_one_was_at(
+    postgresql: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("toolchain.search.storage.HEARTBEAT_S", 1)
+    monkeypatch.setattr("toolchain.search.storage.GRACE_S", 2)
+    url = storage_url(postgresql)
+    with hold_search(url, "net") as alone:
+        assert not alone
+    storage = open_storage(url)
+    study = open_study(url, storage, "net", {})
+    with subprocess.Popen([sys.executable, "-c", WORKER, postgresql], stdout=subprocess.PIPE, text=True) as worker:
+        assert worker.stdout
+        assert worker.stdout.readline() == "at work\n"
+        worker.send_signal(signal.SIGKILL)
+    left = study.get_trials()[0].params
+    found: list[dict[str, Any]] = []
+
+    def work(trial: optuna.Trial) -> tuple[float, float]:
+        trial.suggest_int("x", 0, 1000)
+        found.append(trial.params)
+        return 1.0, 1.0
+
+    while study.get_trials()[0].state == optuna.trial.TrialState.RUNNING:
+        study.optimize(work, n_trials=1)  # another one, until the heart has stopped for long enough
+    study.optimize(work, n_trials=1)
+    assert found.count(left) == 1
+    states = [trial.state for trial in study.get_trials()]
+    assert states.count(optuna.trial.TrialState.FAIL) == 1
+    assert optuna.trial.TrialState.WAITING not in states
+    close_storage(storage)

@@ -38,6 +38,7 @@ from toolchain.search.result import make_record
 from toolchain.search.rungs import next_promotion, search_points
 from toolchain.search.space import SearchSpace, fit_epochs, fit_space
 from toolchain.search.storage import (
+    close_storage,
     explain_storage,
     hold_search,
     open_storage,
@@ -99,6 +100,7 @@ def search(request: SearchRequest) -> SearchRecord:
         budget = SearchBudget(request.hours)
         url = storage_url(request.storage)
         storage = open_storage(url)
+        stack.callback(close_storage, storage)
         job = read_job(request.path, request.target)
         alone = stack.enter_context(hold_search(url, job.recipe.name))
         start = _prepare(request, job)

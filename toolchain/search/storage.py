@@ -138,6 +138,12 @@ def open_storage(url: sql.URL) -> "RDBStorage":
         )
 
 
+def close_storage(storage: "RDBStorage") -> None:
+    """End its connections."""
+    storage.remove_session()
+    storage.engine.dispose()
+
+
 def _require_same(name: str, url: sql.URL, known: Any, identity: Mapping[str, Any]) -> None:
     there, here = _flatten(known or identity), _flatten(msgspec.to_builtins(identity))
     differing = [key for key in sorted(there | here) if there.get(key) != here.get(key)]
