@@ -102,7 +102,7 @@ def explain_storage(url: sql.URL) -> Iterator[None]:
 
     try:
         yield
-    except (SQLAlchemyError, OSError, OptunaError) as error:
+    except (SQLAlchemyError, OptunaError) as error:
         cause = error if isinstance(error, SQLAlchemyError) else error.__cause__ or error
         lines = str(getattr(cause, "orig", None) or cause).strip().splitlines() or [type(error).__name__]
         raise RecordError(f"{show_url(url)}: trials cannot be kept there: {lines[0]}; {ADVICE}") from error
@@ -126,9 +126,12 @@ def open_storage(url: sql.URL) -> "RDBStorage":
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     is_sqlite = url.get_backend_name() == "sqlite"
     wait = {"timeout": 30} if is_sqlite else {"connect_timeout": 10}
-    with explain_storage(url), _without_warnings():
-        if is_sqlite:
+    if is_sqlite:
+        try:
             Path(url.database or "").parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RecordError(f"{show_url(url)}: trials cannot be kept there: {error.strerror}; {ADVICE}") from error
+    with explain_storage(url), _without_warnings():
         return RDBStorage(
             url.render_as_string(hide_password=False),
             engine_kwargs={"connect_args": wait},
