@@ -29,8 +29,7 @@ if WORKER:  # torch reads it when it is imported
 gc.set_threshold(10_000)  # as the commands do (toolchain/cli/console.py)
 NOBODYS = ("PYTEST_CURRENT_TEST", "TORCHINDUCTOR_CACHE_DIR")  # pytest's, and what torch sets when it is imported
 ROOT = Path(__file__).parents[1]
-# by the beginning of a test's path: what only one worker may use at a time
-RESOURCES = {"tests/journeys/test_ship": "bridge", "tests/engines": "bridge"}
+# what only one worker may use at a time
 RESOURCES_OF_FIXTURES = {"postgresql": "database", "place": "database"}
 SLOW_S = 5.0  # of CPU, with its children and what it sets up for those after it: then a test has to be marked `slow`
 NOT_FAST = {"docker", "server", "slow", "exhaustive"}
@@ -60,9 +59,6 @@ def path_of(item: pytest.Item) -> str:
 def group_of(item: pytest.Function) -> str:
     """What must run in one worker, one after the other; "" for a test that may run anywhere."""
     path = path_of(item)
-    for start, resource in RESOURCES.items():
-        if path.startswith(start):
-            return resource
     for fixture, resource in RESOURCES_OF_FIXTURES.items():
         if fixture in item.fixturenames:
             return resource

@@ -17,11 +17,14 @@ from docker import DockerClient
 from filelock import FileLock
 
 from tests.engines.systems import System
+from tests.names import WORKER
 
 SSHD, DOCKERD = "/usr/sbin/sshd", "dockerd"
-BRIDGE, NETWORK, NAME = "edge-test", "10.77.0", "edge"
+PLACE = int(WORKER.removeprefix("gw") or 0)  # each worker has a bridge and addresses of its own
+BRIDGE, NETWORK, NAME = f"edge-test{PLACE}", f"10.77.{PLACE}", "edge"
 START_S = 120.0
-LOCK = Path("/run/lock/edge-test-bridge.lock")  # one for the machine: TMPDIR may differ, the bridge does not
+# one for all checkouts of the machine: TMPDIR may differ, the bridge does not
+LOCK = Path(f"/run/lock/edge-test-bridge{PLACE}.lock")
 
 
 def why_not() -> str:
@@ -50,6 +53,11 @@ class Edge:
     processes: dict[str, "subprocess.Popen[bytes]"] = field(default_factory=dict)
 
     @property
+    def network(self) -> str:
+        """Its network namespace, whose name is the machine's: by its address, which no other worker uses."""
+        return f"{NAME}{'-'.join(self.address.split('.')[2:])}"
+
+    @property
     def socket(self) -> str:
         return str(self.folder / "docker.sock")
 
@@ -59,7 +67,7 @@ class Edge:
 
     def inside(self, *words: str) -> list[str]:
         """A command in its network only: /sys with its cgroups stays the machine's."""
-        return ["nsenter", f"--net=/run/netns/{self.name}", *words]
+        return ["nsenter", f"--net=/run/netns/{self.network}", *words]
 
     def start_engine(self) -> None:
         with (self.folder / "dockerd.log").open("ab") as log:
@@ -91,18 +99,18 @@ class Edge:
         self.processes.pop("dockerd").wait()
 
     def cut(self) -> None:
-        done("ip", "link", "set", f"{self.name}-b", "down")
+        done("ip", "link", "set", f"{self.network}-b", "down")
 
     def mend(self) -> None:
-        done("ip", "link", "set", f"{self.name}-b", "up")
+        done("ip", "link", "set", f"{self.network}-b", "up")
 
     def slow(self, mbit: int) -> None:
         """What is sent to it goes no faster."""
         shape = ("root", "tbf", "rate", f"{mbit}mbit", "burst", "256k", "latency", "50ms")
-        done("tc", "qdisc", "replace", "dev", f"{self.name}-b", *shape)
+        done("tc", "qdisc", "replace", "dev", f"{self.network}-b", *shape)
 
     def quick(self) -> None:
-        done("tc", "qdisc", "del", "dev", f"{self.name}-b", "root")
+        done("tc", "qdisc", "del", "dev", f"{self.network}-b", "root")
 
     def start_sshd(self, key: Path) -> None:
         Path("/run/sshd").mkdir(exist_ok=True)
@@ -131,8 +139,8 @@ class Edge:
             with suppress(subprocess.TimeoutExpired):
                 process.wait(30)
         unmounted(self.root, self.folder)
-        subprocess.run(["ip", "netns", "del", self.name], check=False, capture_output=True)
-        subprocess.run(["ip", "link", "del", f"{self.name}-b"], check=False, capture_output=True)
+        subprocess.run(["ip", "netns", "del", self.network], check=False, capture_output=True)
+        subprocess.run(["ip", "link", "del", f"{self.network}-b"], check=False, capture_output=True)
 
 
 def unmounted(*folders: Path) -> None:
@@ -173,7 +181,7 @@ def edges(
 def _on_a_bridge(
     folder: Path, count: int, disks_mb: Mapping[int, int], key: Path, systems: Sequence[System]
 ) -> Iterator[list[Edge]]:
-    """Its name and its addresses are the machine's: one run of tests at a time has them."""
+    """Its name and its addresses are the machine's: one worker of one run of tests at a time has them."""
     subprocess.run(["ip", "link", "del", BRIDGE], check=False, capture_output=True)
     done("ip", "link", "add", BRIDGE, "type", "bridge")
     done("ip", "addr", "add", f"{NETWORK}.254/24", "dev", BRIDGE)
@@ -223,13 +231,14 @@ def _laid_out(folder: Path, number: int, disk_mb: int | None) -> Edge:
         done("truncate", "-s", f"{disk_mb}M", str(disk))
         done("mkfs.ext4", "-q", str(disk))
         done("mount", "-o", "loop", str(disk), str(edge.root))
-    subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
-    subprocess.run(["ip", "link", "del", f"{name}-b"], check=False, capture_output=True)
-    done("ip", "netns", "add", name)
-    done("ip", "link", "add", f"{name}-b", "type", "veth", "peer", "name", "eth0", "netns", name)
-    done("ip", "link", "set", f"{name}-b", "master", BRIDGE, "up")
+    space = edge.network
+    subprocess.run(["ip", "netns", "del", space], check=False, capture_output=True)
+    subprocess.run(["ip", "link", "del", f"{space}-b"], check=False, capture_output=True)
+    done("ip", "netns", "add", space)
+    done("ip", "link", "add", f"{space}-b", "type", "veth", "peer", "name", "eth0", "netns", space)
+    done("ip", "link", "set", f"{space}-b", "master", BRIDGE, "up")
     for words in (("addr", "add", f"{edge.address}/24", "dev", "eth0"), ("link", "set", "eth0", "up")):
-        done("ip", "-n", name, *words)
-    done("ip", "-n", name, "link", "set", "lo", "up")
-    done("ip", "-n", name, "route", "add", "default", "via", f"{NETWORK}.254")
+        done("ip", "-n", space, *words)
+    done("ip", "-n", space, "link", "set", "lo", "up")
+    done("ip", "-n", space, "route", "add", "default", "via", f"{NETWORK}.254")
     return edge

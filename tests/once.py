@@ -22,7 +22,7 @@ def made_once(paths: pytest.TempPathFactory, name: str, make: Callable[[Path], s
     record = folder.with_suffix(".once")
     with FileLock(f"{record}.lock"):
         if not record.is_file():
-            folder.mkdir()
+            folder.mkdir(exist_ok=True)  # of a worker whose making failed
             record.write_text(make(folder))
         return record.read_text()
 
