@@ -67,22 +67,22 @@ class Metrics:
         self.stages = {stage: Histogram(BUCKETS_S) for stage in STAGES}
         self.infer_requests = Histogram(BUCKETS_S)
         self.batches = Histogram(BATCHES)
-        self._pending: list[tuple[int, int, Mapping[str, float], float]] = []
+        self._pending: list[tuple[int, tuple[int, ...], Mapping[str, float], float]] = []
 
-    def count_inference(self, rows: int, call_rows: int, stages: Mapping[str, float], seconds: float) -> None:
-        """Count an inference request of `rows` images that was answered; call_rows: those of the engine's call that it
-        was the first of, else 0. Many at once, later: between two calls of the engine the processor's caches hold the
+    def count_inference(self, rows: int, calls: tuple[int, ...], stages: Mapping[str, float], seconds: float) -> None:
+        """Count an inference request of `rows` images that was answered; calls: the rows of each of the engine's calls
+        that it was the first of. Many at once, later: between two calls of the engine the processor's caches hold the
         engine's weights, and each line of Python takes several times as long."""
-        self._pending.append((rows, call_rows, stages, seconds))
+        self._pending.append((rows, calls, stages, seconds))
         self.last_inference_s = time.time()
         if len(self._pending) >= FLUSH_EVERY:
             self.flush()
 
     def flush(self) -> None:
         """Must be called before anything is read."""
-        for rows, call_rows, stages, seconds in self._pending:
+        for rows, calls, stages, seconds in self._pending:
             self.images += rows
-            if call_rows:
+            for call_rows in calls:
                 self.batches.observe(call_rows)
             for stage, stage_s in stages.items():
                 self.stages[stage].observe(stage_s)

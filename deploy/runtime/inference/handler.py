@@ -176,7 +176,8 @@ class RequestPipeline(Generic[AdapterReplyT]):
 
     def _submit(self, feeds: Feeds) -> None:
         left_s = self._deadline - time.perf_counter()
-        self._service.submit(feeds, self._on_outcome, left_s, self._adapter.client, self._adapter.is_gone)
+        client, group = self._client
+        self._service.submit(feeds, self._on_outcome, left_s, client, self._adapter.is_gone, group)
 
     def _begin_decoding(self) -> None:
         """Few small images at once; many, or large ones, on a pool of their own, one image a turn."""
@@ -289,9 +290,7 @@ class RequestPipeline(Generic[AdapterReplyT]):
             self._handler.refuse(outcome, self._adapter, time.perf_counter() - self._started)
         else:
             self._adapter.send(reply)
-            call_rows = outcome.batch_rows if outcome.is_first else 0
-            self._handler.metrics.count_inference(
-                outcome.rows, call_rows, self._times, time.perf_counter() - self._started
-            )
+            took_s = time.perf_counter() - self._started
+            self._handler.metrics.count_inference(outcome.rows, outcome.calls, self._times, took_s)
         if self._handler.on_traced is not None:
             self._handler.on_traced(self._adapter, outcome, time.perf_counter() - self._started, self._times)

@@ -13,6 +13,7 @@ import numpy as np
 from deploy.runtime.scheduling.fair_queue import QueuedRequest
 from toolchain.records.tensors import Array, TensorSpec
 
+SHORT_CALL_S = 0.01  # a call of so many rows delays nobody much
 MIN_SPEEDUP = 1.05  # a larger call must reach this much more throughput: each of its requests waits for the others
 
 
@@ -24,6 +25,12 @@ def best_batch_size(waiting: int, costs: Mapping[int, float], pads_batches: bool
         if (pads_batches or rows == size) and rows / costs[size] > rate * MIN_SPEEDUP:
             best, rate = rows, rows / costs[size]
     return best
+
+
+def largest_call(costs: Mapping[int, float], sizes: Sequence[int]) -> int:
+    """Rows of the calls that a request of more is cut into: those that the engine answers fastest, or a static size
+    whose call is short all the same, since each call costs some time of its own."""
+    return max(*costs, *(size for size in sizes if size * costs[1] <= SHORT_CALL_S), 1)
 
 
 def costs_within_goal(costs: Mapping[int, float], goal_s: float | None) -> dict[int, float]:

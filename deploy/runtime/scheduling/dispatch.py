@@ -73,12 +73,17 @@ class DispatchContext(NamedTuple):
         return found
 
     def _rejection(self, job: QueuedRequest, now: float) -> ToolchainError | None:
+        if job.split is not None and job.split.error is not None:
+            return job.split.error
         if job.deadline is not None and now > job.deadline:
             return DeadlineExceeded(
                 f"waited {(now - job.queued) * 1e3:.0f} ms in the queue, past its deadline; try again later"
             )
-        # a client that closed only its half may still be reading: it is answered unless others wait
-        return ClientDisconnected("the client disconnected") if job.is_gone() and self.queue.rows else None
+        # a client that closed only its half may still be reading: it is answered unless others wait; of a piece,
+        # is_gone() has seen to that, since what waits may be of the same request
+        if job.is_gone() and (job.split is not None or self.queue.rows):
+            return ClientDisconnected("the client disconnected")
+        return None
 
     def results(
         self, jobs: Sequence[QueuedRequest], engine: Engine, outputs: dict[str, Array], started: float
@@ -87,7 +92,7 @@ class DispatchContext(NamedTuple):
         self.record_row_s(took / rows / max(1, engine.requests))
         parts = split_outputs(outputs, [job.rows for job in jobs]) if len(jobs) > 1 else [outputs]
         return [
-            InferenceResult(part, job.rows, started - job.queued, took, rows, number == 0)
+            InferenceResult(part, job.rows, started - job.queued, took, rows, () if number else (rows,))
             for number, (job, part) in enumerate(zip(jobs, parts, strict=True))
         ]
 
@@ -114,6 +119,7 @@ class WorkerThreads:
         self._arrived: SimpleQueue[bool] = SimpleQueue()  # True for each queued request; False: end
         self._latency_queue: SimpleQueue[QueuedRequest | None] = SimpleQueue()
         works = [self._run_throughput] * max(1, plan.throttle.max_concurrent(plan.throughput_engine.requests))
+        self.max_pieces = len(works) + 1  # of large requests at once: each thread has one, and the next is there
         works += [self._run_latency] if plan.throughput_engine is not plan.latency_engine else []
         self._workers = [
             threading.Thread(target=work, name=f"infer-{number}", daemon=True) for number, work in enumerate(works)
@@ -176,6 +182,8 @@ class EngineCallbacks:
 
     def __init__(self, plan: DispatchContext, engine: AsyncEngine, crowd: AsyncEngine) -> None:
         self._context, self._latency_engine, self._throughput_engine = plan, engine, crowd
+        # of large requests at once: another request finds a free place, and waits for a stream alone
+        self.max_pieces = max(1, crowd.max_in_flight - 1)
         self._lock = threading.Lock()
         self._free = {id(engine): engine.max_in_flight, id(crowd): crowd.max_in_flight}
         self._retries = ThreadPoolExecutor(1, thread_name_prefix="infer-again")

@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 from deploy.runtime.engines import Engine
-from deploy.runtime.scheduling.batching import is_batchable
+from deploy.runtime.scheduling.batching import is_batchable, largest_call
 from deploy.runtime.scheduling.dispatch import CallSoon, DispatchContext, make_dispatcher, run_now
 from deploy.runtime.scheduling.errors import Unavailable
 from deploy.runtime.scheduling.fair_queue import (
@@ -26,6 +26,7 @@ from deploy.runtime.scheduling.fair_queue import (
     never_gone,
 )
 from deploy.runtime.scheduling.quota_throttle import QuotaThrottle
+from deploy.runtime.scheduling.split_queue import SplitQueue
 from toolchain.errors import RequestError, ToolchainError
 from toolchain.records.tensors import Feeds, TensorSpec, check_feeds
 
@@ -94,7 +95,10 @@ class Service:
             throughput_engine or latency_engine,
             options,
         )
-        self.costs = {1: 1.0} if not costs or not is_batchable(latency_engine.inputs, latency_engine.outputs) else costs
+        batchable = is_batchable(latency_engine.inputs, latency_engine.outputs)
+        self.costs = costs if costs and batchable else {1: 1.0}
+        sizes = self.throughput_engine.batch_sizes
+        self._call_rows = options.max_batch if not batchable else largest_call(costs, sizes) if costs else max(sizes)
         self.depth = 0  # requests admitted and not yet answered
         self._row_s, self._idle_at = 0.0, 0.0
         self._single_input = _single_input(latency_engine.inputs)
@@ -115,6 +119,10 @@ class Service:
                 call_soon,
             )
         )
+        self._splits = SplitQueue(self._call_rows, self._dispatcher.max_pieces, self._start_piece)
+
+    def _start_piece(self, piece: QueuedRequest) -> None:
+        self._dispatcher.put(piece, is_lone=False)
 
     def _expects_more(self) -> bool:
         return self.depth > self._queue.rows + 1
@@ -159,14 +167,18 @@ class Service:
         timeout_s: float | None = None,
         client: Hashable = None,
         is_gone: Callable[[], bool] = never_gone,
+        group: Hashable = None,
     ) -> None:
         """Queue an admitted request; RequestError when `feeds` do not fit the model (the place then stays taken)."""
         batch = self._count_rows(feeds)
         now = time.perf_counter()
-        job = QueuedRequest(
-            feeds, batch, on_outcome, now, None if timeout_s is None else now + timeout_s, client, is_gone
-        )
-        self._dispatcher.put(job, is_lone=self.depth == 1 and now > self._idle_at)
+        deadline = None if timeout_s is None else now + timeout_s
+        job = QueuedRequest(feeds, batch, on_outcome, now, deadline, client, is_gone, group)
+        if batch > self._call_rows:
+            job = job._replace(is_gone=lambda: is_gone() and self.depth > 1)
+            self._splits.put(job)
+        else:
+            self._dispatcher.put(job, is_lone=self.depth == 1 and now > self._idle_at)
 
     def _count_rows(self, feeds: Feeds) -> int:
         """Most models have one input and a free batch: that case is checked first."""
@@ -195,9 +207,15 @@ class Service:
 
     def close(self) -> None:
         """Finish the queued requests, then end the workers."""
+        self._splits.wait_until_idle()
         self._dispatcher.close()
 
     def _deliver(self, job: QueuedRequest, outcome: InferenceOutcome) -> None:
+        if job.split is not None:
+            whole = self._splits.collect(job, outcome)
+            if whole is None:
+                return
+            outcome = whole
         self.release()
         job.on_outcome(outcome)
 

@@ -136,7 +136,7 @@ def test_what_waited_meanwhile_is_answered_together_where_that_pays(outcomes: Si
     found = [one for one in answers(outcomes, 6) if isinstance(one, InferenceResult)]
     assert engine.seen == [1, 5]
     assert sorted(one.outputs["logits"][0, 0] for one in found) == [2, 4, 6, 8, 10, 12]
-    assert [one.is_first for one in found] == [True, True, False, False, False, False]
+    assert [one.calls for one in found] == [(1,), (5,), (), (), (), ()]
     service.close()
 
 
