@@ -16,7 +16,7 @@ import pytest
 
 from tests.journeys.own import make_own
 from toolchain.build.pipeline import build
-from toolchain.errors import UsageError
+from toolchain.errors import ToolchainError, UsageError
 from toolchain.search.outcomes import OUTCOME, read_outcomes
 from toolchain.search.record import SearchRecord
 from toolchain.search.run import SearchRequest, search
@@ -141,6 +141,31 @@ def test_a_search_that_is_over_says_the_same_again_and_a_build_makes_the_same(re
     assert record.best is not None
     again = build(Path(record.folder) / f"{record.best.recipe}.toml", "openvino", None)
     assert str(again.folder) == record.best.bundle
+
+
+def test_where_no_recipes_can_be_kept_is_one_line(recipe: Path) -> None:
+    with pytest.raises(UsageError, match=r"--out=.*broad.toml/x: no recipes can be kept there: Not a directory"):
+        search(SearchRequest(recipe, "openvino", folder=recipe / "x"))
+
+
+@pytest.mark.parametrize(
+    ("change", "target", "message"),
+    [
+        ("", "null", r"--target=null: computes nothing"),
+        ("quantize = { samples = 64 }", "openvino", r"step 2, qat: a quantized net cannot be cut"),
+        ("channel_ratio = [0.5, 0.5]", "openvino", r"\[search\] leaves a single recipe"),
+    ],
+)
+def test_what_cannot_be_searched_is_refused_in_one_line(recipe: Path, change: str, target: str, message: str) -> None:
+    instead = {
+        "quantize = { samples = 64 }": "qat = { epochs = 1 }",
+        "channel_ratio = [0.5, 0.5]": 'channel_ratio = [0.5, 0.5]\ntraining = ["distill"]\nresidual = [true]',
+    }
+    other = recipe.with_name("other.toml")
+    other.write_text(RECIPE.replace(change, instead.get(change, ""), 1).replace('"broad"', '"other"', 1))
+    with pytest.raises(ToolchainError, match=message) as caught:
+        search(SearchRequest(other, target))
+    assert "\n" not in str(caught.value)
 
 
 def test_too_little_time_says_how_much_is_needed(recipe: Path, home: Path) -> None:

@@ -62,6 +62,13 @@ def test_a_study_of_something_else_is_named_with_both(tmp_path: Path) -> None:
         study_in(place, recipe={"data": "b"}, target="openvino")
 
 
+def test_what_is_too_long_for_a_line_is_shown_by_its_digest(tmp_path: Path) -> None:
+    place = tmp_path / "a.sqlite"
+    study_in(place, files=["a" * 64]).ask()
+    with pytest.raises(RecipeError, match=r"files = [0-9a-f]{12} \(sha256\) there, [0-9a-f]{12} \(sha256\) here"):
+        study_in(place, files=["b" * 64])
+
+
 def test_a_study_without_a_trial_is_nobodys(tmp_path: Path) -> None:
     study_in(tmp_path / "a.sqlite", recipe="a")
     assert study_in(tmp_path / "a.sqlite", recipe="b").user_attrs["identity"] == {"recipe": "b"}

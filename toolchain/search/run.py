@@ -168,9 +168,10 @@ def _params_of(study: "Study", outcome: TrialOutcome) -> dict[str, Any]:
 def _prepare(request: SearchRequest, job: BuildJob) -> SearchStart:
     _require_searchable(job)
     folder = (request.folder or home() / "search" / job.recipe.name).absolute()
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"--out={request.folder}: is a file; name a folder")
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--out={folder}: no recipes can be kept there: {error.strerror}; name a folder") from error
     site, spec = SearchSite(folder, request.target), job.recipe.search or SearchSpec()
     base, lines = _recipe_base(request, job, folder, spec)
     baseline = make_model(site.read(base.compose(None, 0)))

@@ -8,6 +8,7 @@ import fcntl
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 HEARTBEAT_S, GRACE_S, RETRIES = 20, 60, 3
 IDENTITY = "identity"
+LONGEST = 60  # letters of a value in a message
 SHOWN = 3  # differences between two studies, at most
 ADVICE = "give another: --storage=FILE.sqlite or --storage=postgresql://user:password@host/database"
 
@@ -151,12 +153,20 @@ def _require_same(name: str, url: sql.URL, known: Any, identity: Mapping[str, An
     there, here = _flatten(known or identity), _flatten(msgspec.to_builtins(identity))
     differing = [key for key in sorted(there | here) if there.get(key) != here.get(key)]
     if differing:
-        shown = "; ".join(f"{key} = {there.get(key)!r} there, {here.get(key)!r} here" for key in differing[:SHOWN])
+        shown = "; ".join(
+            f"{key} = {_shorten(there.get(key))} there, {_shorten(here.get(key))} here" for key in differing[:SHOWN]
+        )
         more = f"; and {len(differing) - SHOWN} more" if len(differing) > SHOWN else ""
         raise RecipeError(
             f"study '{name}' in {show_url(url)} is of something else, so the two cannot be compared: {shown}{more}; "
             "give this recipe another `name`, or another --storage"
         )
+
+
+def _shorten(value: Any) -> str:
+    """A value as it is, but for digests of many files."""
+    text = repr(value)
+    return text if len(text) <= LONGEST else f"{sha256(text.encode()).hexdigest()[:12]} (sha256)"
 
 
 def _flatten(value: Any, place: str = "") -> dict[str, Any]:
