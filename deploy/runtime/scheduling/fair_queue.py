@@ -39,7 +39,7 @@ def never_gone() -> bool:
 
 
 class WholeRequest(Protocol):
-    """What pieces are of (split_request.py). rows_left: those that are no piece yet; error: that of the first piece that
+    """What pieces are of (split_request.py). rows_left: those that are no piece yet; error: of the first piece that has
     failed; collect(): takes a piece's outcome, and returns that of the whole once it is known."""
 
     @property
