@@ -17,7 +17,8 @@ COMPILE := $(RESOLVE) --universal --generate-hashes
 BASE_IN := requirements/base.in
 CPU_IN := $(BASE_IN) requirements/cpu.in
 GPU_IN := $(CPU_IN) requirements/gpu.in
-DEV_IN := $(GPU_IN) $(LOCKS)/runtime-tracing.in requirements/dev.in requirements/notebook.in requirements/grpc.in requirements/search.in
+DEV_IN := $(GPU_IN) $(LOCKS)/runtime-tracing.in requirements/dev.in requirements/notebook.in requirements/grpc.in \
+    requirements/search.in requirements/mlflow.in requirements/tensorboard.in requirements/wandb.in
 SIZES := .toolchain/sizes
 # Deploying needs neither tests nor linters; who has a larger environment keeps it.
 CPU_STAMP := $(firstword $(wildcard .venv/.complete .venv/.gpu) .venv/.cpu)

@@ -17,6 +17,9 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "gpu": ("tensorrt_rtx_bindings", "modelopt", "onnx_graphsurgeon"),
     "tracing": ("opentelemetry",),
     "search": ("optuna",),
+    "mlflow": ("mlflow",),
+    "tensorboard": ("tensorboard",),
+    "wandb": ("wandb",),
 }
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 from deploy.runtime.certification.certificate import run_certify
 from tests.models.onnx_file.drawn import CLASSES, HEIGHT, WIDTH, draw
 from toolchain.build.pipeline import build
-from toolchain.cli.pages import build_page
+from toolchain.cli.pages import built_page
 from toolchain.errors import DataError, RecipeError
 from toolchain.records.bundle import CERTIFY, Bundle
 from toolchain.views.bundle import manifest_page
@@ -47,7 +47,7 @@ def claims_no_accuracy(bundle: Bundle) -> None:
     assert manifest.choice.endswith("accuracy is not known")
     assert "accuracy threshold" not in manifest.choice + "".join(each.verdict for each in manifest.candidates)
     assert "not known: built without labelled images" in " ".join(manifest_page(manifest).split())
-    assert "not known" in build_page(manifest)
+    assert "not known" in built_page(bundle, Path("report.html"))
     certificate = run_certify(bundle, 1, lambda _: None, seconds=0.1)
     assert certificate.passed
     assert certificate.accuracy is None

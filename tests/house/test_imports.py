@@ -104,6 +104,8 @@ RULES: dict[str, tuple[str, ...]] = {
         *("deploy.docker", "deploy.images", "deploy.containers", "deploy.ledger", "deploy.gate"),
         *("deploy.runtime.protocol", "deploy.runtime.grpc.messages"),
     ),
+    # a build's history for experiment trackers
+    "toolchain.tracking": ("toolchain.installation",),
     "toolchain.views": (
         *("toolchain.tables", "toolchain.progress", "toolchain.search.record"),
         *("deploy.gate", "deploy.ledger", "deploy.servers", "deploy.ship"),
@@ -174,6 +176,7 @@ TORCH = ("torch", "torchvision", "torch_pruning")
 # baselines measures eager PyTorch, inside a function: that is its purpose
 KNOW_TORCH = (
     *("toolchain.compress", "toolchain.data", "toolchain.export", "toolchain.init", "toolchain.models"),
+    "toolchain.tracking.tensorboard_run",
     "toolchain.workflows.baselines",
 )
 # What deploy/images/locks/runtime-*.in put into containers; an engine's library only in its own engine

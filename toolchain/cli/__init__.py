@@ -51,23 +51,31 @@ def data_fetch(name: DataName, *, source: Source = "auto") -> None:
     print(as_json({"data": name, "folder": str(fetch(name, source))}))
 
 
-def build(recipe: Path, *, target: Target = "openvino", release: str | None = None) -> None:
+def build(recipe: Path, *, target: Target = "openvino", release: str | None = None, track: str | None = None) -> None:
     """Make a bundle: train and compress the model, export it, build and compare the candidates, choose one.
 
     Args:
         recipe: a TOML file; see recipes/
         target: the engine to build for
         release: the name of the release; by default the next number, or the last one if nothing changed
+        track: also write the build's history to mlflow:URI, tensorboard:FOLDER or wandb:FOLDER (offline)
     """
     from toolchain.job.early_checks import check_recipe
+    from toolchain.tracking import parse_track
 
+    tracker = parse_track(track)
     check_recipe(recipe)
     from toolchain.build.pipeline import build as built
-    from toolchain.cli.pages import build_page
+    from toolchain.cli.pages import built_page, shorten_path
+    from toolchain.report.build_report import report_build
+    from toolchain.tracking.run import tracked_run
     from toolchain.views.bundle import as_json, bundle_summary
 
     bundle = built(recipe, target, release)
-    print(build_page(bundle.manifest), end="\n\n")
+    report = report_build(bundle)
+    print(built_page(bundle, shorten_path(report)), end="\n\n")
+    if tracker:
+        print(f"tracked: {tracker.write(tracked_run(bundle, report))}", end="\n\n")
     print(as_json(bundle_summary(bundle)))
 
 

@@ -75,6 +75,7 @@ def deploy(
     key: Path | None = None,
     skip_gate: bool = False,
     gate_minutes: float = 5.0,
+    track: str | None = None,
 ) -> None:
     """Build a recipe, pack it into an image, certify and benchmark it, and leave its container serving.
 
@@ -95,28 +96,33 @@ def deploy(
         key: the private key of that certificate
         skip_gate: replace what serves although it may be slower or less accurate
         gate_minutes: the limit for each of at most two runs of the gate
+        track: also write the build's history to mlflow:URI, tensorboard:FOLDER or wandb:FOLDER (offline)
     """
     from toolchain.job.early_checks import check_recipe
+    from toolchain.tracking import parse_track
 
+    tracker = parse_track(track)
     check_recipe(recipe)
+    from msgspec.structs import asdict
+
     from deploy.containers.publishing import parse_endpoint
     from deploy.gate.replacement import replacement_gate
-    from toolchain.cli.pages import outcome_page, unrun_page
+    from toolchain.cli.pages import outcome_page, shorten_path, unrun_page
+    from toolchain.report.build_report import report_build
+    from toolchain.report.release_report import report_release
+    from toolchain.tracking.run import tracked_run
     from toolchain.views.bundle import as_json
     from toolchain.workflows.deploy import Unrun, deploy_recipe
 
     endpoint = parse_endpoint(port, grpc_port, secrets, cert, key, public)
     outcome = deploy_recipe(recipe, target, release, endpoint, replacement_gate(skip_gate, gate_minutes))
     if isinstance(outcome, Unrun):
+        report = report_build(outcome.bundle)
         print(unrun_page(outcome), end="\n\n")
     else:
-        print(outcome_page(outcome, _write_report(outcome.bundle.manifest.name, outcome.summary.release)), end="\n\n")
+        report = Path(report_release(outcome.bundle.manifest.name, outcome.summary.release)["report"])
+        print(outcome_page(outcome, shorten_path(report)), end="\n\n")
+    if tracker:
+        run = tracked_run(outcome.bundle, report, asdict(outcome.summary))
+        print(f"tracked: {tracker.write(run)}", end="\n\n")
     print(as_json(outcome.summary))
-
-
-def _write_report(name: str, release: str) -> Path:
-    """The page with all that the screen leaves out; as short as its path can be written here."""
-    from toolchain.report.release_report import report_release
-
-    page = Path(report_release(name, release)["report"])
-    return page.relative_to(Path.cwd()) if page.is_relative_to(Path.cwd()) else page

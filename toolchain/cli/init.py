@@ -39,12 +39,13 @@ def init(
     if not try_:
         print(as_json(proposal))
         return
-    from toolchain.cli.pages import build_page
+    from toolchain.cli.pages import built_page, shorten_path
     from toolchain.init.trial_build import build_trial
+    from toolchain.report.build_report import report_build
     from toolchain.views.bundle import bundle_summary
 
     bundle = build_trial(out, target)
-    print(build_page(bundle.manifest), end="\n\n")
+    print(built_page(bundle, shorten_path(report_build(bundle))), end="\n\n")
     print(as_json({"init": proposal, "try": bundle_summary(bundle)}))
 
 

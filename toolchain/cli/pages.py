@@ -4,9 +4,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from toolchain.records.manifest import Manifest
+from toolchain.records.bundle import Bundle
+from toolchain.records.manifest import Manifest, StepRecord
 from toolchain.tables import add_title, table
-from toolchain.views.bundle import MB, accuracy_cell, candidates_table, parity_table, steps_table
+from toolchain.views.bundle import MB, accuracy_cell
 
 if TYPE_CHECKING:
     from toolchain.workflows.deploy import Outcome, Unrun
@@ -21,11 +22,33 @@ def findings_page(findings: "Sequence[MachineFinding]") -> str:
     )
 
 
-def build_page(manifest: Manifest) -> str:
-    """The result of a build: steps, candidates, parity."""
-    candidates = f"{candidates_table(manifest)}\n\nchosen: {manifest.choice}"
-    parts = {"Steps": steps_table(manifest), "Candidates": candidates, "Parity": parity_table(manifest)}
-    return "\n\n".join(add_title(title, text) for title, text in parts.items())
+def shorten_path(path: Path) -> Path:
+    """From here, where it is below the current folder."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def built_page(bundle: Bundle, report: Path) -> str:
+    """The result of a build on a screen: what was chosen and why, and what comes next. The steps, parity and all else
+    are in the `report`."""
+    manifest = bundle.manifest
+    worst = next((each for each in manifest.parity if not each.passed), None)
+    agree = f"{len(manifest.parity)} comparisons of outputs agree"
+    parity = f"parity: {agree if worst is None else f'{worst.candidate} differs from {worst.reference}'}"
+    return "\n\n".join(
+        [
+            add_title("Candidates: what was built, and why one is to serve", _choice(manifest, manifest.chosen)),
+            "\n".join(_step_lines(manifest.steps)) or "steps: none",
+            f"{parity}\nbundle: {shorten_path(bundle.folder)}; an image of it: toolchain image "
+            f"{shorten_path(bundle.folder)}\nreport: {report}",
+        ]
+    )
+
+
+def _step_lines(steps: Sequence[StepRecord]) -> Iterator[str]:
+    """One line a step, without the model as it came."""
+    for number, step in enumerate(steps[1:], 1):
+        speed = "" if step.measured_speedup is None else f": {step.measured_speedup:.2f} times the original's speed"
+        yield f"step {number}, {step.step}{speed}{f'; {step.verdict}' if step.verdict else ''}"
 
 
 def outcome_page(outcome: "Outcome", report: Path) -> str:
@@ -33,7 +56,7 @@ def outcome_page(outcome: "Outcome", report: Path) -> str:
     All else is in the `report`, whose path is the last line. Each net has one latency here, from one run."""
     manifest, summary = outcome.bundle.manifest, outcome.summary
     parts = [
-        add_title("Candidates: what was built, and why one serves", _choice(outcome)),
+        add_title("Candidates: what was built, and why one serves", _choice(manifest, summary.precision)),
         add_title(
             "Before and after: in turn in one run, one image at a time, " + _plural(outcome.report.threads, "thread"),
             _before_and_after(outcome),
@@ -45,8 +68,7 @@ def outcome_page(outcome: "Outcome", report: Path) -> str:
     return "\n\n".join(parts)
 
 
-def _choice(outcome: "Outcome") -> str:
-    manifest, served = outcome.bundle.manifest, outcome.summary.precision
+def _choice(manifest: Manifest, served: str) -> str:
     fp32 = next((each.latency_ms for each in manifest.candidates if each.precision == "fp32"), None)
     rows = [
         (
@@ -132,7 +154,7 @@ def unrun_page(outcome: "Unrun") -> str:
     lacking, _, advice = summary.lacking.partition(": ")
     return "\n\n".join(
         [
-            build_page(manifest),
+            add_title("Candidates: what was built, and why one is to serve", _choice(manifest, manifest.chosen)),
             table(checks, {"the image's self-check": "", "": "", "found": ""}),
             f"NOT RUN: {lacking}\n{reasons}\nto run them: {advice}",
             f"built: {summary.image} ({summary.image_bytes / MB:.0f} MB); on a machine with the GPU: "

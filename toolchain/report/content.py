@@ -47,11 +47,12 @@ def read_report_content(name: str, release: str | None, ledger: Ledger) -> Repor
         gates[-1] if gates else None,
         history,
         find_release_changes(history),
-        _previous_manifest(bundle, manifest, ledger),
+        find_previous(bundle, manifest, ledger),
         read_evaluation(evaluation_folder(home(), bundle)),
     )
 
 
-def _previous_manifest(bundle: str, manifest: Manifest, ledger: Ledger) -> Manifest | None:
+def find_previous(bundle: str, manifest: Manifest, ledger: Ledger) -> Manifest | None:
+    """The release before it for the same target, where the ledger has one."""
     others = ledger.other_releases(bundle, manifest.name, manifest.target)
     return next((ledger.manifest(other.bundle) for other in others if other.older), None)
