@@ -104,7 +104,6 @@ RULES: dict[str, tuple[str, ...]] = {
         *("deploy.docker", "deploy.images", "deploy.containers", "deploy.ledger", "deploy.gate"),
         *("deploy.runtime.protocol", "deploy.runtime.grpc.messages"),
     ),
-    # a build's history for experiment trackers
     "toolchain.tracking": ("toolchain.installation",),
     "toolchain.views": (
         *("toolchain.tables", "toolchain.progress", "toolchain.search.record"),

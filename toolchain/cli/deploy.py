@@ -1,8 +1,12 @@
 """The commands that leave a container serving on this machine, and the one that ends it."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from toolchain.cli.choices import Target
+
+if TYPE_CHECKING:
+    from toolchain.workflows.deploy import Outcome, Unrun
 
 
 def run(
@@ -107,22 +111,28 @@ def deploy(
 
     from deploy.containers.publishing import parse_endpoint
     from deploy.gate.replacement import replacement_gate
-    from toolchain.cli.pages import outcome_page, shorten_path, unrun_page
-    from toolchain.report.build_report import report_build
-    from toolchain.report.release_report import report_release
     from toolchain.tracking.run import tracked_run
     from toolchain.views.bundle import as_json
-    from toolchain.workflows.deploy import Unrun, deploy_recipe
+    from toolchain.workflows.deploy import deploy_recipe
 
     endpoint = parse_endpoint(port, grpc_port, secrets, cert, key, public)
     outcome = deploy_recipe(recipe, target, release, endpoint, replacement_gate(skip_gate, gate_minutes))
-    if isinstance(outcome, Unrun):
-        report = report_build(outcome.bundle)
-        print(unrun_page(outcome), end="\n\n")
-    else:
-        report = Path(report_release(outcome.bundle.manifest.name, outcome.summary.release)["report"])
-        print(outcome_page(outcome, shorten_path(report)), end="\n\n")
+    report = _print_outcome(outcome)
     if tracker:
-        run = tracked_run(outcome.bundle, report, asdict(outcome.summary))
-        print(f"tracked: {tracker.write(run)}", end="\n\n")
+        print(f"tracked: {tracker.write(tracked_run(outcome.bundle, report, asdict(outcome.summary)))}", end="\n\n")
     print(as_json(outcome.summary))
+
+
+def _print_outcome(outcome: "Outcome | Unrun") -> Path:
+    """A screen of it; all else is in the report, whose page is returned."""
+    from toolchain.cli.pages import outcome_page, shorten_path, unrun_page
+    from toolchain.report.build_report import report_build
+    from toolchain.report.release_report import report_release
+    from toolchain.workflows.deploy import Unrun
+
+    if isinstance(outcome, Unrun):
+        print(unrun_page(outcome), end="\n\n")
+        return report_build(outcome.bundle)
+    report = Path(report_release(outcome.bundle.manifest.name, outcome.summary.release)["report"])
+    print(outcome_page(outcome, shorten_path(report)), end="\n\n")
+    return report

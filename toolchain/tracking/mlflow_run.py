@@ -12,7 +12,7 @@ from mlflow.tracking import MlflowClient
 from toolchain.errors import UsageError
 from toolchain.tracking.run import TrackedRun
 
-ItemT = TypeVar("ItemT")
+LoggedT = TypeVar("LoggedT")
 METRICS, PARAMETERS = 1000, 100  # that one call takes
 LETTERS = 6000  # of a parameter's value
 
@@ -47,6 +47,6 @@ def _log(client: MlflowClient, number: str, run: TrackedRun) -> None:
     client.log_artifact(number, str(run.report))
 
 
-def _parts(items: Sequence[ItemT], size: int) -> Iterator[Sequence[ItemT]]:
+def _parts(items: Sequence[LoggedT], size: int) -> Iterator[Sequence[LoggedT]]:
     for start in range(0, len(items), size):
         yield items[start : start + size]
