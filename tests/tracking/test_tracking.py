@@ -112,7 +112,7 @@ def wandb_records(folder: Path) -> list[Any]:
         whole += content[at + 7 : at + 7 + length]
         at += 7 + length
         if kind in (1, 4):  # full, last
-            records.append(wandb_internal_pb2.Record.FromString(whole))  # type: ignore[attr-defined]
+            records.append(wandb_internal_pb2.Record.FromString(whole))  # type: ignore[attr-defined]  # generated; it has no stub
             whole = b""
     return records
 
