@@ -6,7 +6,7 @@ QUICK=1: fewer of each, and the rows say so. ONLY=topic,topic runs some topics; 
 
 from benchmarks.topics import run_topics
 
-TOPICS = ("init", "pages", "python", "labels")
+TOPICS = ("init", "pages", "python", "labels", "switch")
 
 if __name__ == "__main__":
     run_topics("benchmarks.first_hour", TOPICS)
