@@ -100,7 +100,7 @@ RULES: dict[str, tuple[str, ...]] = {
             "toolchain.progress",
             "toolchain.interrupts",
         ),
-        *("toolchain.views", "toolchain.report"),
+        *("toolchain.views", "toolchain.report", "toolchain.tracking"),
         *("deploy.docker", "deploy.images", "deploy.containers", "deploy.ledger", "deploy.gate"),
         *("deploy.runtime.protocol", "deploy.runtime.grpc.messages"),
     ),

@@ -13,9 +13,11 @@ from typing import Any
 class _CallableRoom(ModuleType):
     """Calls what toolchain/api/build.py has; that room stands above this one, so it is looked up by its name."""
 
-    def __call__(self, recipe: Any, target: str = "openvino", *, release: str | None = None) -> Any:
+    def __call__(
+        self, recipe: Any, target: str = "openvino", *, release: str | None = None, track: str | None = None
+    ) -> Any:
         """Build a recipe into a bundle: see toolchain.api.build.build_bundle."""
-        return import_module("..api.build", __name__).build_bundle(recipe, target, release=release)
+        return import_module("..api.build", __name__).build_bundle(recipe, target, release=release, track=track)
 
 
 sys.modules[__name__].__class__ = _CallableRoom
