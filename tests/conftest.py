@@ -4,6 +4,7 @@ Every rule is derived here from the fixtures that a test asks for and from where
 """
 
 import gc
+import logging
 import os
 import signal
 import sys
@@ -20,6 +21,7 @@ import pytest
 from tests.messages import calling
 from tests.names import WORKER
 from tests.once import made_once, remove_images, shared_folder
+from toolchain.progress import PACKAGES
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -193,6 +195,8 @@ def _state() -> dict[str, object]:
     state: dict[str, object] = {
         **{f"${name}": value for name, value in os.environ.items() if name not in NOBODYS},
         "folder": Path.cwd(),
+        "loggers": [(name, (found := logging.getLogger(name)).level, found.propagate) for name in PACKAGES],
+        "silenced": [name for name in logging.root.manager.loggerDict if _is_silenced(name)],
         "signals": [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)],
     }
     if torch := sys.modules.get("torch"):
@@ -201,6 +205,10 @@ def _state() -> dict[str, object]:
             torch.are_deterministic_algorithms_enabled(),
         )  # fmt: skip
     return state
+
+
+def _is_silenced(name: str) -> bool:
+    return name.partition(".")[0] in PACKAGES and logging.getLogger(name).disabled
 
 
 @pytest.fixture(scope="session")

@@ -44,9 +44,11 @@ def address() -> Iterator[str]:
 
 
 @pytest.fixture(autouse=True)
-def nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
+def nothing_set(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     # a test that ran a command in this process has handed our messages to a handler of their own
     monkeypatch.setattr(logging.getLogger("toolchain"), "propagate", True)
+    monkeypatch.setattr(webhook.logger, "disabled", False)
+    caplog.set_level(logging.DEBUG, "toolchain")
     monkeypatch.delenv(webhook.VARIABLE, raising=False)
     monkeypatch.delenv(webhook.FILE_VARIABLE, raising=False)
 

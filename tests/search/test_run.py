@@ -7,12 +7,14 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
+from optuna.trial import TrialState
 
 from tests.journeys.own import make_own
 from toolchain.build.pipeline import build
@@ -77,11 +79,12 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "broad.toml"
 
 
-@pytest.fixture(autouse=True)
-def home(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("TOOLCHAIN_HOME", str(recipe.parent / "home"))
-    monkeypatch.setattr("toolchain.search.run.EXHAUSTED", 8)
-    return recipe.parent / "home"
+@pytest.fixture(scope="module")
+def home(recipe: Path) -> Iterator[Path]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TOOLCHAIN_HOME", str(recipe.parent / "home"))
+        patch.setattr("toolchain.search.run.EXHAUSTED", 8)
+        yield recipe.parent / "home"
 
 
 def trials(home: Path) -> Any:
@@ -97,7 +100,9 @@ def is_at_work(home: Path) -> bool:
         return False
 
 
-def test_it_is_killed_while_it_trains(recipe: Path, home: Path) -> None:
+@pytest.fixture(scope="module")
+def killed(recipe: Path, home: Path) -> list[TrialState]:
+    """The states of the trials of a search that was killed."""
     command = [sys.executable, "-m", "toolchain", "search", str(recipe), "--hours=1"]
     with (recipe.parent / "stderr").open("w") as said:
         process = subprocess.Popen(command, stderr=said, start_new_session=True)
@@ -108,23 +113,33 @@ def test_it_is_killed_while_it_trains(recipe: Path, home: Path) -> None:
         finally:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-    assert [trial.state for trial in trials(home).get_trials()] == [optuna.trial.TrialState.RUNNING]
+    return [trial.state for trial in trials(home).get_trials()]
 
 
-def test_the_same_search_goes_on_and_finds_what_is_faster(recipe: Path, home: Path) -> None:
-    record = search(SearchRequest(recipe, "openvino"))
+@pytest.fixture(scope="module")
+def found(recipe: Path, killed: list[TrialState]) -> SearchRecord:
+    """Of the same search, gone on with to its end."""
+    assert killed
+    return search(SearchRequest(recipe, "openvino"))
+
+
+def test_what_was_killed_is_left_running(killed: list[TrialState]) -> None:
+    assert killed == [TrialState.RUNNING]
+
+
+def test_the_same_search_goes_on_and_finds_what_is_faster(found: SearchRecord, home: Path) -> None:
     states = [trial.state for trial in trials(home).get_trials()]
-    assert optuna.trial.TrialState.RUNNING not in states
-    assert states[0] == optuna.trial.TrialState.FAIL  # the killed one; it was queued again
+    assert TrialState.RUNNING not in states
+    assert states[0] == TrialState.FAIL  # the killed one; it was queued again
     outcomes = read_outcomes(trials(home))
     counted = [(outcome.proposal.key, outcome.rung) for outcome in outcomes]
     assert len(counted) == len(set(counted))
     own = [trial for trial in trials(home).get_trials() if OUTCOME in trial.user_attrs]
     assert len(own) == len(counted)  # what was drawn again has no outcome of its own
-    assert record.best is not None
-    assert (record.best.speedup or 0) > 1.1
-    assert (record.cost.trained, record.cost.trained_further) in ((2, 1), (4, 2), (1, 0), (3, 1))
-    check_files(record)
+    assert found.best is not None
+    assert (found.best.speedup or 0) > 1.1
+    assert (found.cost.trained, found.cost.trained_further) in ((2, 1), (4, 2), (1, 0), (3, 1))
+    check_files(found)
 
 
 def check_files(record: SearchRecord) -> None:
@@ -134,20 +149,26 @@ def check_files(record: SearchRecord) -> None:
     assert sorted(path.stem for path in folder.glob("*.toml")) == sorted(("broad-uncut", record.best.recipe))
 
 
-def test_a_search_that_is_over_says_the_same_again_and_a_build_makes_the_same(recipe: Path, home: Path) -> None:
+def test_a_search_that_is_over_says_the_same_again_and_a_build_makes_the_same(
+    recipe: Path, home: Path, found: SearchRecord
+) -> None:
     before = len(read_outcomes(trials(home)))
     record = search(SearchRequest(recipe, "openvino"))
     assert len(read_outcomes(trials(home))) == before
     assert record.best is not None
+    assert found.best is not None
+    assert record.best.recipe == found.best.recipe
     again = build(Path(record.folder) / f"{record.best.recipe}.toml", "openvino", None)
     assert str(again.folder) == record.best.bundle
 
 
+@pytest.mark.usefixtures("home")
 def test_where_no_recipes_can_be_kept_is_one_line(recipe: Path) -> None:
     with pytest.raises(UsageError, match=r"--out=.*broad.toml/x: no recipes can be kept there: Not a directory"):
         search(SearchRequest(recipe, "openvino", folder=recipe / "x"))
 
 
+@pytest.mark.usefixtures("home")
 @pytest.mark.parametrize(
     ("change", "target", "message"),
     [
@@ -168,7 +189,7 @@ def test_what_cannot_be_searched_is_refused_in_one_line(recipe: Path, change: st
     assert "\n" not in str(caught.value)
 
 
-def test_too_little_time_says_how_much_is_needed(recipe: Path, home: Path) -> None:
-    (home / "search.sqlite").unlink()
+@pytest.mark.usefixtures("home")
+def test_too_little_time_says_how_much_is_needed(recipe: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"--hours=0.001: too little for one trial, .* give at least --hours=\d"):
-        search(SearchRequest(recipe, "openvino", hours=0.001))
+        search(SearchRequest(recipe, "openvino", hours=0.001, storage=str(tmp_path / "new.sqlite")))

@@ -131,8 +131,9 @@ def _print_outcome(outcome: "Outcome | Unrun") -> Path:
     from toolchain.workflows.deploy import Unrun
 
     if isinstance(outcome, Unrun):
-        print(unrun_page(outcome), end="\n\n")
-        return report_build(outcome.bundle)
+        report = report_build(outcome.bundle)
+        print(unrun_page(outcome, shorten_path(report)), end="\n\n")
+        return report
     report = Path(report_release(outcome.bundle.manifest.name, outcome.summary.release)["report"])
     print(outcome_page(outcome, shorten_path(report)), end="\n\n")
     return report

@@ -146,8 +146,9 @@ def _plural(count: int, word: str) -> str:
     return f"{count} {word}{'' if count == 1 else 's'}"
 
 
-def unrun_page(outcome: "Unrun") -> str:
-    """The result of `deploy` for a device that is not in this machine, and what was not run."""
+def unrun_page(outcome: "Unrun", report: Path) -> str:
+    """The result of `deploy` for a device that is not in this machine, and what was not run. All else is in the
+    `report`."""
     manifest, summary = outcome.bundle.manifest, outcome.summary
     checks = [("passed" if check.passed else "FAILED", check.name, check.found) for check in outcome.selfcheck.checks]
     reasons = "\n".join(f"  {what}" for what in summary.not_run)
@@ -157,7 +158,7 @@ def unrun_page(outcome: "Unrun") -> str:
             add_title("Candidates: what was built, and why one is to serve", _choice(manifest, manifest.chosen)),
             table(checks, {"the image's self-check": "", "": "", "found": ""}),
             f"NOT RUN: {lacking}\n{reasons}\nto run them: {advice}",
-            f"built: {summary.image} ({summary.image_bytes / MB:.0f} MB); on a machine with the GPU: "
+            f"report: {report}\nbuilt: {summary.image} ({summary.image_bytes / MB:.0f} MB); on a machine with the GPU: "
             f"docker run --gpus=all -p 8080:8080 -v edge-{manifest.name}-state:/state {summary.image}",
         ]
     )

@@ -8,9 +8,9 @@ answer another class's name.
 import asyncio
 import socket
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http import HTTPStatus
-from http.client import HTTPConnection, HTTPException
+from io import BufferedRWPair
 from threading import Thread
 from typing import NamedTuple
 
@@ -60,8 +60,8 @@ def check_names(bundle: Bundle, engine: Engine) -> Check | None:
     sample = _named_images(bundle)
     if sample is None:
         return None
-    with _http_connection(bundle, engine) as connection:
-        answers = [_ask(connection, bundle, image, len(sample.classes)) for image in sample.images]
+    with _http_connection(bundle, engine) as stream:
+        answers = [_ask(stream, bundle, image, len(sample.classes)) for image in sample.images]
     served = {answer.index: answer.label for each in answers for answer in each}
     names = [served.get(number, "") for number in range(len(sample.classes))]
     return compare_names(names, sample.classes, _count_right(answers, sample))
@@ -103,7 +103,7 @@ def _count_right(answers: Sequence[Sequence[TopClass]], sample: _NamedImages) ->
     return f"{right} of {len(answers)} images answered with their class's name"
 
 
-def _ask(connection: HTTPConnection, bundle: Bundle, image: Array, classes: int) -> list[TopClass]:
+def _ask(stream: BufferedRWPair, bundle: Bundle, image: Array, classes: int) -> list[TopClass]:
     """All classes, the best first."""
     spec = bundle.manifest.inputs[0]
     content = np.ascontiguousarray(image).tobytes()
@@ -115,16 +115,28 @@ def _ask(connection: HTTPConnection, bundle: Bundle, image: Array, classes: int)
     }
     head = msgspec.json.encode({"inputs": [tensor], "parameters": {"top_k": classes}})
     path = f"/v2/models/{bundle.manifest.name}/infer"
-    connection.request("POST", path, head + content, {HEADER_LENGTH: str(len(head))})
-    reply = connection.getresponse()
-    body = reply.read()
-    if reply.status != HTTPStatus.OK:
-        raise DeviceError(f"a labelled image is answered with status {reply.status}: {body[:300].decode()}")
+    status, body = _post(stream, path, head + content, f"{HEADER_LENGTH}: {len(head)}")
+    if status != HTTPStatus.OK:
+        raise DeviceError(f"a labelled image is answered with status {status}: {body[:300].decode()}")
     return msgspec.json.decode(body, type=_NamedAnswer).top_k[0]
 
 
+def _post(stream: BufferedRWPair, path: str, body: bytes, header: str) -> tuple[int, bytes]:
+    """By hand: nothing in a container can open a connection, so no HTTP client is there (tests hold it to that)."""
+    lines = (f"POST {path} HTTP/1.1", "Host: names", f"Content-Length: {len(body)}", header, "", "")
+    stream.write("\r\n".join(lines).encode() + body)
+    stream.flush()
+    status, length = stream.readline().split(), 0
+    if not status:
+        raise ConnectionError("the server closed the connection")
+    while line := stream.readline().strip():
+        name, _, value = line.partition(b":")
+        length = int(value) if name.lower() == b"content-length" else length
+    return int(status[1]), stream.read(length)
+
+
 @contextmanager
-def _http_connection(bundle: Bundle, engine: Engine) -> Iterator[HTTPConnection]:
+def _http_connection(bundle: Bundle, engine: Engine) -> Iterator[BufferedRWPair]:
     """To a server on another thread, over a pair of sockets: nobody else can reach it."""
     mine, its = socket.socketpair()
     mine.settimeout(TIMEOUT_S)
@@ -137,14 +149,14 @@ def _http_connection(bundle: Bundle, engine: Engine) -> Iterator[HTTPConnection]
 
     thread = Thread(target=run, name="names", daemon=True)
     thread.start()
-    connection = HTTPConnection("names")
-    connection.sock = mine
+    stream = mine.makefile("rwb")
     try:
-        yield connection
-    except (OSError, HTTPException) as error:
+        yield stream
+    except OSError as error:
         raise DeviceError(f"a labelled image is not answered over HTTP: {error or type(error).__name__}") from error
     finally:
-        connection.close()
+        with suppress(OSError):  # what was not sent to a server that is gone
+            stream.close()
         mine.close()
         thread.join(TIMEOUT_S)
 
