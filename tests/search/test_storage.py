@@ -1,6 +1,5 @@
 """Where trials are kept: what cannot be reached, what is of something else, and what a dead process left."""
 
-import logging
 import signal
 import subprocess
 import sys
@@ -30,15 +29,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:Heartbeat of storage")  # asked 
 def study_in(place: Path, **identity: Any) -> Any:
     url = storage_url(str(place))
     return open_study(url, open_storage(url), "net", identity)
-
-
-def test_a_new_database_leaves_the_programs_logging_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Optuna's migrations configure logging for a process whose root has no handler: the command line."""
-    ours, root = logging.getLogger("toolchain.search.run"), logging.getLogger()
-    monkeypatch.setattr(root, "handlers", [])
-    study_in(tmp_path / "new.sqlite")
-    assert not ours.disabled
-    assert root.handlers == []
 
 
 def test_a_path_is_an_sqlite_file_and_by_default_it_lies_with_the_rest(

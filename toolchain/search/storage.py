@@ -5,7 +5,6 @@ search's lock; elsewhere Optuna's heartbeat tells.
 """
 
 import fcntl
-import logging.config
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -119,18 +118,6 @@ def _without_warnings() -> Iterator[None]:
         yield
 
 
-@contextmanager
-def _keep_logging() -> Iterator[None]:
-    """A new database runs Optuna's migrations, whose fileConfig() would disable every logger of this process: what the
-    search says, and what the caller's own program says."""
-    configure = logging.config.fileConfig
-    setattr(logging.config, "fileConfig", lambda *_, **__: None)  # noqa: B010  # mypy: a function is not assigned to
-    try:
-        yield
-    finally:
-        setattr(logging.config, "fileConfig", configure)  # noqa: B010
-
-
 def open_storage(url: sql.URL) -> "RDBStorage":
     """RecordError for a database that cannot be reached, UsageError where Optuna is not installed."""
     if reason := explain_missing("optuna"):
@@ -146,7 +133,7 @@ def open_storage(url: sql.URL) -> "RDBStorage":
             Path(url.database or "").parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RecordError(f"{show_url(url)}: trials cannot be kept there: {error.strerror}; {ADVICE}") from error
-    with explain_storage(url), _without_warnings(), _keep_logging():
+    with explain_storage(url), _without_warnings():
         return RDBStorage(
             url.render_as_string(hide_password=False),
             engine_kwargs={"connect_args": wait},
