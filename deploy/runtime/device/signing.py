@@ -75,5 +75,7 @@ def is_signed_by(certificate: Certificate, key: SigningKey) -> bool:
 def sign_certificate(certificate: Certificate, key: SigningKey) -> Certificate:
     """The certificate with the public key and the signature."""
     named = msgspec.structs.replace(certificate, key=b64encode(bytes(key.verify_key)).decode(), signature="")
+    # as it will be read: a whole number in a field for fractions is written without a point, and read with one
+    named = msgspec.json.decode(encode_record(named), type=Certificate)
     signature = key.sign(signable_bytes(encode_record(named))).signature
     return msgspec.structs.replace(named, signature=b64encode(signature).decode())

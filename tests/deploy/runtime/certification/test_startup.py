@@ -38,6 +38,9 @@ def test_the_certificate_is_made_once_and_kept_with_the_devices_choice(bundle: B
     first, _ = start(bundle, state)
     second, said = start(bundle, state)
     assert first.certificate is not None
+    assert second.certificate is not None
+    assert [check for check in first.certificate.checks if not check.passed] == []  # one that failed is not kept
+    assert second.certificate.fingerprint == first.certificate.fingerprint
     assert second.certificate == first.certificate
     assert said == [f"certificate of {first.certificate.issued_at} still holds: same bundle, device and engine"]
     assert first.precision == second.precision == chosen_precision(bundle, 1, state) == "int8"

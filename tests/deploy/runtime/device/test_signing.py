@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from deploy.certificates import read_certificate, read_trusted_key, verify_certificate
-from deploy.runtime.device.signing import KEY, sign_certificate, signing_key
+from deploy.runtime.device.signing import KEY, is_signed_by, sign_certificate, signing_key
 from tests.deploy.ledger.ledgers import certificate
 from toolchain.errors import DeviceError, RecordError, UsageError
 from toolchain.records.certificate import Certificate
@@ -24,6 +24,12 @@ def test_what_was_signed_is_verified_with_and_without_a_trusted_key(tmp_path: Pa
     other = sign_certificate(certificate("b" * 64), signing_key(None, None))
     with pytest.raises(RecordError, match="not by the trusted key"):
         verify_certificate(encode_record(other), other, found.key)
+
+
+def test_a_whole_number_in_a_field_for_fractions_is_signed_as_it_will_be_read(tmp_path: Path) -> None:
+    key = signing_key(None, tmp_path)
+    found = sign_certificate(msgspec.structs.replace(certificate("b" * 64), cold_start_s=2), key)
+    assert is_signed_by(msgspec.json.decode(encode_record(found), type=Certificate), key)
 
 
 def test_one_changed_figure_breaks_the_signature(tmp_path: Path) -> None:
