@@ -101,7 +101,7 @@ def is_at_work(home: Path) -> bool:
 
 
 @pytest.fixture(scope="module")
-def killed(recipe: Path, home: Path) -> list[TrialState]:
+def states_after_kill(recipe: Path, home: Path) -> list[TrialState]:
     """The states of the trials of a search that was killed."""
     command = [sys.executable, "-m", "toolchain", "search", str(recipe), "--hours=1"]
     with (recipe.parent / "stderr").open("w") as said:
@@ -117,14 +117,14 @@ def killed(recipe: Path, home: Path) -> list[TrialState]:
 
 
 @pytest.fixture(scope="module")
-def found(recipe: Path, killed: list[TrialState]) -> SearchRecord:
+def found(recipe: Path, states_after_kill: list[TrialState]) -> SearchRecord:
     """Of the same search, gone on with to its end."""
-    assert killed
+    assert states_after_kill
     return search(SearchRequest(recipe, "openvino"))
 
 
-def test_what_was_killed_is_left_running(killed: list[TrialState]) -> None:
-    assert killed == [TrialState.RUNNING]
+def test_what_was_killed_is_left_running(states_after_kill: list[TrialState]) -> None:
+    assert states_after_kill == [TrialState.RUNNING]
 
 
 def test_the_same_search_goes_on_and_finds_what_is_faster(found: SearchRecord, home: Path) -> None:
@@ -189,7 +189,7 @@ def test_what_cannot_be_searched_is_refused_in_one_line(recipe: Path, change: st
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.usefixtures("home")
-def test_too_little_time_says_how_much_is_needed(recipe: Path, tmp_path: Path) -> None:
+def test_too_little_time_says_how_much_is_needed(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOOLCHAIN_HOME", str(tmp_path))  # where nothing is built yet: what is kept takes no time
     with pytest.raises(UsageError, match=r"--hours=0.001: too little for one trial, .* give at least --hours=\d"):
-        search(SearchRequest(recipe, "openvino", hours=0.001, storage=str(tmp_path / "new.sqlite")))
+        search(SearchRequest(recipe, "openvino", hours=0.001))
