@@ -21,6 +21,7 @@ import pytest
 from tests.messages import calling
 from tests.names import WORKER
 from tests.once import made_once, remove_images, shared_folder
+from toolchain.cli.console import scan_seldom
 from toolchain.progress import PACKAGES
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 if WORKER:  # torch reads it when it is imported
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-gc.set_threshold(10_000)  # as the commands do (toolchain/cli/console.py)
+scan_seldom()  # as the commands do
 NOBODYS = ("PYTEST_CURRENT_TEST", "TORCHINDUCTOR_CACHE_DIR")  # pytest's, and what torch sets when it is imported
 ROOT = Path(__file__).parents[1]
 # what only one worker may use at a time

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from toolchain.backends.openvino_graph import WeightedLayer, import_openvino, layers
+from toolchain.backends.openvino_graph import WeightedLayer, compile_in_fp32, import_openvino, layers
 from toolchain.backends.saturation.from_openvino import widen_weights
 from toolchain.progress import track
 from toolchain.records.tensors import Array
@@ -61,7 +61,7 @@ def _mean_errors(quantized: Any, graph: Any, images: Array) -> list[Array]:
         return []
     model = openvino.Model([openvino.opset13.result(error) for error in errors], copy.get_parameters())
     model.reshape([1, *images.shape[1:]])
-    compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = compile_in_fp32(model)
     sums = [np.zeros(1, np.float64)] * len(errors)
     for row in track(range(len(images)), "quantize: bias correction", len(images)):
         found = compiled(images[row : row + 1])

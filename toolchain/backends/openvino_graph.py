@@ -44,6 +44,11 @@ def import_openvino() -> Any:
     return openvino
 
 
+def compile_in_fp32(graph: Any) -> Any:
+    """For the CPU, with all that is not integers in fp32, whatever this CPU would choose."""
+    return import_openvino().Core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+
+
 def graph_from_onnx(onnx: Path) -> Any:
     """An openvino.Model of `onnx`, its constants folded; BackendError in one line.
 

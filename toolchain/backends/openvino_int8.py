@@ -17,7 +17,7 @@ import numpy as np
 
 from toolchain.backends.calibration import Calibration
 from toolchain.backends.openvino_bias import correct_biases
-from toolchain.backends.openvino_graph import import_openvino, layers, match_layers, name_by_position
+from toolchain.backends.openvino_graph import compile_in_fp32, import_openvino, layers, match_layers, name_by_position
 from toolchain.errors import BackendError
 from toolchain.progress import track
 from toolchain.records.output import OutputKind
@@ -84,7 +84,7 @@ def _answers(graph: Any, images: Array) -> Array:
     """[N, outputs]: of each image, by OpenVINO."""
     fixed = graph.clone()
     fixed.reshape([1, *images.shape[1:]])
-    compiled = import_openvino().Core().compile_model(fixed, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = compile_in_fp32(fixed)
     return np.concatenate([np.array(compiled(images[row : row + 1])[0]) for row in range(len(images))])
 
 

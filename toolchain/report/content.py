@@ -1,6 +1,6 @@
 """The content of a report: a release, its last gate, the other releases of the model, and what its build saw."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from deploy.ledger.change_points import ReleaseChange, find_release_changes
 from deploy.ledger.history import HistoryRow
@@ -39,20 +39,26 @@ def read_report_content(name: str, release: str | None, ledger: Ledger) -> Repor
     if bundle is None:
         releases = ", ".join(dict.fromkeys(row.release for row in history))
         raise UsageError(f"no release '{release}' of {name} in the ledger; it has: {releases}")
-    gates = ledger.gates(bundle)
-    manifest = ledger.manifest(bundle)
-    return ReportContent(
-        bundle,
-        manifest,
-        gates[-1] if gates else None,
-        history,
-        find_release_changes(history),
-        find_previous(bundle, manifest, ledger),
-        read_evaluation(evaluation_folder(home(), bundle)),
+    return complete_content(built_content(bundle, ledger.manifest(bundle)), history, ledger)
+
+
+def built_content(bundle: str, manifest: Manifest) -> ReportContent:
+    """What a build tells of a release, without a ledger."""
+    return ReportContent(bundle, manifest, None, (), seen=read_evaluation(evaluation_folder(home(), bundle)))
+
+
+def complete_content(content: ReportContent, history: tuple[HistoryRow, ...], ledger: Ledger) -> ReportContent:
+    """With the release's last gate, and what its model's history tells."""
+    gates = ledger.gates(content.bundle)
+    return replace(
+        content,
+        gate=gates[-1] if gates else None,
+        history=history,
+        changes=find_release_changes(history),
+        previous=_previous_manifest(content.bundle, content.manifest, ledger),
     )
 
 
-def find_previous(bundle: str, manifest: Manifest, ledger: Ledger) -> Manifest | None:
-    """The release before it for the same target, where the ledger has one."""
+def _previous_manifest(bundle: str, manifest: Manifest, ledger: Ledger) -> Manifest | None:
     others = ledger.other_releases(bundle, manifest.name, manifest.target)
     return next((ledger.manifest(other.bundle) for other in others if other.older), None)

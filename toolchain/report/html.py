@@ -46,13 +46,14 @@ SORTED_ROWS, SORTED_COLUMNS = 5, 3  # from here on, a table can be sorted
 
 
 @cache
-def _environment() -> Environment:
+def template_environment() -> Environment:
+    """Of the pages of this package."""
     return Environment(loader=PackageLoader("toolchain.report", "."), autoescape=True, undefined=StrictUndefined)
 
 
 @cache
 def _table() -> Template:
-    return _environment().from_string(TABLE)
+    return template_environment().from_string(TABLE)
 
 
 @cache
@@ -65,7 +66,7 @@ def page(content: ReportContent, figures: Mapping[str, Figure]) -> str:
     manifest, gate, seen = content.manifest, content.gate, content.seen
     measured = any(step.measured_speedup is not None for step in manifest.steps)
     return (
-        _environment()
+        template_environment()
         .get_template("report.html.jinja")
         .render(
             title=f"{manifest.name} {manifest.release} for {manifest.target}",

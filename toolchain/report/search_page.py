@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from toolchain.records.storage import write_atomically
-from toolchain.report.html import table
+from toolchain.report.html import table, template_environment
 from toolchain.report.plots import BLUE, GREEN, GREY, ORANGE, add_legend, apply_style, new_axes, png, svg, tip
 from toolchain.search.record import SearchPoint, SearchRecord
 from toolchain.views.search import cost_sentence, front_table, row_lines, search_table
@@ -52,7 +51,7 @@ def write_search(record: SearchRecord) -> dict[str, str]:
     folder = Path(record.folder)
     figure = search_plot(record)
     page = (
-        _environment()
+        template_environment()
         .get_template("search.html.jinja")
         .render(
             title=f"Recipes for {record.name} on {record.target}",
@@ -75,10 +74,6 @@ def write_search(record: SearchRecord) -> dict[str, str]:
             write_atomically(place, content)
             written[kind] = str(place)
     return written
-
-
-def _environment() -> Environment:
-    return Environment(loader=PackageLoader("toolchain.report", "."), autoescape=True, undefined=StrictUndefined)
 
 
 def _tip(point: SearchPoint) -> str:

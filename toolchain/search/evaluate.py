@@ -17,7 +17,7 @@ from toolchain.records.tensors import Array
 from toolchain.search.accuracy import accuracy_loss
 from toolchain.search.compose import RecipeBase
 from toolchain.search.front import LatencyAndLoss, reason_to_skip
-from toolchain.search.outcomes import OUTCOME, REASON, RUNG, TrialOutcome, read_outcomes
+from toolchain.search.outcomes import IMPOSSIBLE, OUTCOME, REASON, RUNG, TrialOutcome, read_outcomes
 from toolchain.search.proposal import SearchProposal
 from toolchain.search.rungs import expected_gain
 from toolchain.search.space import SearchSpace
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 # what is wrong with one recipe; anything else ends the search
-IMPOSSIBLE = (RecipeError, ModelError, StepError, ExportError, BackendError, ParityError)
+RECIPE_FAULTS = (RecipeError, ModelError, StepError, ExportError, BackendError, ParityError)
 CUT_SAMPLES = 32  # images that a net is quantized with before it is trained: its speed does not depend on them
 
 
@@ -79,8 +79,8 @@ class TrialRunner:
         began = time.monotonic()
         try:
             outcome = self._measure(trial, proposal, rung, outcomes)
-        except IMPOSSIBLE as error:
-            outcome = TrialOutcome(trial, proposal, rung, 0.0, 0.0, 0, 0, reason=f"impossible: {error}")
+        except RECIPE_FAULTS as error:
+            outcome = TrialOutcome(trial, proposal, rung, 0.0, 0.0, 0, 0, reason=f"{IMPOSSIBLE}{error}")
         seconds = time.monotonic() - began
         self.working_s += seconds
         return msgspec.structs.replace(outcome, seconds=seconds)

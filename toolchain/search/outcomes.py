@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 RUNG, OUTCOME, REASON = "rung", "outcome", "left out"
+IMPOSSIBLE = "impossible: "  # a reason begins so where the recipe could not be made
 
 
 class TrialOutcome(msgspec.Struct, frozen=True):

@@ -11,7 +11,7 @@ from toolchain.records.storage import encode_record, write_atomically
 from toolchain.search.budget import SearchBudget
 from toolchain.search.compose import RecipeBase
 from toolchain.search.final import best_row, build_front, choose_front
-from toolchain.search.outcomes import TrialOutcome, latest, read_outcomes, trained_outcomes
+from toolchain.search.outcomes import IMPOSSIBLE, TrialOutcome, latest, read_outcomes, trained_outcomes
 from toolchain.search.record import SearchCost, SearchRecord, SearchRow
 from toolchain.search.rungs import search_points
 from toolchain.search.storage import show_url
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from optuna.study import Study
 
 RECORD = "search.json"
-IMPOSSIBLE = "impossible: "
 
 
 def make_record(

@@ -20,6 +20,8 @@ from toolchain.backends import backend
 from toolchain.build.step_benchmark import LatencyMeter
 from toolchain.build.trained_model import load_staged
 from toolchain.compress.distributed import report_error_once
+from toolchain.compress.options import TrainingOptions
+from toolchain.compress.step import Quantization
 from toolchain.compress.training.epoch_time import measure_epoch_s
 from toolchain.errors import DeviceError, RecipeError, ToolchainError, UsageError
 from toolchain.job.job import BuildJob, read_job
@@ -55,8 +57,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 logger = logging.getLogger(__name__)
-BATCH_SIZE = 128  # of training steps, where a recipe says nothing else (compress/options.py)
-QUANTIZE_SAMPLES = 300
+BATCH_SIZE = TrainingOptions().batch_size  # a search's training steps say nothing else
 EXHAUSTED = 50  # draws in a row of recipes that are known already
 TRAINING_OVERHEAD = 2.0  # of a first look over its forward and backward passes: teacher, augmentation, export, accuracy
 BUILD_S = "seconds of a build"
@@ -188,16 +189,14 @@ def _prepare(request: SearchRequest, job: BuildJob) -> SearchStart:
 
 
 def _recipe_base(request: SearchRequest, job: BuildJob, folder: Path, spec: SearchSpec) -> tuple[RecipeBase, list[str]]:
-    before, quantize, lines = split_steps(job.recipe, str(job.path))
     recipe = relocate(job.recipe, job.base.absolute(), folder)
-    moved, _, _ = split_steps(recipe, str(job.path))
+    before, quantize, lines = split_steps(recipe, str(job.path))
     images = len(job.data.split("train"))
-    samples = min(QUANTIZE_SAMPLES, images)
+    samples = min(Quantization().samples, images)
     loss = request.max_accuracy_loss
     floor = job.recipe.build.max_accuracy_loss if loss is None else loss
     epochs = fit_epochs(spec, images, BATCH_SIZE)
-    assert len(moved) == len(before)
-    return RecipeBase(recipe, moved, {"samples": samples, **(quantize or {})}, epochs, floor), lines
+    return RecipeBase(recipe, before, {"samples": samples, **(quantize or {})}, epochs, floor), lines
 
 
 def _fits(base: RecipeBase, site: SearchSite) -> Any:

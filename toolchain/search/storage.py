@@ -64,8 +64,7 @@ def hold_search(url: sql.URL, name: str) -> Iterator[bool]:
     database = Path(url.database or "")
     place = database.with_name(f"{database.name}.{name}.lock")
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        file = place.open("w")
+        file = place.open("w")  # open_storage() has made the folder
     except OSError as error:
         raise RecordError(f"{place.parent}: trials cannot be kept there: {error.strerror}; {ADVICE}") from error
     with file:

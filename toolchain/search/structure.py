@@ -55,9 +55,8 @@ class BuiltModel:
     def macs(self) -> int:
         return self.models[-1].record.step.macs
 
-    def open(self, hint: str = "latency") -> Engine:
-        settings = Settings(self.job.threads, "throughput" if hint == "throughput" else "latency")
-        return open_engine(self.artifact.folder, self.artifact.record, settings)
+    def open_artifact(self) -> Engine:
+        return open_engine(self.artifact.folder, self.artifact.record, Settings(self.job.threads))
 
 
 def judged_precision(job: BuildJob) -> "Precision":
@@ -85,7 +84,7 @@ def rebuild_as(built: BuiltModel, precision: "Precision") -> BuiltModel:
 
 def compare_latency(baseline: BuiltModel, candidate: BuiltModel) -> tuple[float, float]:
     """Median milliseconds of one image for both, measured in turn in one run."""
-    with baseline.open() as first, candidate.open() as second:
+    with baseline.open_artifact() as first, candidate.open_artifact() as second:
         callers = {
             "baseline": caller(first, trial_images(baseline.job.data)),
             "candidate": caller(second, trial_images(candidate.job.data)),

@@ -27,6 +27,7 @@ from deploy.runtime.inference.handler import InferenceHandler
 from deploy.runtime.inference.health import Health
 from deploy.runtime.logs import Log
 from deploy.runtime.metrics import Metrics
+from deploy.runtime.protocol.requests import HEADER_LENGTH
 from deploy.runtime.protocol.shared_memory import SharedRegions
 from deploy.runtime.protocol.top_k import TopClass
 from deploy.runtime.scheduling.memory_budget import MemoryBudget
@@ -40,7 +41,6 @@ from toolchain.records.tensors import Array
 ASKED = 64  # images: an answer names all classes, so more would only be slower
 TIMEOUT_S, POLL_S = 120.0, 0.01
 MAX_NAMED = 3
-HEADER_LENGTH = "Inference-Header-Content-Length"
 
 
 class _NamedAnswer(msgspec.Struct):

@@ -15,7 +15,7 @@ from deploy.runtime.content.form import read_form_images
 from deploy.runtime.content.kinds import BodyKind, body_kind
 from deploy.runtime.http.messages import HttpReply, HttpRequest, SendReply, error_reply
 from deploy.runtime.inference.handler import LONG_BYTES, TRACE_HEADERS, InferenceHandler, SpanAttributes
-from deploy.runtime.protocol.requests import InferenceRequest, image_request, parse_body
+from deploy.runtime.protocol.requests import HEADER_LENGTH, InferenceRequest, image_request, parse_body
 from deploy.runtime.protocol.responses import encode_image_response, encode_response
 from deploy.runtime.protocol.shared_memory import RegionAccess, SharedMemoryPolicy
 from deploy.runtime.scheduling.errors import ClientDisconnected, DeadlineExceeded, Unavailable
@@ -23,7 +23,7 @@ from deploy.runtime.scheduling.fair_queue import InferenceOutcome, InferenceResu
 from deploy.runtime.scheduling.memory_budget import Reservation
 from toolchain.errors import RequestError, ToolchainError
 
-HEADER_LENGTH = b"inference-header-content-length"
+LENGTH_KEY = HEADER_LENGTH.lower().encode()  # of a request; the parser writes names so
 UNPACKED_COPIES = 2  # of a compressed body: in pieces and joined, then joined and as a tensor
 COPIED_BYTES = 256 << 10  # of images: fewer are bounded by the queue's length
 TEXT_COPIES = 8  # bytes that a byte of JSON takes on its way to an array: copies without brackets, and int64 from "0,"
@@ -49,7 +49,7 @@ class HttpAdapter:
         reserve = self._reservation.grow
         self._regions = RegionAccess(handler.regions, shared, lambda: request.caller.is_local, reserve)
         self._body = request.body
-        self._length = request.headers.get(HEADER_LENGTH)
+        self._length = request.headers.get(LENGTH_KEY)
         self._coding = request.headers.get(b"content-encoding")
         self._inflater: Inflater | None = None
         self._kind = self._find_kind()
@@ -100,7 +100,7 @@ class HttpAdapter:
     def _parse_protocol(self) -> InferenceRequest:
         length = self._length
         if length is not None and not _is_size(length):
-            raise RequestError("Inference-Header-Content-Length: expected a whole number of bytes")
+            raise RequestError(f"{HEADER_LENGTH}: expected a whole number of bytes")
         header_bytes = None if length is None else int(length)
         if not self.is_heavy:
             return self._handler.header_cache.parse(self._body, header_bytes, self._regions.read)
@@ -129,7 +129,7 @@ class HttpAdapter:
         body, header = encode_response(call, answer.outputs, *told, parameters, write, manifest.output)
         if header is None:
             return self._pack(HttpReply(200, body))
-        length = ("Inference-Header-Content-Length", str(header))
+        length = (HEADER_LENGTH, str(header))
         return self._pack(HttpReply(200, body, "application/octet-stream", (length,)))
 
     def _pack(self, reply: HttpReply) -> HttpReply:

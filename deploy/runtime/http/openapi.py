@@ -13,7 +13,7 @@ import numpy as np
 from deploy.runtime.http import shared_memory
 from deploy.runtime.http.messages import Error
 from deploy.runtime.protocol import metadata, repository
-from deploy.runtime.protocol.requests import RequestBody
+from deploy.runtime.protocol.requests import HEADER_LENGTH, RequestBody
 from deploy.runtime.protocol.shared_memory import RegionStatus
 from deploy.runtime.protocol.statistics import Statistics
 from deploy.runtime.protocol.tensors import DATATYPES
@@ -45,8 +45,7 @@ STRUCTS = (
 )
 SIZE = {"type": "integer", "minimum": 0}
 TEXT: Json = {"type": "string"}
-LENGTH = "Inference-Header-Content-Length"
-OCTETS = f"JSON of {LENGTH} bytes (0: none), then tensors; without that header an image file."
+OCTETS = f"JSON of {HEADER_LENGTH} bytes (0: none), then tensors; without that header an image file."
 REGION_NAME = {"name": "name", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
 MODEL_NAME = REGION_NAME | {"schema": {"type": "string", "minLength": 1, "pattern": "^[^/]+$"}}
 IMAGE_TYPES = ("jpeg", "png", "webp", "gif", "bmp", "tiff")
@@ -156,12 +155,12 @@ def _infer(manifest: Manifest) -> Json:
         bodies["multipart/form-data"] = {"schema": FORM}
     replies = {
         "application/json": {"schema": _ref("InferReply")},
-        "application/octet-stream": {"schema": {"description": f"JSON of {LENGTH} bytes, then tensors."}},
+        "application/octet-stream": {"schema": {"description": f"JSON of {HEADER_LENGTH} bytes, then tensors."}},
     }
     responses = {"200": _content("The outputs.", replies)}
     responses |= {code: _json_response(why, Error) for code, why in REFUSALS.items()}
     responses["503"]["headers"] = {"Retry-After": {"schema": SIZE}}
-    length = {"name": LENGTH, "in": "header", "required": False, "schema": SIZE}
+    length = {"name": HEADER_LENGTH, "in": "header", "required": False, "schema": SIZE}
     body = {"required": True, "content": bodies}
     return _operation("Ask the model.", responses) | {"parameters": [length], "requestBody": body}
 

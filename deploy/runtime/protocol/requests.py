@@ -18,6 +18,7 @@ from deploy.runtime.protocol.tensors import Parameters, Tensor, array_from_tenso
 from toolchain.errors import RequestError
 from toolchain.records.tensors import Array, Preprocessing, TensorSpec
 
+HEADER_LENGTH = "Inference-Header-Content-Length"  # of HTTP: how many bytes of the body are JSON
 NO_DATA = (b"", b"null")  # values of absent JSON data
 DEFAULT_TOP_K = 5  # of an image; tensors get none, unless they ask for it
 MAX_JSON_BYTES, MAX_STRINGS = 16 << 20, 10_000
@@ -130,7 +131,7 @@ def parse_body(
         return parse_raw_body(body, inputs, outputs)
     end = len(body) if header_bytes is None else header_bytes
     if end > len(body):
-        raise RequestError(f"Inference-Header-Content-Length is {end}, the body has only {len(body)} bytes")
+        raise RequestError(f"{HEADER_LENGTH} is {end}, the body has only {len(body)} bytes")
     asked = _parse_json(body[:end])
     return build_request(asked, _split_binary(asked.inputs, body[end:]), inputs, outputs, read, preprocessing)
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from toolchain.backends.openvino_graph import WeightedLayer, import_openvino, layers
+from toolchain.backends.openvino_graph import WeightedLayer, compile_in_fp32, import_openvino, layers
 from toolchain.backends.saturation.arithmetic import (
     IntegerLayer,
     SaturationMeter,
@@ -125,7 +125,7 @@ def _integer_tensors(graph: Any, found: list[RoundedLayer], images: UInt8) -> It
     outputs = [openvino.opset13.result(nodes[one.source.get_friendly_name()].output(0)) for one in found]
     open_graph = openvino.Model(outputs, copy.get_parameters())
     open_graph.reshape([1, *images.shape[1:]])
-    compiled = openvino.Core().compile_model(open_graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = compile_in_fp32(open_graph)
     for row in range(len(images)):
         arrays = compiled(images[row : row + 1])
         yield [_levels(arrays[port][0], one.low, one.high) for port, one in enumerate(found)]
